@@ -1,0 +1,1 @@
+"""Messages of the Open Inference Protocol, generated into a descriptor pool of their own."""

@@ -1,0 +1,50 @@
+"""Engines, behind five methods. A backend is imported only when a worker asks for it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.config import BackendName
+from corral.messages import WorkerBoot
+from corral.tensors import Datatype
+
+
+class Backend(Protocol):
+    """One engine in one worker, used from one thread."""
+
+    def load(self, boot: WorkerBoot) -> None:
+        """Reads the model. Raises ModelError or ConfigError when that can never work."""
+
+    def compile(
+        self,
+        datatype: Datatype,
+        inputs: NDArray[np.generic],
+        outputs: NDArray[np.float32],
+    ) -> None:
+        """Readies batches of exactly ``len(inputs)`` items of ``datatype``.
+
+        The arrays lie in the worker's region: ``run`` reads and writes them, without a copy.
+        """
+
+    def run(self, datatype: Datatype, count: int) -> None:
+        """Runs the batch that lies in the input array that was compiled for these two."""
+
+    def discard(self, datatype: Datatype, count: int) -> None:
+        """Forgets what ``compile`` made for these two, and frees its memory."""
+
+    def describe(self) -> dict[str, str]:
+        """Engine, version, precision, threads: what the start-up table shows."""
+
+
+def create(name: BackendName) -> Backend:
+    """The backend of that name, its framework imported."""
+    if name is BackendName.NULL:
+        from corral.backends.null import NullBackend
+
+        return NullBackend()
+    from corral.backends.openvino import OpenVINOBackend
+
+    return OpenVINOBackend()

@@ -1,0 +1,158 @@
+"""The settings: frozen, built once, unknown keys refused. Names are the command line's.
+
+argv and the environment are read by cli.py alone; children receive a Settings by descriptor.
+"""
+
+from __future__ import annotations
+
+import enum
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from corral.errors import ConfigError
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Duration = Annotated[float, msgspec.Meta(ge=0)]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Mode(enum.StrEnum):
+    """What the server is tuned for."""
+
+    RTI = "rti"
+    THROUGHPUT = "throughput"
+
+
+class Precision(enum.StrEnum):
+    """The arithmetic asked for; AUTO is FP32 until a precision guard can vouch for less."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+class BackendName(enum.StrEnum):
+    """The engine a worker runs."""
+
+    OPENVINO = "openvino"
+    NULL = "null"
+
+
+class Allocator(enum.StrEnum):
+    """The malloc that workers run on."""
+
+    TCMALLOC = "tcmalloc"
+    JEMALLOC = "jemalloc"
+    SYSTEM = "system"
+
+
+class LogFormat(enum.StrEnum):
+    """How log lines look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(enum.StrEnum):
+    """The least severe log lines shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Settings(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"
+):
+    """Every setting. None means: the mode, the plan or a measurement decides."""
+
+    mode: Mode = Mode.RTI
+    model: Name = "resnet50"
+    backend: BackendName = BackendName.OPENVINO
+    precision: Precision = Precision.AUTO
+    weights: Name = "auto"
+
+    workers: Count | None = None
+    cores_per_worker: Count | Literal["node"] | None = None
+    cells: Count | None = None
+    oversubscribe: bool = False
+    allocator: Allocator = Allocator.TCMALLOC
+
+    max_batch: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None
+    max_queue_delay_ms: Duration = 0.0
+    max_queue: Count | None = None
+    max_items: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
+    max_image_bytes: Count = 16 * 2**20
+    max_image_pixels: Count = 50_000_000
+
+    host: Name = "127.0.0.1"
+    port: Port = 8001
+    metrics_host: Name = "127.0.0.1"
+    metrics_port: Port = 8002
+
+    null_batch_ms: Duration = 0.0
+    null_item_ms: Duration = 0.0
+    null_spin: bool = False
+
+    boot_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0
+    restart_backoff_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    restart_backoff_max_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    grace_s: Duration = 30.0
+
+    log_level: LogLevel = LogLevel.INFO
+    log_format: LogFormat = LogFormat.TEXT
+
+    cache_dir: Name = ".cache/corral"
+    offline: bool = False
+
+
+def field_names() -> dict[str, str]:
+    """Option name (``cores-per-worker``) by attribute name (``cores_per_worker``)."""
+    return {f.name: f.encode_name for f in msgspec.structs.fields(Settings)}
+
+
+def build(*layers: dict[str, Any]) -> Settings:
+    """Builds the settings from layers of option-name keys; later layers win.
+
+    Raises:
+        ConfigError: an unknown key or a value of the wrong kind, in one line.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged.update(layer)
+    known = set(field_names().values())
+    unknown = sorted(set(merged) - known)
+    if unknown:
+        raise ConfigError(
+            f"unknown setting {unknown[0]!r}; the settings are: {', '.join(sorted(known))}"
+        )
+    try:
+        return msgspec.convert(merged, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error))) from None
+
+
+def _explain(message: str) -> str:
+    """Turns msgspec's "… - at `$.max-batch`" into "--max-batch: …"."""
+    text, _, where = message.partition(" - at `$.")
+    return f"--{where.rstrip('`')}: {text[0].lower()}{text[1:]}" if where else message
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a settings file: the option names as keys.
+
+    Raises:
+        ConfigError: the file cannot be read or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: not TOML: {error}") from None

@@ -1,0 +1,75 @@
+"""The one error tree. It knows nothing of gRPC: ingress.py maps the kinds to status codes.
+
+    CorralError
+    ├── ConfigError          a setting is wrong or cannot be had       exit code 2
+    ├── ModelError           model, weights or artefact unusable        exit code 2
+    ├── StartError           children did not become ready              exit code 1
+    └── RequestError         a request is answered with this
+        ├── InvalidRequest   INVALID_ARGUMENT
+        ├── NotFound         NOT_FOUND
+        ├── QueueFull        RESOURCE_EXHAUSTED, with a retry hint
+        ├── DeadlineMissed   DEADLINE_EXCEEDED
+        ├── Unavailable      UNAVAILABLE
+        └── InferenceFailed  INTERNAL
+
+The text of a RequestError is written for the client and goes to the client. No other
+exception's text does.
+"""
+
+from __future__ import annotations
+
+
+class CorralError(Exception):
+    """Base of everything corral raises on purpose; its text is one line for a person."""
+
+    exit_code = 1
+
+
+class ConfigError(CorralError):
+    """A setting is wrong, or what it asks for cannot be had on this machine."""
+
+    exit_code = 2
+
+
+class ModelError(CorralError):
+    """The model, its weights or its artefact cannot be used."""
+
+    exit_code = 2
+
+
+class StartError(CorralError):
+    """The children did not become ready."""
+
+    exit_code = 1
+
+
+class RequestError(CorralError):
+    """A request is answered with this error; the text is meant for the client."""
+
+
+class InvalidRequest(RequestError):
+    """The request can never be answered as it is."""
+
+
+class NotFound(RequestError):
+    """No such model, version or service."""
+
+
+class QueueFull(RequestError):
+    """Refused at the door; worth another try after ``retry_after_ms``."""
+
+    def __init__(self, message: str, retry_after_ms: int) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class DeadlineMissed(RequestError):
+    """The deadline has passed, or not even an idle worker could meet it."""
+
+
+class Unavailable(RequestError):
+    """The server is starting or stopping."""
+
+
+class InferenceFailed(RequestError):
+    """The engine failed on this request, twice."""

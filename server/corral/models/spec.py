@@ -1,0 +1,79 @@
+"""What a model of the zoo is: shapes, the recipe that makes pictures fit, and a builder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corral.tensors import Datatype, Signature
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a picture becomes an input: shorter side to ``resize``, centre crop, normalise.
+
+    ``mean`` and ``std`` are in pixel units (0 to 255), R, G, B: input = (pixel - mean) / std.
+    """
+
+    resize: int = 256
+    crop: int = 224
+    #: "bilinear" or "bicubic"
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Where a model's weights come from, found without loading them.
+
+    Attributes:
+        source: "imagenet", "file", "package" or "synthetic".
+        description: one phrase for a person.
+        path: the checkpoint; None for synthetic weights.
+        digest: identifies the content; part of the artefact's key.
+    """
+
+    source: str
+    description: str
+    path: Path | None
+    digest: str
+
+    @property
+    def synthetic(self) -> bool:
+        """True when the weights carry no knowledge."""
+        return self.source == "synthetic"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A model of the zoo. Importing it imports no framework; ``build`` does.
+
+    Attributes:
+        name: as on the command line.
+        recipe: for pictures.
+        classes: length of the logits.
+        find_weights: (choice, cache folder, offline) to Weights. The choice is what --weights
+            says: "auto", "imagenet", "synthetic" or a file's path. Raises ModelError.
+        build: Weights to a torch module in eval mode: FP32 [n,3,crop,crop] normalised in,
+            FP32 [n,classes] logits out. Raises ModelError.
+    """
+
+    name: str
+    recipe: Recipe
+    classes: int
+    find_weights: Callable[[str, Path, bool], Weights]
+    build: Callable[[Weights], torch.nn.Module]
+
+    @property
+    def signature(self) -> Signature:
+        """FP32 [3,crop,crop] normalised, or UINT8 [crop,crop,3] pixels; FP32 [classes] out."""
+        crop = self.recipe.crop
+        return Signature(
+            {Datatype.FP32: (3, crop, crop), Datatype.UINT8: (crop, crop, 3)}, (self.classes,)
+        )
