@@ -42,6 +42,8 @@ class CellBoot(msgspec.Struct, frozen=True, kw_only=True):
     cells: int
     #: number of worker slots in this cell
     slots: int
+    #: number of workers in all cells
+    workers: int
     #: number of worker slots of the largest cell: the page layout depends on it
     page_slots: int
     #: the largest batch a region holds

@@ -6,6 +6,7 @@ Output first, then input, so that a small batch touches few pages.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -77,3 +78,9 @@ class Region:
         ]
         for start, length in ends:
             self.memory[start : start + length : _PAGE] = bytes(len(range(0, length, _PAGE)))
+
+    def close(self) -> None:
+        """Unmaps the region where nobody holds a view of it any more; else that does, later."""
+        self.memory.release()
+        with contextlib.suppress(BufferError):
+            self._mapping.close()

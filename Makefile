@@ -1,0 +1,74 @@
+# Two commands do everything on a fresh machine: `make serve` and `make test`.
+# Needed beforehand: Python 3.11+ with venv, a C library, and a package registry.
+#
+#   make serve ARGS="--mode throughput"    passes options on
+#   TORCH_INDEX=URL make serve             takes torch's CPU wheel from that index
+#   PYTHON=python3.12 make serve           chooses the interpreter
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+# The constraints pin every version of every extra.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+       --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check unit process e2e protos lock allocator clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+serve: .venv/serve.stamp allocator ## installs what is missing, prepares the model, serves
+	@exec $(BIN)/corral serve $(ARGS)
+
+test: check unit process e2e ## the strict check and all tests
+
+check: .venv/dev.stamp ## format, lint, types, walls between the rooms
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: .venv/dev.stamp ## pure logic, milliseconds
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/unit
+
+process: .venv/dev.stamp allocator ## real processes, null backend
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/process
+
+e2e: .venv/dev.stamp allocator ## the real model, real clients
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/e2e
+
+protos: .venv/dev.stamp ## generates protos/corral_protos from open_inference.proto
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+
+lock: .venv/dev.stamp ## resolves pyproject.toml anew into requirements.lock
+	$(BIN)/python -m pip install --quiet uv
+	# One line for torch, without local version: its CPU wheel needs nothing of CUDA's.
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 \
+	    --extra serve --extra openvino --extra torch --extra onnxruntime --extra dev pyproject.toml \
+	  | grep -Ev '^(nvidia-|cuda-|triton==)' \
+	  | sed 's/^torch==\([0-9.]*\).*/torch==\1/' | uniq > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+allocator:
+	@deploy/ensure-allocator
+
+clean: ## removes the environment and the caches of this checkout
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "corral needs Python 3.11 or newer; set PYTHON=..." >&2; exit 2; }
+	@echo "creating .venv" >&2
+	@$(PYTHON) -m venv .venv
+
+.venv/serve.stamp: .venv/bin/python pyproject.toml requirements.lock
+	@echo "installing the server (torch and OpenVINO: a few hundred MB the first time)" >&2
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation --editable '.[serve,openvino,torch]'
+	@touch $@
+
+.venv/dev.stamp: .venv/serve.stamp
+	@echo "installing the tools for tests" >&2
+	@$(PIP) --no-build-isolation --editable '.[serve,openvino,torch,onnxruntime,dev]'
+	@touch $@

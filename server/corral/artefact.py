@@ -1,0 +1,287 @@
+"""Artefacts: models prepared once, kept by a hash of all that went into them.
+
+An artefact is a folder, ``<cache>/artefacts/<model>-<precision>-<12 digits of the key>``, with
+``model.xml``, ``model.bin`` and ``meta.json``. It is written beside its place, synced and renamed
+into it, so that it is there whole or not at all; a file that has changed since is noticed by
+its size and SHA-256 (0.1 s for ResNet50's 102 MB with SHA-NI) when a start looks it up. It is never
+written to again: workers map its weights read-only, so that the page cache holds them once.
+
+Nothing is removed but what is broken: a server that still runs may start a worker from an
+older artefact. Imports no framework.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from corral.errors import ModelError
+
+_log = logging.getLogger(__name__)
+
+#: grows when the folder's form changes, so that older artefacts are prepared anew
+_FORM = 1
+_FILES = ("model.xml", "model.bin")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Artefact:
+    """A prepared model.
+
+    Attributes:
+        xml: path of the OpenVINO IR; its weights lie beside it.
+        model: name as on the command line.
+        precision: the arithmetic it is to run in, "fp32", "bf16" or "int8".
+        synthetic: True when the weights carry no knowledge.
+        weights: one phrase for a person.
+        key: SHA-256, in hex, of all that went into it.
+    """
+
+    xml: Path
+    model: str
+    precision: str
+    synthetic: bool
+    weights: str
+    key: str
+
+
+class _File(msgspec.Struct, frozen=True):
+    size_bytes: int
+    sha256: str
+
+
+class _Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """meta.json; the ingredients are there for people."""
+
+    key: str
+    model: str
+    precision: str
+    synthetic: bool
+    weights: str
+    ingredients: dict[str, str]
+    files: dict[str, _File]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+    """What an artefact is to be made of: all that its key is the hash of.
+
+    Attributes:
+        model: name as on the command line.
+        precision: of the file itself: "fp32" or "int8".
+        synthetic: True when the weights carry no knowledge.
+        weights: one phrase for a person; not part of the key.
+        ingredients: everything that the content depends on, by name.
+    """
+
+    model: str
+    precision: str
+    synthetic: bool
+    weights: str
+    ingredients: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """SHA-256, in hex, of model, precision and ingredients."""
+        return artefact_key({**self.ingredients, "model": self.model, "precision": self.precision})
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the artefact's folder."""
+        return f"{self.model}-{self.precision}-{self.key[:12]}"
+
+
+def artefact_key(ingredients: Mapping[str, str]) -> str:
+    """SHA-256, in hex, of ingredients by name, whatever their order."""
+    canonical = json.dumps({**ingredients, "form": str(_FORM)}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def with_precision(found: Artefact, precision: str) -> Artefact:
+    """The same file, to be run in another arithmetic: BF16 from FP32."""
+    return dataclasses.replace(found, precision=precision)
+
+
+def source_digest(files: Iterable[Path]) -> str:
+    """SHA-256, in hex, of source files' names and contents, whatever their order."""
+    digest = hashlib.sha256()
+    for name, content in sorted((file.name, file.read_bytes()) for file in files):
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def versions(distributions: Iterable[str]) -> dict[str, str]:
+    """Installed versions by distribution, read without importing any; "absent" where missing."""
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def find(cache_dir: Path, order: Order) -> Artefact | None:
+    """The artefact of this order if it is there and whole; a broken one is a warning and None."""
+    folder = _home(cache_dir) / order.folder_name
+    try:
+        meta = msgspec.json.decode((folder / "meta.json").read_bytes(), type=_Meta)
+        fault = _fault(folder, meta, order.key)
+    except FileNotFoundError:
+        fault = "meta.json is missing" if folder.exists() else ""
+        if not fault:
+            return None
+    except (OSError, msgspec.DecodeError) as error:
+        fault = f"meta.json cannot be read: {error}"
+    if fault:
+        _log.warning("cached artefact %s is damaged (%s): it is prepared again", folder, fault)
+        return None
+    return _artefact(folder, order)
+
+
+@contextlib.contextmanager
+def exclusive(cache_dir: Path, order: Order, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Holds the order's lock, so that of several starts one prepares and the others find.
+
+    Args:
+        cache_dir: the cache folder; made if it is missing.
+        order: what is to be prepared.
+        on_wait: called once if somebody else holds the lock.
+
+    Raises:
+        ModelError: the cache folder cannot be written to.
+    """
+    home = _home(cache_dir)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / f".{order.folder_name}.lock").open("wb")
+    except OSError as error:
+        raise ModelError(f"--cache-dir {cache_dir}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artefact:
+    """Writes an artefact; call it while holding the order's lock.
+
+    Args:
+        cache_dir: the cache folder.
+        order: what it is made of.
+        write: writes ``model.xml`` and ``model.bin`` at the .xml path that it is given.
+
+    Raises:
+        ModelError: the disk is full or cannot be written to.
+    """
+    home = _home(cache_dir)
+    _sweep(home, order)
+    try:
+        draft = Path(tempfile.mkdtemp(prefix=f".{order.folder_name}.", dir=home))
+        try:
+            write(draft / "model.xml")
+            _seal(draft, order)
+            folder = home / order.folder_name
+            if folder.exists():
+                # Renamed away first: a folder cannot replace one that is not empty.
+                folder.rename(draft / "damaged")
+                shutil.rmtree(draft / "damaged", ignore_errors=True)
+            draft.rename(folder)
+            _sync(home)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise ModelError(
+            f"the artefact cannot be written below --cache-dir {cache_dir}: {error.strerror or error}"
+        ) from None
+    return _artefact(folder, order)
+
+
+def _home(cache_dir: Path) -> Path:
+    return cache_dir / "artefacts"
+
+
+def _artefact(folder: Path, order: Order) -> Artefact:
+    return Artefact(
+        xml=(folder / "model.xml").absolute(),
+        model=order.model,
+        precision=order.precision,
+        synthetic=order.synthetic,
+        weights=order.weights,
+        key=order.key,
+    )
+
+
+def _fault(folder: Path, meta: _Meta, key: str) -> str:
+    """What is wrong with a folder; empty when nothing is."""
+    if meta.key != key:
+        return "it was made of something else"
+    for name in _FILES:
+        if name not in meta.files:
+            return f"{name} is not listed"
+        try:
+            if (folder / name).stat().st_size != meta.files[name].size_bytes:
+                return f"{name} has another size"
+            if _sha256(folder / name) != meta.files[name].sha256:
+                return f"{name} has other content"
+        except OSError as error:
+            return f"{name}: {error.strerror}"
+    return ""
+
+
+def _seal(draft: Path, order: Order) -> None:
+    """Adds meta.json, makes everything readable, and syncs it."""
+    files = {name: _File((draft / name).stat().st_size, _sha256(draft / name)) for name in _FILES}
+    meta = _Meta(
+        key=order.key,
+        model=order.model,
+        precision=order.precision,
+        synthetic=order.synthetic,
+        weights=order.weights,
+        ingredients=dict(order.ingredients),
+        files=files,
+    )
+    (draft / "meta.json").write_bytes(msgspec.json.format(msgspec.json.encode(meta), indent=2))
+    for name in (*_FILES, "meta.json"):
+        (draft / name).chmod(0o644)
+        _sync(draft / name)
+    # mkdtemp's 0700 would keep the workers of another user out.
+    draft.chmod(0o755)
+    _sync(draft)
+
+
+def _sweep(home: Path, order: Order) -> None:
+    """Removes the drafts of starts that died: whoever holds the lock is the only writer."""
+    for draft in home.glob(f".{order.folder_name}.*"):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

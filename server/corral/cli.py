@@ -1,0 +1,133 @@
+"""The ``corral`` command: reads argv and the environment, builds the settings, calls a room.
+
+argv and the environment are read here and in the children's entry points, nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from corral import config, logs, models, placement, plan_view, prepare, topology
+from corral.config import BackendName, Settings
+from corral.errors import ConfigError, CorralError
+from corral.messages import ModelBoot
+from corral.options import make_parser
+from corral.plan import Plan
+
+_COMMANDS = ("serve", "plan", "prepare")
+_NOT_SETTINGS = ("command", "config", "json", "explain", "sysfs")
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry of the command; ends the process with the exit code."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv, os.environ))
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Runs one command; returns its exit code."""
+    words = list(argv)
+    if not words or (words[0] not in _COMMANDS and words[0] not in {"-h", "--help", "--version"}):
+        words.insert(0, "serve")
+    options = make_parser().parse_args(words)
+    try:
+        settings = _settings(options, environ)
+        if options.command == "plan":
+            return _plan(settings, options)
+        if options.command == "prepare":
+            return _prepare(settings)
+        return _serve(settings)
+    except CorralError as error:
+        print(f"corral: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    layers: list[dict[str, Any]] = [_environment(environ)]
+    if options.config is not None:
+        layers.append(config.read_toml(options.config))
+    names = config.field_names()
+    given = {k: v for k, v in vars(options).items() if k not in _NOT_SETTINGS}
+    layers.append({names[name]: value for name, value in given.items()})
+    settings = config.build(*layers)
+    models.get(settings.model)
+    return settings
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    cache = environ.get("CORRAL_CACHE")
+    if not cache:
+        base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "/tmp")) / ".cache")  # noqa: S108
+        cache = str(Path(base) / "corral")
+    return {"cache-dir": cache, "offline": environ.get("CORRAL_OFFLINE", "") not in {"", "0"}}
+
+
+def _make_plan(settings: Settings, machine: topology.Machine) -> Plan:
+    return placement.make_plan(
+        machine,
+        placement.PlanRequest(
+            mode=settings.mode,
+            workers=settings.workers,
+            cores_per_worker=settings.cores_per_worker,
+            cells=settings.cells,
+            oversubscribe=settings.oversubscribe,
+            backend=settings.backend,
+        ),
+    )
+
+
+def _plan(settings: Settings, options: argparse.Namespace) -> int:
+    if options.sysfs is None:
+        machine = topology.read_machine()
+    elif options.sysfs.is_dir():
+        machine = topology.read_machine(options.sysfs, live=False)
+    else:
+        raise ConfigError(f"--sysfs {options.sysfs}: no such folder")
+    plan = _make_plan(settings, machine)
+    if options.json:
+        print(plan_view.plan_json(plan))
+    else:
+        plan_view.print_plan(plan, machine, options.explain, Console())
+    return 0
+
+
+def _prepare(settings: Settings) -> int:
+    if settings.backend is BackendName.NULL:
+        raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
+    logs.configure(settings, "prepare")
+    print(prepare.prepare_here(settings).xml)
+    return 0
+
+
+def _serve(settings: Settings) -> int:
+    logs.configure(settings, "supervisor")
+    plan = _make_plan(settings, topology.read_machine())
+    # After the plan: whoever asks for what the machine has not should not wait for a model.
+    model = _model(settings)
+    from corral import serve
+
+    return serve.run(settings, plan, model, models.get(settings.model).signature)
+
+
+def _model(settings: Settings) -> ModelBoot:
+    if settings.backend is BackendName.NULL:
+        return ModelBoot(
+            name=settings.model, artefact=None, precision="fp32", synthetic=True, weights="none"
+        )
+    artefact = prepare.prepare_apart(settings)
+    return ModelBoot(
+        name=settings.model,
+        artefact=str(artefact.xml),
+        precision=artefact.precision,
+        synthetic=artefact.synthetic,
+        weights=artefact.weights,
+    )

@@ -1,0 +1,80 @@
+"""The step between the supervisor's spawn and a child's interpreter.
+
+Run by path as ``python -I -S launcher.py KIND NUMBER FD``: the smallest interpreter there is. It
+puts in force what must hold before the child's own interpreter maps a single library (death with
+the supervisor, no new privileges, CPU affinity, memory policy), then replaces itself by the child
+with the complete environment. FD is a JSON object:
+
+    parent          pid of the supervisor
+    argv            the child's command line; argv[0] is the program
+    env             the child's whole environment
+    cpus            logical CPUs; empty: leave the affinity alone
+    memory_node     NUMA node to bind memory to, or null
+
+What the machine refuses (containers forbid memory policies) is no reason not to start: the child
+finds a sentence for each refusal in its environment, as WARNINGS_VARIABLE, one a line.
+
+Imports nothing of corral and nothing outside the standard library.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+
+WARNINGS_VARIABLE = "CORRAL_LAUNCH_WARNINGS"
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_MPOL_BIND = 2
+_SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237, "riscv64": 237, "ppc64le": 261, "s390x": 270}
+_MAX_NODES = 1024
+
+
+def main() -> None:
+    """Replaces this process by the child that the launch file describes."""
+    fd = int(sys.argv[-1])
+    with os.fdopen(fd, "rb") as file:
+        launch = json.load(file)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # A supervisor that died before the line above sends no signal any more.
+    if os.getppid() != launch["parent"]:
+        sys.exit("the supervisor is gone")
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    warnings = []
+    if launch["cpus"]:
+        try:
+            os.sched_setaffinity(0, launch["cpus"])
+        except OSError as error:
+            warnings.append(f"CPU affinity refused ({error.strerror}): processes are not pinned")
+    if launch["memory_node"] is not None:
+        refusal = _bind_memory(libc, launch["memory_node"])
+        if refusal:
+            warnings.append(
+                f"NUMA memory policy refused ({refusal}): pages lie where they are first touched"
+            )
+    env = launch["env"]
+    if warnings:
+        env[WARNINGS_VARIABLE] = "\n".join(warnings)
+    os.execve(launch["argv"][0], launch["argv"], env)  # noqa: S606 - our own program
+
+
+def _bind_memory(libc: ctypes.CDLL, node: int) -> str:
+    """Binds this process's future pages to a node; returns why not, or an empty string."""
+    number = _SYS_SET_MEMPOLICY.get(os.uname().machine)
+    if number is None:
+        return f"unknown on {os.uname().machine}"
+    bits = ctypes.sizeof(ctypes.c_ulong) * 8
+    mask = (ctypes.c_ulong * (_MAX_NODES // bits))()
+    mask[node // bits] = 1 << (node % bits)
+    # The kernel reads one bit less than it is told.
+    arguments = (ctypes.c_long(_MPOL_BIND), mask, ctypes.c_ulong(_MAX_NODES + 1))
+    if libc.syscall(ctypes.c_long(number), *arguments) != 0:
+        return os.strerror(ctypes.get_errno())
+    return ""
+
+
+if __name__ == "__main__":
+    main()

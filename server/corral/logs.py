@@ -1,0 +1,35 @@
+"""Log lines on standard error: text for people, JSON for collectors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from corral.config import LogFormat, Settings
+
+
+def configure(settings: Settings, name: str) -> None:
+    """Sets up the root logger of this process.
+
+    Args:
+        settings: level and format.
+        name: who speaks, on every line: "supervisor", "ingress 0", "worker 3".
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_formatter(settings.log_format, name))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.value.upper())
+
+
+def _formatter(log_format: LogFormat, name: str) -> logging.Formatter:
+    if log_format is LogFormat.JSON:
+        from pythonjsonlogger.json import JsonFormatter
+
+        formatter: logging.Formatter = JsonFormatter(
+            "%(asctime)s %(levelname)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level"},
+            static_fields={"process": name},
+        )
+        return formatter
+    return logging.Formatter(f"%(asctime)s %(levelname)-7s {name}: %(message)s")

@@ -1,0 +1,237 @@
+"""From weights to an artefact that an engine loads: build, convert, quantize, save.
+
+The torch module becomes an OpenVINO IR through a trace (2.3 s for ResNet50, the batch dynamic;
+torch.export takes 6.6 s and leaves height and width dynamic too). INT8 is NNCF's post-training
+quantization on drawn pictures. BF16 is the FP32 artefact, run with a hint.
+
+**Overflow.** Without VNNI, an engine adds pairs of u8 x i8 products in 16 bits, where they can
+saturate. NNCF's fix leaves weights one bit less, so that they cannot; it is on for all layers
+where the CPU has no VNNI, and off where it has. Which one is part of the artefact's key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral import artefact, models
+from corral.artefact import Artefact, Order
+from corral.config import Precision, Settings
+from corral.errors import ConfigError, CorralError, ModelError
+from corral.frameworks import silence_telemetry
+from corral.models.spec import ModelSpec, Weights
+
+if TYPE_CHECKING:
+    import openvino
+    import torch
+
+#: called with what is being done and the share of the whole that is done, 0 to 1
+Progress = Callable[[str, float], None]
+
+#: CPU flags of instructions that sum u8 x i8 products in 32 bits: AVX, AVX-512, AMX, Arm
+_WIDE_SUMS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
+_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
+_CALIBRATION_PICTURES = 128
+_CALIBRATION_SEED = 20_150_512
+
+#: the steps and the seconds that each took for ResNet50 on two cores: the progress bar's scale
+_FP32_STEPS_S = {"find weights": 0.5, "build model": 7.0, "convert": 2.5, "save": 0.5}
+_INT8_STEPS_S = {
+    "find weights": 0.5,
+    "build model": 7.0,
+    "convert": 2.5,
+    "draw pictures": 2.0,
+    "analyse": 6.0,
+    "calibrate": 14.0,
+    "correct biases": 3.0,
+    "save": 0.5,
+}
+
+
+def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Artefact:
+    """The artefact that these settings ask for: from the cache, else made and cached.
+
+    A cached one takes as long as reading it once and imports no framework. Of several processes
+    that ask at once, one prepares and the others wait for it.
+
+    Args:
+        settings: model, weights, precision, cache folder, offline.
+        progress: told what is being done.
+        isa: the CPU's flags as /proc/cpuinfo names them.
+
+    Raises:
+        ConfigError: no such model, or the CPU lacks the precision.
+        ModelError: weights, frameworks or disk do not allow it.
+    """
+    precision = resolve_precision(settings.precision, isa)
+    spec = models.get(settings.model)
+    cache_dir = Path(settings.cache_dir)
+    steps = _Steps(progress, _INT8_STEPS_S if precision == "int8" else _FP32_STEPS_S)
+    steps.at("find weights")
+    weights = spec.find_weights(settings.weights, cache_dir, settings.offline)
+    order = make_order(spec, weights, precision, isa)
+    found = artefact.find(cache_dir, order)
+    if found is None:
+        with artefact.exclusive(
+            cache_dir, order, lambda: progress("wait for another process that prepares it", 0.0)
+        ):
+            # Whoever held the lock before may have made it.
+            found = artefact.find(cache_dir, order) or artefact.store(
+                cache_dir, order, lambda xml: _write(spec, weights, order, xml, steps)
+            )
+    progress("ready", 1.0)
+    return artefact.with_precision(found, precision)
+
+
+def resolve_precision(precision: Precision, isa: frozenset[str]) -> str:
+    """What is to be run: "fp32", "bf16" or "int8".
+
+    Raises:
+        ConfigError: the CPU lacks it.
+    """
+    if precision is Precision.BF16 and not isa & _BF16:
+        raise ConfigError("--precision bf16: this CPU has no BF16 arithmetic; use fp32 or int8")
+    return "fp32" if precision is Precision.AUTO else precision.value
+
+
+def make_order(spec: ModelSpec, weights: Weights, precision: str, isa: frozenset[str]) -> Order:
+    """What the artefact is made of; decides on the overflow fix by the CPU's flags."""
+    ingredients = {
+        "weights": weights.digest,
+        "source": artefact.source_digest([Path(__file__), *_model_sources(spec)]),
+        **artefact.versions(("openvino", "torch")),
+    }
+    if precision == "int8":
+        ingredients |= artefact.versions(("nncf",))
+        ingredients["overflow_fix"] = "disable" if isa & _WIDE_SUMS else "enable"
+    return Order(
+        model=spec.name,
+        precision="int8" if precision == "int8" else "fp32",
+        synthetic=weights.synthetic,
+        weights=weights.description,
+        ingredients=ingredients,
+    )
+
+
+def _model_sources(spec: ModelSpec) -> list[Path]:
+    """The source files of the zoo that matter to a model: all but the other models'."""
+    others = set(models.names()) - {spec.name}
+    folder = Path(models.__file__).parent
+    return [file for file in folder.glob("*.py") if file.stem not in others]
+
+
+class _Steps:
+    """Turns steps into a share of the whole."""
+
+    def __init__(self, progress: Progress, steps_s: dict[str, float]) -> None:
+        self._progress = progress
+        self._steps_s = steps_s
+
+    def at(self, name: str, share: float = 0.0) -> None:
+        """``share`` of the step ``name`` is done, and all steps before it."""
+        names = list(self._steps_s)
+        before_s = sum(self._steps_s[done] for done in names[: names.index(name)])
+        done_s = before_s + share * self._steps_s[name]
+        self._progress(name, done_s / sum(self._steps_s.values()))
+
+
+def _write(spec: ModelSpec, weights: Weights, order: Order, xml: Path, steps: _Steps) -> None:
+    """Makes the IR that ``order`` asks for, at ``xml``."""
+    silence_telemetry()
+    with _quiet():
+        try:
+            import openvino as ov
+
+            steps.at("build model")
+            module = spec.build(weights)
+            steps.at("convert")
+            model = _convert(module, spec)
+            if order.precision == "int8":
+                model = _quantize(model, spec, order.ingredients["overflow_fix"], steps)
+            steps.at("save")
+            ov.save_model(model, xml, compress_to_fp16=False)
+        except (CorralError, OSError):
+            raise
+        except ImportError as error:
+            raise ModelError(
+                f"preparing {spec.name} needs the extras: pip install 'corral[openvino,torch]' "
+                f"({error})"
+            ) from error
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(f"{spec.name} cannot be prepared: {reason}") from error
+
+
+def _convert(module: torch.nn.Module, spec: ModelSpec) -> openvino.Model:
+    """The module as an IR: FP32 ``input`` [?,3,crop,crop] to FP32 ``output`` [?,classes]."""
+    import openvino as ov
+    import torch
+
+    item = [3, spec.recipe.crop, spec.recipe.crop]
+    with torch.inference_mode():
+        model = ov.convert_model(module, example_input=torch.zeros(1, *item), input=[-1, *item])
+    model.inputs[0].get_tensor().set_names({"input"})
+    model.outputs[0].get_tensor().set_names({"output"})
+    return model
+
+
+def _quantize(
+    model: openvino.Model, spec: ModelSpec, overflow_fix: str, steps: _Steps
+) -> openvino.Model:
+    """The IR in INT8: weights per channel, activations per tensor."""
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    steps.at("draw pictures")
+    pictures = _Calibration(spec, steps)
+    return nncf.quantize(
+        model,
+        nncf.Dataset(pictures),
+        subset_size=len(pictures),
+        # Asymmetric activations cost nothing on u8 and suit blocks that end without a ReLU.
+        preset=nncf.QuantizationPreset.MIXED,
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            overflow_fix=nncf.OverflowFix(overflow_fix)
+        ),
+    )
+
+
+class _Calibration:
+    """Drawn pictures, normalised one at a time; tells how far the quantizer has come."""
+
+    def __init__(self, spec: ModelSpec, steps: _Steps) -> None:
+        from corral.models import pictures
+
+        self._recipe = spec.recipe
+        self._normalise = pictures.normalise
+        self._pixels = pictures.draw_pictures(
+            _CALIBRATION_PICTURES, _CALIBRATION_SEED, spec.recipe.crop
+        )
+        self._steps = steps
+        steps.at("analyse")
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        for done in range(len(self)):
+            self._steps.at("calibrate", done / len(self))
+            yield self._normalise(self._pixels[done : done + 1], self._recipe)
+        self._steps.at("correct biases")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the frameworks' progress bars and advice away from standard output."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

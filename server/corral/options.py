@@ -1,0 +1,188 @@
+"""The command line: what there is to set, in words for a newcomer.
+
+Every option is declared here once; config.Settings holds its type, bounds and default.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from corral import __version__, models
+from corral.config import Allocator, BackendName, LogFormat, LogLevel, Mode, Precision, Settings
+
+_DESCRIPTION = """\
+Serves a model from the CPUs of this machine: pinned worker processes behind one gRPC port that
+speaks the Open Inference Protocol, and Prometheus metrics beside it."""
+
+_EPILOG = """\
+examples:
+  corral serve                                  ResNet50, one answer as soon as possible
+  corral serve --mode throughput                as many answers as possible
+  corral serve --model efficientnet_lite0 --precision int8
+  corral plan --explain                         what would run where, and why
+  corral prepare --precision int8               makes the model's artefact, prints its path
+
+'corral --mode rti' means 'corral serve --mode rti'."""
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=100)
+
+
+def _cores(text: str) -> int | str:
+    return text if text == "node" else int(text)
+
+
+_cores.__name__ = "number of cores"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser; options that were not given are absent from its namespace."""
+    parser = argparse.ArgumentParser(
+        prog="corral", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_Formatter
+    )
+    parser.add_argument("--version", action="version", version=f"corral {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in (
+        ("serve", "serve the model (what 'corral' without a command does)"),
+        ("plan", "print which CPUs every process would get"),
+        ("prepare", "make the model's artefact and print its path"),
+    ):
+        command = commands.add_parser(
+            name, help=text, description=text, formatter_class=_Formatter, allow_abbrev=False
+        )
+        _add_settings(command)
+        if name == "plan":
+            _add_plan(command)
+    return parser
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("plan")
+    group.add_argument("--json", action="store_true", help="as JSON")
+    group.add_argument("--explain", action="store_true", help="with the reason of every choice")
+    group.add_argument(
+        "--sysfs",
+        type=Path,
+        metavar="DIR",
+        help="plan for another machine: DIR holds its /sys and /proc",
+    )
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    defaults = {field.encode_name: field.default for field in msgspec.structs.fields(Settings)}
+
+    def group(title: str) -> Any:
+        section = parser.add_argument_group(title)
+
+        def option(name: str, text: str, **details: Any) -> None:
+            default = defaults[name]
+            if details.get("action") is None and default is not None:
+                text += f" (default: {default})"
+            section.add_argument(f"--{name}", help=text, default=argparse.SUPPRESS, **details)
+
+        return option
+
+    what = group("what to serve")
+    what(
+        "mode",
+        "rti: one answer as soon as possible; throughput: as many as possible",
+        choices=[m.value for m in Mode],
+    )
+    what("model", f"one of: {', '.join(models.names())}", metavar="NAME")
+    what(
+        "backend",
+        "the engine; null answers without computing, for tests of the data path",
+        choices=[b.value for b in BackendName],
+    )
+    what("precision", "the arithmetic; auto is fp32", choices=[p.value for p in Precision])
+    what(
+        "weights",
+        "a file (safetensors or state dict), imagenet, synthetic, or auto: cached, "
+        "else downloaded, else synthetic",
+        metavar="WEIGHTS",
+    )
+
+    where = group("where to run")
+    where("workers", "worker processes (default: what the cores allow)", type=int, metavar="N")
+    where(
+        "cores-per-worker",
+        "physical cores a worker, or node for a whole NUMA node (default: 2 to 4)",
+        type=_cores,
+        metavar="N",
+    )
+    where(
+        "cells",
+        "groups of workers with a gRPC front each (default: one a NUMA node)",
+        type=int,
+        metavar="N",
+    )
+    where(
+        "oversubscribe",
+        "let workers share CPUs (for tests with the null backend)",
+        action="store_true",
+    )
+    where("allocator", "the workers' malloc", choices=[a.value for a in Allocator])
+
+    queue = group("queue and batches")
+    queue(
+        "max-batch",
+        "items one execution takes (default: 1 for rti, for throughput the knee "
+        "of the measured cost curve)",
+        type=int,
+        metavar="N",
+    )
+    queue("max-queue-delay-ms", "how long a request may wait for company", type=float, metavar="MS")
+    queue(
+        "max-queue",
+        "items that may wait in a cell (default: 64 a worker, for throughput 64 of "
+        "its largest batches)",
+        type=int,
+        metavar="N",
+    )
+    queue("max-items", "items a request", type=int, metavar="N")
+    queue("max-image-bytes", "bytes of one encoded picture", type=int, metavar="BYTES")
+    queue("max-image-pixels", "pixels of one encoded picture", type=int, metavar="PIXELS")
+
+    network = group("addresses")
+    network("host", "address of the gRPC port", metavar="HOST")
+    network("port", "the gRPC port, 0 for a free one", type=int, metavar="PORT")
+    network("metrics-host", "address of the metrics port", metavar="HOST")
+    network(
+        "metrics-port", "/metrics, /livez and /readyz, 0 for a free one", type=int, metavar="PORT"
+    )
+
+    null = group("the null backend")
+    null("null-batch-ms", "what a batch takes", type=float, metavar="MS")
+    null("null-item-ms", "what each item of it takes", type=float, metavar="MS")
+    null("null-spin", "compute meanwhile instead of sleeping", action="store_true")
+
+    life = group("life")
+    life("boot-timeout-s", "give up when no worker is ready by then", type=float, metavar="S")
+    life(
+        "restart-backoff-s",
+        "first pause after a worker died before it was ready",
+        type=float,
+        metavar="S",
+    )
+    life("restart-backoff-max-s", "longest such pause", type=float, metavar="S")
+    life("grace-s", "time to answer what was accepted, on SIGTERM", type=float, metavar="S")
+    life(
+        "cache-dir",
+        "folder for artefacts and weights (default: $CORRAL_CACHE, else ~/.cache/corral)",
+        metavar="DIR",
+    )
+    life("offline", "ask no network for weights (also: CORRAL_OFFLINE=1)", action="store_true")
+    life("log-level", "least severe log lines shown", choices=[x.value for x in LogLevel])
+    life("log-format", "form of the log lines", choices=[f.value for f in LogFormat])
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="settings by the same names; the command line wins",
+    )

@@ -1,0 +1,75 @@
+"""Is a port ours to take? Asked before anything is started, and held from then on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+from corral.errors import ConfigError
+
+
+def claim(host: str, port: int, option: str) -> int:
+    """Makes sure that nobody has the port; 0 picks a free one.
+
+    Ingresses share the port by SO_REUSEPORT, and the kernel would let a second server join them
+    without a word. So this binds without it, which fails if anybody is there, and closes again.
+
+    Args:
+        host: an address or a name.
+        port: TCP port, or 0.
+        option: the setting to blame, e.g. "--port".
+
+    Returns:
+        The port.
+
+    Raises:
+        ConfigError: it is in use, not allowed, or the host is not one of ours.
+    """
+    for family, address in _addresses(host, port, option):
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((address, port))
+            except OSError as error:
+                raise ConfigError(
+                    f"{option} {port}: cannot listen on {host}: "
+                    f"{os.strerror(error.errno or 0).lower()}"
+                ) from None
+            port = sock.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def hold(host: str, port: int, *, shared: bool) -> Iterator[None]:
+    """Keeps a claimed port from others for as long as the context lasts.
+
+    The sockets are bound and do not listen: they get no connection, and our ingresses can join
+    them. The kernel gives the port to nobody who asks for a free one, and while it is shared,
+    ``claim`` of a second server fails even before the ingresses are there.
+
+    Args:
+        host: as claimed.
+        port: as claimed.
+        shared: several ingresses will bind it, with SO_REUSEPORT; else one will, without.
+    """
+    option = socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR
+    with contextlib.ExitStack() as stack:
+        for family, address in _addresses(host, port, "--port"):
+            sock = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+            # Left-over connections of an earlier server can refuse this; then we do without.
+            with contextlib.suppress(OSError):
+                sock.bind((address, port))
+        yield
+
+
+def _addresses(host: str, port: int, option: str) -> list[tuple[socket.AddressFamily, str]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        blamed = option.replace("port", "host")
+        raise ConfigError(f"{blamed} {host}: {error.strerror}") from None
+    return [(family, str(where[0])) for family, _, _, _, where in found]
+

@@ -1,0 +1,185 @@
+"""Cost curves: what a batch of n costs on this machine, and where batching stops paying.
+
+A worker measures its curve while it warms up, largest sizes last, and stops when two doublings
+have brought less than 3 %. The curve is kept beside the artefact, so that the next start
+compiles only the sizes that pay; what is observed later corrects it in the batcher.
+
+Measured on 2 Zen 3 cores (AVX2): ResNet50 costs the same an image at every batch size, within
+the noise of a shared machine, so the knee is 1; batching pays on AMX and with a null backend
+that has a time a batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from corral.tensors import Datatype
+
+_log = logging.getLogger(__name__)
+
+#: a gain in images/s that is smaller than this does not pay
+WORTHWHILE = 0.03
+
+
+def candidate_sizes(max_batch: int) -> list[int]:
+    """Batch sizes worth measuring, ascending: 1, 2, 4 … and ``max_batch`` itself."""
+    sizes = [1 << power for power in range(max_batch.bit_length())]
+    return sizes if sizes[-1] == max_batch else [*sizes, max_batch]
+
+
+def knee(costs_s: Mapping[int, float]) -> int:
+    """The smallest batch whose images/s are within 3 % of the best.
+
+    Args:
+        costs_s: seconds of one batch, by batch size; at least one.
+    """
+    rates = {size: _rate(size, cost_s) for size, cost_s in costs_s.items()}
+    best = max(rates.values())
+    return min(size for size, rate in rates.items() if rate >= best * (1 - WORTHWHILE))
+
+
+def keep_going(costs_s: Mapping[int, float]) -> bool:
+    """Whether a larger batch is worth measuring: not after two without a gain of 3 %.
+
+    Args:
+        costs_s: seconds of one batch, by batch size, of what was measured so far.
+    """
+    rates = [_rate(size, costs_s[size]) for size in sorted(costs_s)]
+    if len(rates) < 3:
+        return True
+    return max(rates[-2:]) > max(rates[:-2]) * (1 + WORTHWHILE)
+
+
+def sizes_up_to(limit: int, sizes: Iterable[int]) -> list[int]:
+    """The sizes that are no larger than ``limit``, ascending."""
+    return sorted(size for size in sizes if size <= limit)
+
+
+def _rate(size: int, cost_s: float) -> float:
+    # A clock that did not move must not divide by nothing.
+    return size / max(cost_s, 1e-9)
+
+
+@dataclasses.dataclass(frozen=True)
+class CostCurve:
+    """Seconds of one batch, by datatype and batch size.
+
+    Attributes:
+        costs_s: what was measured.
+    """
+
+    costs_s: Mapping[tuple[Datatype, int], float]
+
+    @classmethod
+    def from_names(cls, named_s: Mapping[str, float]) -> CostCurve:
+        """The curve of costs by "DATATYPE:count".
+
+        Raises:
+            ValueError: a name or a cost makes no sense.
+        """
+        costs_s = {}
+        for name, cost_s in named_s.items():
+            datatype, _, count = name.partition(":")
+            known = datatype in Datatype.__members__ and int(count) >= 1
+            if not known or not math.isfinite(cost_s) or cost_s < 0:
+                raise ValueError(f"no cost: {name!r}: {cost_s}")
+            costs_s[Datatype[datatype], int(count)] = cost_s
+        return cls(costs_s)
+
+    def names(self) -> dict[str, float]:
+        """Costs by "DATATYPE:count", as messages carry them."""
+        return {f"{datatype.name}:{size}": s for (datatype, size), s in self.costs_s.items()}
+
+    def of(self, datatype: Datatype) -> dict[int, float]:
+        """Seconds of one batch by batch size, ascending, of one datatype."""
+        return {
+            size: cost_s for (of, size), cost_s in sorted(self.costs_s.items()) if of is datatype
+        }
+
+    def knee(self) -> int:
+        """The largest of the datatypes' knees."""
+        return max(knee(self.of(datatype)) for datatype, _ in self.costs_s)
+
+    def cost_s(self, datatype: Datatype, count: int) -> float:
+        """Seconds of a batch of ``count``: measured, or on the straight line through neighbours.
+
+        Beyond the largest measured size, each item costs what it costs there.
+
+        Raises:
+            KeyError: nothing was measured for the datatype.
+        """
+        costs_s = self.of(datatype)
+        if not costs_s:
+            raise KeyError(datatype)
+        below = max((size for size in costs_s if size <= count), default=None)
+        above = min((size for size in costs_s if size >= count), default=None)
+        if above is None:
+            assert below is not None
+            return costs_s[below] * count / below
+        if below is None or below == above:
+            return costs_s[above]
+        share = (count - below) / (above - below)
+        return costs_s[below] + share * (costs_s[above] - costs_s[below])
+
+
+def curve_key(
+    *, artefact: str, backend: str, engine: str, cores: int, cpu_model: str, mode: str
+) -> str:
+    """SHA-256, in hex, of all that a curve depends on.
+
+    Args:
+        artefact: the artefact's key; empty for the null backend.
+        backend: the backend's name and its settings, if they change its costs.
+        engine: the engine's version.
+        cores: of one worker.
+        cpu_model: the CPU's name.
+        mode: "rti" or "throughput".
+    """
+    parts = [artefact, backend, engine, str(cores), cpu_model, mode]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def load_curve(folder: Path, key: str) -> CostCurve | None:
+    """The cached curve of this key; None if there is none, or with a warning if it is broken."""
+    file = _file(folder, key)
+    try:
+        named_s = msgspec.json.decode(file.read_bytes(), type=dict[str, float])
+        curve = CostCurve.from_names(named_s)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, ValueError) as error:
+        _log.warning("cached cost curve %s is ignored: %s", file, error)
+        return None
+    return curve if curve.costs_s else None
+
+
+def save_curve(folder: Path, key: str, curve: CostCurve) -> None:
+    """Caches a curve, whole or not at all; a folder that refuses it is a warning, no error."""
+    file = _file(folder, key)
+    draft: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=folder)
+        draft = Path(name)
+        with os.fdopen(fd, "wb") as stream:
+            stream.write(msgspec.json.encode(curve.names()))
+        draft.chmod(0o644)
+        draft.rename(file)
+    except OSError as error:
+        _log.warning("the cost curve is not cached: %s: %s", file, error.strerror)
+        if draft is not None:
+            draft.unlink(missing_ok=True)
+
+
+def _file(folder: Path, key: str) -> Path:
+    return folder / f"costs-{key[:12]}.json"

@@ -1,0 +1,113 @@
+"""One server from settings to exit code: ports, counters, metrics, and the supervisor on top."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+from collections.abc import Mapping
+
+import msgspec
+from rich.console import Console
+
+from corral import counters, logs, ports
+from corral.config import Settings
+from corral.errors import ConfigError
+from corral.messages import ModelBoot
+from corral.metrics import Metrics
+from corral.metrics_http import MetricsServer
+from corral.nursery import Nursery, WorkerExtras
+from corral.plan import Plan
+from corral.provision import CurveCache, batch_sizes
+from corral.startup_view import StartupView
+from corral.supervisor import Supervisor
+from corral.tensors import Signature
+
+logger = logging.getLogger(__name__)
+
+INGRESS_MODULE = "corral.ingress"
+
+
+def run(
+    settings: Settings,
+    plan: Plan,
+    model: ModelBoot,
+    signature: Signature,
+    console: Console,
+    *,
+    environ: Mapping[str, str],
+    ingress_module: str = INGRESS_MODULE,
+) -> int:
+    """Serves until told to stop. Call it from the main thread: children die with it.
+
+    Args:
+        settings: port 0 picks a free one.
+        plan: which CPUs everything gets.
+        model: as prepared.
+        signature: the model's shapes.
+        console: for the start-up table.
+        environ: the process's environment; children get the harmless part.
+        ingress_module: what to run as an ingress.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: a port cannot be had, or a child said that it can never start.
+        StartError: no worker got ready in time.
+    """
+    logs.configure(settings, "supervisor")
+    port = ports.claim(settings.host, settings.port, "--port")
+    metrics_port = ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
+    if port == metrics_port:
+        raise ConfigError(f"--metrics-port {metrics_port}: is the same as --port")
+    settings = msgspec.structs.replace(settings, port=port, metrics_port=metrics_port)
+    with ports.hold(settings.host, port, shared=len(plan.cells) > 1):
+        return asyncio.run(
+            _supervise(settings, plan, model, signature, console, environ, ingress_module)
+        )
+
+
+async def _supervise(
+    settings: Settings,
+    plan: Plan,
+    model: ModelBoot,
+    signature: Signature,
+    console: Console,
+    environ: Mapping[str, str],
+    ingress_module: str,
+) -> int:
+    layout = counters.make_layout(max(len(cell.workers) for cell in plan.cells))
+    counters_fd = counters.create_memory(layout, len(plan.cells))
+    pages = counters.Pages(counters_fd, layout, len(plan.cells))
+    cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
+    curves = CurveCache(settings, model, cores, procfs.cpu_model())
+    nursery = Nursery(
+        settings=settings,
+        plan=plan,
+        model=model,
+        signature=signature,
+        batch=batch_sizes(settings, curves.load()),
+        curves=curves,
+        extras=_worker_extras(settings),
+        environ=environ,
+        counters_fd=counters_fd,
+        ingress_module=ingress_module,
+    )
+    supervisor = Supervisor(settings, plan, model, nursery, pages, StartupView(console))
+    metrics = Metrics(supervisor.board, pages, plan, procfs.throttling)
+    endpoint = MetricsServer(
+        settings.metrics_host,
+        settings.metrics_port,
+        metrics.render,
+        lambda: supervisor.board.current().ready,
+    )
+    endpoint.start()
+    try:
+        # Nothing below makes garbage in cycles worth a pause; what is there now stays.
+        gc.freeze()
+        return await supervisor.run()
+    finally:
+        endpoint.stop()

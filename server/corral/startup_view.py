@@ -1,0 +1,127 @@
+"""What a person sees when the server is up: one table, what did not take hold, where to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from corral.profile import CostCurve
+from corral.status import ServerStatus, StatusBoard, WorkerStatus
+
+
+class StartupView:
+    """Prints to a console, standard error's as a rule.
+
+    Args:
+        console: where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def ready(self, board: StatusBoard) -> None:
+        """Nothing yet: the table waits for the workers that are still warming up."""
+
+    def complete(self, board: StatusBoard) -> None:
+        """Prints the table."""
+        self._console.print(render(board.current()))
+
+
+def render(status: ServerStatus) -> Group:
+    """The table of workers, and everything below it."""
+    parts: list[RenderableType] = [_table(status), _facts(status)]
+    if status.warnings:
+        lines = Text("\n").join(Text(f"! {warning}") for warning in status.warnings)
+        lines.stylize("yellow")
+        parts.append(lines)
+    if status.synthetic:
+        parts.append(_synthetic_panel(status))
+    return Group(*parts)
+
+
+def _table(status: ServerStatus) -> Table:
+    table = Table(title=f"corral: {status.model}, {status.mode}", title_justify="left")
+    for heading in ("cell", "worker", "pid", "CPUs", "node", "engine", "allocator", "threads in"):
+        table.add_column(heading)
+    for heading in ("batches", "batch of 1", "best", "memory"):
+        table.add_column(heading, justify="right")
+    for worker in status.workers:
+        table.add_row(*_row(worker))
+    return table
+
+
+def _row(worker: WorkerStatus) -> list[str]:
+    head = [
+        str(worker.cell),
+        str(worker.id),
+        str(worker.pid or "-"),
+        ranges(worker.cpus),
+        "-" if worker.memory_node is None else str(worker.memory_node),
+    ]
+    if not worker.costs_s:
+        return [*head, worker.state.value, *[""] * 6]
+    return [
+        *head,
+        _engine(worker.engine),
+        worker.checks.get("allocator", "?"),
+        worker.checks.get("affinity", "?"),
+        ", ".join(map(str, worker.sizes)),
+        *_costs(worker.costs_s),
+        f"{worker.memory_bytes / 2**20:.0f} MB",
+    ]
+
+
+def _engine(engine: dict[str, str]) -> str:
+    keys = ("engine", "name", "version", "precision")
+    return " ".join(engine[key] for key in keys if key in engine)
+
+
+def _costs(costs_s: dict[str, float]) -> tuple[str, str]:
+    """Milliseconds of a batch of one, and the best images/s with the batch that gives them."""
+    curve = CostCurve.from_names(costs_s)
+    datatype = next(iter(curve.costs_s))[0]
+    by_size = curve.of(datatype)
+    best = max(by_size, key=lambda size: size / max(by_size[size], 1e-9))
+    rate = best / max(by_size[best], 1e-9)
+    return f"{by_size[1] * 1000:.1f} ms", f"{rate:,.0f}/s at {best}"
+
+
+def _facts(status: ServerStatus) -> Text:
+    lines = [
+        f"gRPC      {_address(status.host, status.port)}",
+        f"metrics   http://{_address(status.metrics_host, status.metrics_port)}/metrics",
+        f"weights   {status.weights}",
+    ]
+    if status.ready_after_s is not None:
+        lines.append(f"ready     after {status.ready_after_s:.1f} s")
+    return Text("\n".join(lines))
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _synthetic_panel(status: ServerStatus) -> Panel:
+    return Panel(
+        f"The weights of {status.model} are SYNTHETIC: its answers mean nothing.\n"
+        "Speed is real, labels are not. Give it real ones with --weights FILE, or let it "
+        "download them with --weights imagenet.",
+        title="WARNING",
+        border_style="bold red",
+        expand=False,
+    )
+
+
+def ranges(cpus: Iterable[int]) -> str:
+    """CPU numbers as the kernel writes them: ``0-3,8``."""
+    spans: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if spans and cpu == spans[-1][1] + 1:
+            spans[-1][1] = cpu
+        else:
+            spans.append([cpu, cpu])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)

@@ -1,0 +1,426 @@
+"""The messages of ModelInfer, read and written without copying what is large.
+
+A request's tensor lies in ``raw_input_contents``, which every client writes as the message's
+tail. ``split`` walks the protobuf envelope and finds it in place; only the small rest is parsed
+by protobuf. Parsing the whole of a 602 KB message costs more than everything else in the front.
+
+Pure: bytes in, values out. Nothing is allocated by a claim of the client's: shapes and counts
+are checked against the bytes that are there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import struct
+from collections.abc import Callable
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from corral.errors import InvalidRequest, RequestError
+from corral.tensors import Datatype, Signature
+from corral_protos import open_inference_pb2 as pb
+
+#: requests are answered under this name, and asked under this one
+OUTPUT_NAME = "output"
+INPUT_NAME = "input"
+
+#: the protocol's datatypes that each view of a model takes
+VIEW_DATATYPES = {
+    "tensor": ("FP32", "UINT8", "BYTES"),
+    "uint8": ("UINT8",),
+    "image": ("BYTES",),
+}
+
+_RAW_INPUT = 7
+_RAW_OUTPUT_TAG = b"\x32"
+_ID_TAG = b"\x1a"
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+#: heads up to this size are remembered: a client sends the same one again and again
+_CACHEABLE_HEAD_BYTES = 512
+_NOT_A_REQUEST = "the message is no inference.ModelInferRequest"
+
+_LENGTH_PREFIX = struct.Struct("<I")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Head:
+    """Everything of a request but its tensor.
+
+    Attributes:
+        view: which of the model's signatures was asked for, a key of counters.VIEWS.
+        datatype: None when the input is encoded pictures (BYTES).
+        count: items, 1 or more.
+        classification: top k wanted, 0 for the logits.
+        timeout_s: the request parameter ``timeout``; None when not given.
+        contents: the tensor where it came typed instead of raw: its bytes, or the pictures.
+    """
+
+    view: str
+    model_name: str
+    request_id: str
+    datatype: Datatype | None
+    count: int
+    classification: int
+    timeout_s: float | None
+    contents: bytes | tuple[bytes, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may ask for.
+
+    Attributes:
+        max_items: items a request.
+        max_image_bytes: bytes of one encoded picture.
+        classes: length of the logits, the largest classification.
+    """
+
+    max_items: int
+    max_image_bytes: int
+    classes: int
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """The varint at ``at``, and where it ends."""
+    byte = message[at]
+    if byte < 0x80:
+        return byte, at + 1
+    value = byte & 0x7F
+    for shift in range(7, 70, 7):
+        at += 1
+        byte = message[at]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at + 1
+    raise InvalidRequest(_NOT_A_REQUEST)
+
+
+def split(message: bytes) -> tuple[bytes, list[tuple[int, int]]]:
+    """Finds the raw tensors of a ModelInferRequest in place.
+
+    Returns:
+        the message without them, and each one's (start, end) in the message.
+
+    Raises:
+        InvalidRequest: the envelope is no protobuf message.
+    """
+    raws: list[tuple[int, int]] = []
+    kept: list[tuple[int, int]] = []
+    at, end, keep_from = 0, len(message), 0
+    try:
+        while at < end:
+            start = at
+            key, at = _varint(message, at)
+            wire_type = key & 7
+            if wire_type == _LENGTH:
+                length, at = _varint(message, at)
+                if key >> 3 == _RAW_INPUT:
+                    raws.append((at, at + length))
+                    kept.append((keep_from, start))
+                    keep_from = at + length
+                at += length
+            elif wire_type == _VARINT:
+                _, at = _varint(message, at)
+            elif wire_type == _FIXED64:
+                at += 8
+            elif wire_type == _FIXED32:
+                at += 4
+            else:
+                raise InvalidRequest(_NOT_A_REQUEST)
+    except IndexError:
+        raise InvalidRequest(_NOT_A_REQUEST) from None
+    if at != end:
+        raise InvalidRequest(_NOT_A_REQUEST)
+    kept.append((keep_from, end))
+    return b"".join([message[a:b] for a, b in kept]), raws
+
+
+class RequestReader:
+    """Reads and checks the requests for one model.
+
+    Args:
+        signature: the model's shapes.
+        limits: what a request may ask for.
+        resolve: (model name, version) to the view; raises NotFound.
+    """
+
+    def __init__(
+        self, signature: Signature, limits: Limits, resolve: Callable[[str, str], str]
+    ) -> None:
+        self._signature = signature
+        self._limits = limits
+        self._resolve = resolve
+        self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
+
+    def read(self, message: bytes) -> tuple[Head, memoryview | list[memoryview]]:
+        """Reads a ModelInferRequest.
+
+        Returns:
+            the head, and the tensor in place: ``count`` items one after another, or, when
+            ``datatype`` is None, the encoded pictures.
+
+        Raises:
+            NotFound: no such model or version.
+            InvalidRequest: with a sentence that says what to change.
+        """
+        head_bytes, raws = split(message)
+        if len(head_bytes) <= _CACHEABLE_HEAD_BYTES:
+            head = self._remembered(head_bytes)
+        else:
+            head = self._read_head(head_bytes)
+        if head.contents is not None:
+            if raws:
+                raise InvalidRequest(
+                    "the input comes twice, as contents and as raw_input_contents; send one"
+                )
+            if isinstance(head.contents, tuple):
+                return head, [memoryview(picture) for picture in head.contents]
+            return head, memoryview(head.contents)
+        if len(raws) != 1:
+            raise InvalidRequest(
+                f"one input needs one entry of raw_input_contents, there are {len(raws)}"
+            )
+        start, end = raws[0]
+        data = memoryview(message)[start:end]
+        if head.datatype is None:
+            return head, self._pictures(data, head.count)
+        expected = self._signature.input_bytes[head.datatype] * head.count
+        if len(data) != expected:
+            raise InvalidRequest(
+                f"the input has {len(data)} bytes; "
+                f"{head.datatype.name} {self._shape_text(head.datatype, head.count)} is {expected}"
+            )
+        return head, data
+
+    def view_of(self, message: bytes) -> str:
+        """The view that a request names, as far as it can be read: to count a refusal by."""
+        try:
+            request = pb.ModelInferRequest.FromString(split(message)[0])
+            return self._resolve(request.model_name, request.model_version)
+        except (DecodeError, RequestError):
+            return "tensor"
+
+    def _pictures(self, data: memoryview, count: int) -> list[memoryview]:
+        """The elements of a BYTES tensor: each a 4-byte little-endian length, then the bytes."""
+        pictures: list[memoryview] = []
+        at = 0
+        while at < len(data):
+            if len(pictures) == count or at + 4 > len(data):
+                break
+            (length,) = _LENGTH_PREFIX.unpack_from(data, at)
+            at += 4
+            if at + length > len(data):
+                raise InvalidRequest(
+                    f"picture {len(pictures)} claims {length} bytes, {len(data) - at} are left"
+                )
+            pictures.append(self._picture(data[at : at + length]))
+            at += length
+        if len(pictures) != count or at != len(data):
+            raise InvalidRequest(
+                f"the BYTES input does not hold {count} pictures, each behind its 4-byte length"
+            )
+        return pictures
+
+    def _picture(self, data: memoryview) -> memoryview:
+        if len(data) > self._limits.max_image_bytes:
+            raise InvalidRequest(
+                f"a picture has {len(data)} bytes; at most {self._limits.max_image_bytes} are taken"
+            )
+        if not len(data):
+            raise InvalidRequest("a picture is empty")
+        return data
+
+    def _shape_text(self, datatype: Datatype, count: int | str) -> str:
+        return f"[{','.join(map(str, (count, *self._signature.input_shapes[datatype])))}]"
+
+    def _read_head(self, head: bytes) -> Head:
+        try:
+            request = pb.ModelInferRequest.FromString(head)
+        except DecodeError:
+            raise InvalidRequest(_NOT_A_REQUEST) from None
+        view = self._resolve(request.model_name, request.model_version)
+        if len(request.inputs) != 1:
+            raise InvalidRequest(
+                f"the model has one input, {INPUT_NAME!r}; the request has {len(request.inputs)}"
+            )
+        tensor = request.inputs[0]
+        if tensor.name != INPUT_NAME:
+            raise InvalidRequest(f"the input is called {INPUT_NAME!r}, not {tensor.name[:80]!r}")
+        if tensor.datatype not in VIEW_DATATYPES[view]:
+            raise InvalidRequest(
+                f"{request.model_name} takes {' or '.join(VIEW_DATATYPES[view])}, "
+                f"not {tensor.datatype[:20]!r}"
+            )
+        datatype, count = self._read_shape(tensor)
+        contents: bytes | tuple[bytes, ...] | None = None
+        if tensor.HasField("contents"):
+            contents = self._read_contents(tensor.contents, datatype, count)
+        return Head(
+            view=view,
+            model_name=request.model_name,
+            request_id=request.id,
+            datatype=datatype,
+            count=count,
+            classification=self._read_outputs(request),
+            timeout_s=_read_timeout(request),
+            contents=contents,
+        )
+
+    def _read_shape(
+        self, tensor: pb.ModelInferRequest.InferInputTensor
+    ) -> tuple[Datatype | None, int]:
+        shape = tuple(tensor.shape)
+        datatype: Datatype | None = None
+        if tensor.datatype == "BYTES":
+            expected = "[n] or [n,1]"
+            fits = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+        else:
+            datatype = Datatype[tensor.datatype]
+            expected = self._shape_text(datatype, "n")
+            fits = shape[1:] == self._signature.input_shapes[datatype]
+        if not fits or not shape:
+            raise InvalidRequest(
+                f"a {tensor.datatype} input has the shape {expected}, not {list(shape[:8])}"
+            )
+        if not 1 <= shape[0] <= self._limits.max_items:
+            raise InvalidRequest(
+                f"a request takes 1 to {self._limits.max_items} items, not {shape[0]}"
+            )
+        return datatype, shape[0]
+
+    def _read_contents(
+        self, contents: pb.InferTensorContents, datatype: Datatype | None, count: int
+    ) -> bytes | tuple[bytes, ...]:
+        if datatype is None:
+            if len(contents.bytes_contents) != count:
+                raise InvalidRequest(
+                    f"bytes_contents has {len(contents.bytes_contents)} elements, not {count}"
+                )
+            for picture in contents.bytes_contents:
+                self._picture(memoryview(picture))
+            return tuple(contents.bytes_contents)
+        field = "fp32_contents" if datatype is Datatype.FP32 else "uint_contents"
+        values = contents.fp32_contents if datatype is Datatype.FP32 else contents.uint_contents
+        size = datatype.numpy.itemsize
+        expected = self._signature.input_bytes[datatype] * count // size
+        if len(values) != expected:
+            raise InvalidRequest(
+                f"{field} has {len(values)} values; "
+                f"{datatype.name} {self._shape_text(datatype, count)} is {expected}"
+            )
+        if datatype is Datatype.FP32:
+            return np.fromiter(values, np.float32, expected).tobytes()
+        wide = np.fromiter(values, np.uint32, expected)
+        if wide.max() > 255:
+            raise InvalidRequest("uint_contents has a value above 255; a UINT8 ends there")
+        return wide.astype(np.uint8).tobytes()
+
+    def _read_outputs(self, request: pb.ModelInferRequest) -> int:
+        """The classification asked for: as a request parameter, or as Triton's clients do."""
+        if len(request.outputs) > 1:
+            raise InvalidRequest(f"the model has one output, {OUTPUT_NAME!r}; ask for it once")
+        wanted = [request.parameters]
+        for output in request.outputs:
+            if output.name != OUTPUT_NAME:
+                raise InvalidRequest(
+                    f"the output is called {OUTPUT_NAME!r}, not {output.name[:80]!r}"
+                )
+            wanted.append(output.parameters)
+        for parameters in wanted:
+            # Looking a missing key up in a protobuf map would insert it.
+            if "classification" in parameters:
+                top = _integer(parameters["classification"])
+                if top is None or not 1 <= top <= self._limits.classes:
+                    raise InvalidRequest(
+                        f"classification takes a whole number from 1 to {self._limits.classes}"
+                    )
+                return top
+        return 0
+
+
+def _integer(parameter: pb.InferParameter) -> int | None:
+    which = parameter.WhichOneof("parameter_choice")
+    if which == "int64_param":
+        return parameter.int64_param
+    if which == "uint64_param":
+        return parameter.uint64_param
+    return None
+
+
+def _read_timeout(request: pb.ModelInferRequest) -> float | None:
+    """The parameter ``timeout``, microseconds on the wire; 0 means none, as in Triton."""
+    if "timeout" not in request.parameters:
+        return None
+    timeout_us = _integer(request.parameters["timeout"])
+    if timeout_us is None or timeout_us < 0:
+        raise InvalidRequest("the parameter timeout takes a whole number of microseconds")
+    return timeout_us / 1e6 if timeout_us else None
+
+
+def _length(value: int) -> bytes:
+    """A varint."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+@functools.lru_cache(maxsize=1024)
+def _response_head(
+    model_name: str, datatype: str, shape: tuple[int, ...], content_bytes: int
+) -> tuple[bytes, bytes]:
+    output = pb.ModelInferResponse.InferOutputTensor(
+        name=OUTPUT_NAME, datatype=datatype, shape=shape
+    )
+    head = pb.ModelInferResponse(model_name=model_name, model_version="1", outputs=[output])
+    return head.SerializeToString(), _RAW_OUTPUT_TAG + _length(content_bytes)
+
+
+def response(
+    model_name: str,
+    request_id: str,
+    datatype: str,
+    shape: tuple[int, ...],
+    content: bytes | bytearray | memoryview,
+) -> bytes:
+    """Serialises a ModelInferResponse with one output.
+
+    Args:
+        model_name: as the client asked.
+        request_id: echoed; may be empty.
+        datatype: "FP32" or "BYTES".
+        shape: the output's.
+        content: its raw bytes, copied once.
+    """
+    head, raw_head = _response_head(model_name, datatype, shape, len(content))
+    if not request_id:
+        return b"".join((head, raw_head, content))
+    encoded = request_id.encode()
+    return b"".join((head, _ID_TAG, _length(len(encoded)), encoded, raw_head, content))
+
+
+def classification(logits: bytes, classes: int, top: int, labels: tuple[str, ...]) -> bytes:
+    """The top ``top`` of each item as a BYTES tensor of "score:index:label", best first.
+
+    Args:
+        logits: FP32 [n,classes].
+        classes: length of one item's logits.
+        top: how many, 1 to classes.
+        labels: by index; an index beyond them gets no label.
+
+    Returns:
+        the raw content of a BYTES [n,top] tensor.
+    """
+    scores = np.frombuffer(logits, np.float32).reshape(-1, classes)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    parts: list[bytes] = []
+    for row, indexes in zip(scores, best, strict=True):
+        for index in indexes.tolist():
+            label = f":{labels[index]}" if index < len(labels) else ""
+            text = f"{row[index]:f}:{index}{label}".encode()
+            parts += (_LENGTH_PREFIX.pack(len(text)), text)
+    return b"".join(parts)

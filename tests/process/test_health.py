@@ -1,0 +1,183 @@
+"""Health and reflection on a real grpc.aio server, asked by real clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from corral.health import INFERENCE_SERVICE, Health, add_reflection
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+SERVICES = ["", INFERENCE_SERVICE, "resnet50", "resnet50_uint8", "resnet50_image"]
+
+
+class Front:
+    """A server with nothing but health and reflection, and a channel to it."""
+
+    def __init__(self) -> None:
+        self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self.health = Health(SERVICES, self.server)
+        add_reflection(self.server)
+        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}")
+        self.stub = health_pb2_grpc.HealthStub(self.channel)
+
+    async def check(self, service: str) -> int:
+        request = health_pb2.HealthCheckRequest(service=service)
+        return int((await self.stub.Check(request, timeout=10)).status)
+
+    def watch(self, service: str) -> Any:
+        return self.stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=60)
+
+
+@pytest_asyncio.fixture
+async def front() -> AsyncIterator[Front]:
+    made = Front()
+    await made.server.start()
+    yield made
+    await made.channel.close()
+    await made.server.stop(0)
+
+
+async def told(watch: Any) -> int:
+    answer = await asyncio.wait_for(watch.read(), 10)
+    assert answer is not grpc.aio.EOF
+    return int(answer.status)
+
+
+async def ended(watch: Any) -> bool:
+    """True when the stream ends now, and in order."""
+    at_end = await asyncio.wait_for(watch.read(), 10) is grpc.aio.EOF
+    return at_end and await watch.code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_check_follows_the_server(front: Front, service: str) -> None:
+    assert await front.check(service) == NOT_SERVING
+    front.health.serving(True)
+    assert await front.check(service) == SERVING
+    front.health.serving(False)
+    assert await front.check(service) == NOT_SERVING
+
+
+async def test_check_of_an_unknown_service_is_not_found(front: Front) -> None:
+    front.health.serving(True)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await front.check("resnet")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert "'resnet'" in str(caught.value.details())
+    assert "resnet50_image" in str(caught.value.details())
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_watch_tells_every_change_once(front: Front, service: str) -> None:
+    watch = front.watch(service)
+    assert await told(watch) == NOT_SERVING
+    front.health.serving(True)
+    assert await told(watch) == SERVING
+    front.health.serving(True)
+    front.health.serving(False)
+    assert await told(watch) == NOT_SERVING
+
+
+async def test_watch_of_an_unknown_service_stays_open_until_the_server_stops(front: Front) -> None:
+    watch = front.watch("nobody")
+    assert await told(watch) == SERVICE_UNKNOWN
+    front.health.serving(True)
+    await front.health.shutdown()
+    assert await ended(watch)
+
+
+async def test_a_watcher_that_leaves_takes_no_other_along(front: Front) -> None:
+    leaving, staying = front.watch(""), front.watch("")
+    assert await told(leaving) == await told(staying) == NOT_SERVING
+    leaving.cancel()
+    assert await front.check("") == NOT_SERVING  # a round trip after the cancellation
+    front.health.serving(True)
+    assert await told(staying) == SERVING
+
+
+async def test_shutdown_tells_watchers_not_serving_and_ends_them(front: Front) -> None:
+    front.health.serving(True)
+    watches = [front.watch(service) for service in SERVICES]
+    assert [await told(watch) for watch in watches] == [SERVING] * len(SERVICES)
+    await front.health.shutdown()
+    assert [await told(watch) for watch in watches] == [NOT_SERVING] * len(SERVICES)
+    assert [await ended(watch) for watch in watches] == [True] * len(SERVICES)
+    # Whoever asks now gets the same, and nothing brings it back.
+    front.health.serving(True)
+    assert await front.check("") == NOT_SERVING
+    late = front.watch("")
+    assert await told(late) == NOT_SERVING
+    assert await ended(late)
+
+
+async def test_a_graceful_stop_does_not_wait_for_watchers(front: Front) -> None:
+    front.health.serving(True)
+    watch = front.watch("")
+    assert await told(watch) == SERVING
+    await front.health.shutdown()
+    # With the stream still open this would take the whole grace.
+    await asyncio.wait_for(front.server.stop(60), 10)
+
+
+async def reflect(front: Front, **asked: str) -> reflection_pb2.ServerReflectionResponse:
+    stub = reflection_pb2_grpc.ServerReflectionStub(front.channel)
+    request = reflection_pb2.ServerReflectionRequest(**asked)
+    [answer] = [answer async for answer in stub.ServerReflectionInfo(iter([request]), timeout=10)]
+    return answer
+
+
+async def resolve(front: Front, symbol: str, pool: DescriptorPool) -> None:
+    """Adds the files that define a symbol to a pool, as grpcurl does."""
+    answer = await reflect(front, file_containing_symbol=symbol)
+    assert answer.HasField("file_descriptor_response"), answer
+    for serialized in reversed(answer.file_descriptor_response.file_descriptor_proto):
+        pool.Add(descriptor_pb2.FileDescriptorProto.FromString(serialized))
+
+
+async def test_every_listed_service_resolves(front: Front) -> None:
+    listed = (await reflect(front, list_services="")).list_services_response.service
+    names = [service.name for service in listed]
+    assert sorted(names) == [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+        "inference.GRPCInferenceService",
+    ]
+    for name in names:
+        pool = DescriptorPool()
+        await resolve(front, name, pool)
+        service = pool.FindServiceByName(name)
+        assert service.methods
+        for method in service.methods:
+            # Building a message class resolves every type that the call needs.
+            assert method.input_type.full_name
+            assert method.output_type.full_name
+
+
+async def test_reflection_describes_the_calls_that_clients_make(front: Front) -> None:
+    pool = DescriptorPool()
+    await resolve(front, "inference.GRPCInferenceService.ModelInfer", pool)
+    service = pool.FindServiceByName("inference.GRPCInferenceService")
+    assert {method.name for method in service.methods} == {
+        "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata",
+        "ModelInfer", "ModelConfig", "ModelStatistics",
+    }  # fmt: skip
+    request = service.methods_by_name["ModelInfer"].input_type
+    assert request.fields_by_name["raw_input_contents"].number == 7
+
+
+async def test_reflection_of_an_unknown_symbol_is_not_found(front: Front) -> None:
+    answer = await reflect(front, file_containing_symbol="inference.Nothing")
+    assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]

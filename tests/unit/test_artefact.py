@@ -1,0 +1,204 @@
+"""The artefact cache: keys, atomic writes, damage, one writer at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+
+from corral import artefact
+from corral.artefact import Artefact, Order
+from corral.errors import ModelError
+
+
+def _order(**ingredients: str) -> Order:
+    return Order(
+        model="tiny",
+        precision="fp32",
+        synthetic=True,
+        weights="made up",
+        ingredients={"weights": "abc", **ingredients},
+    )
+
+
+def _write(xml: Path) -> None:
+    xml.write_text("<net/>")
+    xml.with_suffix(".bin").write_bytes(b"weights" * 1000)
+
+
+def _store(cache: Path, order: Order) -> Artefact:
+    with artefact.exclusive(cache, order, pytest.fail):
+        return artefact.store(cache, order, _write)
+
+
+def test_key_depends_on_every_ingredient_and_not_on_order() -> None:
+    keys = {
+        _order().key,
+        _order(weights="abd").key,
+        _order(openvino="2026.4").key,
+        _order(overflow_fix="enable").key,
+        Order(
+            model="tiny",
+            precision="int8",
+            synthetic=True,
+            weights="",
+            ingredients={"weights": "abc"},
+        ).key,
+    }
+    assert len(keys) == 5
+    assert artefact.artefact_key({"a": "1", "b": "2"}) == artefact.artefact_key(
+        {"b": "2", "a": "1"}
+    )
+
+
+def test_description_is_not_part_of_the_key() -> None:
+    other = Order(
+        model="tiny",
+        precision="fp32",
+        synthetic=True,
+        weights="in other words",
+        ingredients={"weights": "abc"},
+    )
+    assert other.key == _order().key
+
+
+def test_source_digest_sees_content_and_name(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.py", tmp_path / "b.py"
+    first.write_text("x = 1")
+    second.write_text("y = 2")
+    digest = artefact.source_digest([first, second])
+    assert artefact.source_digest([second, first]) == digest
+    second.write_text("y = 3")
+    assert artefact.source_digest([first, second]) != digest
+    first.rename(tmp_path / "c.py")
+    second.write_text("y = 2")
+    assert artefact.source_digest([tmp_path / "c.py", second]) != digest
+
+
+def test_versions_of_installed_and_missing() -> None:
+    found = artefact.versions(("msgspec", "no-such-distribution"))
+    assert found["no-such-distribution"] == "absent"
+    assert found["msgspec"][0].isdigit()
+
+
+def test_stored_is_found(tmp_path: Path) -> None:
+    order = _order()
+    assert artefact.find(tmp_path, order) is None
+    stored = _store(tmp_path, order)
+    assert artefact.find(tmp_path, order) == stored
+    assert stored.xml.is_absolute()
+    assert stored.xml == tmp_path / "artefacts" / f"tiny-fp32-{order.key[:12]}" / "model.xml"
+    assert (stored.model, stored.precision, stored.synthetic) == ("tiny", "fp32", True)
+    assert stored.key == order.key
+    assert artefact.find(tmp_path, _order(openvino="next")) is None
+
+
+def test_stored_can_be_read_by_other_users(tmp_path: Path) -> None:
+    folder = _store(tmp_path, _order()).xml.parent
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.bin", b"weights" * 999),
+        ("model.bin", b"weightz" * 1000),
+        ("model.xml", b""),
+        ("meta.json", b"{"),
+        ("meta.json", b"\xff"),
+        ("model.bin", None),
+        ("meta.json", None),
+    ],
+)
+def test_damage_is_a_warning_and_mended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, content: bytes | None
+) -> None:
+    order = _order()
+    folder = _store(tmp_path, order).xml.parent
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert artefact.find(tmp_path, order) is None
+    assert "damaged" in caplog.text
+    mended = _store(tmp_path, order)
+    assert artefact.find(tmp_path, order) == mended
+    assert mended.xml.with_suffix(".bin").read_bytes() == b"weights" * 1000
+
+
+def test_entry_of_another_key_is_not_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    order = _order()
+    meta = _store(tmp_path, order).xml.parent / "meta.json"
+    fields = json.loads(meta.read_text())
+    meta.write_text(json.dumps({**fields, "key": order.key[:12] + "0" * 52}))
+    assert artefact.find(tmp_path, order) is None
+    assert "something else" in caplog.text
+
+
+def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    order = _order()
+
+    def fail(xml: Path) -> None:
+        _write(xml)
+        raise ModelError("no such layer")
+
+    with artefact.exclusive(tmp_path, order, pytest.fail), pytest.raises(ModelError):
+        artefact.store(tmp_path, order, fail)
+    assert [entry.suffix for entry in (tmp_path / "artefacts").iterdir()] == [".lock"]
+
+
+def test_drafts_of_the_dead_are_removed(tmp_path: Path) -> None:
+    order = _order()
+    dead = tmp_path / "artefacts" / f".{order.folder_name}.dead"
+    dead.mkdir(parents=True)
+    (dead / "model.bin").write_bytes(b"half")
+    _store(tmp_path, order)
+    assert not dead.exists()
+
+
+def test_full_disk_is_one_line(tmp_path: Path) -> None:
+    order = _order()
+
+    def fill(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with (
+        artefact.exclusive(tmp_path, order, pytest.fail),
+        pytest.raises(ModelError, match="No space left on device"),
+    ):
+        artefact.store(tmp_path, order, fill)
+
+
+def test_unusable_cache_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ModelError, match="--cache-dir"),
+        artefact.exclusive(tmp_path / "file", _order(), pytest.fail),
+    ):
+        pass
+
+
+def test_second_start_waits_for_the_first(tmp_path: Path) -> None:
+    order = _order()
+    waiting = threading.Event()
+    found: list[Artefact | None] = []
+
+    def second() -> None:
+        with artefact.exclusive(tmp_path, order, waiting.set):
+            found.append(artefact.find(tmp_path, order))
+
+    with artefact.exclusive(tmp_path, order, pytest.fail):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waiting.wait(10)
+        assert not found
+        stored = artefact.store(tmp_path, order, _write)
+    thread.join(10)
+    assert found == [stored]

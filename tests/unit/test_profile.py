@@ -1,0 +1,185 @@
+"""Cost curves: the knee, when to stop measuring, and the cache."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corral import profile
+from corral.profile import CostCurve
+from corral.tensors import Datatype
+
+_COSTS = st.dictionaries(
+    st.integers(1, 256), st.floats(1e-6, 100, allow_nan=False), min_size=1, max_size=10
+)
+
+
+@pytest.mark.parametrize(
+    ("max_batch", "sizes"),
+    [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])],
+)
+def test_candidate_sizes(max_batch: int, sizes: list[int]) -> None:
+    assert profile.candidate_sizes(max_batch) == sizes
+
+
+@given(st.integers(1, 256))
+def test_candidate_sizes_climb_from_1_to_the_largest(max_batch: int) -> None:
+    sizes = profile.candidate_sizes(max_batch)
+    assert sizes[0] == 1
+    assert sizes[-1] == max_batch
+    assert all(a < b <= 2 * a for a, b in itertools.pairwise(sizes))
+
+
+def test_knee_of_a_linear_cost_is_1() -> None:
+    assert profile.knee({n: 0.024 * n for n in (1, 2, 4, 8)}) == 1
+
+
+def test_knee_of_a_fixed_cost_is_the_largest() -> None:
+    assert profile.knee(dict.fromkeys((1, 2, 4, 8), 0.01)) == 8
+
+
+def test_knee_ignores_less_than_3_percent() -> None:
+    assert profile.knee({1: 0.1, 2: 0.15, 4: 0.4 / 1.34, 8: 0.8 / 1.36}) == 2
+    assert profile.knee({1: 0.1, 2: 0.15, 4: 0.4 / 1.34, 8: 0.8 / 1.40}) == 8
+
+
+def test_knee_of_a_clock_that_stood_still() -> None:
+    assert profile.knee({1: 0.0, 2: 0.0}) == 2
+
+
+@given(_COSTS)
+def test_knee_is_the_smallest_within_3_percent(costs_s: dict[int, float]) -> None:
+    rates = {n: n / cost_s for n, cost_s in costs_s.items()}
+    chosen = profile.knee(costs_s)
+    assert rates[chosen] >= 0.97 * max(rates.values())
+    assert all(rate < 0.97 * max(rates.values()) for n, rate in rates.items() if n < chosen)
+
+
+def test_measuring_stops_after_two_doublings_without_gain() -> None:
+    assert profile.keep_going({})
+    assert profile.keep_going({1: 1.0, 2: 2.0})
+    assert not profile.keep_going({1: 1.0, 2: 2.0, 4: 4.0})
+    assert not profile.keep_going({1: 1.0, 2: 1.0, 4: 2.0, 8: 4.0})
+    assert profile.keep_going({1: 1.0, 2: 1.0, 4: 2.0})
+
+
+def test_measuring_goes_on_past_one_flat_step() -> None:
+    assert profile.keep_going({1: 1.0, 2: 2.0, 4: 3.0})
+    assert profile.keep_going({1: 1.0, 2: 1.5, 4: 3.0, 8: 4.0})
+
+
+def test_sizes_up_to() -> None:
+    assert profile.sizes_up_to(4, [8, 4, 2, 1]) == [1, 2, 4]
+
+
+def _curve() -> CostCurve:
+    return CostCurve(
+        {
+            (Datatype.FP32, 1): 0.010,
+            (Datatype.FP32, 2): 0.012,
+            (Datatype.FP32, 4): 0.020,
+            (Datatype.UINT8, 1): 0.011,
+            (Datatype.UINT8, 2): 0.022,
+        }
+    )
+
+
+def test_cost_between_and_beyond() -> None:
+    curve = _curve()
+    assert curve.cost_s(Datatype.FP32, 2) == 0.012
+    assert curve.cost_s(Datatype.FP32, 3) == pytest.approx(0.016)
+    assert curve.cost_s(Datatype.FP32, 8) == pytest.approx(0.040)
+    assert curve.cost_s(Datatype.UINT8, 4) == pytest.approx(0.044)
+
+
+def test_cost_below_the_smallest_measured_is_no_less() -> None:
+    curve = CostCurve({(Datatype.FP32, 4): 0.02})
+    assert curve.cost_s(Datatype.FP32, 1) == 0.02
+    with pytest.raises(KeyError):
+        curve.cost_s(Datatype.UINT8, 1)
+
+
+@given(_COSTS, st.integers(1, 300))
+def test_cost_lies_between_its_neighbours(costs_s: dict[int, float], count: int) -> None:
+    curve = CostCurve({(Datatype.FP32, n): cost_s for n, cost_s in costs_s.items()})
+    cost_s = curve.cost_s(Datatype.FP32, count)
+    below = [n for n in costs_s if n <= count]
+    above = [n for n in costs_s if n >= count]
+    if below and above:
+        ends = sorted((costs_s[max(below)], costs_s[min(above)]))
+        assert ends[0] * (1 - 1e-9) <= cost_s <= ends[1] * (1 + 1e-9)
+    assert cost_s > 0
+
+
+def test_knee_of_a_curve_is_the_largest_of_its_datatypes() -> None:
+    assert _curve().knee() == 4
+
+
+def test_names_there_and_back() -> None:
+    assert _curve().names()["FP32:4"] == 0.020
+    assert CostCurve.from_names(_curve().names()) == _curve()
+    assert _curve().of(Datatype.UINT8) == {1: 0.011, 2: 0.022}
+
+
+@pytest.mark.parametrize(
+    "names", [{"FP16:1": 1.0}, {"FP32:one": 1.0}, {"FP32": 1.0}, {"FP32:1": -1.0}, {"FP32:0": 1.0}]
+)
+def test_names_that_make_no_sense(names: dict[str, float]) -> None:
+    with pytest.raises(ValueError):
+        CostCurve.from_names(names)
+
+
+def test_cached_curve_comes_back(tmp_path: Path) -> None:
+    folder = tmp_path / "not yet there"
+    assert profile.load_curve(folder, "0" * 64) is None
+    profile.save_curve(folder, "0" * 64, _curve())
+    assert profile.load_curve(folder, "0" * 64) == _curve()
+    assert profile.load_curve(folder, "1" * 64) is None
+    assert [file.name for file in folder.iterdir()] == ["costs-000000000000.json"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"FP32:1": "fast"}', b'{"FP64:1": 1.0}', b"\xff"]
+)
+def test_broken_curve_is_ignored_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    profile.save_curve(tmp_path, "0" * 64, _curve())
+    next(tmp_path.iterdir()).write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert profile.load_curve(tmp_path, "0" * 64) is None
+    assert "ignored" in caplog.text
+
+
+def test_curve_that_cannot_be_cached_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    profile.save_curve(tmp_path / "file", "0" * 64, _curve())
+    assert "not cached" in caplog.text
+
+
+def test_key_depends_on_all_its_parts() -> None:
+    base = {
+        "artefact": "a",
+        "backend": "openvino",
+        "engine": "2026.4",
+        "cores": 2,
+        "cpu_model": "EPYC",
+        "mode": "rti",
+    }
+    others = [
+        {**base, "artefact": "b"},
+        {**base, "backend": "null"},
+        {**base, "engine": "2026.5"},
+        {**base, "cores": 4},
+        {**base, "cpu_model": "Xeon"},
+        {**base, "mode": "throughput"},
+    ]
+    keys = {profile.curve_key(**parts) for parts in (base, *others)}  # type: ignore[arg-type]
+    assert len(keys) == 7
