@@ -209,7 +209,8 @@ def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artef
             raise
     except OSError as error:
         raise ModelError(
-            f"the artefact cannot be written below --cache-dir {cache_dir}: {error.strerror or error}"
+            f"the artefact cannot be written below --cache-dir {cache_dir}: "
+            f"{error.strerror or error}"
         ) from None
     return _artefact(folder, order)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ import msgspec
 from corral.messages import MAX_CONTROL_BYTES, encode
 
 _MAX_FDS = 8
+_INT = struct.Struct("i")
 
 Message = TypeVar("Message")
 
@@ -53,11 +55,18 @@ def receive(
         msgspec.DecodeError: not a message that the decoder knows; no descriptor stays open.
     """
     try:
-        data, fds, _, _ = socket.recv_fds(
-            sock, MAX_CONTROL_BYTES, _MAX_FDS, socket.MSG_CMSG_CLOEXEC
+        # Not socket.recv_fds: that of Python 3.11 ignores its flags.
+        data, ancillary, _, _ = sock.recvmsg(
+            MAX_CONTROL_BYTES, socket.CMSG_LEN(_MAX_FDS * _INT.size), socket.MSG_CMSG_CLOEXEC
         )
     except ConnectionResetError:
         raise Closed from None
+    fds = [
+        fd
+        for level, kind, content in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for (fd,) in _INT.iter_unpack(content[: len(content) // _INT.size * _INT.size])
+    ]
     if not data:
         raise Closed
     try:

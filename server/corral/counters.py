@@ -25,6 +25,7 @@ FAILURES = ("invalid", "refused", "expired", "cancelled", "failed", "unavailable
 
 _PER_VIEW = (
     "received",  # requests that named this view
+    "admitted",  # requests that got a place in the queue
     "succeeded",
     *(f"failure_{reason}" for reason in FAILURES),
     "inferences",  # items answered with a result

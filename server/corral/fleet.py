@@ -19,7 +19,7 @@ import msgspec
 from corral import control, messages
 from corral.counters import Pages
 from corral.nursery import Nursery
-from corral.slots import IngressSlot, Slot, WorkerSlot
+from corral.slots import AnySlot, IngressSlot, WorkerSlot
 from corral.spawn import Process, describe_end
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _RETRY_S = 0.05
 class Watcher(Protocol):
     """Whom the fleet tells what happened."""
 
-    def may_restart(self, slot: Slot) -> bool:
+    def may_restart(self, slot: AnySlot) -> bool:
         """Whether a slot whose process ended is filled again."""
 
     def worker_ready(self, slot: WorkerSlot) -> None:
@@ -42,7 +42,7 @@ class Watcher(Protocol):
     def worker_proven(self, ingress: IngressSlot) -> None:
         """A batch went through a worker of this cell."""
 
-    def child_failed(self, slot: Slot, message: str) -> None:
+    def child_failed(self, slot: AnySlot, message: str) -> None:
         """A child said that it cannot start, and that trying again would not help."""
 
     def ingress_done(self, ingress: IngressSlot) -> None:
@@ -82,13 +82,13 @@ class Fleet:
         self._gone.set()
 
     @property
-    def slots(self) -> list[Slot]:
+    def slots(self) -> list[AnySlot]:
         """Ingresses first."""
         return [*self.ingresses, *self.workers]
 
     # --- starting ---
 
-    def start(self, slot: Slot) -> None:
+    def start(self, slot: AnySlot) -> None:
         """Fills a slot with a new process, or says why not and tries again later."""
         slot.timer = None
         if not self._watcher.may_restart(slot):
@@ -112,21 +112,21 @@ class Fleet:
         logger.debug("%s started, pid %d", slot.name, process.pid)
         self._watcher.changed()
 
-    def _fill_again(self, slot: Slot, *, in_order: bool) -> None:
+    def _fill_again(self, slot: AnySlot, *, in_order: bool) -> None:
         delay_s = slot.life.died(in_order=in_order)
         again = self._watcher.may_restart(slot)
         if again:
             slot.timer = self._loop.call_later(delay_s, self.start, slot)
         else:
             slot.life.end()
-        level = logging.INFO if in_order or not again else logging.WARNING
+        level = logging.WARNING if not in_order else logging.INFO if again else logging.DEBUG
         when = f"in {delay_s:g} s" if delay_s else "at once"
         logger.log(level, "%s%s", slot.obituary, f"; starting another {when}" if again else "")
         self._watcher.changed()
 
     # --- ends ---
 
-    def _on_end(self, slot: Slot, process: Process) -> None:
+    def _on_end(self, slot: AnySlot, process: Process) -> None:
         """The process has ended: take its last messages, reap it, fill the slot again."""
         self._on_message(slot, process)
         for fd in (process.control.fileno(), process.stderr_fd, process.pidfd):
@@ -140,7 +140,7 @@ class Fleet:
         if isinstance(slot, WorkerSlot):
             slot.drop_handover()
             slot.attached_to = None
-        elif isinstance(slot, IngressSlot):
+        else:
             self._mourn(slot, process)
         self._fill_again(slot, in_order=code == 0)
         if isinstance(slot, IngressSlot):
@@ -162,7 +162,7 @@ class Fleet:
         if process is not None:
             self._loop.call_later(_LEAVE_S, self._kill_if_there, worker, process)
 
-    def _kill_if_there(self, slot: Slot, process: Process) -> None:
+    def _kill_if_there(self, slot: AnySlot, process: Process) -> None:
         if slot.process is process:
             logger.warning("%s does not answer: killed", slot.name)
             process.signal(signal.SIGKILL)
@@ -173,7 +173,7 @@ class Fleet:
 
     # --- messages ---
 
-    def _on_message(self, slot: Slot, process: Process) -> None:
+    def _on_message(self, slot: AnySlot, process: Process) -> None:
         """Takes everything that a child has sent."""
         while True:
             try:
@@ -183,12 +183,12 @@ class Fleet:
             except (control.Closed, OSError):
                 self._loop.remove_reader(process.control.fileno())
                 return
-            except msgspec.DecodeError as error:
-                logger.error("%s: not a control message: %s", slot.name, error)
+            except msgspec.DecodeError:
+                logger.exception("%s: not a control message", slot.name)
                 continue
             if isinstance(slot, WorkerSlot):
                 self._hear_worker(slot, message)
-            elif isinstance(slot, IngressSlot):
+            else:
                 self._hear_ingress(slot, message)
             self._watcher.changed()
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from corral_protos import open_inference_pb2 as pb
 
@@ -39,19 +40,21 @@ class Health:
     def __init__(self, services: Iterable[str], server: grpc.aio.Server) -> None:
         self._services = frozenset(services)
         self._serving = False
-        self._ended = False
+        #: set when the server stops
+        self.ended = asyncio.Event()
         self._changed = asyncio.Event()
         health_pb2_grpc.add_HealthServicer_to_server(self, server)
 
     def serving(self, serving: bool) -> None:
         """Sets the answer and tells the watchers. After ``shutdown`` it stays NOT_SERVING."""
-        if not self._ended:
+        if not self.ended.is_set():
             self._serving = serving
             self._wake()
 
     async def shutdown(self) -> None:
         """The server stops: watchers are told NOT_SERVING, and then their streams end."""
-        self._serving, self._ended = False, True
+        self._serving = False
+        self.ended.set()
         self._wake()
 
     def _wake(self) -> None:
@@ -83,7 +86,8 @@ class Health:
         told: int | None = None
         while True:
             # Read together, before anything is awaited: else a change would be missed.
-            changed, ended, status = self._changed, self._ended, self._status(request.service)
+            changed, ended = self._changed, self.ended.is_set()
+            status = self._status(request.service)
             if status != told:
                 yield health_pb2.HealthCheckResponse(status=status)
                 told = status
@@ -92,11 +96,53 @@ class Health:
             await changed.wait()
 
 
-def add_reflection(server: grpc.aio.Server) -> None:
-    """Registers server reflection for the inference, health and reflection services."""
+class _Reflection:
+    """grpc_reflection's servicer, whose streams end when the server stops.
+
+    Left alone they last as long as their clients like, and a graceful stop waits for them.
+    """
+
+    def __init__(self, services: Iterable[str], pool: DescriptorPool, ended: asyncio.Event) -> None:
+        self._servicer = reflection.aio.ReflectionServicer(services, pool=pool)
+        self._ended = ended
+
+    async def ServerReflectionInfo(  # noqa: N802
+        self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
+        """Answers a stream of questions about the services' descriptors."""
+        questions = self._until_ended(requests)
+        async for answer in self._servicer.ServerReflectionInfo(questions, context):
+            yield answer
+
+    async def _until_ended(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        ended = asyncio.ensure_future(self._ended.wait())
+        waiting = [ended]
+        try:
+            while True:
+                question = asyncio.ensure_future(anext(requests))
+                waiting = [ended, question]
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if not question.done():
+                    return
+                try:
+                    yield question.result()
+                except StopAsyncIteration:
+                    return
+        finally:
+            for task in waiting:
+                task.cancel()
+
+
+def add_reflection(server: grpc.aio.Server, health_service: Health | None = None) -> None:
+    """Registers server reflection for the inference, health and reflection services.
+
+    With a ``health_service``, its streams end when that one is shut down.
+    """
     # Our messages live in a pool of their own, so reflection needs one that has everything.
     pool = DescriptorPool()
     for file in (pb.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
         pool.AddSerializedFile(file.serialized_pb)
     services = (INFERENCE_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(services, server, pool=pool)
+    ended = health_service.ended if health_service else asyncio.Event()
+    servicer = _Reflection(services, pool, ended)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)

@@ -137,7 +137,7 @@ class Ingress:
         self._health = Health(
             ["", SERVICE, *protocol_pages.view_names(boot.model.name).values()], self._server
         )
-        add_reflection(self._server)
+        add_reflection(self._server, self._health)
 
     def _resolve(self, name: str, version: str) -> str:
         return protocol_pages.resolve_view(name, version, self._boot.model.name)

@@ -33,6 +33,9 @@ def request_families(counts: Counts, base: str) -> Iterator[Metric]:
     received = CounterMetricFamily(
         "corral_requests_received", "Requests that named this model", labels=["model"]
     )
+    admitted = CounterMetricFamily(
+        "corral_requests_admitted", "Requests that got a place in the queue", labels=["model"]
+    )
     outcomes = CounterMetricFamily(
         "corral_requests", "Requests answered, by outcome", labels=["model", "outcome"]
     )
@@ -45,12 +48,13 @@ def request_families(counts: Counts, base: str) -> Iterator[Metric]:
     for view, suffix in VIEWS.items():
         model = base + suffix
         received.add_metric([model], counts.read(f"view/{view}/received"))
+        admitted.add_metric([model], counts.read(f"view/{view}/admitted"))
         outcomes.add_metric([model, "succeeded"], counts.read(f"view/{view}/succeeded"))
         for reason in FAILURES:
             outcomes.add_metric([model, reason], counts.read(f"view/{view}/failure_{reason}"))
         inflight.add_metric([model], counts.read(f"view/{view}/inflight"))
         pending.add_metric([model], counts.read(f"view/{view}/pending"))
-    yield from (received, outcomes, inflight, pending)
+    yield from (received, admitted, outcomes, inflight, pending)
     yield CounterMetricFamily(
         "corral_items_retried",
         "Items run again because their worker died",

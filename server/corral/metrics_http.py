@@ -28,7 +28,8 @@ _PLAIN = "text/plain; charset=utf-8"
 MAX_CONNECTIONS = 32
 #: a whole connection, from accept to close, seconds
 MAX_CONNECTION_S = 5.0
-_POLL_S = 0.25
+#: how often the accepting thread looks for connections whose time is over, seconds
+POLL_S = 0.25
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -177,7 +178,7 @@ class MetricsServer:
         #: the port that it is bound to
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True
+            target=self._server.serve_forever, args=(POLL_S,), name="metrics", daemon=True
         )
 
     def start(self) -> None:

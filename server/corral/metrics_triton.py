@@ -115,8 +115,8 @@ def _lines(counts: Counts, base: str) -> Iterator[str]:
         yield f"# HELP {family.name} {family.text}"
         yield f"# TYPE {family.name} {family.kind}"
         for view, suffix in VIEWS.items():
-            # A model's name is a module's name: there is nothing in it to escape.
-            model = f'model="{base}{suffix}"'
             for labels, counters in family.series.items():
+                # A model's name is a module's name: there is nothing in it to escape.
+                series = f'{family.name}{{model="{base}{suffix}",{labels}version="1"}}'
                 value = sum(counts.read(f"view/{view}/{counter}") for counter in counters)
-                yield f"{family.name}{{{model},{labels}version="1"}} {value // family.divisor}"
+                yield f"{series} {value // family.divisor}"

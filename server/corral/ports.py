@@ -65,11 +65,15 @@ def hold(host: str, port: int, *, shared: bool) -> Iterator[None]:
         yield
 
 
+def format_address(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _addresses(host: str, port: int, option: str) -> list[tuple[socket.AddressFamily, str]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        blamed = option.replace("port", "host")
-        raise ConfigError(f"{blamed} {host}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or "not a host name"
+        raise ConfigError(f"{option.replace('port', 'host')} {host}: {reason}") from None
     return [(family, str(where[0])) for family, _, _, _, where in found]
-

@@ -66,3 +66,6 @@ class WorkerSlot(Slot):
             data.close()
             os.close(region_fd)
             self.handover = None
+
+
+AnySlot = IngressSlot | WorkerSlot

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from corral.config import BackendName
+from corral.machine import format_cpus
+from corral.ports import format_address
 from corral.profile import CostCurve
 from corral.status import ServerStatus, StatusBoard, WorkerStatus
 
@@ -38,7 +39,7 @@ def render(status: ServerStatus) -> Group:
         lines = Text("\n").join(Text(f"! {warning}") for warning in status.warnings)
         lines.stylize("yellow")
         parts.append(lines)
-    if status.synthetic:
+    if status.synthetic and status.backend != BackendName.NULL:
         parts.append(_synthetic_panel(status))
     return Group(*parts)
 
@@ -59,7 +60,7 @@ def _row(worker: WorkerStatus) -> list[str]:
         str(worker.cell),
         str(worker.id),
         str(worker.pid or "-"),
-        ranges(worker.cpus),
+        format_cpus(worker.cpus),
         "-" if worker.memory_node is None else str(worker.memory_node),
     ]
     if not worker.costs_s:
@@ -92,17 +93,13 @@ def _costs(costs_s: dict[str, float]) -> tuple[str, str]:
 
 def _facts(status: ServerStatus) -> Text:
     lines = [
-        f"gRPC      {_address(status.host, status.port)}",
-        f"metrics   http://{_address(status.metrics_host, status.metrics_port)}/metrics",
+        f"gRPC      {format_address(status.host, status.port)}",
+        f"metrics   http://{format_address(status.metrics_host, status.metrics_port)}/metrics",
         f"weights   {status.weights}",
     ]
     if status.ready_after_s is not None:
         lines.append(f"ready     after {status.ready_after_s:.1f} s")
     return Text("\n".join(lines))
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _synthetic_panel(status: ServerStatus) -> Panel:
@@ -114,14 +111,3 @@ def _synthetic_panel(status: ServerStatus) -> Panel:
         border_style="bold red",
         expand=False,
     )
-
-
-def ranges(cpus: Iterable[int]) -> str:
-    """CPU numbers as the kernel writes them: ``0-3,8``."""
-    spans: list[list[int]] = []
-    for cpu in sorted(cpus):
-        if spans and cpu == spans[-1][1] + 1:
-            spans[-1][1] = cpu
-        else:
-            spans.append([cpu, cpu])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)

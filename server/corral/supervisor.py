@@ -11,11 +11,10 @@ when one is started again; here is what all of that means for the server:
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 from corral import snapshot
@@ -28,8 +27,9 @@ from corral.life import Life
 from corral.messages import Drain, ModelBoot, Open
 from corral.nursery import Nursery
 from corral.plan import Plan
-from corral.slots import IngressSlot, Slot, WorkerSlot
-from corral.status import Phase, State, StatusBoard
+from corral.ports import format_address
+from corral.slots import AnySlot, IngressSlot, WorkerSlot
+from corral.status import Phase, ServerStatus, State, StatusBoard
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Supervisor:
 
     def __init__(
         self,
+        *,
         settings: Settings,
         plan: Plan,
         model: ModelBoot,
@@ -211,7 +212,7 @@ class Supervisor:
 
     # --- what the fleet tells ---
 
-    def may_restart(self, slot: Slot) -> bool:
+    def may_restart(self, slot: AnySlot) -> bool:
         """Not once all is over; while draining, only workers that still have work to do."""
         if self._phase is Phase.DRAINING:
             ingress = self._fleet.ingresses[slot.cell]
@@ -235,7 +236,7 @@ class Supervisor:
         self._open_if_proven()
         if before is not self._phase:
             self.changed()
-            logger.info("ready in %.2f s", self._ready_after_s)
+            logger.info("ready in %.2f s: %s", self._ready_after_s, _addresses(self._settings))
             self._spectator.ready(self.board)
             if all(worker.report for worker in self._fleet.workers):
                 self._show_complete()
@@ -246,7 +247,7 @@ class Supervisor:
             self.changed()
             self._spectator.complete(self.board)
 
-    def child_failed(self, slot: Slot, message: str) -> None:
+    def child_failed(self, slot: AnySlot, message: str) -> None:
         """While starting, the end; later, one slot's trouble."""
         if self._phase is Phase.STARTING:
             self._fail(ConfigError(message))
@@ -283,3 +284,9 @@ def _slots(settings: Settings, plan: Plan) -> tuple[list[IngressSlot], list[Work
         for index, worker in enumerate(planned.workers):
             workers.append(WorkerSlot(Life(backoff), cell, index, worker))
     return ingresses, workers
+
+
+def _addresses(settings: Settings) -> str:
+    grpc = format_address(settings.host, settings.port)
+    metrics = format_address(settings.metrics_host, settings.metrics_port)
+    return f"gRPC on {grpc}, metrics on http://{metrics}/metrics"

@@ -16,6 +16,7 @@ class _ViewSlots:
     """Slot numbers of one view's counters, named as in counters.py."""
 
     received: int
+    admitted: int
     succeeded: int
     inferences: int
     executions: int
@@ -67,6 +68,7 @@ class Tally:
         """A request got its place in the queue."""
         slots = self._views[request.view]
         request.waiting = request.count
+        self._page[slots.admitted] += 1
         self._page[slots.pending] += request.count
         self._page[slots.inflight] += 1
 

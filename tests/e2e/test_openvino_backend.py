@@ -259,7 +259,8 @@ x, y = np.zeros((2, 3, 224, 224), np.float32), np.zeros((2, 6), np.float32)
 backend.compile(Datatype.FP32, x, y)
 for _ in range(3):
     backend.run(Datatype.FP32, 2)
-masks = {thread: sorted(os.sched_getaffinity(int(thread))) for thread in os.listdir("/proc/self/task")}
+threads = os.listdir("/proc/self/task")
+masks = {thread: sorted(os.sched_getaffinity(int(thread))) for thread in threads}
 print(json.dumps({"cpu": cpu, "masks": masks, "threads": backend.describe()["threads"],
                   "intel": os.path.exists(os.path.expanduser("~/intel"))}))
 """

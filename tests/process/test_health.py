@@ -28,7 +28,7 @@ class Front:
     def __init__(self) -> None:
         self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         self.health = Health(SERVICES, self.server)
-        add_reflection(self.server)
+        add_reflection(self.server, self.health)
         self.port = self.server.add_insecure_port("127.0.0.1:0")
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}")
         self.stub = health_pb2_grpc.HealthStub(self.channel)
@@ -132,6 +132,16 @@ async def test_a_graceful_stop_does_not_wait_for_watchers(front: Front) -> None:
     await asyncio.wait_for(front.server.stop(60), 10)
 
 
+async def test_a_graceful_stop_does_not_wait_for_reflection(front: Front) -> None:
+    stream = reflection_pb2_grpc.ServerReflectionStub(front.channel).ServerReflectionInfo()
+    for _ in range(2):
+        await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        assert (await stream.read()).HasField("list_services_response")
+    await front.health.shutdown()
+    await asyncio.wait_for(front.server.stop(60), 10)
+    assert await ended(stream)
+
+
 async def reflect(front: Front, **asked: str) -> reflection_pb2.ServerReflectionResponse:
     stub = reflection_pb2_grpc.ServerReflectionStub(front.channel)
     request = reflection_pb2.ServerReflectionRequest(**asked)
@@ -168,7 +178,7 @@ async def test_every_listed_service_resolves(front: Front) -> None:
 
 async def test_reflection_describes_the_calls_that_clients_make(front: Front) -> None:
     pool = DescriptorPool()
-    await resolve(front, "inference.GRPCInferenceService.ModelInfer", pool)
+    await resolve(front, "inference.GRPCInferenceService", pool)
     service = pool.FindServiceByName("inference.GRPCInferenceService")
     assert {method.name for method in service.methods} == {
         "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata",

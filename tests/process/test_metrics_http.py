@@ -18,12 +18,21 @@ from corral.metrics_http import MetricsServer
 PAGE = b"# HELP corral_ready 1 when requests are taken\n# TYPE corral_ready gauge\ncorral_ready 1\n"
 
 
+@pytest.fixture(autouse=True)
+def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop takes up to one poll, which every test would wait for."""
+    monkeypatch.setattr(metrics_http, "POLL_S", 0.01)
+
+
 class Source:
     """What the endpoint shows, changed by tests."""
 
     def __init__(self) -> None:
         self.ready = True
         self.collect: Callable[[], bytes] = lambda: PAGE
+
+    def render(self) -> bytes:
+        return self.collect()
 
 
 @pytest.fixture
@@ -33,7 +42,7 @@ def source() -> Source:
 
 @pytest.fixture
 def server(source: Source) -> Iterator[MetricsServer]:
-    started = MetricsServer("127.0.0.1", 0, lambda: source.collect(), lambda: source.ready)
+    started = MetricsServer("127.0.0.1", 0, source.render, lambda: source.ready)
     started.start()
     yield started
     started.stop()
@@ -90,7 +99,7 @@ def test_head_has_the_headers_and_no_body(server: MetricsServer) -> None:
     assert (status, headers["Content-Length"], body) == (200, str(len(PAGE)), b"")
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics/", "/v2/health/ready", "//livez", "/METRICS"])
+@pytest.mark.parametrize("path", ["/", "/metrics/", "/v2/health/ready", "/livez/..", "/METRICS"])
 def test_other_paths_are_not_found(server: MetricsServer, path: str) -> None:
     assert ask(server, path)[0] == 404
 

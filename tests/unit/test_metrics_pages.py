@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,7 +24,7 @@ from corral.status import (
     WorkerStatus,
 )
 
-Labels = dict[str, str]
+ROOT = Path(__file__).parents[2]
 #: (name, labels) to value
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -351,6 +353,40 @@ def test_every_family_has_help_and_a_known_prefix(server: Server) -> None:
         assert family.documentation, family.name
         assert family.type in {"counter", "gauge", "histogram"}
         assert family.name.startswith(("nv_inference_", "corral_", "process_"))
+
+
+# --- documents ---
+
+
+def exposed(server: Server) -> set[str]:
+    """The names that a person finds on the page."""
+    text = server.metrics.render().decode()
+    return set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+
+
+def named_in(path: str) -> set[str]:
+    """The metrics that a document names, histograms by their families' names."""
+    names = re.findall(r"\b(?:nv_inference|corral)_[a-z_]+", (ROOT / path).read_text())
+    return {re.sub(r"(_seconds|_size)_(bucket|sum|count)$", r"\1", name) for name in names}
+
+
+def test_the_documents_name_what_there_is(server: Server) -> None:
+    ours = {name for name in exposed(server) if not name.startswith("process_")}
+    assert named_in("docs/metrics.md") == ours
+    assert named_in("deploy/grafana-dashboard.json") <= ours
+
+
+def test_the_dashboard_can_be_imported() -> None:
+    dashboard = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text())
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        for target in panel["targets"]:
+            # Counters are only ever looked at as rates.
+            for counter in re.findall(r"\S*_total\b", target["expr"]):
+                assert "rate(" in counter or "increase(" in counter, target["expr"]
 
 
 # --- deaths ---

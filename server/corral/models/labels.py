@@ -8,6 +8,6 @@ import importlib.resources
 
 @functools.cache
 def labels() -> tuple[str, ...]:
-    """The 1,000 names; ``labels()[282]`` is "tiger cat". A few names stand for two classes."""
+    """The 1,000 names; ``labels()[282]`` is "tiger cat"."""
     text = importlib.resources.files(__package__).joinpath("imagenet_labels.txt").read_text("utf-8")
     return tuple(text.splitlines())

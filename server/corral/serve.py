@@ -7,12 +7,12 @@ import contextlib
 import gc
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 from rich.console import Console
 
-from corral import counters, logs, ports
+from corral import counters, logs, ports, procfs, topology
 from corral.config import Settings
 from corral.errors import ConfigError
 from corral.messages import ModelBoot
@@ -22,6 +22,7 @@ from corral.nursery import Nursery, WorkerExtras
 from corral.plan import Plan
 from corral.provision import CurveCache, batch_sizes
 from corral.startup_view import StartupView
+from corral.status import StatusBoard
 from corral.supervisor import Supervisor
 from corral.tensors import Signature
 
@@ -35,9 +36,9 @@ def run(
     plan: Plan,
     model: ModelBoot,
     signature: Signature,
-    console: Console,
     *,
-    environ: Mapping[str, str],
+    environ: Mapping[str, str] = os.environ,
+    console: Console | None = None,
     ingress_module: str = INGRESS_MODULE,
 ) -> int:
     """Serves until told to stop. Call it from the main thread: children die with it.
@@ -47,8 +48,8 @@ def run(
         plan: which CPUs everything gets.
         model: as prepared.
         signature: the model's shapes.
-        console: for the start-up table.
         environ: the process's environment; children get the harmless part.
+        console: for the start-up table; standard error if there is none.
         ingress_module: what to run as an ingress.
 
     Returns:
@@ -62,28 +63,14 @@ def run(
     port = ports.claim(settings.host, settings.port, "--port")
     metrics_port = ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
     if port == metrics_port:
-        raise ConfigError(f"--metrics-port {metrics_port}: is the same as --port")
+        raise ConfigError(f"--metrics-port {metrics_port}: the same as --port")
     settings = msgspec.structs.replace(settings, port=port, metrics_port=metrics_port)
-    with ports.hold(settings.host, port, shared=len(plan.cells) > 1):
-        return asyncio.run(
-            _supervise(settings, plan, model, signature, console, environ, ingress_module)
-        )
 
-
-async def _supervise(
-    settings: Settings,
-    plan: Plan,
-    model: ModelBoot,
-    signature: Signature,
-    console: Console,
-    environ: Mapping[str, str],
-    ingress_module: str,
-) -> int:
     layout = counters.make_layout(max(len(cell.workers) for cell in plan.cells))
     counters_fd = counters.create_memory(layout, len(plan.cells))
     pages = counters.Pages(counters_fd, layout, len(plan.cells))
     cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
-    curves = CurveCache(settings, model, cores, procfs.cpu_model())
+    curves = CurveCache(settings, model, cores, topology.read_machine().model_name)
     nursery = Nursery(
         settings=settings,
         plan=plan,
@@ -96,18 +83,39 @@ async def _supervise(
         counters_fd=counters_fd,
         ingress_module=ingress_module,
     )
-    supervisor = Supervisor(settings, plan, model, nursery, pages, StartupView(console))
-    metrics = Metrics(supervisor.board, pages, plan, procfs.throttling)
+
+    async def supervise() -> int:
+        view = StartupView(console or Console(stderr=True))
+        supervisor = Supervisor(
+            settings=settings, plan=plan, model=model, nursery=nursery, pages=pages, spectator=view
+        )
+        with _metrics(settings, plan, pages, supervisor.board):
+            return await supervisor.run()
+
+    with ports.hold(settings.host, port, shared=len(plan.cells) > 1):
+        # What is there now stays; a collection need not look at it again.
+        gc.freeze()
+        return asyncio.run(supervise())
+
+
+@contextlib.contextmanager
+def _metrics(
+    settings: Settings, plan: Plan, pages: counters.Pages, board: StatusBoard
+) -> Iterator[None]:
+    """The metrics endpoint: the first thing that is there, and the last that goes."""
+    metrics = Metrics(board, pages, plan, procfs.throttling)
     endpoint = MetricsServer(
         settings.metrics_host,
         settings.metrics_port,
         metrics.render,
-        lambda: supervisor.board.current().ready,
+        lambda: board.current().ready,
     )
     endpoint.start()
     try:
-        # Nothing below makes garbage in cycles worth a pause; what is there now stays.
-        gc.freeze()
-        return await supervisor.run()
+        yield
     finally:
         endpoint.stop()
+
+
+def _worker_extras(settings: Settings) -> WorkerExtras:
+    return WorkerExtras(env={}, expected_libraries={})

@@ -1,0 +1,252 @@
+"""The client for asyncio; the twin of client.py, method for method."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, overload
+
+import grpc
+import grpc.aio
+from numpy.typing import NDArray
+
+from corral_client import calls, channels, pictures
+from corral_client.calls import Call, Inputs
+from corral_client.codec import Label, Parameter
+from corral_client.errors import (
+    CorralClientError,
+    DeadlineExceeded,
+    Unavailable,
+    from_rpc_error,
+)
+from corral_client.pages import ModelMetadata, ModelStatistics
+from corral_client.pictures import Encoded, Picture, Pictures
+from corral_client.version import __version__
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Talks to a server over several connections, from one event loop.
+
+    It is ``Client`` with ``await``: the same methods, arguments, answers and errors. Cancelling
+    a task cancels its call, in the server as well. It may be made outside of a running loop; it
+    belongs to the loop in which it is used first.
+
+    Args:
+        url: HOST:PORT of the server.
+        model: for calls that name none.
+        deadline_s: for calls that name none; every call has a deadline.
+        connections: how many, used in turn.
+        retry_overloaded: whether a refusal for want of room (Overloaded) is retried when the
+            server suggests it. What is UNAVAILABLE is always retried, up to four times.
+    """
+
+    def __init__(
+        self,
+        url: str = channels.DEFAULT_URL,
+        *,
+        model: str = channels.DEFAULT_MODEL,
+        deadline_s: float = channels.DEFAULT_DEADLINE_S,
+        connections: int = channels.DEFAULT_CONNECTIONS,
+        retry_overloaded: bool = False,
+    ) -> None:
+        if connections < 1:
+            raise ValueError("a client needs at least one connection")
+        self.url = url
+        self.model = model
+        self.deadline_s = deadline_s
+        self._options = channels.options(retry_overloaded, f"corral-client/{__version__}")
+        self._connections = connections
+        self._channels: list[Any] = []
+        self._turns = itertools.count()
+        self._closed = False
+
+    @overload
+    async def infer(
+        self,
+        inputs: Inputs,
+        *,
+        model: str | None = None,
+        deadline_s: float | None = None,
+        classification: None = None,
+        request_id: str | None = None,
+        parameters: Mapping[str, Parameter] | None = None,
+    ) -> NDArray[Any]: ...
+
+    @overload
+    async def infer(
+        self,
+        inputs: Inputs,
+        *,
+        model: str | None = None,
+        deadline_s: float | None = None,
+        classification: int,
+        request_id: str | None = None,
+        parameters: Mapping[str, Parameter] | None = None,
+    ) -> list[list[Label]]: ...
+
+    async def infer(
+        self,
+        inputs: Inputs,
+        *,
+        model: str | None = None,
+        deadline_s: float | None = None,
+        classification: int | None = None,
+        request_id: str | None = None,
+        parameters: Mapping[str, Parameter] | None = None,
+    ) -> NDArray[Any] | list[list[Label]]:
+        """Runs the model; see ``Client.infer``."""
+        model = model or self.model
+        if classification is None:
+            return await self._run(calls.infer(inputs, model, request_id, parameters), deadline_s)
+        tensor = calls.as_tensor(inputs)
+        return await self._run(
+            calls.classify(tensor, classification, model, request_id, parameters), deadline_s
+        )
+
+    @overload
+    async def classify(
+        self,
+        picture: Encoded,
+        k: int = 5,
+        *,
+        model: str | None = None,
+        deadline_s: float | None = None,
+    ) -> list[Label]: ...
+
+    @overload
+    async def classify(
+        self,
+        picture: list[Picture] | tuple[Picture, ...],
+        k: int = 5,
+        *,
+        model: str | None = None,
+        deadline_s: float | None = None,
+    ) -> list[list[Label]]: ...
+
+    @overload
+    async def classify(
+        self,
+        picture: NDArray[Any],
+        k: int = 5,
+        *,
+        model: str | None = None,
+        deadline_s: float | None = None,
+    ) -> list[Any]: ...
+
+    async def classify(
+        self,
+        picture: Pictures,
+        k: int = 5,
+        *,
+        model: str | None = None,
+        deadline_s: float | None = None,
+    ) -> list[Label] | list[list[Label]]:
+        """Says what is in a picture; see ``Client.classify``. Files are read in a thread."""
+        if pictures.on_disk(picture):
+            tensor = await asyncio.to_thread(pictures.load, picture)
+        else:
+            tensor = pictures.load(picture)
+        rows = await self._run(calls.classify(tensor, k, model or self.model), deadline_s)
+        return rows[0] if pictures.is_single(picture) else rows
+
+    async def metadata(
+        self, model: str | None = None, *, deadline_s: float | None = None
+    ) -> ModelMetadata:
+        """What a model takes and gives, and how it is run."""
+        return await self._run(calls.metadata(model or self.model), deadline_s)
+
+    async def statistics(
+        self, model: str = "", *, deadline_s: float | None = None
+    ) -> list[ModelStatistics]:
+        """What a model has done; all models when none is named."""
+        return await self._run(calls.statistics(model), deadline_s)
+
+    async def live(self, *, deadline_s: float | None = None) -> bool:
+        """Whether the server is there at all."""
+        return await self._probe(calls.live(), deadline_s)
+
+    async def ready(self, *, deadline_s: float | None = None) -> bool:
+        """Whether the server takes requests. False, too, when it cannot be reached."""
+        return await self._probe(calls.ready(), deadline_s)
+
+    async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
+        """Returns as soon as the server says on every connection that it is ready.
+
+        Raises:
+            DeadlineExceeded: it did not within ``timeout_s``.
+        """
+        patience = channels.Patience(f"{self.url} to be ready", timeout_s)
+        for connection in range(self._connections):
+            while (
+                reason := await self._why_not_ready(connection, patience.attempt_s())
+            ) is not None:
+                await asyncio.sleep(patience.pause_s(reason))
+
+    async def close(self) -> None:
+        """Closes the connections; calls under way end with an error."""
+        self._closed = True
+        for channel in self._channels:
+            await channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        await self.close()
+        return False
+
+    async def _probe(self, call: Call[bool], deadline_s: float | None) -> bool:
+        try:
+            return await self._run(call, deadline_s)
+        except Unavailable:
+            return False
+
+    async def _why_not_ready(self, connection: int, attempt_s: float) -> str | None:
+        try:
+            ready = await self._run(calls.ready(), attempt_s, connection, wait_for_ready=True)
+        except (Unavailable, DeadlineExceeded) as error:
+            return str(error)
+        return None if ready else "it is still starting"
+
+    def _channel(self, connection: int | None) -> Any:
+        if not self._channels:
+            # Not in the constructor: a channel belongs to the loop that runs when it is made.
+            self._channels = [
+                grpc.aio.insecure_channel(self.url, options=self._options)
+                for _ in range(self._connections)
+            ]
+        turn = next(self._turns) if connection is None else connection
+        return self._channels[turn % self._connections]
+
+    async def _run(
+        self,
+        call: Call[T],
+        deadline_s: float | None,
+        connection: int | None = None,
+        wait_for_ready: bool = False,
+    ) -> T:
+        if self._closed:
+            raise CorralClientError("the client is closed")
+        deadline_s = self.deadline_s if deadline_s is None else deadline_s
+        # No serialiser: the message is bytes already.
+        method = self._channel(connection).unary_unary(channels.method_path(call.method))
+        try:
+            answer = await method(call.message, timeout=deadline_s, wait_for_ready=wait_for_ready)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, deadline_s) from None
+        except asyncio.CancelledError:
+            # gRPC reports a closed channel like this, too; only the task's own may pass.
+            task = asyncio.current_task()
+            if self._closed and (task is None or not task.cancelling()):
+                raise CorralClientError("the client was closed during the call") from None
+            raise
+        return call.read(answer)

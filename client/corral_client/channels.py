@@ -1,0 +1,117 @@
+"""How connections are set up, and when to give up waiting. No I/O here.
+
+Retries are gRPC's own (the service config's retryPolicy), not a loop around the call: they know
+the deadline, obey the server's ``grpc-retry-pushback-ms``, and keep the serialised message.
+Inference changes nothing in a server, so a request may safely be sent again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from corral_client.errors import DeadlineExceeded
+
+SERVICE = "inference.GRPCInferenceService"
+DEFAULT_URL = "127.0.0.1:8001"
+DEFAULT_MODEL = "resnet50"
+DEFAULT_DEADLINE_S = 30.0
+#: A server spreads connections over its cells, not requests.
+DEFAULT_CONNECTIONS = 4
+
+#: gRPC takes no more than five
+_MAX_ATTEMPTS = 5
+#: Not the probes: who asks whether a server is there wants to know now.
+_RETRIED = ("ModelInfer", "ModelMetadata", "ModelStatistics")
+#: gRPC forgets a message larger than this once it is sent, and so cannot retry it. Its own
+#: 256 KiB would leave every FP32 tensor without retries.
+_RETRY_BUFFER_BYTES = 64 * 2**20
+_MAX_ANSWER_BYTES = 64 * 2**20
+
+_MAX_ATTEMPT_S = 1.0
+_MAX_PAUSE_S = 0.5
+
+
+def method_path(method: str) -> str:
+    """The path of a method on the wire."""
+    return f"/{SERVICE}/{method}"
+
+
+def options(retry_overloaded: bool, user_agent: str) -> list[tuple[str, str | int]]:
+    """The options of each of a client's channels.
+
+    Args:
+        retry_overloaded: whether RESOURCE_EXHAUSTED is retried, too.
+        user_agent: what the server's logs show.
+    """
+    return [
+        # Without this, channels to one address share one connection.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.primary_user_agent", user_agent),
+        # The server knows its limit, and says so.
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+        ("grpc.service_config", service_config(retry_overloaded)),
+        ("grpc.per_rpc_retry_buffer_size", _RETRY_BUFFER_BYTES),
+        # The shortest interval that servers with gRPC's defaults do not punish. It also turns
+        # TCP_USER_TIMEOUT on, so that a connection into nowhere ends after keepalive_timeout.
+        ("grpc.keepalive_time_ms", 300_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # gRPC's own up to two minutes would outlast a server's restart by far.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+    ]
+
+
+def service_config(retry_overloaded: bool) -> str:
+    """The retry policy, as gRPC wants it: after about 0.1, 0.2, 0.4 and 0.8 s.
+
+    UNAVAILABLE means that the server is starting, stopping or not there: always worth another
+    try. RESOURCE_EXHAUSTED means that it has more work than it can do; a caller who would rather
+    shed load or go elsewhere must hear of it, so retries of that are asked for.
+    """
+    codes = ["UNAVAILABLE", *(["RESOURCE_EXHAUSTED"] if retry_overloaded else [])]
+    policy = {
+        "name": [{"service": SERVICE, "method": method} for method in _RETRIED],
+        "retryPolicy": {
+            "maxAttempts": _MAX_ATTEMPTS,
+            "initialBackoff": "0.1s",
+            "maxBackoff": "2s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": codes,
+        },
+    }
+    return json.dumps({"methodConfig": [policy]})
+
+
+class Patience:
+    """Paces repeated attempts until a time is up.
+
+    Args:
+        what: what is waited for, "127.0.0.1:8001 to be ready".
+        timeout_s: how long in all.
+    """
+
+    def __init__(self, what: str, timeout_s: float) -> None:
+        self._what = what
+        self._timeout_s = timeout_s
+        self._end_s = time.monotonic() + timeout_s
+        self._pause_s = 0.02
+
+    def attempt_s(self) -> float:
+        """How long the next attempt may take."""
+        return max(0.001, min(_MAX_ATTEMPT_S, self._end_s - time.monotonic()))
+
+    def pause_s(self, reason: str) -> float:
+        """How long to wait after an attempt that failed; longer each time.
+
+        Raises:
+            DeadlineExceeded: the time is up; ``reason`` is the last attempt's.
+        """
+        left_s = self._end_s - time.monotonic()
+        if left_s <= 0:
+            raise DeadlineExceeded(
+                f"waited {self._timeout_s:g} s for {self._what} in vain: {reason}"
+            )
+        self._pause_s = min(_MAX_PAUSE_S, self._pause_s * 1.5)
+        return min(self._pause_s, left_s)

@@ -1,0 +1,243 @@
+"""What an encoded picture says about itself, read without a codec and with bounded work.
+
+A codec believes the file. Pillow 13 unpacks compressed texts of a PNG before it knows the
+size, reads every entry of an EXIF directory (5,000 entries that share one value cost 320 MB), and
+goes through stray bytes one at a time. So the walk over JPEG segments and PNG chunks is done
+here, in microseconds, and ``essence`` leaves a codec only those that make the pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+
+from corral.errors import InvalidRequest
+
+Data = bytes | bytearray | memoryview
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_JPEG_MAGIC = b"\xff\xd8\xff"
+#: by the file's first bytes, so that the answer can name what it is
+_OTHERS = {
+    b"GIF8": "a GIF",
+    b"BM": "a BMP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"%PDF": "a PDF",
+    b"<svg": "an SVG",
+}
+_FTYPES = {b"avif": "an AVIF", b"heic": "a HEIC", b"heix": "a HEIC", b"mif1": "a HEIC"}
+
+#: chunks of a 16 MiB PNG of 1 KiB chunks; encoders write 8 KiB or more
+_MAX_CHUNKS = 16_384
+#: segments of 64 KiB: 256 fill a 16 MiB JPEG
+_MAX_SEGMENTS = 4_096
+_MAX_STRAY_BYTES = 4_096
+#: deflate's best: no stream unpacks to more than this many times its length
+_MAX_DEFLATE_RATIO = 1_032
+
+#: PNG bit depths by colour type, and samples a pixel
+_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SOS, _EOI, _DHP = 0xDA, 0xD9, 0xDE
+_STANDALONE = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
+_APP0, _APP1, _APP14, _COM = 0xE0, 0xE1, 0xEE, 0xFE
+#: JFIF and Adobe say which colours the components are; the other APPn and comments do not matter
+_DROPPED = (frozenset(range(0xE0, 0xF0)) | {_COM}) - {_APP0, _APP14}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageHeader:
+    """What an encoded picture says about itself.
+
+    Attributes:
+        format: "JPEG" or "PNG".
+        width: in pixels, as stored, that is before ``orientation``.
+        height: in pixels, as stored.
+        depth: bits a sample.
+        orientation: EXIF's, 1 (upright) to 8.
+        kept: (start, end) of the bytes that make the pixels.
+    """
+
+    format: str
+    width: int
+    height: int
+    depth: int
+    orientation: int
+    kept: tuple[tuple[int, int], ...]
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+
+def check_header(data: Data, max_pixels: int) -> ImageHeader:
+    """Reads the header; nothing is decoded or reserved, and the work is bounded.
+
+    Args:
+        data: the encoded picture.
+        max_pixels: the largest width times height.
+
+    Raises:
+        InvalidRequest: not a JPEG or PNG, cut off, damaged, empty or larger than that.
+    """
+    start = bytes(data[:16])
+    try:
+        if start.startswith(_JPEG_MAGIC):
+            header = _walk_jpeg(data)
+        elif start.startswith(_PNG_MAGIC):
+            header = _walk_png(data)
+        else:
+            raise InvalidRequest(_not_an_image(start))
+    except (struct.error, IndexError):
+        raise InvalidRequest("the picture is cut off: its data ends inside the header") from None
+    if not header.pixels:
+        raise InvalidRequest(f"the picture has no pixels: {header.width} x {header.height}")
+    if header.pixels > max_pixels:
+        raise InvalidRequest(
+            f"the picture has {header.width} x {header.height} = {header.pixels:,} pixels; "
+            f"this server takes at most {max_pixels:,}: scale it down first"
+        )
+    return header
+
+
+def essence(data: Data, header: ImageHeader) -> bytes:
+    """The picture without metadata: only what ``header.kept`` names."""
+    if header.kept == ((0, len(data)),):
+        return bytes(data)
+    view = memoryview(data)
+    return b"".join(view[start:end] for start, end in header.kept)
+
+
+def _not_an_image(start: bytes) -> str:
+    """A sentence about data that is neither JPEG nor PNG, from its first 16 bytes."""
+    if not start:
+        return "the picture is empty: send an encoded JPEG or PNG"
+    name = next((name for magic, name in _OTHERS.items() if start.startswith(magic)), "")
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        name = "a WebP"
+    elif start[4:8] == b"ftyp":
+        name = _FTYPES.get(start[8:12], "")
+    if name:
+        return f"the picture is {name} file: send a JPEG or PNG"
+    return "the data is not a picture: send an encoded JPEG or PNG"
+
+
+def _walk_png(data: Data) -> ImageHeader:
+    """Goes from chunk to chunk, to the end, so that a cut file is noticed before it is decoded."""
+    length, name, width, height, depth, colour = struct.unpack_from(">I4sIIBB", data, 8)
+    if name != b"IHDR" or length != 13 or depth not in _PNG_DEPTHS.get(colour, ()):
+        raise InvalidRequest("the PNG is damaged: its header makes no sense")
+    kept: list[tuple[int, int]] = [(0, 8)]
+    at, idat_bytes, orientation = 8, 0, 1
+    for _ in range(_MAX_CHUNKS):
+        length, name = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            raise InvalidRequest("the PNG is cut off: its data ends before its last chunk does")
+        if name in _PNG_KEPT:
+            _extend(kept, at, end)
+        if name == b"IDAT":
+            idat_bytes += length
+        elif name == b"eXIf" and length < 2**16:
+            orientation = _orientation(bytes(data[at + 8 : end - 4]))
+        elif name == b"IEND":
+            break
+        at = end
+    else:
+        raise InvalidRequest(f"the PNG has more than {_MAX_CHUNKS:,} chunks: write it anew")
+    row_bytes = (width * depth * _PNG_SAMPLES[colour] + 7) // 8
+    if row_bytes * height > idat_bytes * _MAX_DEFLATE_RATIO:
+        raise InvalidRequest("the PNG is cut off: it has too little data for its pixels")
+    return ImageHeader(
+        format="PNG",
+        width=width,
+        height=height,
+        depth=depth,
+        orientation=orientation,
+        kept=tuple(kept),
+    )
+
+
+def _walk_jpeg(data: Data) -> ImageHeader:
+    """Goes from segment to segment, up to the first scan."""
+    kept: list[tuple[int, int]] = [(0, 2)]
+    frame: tuple[int, int, int] | None = None
+    at, strays, orientation = 2, 0, 1
+    for _ in range(_MAX_SEGMENTS):
+        start = at
+        at = _next_marker(data, at, _MAX_STRAY_BYTES - strays)
+        strays += at - start
+        marker = data[at + 1]
+        if marker in _STANDALONE:
+            at += 2
+            continue
+        if marker == _EOI:
+            break
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        if marker < 0xC0 or marker == _DHP or length < 2:
+            raise InvalidRequest("the JPEG is damaged: its header makes no sense")
+        if marker in _SOF:
+            if frame:
+                raise InvalidRequest("the JPEG is damaged: it has two frames")
+            frame = struct.unpack_from(">BHH", data, at + 4)
+        elif marker == _SOS:
+            if not frame:
+                break
+            _extend(kept, at, len(data))
+            depth, height, width = frame
+            return ImageHeader(
+                format="JPEG",
+                width=width,
+                height=height,
+                depth=depth,
+                orientation=orientation,
+                kept=tuple(kept),
+            )
+        elif marker == _APP1 and bytes(data[at + 4 : at + 10]) == b"Exif\0\0":
+            orientation = _orientation(bytes(data[at + 10 : at + 2 + length]))
+        if marker not in _DROPPED:
+            _extend(kept, at, at + 2 + length)
+        at += 2 + length
+    else:
+        raise InvalidRequest(f"the JPEG has more than {_MAX_SEGMENTS:,} segments: write it anew")
+    raise InvalidRequest("the JPEG is damaged: it has no picture in it")
+
+
+def _next_marker(data: Data, at: int, strays_left: int) -> int:
+    """Where the next JPEG marker is: after fill bytes, and bytes that some cameras leave."""
+    start = at
+    while data[at] != 0xFF or data[at + 1] in (0x00, 0xFF):
+        at += 1
+        if at - start > strays_left:
+            raise InvalidRequest("the JPEG is damaged: there is other data between its segments")
+    return at
+
+
+def _extend(kept: list[tuple[int, int]], start: int, end: int) -> None:
+    """Adds a span, and joins it to the last where they touch."""
+    if kept[-1][1] == start:
+        kept[-1] = (kept[-1][0], end)
+    else:
+        kept.append((start, end))
+
+
+def _orientation(tiff: bytes) -> int:
+    """EXIF's orientation, 1 to 8; 1 where the directory is damaged, for it is only metadata."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return 1
+    try:
+        (at,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
+            if tag == 0x0112:
+                return value if kind == 3 and 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1

@@ -1,0 +1,84 @@
+"""An ingress without gRPC: takes workers, proves them, drains. Speaks the real protocol.
+
+Run by the supervisor like the real one. What it is to do wrong stands in ``--weights``, as words:
+``ingress-fails``, ``ingress-dies``, ``never-drains``.
+"""
+
+import os
+import selectors
+import socket
+import sys
+
+import msgspec
+
+from corral import control
+from corral.messages import (
+    BATCH,
+    RESULT,
+    AttachWorker,
+    CellBoot,
+    Drain,
+    Drained,
+    IngressFailed,
+    IngressUp,
+    Open,
+    WorkerGone,
+    WorkerProven,
+    to_ingress_decoder,
+)
+
+
+def main() -> None:
+    with os.fdopen(int(sys.argv[2]), "rb") as file:
+        boot = msgspec.json.decode(file.read(), type=CellBoot)
+    faults = boot.settings.weights.split()
+    supervisor = socket.socket(fileno=boot.control_fd)
+    if "ingress-fails" in faults:
+        control.send(supervisor, IngressFailed(cell=boot.cell, message="the port is haunted"))
+        return
+    if "ingress-dies" in faults:
+        sys.exit("no luck today")
+    control.send(supervisor, IngressUp(cell=boot.cell, port=boot.settings.port))
+    with selectors.DefaultSelector() as selector:
+        selector.register(supervisor, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not supervisor:
+                    hear_worker(key, selector, supervisor)
+                    continue
+                try:
+                    message, fds = control.receive(supervisor, to_ingress_decoder)
+                except control.Closed:
+                    return
+                match message:
+                    case AttachWorker():
+                        data_fd, region_fd = fds
+                        os.close(region_fd)
+                        data = socket.socket(fileno=data_fd)
+                        data.send(BATCH.pack(0, 1, 1))
+                        selector.register(data, selectors.EVENT_READ, message.worker)
+                    case Open():
+                        print(f"ingress {boot.cell}: open", file=sys.stderr, flush=True)
+                    case Drain() if "never-drains" not in faults:
+                        control.send(supervisor, Drained(cell=boot.cell))
+
+
+def hear_worker(
+    key: selectors.SelectorKey, selector: selectors.BaseSelector, supervisor: socket.socket
+) -> None:
+    data = key.fileobj
+    assert isinstance(data, socket.socket)
+    try:
+        answer = data.recv(RESULT.size)
+    except ConnectionResetError:
+        answer = b""
+    if answer:
+        control.send(supervisor, WorkerProven(worker=key.data))
+    else:
+        selector.unregister(data)
+        data.close()
+        control.send(supervisor, WorkerGone(worker=key.data))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""``corral serve`` with a plan made by hand and the fake ingress: argv[1] is JSON.
+
+    settings     option names and values
+    plan         corral.plan.Plan
+    model        name in the children's boot files
+"""
+
+import json
+import os
+import sys
+
+import msgspec
+
+from corral import config, models, serve
+from corral.errors import CorralError
+from corral.messages import ModelBoot
+from corral.plan import Plan
+
+
+def main() -> int:
+    order = json.loads(sys.argv[1])
+    settings = config.build(order["settings"])
+    plan = msgspec.convert(order["plan"], Plan)
+    model = ModelBoot(
+        name=order["model"], artefact=None, precision="fp32", synthetic=True, weights="none"
+    )
+    try:
+        return serve.run(
+            settings,
+            plan,
+            model,
+            models.get("resnet50").signature,
+            environ=os.environ,
+            ingress_module="fake_ingress",
+        )
+    except CorralError as error:
+        print(f"corral: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

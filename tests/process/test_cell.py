@@ -1,0 +1,270 @@
+"""The data path against fake workers: real sockets and regions, every step in the test's hand."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import numpy as np
+import pytest
+
+from corral import models, wire
+from corral.batcher import Policy
+from corral.cell import Cell
+from corral.counters import Pages, create_memory, make_layout
+from corral.errors import DeadlineMissed, InferenceFailed, InvalidRequest, QueueFull, Unavailable
+from corral.messages import BATCH, RESULT, AttachWorker, ResultStatus
+from corral.protocol_pages import resolve_view
+from corral.region import Region, create_region
+from corral.tally import Tally
+from corral.tensors import Datatype
+from corral_protos import open_inference_pb2 as pb
+
+SPEC = models.get("resnet50")
+SIGNATURE = SPEC.signature
+MAX_BATCH = 4
+
+
+class FakeWorker:
+    """The worker's end: takes a batch when told to, answers when told to."""
+
+    def __init__(self, cell: Cell, worker: int, sizes: list[int]) -> None:
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        region = create_region(SIGNATURE, MAX_BATCH)
+        self.region = Region(region, SIGNATURE, MAX_BATCH)
+        self.socket = here
+        here.setblocking(False)
+        costs = {f"{d.name}:{n}": 0.001 * n for d in Datatype for n in sizes}
+        hello = AttachWorker(worker=worker, slot=worker, pid=1, sizes=sizes, costs_s=costs)
+        cell.attach(hello, [there.detach(), region])
+
+    async def take(self) -> tuple[int, Datatype, int]:
+        data = await asyncio.get_running_loop().sock_recv(self.socket, 64)
+        number, datatype, count = BATCH.unpack(data)
+        return number, Datatype(datatype), count
+
+    def answer(self, number: int, status: ResultStatus = ResultStatus.OK) -> None:
+        self.socket.send(RESULT.pack(number, status, 1_000_000))
+
+    async def prove(self) -> None:
+        number, _, _ = await self.take()
+        self.answer(number)
+
+    async def run(self) -> tuple[Datatype, int]:
+        """One batch: each result begins with its item's first value."""
+        number, datatype, count = await self.take()
+        inputs = self.region.inputs(datatype, count).reshape(count, -1)
+        self.region.outputs(count)[:, 0] = inputs[:, 0]
+        self.answer(number)
+        return datatype, count
+
+    def die(self) -> None:
+        self.socket.close()
+
+
+class Rig:
+    """A cell and what was told of its workers."""
+
+    def __init__(self, max_queue: int = 100, max_image_pixels: int = 10**6) -> None:
+        layout = make_layout(4)
+        self.pages = Pages(create_memory(layout, 1), layout, 1)
+        self.proven: list[int] = []
+        self.gone: list[int] = []
+        limits = wire.Limits(max_items=8, max_image_bytes=10**6, classes=1000)
+        self.cell = Cell(
+            SPEC,
+            wire.RequestReader(SIGNATURE, limits, lambda n, v: resolve_view(n, v, "resnet50")),
+            Policy(max_queue=max_queue, max_bytes=10**9),
+            Tally(self.pages, 0),
+            region_batch=MAX_BATCH,
+            max_image_pixels=max_image_pixels,
+            decode_threads=1,
+            on_proven=self.proven.append,
+            on_gone=self.gone.append,
+        )
+        self.cell.open = True
+
+    async def worker(self, worker: int = 0, sizes: tuple[int, ...] = (1, 2, 4)) -> FakeWorker:
+        fake = FakeWorker(self.cell, worker, list(sizes))
+        await fake.prove()
+        await until(lambda: worker in self.proven)
+        return fake
+
+    def ask(
+        self, values: list[float], deadline_s: float | None = None, timeout_us: int = 0
+    ) -> asyncio.Task[list[float]]:
+        return asyncio.create_task(self._ask(values, deadline_s, timeout_us))
+
+    async def _ask(
+        self, values: list[float], deadline_s: float | None, timeout_us: int
+    ) -> list[float]:
+        array = np.zeros((len(values), 3, 224, 224), np.float32)
+        array[:, 0, 0, 0] = values
+        tensor = pb.ModelInferRequest.InferInputTensor(
+            name="input", datatype="FP32", shape=array.shape
+        )
+        request = pb.ModelInferRequest(
+            model_name="resnet50", inputs=[tensor], raw_input_contents=[array.tobytes()]
+        )
+        if timeout_us:
+            request.parameters["timeout"].int64_param = timeout_us
+        answer = pb.ModelInferResponse.FromString(
+            await self.cell.infer(request.SerializeToString(), deadline_s)
+        )
+        logits = np.frombuffer(answer.raw_output_contents[0], np.float32)
+        return [float(v) for v in logits.reshape(-1, 1000)[:, 0]]
+
+    def count(self, key: str) -> int:
+        return self.pages.read(f"view/tensor/{key}")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    rig = Rig()
+    yield rig
+    await rig.cell.close()
+
+
+async def test_a_request_goes_through_and_is_counted(rig: Rig) -> None:
+    worker = await rig.worker()
+    task = rig.ask([7.0])
+    assert await worker.run() == (Datatype.FP32, 1)
+    assert await task == [7.0]
+    assert [rig.count(k) for k in ("received", "succeeded", "inferences", "executions")] == [1] * 4
+    assert rig.count("pending") == rig.count("inflight") == 0
+    assert rig.pages.read("slot/0/batches") == rig.pages.read("size/1/executions") == 1
+
+
+async def test_items_come_back_in_order_from_several_batches(rig: Rig) -> None:
+    first, second = await rig.worker(0), await rig.worker(1)
+    task = rig.ask([float(n) for n in range(8)])
+    # The workers answer out of order.
+    number, _, count = await first.take()
+    others = 0
+    while others < 8 - count:
+        others += (await second.run())[1]
+    first.region.outputs(count)[:, 0] = first.region.inputs(Datatype.FP32, count)[:, 0, 0, 0]
+    first.answer(number)
+    assert await task == [float(n) for n in range(8)]
+
+
+async def test_a_death_is_invisible(rig: Rig) -> None:
+    doomed = await rig.worker(0)
+    tasks = [rig.ask([1.0]), rig.ask([2.0])]
+    await doomed.take()
+    doomed.die()
+    await until(lambda: rig.gone == [0])
+    heir = await rig.worker(1)
+    for _ in tasks:
+        assert (await heir.run())[1] == 1
+    assert [await task for task in tasks] == [[1.0], [2.0]]
+    assert rig.pages.read("cell/retried_items") == 1
+    assert rig.count("pending") == rig.count("inflight") == 0
+
+
+async def test_a_request_that_kills_twice_is_answered_internal(rig: Rig) -> None:
+    workers = [await rig.worker(n) for n in range(2)]
+    task = rig.ask([1.0])
+    for worker in workers:
+        await worker.take()
+        worker.die()
+    with pytest.raises(InferenceFailed):
+        await task
+    assert rig.count("failure_failed") == 1
+    assert rig.count("pending") == rig.count("inflight") == 0
+
+
+async def test_an_engine_that_fails_once_is_given_another_chance(rig: Rig) -> None:
+    worker = await rig.worker()
+    task = rig.ask([5.0])
+    number, _, _ = await worker.take()
+    worker.answer(number, ResultStatus.FAILED)
+    await worker.run()
+    assert await task == [5.0]
+
+
+async def test_a_cancelled_request_is_not_run_and_its_mates_are(rig: Rig) -> None:
+    worker = await rig.worker()
+    running = rig.ask([1.0])
+    number, _, _ = await worker.take()
+    gone, stays = rig.ask([2.0]), rig.ask([3.0])
+    await until(lambda: rig.count("pending") == 2)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    worker.answer(number)
+    await running
+    assert await worker.run() == (Datatype.FP32, 1)
+    assert await stays == [3.0]
+    assert rig.count("failure_cancelled") == 1
+    assert rig.count("pending") == rig.count("inflight") == 0
+
+
+async def test_a_cancelled_request_that_runs_spoils_nothing(rig: Rig) -> None:
+    worker = await rig.worker()
+    gone = rig.ask([1.0])
+    number, _, _ = await worker.take()
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    stays = rig.ask([2.0])
+    worker.answer(number)
+    await worker.run()
+    assert await stays == [2.0]
+
+
+async def test_the_parameter_timeout_answers_while_a_worker_is_busy(rig: Rig) -> None:
+    worker = await rig.worker()
+    running = rig.ask([1.0])
+    number, _, _ = await worker.take()
+    with pytest.raises(DeadlineMissed):
+        await rig.ask([2.0], timeout_us=20_000)
+    assert rig.count("failure_expired") == 1
+    worker.answer(number)
+    assert await running == [0.0]
+    assert rig.pages.read("cell/batches") == 1
+
+
+async def test_a_full_queue_refuses(rig: Rig) -> None:
+    with pytest.raises(QueueFull):
+        await asyncio.gather(*(rig.ask([1.0] * 8) for _ in range(20)))
+    assert rig.count("failure_refused") >= 1
+
+
+async def test_nothing_is_taken_before_the_server_is_open(rig: Rig) -> None:
+    rig.cell.open = False
+    with pytest.raises(Unavailable):
+        await rig.ask([1.0])
+    assert rig.count("failure_unavailable") == 1
+
+
+async def test_bad_pictures_are_refused_and_counted_under_their_view(rig: Rig) -> None:
+    await rig.worker()
+    tensor = pb.ModelInferRequest.InferInputTensor(name="input", datatype="BYTES", shape=[1])
+    request = pb.ModelInferRequest(
+        model_name="resnet50_image",
+        inputs=[tensor],
+        raw_input_contents=[b"\x04\x00\x00\x00nope"],
+    )
+    with pytest.raises(InvalidRequest):
+        await rig.cell.infer(request.SerializeToString(), None)
+    assert rig.pages.read("view/image/failure_invalid") == 1
+    assert rig.pages.read("view/image/inflight") == rig.pages.read("view/image/pending") == 0
+
+
+async def test_a_worker_that_answers_out_of_turn_is_let_go(rig: Rig) -> None:
+    worker = await rig.worker()
+    task = rig.ask([1.0])
+    number, _, _ = await worker.take()
+    worker.answer(number + 1)
+    await until(lambda: rig.gone == [0])
+    heir = await rig.worker(1)
+    await heir.run()
+    assert await task == [1.0]

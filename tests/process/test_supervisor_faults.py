@@ -1,0 +1,148 @@
+"""Children that die, hang or cannot start. With the fake ingress."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+from conftest import Server, StartSupervisor, wait_until
+
+#: what keeps a Python from starting at all
+NO_PYTHON = {"env": {"PYTHONHOME": "/nonexistent"}}
+
+
+def kill_worker(server: Server) -> None:
+    """Kills the oldest worker and waits until another has taken its place."""
+    before = server.workers()
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(
+        lambda: len(server.workers()) == len(before) and before[0] not in server.workers(),
+        "another worker",
+    )
+
+
+def fds(server: Server) -> list[str]:
+    return sorted(os.listdir(f"/proc/{server.pid}/fd"))  # noqa: PTH208
+
+
+def test_a_killed_worker_is_started_again_at_once(supervisor: StartSupervisor) -> None:
+    with supervisor(workers=2, restart_backoff_s=60, log_level="debug") as s:
+        began_s = time.monotonic()
+        kill_worker(s)
+        s.wait_for_line(r"worker 0 was killed by SIGKILL; starting another at once")
+        wait_until(lambda: s.stderr.count("worker 0 is ready") == 2, "it to be ready again")
+        assert time.monotonic() - began_s < 5
+        assert s.stop() == 0
+
+
+def test_all_workers_killed_at_once_come_back(supervisor: StartSupervisor) -> None:
+    with supervisor(workers=3, log_level="debug") as s:
+        for pid in s.workers():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(re.findall(r"worker \d is ready", s.stderr)) == 6, "all back")
+        assert s.stop() == 0
+
+
+def test_descriptors_stay_flat_over_restarts(supervisor: StartSupervisor) -> None:
+    with supervisor(workers=2, log_level="debug") as s:
+        wait_until(lambda: s.stderr.count("is ready after") == 2, "both to be ready")
+        kill_worker(s)
+        wait_until(lambda: s.stderr.count("is ready after") == 3, "it to be back")
+        before = fds(s)
+        for round_ in range(10):
+            for pid in s.workers():
+                os.kill(pid, signal.SIGKILL)
+            ready = 5 + 2 * round_
+            wait_until(lambda n=ready: s.stderr.count("is ready after") == n, "both to be back")
+        # A handover is closed as soon as the ingress has it.
+        wait_until(lambda: fds(s) == before, "the descriptors to be as before")
+        assert len(os.listdir(f"/proc/{s.ingresses()[0]}/fd")) < 30  # noqa: PTH208
+        assert s.stop() == 0
+
+
+def test_workers_that_cannot_boot_back_off_and_then_it_is_exit_1(
+    supervisor: StartSupervisor,
+) -> None:
+    with supervisor(
+        workers=1, worker=NO_PYTHON, ready=False, boot_timeout_s=2.5, restart_backoff_s=0.25
+    ) as s:
+        assert s.wait() == 1
+        waits_s = [float(x) for x in re.findall(r"starting another in (\S+) s", s.stderr)]
+        assert waits_s[:3] == [0.25, 0.5, 1.0]
+        last = s.lines[-1]
+        assert last.startswith("corral: not ready after --boot-timeout-s 2.5: worker 0 exited")
+        assert "encodings" in last
+        assert "Traceback" not in s.stderr
+
+
+def test_an_ingress_that_cannot_boot_is_the_reason_given(supervisor: StartSupervisor) -> None:
+    with supervisor(ready=False, weights="ingress-dies", boot_timeout_s=1.5) as s:
+        assert s.wait() == 1
+        assert "ingress 0 exited with code 1 before it was ready: no luck today" in s.lines[-1]
+
+
+def test_a_warm_up_that_takes_too_long_is_exit_1(supervisor: StartSupervisor) -> None:
+    with supervisor(ready=False, null_batch_ms=60_000, boot_timeout_s=1) as s:
+        assert s.wait(10) == 1
+        assert "no worker has finished its warm-up" in s.lines[-1]
+
+
+def test_a_worker_that_reports_a_failure_is_exit_2_at_once(supervisor: StartSupervisor) -> None:
+    with supervisor(ready=False, model="nonesuch") as s:
+        assert s.wait() == 2
+        assert "no model 'nonesuch'" in s.lines[-1]
+        assert "Traceback" not in s.stderr
+
+
+def test_an_ingress_that_reports_a_failure_is_exit_2_at_once(supervisor: StartSupervisor) -> None:
+    with supervisor(ready=False, weights="ingress-fails") as s:
+        assert s.wait() == 2
+        assert s.lines[-1] == "corral: the port is haunted"
+
+
+def test_a_killed_ingress_comes_back_and_its_workers_with_it(supervisor: StartSupervisor) -> None:
+    with supervisor(cells=2, workers=1, log_level="debug") as s:
+        s.wait_for_line("ingress 1: open")
+        ingress, other = s.ingresses()
+        other_worker = s.workers()[1]
+        os.kill(ingress, signal.SIGKILL)
+        wait_until(lambda: s.stderr.count("ingress 0: open") == 2, "it to be open again")
+        s.wait_for_line("worker 0 exited with code 0; starting another at once")
+        assert other in s.ingresses()
+        assert other_worker in s.workers()
+        assert s.stop() == 0
+
+
+def test_a_hung_worker_does_not_outlive_its_ingress(supervisor: StartSupervisor) -> None:
+    with supervisor(workers=1) as s:
+        (worker,) = s.workers()
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(s.ingresses()[0], signal.SIGKILL)
+        s.wait_for_line("worker 0 does not answer: killed", 5)
+        wait_until(lambda: s.stderr.count("ingress 0: open") == 2, "it to be open again")
+        assert s.stop() == 0
+
+
+def test_a_worker_that_dies_during_the_drain_is_replaced(supervisor: StartSupervisor) -> None:
+    with supervisor(workers=1, weights="never-drains", log_level="debug") as s:
+        s.signal(signal.SIGTERM)
+        s.wait_for_line("draining")
+        kill_worker(s)
+        wait_until(lambda: s.stderr.count("worker 0 is ready") == 2, "it to be ready again")
+        s.signal(signal.SIGTERM)
+        assert s.wait(5) == 143
+
+
+def test_an_idle_worker_does_not_even_wake(supervisor: StartSupervisor) -> None:
+    with supervisor(workers=2) as s:
+        s.wait_for_line("ready +after")
+        before = [switches(pid) for pid in s.workers()]
+        time.sleep(0.5)  # what is measured is time that passes
+        assert [switches(pid) for pid in s.workers()] == before
+
+
+def switches(pid: int) -> list[list[str]]:
+    """How often each thread was put on a CPU."""
+    tasks = sorted(Path(f"/proc/{pid}/task").iterdir())
+    return [re.findall(r"ctxt_switches:\t(\d+)", (t / "status").read_text()) for t in tasks]

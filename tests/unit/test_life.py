@@ -1,0 +1,128 @@
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from corral.backoff import Backoff
+from corral.life import Life
+from corral.status import Cause, State
+
+BACKOFF = Backoff(1.0, 30.0)
+
+
+def started() -> Life:
+    life = Life(BACKOFF)
+    life.started(10.0)
+    return life
+
+
+def test_death_before_ready_waits_longer_each_time() -> None:
+    life = Life(BACKOFF)
+    delays_s = []
+    for _ in range(7):
+        life.started(0.0)
+        delays_s.append(life.died(in_order=False))
+    assert delays_s == [1, 2, 4, 8, 16, 30, 30]
+    assert life.restarts == {Cause.CRASH: 0, Cause.BOOT: 7, Cause.DETACHED: 0}
+
+
+def test_proven_worker_is_started_again_at_once_every_time() -> None:
+    life = Life(BACKOFF)
+    for _ in range(5):
+        life.started(0.0)
+        life.ready(1.0)
+        life.proven()
+        assert life.died(in_order=False) == 0.0
+    assert life.restarts[Cause.CRASH] == 5
+
+
+def test_ready_but_never_proven_is_free_once() -> None:
+    life = Life(BACKOFF)
+    delays_s = []
+    for _ in range(3):
+        life.started(0.0)
+        life.ready(1.0)
+        delays_s.append(life.died(in_order=False))
+    assert delays_s == [0, 1, 2]
+
+
+def test_proof_forgives_early_deaths() -> None:
+    life = Life(BACKOFF)
+    life.started(0.0)
+    assert life.died(in_order=False) == 1.0
+    life.started(0.0)
+    life.ready(1.0)
+    life.proven()
+    assert life.died(in_order=False) == 0.0
+    life.started(0.0)
+    assert life.died(in_order=False) == 1.0
+
+
+def test_leaving_in_order_is_no_crash_unless_it_never_was_ready() -> None:
+    life = started()
+    life.ready(11.0)
+    life.died(in_order=True)
+    life.started(12.0)
+    life.died(in_order=True)
+    assert life.restarts == {Cause.CRASH: 0, Cause.BOOT: 1, Cause.DETACHED: 1}
+
+
+def test_boot_time_is_from_start_to_ready() -> None:
+    life = started()
+    assert life.boot_s is None
+    life.ready(12.5)
+    assert life.boot_s == 2.5
+    life.ready(99.0)
+    assert life.boot_s == 2.5
+
+
+def test_proof_of_a_process_that_is_not_ready_is_somebody_elses() -> None:
+    life = started()
+    life.proven()
+    assert life.state is State.STARTING
+
+
+def test_a_slot_is_not_filled_twice() -> None:
+    life = started()
+    with pytest.raises(AssertionError):
+        life.started(11.0)
+
+
+class Lives(RuleBasedStateMachine):
+    """Whatever happens, a slot that was proven since its last death costs no wait."""
+
+    @initialize()
+    def born(self) -> None:
+        self.life = Life(BACKOFF)
+        self.deaths = 0
+        self.was_proven = False
+
+    @precondition(lambda self: self.life.state is State.WAITING)
+    @rule()
+    def start(self) -> None:
+        self.life.started(0.0)
+        self.was_proven = False
+
+    @rule()
+    def ready(self) -> None:
+        self.life.ready(1.0)
+
+    @rule()
+    def prove(self) -> None:
+        self.was_proven |= self.life.is_ready
+        self.life.proven()
+
+    @precondition(lambda self: self.life.alive)
+    @rule(in_order=st.booleans())
+    def die(self, in_order: bool) -> None:
+        was_ready = self.life.is_ready
+        delay_s = self.life.died(in_order=in_order)
+        self.deaths += 1
+        assert sum(self.life.restarts.values()) == self.deaths
+        assert self.life.state is State.WAITING
+        if self.was_proven:
+            assert delay_s == 0
+        elif not was_ready:
+            assert 1 <= delay_s <= 30
+
+
+TestLives = Lives.TestCase

@@ -1,0 +1,86 @@
+import io
+from typing import Any
+
+from rich.console import Console
+
+from corral.startup_view import render
+from corral.status import Cause, Phase, ServerStatus, State, WorkerStatus
+
+
+def worker(number: int, **changes: Any) -> WorkerStatus:
+    fields: dict[str, Any] = {
+        "id": number,
+        "cell": 0,
+        "slot": number,
+        "state": State.PROVEN,
+        "pid": 4711,
+        "restarts": dict.fromkeys(Cause, 0),
+        "cpus": [2, 3, 4, 8],
+        "cores": 2,
+        "memory_node": None,
+        "boot_s": 1.0,
+        "memory_bytes": 250 * 2**20,
+        "engine": {"engine": "openvino", "version": "2026.4", "precision": "int8"},
+        "checks": {"allocator": "libtcmalloc_minimal.so.4", "affinity": "2-4,8"},
+        "warnings": [],
+        "sizes": [1, 2, 4],
+        "costs_s": {"FP32:1": 0.020, "FP32:2": 0.030, "FP32:4": 0.050, "UINT8:1": 0.021},
+    }
+    return WorkerStatus(**{**fields, **changes})
+
+
+def text(**changes: Any) -> str:
+    fields: dict[str, Any] = {
+        "phase": Phase.SERVING,
+        "ready": True,
+        "started_at_s": 0.0,
+        "ready_after_s": 1.25,
+        "host": "127.0.0.1",
+        "port": 8001,
+        "metrics_host": "::1",
+        "metrics_port": 8002,
+        "mode": "rti",
+        "model": "resnet50",
+        "backend": "openvino",
+        "precision": "int8",
+        "allocator": "tcmalloc",
+        "weights": "a file",
+        "synthetic": False,
+        "cells": [],
+        "workers": [worker(0)],
+        "warnings": [],
+    }
+    console = Console(file=io.StringIO(), width=200)
+    console.print(render(ServerStatus(**{**fields, **changes})))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_worker_is_shown_with_what_took_hold_and_what_it_costs() -> None:
+    row = next(line for line in text().splitlines() if "4711" in line)
+    for shown in ("openvino 2026.4 int8", "libtcmalloc_minimal.so.4", "2-4,8", "1, 2, 4"):
+        assert shown in row
+    for shown in ("20.0 ms", "80/s at 4", "250 MB"):
+        assert shown in row
+
+
+def test_a_worker_that_never_reported_is_shown_as_such() -> None:
+    unborn = worker(1, state=State.WAITING, pid=None, costs_s={}, checks={}, engine={})
+    assert "waiting" in text(workers=[worker(0), unborn])
+
+
+def test_where_to_ask() -> None:
+    shown = text()
+    assert "127.0.0.1:8001" in shown
+    assert "http://[::1]:8002/metrics" in shown
+    assert "after 1.2 s" in shown
+
+
+def test_synthetic_weights_cannot_be_overlooked() -> None:
+    assert "SYNTHETIC" in text(synthetic=True)
+    assert "WARNING" in text(synthetic=True)
+    assert "SYNTHETIC" not in text()
+
+
+def test_warnings_stand_below() -> None:
+    assert "! memory policy refused" in text(warnings=["memory policy refused"])

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from corral import warmup
+from corral.messages import WorkerBoot
+from corral.region import Region, create_region
+from corral.tensors import Datatype, Signature
+
+SIGNATURE = Signature({Datatype.FP32: (4,), Datatype.UINT8: (4,)}, (3,))
+
+
+class Clock:
+    """time.perf_counter, moved by the engine alone."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+
+class Engine:
+    """Costs what a function says, and remembers what it was asked."""
+
+    def __init__(self, clock: Clock, batch_s: float, item_s: float) -> None:
+        self.clock, self.batch_s, self.item_s = clock, batch_s, item_s
+        self.compiled: set[tuple[Datatype, int]] = set()
+        self.ever: list[tuple[Datatype, int]] = []
+
+    def load(self, boot: WorkerBoot) -> None: ...
+
+    def compile(
+        self, datatype: Datatype, inputs: NDArray[np.generic], outputs: NDArray[np.float32]
+    ) -> None:
+        assert len(inputs) == len(outputs)
+        self.compiled.add((datatype, len(inputs)))
+        self.ever.append((datatype, len(inputs)))
+
+    def run(self, datatype: Datatype, count: int) -> None:
+        assert (datatype, count) in self.compiled
+        self.clock.now_s += self.batch_s + count * self.item_s
+
+    def discard(self, datatype: Datatype, count: int) -> None:
+        self.compiled.remove((datatype, count))
+
+    def describe(self) -> dict[str, str]:
+        return {}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(warmup, "time", clock)
+    return clock
+
+
+def region(max_batch: int) -> Region:
+    return Region(create_region(SIGNATURE, max_batch), SIGNATURE, max_batch)
+
+
+def test_every_size_of_every_datatype_is_measured(clock: Clock) -> None:
+    engine = Engine(clock, 0.010, 0.001)
+    warmed = warmup.warm_up(engine, region(4), SIGNATURE.datatypes, [1, 2, 4], find_knee=False)
+    assert warmed.sizes == [1, 2, 4]
+    assert warmed.costs_s == pytest.approx(
+        {f"{name}:{n}": 0.010 + n * 0.001 for name in ("FP32", "UINT8") for n in (1, 2, 4)}
+    )
+
+
+def test_where_batching_does_not_pay_one_is_kept_and_the_rest_discarded(clock: Clock) -> None:
+    engine = Engine(clock, 0.0, 0.020)
+    sizes = [1, 2, 4, 8, 16, 32]
+    warmed = warmup.warm_up(engine, region(32), SIGNATURE.datatypes, sizes, find_knee=True)
+    assert warmed.sizes == [1]
+    assert engine.compiled == {(Datatype.FP32, 1), (Datatype.UINT8, 1)}
+    assert (Datatype.FP32, 8) not in engine.ever
+
+
+def test_where_it_pays_all_sizes_up_to_the_knee_are_kept(clock: Clock) -> None:
+    engine = Engine(clock, 0.100, 0.001)
+    sizes = [1, 2, 4, 8]
+    warmed = warmup.warm_up(engine, region(8), SIGNATURE.datatypes, sizes, find_knee=True)
+    assert warmed.sizes == sizes
+    assert len(engine.compiled) == 8
+
+
+def test_a_slow_engine_is_measured_three_times_only(clock: Clock) -> None:
+    engine = Engine(clock, 10.0, 0.0)
+    warmup.warm_up(engine, region(1), (Datatype.FP32,), [1], find_knee=False)
+    assert clock.now_s == pytest.approx(50.0)
