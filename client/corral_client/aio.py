@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
@@ -108,7 +108,7 @@ class AsyncClient:
         )
 
     @overload
-    async def classify(
+    async def classify(  # type: ignore[overload-overlap]  # a str is a Sequence[str], too
         self,
         picture: Encoded,
         k: int = 5,
@@ -120,7 +120,7 @@ class AsyncClient:
     @overload
     async def classify(
         self,
-        picture: list[Picture] | tuple[Picture, ...],
+        picture: Sequence[Picture],
         k: int = 5,
         *,
         model: str | None = None,
@@ -181,9 +181,10 @@ class AsyncClient:
         """
         patience = channels.Patience(f"{self.url} to be ready", timeout_s)
         for connection in range(self._connections):
-            while (
-                reason := await self._why_not_ready(connection, patience.attempt_s())
-            ) is not None:
+            while True:
+                reason = await self._why_not_ready(connection, patience.attempt_s())
+                if reason is None:
+                    break
                 await asyncio.sleep(patience.pause_s(reason))
 
     async def close(self) -> None:

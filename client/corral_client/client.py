@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
@@ -117,7 +117,7 @@ class Client:
         )
 
     @overload
-    def classify(
+    def classify(  # type: ignore[overload-overlap]  # a str is a Sequence[str], too
         self,
         picture: Encoded,
         k: int = 5,
@@ -129,7 +129,7 @@ class Client:
     @overload
     def classify(
         self,
-        picture: list[Picture] | tuple[Picture, ...],
+        picture: Sequence[Picture],
         k: int = 5,
         *,
         model: str | None = None,
@@ -247,10 +247,15 @@ class Client:
             raise CorralClientError("the client is closed")
         deadline_s = self.deadline_s if deadline_s is None else deadline_s
         channel = channel or next(self._turns)
-        # No serialiser: the message is bytes already.
-        method = channel.unary_unary(channels.method_path(call.method))
         try:
+            # No serialiser: the message is bytes already.
+            method = channel.unary_unary(channels.method_path(call.method))
             answer = method(call.message, timeout=deadline_s, wait_for_ready=wait_for_ready)
         except grpc.RpcError as error:
             raise from_rpc_error(error, deadline_s) from None
+        except ValueError:
+            # That is how gRPC says that another thread has just closed the channel.
+            if self._closed:
+                raise CorralClientError("the client is closed") from None
+            raise
         return call.read(answer)

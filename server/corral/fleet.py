@@ -119,7 +119,7 @@ class Fleet:
             slot.timer = self._loop.call_later(delay_s, self.start, slot)
         else:
             slot.life.end()
-        level = logging.WARNING if not in_order else logging.INFO if again else logging.DEBUG
+        level = logging.DEBUG if not again else logging.INFO if in_order else logging.WARNING
         when = f"in {delay_s:g} s" if delay_s else "at once"
         logger.log(level, "%s%s", slot.obituary, f"; starting another {when}" if again else "")
         self._watcher.changed()

@@ -28,7 +28,7 @@ INHERITED_VARIABLES = (
 #: what the launcher's own interpreter may need to start
 _LAUNCHER_VARIABLES = {"LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "PATH"}
 _LAUNCHER = Path(__file__).with_name("launcher.py")
-_TAIL_LINES = 12
+_TAIL_LINES = 50
 _READ_BYTES = 65536
 
 
@@ -102,8 +102,13 @@ class Process:
         return bool(data)
 
     def last_words(self) -> str:
-        """The last line that the child wrote, or an empty string."""
-        return self._tail[-1].decode(errors="replace").strip() if self._tail else ""
+        """The last line that speaks of an error, else the last line, else nothing.
+
+        What dies in C, or before Python is up, ends with a stack that says less.
+        """
+        lines = [line.decode(errors="replace").strip() for line in self._tail]
+        errors = [line for line in lines if "error" in line.lower()]
+        return (errors or lines or [""])[-1]
 
     def reap(self) -> int:
         """Collects the ended process and closes every descriptor; returns its return code."""

@@ -206,6 +206,7 @@ class Supervisor:
             fleet.signal(signal.SIGTERM)
             if await fleet.gone(_TERMINATE_S):
                 return
+            logger.warning("some children did not leave when told to: killed")
         fleet.signal(signal.SIGKILL)
         if not await fleet.gone(_TERMINATE_S):
             logger.error("some children do not even die of SIGKILL; they will when they can")

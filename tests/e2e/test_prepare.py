@@ -48,7 +48,7 @@ def _spec(build: Callable[[Weights], object] = _build) -> ModelSpec:
         recipe=Recipe(resize=36, crop=32),
         classes=10,
         find_weights=lambda choice, cache_dir, offline: _WEIGHTS,
-        build=build,  # type: ignore[arg-type]
+        build=build,
     )
 
 
@@ -133,6 +133,7 @@ def test_int8_keeps_the_answers_and_progress_moves(
     assert shares == sorted(shares)
     assert shares[0] == 0
     assert seen[-1] == ("ready", 1.0)
+    assert [step for step, _ in seen[-3:]] == ["correct biases", "save", "ready"]
     assert len({share for step, share in seen if step == "calibrate"}) > 100
     assert capsys.readouterr().out == ""
 

@@ -1,4 +1,4 @@
-"""Servers as subprocesses, on free ports, with the null backend; what waits, waits for conditions.
+"""Servers as subprocesses, on free ports, with the null backend.
 
 ``server`` starts the real thing. ``supervisor`` starts it with a plan made by hand and an ingress
 that speaks the protocol but no gRPC: for tests of supervision alone.
@@ -9,147 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
-import signal
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import psutil
 import pytest
+from running_server import Server, StartServer, StartSupervisor, running
 
-HERE = Path(__file__).parent
-READY = re.compile(r"ready in .*gRPC on \S+:(\d+), metrics on http://\S+:(\d+)/metrics")
-PATIENCE_S = 30.0
-
-
-def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
-    """Polls until the condition's result is true, and returns it."""
-    deadline_s = time.monotonic() + timeout_s
-    while not (result := condition()):
-        assert time.monotonic() < deadline_s, f"waited {timeout_s:g} s for: {what}"
-        time.sleep(0.01)
-    return result
-
-
-class Server:
-    """A running server. Its standard error is collected in ``lines``."""
-
-    def __init__(self, command: list[str], env: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=env, process_group=0
-        )
-        self.lines: list[str] = []
-        self._news = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        self.port = 0
-        self.metrics_port = 0
-
-    def _read(self) -> None:
-        assert self._process.stderr
-        for line in self._process.stderr:
-            with self._news:
-                self.lines.append(line.rstrip("\n"))
-                self._news.notify_all()
-        with self._news:
-            self._news.notify_all()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def stderr(self) -> str:
-        return "\n".join(self.lines)
-
-    def wait_for_line(self, pattern: str | re.Pattern[str], timeout_s: float = PATIENCE_S) -> Any:
-        """Waits until a line matches; returns the match."""
-        expression = re.compile(pattern)
-
-        def find() -> re.Match[str] | None:
-            return next((m for line in self.lines if (m := expression.search(line))), None)
-
-        with self._news:
-            self._news.wait_for(lambda: find() or not self._reader.is_alive(), timeout_s)
-            found = find()
-        assert found, f"no line matches {expression.pattern!r} in:\n{self.stderr}"
-        return found
-
-    def wait_until_ready(self, timeout_s: float = PATIENCE_S) -> None:
-        """Waits for the ready line, and learns the ports from it."""
-        found = self.wait_for_line(READY, timeout_s)
-        self.port, self.metrics_port = int(found[1]), int(found[2])
-
-    def children(self, pattern: str = "") -> list[psutil.Process]:
-        """Child processes whose command line matches, oldest first."""
-        found = []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self.pid).children():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    if re.search(pattern, " ".join(child.cmdline())):
-                        found.append(child)
-        return sorted(found, key=lambda child: child.create_time())
-
-    def workers(self) -> list[int]:
-        """The workers' pids."""
-        return [child.pid for child in self.children(r"\bworker\b")]
-
-    def ingresses(self) -> list[int]:
-        """The ingresses' pids."""
-        return [child.pid for child in self.children("ingress")]
-
-    def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    def wait(self, timeout_s: float = PATIENCE_S) -> int:
-        """Waits for the end; returns the exit code, with ``lines`` complete."""
-        code = self._process.wait(timeout_s)
-        self._reader.join(timeout_s)
-        return code
-
-    def stop(self, timeout_s: float = PATIENCE_S) -> int:
-        """SIGTERM; returns the exit code."""
-        self.signal(signal.SIGTERM)
-        return self.wait(timeout_s)
-
-    def end(self) -> None:
-        """Leaves nothing behind, whatever the test did."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        self._reader.join(PATIENCE_S)
-        assert self._process.stderr
-        self._process.stderr.close()
-
-
-class StartServer(Protocol):
-    """``server(*args)``: a context manager of a ready Server, or one that is still starting."""
-
-    def __call__(
-        self, *args: str, ready: bool = True
-    ) -> contextlib.AbstractContextManager[Server]: ...
-
-
-def _environment() -> dict[str, str]:
-    inherited = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "VIRTUAL_ENV")
-    env = {name: os.environ[name] for name in inherited if name in os.environ}
-    return {**env, "CORRAL_OFFLINE": "1", "PYTHONPATH": str(HERE), "COLUMNS": "200"}
-
-
-@contextlib.contextmanager
-def _running(command: list[str], *, ready: bool) -> Iterator[Server]:
-    server = Server(command, _environment())
-    try:
-        if ready:
-            server.wait_until_ready()
-        yield server
-    finally:
-        server.end()
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @pytest.fixture
@@ -159,29 +26,14 @@ def server() -> StartServer:
     def start(*args: str, ready: bool = True) -> contextlib.AbstractContextManager[Server]:
         command = [sys.executable, "-m", "corral", "serve", "--backend", "null"]
         ports = ["--port", "0", "--metrics-port", "0"]
-        return _running([*command, *ports, *args], ready=ready)
+        return running([*command, *ports, *args], ready=ready)
 
     return start
 
 
-class StartSupervisor(Protocol):
-    """See ``supervisor``."""
-
-    def __call__(
-        self,
-        *,
-        cells: int = 1,
-        workers: int = 2,
-        worker: dict[str, Any] | None = None,
-        model: str = "resnet50",
-        ready: bool = True,
-        **settings: Any,
-    ) -> contextlib.AbstractContextManager[Server]: ...
-
-
 @pytest.fixture
 def supervisor() -> StartSupervisor:
-    """Starts the supervisor with the fake ingress and a plan of ``cells`` × ``workers``.
+    """Starts the supervisor with the fake ingress and a plan of ``cells`` of ``workers`` each.
 
     ``worker`` changes fields of every planned worker; other keywords are settings.
     """
@@ -217,7 +69,7 @@ def supervisor() -> StartSupervisor:
         defaults = {"backend": "null", "port": 0, "metrics-port": 0, "allocator": "system"}
         named = {name.replace("_", "-"): value for name, value in settings.items()}
         order = {"settings": {**defaults, **named}, "plan": plan, "model": model}
-        script = str(HERE / "serve_with_fake.py")
-        return _running([sys.executable, script, json.dumps(order)], ready=ready)
+        script = str(SUPPORT / "serve_with_fake.py")
+        return running([sys.executable, script, json.dumps(order)], ready=ready)
 
     return start

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Server, StartSupervisor, wait_until
+from running_server import Server, StartSupervisor, wait_until
 
 
 def family(server: Server) -> list[psutil.Process]:
@@ -112,20 +112,13 @@ def test_a_port_in_use_is_one_line_and_exit_2(supervisor: StartSupervisor) -> No
 
 
 def test_a_second_server_is_refused_before_the_first_is_ready(supervisor: StartSupervisor) -> None:
-    with supervisor(cells=2, ready=False) as first:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    with supervisor(cells=2, ready=False, port=port, null_batch_ms=5000) as first:
         wait_until(first.children, "the first to have its port")
-        port = next(
-            c.laddr.port
-            for c in wait_until(lambda: held_sockets(first.pid), "the held port")
-        )
         with supervisor(cells=2, ready=False, port=port) as second:
             assert second.wait() == 2
             assert "in use" in second.stderr
-
-
-def held_sockets(pid: int) -> list[object]:
-    """TCP sockets that are bound and do not listen."""
-    return [c for c in psutil.Process(pid).net_connections("tcp") if c.status == "CLOSE"]
 
 
 def test_children_find_their_settings_and_nothing_of_ours(supervisor: StartSupervisor) -> None:

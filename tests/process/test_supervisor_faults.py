@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from conftest import Server, StartSupervisor, wait_until
+from running_server import Server, StartSupervisor, wait_until
 
 #: what keeps a Python from starting at all
 NO_PYTHON = {"env": {"PYTHONHOME": "/nonexistent"}}
@@ -22,39 +22,45 @@ def kill_worker(server: Server) -> None:
     )
 
 
+def wait_for_ready(server: Server, times: int) -> None:
+    """Waits until workers have been ready that often, in all."""
+    wait_until(lambda: server.stderr.count("is ready after") == times, "workers to be ready")
+
+
 def fds(server: Server) -> list[str]:
     return sorted(os.listdir(f"/proc/{server.pid}/fd"))  # noqa: PTH208
 
 
 def test_a_killed_worker_is_started_again_at_once(supervisor: StartSupervisor) -> None:
-    with supervisor(workers=2, restart_backoff_s=60, log_level="debug") as s:
+    with supervisor(workers=1, restart_backoff_s=60, log_level="debug") as s:
         began_s = time.monotonic()
         kill_worker(s)
         s.wait_for_line(r"worker 0 was killed by SIGKILL; starting another at once")
-        wait_until(lambda: s.stderr.count("worker 0 is ready") == 2, "it to be ready again")
+        wait_for_ready(s, 2)
         assert time.monotonic() - began_s < 5
         assert s.stop() == 0
 
 
 def test_all_workers_killed_at_once_come_back(supervisor: StartSupervisor) -> None:
     with supervisor(workers=3, log_level="debug") as s:
+        wait_for_ready(s, 3)
         for pid in s.workers():
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: len(re.findall(r"worker \d is ready", s.stderr)) == 6, "all back")
+        wait_for_ready(s, 6)
         assert s.stop() == 0
 
 
 def test_descriptors_stay_flat_over_restarts(supervisor: StartSupervisor) -> None:
     with supervisor(workers=2, log_level="debug") as s:
-        wait_until(lambda: s.stderr.count("is ready after") == 2, "both to be ready")
+        wait_for_ready(s, 2)
         kill_worker(s)
-        wait_until(lambda: s.stderr.count("is ready after") == 3, "it to be back")
+        wait_for_ready(s, 3)
         before = fds(s)
         for round_ in range(10):
             for pid in s.workers():
                 os.kill(pid, signal.SIGKILL)
             ready = 5 + 2 * round_
-            wait_until(lambda n=ready: s.stderr.count("is ready after") == n, "both to be back")
+            wait_for_ready(s, ready)
         # A handover is closed as soon as the ingress has it.
         wait_until(lambda: fds(s) == before, "the descriptors to be as before")
         assert len(os.listdir(f"/proc/{s.ingresses()[0]}/fd")) < 30  # noqa: PTH208
@@ -129,7 +135,7 @@ def test_a_worker_that_dies_during_the_drain_is_replaced(supervisor: StartSuperv
         s.signal(signal.SIGTERM)
         s.wait_for_line("draining")
         kill_worker(s)
-        wait_until(lambda: s.stderr.count("worker 0 is ready") == 2, "it to be ready again")
+        wait_for_ready(s, 2)
         s.signal(signal.SIGTERM)
         assert s.wait(5) == 143
 

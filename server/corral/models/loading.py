@@ -5,9 +5,7 @@ A checkpoint is a stranger's file: nothing in it is executed, and what does not 
 
 from __future__ import annotations
 
-import contextlib
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ from corral.models.weights import SYNTHETIC_SEED
 if TYPE_CHECKING:
     import torch
 
-_SYNTHETIC_PICTURES = 32
+_SYNTHETIC_PICTURES = 16
 #: spread of synthetic logits, as of a trained model's
 _LOGIT_STD = 2.5
 
@@ -92,7 +90,7 @@ def synthesise(module: torch.nn.Module, recipe: Recipe, seed: int) -> None:
     it, and the last layer is centred and scaled on what they cause there.
 
     Args:
-        module: convolutions, batch norms and one linear layer, the last.
+        module: convolutions, batch norms and one linear layer, the last; left in eval mode.
         recipe: how it wants its pictures.
         seed: the same seed gives the same weights.
     """
@@ -103,28 +101,37 @@ def synthesise(module: torch.nn.Module, recipe: Recipe, seed: int) -> None:
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
     (last,) = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     pixels = draw_pictures(_SYNTHETIC_PICTURES, seed, recipe.crop)
-    inputs = torch.from_numpy(normalise(pixels, recipe))
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", generator=generator)
+        for norm in norms:
+            # ReLUs that are mostly open: with half of them shut, small changes of a picture grow
+            # from layer to layer, and photographs get logits 30 times as large as these.
+            norm.bias.fill_(1.0)
         last.weight.normal_(generator=generator)
         last.bias.zero_()
-        with _measuring(norms):
-            module.train()
-            module(inputs)
-        logits = module.eval()(inputs)
+        features = _measure(module.eval(), norms, last, torch.from_numpy(normalise(pixels, recipe)))
+        logits = last(features)
         scale = _LOGIT_STD / logits.std(dim=0).mean()
         last.weight.mul_(scale)
         last.bias.copy_(-scale * logits.mean(dim=0))
 
 
-@contextlib.contextmanager
-def _measuring(norms: list[Any]) -> Iterator[None]:
-    """Has batch norms take over the statistics of one batch, instead of an average over many."""
+def _measure(module: Any, norms: list[Any], last: Any, inputs: Any) -> Any:
+    """Runs one batch, whose statistics the batch norms take over; returns the last layer's input.
+
+    Only the norms are put in train mode: dropout would make the result differ each time.
+    """
+    features = []
+    hook = last.register_forward_pre_hook(lambda _, arguments: features.append(arguments[0]))
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
-    yield
+        norm.train()
+    module(inputs)
+    hook.remove()
+    module.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+    return features[0]

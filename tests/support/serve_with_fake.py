@@ -1,8 +1,8 @@
 """``corral serve`` with a plan made by hand and the fake ingress: argv[1] is JSON.
 
-    settings     option names and values
-    plan         corral.plan.Plan
-    model        name in the children's boot files
+settings     option names and values
+plan         corral.plan.Plan
+model        name in the children's boot files
 """
 
 import json

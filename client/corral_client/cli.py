@@ -1,0 +1,184 @@
+"""The ``corral-client`` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral_client import channels, views
+from corral_client.client import Client
+from corral_client.codec import Label
+from corral_client.errors import CorralClientError, NotFound
+from corral_client.options import make_parser
+from corral_client.pages import ModelMetadata
+
+_REFUSED, _UNREADABLE, _INTERRUPTED = 1, 2, 130
+#: pictures on their way at once
+_PICTURES_AT_ONCE = 4
+#: a picture's side where the metadata leaves it open
+_USUAL_SIDE = 224
+
+
+class UnreadableFile(Exception):
+    """A file that the user named cannot be used; the text says why."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry of the command; ends the process with the exit code."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs one command; returns its exit code."""
+    options = make_parser().parse_args(argv)
+    try:
+        with _connect(options) as client:
+            return _COMMANDS[options.command](client, options)
+    except CorralClientError as error:
+        _complain(str(error))
+        return _REFUSED
+    except UnreadableFile as error:
+        _complain(str(error))
+        return _UNREADABLE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _connect(options: argparse.Namespace) -> Client:
+    pictures = getattr(options, "pictures", ())
+    return Client(
+        options.url,
+        deadline_s=getattr(options, "deadline_s", channels.DEFAULT_DEADLINE_S),
+        connections=max(1, min(_PICTURES_AT_ONCE, len(pictures))),
+        # A person at a terminal would try again by hand.
+        retry_overloaded=True,
+    )
+
+
+def _complain(message: str) -> None:
+    print(f"corral-client: {message}", file=sys.stderr)
+
+
+def _model(client: Client, options: argparse.Namespace) -> str:
+    """The model asked for, or else the one that the server has."""
+    if options.model:
+        return str(options.model)
+    try:
+        names = [model.name for model in client.statistics()]
+    except NotFound:  # a server without Triton's ModelStatistics
+        names = []
+    if not names or channels.DEFAULT_MODEL in names:
+        return channels.DEFAULT_MODEL
+    return names[0]
+
+
+def _classify(client: Client, options: argparse.Namespace) -> int:
+    metadata = client.metadata(_model(client, options))
+    if metadata.synthetic:
+        print(views.SYNTHETIC_WARNING.format(metadata.name), file=sys.stderr)
+
+    def ask(picture: Path) -> list[Label] | CorralClientError | UnreadableFile:
+        try:
+            content = _read(picture)
+            # All of them, as percentages need them all.
+            return client.classify(content, metadata.classes or options.k, model=metadata.name)
+        except (CorralClientError, UnreadableFile) as error:
+            return error
+
+    code = 0
+    # A request each: one bad picture must not cost the others their answers.
+    with ThreadPoolExecutor(_PICTURES_AT_ONCE) as pool:
+        for picture, answer in zip(options.pictures, pool.map(ask, options.pictures), strict=True):
+            if isinstance(answer, UnreadableFile):
+                _complain(str(answer))
+                code = _UNREADABLE
+            elif isinstance(answer, CorralClientError):
+                _complain(f"{picture}: {answer}")
+                code = max(code, _REFUSED)
+            else:
+                _show_labels(picture, answer, metadata, options)
+    return code
+
+
+def _show_labels(
+    picture: Path, labels: list[Label], metadata: ModelMetadata, options: argparse.Namespace
+) -> None:
+    chances = None
+    if labels and len(labels) == metadata.classes:
+        chances = views.probabilities(labels)[: options.k]
+    view = views.labels_json if options.json else views.labels_text
+    print(view(str(picture), labels[: options.k], chances), flush=True)
+
+
+def _infer(client: Client, options: argparse.Namespace) -> int:
+    given = _load(options.file) if options.file is not None else None
+    metadata = client.metadata(_model(client, options))
+    inputs = _made_up(metadata, options) if given is None else given
+    started_s = time.perf_counter()
+    outputs = client.infer(inputs, model=metadata.name)
+    print(views.inference_text(inputs, outputs, time.perf_counter() - started_s))
+    return 0
+
+
+def _metadata(client: Client, options: argparse.Namespace) -> int:
+    metadata = client.metadata(_model(client, options))
+    print(views.json_text(metadata) if options.json else views.metadata_text(metadata))
+    return 0
+
+
+def _statistics(client: Client, options: argparse.Namespace) -> int:
+    models = client.statistics(options.model)
+    print(views.json_text(models) if options.json else views.statistics_text(models))
+    return 0
+
+
+def _wait(client: Client, options: argparse.Namespace) -> int:
+    client.wait_until_ready(options.timeout_s)
+    print(f"{options.url} is ready")
+    return 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableFile(f"{path}: {error.strerror}") from None
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise UnreadableFile(f"{path}: {error.strerror}") from None
+    except (ValueError, EOFError):
+        array = None
+    if not isinstance(array, np.ndarray):
+        raise UnreadableFile(f"{path}: no array of numbers as numpy.save writes it")
+    return array[np.newaxis] if array.ndim == 3 else array
+
+
+def _made_up(metadata: ModelMetadata, options: argparse.Namespace) -> NDArray[Any]:
+    """Noise in the shape that a picture model takes; the metadata shows one datatype's only."""
+    shape = metadata.inputs[0].shape if metadata.inputs else ()
+    side = max((size for size in shape if size > 3), default=_USUAL_SIDE)
+    generator = np.random.default_rng()
+    if options.random == "uint8":
+        return generator.integers(0, 256, (options.items, side, side, 3), np.uint8)
+    return generator.standard_normal((options.items, 3, side, side), np.float32)
+
+
+_COMMANDS = {
+    "classify": _classify,
+    "infer": _infer,
+    "metadata": _metadata,
+    "statistics": _statistics,
+    "wait": _wait,
+}

@@ -1,0 +1,136 @@
+"""The words of the ``corral-client`` command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from corral_client import channels
+from corral_client.version import __version__
+
+_DESCRIPTION = """\
+Sends pictures and tensors to a corral server, or to any other server of the
+Open Inference Protocol, and shows what comes back."""
+
+_EPILOG = """\
+examples:
+  corral-client wait                            until the server is ready
+  corral-client classify cat.jpg dog.png -k 3   what is in two pictures
+  corral-client infer --random uint8            one made-up picture, and how long it took
+
+exit codes: 0 done, 1 the server refused or could not be reached, 2 wrong usage
+or a file that cannot be read."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="corral-client",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"corral-client {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_classify(commands)
+    _add_infer(commands)
+    _add_pages(commands)
+    _add_wait(commands)
+    return parser
+
+
+def _add_classify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    classify = commands.add_parser(
+        "classify", help="say what is in pictures", parents=[_connection(), _model()]
+    )
+    classify.add_argument(
+        "pictures", nargs="+", type=Path, metavar="PICTURE", help="a JPEG or PNG file"
+    )
+    classify.add_argument(
+        "-k", type=_count, default=5, metavar="K", help="labels a picture (default: 5)"
+    )
+    classify.add_argument("--json", action="store_true", help="a JSON object a picture and line")
+
+
+def _add_infer(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    infer = commands.add_parser(
+        "infer", help="run the model on a tensor", parents=[_connection(), _model()]
+    )
+    source = infer.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE.npy",
+        help="a numpy array: float32 [n,3,224,224], normalised, or uint8 [n,224,224,3], pixels; "
+        "the n may be missing",
+    )
+    source.add_argument("--random", choices=("uint8", "fp32"), help="make an input up instead")
+    infer.add_argument(
+        "--items", type=_count, default=1, metavar="N", help="with --random: items (default: 1)"
+    )
+
+
+def _add_pages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    metadata = commands.add_parser(
+        "metadata", help="what a model takes and gives", parents=[_connection(), _model()]
+    )
+    metadata.add_argument("--json", action="store_true", help="as JSON")
+    statistics = commands.add_parser(
+        "statistics", help="what the models have done so far", parents=[_connection()]
+    )
+    statistics.add_argument("--model", default="", help="one of them (default: all)")
+    statistics.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_wait(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    wait = commands.add_parser("wait", help="return when the server is ready", parents=[_url()])
+    wait.add_argument(
+        "--timeout-s", type=_seconds, default=60.0, metavar="S", help="give up after (default: 60)"
+    )
+
+
+def _url() -> argparse.ArgumentParser:
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument(
+        "--url",
+        default=channels.DEFAULT_URL,
+        metavar="HOST:PORT",
+        help=f"of the server (default: {channels.DEFAULT_URL})",
+    )
+    return parent
+
+
+def _connection() -> argparse.ArgumentParser:
+    parent = argparse.ArgumentParser(add_help=False, parents=[_url()])
+    parent.add_argument(
+        "--deadline-s",
+        type=_seconds,
+        default=channels.DEFAULT_DEADLINE_S,
+        metavar="S",
+        help=f"for each request (default: {channels.DEFAULT_DEADLINE_S:g})",
+    )
+    return parent
+
+
+def _model() -> argparse.ArgumentParser:
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--model", help="name of the model (default: the one the server has)")
+    return parent
+
+
+def _count(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value

@@ -1,0 +1,113 @@
+"""What ``corral-client`` prints: values in, text out. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral_client.codec import Label
+from corral_client.pages import ModelMetadata, ModelStatistics, TensorMetadata
+
+SYNTHETIC_WARNING = (
+    "warning: {} runs on synthetic weights, which know nothing: its labels mean nothing"
+)
+
+
+def probabilities(labels: Sequence[Label]) -> list[float]:
+    """The softmax of the scores; true only if ``labels`` are all the classes there are."""
+    highest = max(label.score for label in labels)
+    powers = [math.exp(label.score - highest) for label in labels]
+    total = sum(powers)
+    return [power / total for power in powers]
+
+
+def labels_text(picture: str, labels: Sequence[Label], chances: Sequence[float] | None) -> str:
+    """A picture's labels for a person: percentages where they are known, else scores."""
+    lines = [picture]
+    for place, label in enumerate(labels):
+        value = f"{label.score:9.4f}" if chances is None else f"{chances[place]:8.1%}"
+        lines.append(f"  {value}  {label.index:4d}  {label.label}".rstrip())
+    return "\n".join(lines)
+
+
+def labels_json(picture: str, labels: Sequence[Label], chances: Sequence[float] | None) -> str:
+    """A picture's labels in one line of JSON; ``probability`` only where it is known."""
+    entries = [dataclasses.asdict(label) for label in labels]
+    if chances is not None:
+        for entry, chance in zip(entries, chances, strict=False):
+            entry["probability"] = chance
+    return json.dumps({"picture": picture, "labels": entries}, ensure_ascii=False)
+
+
+def inference_text(inputs: NDArray[Any], outputs: NDArray[Any], took_s: float) -> str:
+    """Shapes, the best class of each item, and the time."""
+    lines = [f"input   {_array_text(inputs)}", f"output  {_array_text(outputs)}"]
+    for item, values in enumerate(outputs.reshape((len(outputs), -1))):
+        best = int(np.argmax(values))
+        lines.append(f"item {item}  top-1 is index {best}, score {values[best]:.4f}")
+    lines.append(f"time    {took_s * 1e3:.1f} ms")
+    return "\n".join(lines)
+
+
+def metadata_text(metadata: ModelMetadata) -> str:
+    """A model's metadata for a person."""
+    rows = [
+        ("model", metadata.name),
+        ("versions", ", ".join(metadata.versions)),
+        ("platform", metadata.platform),
+        *(("input", _tensor_text(tensor)) for tensor in metadata.inputs),
+        *(("output", _tensor_text(tensor)) for tensor in metadata.outputs),
+        *sorted(metadata.properties.items()),
+    ]
+    width = max(len(key) for key, _ in rows)
+    return "\n".join(f"{key:<{width}}  {value}" for key, value in rows)
+
+
+def statistics_text(models: Sequence[ModelStatistics]) -> str:
+    """The models' statistics for a person, a line each; times are means."""
+    head = ("model", "items", "batches", "answered", "failed", "request", "queue", "inference")
+    rows = [head]
+    rows += [
+        (
+            model.name,
+            str(model.inference_count),
+            str(model.execution_count),
+            str(model.success.count),
+            str(model.fail.count),
+            f"{model.success.mean_ms:.2f} ms",
+            f"{model.queue.mean_ms:.2f} ms",
+            f"{model.compute_infer.mean_ms:.2f} ms",
+        )
+        for model in models
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return "\n".join(
+        f"{row[0]:<{widths[0]}}  "
+        + "  ".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    )
+
+
+def json_text(value: Any) -> str:
+    """A dataclass, or a list of them, as indented JSON."""
+    plain = (
+        [dataclasses.asdict(v) for v in value]
+        if isinstance(value, list)
+        else (dataclasses.asdict(value))
+    )
+    return json.dumps(plain, indent=2, ensure_ascii=False)
+
+
+def _array_text(array: NDArray[Any]) -> str:
+    return f"{array.dtype} [{','.join(map(str, array.shape))}]"
+
+
+def _tensor_text(tensor: TensorMetadata) -> str:
+    shape = ",".join("n" if size < 0 else str(size) for size in tensor.shape)
+    return f"{tensor.name}  {tensor.datatype} [{shape}]"
