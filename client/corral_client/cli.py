@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corral_client import channels, views
+from corral_client import channels, codec, views
 from corral_client.client import Client
 from corral_client.codec import Label
-from corral_client.errors import CorralClientError, NotFound
+from corral_client.errors import CorralClientError, InvalidArgument, NotFound, Unavailable
 from corral_client.options import make_parser
 from corral_client.pages import ModelMetadata
 
@@ -42,6 +42,9 @@ def run(argv: Sequence[str]) -> int:
     try:
         with _connect(options) as client:
             return _COMMANDS[options.command](client, options)
+    except Unavailable as error:
+        _complain(f"no server at {options.url} to answer this; is it running? ({error})")
+        return _REFUSED
     except CorralClientError as error:
         _complain(str(error))
         return _REFUSED
@@ -155,13 +158,15 @@ def _read(path: Path) -> bytes:
 
 def _load(path: Path) -> NDArray[Any]:
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        codec.from_array(array)
     except OSError as error:
         raise UnreadableFile(f"{path}: {error.strerror}") from None
     except (ValueError, EOFError):
-        array = None
-    if not isinstance(array, np.ndarray):
-        raise UnreadableFile(f"{path}: no array of numbers as numpy.save writes it")
+        raise UnreadableFile(f"{path}: no array of numbers as numpy.save writes it") from None
+    except InvalidArgument as error:
+        raise UnreadableFile(f"{path}: {error}") from None
     return array[np.newaxis] if array.ndim == 3 else array
 
 

@@ -88,21 +88,12 @@ def check_header(data: Data, max_pixels: int) -> ImageHeader:
     start = bytes(data[:16])
     try:
         if start.startswith(_JPEG_MAGIC):
-            header = _walk_jpeg(data)
-        elif start.startswith(_PNG_MAGIC):
-            header = _walk_png(data)
-        else:
-            raise InvalidRequest(_not_an_image(start))
+            return _walk_jpeg(data, max_pixels)
+        if start.startswith(_PNG_MAGIC):
+            return _walk_png(data, max_pixels)
     except (struct.error, IndexError):
         raise InvalidRequest("the picture is cut off: its data ends inside the header") from None
-    if not header.pixels:
-        raise InvalidRequest(f"the picture has no pixels: {header.width} x {header.height}")
-    if header.pixels > max_pixels:
-        raise InvalidRequest(
-            f"the picture has {header.width} x {header.height} = {header.pixels:,} pixels; "
-            f"this server takes at most {max_pixels:,}: scale it down first"
-        )
-    return header
+    raise InvalidRequest(_not_an_image(start))
 
 
 def essence(data: Data, header: ImageHeader) -> bytes:
@@ -127,11 +118,22 @@ def _not_an_image(start: bytes) -> str:
     return "the data is not a picture: send an encoded JPEG or PNG"
 
 
-def _walk_png(data: Data) -> ImageHeader:
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if not width * height:
+        raise InvalidRequest(f"the picture has no pixels: {width} x {height}")
+    if width * height > max_pixels:
+        raise InvalidRequest(
+            f"the picture has {width} x {height} = {width * height:,} pixels; "
+            f"this server takes at most {max_pixels:,}: scale it down first"
+        )
+
+
+def _walk_png(data: Data, max_pixels: int) -> ImageHeader:
     """Goes from chunk to chunk, to the end, so that a cut file is noticed before it is decoded."""
     length, name, width, height, depth, colour = struct.unpack_from(">I4sIIBB", data, 8)
     if name != b"IHDR" or length != 13 or depth not in _PNG_DEPTHS.get(colour, ()):
         raise InvalidRequest("the PNG is damaged: its header makes no sense")
+    _check_size(width, height, max_pixels)
     kept: list[tuple[int, int]] = [(0, 8)]
     at, idat_bytes, orientation = 8, 0, 1
     for _ in range(_MAX_CHUNKS):
@@ -163,10 +165,10 @@ def _walk_png(data: Data) -> ImageHeader:
     )
 
 
-def _walk_jpeg(data: Data) -> ImageHeader:
+def _walk_jpeg(data: Data, max_pixels: int) -> ImageHeader:
     """Goes from segment to segment, up to the first scan."""
     kept: list[tuple[int, int]] = [(0, 2)]
-    frame: tuple[int, int, int] | None = None
+    depth = width = height = 0
     at, strays, orientation = 2, 0, 1
     for _ in range(_MAX_SEGMENTS):
         start = at
@@ -182,14 +184,14 @@ def _walk_jpeg(data: Data) -> ImageHeader:
         if marker < 0xC0 or marker == _DHP or length < 2:
             raise InvalidRequest("the JPEG is damaged: its header makes no sense")
         if marker in _SOF:
-            if frame:
+            if depth:
                 raise InvalidRequest("the JPEG is damaged: it has two frames")
-            frame = struct.unpack_from(">BHH", data, at + 4)
+            depth, height, width = struct.unpack_from(">BHH", data, at + 4)
+            _check_size(width, height, max_pixels)
         elif marker == _SOS:
-            if not frame:
+            if not depth:
                 break
             _extend(kept, at, len(data))
-            depth, height, width = frame
             return ImageHeader(
                 format="JPEG",
                 width=width,

@@ -19,7 +19,11 @@ def configure(settings: Settings, name: str) -> None:
     handler.setFormatter(_formatter(settings.log_format, name))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.value.upper())
+    level = logging.getLevelNamesMapping()[settings.log_level.value.upper()]
+    # What libraries tell below a warning (asyncio, grpc) is for their authors.
+    root.setLevel(max(level, logging.WARNING))
+    for ours in ("corral", "__main__"):
+        logging.getLogger(ours).setLevel(level)
 
 
 def _formatter(log_format: LogFormat, name: str) -> logging.Formatter:

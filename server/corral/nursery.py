@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
 
@@ -13,26 +12,13 @@ from corral import control
 from corral.config import Settings
 from corral.messages import CellBoot, ModelBoot, WorkerBoot, WorkerReady
 from corral.plan import Plan
-from corral.provision import BatchSizes, CurveCache
+from corral.provision import BatchSizes, CurveCache, WorkerExtras
 from corral.region import create_region
 from corral.slots import IngressSlot, WorkerSlot
 from corral.spawn import Child, Process, inherited, spawn
 from corral.tensors import Signature
 
 _WORKER_MODULE = "corral.worker"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WorkerExtras:
-    """What the allocator and the engine add to a worker's environment.
-
-    Attributes:
-        env: variables, LD_PRELOAD among them.
-        expected_libraries: see messages.WorkerBoot.
-    """
-
-    env: dict[str, str]
-    expected_libraries: dict[str, str]
 
 
 class Nursery:
@@ -45,7 +31,7 @@ class Nursery:
         signature: the model's shapes, for the regions.
         batch: what to compile.
         curves: keeps what the first worker finds out.
-        extras: see WorkerExtras.
+        extras: what the allocator adds to the workers' environment.
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
         ingress_module: run as an ingress.

@@ -209,7 +209,8 @@ def _quantize(
     """The IR in INT8: weights per channel, activations per tensor."""
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    # Not nncf.set_log_level: it changes the level of whatever handlers others have attached.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     steps.at("draw pictures")
     pictures = _Calibration(spec, steps)
     return nncf.quantize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -34,6 +34,13 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=34, width=100)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and not the whole usage with it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def _cores(text: str) -> int | str:
     return text if text == "node" else int(text)
 
@@ -43,7 +50,7 @@ _cores.__name__ = "number of cores"
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser; options that were not given are absent from its namespace."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="corral", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_Formatter
     )
     parser.add_argument("--version", action="version", version=f"corral {__version__}")

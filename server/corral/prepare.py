@@ -71,7 +71,7 @@ def prepare_apart(settings: Settings) -> Artefact:
             child.kill()
             raise
     if child.returncode == 0:
-        return msgspec.json.decode(output, type=Artefact)
+        return msgspec.json.decode(output, type=Artefact, dec_hook=lambda kind, text: kind(text))
     raise ModelError(
         output.decode(errors="replace").strip()
         or f"preparing the model ended with exit code {child.returncode}"
@@ -90,7 +90,7 @@ def main() -> None:
     except CorralError as error:
         print(error)
         sys.exit(error.exit_code)
-    sys.stdout.buffer.write(msgspec.json.encode(artefact))
+    sys.stdout.buffer.write(msgspec.json.encode(artefact, enc_hook=str))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Which batch sizes workers compile, and where the cost curve that says so is kept."""
+"""What workers get beyond their CPUs: an allocator, batch sizes, and the curve that says which."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from corral.artefact import versions
-from corral.config import BackendName, Mode, Settings
+from corral.config import Allocator, BackendName, Mode, Settings
+from corral.environment import allocator_environment
 from corral.messages import ModelBoot
 from corral.profile import (
     CostCurve,
@@ -17,6 +19,7 @@ from corral.profile import (
     sizes_up_to,
 )
 
+_PACKAGES = {Allocator.TCMALLOC: "libtcmalloc-minimal4", Allocator.JEMALLOC: "libjemalloc2"}
 #: the largest batch that is tried where nobody said what is the largest
 _MAX_TRIED = 32
 
@@ -32,6 +35,42 @@ class BatchSizes:
 
     sizes: list[int]
     find_knee: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorkerExtras:
+    """What the allocator adds to the workers' environment.
+
+    Attributes:
+        env: variables, LD_PRELOAD among them.
+        expected_libraries: see messages.WorkerBoot.
+        warnings: one sentence if the allocator is not to be had.
+    """
+
+    env: dict[str, str]
+    expected_libraries: dict[str, str]
+    warnings: list[str]
+
+
+def worker_extras(allocator: Allocator, libraries: Mapping[str, Path | None]) -> WorkerExtras:
+    """Preloads the allocator where it was found; else workers run on the C library's.
+
+    Args:
+        allocator: the choice.
+        libraries: see libraries.find_libraries.
+    """
+    path = libraries.get(allocator.value)
+    warnings = []
+    if path is None and allocator is not Allocator.SYSTEM:
+        warnings.append(
+            f"{allocator.value} is not installed: workers run on the C library's allocator, which "
+            f"is slower (Debian, Ubuntu: apt-get install {_PACKAGES[allocator]})"
+        )
+    return WorkerExtras(
+        env=allocator_environment(allocator, libraries, huge_pages=True),
+        expected_libraries={} if path is None else {"allocator": str(path)},
+        warnings=warnings,
+    )
 
 
 def batch_sizes(settings: Settings, curve: CostCurve | None) -> BatchSizes:

@@ -15,12 +15,13 @@ from rich.console import Console
 from corral import counters, logs, ports, procfs, topology
 from corral.config import Settings
 from corral.errors import ConfigError
+from corral.libraries import find_libraries
 from corral.messages import ModelBoot
 from corral.metrics import Metrics
 from corral.metrics_http import MetricsServer
-from corral.nursery import Nursery, WorkerExtras
+from corral.nursery import Nursery
 from corral.plan import Plan
-from corral.provision import CurveCache, batch_sizes
+from corral.provision import CurveCache, batch_sizes, worker_extras
 from corral.startup_view import StartupView
 from corral.status import StatusBoard
 from corral.supervisor import Supervisor
@@ -71,6 +72,7 @@ def run(
     pages = counters.Pages(counters_fd, layout, len(plan.cells))
     cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
     curves = CurveCache(settings, model, cores, topology.read_machine().model_name)
+    extras = worker_extras(settings.allocator, find_libraries(settings.allocator))
     nursery = Nursery(
         settings=settings,
         plan=plan,
@@ -78,7 +80,7 @@ def run(
         signature=signature,
         batch=batch_sizes(settings, curves.load()),
         curves=curves,
-        extras=_worker_extras(settings),
+        extras=extras,
         environ=environ,
         counters_fd=counters_fd,
         ingress_module=ingress_module,
@@ -89,6 +91,7 @@ def run(
         supervisor = Supervisor(
             settings=settings, plan=plan, model=model, nursery=nursery, pages=pages, spectator=view
         )
+        supervisor.warn(extras.warnings)
         with _metrics(settings, plan, pages, supervisor.board):
             return await supervisor.run()
 
@@ -115,7 +118,3 @@ def _metrics(
         yield
     finally:
         endpoint.stop()
-
-
-def _worker_extras(settings: Settings) -> WorkerExtras:
-    return WorkerExtras(env={}, expected_libraries={})

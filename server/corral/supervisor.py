@@ -14,7 +14,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from corral import snapshot
@@ -211,6 +211,14 @@ class Supervisor:
         if not await fleet.gone(_TERMINATE_S):
             logger.error("some children do not even die of SIGKILL; they will when they can")
 
+    def warn(self, sentences: Iterable[str]) -> None:
+        """Logs what did not take hold, and keeps it for the status; each sentence once."""
+        for sentence in sentences:
+            if sentence not in self._warnings:
+                self._warnings[sentence] = None
+                logger.warning("%s", sentence)
+        self.changed()
+
     # --- what the fleet tells ---
 
     def may_restart(self, slot: AnySlot) -> bool:
@@ -221,13 +229,10 @@ class Supervisor:
         return self._phase is not Phase.STOPPED and not self._ended.done()
 
     def worker_ready(self, slot: WorkerSlot) -> None:
-        """Takes note of what did not take hold, once each."""
+        """Takes note of what it has to say."""
         assert slot.report
         logger.debug("%s is ready after %.2f s", slot.name, slot.life.boot_s)
-        for warning in slot.report.warnings:
-            if warning not in self._warnings:
-                self._warnings[warning] = None
-                logger.warning("%s: %s", slot.name, warning)
+        self.warn(slot.report.warnings)
         if all(worker.report for worker in self._fleet.workers) and self._phase is Phase.SERVING:
             self._loop.call_soon(self._show_complete)
 

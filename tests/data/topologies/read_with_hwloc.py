@@ -1,14 +1,15 @@
 """Reads the archives with hwloc's lstopo into hwloc.json, what our own reading is compared with.
 
-    python read_with_hwloc.py           writes hwloc.json
-    python read_with_hwloc.py --check   compares instead; exit code 1 when they differ
-    python read_with_hwloc.py --live    prints hwloc's reading of this machine
+python read_with_hwloc.py           writes hwloc.json
+python read_with_hwloc.py --check   compares instead; exit code 1 when they differ
+python read_with_hwloc.py --live    prints hwloc's reading of this machine
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -34,7 +35,9 @@ def lstopo(*options: str, root: Path | None) -> ET.Element:
         # The name of this machine's kernel and CPU must not colour what is read.
         environ |= {"HWLOC_FSROOT": str(root), "HWLOC_COMPONENTS": "linux,stop"}
     command = ["lstopo-no-graphics", "--no-io", "--of", "xml", *options]
-    return ET.fromstring(subprocess.run(command, env=environ, check=True, stdout=-1).stdout)
+    return ET.fromstring(
+        subprocess.run(command, env=environ, check=True, stdout=subprocess.PIPE).stdout
+    )
 
 
 def read(root: Path | None) -> dict[str, object]:
@@ -88,14 +91,9 @@ def read_all() -> dict[str, object]:
 
 
 def as_text(found: object) -> str:
-    """JSON with one short line a list of CPUs."""
-    lines = json.dumps(found, indent=1).split("\n")
-    text = ""
-    for line in lines:
-        text += line.strip() if text.endswith(("[", ",")) and line.strip()[:1].isdigit() else (
-            "\n" + line if text else line
-        )
-    return text + "\n"
+    """JSON with every list of numbers on one line."""
+    text = json.dumps(found, indent=1)
+    return re.sub(r"\[[\d,\s]+\]", lambda match: re.sub(r"\s+", "", match[0]), text) + "\n"
 
 
 def main() -> int:

@@ -1,0 +1,189 @@
+"""The server's pages read, what the command prints of them, and how calls are paced."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import corral_client
+from corral_client import calls, channels, options, pages, views
+from corral_client.codec import Label
+from corral_client.errors import DeadlineExceeded, InternalError
+from corral_protos import open_inference_pb2 as pb
+
+Tensor = pb.ModelMetadataResponse.TensorMetadata
+METADATA = pb.ModelMetadataResponse(
+    name="resnet50",
+    versions=["1"],
+    platform="corral_null",
+    inputs=[Tensor(name="input", datatype="FP32", shape=[-1, 3, 224, 224])],
+    outputs=[Tensor(name="output", datatype="FP32", shape=[-1, 1000])],
+    properties={"synthetic": "true", "mode": "rti"},
+).SerializeToString()
+STATISTICS = pb.ModelStatisticsResponse(
+    model_stats=[
+        pb.ModelStatistics(
+            name="resnet50",
+            version="1",
+            inference_count=12,
+            execution_count=3,
+            last_inference=99,
+            inference_stats=pb.InferStatistics(
+                success=pb.StatisticDuration(count=4, ns=10_000_000),
+                queue=pb.StatisticDuration(count=12, ns=1_200),
+            ),
+            batch_stats=[
+                pb.InferBatchStatistics(
+                    batch_size=4, compute_infer=pb.StatisticDuration(count=3, ns=9)
+                )
+            ],
+        )
+    ]
+).SerializeToString()
+
+
+def test_metadata_is_read() -> None:
+    metadata = pages.read_metadata(METADATA)
+    assert metadata.inputs == (pages.TensorMetadata("input", "FP32", (-1, 3, 224, 224)),)
+    assert metadata.properties == {"synthetic": "true", "mode": "rti"}
+    assert metadata.synthetic
+    assert metadata.classes == 1000
+
+
+def test_metadata_of_a_server_without_properties_or_sizes() -> None:
+    message = pb.ModelMetadataResponse(outputs=[Tensor(shape=[-1, -1])]).SerializeToString()
+    metadata = pages.read_metadata(message)
+    assert not metadata.synthetic
+    assert metadata.classes is None
+    assert pages.read_metadata(b"").classes is None
+
+
+def test_statistics_are_read() -> None:
+    (stats,) = pages.read_statistics(STATISTICS)
+    assert (stats.name, stats.inference_count, stats.execution_count) == ("resnet50", 12, 3)
+    assert stats.success == pages.Spent(4, 10_000_000)
+    assert stats.success.mean_ms == 2.5
+    assert stats.fail.mean_ms == 0
+    assert stats.batches == {4: pages.Spent(3, 9)}
+
+
+def test_a_page_that_is_none_is_an_internal_error() -> None:
+    with pytest.raises(InternalError, match="no ModelMetadataResponse"):
+        pages.read_metadata(b"\xff\xff")
+
+
+def test_calls_name_the_model() -> None:
+    assert pb.ModelMetadataRequest.FromString(calls.metadata("m").message).name == "m"
+    assert pb.ModelStatisticsRequest.FromString(calls.statistics("").message).name == ""
+
+
+def test_probabilities_are_a_softmax_that_large_scores_do_not_break() -> None:
+    chances = views.probabilities([Label(1e4, 0, "a"), Label(1e4 - 1, 1, "b")])
+    assert math.isclose(sum(chances), 1)
+    assert math.isclose(chances[0] / chances[1], math.e)
+
+
+def test_labels_show_percentages_where_they_are_known_else_scores() -> None:
+    labels = [Label(12.5, 282, "tiger cat"), Label(-1.0, 3, "")]
+    assert views.labels_text("cat.jpg", labels, [0.75, 0.25]).splitlines() == [
+        "cat.jpg",
+        "     75.0%   282  tiger cat",
+        "     25.0%     3",
+    ]
+    assert "12.5000   282  tiger cat" in views.labels_text("cat.jpg", labels, None)
+    plain = json.loads(views.labels_json("cat.jpg", labels, None))
+    assert plain["labels"][0] == {"score": 12.5, "index": 282, "label": "tiger cat"}
+    known = json.loads(views.labels_json("cat.jpg", labels, [0.75, 0.25]))
+    assert [entry["probability"] for entry in known["labels"]] == [0.75, 0.25]
+
+
+def test_pages_are_printed() -> None:
+    text = views.metadata_text(pages.read_metadata(METADATA))
+    assert "input      input  FP32 [n,3,224,224]" in text.splitlines()
+    assert "synthetic  true" in text.splitlines()
+    head, row = views.statistics_text(pages.read_statistics(STATISTICS)).splitlines()
+    assert head.split()[:3] == ["model", "items", "batches"]
+    assert row.split()[:7] == ["resnet50", "12", "3", "4", "0", "2.50", "ms"]
+    assert json.loads(views.json_text(pages.read_statistics(STATISTICS)))[0]["batches"] == {
+        "4": {"count": 3, "ns": 9}
+    }
+
+
+def test_an_inference_is_printed() -> None:
+    outputs = np.zeros((2, 10), np.float32)
+    outputs[1, 7] = 3.5
+    text = views.inference_text(np.zeros((2, 4), np.uint8), outputs, 0.0123)
+    assert text.splitlines() == [
+        "input   uint8 [2,4]",
+        "output  float32 [2,10]",
+        "item 0  top-1 is index 0, score 0.0000",
+        "item 1  top-1 is index 7, score 3.5000",
+        "time    12.3 ms",
+    ]
+
+
+def test_retries_of_overload_are_asked_for_and_probes_are_not_retried() -> None:
+    (usual,) = json.loads(channels.service_config(False))["methodConfig"]
+    (more,) = json.loads(channels.service_config(True))["methodConfig"]
+    assert usual["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert more["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
+    methods = {name["method"] for name in usual["name"]}
+    service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    assert methods < {method.name for method in service.methods}
+    assert methods.isdisjoint({"ServerReady", "ServerLive"})
+    assert service.full_name == channels.SERVICE
+
+
+def test_patience_waits_longer_each_time_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("corral_client.channels.time.monotonic", lambda: now_s)
+    patience = channels.Patience("it", 10)
+    pauses_s = [patience.pause_s("no") for _ in range(30)]
+    assert pauses_s == sorted(pauses_s)
+    assert pauses_s[0] < 0.1
+    assert pauses_s[-1] == 0.5
+    now_s = 109.75
+    assert patience.pause_s("no") == 0.25
+    assert patience.attempt_s() == 0.25
+    now_s = 110.0
+    with pytest.raises(DeadlineExceeded, match="waited 10 s for it in vain: still no"):
+        patience.pause_s("still no")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["classify"],
+        ["classify", "x.jpg", "-k", "0"],
+        ["infer"],
+        ["infer", "x.npy", "--random", "uint8"],
+        ["wait", "--timeout-s", "-1"],
+        ["wait", "--timeout-s", "nan"],
+        ["dance"],
+    ],
+)
+def test_wrong_usage_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        options.make_parser().parse_args(argv)
+    assert ended.value.code == 2
+    assert "usage: corral-client" in capsys.readouterr().err
+
+
+def test_the_version_is_the_distributions() -> None:
+    assert corral_client.__version__ == importlib.metadata.version("corral")
+
+
+def test_the_client_needs_nothing_of_the_server() -> None:
+    script = (
+        "import sys, corral_client, corral_client.cli\n"
+        "tops = {name.partition('.')[0] for name in sys.modules}\n"
+        "assert tops.isdisjoint({'corral', 'msgspec', 'rich', 'PIL', 'tritonclient'}), tops\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

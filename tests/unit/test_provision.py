@@ -1,0 +1,73 @@
+from pathlib import Path
+from typing import Any
+
+from corral.config import Allocator, build
+from corral.messages import ModelBoot
+from corral.profile import CostCurve
+from corral.provision import BatchSizes, CurveCache, batch_sizes, worker_extras
+from corral.tensors import Datatype
+
+#: batching pays up to 4
+CURVE = CostCurve({(Datatype.FP32, 1): 1.0, (Datatype.FP32, 2): 1.5, (Datatype.FP32, 4): 2.0})
+MODEL = ModelBoot(name="m", artefact="a.xml", precision="int8", synthetic=False, weights="w")
+
+
+def sizes(curve: CostCurve | None = None, **settings: Any) -> BatchSizes:
+    return batch_sizes(build({k.replace("_", "-"): v for k, v in settings.items()}), curve)
+
+
+def test_rti_runs_one_at_a_time() -> None:
+    assert sizes(mode="rti") == BatchSizes(sizes=[1], find_knee=False)
+
+
+def test_a_largest_batch_that_was_asked_for_is_compiled_whatever_it_costs() -> None:
+    for mode in ("rti", "throughput"):
+        asked = sizes(CURVE, mode=mode, max_batch=6)
+        assert asked == BatchSizes(sizes=[1, 2, 4, 6], find_knee=False)
+
+
+def test_throughput_looks_for_the_knee_once() -> None:
+    first = sizes(mode="throughput")
+    assert first == BatchSizes(sizes=[1, 2, 4, 8, 16, 32], find_knee=True)
+    assert sizes(CURVE, mode="throughput") == BatchSizes(sizes=[1, 2, 4], find_knee=False)
+
+
+def cache(folder: Path, cores: int = 2, **settings: str) -> CurveCache:
+    return CurveCache(build({"cache-dir": str(folder), **settings}), MODEL, cores, "a CPU")
+
+
+def test_a_curve_is_found_again_for_the_same_width_and_backend_only(tmp_path: Path) -> None:
+    assert cache(tmp_path).load() is None
+    cache(tmp_path).save(CURVE.names())
+    assert cache(tmp_path).load() == CURVE
+    assert cache(tmp_path, cores=4).load() is None
+    assert cache(tmp_path, mode="throughput").load() is None
+
+
+def test_the_null_backend_leaves_nothing_behind(tmp_path: Path) -> None:
+    null = cache(tmp_path, backend="null")
+    null.save(CURVE.names())
+    assert null.load() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_allocator_that_is_there_is_preloaded_and_looked_for() -> None:
+    library = Path("/usr/lib/libtcmalloc_minimal.so.4")
+    extras = worker_extras(Allocator.TCMALLOC, {"tcmalloc": library})
+    assert extras.env["LD_PRELOAD"] == str(library)
+    assert extras.expected_libraries == {"allocator": str(library)}
+    assert extras.warnings == []
+
+
+def test_an_allocator_that_is_missing_is_one_sentence_that_helps() -> None:
+    extras = worker_extras(Allocator.JEMALLOC, {"jemalloc": None})
+    assert "LD_PRELOAD" not in extras.env
+    assert extras.expected_libraries == {}
+    (warning,) = extras.warnings
+    assert "apt-get install libjemalloc2" in warning
+
+
+def test_the_systems_allocator_needs_nothing() -> None:
+    extras = worker_extras(Allocator.SYSTEM, {})
+    assert "LD_PRELOAD" not in extras.env
+    assert extras.warnings == []
