@@ -182,10 +182,10 @@ class AsyncClient:
         patience = channels.Patience(f"{self.url} to be ready", timeout_s)
         for connection in range(self._connections):
             while True:
-                reason = await self._why_not_ready(connection, patience.attempt_s())
-                if reason is None:
+                error = await self._why_not_ready(connection, patience.attempt_s())
+                if error is None:
                     break
-                await asyncio.sleep(patience.pause_s(reason))
+                await asyncio.sleep(patience.pause_s(error))
 
     async def close(self) -> None:
         """Closes the connections; calls under way end with an error."""
@@ -211,12 +211,12 @@ class AsyncClient:
         except Unavailable:
             return False
 
-    async def _why_not_ready(self, connection: int, attempt_s: float) -> str | None:
+    async def _why_not_ready(self, connection: int, attempt_s: float) -> CorralClientError | None:
         try:
-            ready = await self._run(calls.ready(), attempt_s, connection, wait_for_ready=True)
+            ready = await self._run(calls.ready(), attempt_s, connection)
         except (Unavailable, DeadlineExceeded) as error:
-            return str(error)
-        return None if ready else "it is still starting"
+            return error
+        return None if ready else Unavailable(channels.NOT_READY)
 
     def _channel(self, connection: int | None) -> Any:
         if not self._channels:
@@ -229,11 +229,7 @@ class AsyncClient:
         return self._channels[turn % self._connections]
 
     async def _run(
-        self,
-        call: Call[T],
-        deadline_s: float | None,
-        connection: int | None = None,
-        wait_for_ready: bool = False,
+        self, call: Call[T], deadline_s: float | None, connection: int | None = None
     ) -> T:
         if self._closed:
             raise CorralClientError("the client is closed")
@@ -241,7 +237,7 @@ class AsyncClient:
         # No serialiser: the message is bytes already.
         method = self._channel(connection).unary_unary(channels.method_path(call.method))
         try:
-            answer = await method(call.message, timeout=deadline_s, wait_for_ready=wait_for_ready)
+            answer = await method(call.message, timeout=deadline_s)
         except grpc.RpcError as error:
             raise from_rpc_error(error, deadline_s) from None
         except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 
-from corral_client.errors import DeadlineExceeded
+from corral_client.errors import CorralClientError, DeadlineExceeded
 
 SERVICE = "inference.GRPCInferenceService"
 DEFAULT_URL = "127.0.0.1:8001"
@@ -27,6 +27,9 @@ _RETRIED = ("ModelInfer", "ModelMetadata", "ModelStatistics")
 #: 256 KiB would leave every FP32 tensor without retries.
 _RETRY_BUFFER_BYTES = 64 * 2**20
 _MAX_ANSWER_BYTES = 64 * 2**20
+
+#: what is said of a server that answers, but not yes
+NOT_READY = "it is still starting"
 
 _MAX_ATTEMPT_S = 1.0
 _MAX_PAUSE_S = 0.5
@@ -97,21 +100,25 @@ class Patience:
         self._timeout_s = timeout_s
         self._end_s = time.monotonic() + timeout_s
         self._pause_s = 0.02
+        self._reason: str | None = None
 
     def attempt_s(self) -> float:
         """How long the next attempt may take."""
         return max(0.001, min(_MAX_ATTEMPT_S, self._end_s - time.monotonic()))
 
-    def pause_s(self, reason: str) -> float:
+    def pause_s(self, error: CorralClientError) -> float:
         """How long to wait after an attempt that failed; longer each time.
 
         Raises:
-            DeadlineExceeded: the time is up; ``reason`` is the last attempt's.
+            DeadlineExceeded: the time is up; the text says what the attempts failed of.
         """
+        # That an attempt was cut short says less than what the one before it failed of.
+        if self._reason is None or not isinstance(error, DeadlineExceeded):
+            self._reason = str(error)
+        self._pause_s = min(_MAX_PAUSE_S, self._pause_s * 1.5)
         left_s = self._end_s - time.monotonic()
         if left_s <= 0:
             raise DeadlineExceeded(
-                f"waited {self._timeout_s:g} s for {self._what} in vain: {reason}"
+                f"waited {self._timeout_s:g} s for {self._what} in vain: {self._reason}"
             )
-        self._pause_s = min(_MAX_PAUSE_S, self._pause_s * 1.5)
         return min(self._pause_s, left_s)

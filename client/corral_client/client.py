@@ -202,8 +202,8 @@ class Client:
         """
         patience = channels.Patience(f"{self.url} to be ready", timeout_s)
         for channel in self._channels:
-            while (reason := self._why_not_ready(channel, patience.attempt_s())) is not None:
-                time.sleep(patience.pause_s(reason))
+            while (error := self._why_not_ready(channel, patience.attempt_s())) is not None:
+                time.sleep(patience.pause_s(error))
 
     def close(self) -> None:
         """Closes the connections; calls under way end with an error."""
@@ -229,20 +229,14 @@ class Client:
         except Unavailable:
             return False
 
-    def _why_not_ready(self, channel: Any, attempt_s: float) -> str | None:
+    def _why_not_ready(self, channel: Any, attempt_s: float) -> CorralClientError | None:
         try:
-            ready = self._run(calls.ready(), attempt_s, channel, wait_for_ready=True)
+            ready = self._run(calls.ready(), attempt_s, channel)
         except (Unavailable, DeadlineExceeded) as error:
-            return str(error)
-        return None if ready else "it is still starting"
+            return error
+        return None if ready else Unavailable(channels.NOT_READY)
 
-    def _run(
-        self,
-        call: Call[T],
-        deadline_s: float | None,
-        channel: Any = None,
-        wait_for_ready: bool = False,
-    ) -> T:
+    def _run(self, call: Call[T], deadline_s: float | None, channel: Any = None) -> T:
         if self._closed:
             raise CorralClientError("the client is closed")
         deadline_s = self.deadline_s if deadline_s is None else deadline_s
@@ -250,7 +244,7 @@ class Client:
         try:
             # No serialiser: the message is bytes already.
             method = channel.unary_unary(channels.method_path(call.method))
-            answer = method(call.message, timeout=deadline_s, wait_for_ready=wait_for_ready)
+            answer = method(call.message, timeout=deadline_s)
         except grpc.RpcError as error:
             raise from_rpc_error(error, deadline_s) from None
         except ValueError:

@@ -175,7 +175,9 @@ def _no_room(nodes: Sequence[PlannedNode], workers: int, width: int) -> ConfigEr
     asked += " cores" if width > 1 else " core"
     asked += f" asked for, {workers * width} in all" if workers > 1 else " asked for"
     kept = sum(node.reserve for node in nodes)
-    available = f"{free} available" + (f" ({kept} more are kept free for ingresses)" if kept else "")
+    available = f"{free} available" + (
+        f" ({kept} more are kept free for ingresses)" if kept else ""
+    )
     if width > largest:
         hint = f"a worker stays inside one NUMA node and kind of core, which gives it {largest}"
     elif workers * width > free:

@@ -14,7 +14,17 @@ from typing import Any
 
 from rich.console import Console
 
-from corral import config, logs, models, placement, plan_view, prepare, topology
+from corral import (
+    config,
+    logs,
+    models,
+    placement,
+    plan_view,
+    ports,
+    prepare,
+    serve,
+    topology,
+)
 from corral.config import BackendName, Settings
 from corral.errors import ConfigError, CorralError
 from corral.messages import ModelBoot
@@ -43,7 +53,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
             return _plan(settings, options)
         if options.command == "prepare":
             return _prepare(settings)
-        return _serve(settings)
+        return _serve(settings, environ)
     except CorralError as error:
         print(f"corral: {error}", file=sys.stderr)
         return error.exit_code
@@ -108,14 +118,14 @@ def _prepare(settings: Settings) -> int:
     return 0
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
     logs.configure(settings, "supervisor")
+    # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
     plan = _make_plan(settings, topology.read_machine())
-    # After the plan: whoever asks for what the machine has not should not wait for a model.
+    ports.claim(settings.host, settings.port, "--port")
+    ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
     model = _model(settings)
-    from corral import serve
-
-    return serve.run(settings, plan, model, models.get(settings.model).signature)
+    return serve.run(settings, plan, model, models.get(settings.model).signature, environ=environ)
 
 
 def _model(settings: Settings) -> ModelBoot:

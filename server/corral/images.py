@@ -60,7 +60,7 @@ def decode(data: Data, recipe: Recipe, max_pixels: int) -> NDArray[np.uint8]:
         max_pixels: the largest width times height.
 
     Returns:
-        UINT8 [crop,crop,3], R, G, B.
+        UINT8 [crop,crop,3], R, G, B, contiguous, read-only.
 
     Raises:
         InvalidRequest: not a JPEG or PNG, damaged, cut off or too large.
@@ -116,7 +116,7 @@ def _plain(source: ImageFile, depth: int) -> Image.Image:
         grey = np.asarray(source)
         picture = Image.fromarray((grey >> 8).astype(np.uint8))
         if key is not None:
-            picture.putalpha(Image.fromarray(np.where(grey == key, 0, 255).astype(np.uint8)))
+            picture.putalpha(Image.fromarray((grey != key) * np.uint8(255)))
         return picture
     if key is not None and source.mode in ("L", "RGB"):
         # Pillow scales the samples to 8 bits, but not the colour that stands for transparent.

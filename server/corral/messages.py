@@ -87,7 +87,7 @@ class WorkerReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sizes: list[int]
     #: resident bytes after warm-up
     memory_bytes: int
-    #: what the engine says of itself: name, version, precision, threads
+    #: what the engine says of itself: engine, version, precision, threads
     engine: dict[str, str]
     #: what took hold: e.g. {"allocator": "libtcmalloc_minimal.so.4", "affinity": "0-1"}
     checks: dict[str, str]

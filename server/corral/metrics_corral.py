@@ -197,7 +197,7 @@ def _engine(workers: list[WorkerStatus]) -> str:
     """The engine as the first worker that reported one describes it: "OpenVINO 2026.4"."""
     for worker in workers:
         if worker.engine:
-            parts = (worker.engine.get(key) for key in ("name", "version"))
+            parts = (worker.engine.get(key) for key in ("engine", "version"))
             return " ".join(part for part in parts if part)
     return ""
 

@@ -87,7 +87,10 @@ def batch_sizes(settings: Settings, curve: CostCurve | None) -> BatchSizes:
     candidates = candidate_sizes(_MAX_TRIED)
     if curve is None:
         return BatchSizes(sizes=candidates, find_knee=True)
-    return BatchSizes(sizes=sizes_up_to(curve.knee(), candidates), find_knee=False)
+    # The curve holds what was kept, so its largest batch is the knee: looking for the knee in it
+    # again would allow the 3 % twice.
+    largest = max(size for _, size in curve.costs_s)
+    return BatchSizes(sizes=sizes_up_to(largest, candidates), find_knee=False)
 
 
 class CurveCache:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -38,7 +37,7 @@ def run(
     model: ModelBoot,
     signature: Signature,
     *,
-    environ: Mapping[str, str] = os.environ,
+    environ: Mapping[str, str],
     console: Console | None = None,
     ingress_module: str = INGRESS_MODULE,
 ) -> int:

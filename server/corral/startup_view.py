@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -12,6 +13,9 @@ from corral.machine import format_cpus
 from corral.ports import format_address
 from corral.profile import CostCurve
 from corral.status import ServerStatus, StatusBoard, WorkerStatus
+
+#: images/s beyond which an engine computes nothing
+_COUNTABLE = 100_000
 
 
 class StartupView:
@@ -45,10 +49,15 @@ def render(status: ServerStatus) -> Group:
 
 
 def _table(status: ServerStatus) -> Table:
-    table = Table(title=f"corral: {status.model}, {status.mode}", title_justify="left")
-    for heading in ("cell", "worker", "pid", "CPUs", "node", "engine", "allocator", "threads in"):
+    table = Table(
+        title=f"corral: {status.model}, {status.mode}, {_engine(status)}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for heading in ("cell", "worker", "pid", "node", "CPUs", "threads in", "malloc"):
         table.add_column(heading)
-    for heading in ("batches", "batch of 1", "best", "memory"):
+    for heading in ("batches", "one", "best", "memory"):
         table.add_column(heading, justify="right")
     for worker in status.workers:
         table.add_row(*_row(worker))
@@ -60,25 +69,35 @@ def _row(worker: WorkerStatus) -> list[str]:
         str(worker.cell),
         str(worker.id),
         str(worker.pid or "-"),
-        format_cpus(worker.cpus),
         "-" if worker.memory_node is None else str(worker.memory_node),
+        format_cpus(worker.cpus),
     ]
     if not worker.costs_s:
-        return [*head, worker.state.value, *[""] * 6]
+        return [*head, worker.state.value, *[""] * 5]
     return [
         *head,
-        _engine(worker.engine),
-        worker.checks.get("allocator", "?"),
         worker.checks.get("affinity", "?"),
-        ", ".join(map(str, worker.sizes)),
+        _short(worker.checks.get("allocator", "?")),
+        _sizes(worker.sizes),
         *_costs(worker.costs_s),
         f"{worker.memory_bytes / 2**20:.0f} MB",
     ]
 
 
-def _engine(engine: dict[str, str]) -> str:
-    keys = ("engine", "name", "version", "precision")
-    return " ".join(engine[key] for key in keys if key in engine)
+def _short(library: str) -> str:
+    """libtcmalloc_minimal.so.4 as "tcmalloc"."""
+    return library.removeprefix("lib").partition(".so")[0].partition("_")[0]
+
+
+def _sizes(sizes: list[int]) -> str:
+    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}..{sizes[-1]}"
+
+
+def _engine(status: ServerStatus) -> str:
+    """What the first worker that reported says of its engine."""
+    engine = next((worker.engine for worker in status.workers if worker.engine), {})
+    keys = ("engine", "version", "precision")
+    return " ".join(engine[key] for key in keys if key in engine) or status.backend
 
 
 def _costs(costs_s: dict[str, float]) -> tuple[str, str]:
@@ -88,6 +107,8 @@ def _costs(costs_s: dict[str, float]) -> tuple[str, str]:
     by_size = curve.of(datatype)
     best = max(by_size, key=lambda size: size / max(by_size[size], 1e-9))
     rate = best / max(by_size[best], 1e-9)
+    if rate > _COUNTABLE:
+        return "0 ms", "-"
     return f"{by_size[1] * 1000:.1f} ms", f"{rate:,.0f}/s at {best}"
 
 

@@ -14,7 +14,7 @@ import pytest
 import corral_client
 from corral_client import calls, channels, options, pages, views
 from corral_client.codec import Label
-from corral_client.errors import DeadlineExceeded, InternalError
+from corral_client.errors import DeadlineExceeded, InternalError, Unavailable
 from corral_protos import open_inference_pb2 as pb
 
 Tensor = pb.ModelMetadataResponse.TensorMetadata
@@ -144,16 +144,22 @@ def test_patience_waits_longer_each_time_and_ends(monkeypatch: pytest.MonkeyPatc
     now_s = 100.0
     monkeypatch.setattr("corral_client.channels.time.monotonic", lambda: now_s)
     patience = channels.Patience("it", 10)
-    pauses_s = [patience.pause_s("no") for _ in range(30)]
+    no = Unavailable("still no")
+    pauses_s = [patience.pause_s(no) for _ in range(30)]
     assert pauses_s == sorted(pauses_s)
     assert pauses_s[0] < 0.1
     assert pauses_s[-1] == 0.5
     now_s = 109.75
-    assert patience.pause_s("no") == 0.25
+    assert patience.pause_s(no) == 0.25
     assert patience.attempt_s() == 0.25
     now_s = 110.0
     with pytest.raises(DeadlineExceeded, match="waited 10 s for it in vain: still no"):
-        patience.pause_s("still no")
+        patience.pause_s(DeadlineExceeded("no answer within 0.25 s"))
+
+
+def test_patience_has_no_better_reason_than_silence() -> None:
+    with pytest.raises(DeadlineExceeded, match="in vain: no answer"):
+        channels.Patience("it", 0).pause_s(DeadlineExceeded("no answer within 1 s"))
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,13 @@ def test_a_claim_of_20000_by_20000_reserves_nothing(form: str) -> None:
     assert peak_bytes < 100_000
 
 
+def test_pillows_own_limit_is_not_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    encoded = encode(drawing(64, 64), "PNG")
+    assert decoded(encoded).shape == (224, 224, 3)
+    assert "send" not in refusal(encoded, 4_095)
+
+
 def test_zero_size_is_refused() -> None:
     assert "no pixels" in refusal(png(0, 5, 8, 2, b""))
     jpeg = bytearray(encode(drawing(16, 16)))

@@ -44,7 +44,7 @@ def worker(number: int, cell: int, slot: int) -> WorkerStatus:
         id=number, cell=cell, slot=slot, state=State.PROVEN, pid=4000 + number,
         restarts=dict.fromkeys(Cause, 0), cpus=[2 * number, 2 * number + 1, 9], cores=2,
         memory_node=0, boot_s=1.5, memory_bytes=200_000_000 + number,
-        engine={"name": "OpenVINO", "version": "2026.4", "precision": "int8"},
+        engine={"engine": "OpenVINO", "version": "2026.4", "precision": "int8"},
         checks={"allocator": "libtcmalloc_minimal.so.4"}, warnings=[], sizes=[1, 2],
         costs_s={"FP32:1": 0.02},
     )  # fmt: skip

@@ -261,5 +261,6 @@ def probe(host: str, port: int, timeout_s: float = _PROBE_TIMEOUT_S) -> None:
     thread = threading.Thread(target=connect, daemon=True, name="probe")
     thread.start()
     thread.join(timeout_s)
-    if failure:
-        raise failure[0]
+    # A copy, for the thread may still be at work.
+    for error in tuple(failure):
+        raise error

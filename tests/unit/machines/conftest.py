@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +17,11 @@ from corral.plan import Plan
 ARCHIVES = Path(__file__).parents[2] / "data" / "topologies"
 
 #: an archive holds thousands of files; these are the ones about CPUs, nodes, and what is allowed
-_PARTS = {"proc", "cgroup", "dev", "topology", "cpufreq"}
-_NAMES = {"online", "offline", "present", "possible", "level", "shared_cpu_list", "shared_cpu_map"}
-_NAMES |= {"cpulist", "cpumap", "meminfo", "distance", "cpu_capacity"}
+_NAMES = re.compile(
+    r"online|present|level|shared_cpu_map|core_id|physical_package_id|thread_siblings|cpumap"
+    r"|cpulist|meminfo|distance|cpuinfo_max_freq|base_frequency|cpuinfo|mounts|status|cpufreq"
+    r"|cgroup|cpuset|cpuset\.(cpus|mems)\.effective|cpuset\.effective_(cpus|mems)|cpus|mems"
+)
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +34,7 @@ def archive_root(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
             folder = tmp_path_factory.mktemp("archive")
             with tarfile.open(ARCHIVES / f"{name}.tar.bz2") as tar:
                 for member in tar:
-                    parts = PurePosixPath(member.name).parts
-                    if not member.isdir() and (parts[-1] in _NAMES or _PARTS.intersection(parts)):
+                    if not member.isdir() and _NAMES.fullmatch(member.name.rpartition("/")[2]):
                         tar.extract(member, folder, set_attrs=False, filter="fully_trusted")
             (unpacked[name],) = folder.iterdir()
         return unpacked[name]
@@ -100,6 +102,12 @@ class ComposedRoot:
         self.write("proc/self/cgroup", f"0::{path}")
         for name, text in files.items():
             self.write(f"sys/fs/cgroup{path}/{name}", text)
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[[Path], ComposedRoot]:
+    """Makes a composed root of a folder."""
+    return ComposedRoot
 
 
 @pytest.fixture

@@ -1,0 +1,63 @@
+"""What a worker's environment says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from corral.config import Allocator
+from corral.environment import allocator_environment, compute_environment
+
+TCMALLOC = Path("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4")
+JEMALLOC = Path("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")
+IOMP = Path("/venv/lib/libiomp5.so")
+
+
+def test_one_thread_a_cpu() -> None:
+    environment = compute_environment([4, 6, 8], "openvino")
+    assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "3"
+    assert environment["KMP_AFFINITY"] == "granularity=fine,compact,1,0"
+    assert environment["KMP_BLOCKTIME"] == "1"
+    assert environment["TBB_ENABLE_SANITIZERS"] == "1"
+
+
+@pytest.mark.parametrize("backend", ["openvino", "null", "torch"])
+def test_libgomp_binds_nothing_beside_another_runtime(backend: str) -> None:
+    # libgomp would bind the initial thread at load, and the other runtime would see one CPU.
+    environment = compute_environment([0, 1], backend)
+    assert environment["OMP_PROC_BIND"] == "FALSE"
+    assert not {"OMP_PLACES", "GOMP_CPU_AFFINITY"} & environment.keys()
+
+
+def test_libgomp_binds_where_it_computes() -> None:
+    environment = compute_environment([2, 5], "torch", libiomp5=False)
+    assert environment["OMP_PROC_BIND"] == "CLOSE"
+    assert environment["OMP_PLACES"] == "{2},{5}"
+
+
+def test_the_allocator_comes_before_openmp() -> None:
+    environment = allocator_environment(
+        Allocator.TCMALLOC, {"tcmalloc": TCMALLOC, "openmp": IOMP}, huge_pages=False
+    )
+    assert environment["LD_PRELOAD"] == f"{TCMALLOC}:{IOMP}"
+    assert "MALLOC_CONF" not in environment
+
+
+@pytest.mark.parametrize("huge_pages", [True, False])
+def test_huge_pages_with_jemalloc(huge_pages: bool) -> None:
+    environment = allocator_environment(Allocator.JEMALLOC, {"jemalloc": JEMALLOC}, huge_pages)
+    assert environment["LD_PRELOAD"] == str(JEMALLOC)
+    assert ("thp:always" in environment["MALLOC_CONF"].split(",")) is huge_pages
+
+
+def test_huge_pages_with_the_c_librarys_allocator() -> None:
+    assert allocator_environment(Allocator.SYSTEM, {}, huge_pages=True) == {
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"
+    }
+    assert allocator_environment(Allocator.SYSTEM, {}, huge_pages=False) == {}
+
+
+def test_a_missing_allocator_is_not_preloaded() -> None:
+    environment = allocator_environment(Allocator.JEMALLOC, {"jemalloc": None}, huge_pages=False)
+    assert environment == {}
