@@ -198,21 +198,18 @@ def _divide_shared(
     Raises:
         ConfigError: no node has that many cores of one kind for a single worker.
     """
-    windows: list[list[tuple[Core, ...]]] = []
+    windows: list[Sequence[tuple[Core, ...]]] = []
     reserved: list[tuple[Core, ...]] = []
     for node in nodes:
-        single = divide(node.cores, reserve=node.reserve, narrow=1, wide=1)
-        assert single is not None, "a node has more cores than it keeps free"
-        reserved.append(single.reserved)
-        by_kind: dict[int, list[Core]] = {}
-        for (core,) in single.workers:
-            by_kind.setdefault(core.kind, []).append(core)
-        found: list[tuple[Core, ...]] = []
-        for alike in by_kind.values():
-            size = len(alike) if width == "node" else width or 1
-            for start in range(0, len(alike) - size + 1, size):
-                found.append(tuple(alike[start : start + size]))
-        windows.append(found)
+        if width == "node":
+            division = divide_whole(node.cores, node.reserve)
+            windows.append(division.workers)
+        else:
+            ones = divide(node.cores, reserve=node.reserve, narrow=1, wide=1)
+            assert ones is not None, "a node has more cores than it keeps free"
+            division = ones
+            windows.append(_windows([core for (core,) in ones.workers], width or 1))
+        reserved.append(division.reserved)
     if not any(windows):
         assert isinstance(width, int), "one core, or all of a kind, is always there"
         raise _no_room(nodes, workers, width)
@@ -229,3 +226,13 @@ def _divide_shared(
         )
         for node, kept, found, number in zip(nodes, reserved, windows, counts, strict=True)
     ]
+
+
+def _windows(cores: Sequence[Core], width: int) -> list[tuple[Core, ...]]:
+    """Neighbours of one kind, ``width`` at a time; what is left over is in none."""
+    windows: list[tuple[Core, ...]] = []
+    for kind in sorted({core.kind for core in cores}):
+        alike = [core for core in cores if core.kind == kind]
+        ends = range(width, len(alike) + 1, width)
+        windows.extend(tuple(alike[end - width : end]) for end in ends)
+    return windows

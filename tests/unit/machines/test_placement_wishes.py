@@ -150,6 +150,13 @@ def test_oversubscribed_workers_of_two_cores(check_plan: CheckPlan) -> None:
         make_plan(uniform(2, 2), PlanRequest(workers=5, cores_per_worker=3, oversubscribe=True))
 
 
+def test_oversubscribed_workers_of_a_whole_node_are_alike(check_plan: CheckPlan) -> None:
+    slow = Core(cpus=(3,), package=0, node=0, l3=0, kind=CpuKind.EFFICIENCY)
+    machine = Machine(cores=(*uniform(1, 3).cores, slow))
+    wish = {"workers": 3, "cores_per_worker": "node", "oversubscribe": True}
+    assert widths(machine, check_plan, **wish) == [[3, 3, 3]]
+
+
 def test_oversubscribe_shares_nothing_where_all_fit() -> None:
     apart = make_plan(uniform(1, 4), PlanRequest(workers=2))
     assert make_plan(uniform(1, 4), PlanRequest(workers=2, oversubscribe=True)) == apart
