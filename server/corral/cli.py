@@ -59,6 +59,10 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read standard output has seen enough; the interpreter's own flush must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
@@ -104,7 +108,7 @@ def _plan(settings: Settings, options: argparse.Namespace) -> int:
         raise ConfigError(f"--sysfs {options.sysfs}: no such folder")
     plan = _make_plan(settings, machine)
     if options.json:
-        print(plan_view.plan_json(plan))
+        print(plan_view.plan_json(plan), flush=True)
     else:
         plan_view.print_plan(plan, machine, options.explain, Console())
     return 0

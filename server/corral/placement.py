@@ -58,7 +58,7 @@ def make_plan(machine: Machine, request: PlanRequest) -> Plan:
     )
     divided, shared = allot(nodes, wish)
     used = [node for node in divided if node.workers]
-    cells = _make_cells(machine, request, used)
+    cells = _make_cells(machine, request, used, shared)
     busy = {
         cpu
         for cell in cells
@@ -150,8 +150,20 @@ def _reserve(cores: int) -> int:
     return max(1, cores // _CORES_A_RESERVED_ONE) if cores >= _RESERVING_CORES else 0
 
 
+def _pen(worker: Sequence[Core], node: PlannedNode, shared: bool) -> list[int]:
+    """A worker's CPUs: its own cores', or all of their kind that the node's workers share.
+
+    Bound to one core each, workers that share would fall behind wherever the ingress or another
+    program keeps a core busy; the scheduler spreads them better.
+    """
+    cores = {*worker}
+    if shared:
+        cores = {core for mate in node.workers for core in mate if core.kind == worker[0].kind}
+    return sorted(core.cpus[0] for core in cores)
+
+
 def _make_cells(
-    machine: Machine, request: PlanRequest, nodes: Sequence[PlannedNode]
+    machine: Machine, request: PlanRequest, nodes: Sequence[PlannedNode], shared: bool
 ) -> list[PlannedCell]:
     """Cells inside nodes, the workers numbered through."""
     cells: list[PlannedCell] = []
@@ -162,10 +174,10 @@ def _make_cells(
             workers = [
                 PlannedWorker(
                     id=first_id + j,
-                    cpus=(cpus := sorted(core.cpus[0] for core in worker)),
+                    cpus=(cpus := _pen(worker, node, shared)),
                     cores=len(worker),
                     memory_node=memory_node,
-                    env=compute_environment(cpus, request.backend),
+                    env=compute_environment(cpus[: len(worker)], request.backend),
                 )
                 for j, worker in enumerate(part)
             ]

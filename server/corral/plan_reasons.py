@@ -107,7 +107,10 @@ def _what_is_reserved(nodes: Sequence[PlannedNode]) -> Iterable[str]:
 
 def _widths(widest: bool, by_default: bool, shared: bool) -> Iterable[str]:
     if shared:
-        yield "There are more workers than cores: they share CPUs, as --oversubscribe allows."
+        yield (
+            "There are more workers than cores: they share all of their node's, as --oversubscribe "
+            "allows."
+        )
     elif by_default:
         yield (
             "Workers have 2 to 4 cores; of the widths that leave the fewest cores idle, "

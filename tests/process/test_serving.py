@@ -143,7 +143,7 @@ def test_one_connection_keeps_all_workers_equally_busy(server: StartServer) -> N
 
             await asyncio.gather(*(loop() for _ in range(12)))
 
-    with server("--workers", "4", "--oversubscribe", "--null-item-ms", "4") as s:
+    with server("--workers", "4", "--oversubscribe", "--null-item-ms", "20") as s:
         asyncio.run(load(s.port))
         counts = [
             float(line.rpartition(" ")[2])

@@ -123,7 +123,12 @@ def _check_worker_cpus(machine: Machine, plan: Plan, oversubscribed: bool) -> No
         for worker in cell.workers:
             cores = [core_of[cpu] for cpu in worker.cpus]
             assert worker.cpus == sorted(worker.cpus)
-            assert len({core.cpus for core in cores}) == worker.cores == len(worker.cpus)
+            assert len({core.cpus for core in cores}) == len(worker.cpus)
+            assert (
+                worker.cores <= len(worker.cpus)
+                if oversubscribed
+                else worker.cores == len(worker.cpus)
+            )
             assert {core.node for core in cores} == {cell.node}
             assert len({core.kind for core in cores}) == 1
             for cpu, core in zip(worker.cpus, cores, strict=True):

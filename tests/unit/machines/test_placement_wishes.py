@@ -133,12 +133,12 @@ def test_workers_of_few_cores_spread_over_the_l3s(check_plan: CheckPlan) -> None
     assert sorted(home or 0 for home in homes) == [0, 1]
 
 
-def test_oversubscribed_workers_take_turns(check_plan: CheckPlan) -> None:
+def test_oversubscribed_workers_share_the_cores_of_their_node(check_plan: CheckPlan) -> None:
     machine, request = uniform(1, 2), PlanRequest(workers=4, cells=2, oversubscribe=True)
     plan = make_plan(machine, request)
     check_plan(machine, plan, request)
-    assert [[w.cpus for w in cell.workers] for cell in plan.cells] == [[[0], [1]], [[0], [1]]]
-    assert any("share CPUs" in reason for reason in plan.reasons)
+    assert [[w.cpus for w in cell.workers] for cell in plan.cells] == [[[0, 1], [0, 1]]] * 2
+    assert any("share all" in reason for reason in plan.reasons)
 
 
 def test_oversubscribed_workers_of_two_cores(check_plan: CheckPlan) -> None:
