@@ -86,7 +86,7 @@ def run(
     )
 
     async def supervise() -> int:
-        view = StartupView(console or Console(stderr=True))
+        view = StartupView(console or _console())
         supervisor = Supervisor(
             settings=settings, plan=plan, model=model, nursery=nursery, pages=pages, spectator=view
         )
@@ -98,6 +98,12 @@ def run(
         # What is there now stays; a collection need not look at it again.
         gc.freeze()
         return asyncio.run(supervise())
+
+
+def _console() -> Console:
+    """Standard error; wide where it is no terminal, for a log file has room."""
+    console = Console(stderr=True)
+    return console if console.is_terminal else Console(stderr=True, width=120)
 
 
 @contextlib.contextmanager

@@ -53,32 +53,34 @@ def _table(status: ServerStatus) -> Table:
         title=f"corral: {status.model}, {status.mode}, {_engine(status)}",
         title_justify="left",
         box=SIMPLE_HEAD,
+        padding=(0, 1),
         pad_edge=False,
     )
-    for heading in ("cell", "worker", "pid", "node", "CPUs", "threads in", "malloc"):
+    several = len(status.cells) > 1
+    for heading in (*(["cell"] if several else []), "worker", "pid", "node", "CPUs", "threads"):
         table.add_column(heading)
-    for heading in ("batches", "one", "best", "memory"):
+    table.add_column("malloc")
+    for heading in ("batch 1", "best", "memory"):
         table.add_column(heading, justify="right")
     for worker in status.workers:
-        table.add_row(*_row(worker))
+        table.add_row(*([str(worker.cell)] if several else []), *_row(worker))
     return table
 
 
 def _row(worker: WorkerStatus) -> list[str]:
+    """``threads`` is where they were really found, ``malloc`` what was really mapped."""
     head = [
-        str(worker.cell),
         str(worker.id),
         str(worker.pid or "-"),
         "-" if worker.memory_node is None else str(worker.memory_node),
         format_cpus(worker.cpus),
     ]
     if not worker.costs_s:
-        return [*head, worker.state.value, *[""] * 5]
+        return [*head, worker.state.value, *[""] * 4]
     return [
         *head,
         worker.checks.get("affinity", "?"),
         _short(worker.checks.get("allocator", "?")),
-        _sizes(worker.sizes),
         *_costs(worker.costs_s),
         f"{worker.memory_bytes / 2**20:.0f} MB",
     ]
@@ -87,10 +89,6 @@ def _row(worker: WorkerStatus) -> list[str]:
 def _short(library: str) -> str:
     """libtcmalloc_minimal.so.4 as "tcmalloc"."""
     return library.removeprefix("lib").partition(".so")[0].partition("_")[0]
-
-
-def _sizes(sizes: list[int]) -> str:
-    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}..{sizes[-1]}"
 
 
 def _engine(status: ServerStatus) -> str:

@@ -143,7 +143,9 @@ def test_one_connection_keeps_all_workers_equally_busy(server: StartServer) -> N
 
             await asyncio.gather(*(loop() for _ in range(12)))
 
-    with server("--workers", "4", "--oversubscribe", "--null-item-ms", "20") as s:
+    with server("--workers", "4", "--oversubscribe", "--null-item-ms", "10") as s:
+        # Ready is one worker; this is about all four.
+        wait_until(lambda: metrics(s)["corral_worker_up"] == 4, "all workers")
         asyncio.run(load(s.port))
         counts = [
             float(line.rpartition(" ")[2])

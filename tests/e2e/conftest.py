@@ -1,0 +1,39 @@
+"""Real servers with real models: artefacts are made once a session, in a cache of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from running_server import Server, StartServer, running
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def artefact_cache() -> Path:
+    """A cache that outlives the run, so that a second run prepares nothing."""
+    return Path(os.environ.get("CORRAL_TEST_CACHE", ROOT / ".cache" / "e2e"))
+
+
+@pytest.fixture(scope="session")
+def real_server(artefact_cache: Path) -> StartServer:
+    """Starts ``corral serve ARGS`` with OpenVINO on free ports: ``with real_server(*args) as s:``."""
+
+    def start(*args: str, ready: bool = True) -> contextlib.AbstractContextManager[Server]:
+        command = [sys.executable, "-m", "corral", "serve", "--port", "0", "--metrics-port", "0"]
+        return running([*command, "--cache-dir", str(artefact_cache), *args], ready=ready)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def cats(real_server: StartServer) -> Iterator[Server]:
+    """EfficientNet-Lite0 with its real weights, in FP32, ready to tell what it sees."""
+    with real_server("--model", "efficientnet_lite0", ready=False) as server:
+        server.wait_until_ready(timeout_s=180)
+        yield server
