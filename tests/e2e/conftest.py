@@ -22,7 +22,7 @@ def artefact_cache() -> Path:
 
 @pytest.fixture(scope="session")
 def real_server(artefact_cache: Path) -> StartServer:
-    """Starts ``corral serve ARGS`` with OpenVINO on free ports: ``with real_server(*args) as s:``."""
+    """Starts ``corral serve ARGS`` with OpenVINO on free ports."""
 
     def start(*args: str, ready: bool = True) -> contextlib.AbstractContextManager[Server]:
         command = [sys.executable, "-m", "corral", "serve", "--port", "0", "--metrics-port", "0"]
