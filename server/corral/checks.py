@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from corral import procfs
-from corral.machine import format_cpus
+from corral.planning.machine import format_cpus
 
 #: what the allocators' libraries are called
 _ALLOCATORS = ("libtcmalloc", "libjemalloc", "libmimalloc")

@@ -14,22 +14,14 @@ from typing import Any
 
 from rich.console import Console
 
-from corral import (
-    config,
-    logs,
-    models,
-    placement,
-    plan_view,
-    ports,
-    prepare,
-    serve,
-    topology,
-)
+from corral import config, logs, models, placement, prepare, serve, topology
 from corral.config import BackendName, Settings
 from corral.errors import ConfigError, CorralError
 from corral.messages import ModelBoot
 from corral.options import make_parser
 from corral.plan import Plan
+from corral.planning import plan_view
+from corral.supervision import ports
 
 _COMMANDS = ("serve", "plan", "prepare")
 _NOT_SETTINGS = ("command", "config", "json", "explain", "sysfs")

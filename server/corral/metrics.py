@@ -15,8 +15,9 @@ from prometheus_client import ProcessCollector, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from corral import __version__, metrics_corral, metrics_triton
+from corral import __version__
 from corral.counters import Counts, Pages
+from corral.exposition import metrics_corral, metrics_triton
 from corral.plan import Plan
 from corral.status import ServerStatus, StatusBoard
 

@@ -12,14 +12,14 @@ from typing import Literal
 
 import msgspec
 
-from corral import plan_reasons
-from corral.allotment import PlannedNode, Wish, allot
 from corral.config import Mode
-from corral.division import group_by_l3
-from corral.environment import compute_environment
 from corral.errors import ConfigError
-from corral.machine import Core, Machine, format_cpus
 from corral.plan import MachineSummary, Plan, PlannedCell, PlannedWorker
+from corral.planning import plan_reasons
+from corral.planning.allotment import PlannedNode, Wish, allot
+from corral.planning.division import group_by_l3
+from corral.planning.environment import compute_environment
+from corral.planning.machine import Core, Machine, format_cpus
 
 #: nodes of this many cores keep one core in 16 free for ingresses
 _RESERVING_CORES = 8

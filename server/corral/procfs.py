@@ -6,8 +6,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-from corral import cgroups
-from corral.machine import parse_cpu_list
+from corral.planning import cgroups
+from corral.planning.machine import parse_cpu_list
 
 _ROOT = Path("/")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")

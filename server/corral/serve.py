@@ -11,18 +11,19 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from rich.console import Console
 
-from corral import counters, logs, ports, procfs, topology
+from corral import counters, logs, procfs, topology
 from corral.config import Settings
 from corral.errors import ConfigError
-from corral.libraries import find_libraries
+from corral.exposition.metrics_http import MetricsServer
 from corral.messages import ModelBoot
 from corral.metrics import Metrics
-from corral.metrics_http import MetricsServer
-from corral.nursery import Nursery
 from corral.plan import Plan
-from corral.provision import CurveCache, batch_sizes, worker_extras
-from corral.startup_view import StartupView
 from corral.status import StatusBoard
+from corral.supervision import ports
+from corral.supervision.libraries import find_libraries
+from corral.supervision.nursery import Nursery
+from corral.supervision.provision import CurveCache, batch_sizes, worker_extras
+from corral.supervision.startup_view import StartupView
 from corral.supervisor import Supervisor
 from corral.tensors import Signature
 

@@ -17,19 +17,19 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from corral import snapshot
-from corral.backoff import Backoff
 from corral.config import Settings
 from corral.counters import Pages
 from corral.errors import ConfigError, CorralError, StartError
-from corral.fleet import Fleet
-from corral.life import Life
 from corral.messages import Drain, ModelBoot, Open
-from corral.nursery import Nursery
 from corral.plan import Plan
-from corral.ports import format_address
-from corral.slots import AnySlot, IngressSlot, WorkerSlot
 from corral.status import Phase, ServerStatus, State, StatusBoard
+from corral.supervision import snapshot
+from corral.supervision.backoff import Backoff
+from corral.supervision.fleet import Fleet
+from corral.supervision.life import Life
+from corral.supervision.nursery import Nursery
+from corral.supervision.ports import format_address
+from corral.supervision.slots import AnySlot, IngressSlot, WorkerSlot
 
 logger = logging.getLogger(__name__)
 

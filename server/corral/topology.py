@@ -9,9 +9,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from corral import cgroups, procfs
+from corral import procfs
 from corral.errors import ConfigError
-from corral.machine import Core, CpuKind, Machine, Node, parse_cpu_list, parse_cpu_mask
+from corral.planning import cgroups
+from corral.planning.machine import Core, CpuKind, Machine, Node, parse_cpu_list, parse_cpu_mask
 
 __all__ = ["Machine", "read_machine"]
 

@@ -20,9 +20,9 @@ import msgspec
 from corral import backends, checks, control, logs, models
 from corral.backends import Backend
 from corral.errors import ConfigError, ModelError
-from corral.launcher import WARNINGS_VARIABLE
 from corral.messages import BATCH, RESULT, ResultStatus, WorkerBoot, WorkerFailed, WorkerReady
 from corral.region import Region
+from corral.supervision.launcher import WARNINGS_VARIABLE
 from corral.tensors import Datatype
 from corral.warmup import warm_up
 

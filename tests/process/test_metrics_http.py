@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from corral import metrics_http
 from corral.errors import ConfigError
-from corral.metrics_http import MetricsServer
+from corral.exposition import metrics_http
+from corral.exposition.metrics_http import MetricsServer
 
 PAGE = b"# HELP corral_ready 1 when requests are taken\n# TYPE corral_ready gauge\ncorral_ready 1\n"
 

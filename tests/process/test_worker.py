@@ -31,7 +31,7 @@ from corral.messages import (
     from_child_decoder,
 )
 from corral.region import Region, create_region
-from corral.spawn import Child, Process, spawn
+from corral.supervision.spawn import Child, Process, spawn
 from corral.tensors import Datatype
 
 SIGNATURE = models.get("resnet50").signature

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.backoff import Backoff
+from corral.supervision.backoff import Backoff
 
 backoffs = st.builds(
     lambda first, factor: Backoff(first, first * factor),

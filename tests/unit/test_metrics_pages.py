@@ -12,7 +12,8 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from corral import __version__, counters, metrics, metrics_triton
+from corral import __version__, counters, metrics
+from corral.exposition import metrics_triton
 from corral.plan import MachineSummary, Plan, PlannedCell, PlannedWorker
 from corral.status import (
     Cause,

@@ -2,8 +2,8 @@ import socket
 
 import pytest
 
-from corral import ports
 from corral.errors import ConfigError
+from corral.supervision import ports
 
 
 def test_zero_picks_a_free_port() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 from corral.config import Allocator, build
 from corral.messages import ModelBoot
 from corral.profile import CostCurve
-from corral.provision import BatchSizes, CurveCache, batch_sizes, worker_extras
+from corral.supervision.provision import BatchSizes, CurveCache, batch_sizes, worker_extras
 from corral.tensors import Datatype
 
 #: batching pays up to 4

@@ -3,8 +3,8 @@ from typing import Any
 
 from rich.console import Console
 
-from corral.startup_view import render
 from corral.status import Cause, Phase, ServerStatus, State, WorkerStatus
+from corral.supervision.startup_view import render
 
 
 def worker(number: int, **changes: Any) -> WorkerStatus:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from corral.config import Allocator
-from corral.environment import allocator_environment, compute_environment
+from corral.planning.environment import allocator_environment, compute_environment
 
 TCMALLOC = Path("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4")
 JEMALLOC = Path("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from corral.config import Allocator
-from corral.libraries import NAMES, find_libraries, find_library, library_folders
+from corral.supervision.libraries import NAMES, find_libraries, find_library, library_folders
 
 
 def put(path: Path) -> Path:

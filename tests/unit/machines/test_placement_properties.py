@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from corral.config import Mode
 from corral.errors import ConfigError
-from corral.machine import Core, CpuKind, Machine, Node
 from corral.placement import PlanRequest, make_plan
 from corral.plan import Plan
+from corral.planning.machine import Core, CpuKind, Machine, Node
 
 CheckPlan = Callable[[Machine, Plan, PlanRequest], None]
 

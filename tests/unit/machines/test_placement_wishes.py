@@ -9,9 +9,9 @@ import pytest
 
 from corral.config import Mode
 from corral.errors import ConfigError
-from corral.machine import Core, CpuKind, Machine, Node
 from corral.placement import PlanRequest, make_plan
 from corral.plan import Plan
+from corral.planning.machine import Core, CpuKind, Machine, Node
 
 CheckPlan = Callable[[Machine, Plan, PlanRequest], None]
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from corral.config import Mode
-from corral.machine import CpuKind, Machine
 from corral.placement import PlanRequest, make_plan
 from corral.plan import Plan
+from corral.planning.machine import CpuKind, Machine
 from corral.topology import read_machine
 
 DATA = Path(__file__).parents[2] / "data" / "topologies"

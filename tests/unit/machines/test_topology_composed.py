@@ -11,9 +11,9 @@ import pytest
 
 from corral.config import Mode
 from corral.errors import ConfigError
-from corral.machine import Core, CpuKind, Machine
 from corral.placement import PlanRequest, make_plan
 from corral.plan import Plan
+from corral.planning.machine import Core, CpuKind, Machine
 from corral.topology import read_machine
 
 CheckPlan = Callable[[Machine, Plan, PlanRequest], None]

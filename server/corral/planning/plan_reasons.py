@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from corral.allotment import PlannedNode
-from corral.machine import Core, CpuKind, Machine, format_cpus
 from corral.plan import PlannedCell
+from corral.planning.allotment import PlannedNode
+from corral.planning.machine import Core, CpuKind, Machine, format_cpus
 
 
 def explain(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from corral.machine import Core, CpuKind
+from corral.planning.machine import Core, CpuKind
 
 #: what a core is worth to a worker: efficiency cores run inference at about half the speed
 _KIND_WEIGHT = {CpuKind.PERFORMANCE: 4, CpuKind.EFFICIENCY: 2, CpuKind.LOW_POWER: 1}

@@ -12,10 +12,10 @@ from corral import control
 from corral.config import Settings
 from corral.messages import CellBoot, ModelBoot, WorkerBoot, WorkerReady
 from corral.plan import Plan
-from corral.provision import BatchSizes, CurveCache, WorkerExtras
 from corral.region import create_region
-from corral.slots import IngressSlot, WorkerSlot
-from corral.spawn import Child, Process, inherited, spawn
+from corral.supervision.provision import BatchSizes, CurveCache, WorkerExtras
+from corral.supervision.slots import IngressSlot, WorkerSlot
+from corral.supervision.spawn import Child, Process, inherited, spawn
 from corral.tensors import Signature
 
 _WORKER_MODULE = "corral.worker"

@@ -11,8 +11,8 @@ death on: else one that dies of its first batch would spin.
 
 from __future__ import annotations
 
-from corral.backoff import Backoff
 from corral.status import Cause, State
+from corral.supervision.backoff import Backoff
 
 
 class Life:

@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from corral.division import (
+from corral.errors import ConfigError
+from corral.planning.division import (
     Division,
     divide,
     divide_among,
     divide_by_default,
     divide_whole,
 )
-from corral.errors import ConfigError
-from corral.machine import Core
+from corral.planning.machine import Core
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

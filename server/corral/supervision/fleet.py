@@ -18,9 +18,9 @@ import msgspec
 
 from corral import control, messages
 from corral.counters import Pages
-from corral.nursery import Nursery
-from corral.slots import AnySlot, IngressSlot, WorkerSlot
-from corral.spawn import Process, describe_end
+from corral.supervision.nursery import Nursery
+from corral.supervision.slots import AnySlot, IngressSlot, WorkerSlot
+from corral.supervision.spawn import Process, describe_end
 
 logger = logging.getLogger(__name__)
 

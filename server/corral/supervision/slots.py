@@ -6,11 +6,11 @@ import asyncio
 import os
 import socket
 
-from corral.life import Life
 from corral.messages import WorkerReady
 from corral.plan import PlannedCell, PlannedWorker
-from corral.spawn import Process
 from corral.status import State
+from corral.supervision.life import Life
+from corral.supervision.spawn import Process
 
 
 class Slot:

@@ -8,9 +8,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from corral.machine import Machine, format_cpus
 from corral.plan import Plan, PlannedCell
-from corral.plan_reasons import count
+from corral.planning.machine import Machine, format_cpus
+from corral.planning.plan_reasons import count
 
 
 def plan_json(plan: Plan) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from corral.config import Settings
 from corral.messages import ModelBoot
-from corral.slots import IngressSlot, WorkerSlot
 from corral.status import CellStatus, Phase, ServerStatus, State, WorkerStatus
+from corral.supervision.slots import IngressSlot, WorkerSlot
 
 
 def take(

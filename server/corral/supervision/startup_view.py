@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from corral.config import BackendName
-from corral.machine import format_cpus
-from corral.ports import format_address
+from corral.planning.machine import format_cpus
 from corral.profile import CostCurve
 from corral.status import ServerStatus, StatusBoard, WorkerStatus
+from corral.supervision.ports import format_address
 
 #: images/s beyond which an engine computes nothing
 _COUNTABLE = 100_000

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from corral.artefact import versions
 from corral.config import Allocator, BackendName, Mode, Settings
-from corral.environment import allocator_environment
 from corral.messages import ModelBoot
+from corral.planning.environment import allocator_environment
 from corral.profile import (
     CostCurve,
     candidate_sizes,

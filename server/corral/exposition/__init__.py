@@ -1,0 +1,1 @@
+"""What /metrics says, and the HTTP server that says it."""

@@ -1,0 +1,1 @@
+"""How a machine becomes a plan: what it has, how it is divided, and why."""
