@@ -79,8 +79,10 @@ def run(options: argparse.Namespace) -> list[Row]:
         if "model" in options.parts:
             model_options = ["--precision", options.precision]
             xml = _prepare(options.corral, model_options)
-            extra = options.serve_args.split()
-            served = start(lambda p: _corral(options.corral, p, *model_options, *extra))
+            # Two workers that share nothing answer the most; one on both cores answers soonest.
+            many = ["--mode", "throughput", *options.throughput_args.split()]
+            throughput = start(lambda p: _corral(options.corral, p, *model_options, *many))
+            rti = start(lambda p: _corral(options.corral, p, *model_options))
 
             def raw() -> None:
                 found = _raw(xml, 3 * options.seconds)
@@ -89,8 +91,9 @@ def run(options: argparse.Namespace) -> list[Row]:
 
             steps += [
                 raw,
-                lambda: load("served", served, "resnet50", 16),
-                lambda: load("served", served, "resnet50", 1),
+                lambda: load("served throughput", throughput, "resnet50", 16),
+                lambda: load("served rti", rti, "resnet50", 16),
+                lambda: load("served rti", rti, "resnet50", 1),
             ]
         if "null" in options.parts:
             null = start(lambda p: _corral(options.corral, p, "--backend", "null"))
@@ -145,7 +148,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="interleaved repeats")
     parser.add_argument("--seconds", type=float, default=3.0, help="of one measurement window")
     parser.add_argument("--precision", default="int8", help="of the served and the raw model")
-    parser.add_argument("--serve-args", default="", help="more options for the served model")
+    parser.add_argument(
+        "--throughput-args", default="--workers 2", help="options of the throughput server"
+    )
     parser.add_argument("--parts", nargs="+", default=["model", "null"], choices=["model", "null"])
     parser.add_argument("--corral", default=str(Path(sys.executable).parent / "corral"))
     parser.add_argument("--home", default=".cache/perf_analyzer", help="perf_analyzer's folder")
