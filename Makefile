@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e protos lock allocator clean
+.PHONY: help serve test check unit process e2e bench protos lock allocator clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,12 @@ process: .venv/dev.stamp allocator ## real processes, null backend
 
 e2e: .venv/dev.stamp allocator ## the real model, real clients
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/e2e
+
+bench: .venv/serve.stamp allocator ## served against raw, the data path against a bare server (15 min)
+	$(BIN)/python -m corral_loadtest.bench --parts model --rounds 6 --seconds 2.5 \
+	    --json docs/benchmarks/main-job-model.json
+	$(BIN)/python -m corral_loadtest.bench --parts null --rounds 5 --seconds 2 \
+	    --json docs/benchmarks/main-job-null.json
 
 protos: .venv/dev.stamp ## generates protos/corral_protos from open_inference.proto
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py

@@ -7,6 +7,7 @@ The supervisor imports no framework, so it has the artefact made by a child:
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from corral import logs, optimize, topology
 from corral.artefact import Artefact
 from corral.config import Settings
 from corral.errors import CorralError, ModelError
+
+logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -38,13 +41,28 @@ def prepare_here(settings: Settings) -> Artefact:
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
+    isa = topology.read_machine().isa
+    if not console.is_terminal:
+        return optimize.prepare(settings, _log_phases(settings.model), isa)
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         return optimize.prepare(
             settings,
             lambda phase, share: bar.update(task, description=phase, completed=share),
-            topology.read_machine().isa,
+            isa,
         )
+
+
+def _log_phases(model: str) -> optimize.Progress:
+    """Where a bar cannot move, every phase is a log line."""
+    seen: set[str] = set()
+
+    def progress(phase: str, share: float) -> None:
+        if phase not in seen:
+            seen.add(phase)
+            logger.info("preparing %s: %s (%.0f %%)", model, phase, share * 100)
+
+    return progress
 
 
 def prepare_apart(settings: Settings) -> Artefact:
