@@ -107,7 +107,7 @@ def _costs(costs_s: dict[str, float]) -> tuple[str, str]:
     rate = best / max(by_size[best], 1e-9)
     if rate > _COUNTABLE:
         return "0 ms", "-"
-    return f"{by_size[1] * 1000:.1f} ms", f"{rate:,.0f}/s at {best}"
+    return f"{by_size[1] * 1000:.1f} ms", f"{rate:,.0f}/s" + (f" at {best}" if best > 1 else "")
 
 
 def _facts(status: ServerStatus) -> Text:
