@@ -54,8 +54,8 @@ def prepare_here(settings: Settings) -> Artefact:
 
 
 def _log_phases(model: str) -> optimize.Progress:
-    """Where a bar cannot move, every phase is a log line."""
-    seen: set[str] = set()
+    """Where a bar cannot move, every phase is a log line; looking for weights is none yet."""
+    seen = {optimize.FIND_WEIGHTS}
 
     def progress(phase: str, share: float) -> None:
         if phase not in seen:
