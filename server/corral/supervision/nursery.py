@@ -12,6 +12,7 @@ from corral import control
 from corral.config import Settings
 from corral.messages import CellBoot, ModelBoot, WorkerBoot, WorkerReady
 from corral.plan import Plan
+from corral.planning.environment import ingress_environment
 from corral.region import create_region
 from corral.supervision.provision import BatchSizes, CurveCache, WorkerExtras
 from corral.supervision.slots import IngressSlot, WorkerSlot
@@ -97,7 +98,7 @@ class Nursery:
             module=self._ingress_module,
             cpus=slot.planned.ingress_cpus,
             memory_node=slot.planned.workers[0].memory_node,
-            env=self._base_env,
+            env={**self._base_env, **ingress_environment()},
         )
         return _start(child, boot, [self._counters_fd])
 

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from corral.config import Allocator
-from corral.planning.environment import allocator_environment, compute_environment
+from corral.config import Allocator, Settings
+from corral.planning.environment import (
+    allocator_environment,
+    compute_environment,
+    ingress_environment,
+)
 
 TCMALLOC = Path("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4")
 JEMALLOC = Path("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")
@@ -61,3 +65,12 @@ def test_huge_pages_with_the_c_librarys_allocator() -> None:
 def test_a_missing_allocator_is_not_preloaded() -> None:
     environment = allocator_environment(Allocator.JEMALLOC, {"jemalloc": None}, huge_pages=False)
     assert environment == {}
+
+
+def test_an_ingress_keeps_what_the_largest_messages_need() -> None:
+    tunables = dict(pair.split("=") for pair in ingress_environment()["GLIBC_TUNABLES"].split(":"))
+    mmap_threshold = int(tunables["glibc.malloc.mmap_threshold"])
+    assert Settings().max_image_bytes < mmap_threshold
+    # glibc takes no larger one: half a heap of 64 MiB.
+    assert mmap_threshold <= 32 * 2**20
+    assert int(tunables["glibc.malloc.trim_threshold"]) > mmap_threshold
