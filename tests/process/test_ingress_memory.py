@@ -12,6 +12,7 @@ from running_server import StartServer
 from corral_protos import open_inference_pb2 as pb
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+STRETCHES = 5
 ROUNDS = 10
 CLIENTS = 17
 
@@ -40,9 +41,10 @@ async def send_rounds(port: int, rounds: int) -> None:
 def test_messages_fault_no_new_pages_in(server: StartServer) -> None:
     with server("--workers", "1") as s:
         [ingress] = s.ingresses()
-        asyncio.run(send_rounds(s.port, ROUNDS))
-        before = minor_faults(ingress)
-        asyncio.run(send_rounds(s.port, ROUNDS))
-        faults = (minor_faults(ingress) - before) / (ROUNDS * CLIENTS)
-        # A message has 147 pages of tensor, and they are copied on the way.
-        assert faults < 20
+        faults_per_request = []
+        for _ in range(STRETCHES):
+            before = minor_faults(ingress)
+            asyncio.run(send_rounds(s.port, ROUNDS))
+            faults_per_request.append((minor_faults(ingress) - before) / (ROUNDS * CLIENTS))
+        # A message has 147 pages of tensor; the first stretches map what the later ones use.
+        assert min(faults_per_request) < 10
