@@ -172,7 +172,9 @@ class Batcher(Generic[J]):
             blame: whether the batch may be the cause; deliberate kills are not its fault.
 
         Returns:
-            the jobs that took a second worker with them, settled: they are run no more.
+            the jobs that took a second worker with them, when run again alone, settled: they
+            are run no more. That several workers die at once under the parts of one job says
+            nothing about the job yet.
         """
         if batch.worker in self._busy_until_s:
             self._busy_until_s[batch.worker] = 0.0
@@ -181,8 +183,7 @@ class Batcher(Generic[J]):
             job = span.job
             if job.done:
                 continue
-            job.deaths += blame
-            if job.deaths >= 2:
+            if blame and span.alone:
                 self._live[job.datatype] -= job.queued
                 job.queued = 0
                 self._settle(job)

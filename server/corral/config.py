@@ -99,11 +99,13 @@ class Settings(
     null_batch_ms: Duration = 0.0
     null_item_ms: Duration = 0.0
     null_spin: bool = False
+    null_faults: bool = False
 
     boot_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0
     restart_backoff_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     restart_backoff_max_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     grace_s: Duration = 30.0
+    hang_floor_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
 
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT

@@ -130,7 +130,9 @@ class Ingress:
             max_image_pixels=settings.max_image_pixels,
             decode_threads=len(os.sched_getaffinity(0)),
             on_proven=self._on_proven,
-            on_gone=lambda worker: self._say(WorkerGone(worker=worker)),
+            hang_floor_s=settings.hang_floor_s,
+            on_gone=lambda worker: self._on_gone(worker, hung=False),
+            on_hung=lambda worker: self._on_gone(worker, hung=True),
         )
         self._batch_sizes: list[int] = [1]
         self._server = self._make_server(settings)
@@ -232,6 +234,10 @@ class Ingress:
 
     def _on_proven(self, worker: int) -> None:
         self._say(WorkerProven(worker=worker))
+        self._show_state()
+
+    def _on_gone(self, worker: int, *, hung: bool) -> None:
+        self._say(WorkerGone(worker=worker, hung=hung))
         self._show_state()
 
     def _show_state(self) -> None:

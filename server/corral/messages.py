@@ -123,9 +123,11 @@ class WorkerProven(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class WorkerGone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The worker's data socket ended; what it held is queued again."""
+    """The worker's data socket ended, or was given up; what it held is queued again."""
 
     worker: int
+    #: it did not answer in time: it will not leave by itself
+    hung: bool = False
 
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -168,6 +168,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     null("null-batch-ms", "what a batch takes", type=float, metavar="MS")
     null("null-item-ms", "what each item of it takes", type=float, metavar="MS")
     null("null-spin", "compute meanwhile instead of sleeping", action="store_true")
+    null(
+        "null-faults",
+        "let requests and signals make workers crash and hang, for tests",
+        action="store_true",
+    )
 
     life = group("life")
     life("boot-timeout-s", "give up when no worker is ready by then", type=float, metavar="S")
@@ -179,6 +184,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     life("restart-backoff-max-s", "longest such pause", type=float, metavar="S")
     life("grace-s", "time to answer what was accepted, on SIGTERM", type=float, metavar="S")
+    life(
+        "hang-floor-s",
+        "least time before a worker that does not answer is killed; ten times what its batch "
+        "should take, if that is more",
+        type=float,
+        metavar="S",
+    )
     life(
         "cache-dir",
         "folder for artefacts and weights (default: $CORRAL_CACHE, else ~/.cache/corral)",

@@ -42,6 +42,8 @@ class Cause(enum.StrEnum):
     CRASH = "crash"
     #: it died before it was ready
     BOOT = "boot"
+    #: it had been ready, did not answer in time, and was killed for it
+    HANG = "hang"
     #: it left in order, because the other end of its data socket went away
     DETACHED = "detached"
 

@@ -85,7 +85,9 @@ class Supervisor:
         self._warnings: dict[str, None] = {}
         self._ended: asyncio.Future[None] = self._loop.create_future()
         ingresses, workers = _slots(settings, plan)
-        self._fleet = Fleet(nursery, pages, ingresses, workers, self)
+        self._fleet = Fleet(
+            nursery, pages, ingresses, workers, boot_timeout_s=settings.boot_timeout_s, watcher=self
+        )
         #: the latest snapshot, for other threads
         self.board = StatusBoard(self._snapshot())
 

@@ -59,6 +59,9 @@ class FakeWorker:
         self.answer(number)
         return datatype, count
 
+    async def closed(self) -> bool:
+        return await asyncio.get_running_loop().sock_recv(self.socket, 64) == b""
+
     def die(self) -> None:
         self.socket.close()
 
@@ -66,11 +69,14 @@ class FakeWorker:
 class Rig:
     """A cell and what was told of its workers."""
 
-    def __init__(self, max_queue: int = 100, max_image_pixels: int = 10**6) -> None:
+    def __init__(
+        self, max_queue: int = 100, max_image_pixels: int = 10**6, hang_floor_s: float = 60.0
+    ) -> None:
         layout = make_layout(4)
         self.pages = Pages(create_memory(layout, 1), layout, 1)
         self.proven: list[int] = []
         self.gone: list[int] = []
+        self.hung: list[int] = []
         limits = wire.Limits(max_items=8, max_image_bytes=10**6, classes=1000)
         self.cell = Cell(
             SPEC,
@@ -81,7 +87,9 @@ class Rig:
             max_image_pixels=max_image_pixels,
             decode_threads=1,
             on_proven=self.proven.append,
+            hang_floor_s=hang_floor_s,
             on_gone=self.gone.append,
+            on_hung=self.hung.append,
         )
         self.cell.open = True
 
@@ -268,3 +276,30 @@ async def test_a_worker_that_answers_out_of_turn_is_let_go(rig: Rig) -> None:
     heir = await rig.worker(1)
     await heir.run()
     assert await task == [1.0]
+
+
+async def test_a_worker_that_hangs_is_given_up_and_its_batch_run_elsewhere() -> None:
+    rig = Rig(hang_floor_s=0.05)
+    hanging = await rig.worker(0)
+    task = rig.ask([1.0])
+    await hanging.take()
+    await until(lambda: rig.hung == [0])
+    assert rig.gone == []
+    assert await hanging.closed(), "its socket is closed: an answer now would go nowhere"
+    heir = await rig.worker(1)
+    await heir.run()
+    assert await task == [1.0]
+    # Who has nothing to do does not hang.
+    again = rig.ask([2.0])
+    await heir.run()
+    assert await again == [2.0]
+    await rig.cell.close()
+
+
+async def test_a_worker_that_hangs_on_its_first_batch_is_given_up() -> None:
+    rig = Rig(hang_floor_s=0.05)
+    worker = FakeWorker(rig.cell, 0, [1])
+    await until(lambda: rig.hung == [0])
+    assert rig.proven == []
+    worker.die()
+    await rig.cell.close()

@@ -126,7 +126,7 @@ def test_a_hung_worker_does_not_outlive_its_ingress(supervisor: StartSupervisor)
         (worker,) = s.workers()
         os.kill(worker, signal.SIGSTOP)
         os.kill(s.ingresses()[0], signal.SIGKILL)
-        s.wait_for_line("worker 0 does not answer: killed", 5)
+        s.wait_for_line("worker 0 does not leave: killed", 5)
         wait_until(lambda: s.stderr.count("ingress 0: open") == 2, "it to be open again")
         assert s.stop() == 0
 

@@ -18,6 +18,7 @@ import msgspec
 
 from corral import control, messages
 from corral.counters import Pages
+from corral.status import Cause
 from corral.supervision.nursery import Nursery
 from corral.supervision.slots import AnySlot, IngressSlot, WorkerSlot
 from corral.supervision.spawn import Process, describe_end
@@ -60,6 +61,7 @@ class Fleet:
         pages: the counters, whose gauges a dead ingress leaves behind.
         ingresses: the ingress slots, by cell.
         workers: the worker slots, any order.
+        boot_timeout_s: a process that is not ready by then is killed.
         watcher: is told.
     """
 
@@ -69,12 +71,15 @@ class Fleet:
         pages: Pages,
         ingresses: Sequence[IngressSlot],
         workers: Sequence[WorkerSlot],
+        *,
+        boot_timeout_s: float,
         watcher: Watcher,
     ) -> None:
         self._nursery = nursery
         self._pages = pages
         self.ingresses = ingresses
         self.workers = workers
+        self._boot_timeout_s = boot_timeout_s
         self._watcher = watcher
         self._workers_by_id = {slot.planned.id: slot for slot in workers}
         self._loop = asyncio.get_running_loop()
@@ -105,6 +110,8 @@ class Fleet:
             self._fill_again(slot, in_order=False)
             return
         slot.process = process
+        slot.ended_for = None
+        slot.timer = self._loop.call_later(self._boot_timeout_s, self._on_boot_timeout, slot)
         self._gone.clear()
         self._loop.add_reader(process.control.fileno(), self._on_message, slot, process)
         self._loop.add_reader(process.stderr_fd, self._on_stderr, process)
@@ -112,8 +119,19 @@ class Fleet:
         logger.debug("%s started, pid %d", slot.name, process.pid)
         self._watcher.changed()
 
+    def _on_boot_timeout(self, slot: AnySlot) -> None:
+        """A child hangs before it is ready. While the server starts, that is its end, too."""
+        slot.timer = None
+        self._kill(slot, Cause.BOOT, f"is not ready after {self._boot_timeout_s:g} s")
+
+    def _is_ready(self, slot: AnySlot) -> None:
+        if slot.timer:
+            slot.timer.cancel()
+            slot.timer = None
+        slot.life.ready(self._loop.time())
+
     def _fill_again(self, slot: AnySlot, *, in_order: bool) -> None:
-        delay_s = slot.life.died(in_order=in_order)
+        delay_s = slot.life.died(in_order=in_order, cause=slot.ended_for)
         again = self._watcher.may_restart(slot)
         if again:
             slot.timer = self._loop.call_later(delay_s, self.start, slot)
@@ -133,6 +151,9 @@ class Fleet:
             self._loop.remove_reader(fd)
         code = process.reap()
         slot.process = None
+        if slot.timer:
+            slot.timer.cancel()
+            slot.timer = None
         slot.obituary = f"{slot.name} {describe_end(code)}"
         if not slot.life.is_ready:
             slot.obituary += " before it was ready"
@@ -164,8 +185,13 @@ class Fleet:
 
     def _kill_if_there(self, slot: AnySlot, process: Process) -> None:
         if slot.process is process:
-            logger.warning("%s does not answer: killed", slot.name)
-            process.signal(signal.SIGKILL)
+            self._kill(slot, slot.ended_for, "does not leave")
+
+    def _kill(self, slot: AnySlot, cause: Cause | None, why: str) -> None:
+        if slot.process:
+            logger.warning("%s %s: killed", slot.name, why)
+            slot.ended_for = cause
+            slot.process.signal(signal.SIGKILL)
 
     def _on_stderr(self, process: Process) -> None:
         if not process.forward_stderr():
@@ -195,7 +221,7 @@ class Fleet:
     def _hear_worker(self, slot: WorkerSlot, message: messages.FromChild) -> None:
         match message:
             case messages.WorkerReady():
-                slot.life.ready(self._loop.time())
+                self._is_ready(slot)
                 slot.report = message
                 self._nursery.learn(message)
                 self._watcher.worker_ready(slot)
@@ -208,7 +234,7 @@ class Fleet:
     def _hear_ingress(self, slot: IngressSlot, message: messages.FromChild) -> None:
         match message:
             case messages.IngressUp():
-                slot.life.ready(self._loop.time())
+                self._is_ready(slot)
                 for worker in self.workers:
                     self._attach(worker)
             case messages.IngressFailed():
@@ -219,7 +245,11 @@ class Fleet:
                 self._watcher.worker_proven(slot)
             case messages.WorkerGone():
                 worker = self._workers_by_id[message.worker]
-                if slot.process and worker.attached_to == slot.process.pid:
+                if not slot.process or worker.attached_to != slot.process.pid:
+                    return
+                if message.hung:
+                    self._kill(worker, Cause.HANG, "hangs: its batch is run elsewhere")
+                else:
                     self._expect_to_leave(worker)
             case messages.Drained():
                 slot.drained = True
@@ -304,9 +334,10 @@ class Fleet:
         return True
 
     def cancel_starts(self) -> None:
-        """Whoever waits to be started is not."""
+        """Whoever waits to be started is not; who runs has all the time that is left."""
         for slot in self.slots:
             if slot.timer:
                 slot.timer.cancel()
                 slot.timer = None
-                slot.life.end()
+                if slot.process is None:
+                    slot.life.end()

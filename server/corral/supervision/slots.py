@@ -8,7 +8,7 @@ import socket
 
 from corral.messages import WorkerReady
 from corral.plan import PlannedCell, PlannedWorker
-from corral.status import State
+from corral.status import Cause, State
 from corral.supervision.life import Life
 from corral.supervision.spawn import Process
 
@@ -23,8 +23,10 @@ class Slot:
         self.process: Process | None = None
         #: how the last process ended, with its last line: for the error that names a reason
         self.obituary = ""
-        #: the pending start, while the slot waits
+        #: the pending start, while the slot waits; then the end of the time to get ready
         self.timer: asyncio.TimerHandle | None = None
+        #: why we ended the process ourselves, if we did
+        self.ended_for: Cause | None = None
 
 
 class IngressSlot(Slot):
