@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_server import Server, StartServer, StartSupervisor, running
+from running_server import Server, StartServer, StartSupervisor, null_server, running
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -22,13 +22,7 @@ SUPPORT = Path(__file__).parents[1] / "support"
 @pytest.fixture
 def server() -> StartServer:
     """Starts ``corral serve --backend null ARGS`` on free ports: ``with server(*args) as s:``."""
-
-    def start(*args: str, ready: bool = True) -> contextlib.AbstractContextManager[Server]:
-        command = [sys.executable, "-m", "corral", "serve", "--backend", "null"]
-        ports = ["--port", "0", "--metrics-port", "0"]
-        return running([*command, *ports, *args], ready=ready)
-
-    return start
+    return null_server
 
 
 @pytest.fixture

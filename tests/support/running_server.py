@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -92,6 +93,15 @@ class Server:
         """The workers' pids."""
         return [child.pid for child in self.children(r"\bworker\b")]
 
+    def workers_by_id(self) -> dict[int, int]:
+        """The workers' pids by their ids: a slot that is being filled again may be missing."""
+        found = {}
+        for child in self.children(r"\bworker\b"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if match := re.search(r"\bworker (\d+) \d+$", " ".join(child.cmdline())):
+                    found[int(match[1])] = child.pid
+        return found
+
     def ingresses(self) -> list[int]:
         """The ingresses' pids."""
         return [child.pid for child in self.children("ingress")]
@@ -137,6 +147,13 @@ def running(command: list[str], *, ready: bool = True) -> Iterator[Server]:
         yield server
     finally:
         server.end()
+
+
+def null_server(*args: str, ready: bool = True) -> contextlib.AbstractContextManager[Server]:
+    """``corral serve --backend null ARGS`` on free ports."""
+    command = [sys.executable, "-m", "corral", "serve", "--backend", "null"]
+    ports = ["--port", "0", "--metrics-port", "0"]
+    return running([*command, *ports, *args], ready=ready)
 
 
 class StartServer(Protocol):
