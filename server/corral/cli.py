@@ -116,6 +116,7 @@ def _prepare(settings: Settings) -> int:
 
 def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
     logs.configure(settings, "supervisor")
+    serve.check_security(settings)
     # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
     plan = _make_plan(settings, topology.read_machine())
     ports.claim(settings.host, settings.port, "--port")

@@ -22,11 +22,23 @@ import grpc
 import msgspec
 from google.protobuf.message import DecodeError, Message
 
-from corral import control, counters, logs, models, protocol_pages, wire
+from corral import (
+    control,
+    counters,
+    credentials,
+    doorkeeper,
+    hardening,
+    logs,
+    models,
+    protocol_pages,
+    tls,
+    wire,
+)
 from corral.batcher import Policy
 from corral.cell import Cell
 from corral.config import Mode, Settings
 from corral.errors import (
+    ConfigError,
     DeadlineMissed,
     InferenceFailed,
     InvalidRequest,
@@ -76,6 +88,8 @@ M = TypeVar("M", bound=Message)
 
 def message_limit(settings: Settings, spec: ModelSpec) -> int:
     """The largest message: a full request of tensors, or one of the largest pictures."""
+    if settings.max_message_bytes is not None:
+        return settings.max_message_bytes
     tensors = settings.max_items * max(spec.signature.input_bytes.values())
     return max(tensors, settings.max_image_bytes) + _ENVELOPE_BYTES
 
@@ -121,10 +135,11 @@ class Ingress:
             max_image_bytes=settings.max_image_bytes,
             classes=self._spec.classes,
         )
+        self._policy = queue_policy(settings, boot.slots, boot.region_batch)
         self._cell = Cell(
             self._spec,
             wire.RequestReader(self._spec.signature, limits, self._resolve),
-            queue_policy(settings, boot.slots, boot.region_batch),
+            self._policy,
             self._tally,
             region_batch=boot.region_batch,
             max_image_pixels=settings.max_image_pixels,
@@ -147,14 +162,16 @@ class Ingress:
     # --- gRPC ---
 
     def _make_server(self, settings: Settings) -> Any:
-        limit = message_limit(settings, self._spec)
+        access = credentials.make_access(
+            settings.auth_token_file, settings.allow_client, client_ca=settings.tls_client_ca
+        )
         server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", -1),
-                # One cell owns the port alone: a second server must not share it unnoticed.
-                ("grpc.so_reuseport", int(self._boot.cells > 1)),
-            ]
+            # Where nobody is asked for credentials, nothing is in the way of a request.
+            interceptors=[doorkeeper.Doorkeeper(access)] if access else None,
+            maximum_concurrent_rpcs=doorkeeper.max_requests(settings, self._policy.max_queue),
+            options=doorkeeper.server_options(
+                settings, message_limit(settings, self._spec), shared=self._boot.cells > 1
+            ),
         )
         pages: dict[str, Page] = {
             "ServerLive": lambda _: pb.ServerLiveResponse(live=True),
@@ -258,11 +275,18 @@ class Ingress:
 
     # --- life ---
 
+    def _listen(self, address: str) -> int:
+        settings = self._boot.settings
+        files = tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        if files is None:
+            return int(self._server.add_insecure_port(address))
+        return int(self._server.add_secure_port(address, doorkeeper.server_credentials(files)))
+
     async def run(self) -> None:
         """Serves until the supervisor closes the control socket."""
         settings = self._boot.settings
         try:
-            port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
+            port = self._listen(f"{settings.host}:{settings.port}")
         except RuntimeError:
             self._say(
                 IngressFailed(
@@ -316,7 +340,11 @@ def _answering(handler: Handler) -> Handler:
 
 
 async def _serve(boot: CellBoot) -> None:
-    await Ingress(boot).run()
+    try:
+        await Ingress(boot).run()
+    except ConfigError as error:
+        with socket.socket(fileno=os.dup(boot.control_fd)) as supervisor:
+            control.send(supervisor, IngressFailed(cell=boot.cell, message=str(error)))
 
 
 def main() -> None:
@@ -325,6 +353,7 @@ def main() -> None:
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         boot = msgspec.json.decode(file.read(), type=CellBoot)
     logs.configure(boot.settings, f"ingress {boot.cell}")
+    hardening.keep_memory_private()
     asyncio.run(_serve(boot))
 
 

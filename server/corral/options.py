@@ -6,6 +6,7 @@ Every option is declared here once; config.Settings holds its type, bounds and d
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,6 +79,66 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="plan for another machine: DIR holds its /sys and /proc",
+    )
+
+
+def _add_security(group: Callable[[str], Any]) -> None:
+    """TLS, who may come, what workers give up, and what clients may take."""
+    security = group("security (see SECURITY.md)")
+    security("tls-cert", "serve TLS with this certificate chain, PEM", metavar="FILE")
+    security("tls-key", "its private key, PEM", metavar="FILE")
+    security(
+        "tls-client-ca",
+        "clients need a certificate that one of these vouches for, PEM",
+        metavar="FILE",
+    )
+    security(
+        "allow-client",
+        "a name in client certificates that are let in; may be repeated (default: any that is "
+        "vouched for)",
+        action="append",
+        metavar="NAME",
+    )
+    security(
+        "auth-token-file",
+        "clients need one of these bearer tokens, one a line",
+        metavar="FILE",
+    )
+    security("worker-user", "run the workers as this user, when started as root", metavar="NAME")
+    security(
+        "seccomp",
+        "workers may not start programs, use the network or debug, once they are ready",
+        action="store_true",
+    )
+
+    limits = group("limits")
+    limits("max-connections", "connections of a cell", type=int, metavar="N")
+    limits("max-streams", "requests at once on a connection", type=int, metavar="N")
+    limits(
+        "max-requests",
+        "requests of a cell under way, those still arriving included (default: what may wait "
+        "and 1024)",
+        type=int,
+        metavar="N",
+    )
+    limits(
+        "max-message-bytes",
+        "bytes of a message (default: what --max-items and --max-image-bytes need)",
+        type=int,
+        metavar="BYTES",
+    )
+    limits("max-metadata-bytes", "bytes of a request's metadata", type=int, metavar="BYTES")
+    limits(
+        "max-connection-idle-s",
+        "close connections without a request for that long, 0: never",
+        type=float,
+        metavar="S",
+    )
+    limits(
+        "max-connection-age-s",
+        "ask clients to reconnect after that long, 0: never",
+        type=float,
+        metavar="S",
     )
 
 
@@ -163,6 +224,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     network(
         "metrics-port", "/metrics, /livez and /readyz, 0 for a free one", type=int, metavar="PORT"
     )
+
+    _add_security(group)
 
     null = group("the null backend")
     null("null-batch-ms", "what a batch takes", type=float, metavar="MS")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import logging
 from collections.abc import Iterator, Mapping
 
 import msgspec
 from rich.console import Console
 
-from corral import counters, logs, procfs, topology
+from corral import counters, credentials, hardening, logs, procfs, tls, topology
 from corral.config import Settings
 from corral.errors import ConfigError
 from corral.exposition.metrics_http import MetricsServer
@@ -19,7 +20,7 @@ from corral.messages import ModelBoot
 from corral.metrics import Metrics
 from corral.plan import Plan
 from corral.status import StatusBoard
-from corral.supervision import ports
+from corral.supervision import identity, ports
 from corral.supervision.libraries import find_libraries
 from corral.supervision.nursery import Nursery
 from corral.supervision.provision import CurveCache, batch_sizes, worker_extras
@@ -91,7 +92,7 @@ def run(
         supervisor = Supervisor(
             settings=settings, plan=plan, model=model, nursery=nursery, pages=pages, spectator=view
         )
-        supervisor.warn(extras.warnings)
+        supervisor.warn([*extras.warnings, *_exposure(settings)])
         with _metrics(settings, plan, pages, supervisor.board):
             return await supervisor.run()
 
@@ -99,6 +100,40 @@ def run(
         # What is there now stays; a collection need not look at it again.
         gc.freeze()
         return asyncio.run(supervise())
+
+
+def check_security(settings: Settings) -> None:
+    """Makes sure that what the settings name for security is there and can be used.
+
+    Raises:
+        ConfigError: what is not.
+    """
+    tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    _access(settings)
+    if settings.worker_user:
+        identity.find_user(settings.worker_user)
+    if settings.seccomp:
+        hardening.require_seccomp()
+
+
+def _access(settings: Settings) -> credentials.Access | None:
+    return credentials.make_access(
+        settings.auth_token_file, settings.allow_client, client_ca=settings.tls_client_ca
+    )
+
+
+def _exposure(settings: Settings) -> list[str]:
+    """What is open to others, and perhaps was not meant to be; sentences."""
+    try:
+        is_local = ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        is_local = settings.host == "localhost"
+    if is_local or (settings.tls_cert and (settings.tls_client_ca or settings.auth_token_file)):
+        return []
+    if settings.auth_token_file:
+        return [f"bearer tokens travel unencrypted to {settings.host}: no --tls-cert is given"]
+    missing = "neither --auth-token-file nor --tls-client-ca is given"
+    return [f"everybody who can reach {settings.host} may use the server: {missing}"]
 
 
 def _console() -> Console:
@@ -118,6 +153,8 @@ def _metrics(
         settings.metrics_port,
         metrics.render,
         lambda: board.current().ready,
+        access=_access(settings),
+        files=tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca),
     )
     endpoint.start()
     try:

@@ -13,6 +13,7 @@ from corral.config import Settings
 from corral.messages import CellBoot, ModelBoot, WorkerBoot, WorkerReady
 from corral.plan import Plan
 from corral.region import create_region
+from corral.supervision import identity
 from corral.supervision.provision import BatchSizes, CurveCache, WorkerExtras
 from corral.supervision.slots import IngressSlot, WorkerSlot
 from corral.supervision.spawn import Child, Process, inherited, spawn
@@ -35,6 +36,9 @@ class Nursery:
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
         ingress_module: run as an ingress.
+
+    Raises:
+        ConfigError: ``settings.worker_user`` is nobody, or cannot read what workers need.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Nursery:
         self._base_env = inherited(environ)
         self._counters_fd = counters_fd
         self._ingress_module = ingress_module
+        self._user = identity.worker_user(settings.worker_user, model.artefact)
 
     def learn(self, report: WorkerReady) -> None:
         """Once a worker has found the knee, those that follow need not look for it."""
@@ -138,12 +143,19 @@ class Nursery:
                     module=_WORKER_MODULE,
                     cpus=planned.cpus,
                     memory_node=planned.memory_node,
-                    env={**self._base_env, **planned.env, **self._extras.env},
+                    env={**self._base_env, **planned.env, **self._extras.env, **_home(self._user)},
+                    drop=True,
+                    user=(self._user.uid, self._user.gid) if self._user else None,
                 )
                 process = _start(child, boot, [theirs.fileno(), region_fd])
             undo.pop_all()
         slot.handover = (ours, region_fd)
         return process
+
+
+def _home(user: identity.User | None) -> dict[str, str]:
+    """What another user's environment says otherwise."""
+    return {"HOME": user.home, "USER": user.name} if user else {}
 
 
 def _start(child: Child, boot: Callable[[int], msgspec.Struct], fds: list[int]) -> Process:
