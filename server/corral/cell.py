@@ -26,6 +26,7 @@ from corral.errors import (
     QueueFull,
     RequestError,
     Unavailable,
+    Unsupported,
 )
 from corral.hangs import HangWatch
 from corral.jobs import Batch
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 _REASONS: dict[type[BaseException], str] = {
     InvalidRequest: "invalid",
     NotFound: "invalid",
+    Unsupported: "invalid",
     QueueFull: "refused",
     DeadlineMissed: "expired",
     InferenceFailed: "failed",

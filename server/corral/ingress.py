@@ -46,6 +46,7 @@ from corral.errors import (
     QueueFull,
     RequestError,
     Unavailable,
+    Unsupported,
 )
 from corral.health import Health, add_reflection
 from corral.messages import (
@@ -78,6 +79,7 @@ _STATUS: dict[type[RequestError], grpc.StatusCode] = {
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineMissed: grpc.StatusCode.DEADLINE_EXCEEDED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
+    Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     InferenceFailed: grpc.StatusCode.INTERNAL,
 }
 
