@@ -12,6 +12,7 @@ import signal
 from counted_load import ask, fixed_rate
 from fault_scenarios import (
     FOUR_WORKERS,
+    TWO_WORKERS,
     check_counts,
     hang_workers,
     kill_all_workers,
@@ -23,24 +24,28 @@ from server_counters import CounterWatch, Scrape
 
 #: what keeps a Python from starting at all
 NO_PYTHON = {"env": {"PYTHONHOME": "/nonexistent"}}
+#: batches so short that a worker's warm-up is, too
+QUICK = ("--null-batch-ms", "10")
+#: first elements of requests, see corral.backends.null_faults
+SEGMENTATION_FAULT, ABORT = 252, 253
 
 
 def test_r1_workers_that_die_under_load_cost_no_request(server: StartServer) -> None:
-    with server(*FOUR_WORKERS) as s:
-        outcome = kill_workers(s, 4.0, every_s=1.0)
-        assert outcome.faults >= 3
+    with server(*FOUR_WORKERS, *QUICK) as s:
+        outcome = kill_workers(s, 2.0, every_s=0.5, per_s=200.0)
+        assert outcome.faults >= 4
         assert outcome.slowest_return_s < 5
 
 
 def test_r2_all_workers_killed_at_once_are_waited_for(server: StartServer) -> None:
-    with server(*FOUR_WORKERS) as s:
+    with server(*TWO_WORKERS, *QUICK) as s:
         (told_s,) = kill_all_workers(s, 1)
         assert told_s < 1
 
 
 def test_r3_workers_that_hang_are_killed_and_cost_no_request(server: StartServer) -> None:
-    with server(*FOUR_WORKERS, "--hang-floor-s", "1") as s:
-        noticed_s = hang_workers(s, 2, floor_s=1.0)
+    with server(*TWO_WORKERS, *QUICK, "--hang-floor-s", "1") as s:
+        noticed_s = hang_workers(s, 2, floor_s=1.0, per_s=20.0)
         assert max(noticed_s) < 3
 
 
@@ -57,9 +62,8 @@ def test_r3_a_worker_that_hangs_while_idle_is_noticed_with_its_next_batch(
 
 def test_r4_a_request_that_kills_its_workers_takes_nobody_along(server: StartServer) -> None:
     batches = ("--mode", "throughput", "--max-batch", "4", "--workers", "2", "--oversubscribe")
-    with server(*batches, "--null-batch-ms", "20", "--null-faults") as s:
-        # Killed, a segmentation fault, out of memory.
-        poison_workers(s, (251, 252, 255))
+    with server(*batches, *QUICK, "--null-faults") as s:
+        poison_workers(s, (SEGMENTATION_FAULT,))
 
 
 def test_r5_workers_that_cannot_boot_back_off_and_then_it_is_exit_1(
@@ -96,16 +100,16 @@ def test_r5_a_reported_failure_is_exit_2_at_once(supervisor: StartSupervisor) ->
 
 
 def test_r14_counters_equal_what_clients_counted(server: StartServer) -> None:
-    with server(*FOUR_WORKERS) as s:
-        with CounterWatch(s.metrics_port) as watch, fixed_rate(s.port, 100.0) as load:
+    with server(*TWO_WORKERS, *QUICK) as s:
+        with CounterWatch(s.metrics_port) as watch, fixed_rate(s.port, 25.0) as load:
             for number in (signal.SIGKILL, signal.SIGSEGV):
                 load.wait_for_answers(20)
                 os.kill(s.workers()[0], number)
-            assert ask(s.port, first=253) == "INTERNAL"
+            assert ask(s.port, first=ABORT) == "INTERNAL"
             load.wait_for_answers(20)
         check_counts(s, load.counted, failed=1)
         assert watch.scrapes > 5
         assert not watch.went_down
         # Every series is there from the start, and stays.
-        wait_until(lambda: len(s.workers()) == 4, "all workers")
+        wait_until(lambda: len(s.workers()) == 2, "all workers")
         assert Scrape(s.metrics_port).series() >= watch.last.series()

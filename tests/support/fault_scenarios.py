@@ -33,6 +33,8 @@ FOUR_WORKERS = (
     "--workers", "4", "--oversubscribe", "--null-batch-ms", "40", "--null-faults",
 )  # fmt: skip
 HALF_LOAD_PER_S = 50.0
+#: half of it
+TWO_WORKERS = ("--workers", "2", *FOUR_WORKERS[2:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +81,10 @@ def check_counts(server: Server, counted: Counted, *, failed: int = 0) -> None:
     assert not counted.lost, str(counted)
     scrape = Scrape(server.metrics_port)
     assert scrape.total("corral_requests_total", outcome="succeeded") == counted.answered
-    assert scrape.total("nv_inference_request_success") == counted.answered
-    assert scrape.total("nv_inference_count") == counted.answered
+    assert scrape.total("nv_inference_request_success_total") == counted.answered
+    assert scrape.total("nv_inference_count_total") == counted.answered
     assert scrape.total("corral_requests_total", outcome="failed") == failed
-    assert scrape.total("nv_inference_request_failure") == failed
+    assert scrape.total("nv_inference_request_failure_total") == failed
     assert scrape.total("corral_requests_received_total") == counted.sent + failed
     assert scrape.total("corral_requests_inflight") == scrape.total("corral_items_pending") == 0
 
@@ -101,7 +103,7 @@ def kill_workers(
 
     Args:
         server: started with FOUR_WORKERS, or the like.
-        duration_s: how long.
+        duration_s: how long; longer if not every kind of death has come by then.
         every_s: from one death to the next.
         deaths: names in DEATHS, taken in turn.
         per_s: the load.
@@ -119,7 +121,7 @@ def kill_workers(
     ):
         load.run_for(quiet_s)
         began_s = time.monotonic()
-        while time.monotonic() < began_s + duration_s:
+        while time.monotonic() < began_s + duration_s or len(returns_s) < len(deaths):
             name = deaths[len(returns_s) % len(deaths)]
             worker, pid = chance.choice(sorted(server.workers_by_id().items()))
             died_s = time.monotonic()
@@ -184,7 +186,7 @@ def hang_workers(
     """R3, R14: workers hang under load, one after another.
 
     Args:
-        server: started with FOUR_WORKERS and --hang-floor-s.
+        server: started with FOUR_WORKERS, or the like, and --hang-floor-s.
         rounds: how often.
         floor_s: what it was started with.
         hangs: names in HANGS, taken in turn.

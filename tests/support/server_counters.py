@@ -16,7 +16,7 @@ _MONOTONIC = {"counter", "histogram"}
 
 
 class Scrape:
-    """One reading of /metrics.
+    """One reading of /metrics. Counters' names end in ``_total``, whatever the server calls them.
 
     Attributes:
         at_s: when it was asked for, on the monotonic clock.
