@@ -56,6 +56,10 @@ class Batcher(Generic[J]):
         #: bytes that unsettled jobs hold
         self.held_bytes = 0
 
+    def set_policy(self, policy: Policy) -> None:
+        """Other limits hold from now on; what was admitted stays."""
+        self._policy = policy
+
     # --- workers ---
 
     def add_worker(self, worker: int, costs: Costs) -> None:

@@ -62,7 +62,6 @@ class Cell:
         reader: reads requests.
         policy: the queue's limits.
         tally: what is counted.
-        region_batch: the largest batch a region holds.
         max_image_pixels: pixels of a picture that is decoded.
         decode_threads: pictures decoded at a time.
         hang_floor_s: no worker hangs before it has had a batch for so long.
@@ -78,7 +77,6 @@ class Cell:
         policy: Policy,
         tally: Tally,
         *,
-        region_batch: int,
         max_image_pixels: int,
         decode_threads: int,
         hang_floor_s: float,
@@ -90,7 +88,6 @@ class Cell:
         self._signature = spec.signature
         self._reader = reader
         self._tally = tally
-        self._region_batch = region_batch
         self._max_image_pixels = max_image_pixels
         self._on_proven = on_proven
         self._on_gone = on_gone
@@ -117,7 +114,7 @@ class Cell:
 
     def attach(self, hello: AttachWorker, fds: list[int]) -> None:
         """Takes a worker over, with its data socket and its region, and proves it."""
-        link = WorkerLink(hello, fds, self._signature, self._region_batch)
+        link = WorkerLink(hello, fds, self._signature)
         self._links[hello.worker] = link
         self._loop.add_reader(link.fileno(), self._on_readable, link)
         link.probe()
@@ -139,20 +136,55 @@ class Cell:
         if status is not ResultStatus.OK:
             logger.warning("worker %d failed on a batch of %d", link.worker, batch.count)
             self._run_again(batch, blame=True)
-            self._free.append(link)
+            self._has_nothing(link)
             self._dispatch()
             return
         back_s = self._now_s()
         link.collect(batch)
         answered = self._batcher.complete(batch, back_s, engine_s)
-        self._free.append(link)
+        self._has_nothing(link)
         # The worker gets its next batch before anybody is told of this one.
         self._dispatch()
         self._tally.batch_done(batch, link.slot, link.copy_s, engine_s, self._now_s() - back_s)
         for request in answered:
             self._answer(request, None)
 
+    def reconfigure(self, policy: Policy, *, max_image_pixels: int, hang_floor_s: float) -> None:
+        """Other limits hold from now on; see the class."""
+        self._batcher.set_policy(policy)
+        self._max_image_pixels = max_image_pixels
+        self._hangs.floor_s = hang_floor_s
+
+    def detach(self, worker: int) -> None:
+        """Lets a worker go once it has finished its batch; nothing happens if it is gone."""
+        link = self._links.get(worker)
+        if link is None:
+            return
+        link.leaving = True
+        self._batcher.remove_worker(worker)
+        if link in self._free:
+            self._free.remove(link)
+            self._let_go(link)
+
+    def _has_nothing(self, link: WorkerLink) -> None:
+        """A worker has given back what it held: it may have more, or go."""
+        if link.leaving:
+            self._let_go(link)
+        else:
+            self._free.append(link)
+
+    def _let_go(self, link: WorkerLink) -> None:
+        self._loop.remove_reader(link.fileno())
+        del self._links[link.worker]
+        if link.proven:
+            self._tally.worker(link.slot, attached=False, lost=False)
+        link.close()
+        self._on_gone(link.worker)
+
     def _prove(self, link: WorkerLink) -> None:
+        if link.leaving:
+            self._let_go(link)
+            return
         link.proven = True
         self._batcher.add_worker(link.worker, link.costs)
         self._tally.worker(link.slot, attached=True)

@@ -123,6 +123,8 @@ class Settings(
     grace_s: Duration = 30.0
     hang_floor_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
 
+    admin_socket: Name | None = None
+
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
 

@@ -23,7 +23,7 @@ class HangWatch:
     """
 
     def __init__(self, floor_s: float) -> None:
-        self._floor_s = floor_s
+        self.floor_s = floor_s
         self._due_s: dict[int, float] = {}
 
     @property
@@ -33,7 +33,7 @@ class HangWatch:
 
     def began(self, worker: int, expected_s: float, now_s: float) -> float:
         """A worker got a batch; returns when it must have answered."""
-        due_s = now_s + max(self._floor_s, _MARGIN * expected_s)
+        due_s = now_s + max(self.floor_s, _MARGIN * expected_s)
         self._due_s[worker] = due_s
         return due_s
 

@@ -52,11 +52,14 @@ from corral.health import Health, add_reflection
 from corral.messages import (
     AttachWorker,
     CellBoot,
+    DetachWorker,
     Drain,
     Drained,
     IngressFailed,
     IngressUp,
+    ModelBoot,
     Open,
+    Reconfigure,
     WorkerGone,
     WorkerProven,
     to_ingress_decoder,
@@ -106,6 +109,23 @@ def queue_policy(settings: Settings, slots: int, region_batch: int) -> Policy:
     )
 
 
+def _served(
+    spec: ModelSpec, model: ModelBoot, settings: Settings, workers: int
+) -> protocol_pages.ServedModel:
+    return protocol_pages.ServedModel(
+        name=model.name,
+        signature=spec.signature,
+        max_items=settings.max_items,
+        workers=workers,
+        backend=settings.backend,
+        precision=model.precision,
+        weights=model.weights,
+        synthetic=model.synthetic,
+        mode=settings.mode,
+        max_queue_delay_ms=settings.max_queue_delay_ms,
+    )
+
+
 class Ingress:
     """One cell's front."""
 
@@ -120,18 +140,7 @@ class Ingress:
         layout = counters.make_layout(boot.page_slots)
         self._pages = counters.Pages(boot.counters_fd, layout, boot.cells)
         self._tally = Tally(self._pages, boot.cell)
-        self._model = protocol_pages.ServedModel(
-            name=boot.model.name,
-            signature=self._spec.signature,
-            max_items=settings.max_items,
-            workers=boot.workers,
-            backend=settings.backend,
-            precision=boot.model.precision,
-            weights=boot.model.weights,
-            synthetic=boot.model.synthetic,
-            mode=settings.mode,
-            max_queue_delay_ms=settings.max_queue_delay_ms,
-        )
+        self._model = _served(self._spec, boot.model, settings, boot.workers)
         limits = wire.Limits(
             max_items=settings.max_items,
             max_image_bytes=settings.max_image_bytes,
@@ -143,7 +152,6 @@ class Ingress:
             wire.RequestReader(self._spec.signature, limits, self._resolve),
             self._policy,
             self._tally,
-            region_batch=boot.region_batch,
             max_image_pixels=settings.max_image_pixels,
             decode_threads=len(os.sched_getaffinity(0)),
             on_proven=self._on_proven,
@@ -245,11 +253,25 @@ class Ingress:
         if isinstance(message, AttachWorker):
             self._batch_sizes = message.sizes
             self._cell.attach(message, fds)
+        elif isinstance(message, DetachWorker):
+            self._cell.detach(message.worker)
+        elif isinstance(message, Reconfigure):
+            self._reconfigure(message)
         elif isinstance(message, Open):
             self._cell.open = True
             self._show_state()
         elif isinstance(message, Drain):
             self._draining = self._loop.create_task(self._drain(message.grace_s))
+
+    def _reconfigure(self, new: Reconfigure) -> None:
+        settings = new.settings
+        logs.configure(settings, f"ingress {self._boot.cell}")
+        self._model = _served(self._spec, new.model, settings, new.workers)
+        self._cell.reconfigure(
+            queue_policy(settings, new.slots, new.region_batch),
+            max_image_pixels=settings.max_image_pixels,
+            hang_floor_s=settings.hang_floor_s,
+        )
 
     def _on_proven(self, worker: int) -> None:
         self._say(WorkerProven(worker=worker))

@@ -49,6 +49,14 @@ def _cores(text: str) -> int | str:
 _cores.__name__ = "number of cores"
 
 
+#: they talk to a running server
+ADMIN_COMMANDS = {
+    "status": "show a running server's processes and state",
+    "reload": "replace a running server's workers, with settings and weights read again",
+    "mode": "switch a running server's mode",
+}
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser; options that were not given are absent from its namespace."""
     parser = _Parser(
@@ -67,7 +75,30 @@ def make_parser() -> argparse.ArgumentParser:
         _add_settings(command)
         if name == "plan":
             _add_plan(command)
+    for name, text in ADMIN_COMMANDS.items():
+        command = commands.add_parser(
+            name, help=text, description=text, formatter_class=_Formatter, allow_abbrev=False
+        )
+        _add_admin(command, name)
     return parser
+
+
+def _add_admin(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.set_defaults(mode=None)
+    if name == "mode":
+        parser.add_argument("mode", choices=[m.value for m in Mode])
+    if name == "status":
+        parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=Settings().port,
+        metavar="PORT",
+        help="the server's gRPC port, by which it is found (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--admin-socket", type=Path, metavar="PATH", help="its admin socket, if it has its own"
+    )
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
@@ -260,6 +291,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
     )
     life("offline", "ask no network for weights (also: CORRAL_OFFLINE=1)", action="store_true")
+    life(
+        "admin-socket",
+        "unix socket for corral status, reload and mode (default: PORT.sock in "
+        "$XDG_RUNTIME_DIR/corral, else in /tmp/corral-UID)",
+        metavar="PATH",
+    )
     life("log-level", "least severe log lines shown", choices=[x.value for x in LogLevel])
     life("log-format", "form of the log lines", choices=[f.value for f in LogFormat])
     parser.add_argument(

@@ -36,7 +36,9 @@ class FakeWorker:
         self.socket = here
         here.setblocking(False)
         costs = {f"{d.name}:{n}": 0.001 * n for d in Datatype for n in sizes}
-        hello = AttachWorker(worker=worker, slot=worker, pid=1, sizes=sizes, costs_s=costs)
+        hello = AttachWorker(
+            worker=worker, slot=worker, pid=1, sizes=sizes, costs_s=costs, region_batch=MAX_BATCH
+        )
         cell.attach(hello, [there.detach(), region])
 
     async def take(self) -> tuple[int, Datatype, int]:
@@ -83,7 +85,6 @@ class Rig:
             wire.RequestReader(SIGNATURE, limits, lambda n, v: resolve_view(n, v, "resnet50")),
             Policy(max_queue=max_queue, max_bytes=10**9),
             Tally(self.pages, 0),
-            region_batch=MAX_BATCH,
             max_image_pixels=max_image_pixels,
             decode_threads=1,
             on_proven=self.proven.append,

@@ -17,11 +17,13 @@ from corral.messages import (
     RESULT,
     AttachWorker,
     CellBoot,
+    DetachWorker,
     Drain,
     Drained,
     IngressFailed,
     IngressUp,
     Open,
+    Reconfigure,
     WorkerGone,
     WorkerProven,
     to_ingress_decoder,
@@ -57,10 +59,24 @@ def main() -> None:
                         data = socket.socket(fileno=data_fd)
                         data.send(BATCH.pack(0, 1, 1))
                         selector.register(data, selectors.EVENT_READ, message.worker)
+                    case DetachWorker():
+                        leave(message.worker, selector, supervisor)
+                    case Reconfigure():
+                        mode = message.settings.mode
+                        print(f"ingress {boot.cell}: {mode}", file=sys.stderr, flush=True)
                     case Open():
                         print(f"ingress {boot.cell}: open", file=sys.stderr, flush=True)
                     case Drain() if "never-drains" not in faults:
                         control.send(supervisor, Drained(cell=boot.cell))
+
+
+def leave(worker: int, selector: selectors.BaseSelector, supervisor: socket.socket) -> None:
+    key = next((k for k in selector.get_map().values() if k.data == worker), None)
+    if key is not None:
+        selector.unregister(key.fileobj)
+        assert isinstance(key.fileobj, socket.socket)
+        key.fileobj.close()
+        control.send(supervisor, WorkerGone(worker=worker))
 
 
 def hear_worker(

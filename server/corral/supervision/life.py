@@ -28,6 +28,11 @@ class Life:
         self.boot_s: float | None = None
 
     @property
+    def early_deaths(self) -> int:
+        """Deaths since the last time that a batch went through one of the processes."""
+        return self._early_deaths
+
+    @property
     def alive(self) -> bool:
         """True while a process runs."""
         return self.state in {State.STARTING, State.READY, State.PROVEN}
@@ -79,6 +84,12 @@ class Life:
         self.restarts[cause] += 1
         self.state = State.WAITING
         return self._backoff.delay_s(deaths)
+
+    def relieved(self) -> None:
+        """The process left because it was asked to; another takes its place at once."""
+        self.restarts[Cause.RELOAD] += 1
+        self._early_deaths = 0
+        self.state = State.WAITING
 
     def end(self) -> None:
         """The slot is not filled again."""

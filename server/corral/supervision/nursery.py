@@ -35,6 +35,7 @@ class Nursery:
         extras: what the allocator adds to the workers' environment.
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
+        page_slots: workers that a page of it has room for.
         ingress_module: run as an ingress.
 
     Raises:
@@ -53,6 +54,7 @@ class Nursery:
         extras: WorkerExtras,
         environ: Mapping[str, str],
         counters_fd: int,
+        page_slots: int,
         ingress_module: str,
     ) -> None:
         self._settings = settings
@@ -61,7 +63,9 @@ class Nursery:
         self._signature = signature
         self._batch = batch
         self._curves = curves
-        self._region_batch = batch.sizes[-1]
+        #: the largest batch that its workers' regions hold
+        self.region_batch = batch.sizes[-1]
+        self._page_slots = page_slots
         self._extras = extras
         self._base_env = inherited(environ)
         self._counters_fd = counters_fd
@@ -88,8 +92,8 @@ class Nursery:
                 cells=len(cells),
                 slots=len(slot.planned.workers),
                 workers=sum(len(cell.workers) for cell in cells),
-                page_slots=max(len(cell.workers) for cell in cells),
-                region_batch=self._region_batch,
+                page_slots=self._page_slots,
+                region_batch=self.region_batch,
                 settings=self._settings,
                 model=self._model,
                 control_fd=control_fd,
@@ -114,7 +118,7 @@ class Nursery:
         """
         planned = slot.planned
         with contextlib.ExitStack() as undo:
-            region_fd = create_region(self._signature, self._region_batch)
+            region_fd = create_region(self._signature, self.region_batch)
             undo.callback(os.close, region_fd)
             ours, theirs = control.pair()
             undo.callback(ours.close)
@@ -126,7 +130,7 @@ class Nursery:
                         cell=slot.cell,
                         cpus=planned.cpus,
                         threads=planned.cores,
-                        region_batch=self._region_batch,
+                        region_batch=self.region_batch,
                         sizes=self._batch.sizes,
                         find_knee=self._batch.find_knee,
                         expected_libraries=self._extras.expected_libraries,
