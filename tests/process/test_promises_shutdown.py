@@ -12,16 +12,9 @@ import time
 from counted_load import closed_loop
 from end_scenarios import family, gone, kill_ingress, kill_supervisor, terminate
 from fault_scenarios import wait_for_workers
-from running_server import Server, StartServer
+from running_server import StartServer
 
 TWO_SLOW_WORKERS = ("--workers", "2", "--oversubscribe", "--null-batch-ms", "100")
-
-
-def stop_a_worker(server: Server) -> None:
-    """Stops one while it has a batch: nothing will come of it."""
-    with closed_loop(server.port, 4) as load:
-        load.wait_for_answers(4)
-        os.kill(server.workers()[0], signal.SIGSTOP)
 
 
 def test_r6_sigterm_under_load_answers_what_was_accepted(server: StartServer) -> None:
