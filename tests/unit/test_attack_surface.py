@@ -133,7 +133,7 @@ def _served_methods() -> set[str]:
     names: set[str] = set()
     for node in ast.walk(function):
         if isinstance(node, ast.Dict):
-            names |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
+            names |= {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
         elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
             names.add(str(node.slice.value))
     return names

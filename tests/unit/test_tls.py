@@ -9,6 +9,7 @@ from certificates import Authority, Pair, private
 
 from corral import tls
 from corral.errors import ConfigError
+from corral.watched import Watched
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,8 @@ def server(authority: Authority) -> Pair:
     return authority.issue("server", "localhost")
 
 
-def watch(pair: Pair, ca: Path | None = None) -> tls.Watched[tls.Material]:
-    found = tls.watch(str(pair.cert), str(pair.key), ca and str(ca))
+def watch(pair: Pair, ca: Path | None = None) -> Watched[tls.Material]:
+    found = tls.watch(str(pair.cert), str(pair.key), str(ca) if ca else None)
     assert found
     return found
 
