@@ -64,7 +64,7 @@ def test_workers_have_no_privileges_no_ports_and_only_what_they_were_given(
 
 
 def dumps_no_core(pid: int) -> bool:
-    return psutil.Process(pid).rlimit(resource.RLIMIT_CORE) == (0, 0)
+    return bool(psutil.Process(pid).rlimit(resource.RLIMIT_CORE) == (0, 0))
 
 
 def is_filtered(task: Path) -> bool:

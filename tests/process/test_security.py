@@ -286,33 +286,26 @@ def test_limits_on_connections_metadata_and_messages(server: StartServer) -> Non
 
 
 def test_limits_on_streams_and_requests_at_once(server: StartServer) -> None:
-    slow = ("--workers", "1", "--null-batch-ms", "60")
-    with server(*slow, "--max-requests", "2") as s, channel(s) as made:
-        message = infer_message()
-        infer = made.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        calls = [infer.future(message, timeout=10) for _ in range(4)]
-        codes = sorted(call.code().name for call in calls)
-        assert codes == ["OK", "OK", "RESOURCE_EXHAUSTED", "RESOURCE_EXHAUSTED"]
-    with server(*slow, "--max-streams", "1") as s, channel(s) as made:
-        infer = made.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        calls = [infer.future(message, timeout=10) for _ in range(2)]
-        # The second waits in the client until the first has its answer.
-        assert not ready_while(made, calls[0])
-        assert [call.code().name for call in calls] == ["OK", "OK"]
-
-
-def ready_while(made: Any, call: Any) -> bool:
-    """Whether another request on the connection is answered before the call is."""
-    made.unary_unary(READY)(b"", timeout=10)
-    return not call.done()
-
-
-def infer_message() -> bytes:
-    request = pb.ModelInferRequest(model_name="resnet50_uint8")
-    given = request.inputs.add(name="input", datatype="UINT8", shape=[1, 224, 224, 3])
-    assert given.name
-    request.raw_input_contents.append(PIXELS.tobytes())
-    return request.SerializeToString()
+    limits = ("--workers", "1", "--max-streams", "1", "--max-requests", "2")
+    with (
+        server(*limits) as s,
+        channel(s) as first,
+        channel(s) as second,
+        channel(s) as third,
+    ):
+        one = first.unary_stream(WATCH)(b"", timeout=30)
+        assert next(one)
+        # The second stream of a connection waits in the client for the first one's end.
+        with pytest.raises(grpc.RpcError) as caught:
+            first.unary_unary(READY)(b"", timeout=0.3)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        two = second.unary_stream(WATCH)(b"", timeout=30)
+        assert next(two)
+        assert ready(third) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        one.cancel()
+        wait_until(lambda: ready(third) is grpc.StatusCode.OK, "a place that became free")
+        assert ready(first) is grpc.StatusCode.OK
+        two.cancel()
 
 
 @pytest.mark.parametrize(
