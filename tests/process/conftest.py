@@ -29,7 +29,7 @@ def server() -> StartServer:
 def supervisor() -> StartSupervisor:
     """Starts the supervisor with the fake ingress and a plan of ``cells`` of ``workers`` each.
 
-    ``worker`` changes fields of every planned worker; other keywords are settings.
+    ``worker`` changes fields of every planned worker, ``ingress`` is run as one; other keywords are settings.
     """
 
     def start(
@@ -38,6 +38,7 @@ def supervisor() -> StartSupervisor:
         workers: int = 2,
         worker: dict[str, Any] | None = None,
         model: str = "resnet50",
+        ingress: str = "fake_ingress",
         ready: bool = True,
         **settings: Any,
     ) -> contextlib.AbstractContextManager[Server]:
@@ -63,6 +64,7 @@ def supervisor() -> StartSupervisor:
         defaults = {"backend": "null", "port": 0, "metrics-port": 0, "allocator": "system"}
         named = {name.replace("_", "-"): value for name, value in settings.items()}
         order = {"settings": {**defaults, **named}, "plan": plan, "model": model}
+        order["ingress"] = ingress
         script = str(SUPPORT / "serve_with_fake.py")
         return running([sys.executable, script, json.dumps(order)], ready=ready)
 

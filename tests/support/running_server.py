@@ -174,6 +174,7 @@ class StartSupervisor(Protocol):
         workers: int = 2,
         worker: dict[str, Any] | None = None,
         model: str = "resnet50",
+        ingress: str = "fake_ingress",
         ready: bool = True,
         **settings: Any,
     ) -> contextlib.AbstractContextManager[Server]: ...
