@@ -66,8 +66,8 @@ class Cell:
         decode_threads: pictures decoded at a time.
         hang_floor_s: no worker hangs before it has had a batch for so long.
         on_proven: called with a worker's id when its first batch came back.
-        on_gone: called with a worker's id when it is gone.
-        on_hung: called instead with the id of one that was given up and must be killed.
+        on_gone: called with a worker's id and pid when it is gone.
+        on_hung: called instead with those of one that was given up and must be killed.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Cell:
         decode_threads: int,
         hang_floor_s: float,
         on_proven: Callable[[int], None],
-        on_gone: Callable[[int], None],
-        on_hung: Callable[[int], None],
+        on_gone: Callable[[int, int], None],
+        on_hung: Callable[[int, int], None],
     ) -> None:
         self._spec = spec
         self._signature = spec.signature
@@ -114,6 +114,9 @@ class Cell:
 
     def attach(self, hello: AttachWorker, fds: list[int]) -> None:
         """Takes a worker over, with its data socket and its region, and proves it."""
+        if (predecessor := self._links.get(hello.worker)) is not None:
+            # It is dead; this process stood still meanwhile, and has not read its end yet.
+            self._lose(predecessor)
         link = WorkerLink(hello, fds, self._signature)
         self._links[hello.worker] = link
         self._loop.add_reader(link.fileno(), self._on_readable, link)
@@ -179,7 +182,7 @@ class Cell:
         if link.proven:
             self._tally.worker(link.slot, attached=False, lost=False)
         link.close()
-        self._on_gone(link.worker)
+        self._on_gone(link.worker, link.pid)
 
     def _prove(self, link: WorkerLink) -> None:
         if link.leaving:
@@ -204,7 +207,7 @@ class Cell:
             self._tally.worker(link.slot, attached=False)
         batch = link.batch
         link.close()
-        (self._on_hung if hung else self._on_gone)(link.worker)
+        (self._on_hung if hung else self._on_gone)(link.worker, link.pid)
         if batch is not None:
             logger.warning(
                 "worker %d %s; what it held (%d items) runs again",

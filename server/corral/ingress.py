@@ -156,8 +156,8 @@ class Ingress:
             decode_threads=len(os.sched_getaffinity(0)),
             on_proven=self._on_proven,
             hang_floor_s=settings.hang_floor_s,
-            on_gone=lambda worker: self._on_gone(worker, hung=False),
-            on_hung=lambda worker: self._on_gone(worker, hung=True),
+            on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
+            on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
         self._batch_sizes: list[int] = [1]
         self._server = self._make_server(settings)
@@ -277,8 +277,8 @@ class Ingress:
         self._say(WorkerProven(worker=worker))
         self._show_state()
 
-    def _on_gone(self, worker: int, *, hung: bool) -> None:
-        self._say(WorkerGone(worker=worker, hung=hung))
+    def _on_gone(self, worker: int, pid: int, *, hung: bool) -> None:
+        self._say(WorkerGone(worker=worker, pid=pid, hung=hung))
         self._show_state()
 
     def _show_state(self) -> None:

@@ -126,6 +126,8 @@ class WorkerGone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The worker's data socket ended, or was given up; what it held is queued again."""
 
     worker: int
+    #: which of the processes that have filled its slot
+    pid: int
     #: it did not answer in time: it will not leave by itself
     hung: bool = False
 

@@ -66,6 +66,7 @@ class WorkerLink:
         data_fd, region_fd = fds
         self.worker = hello.worker
         self.slot = hello.slot
+        self.pid = hello.pid
         self.costs = Costs(hello.sizes, hello.costs_s)
         self.proven = False
         #: it is to go as soon as it holds nothing

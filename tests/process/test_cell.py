@@ -89,8 +89,8 @@ class Rig:
             decode_threads=1,
             on_proven=self.proven.append,
             hang_floor_s=hang_floor_s,
-            on_gone=self.gone.append,
-            on_hung=self.hung.append,
+            on_gone=lambda worker, _pid: self.gone.append(worker),
+            on_hung=lambda worker, _pid: self.hung.append(worker),
         )
         self.cell.open = True
 
@@ -304,3 +304,20 @@ async def test_a_worker_that_hangs_on_its_first_batch_is_given_up() -> None:
     assert rig.proven == []
     worker.die()
     await rig.cell.close()
+
+
+async def test_a_worker_that_is_back_before_its_end_was_read_is_not_taken_for_dead(
+    rig: Rig,
+) -> None:
+    first = await rig.worker()
+    task = rig.ask([1.0])
+    await first.take()
+    first.die()
+    # At once: the cell has had no chance to read the end of the first one's socket.
+    second = FakeWorker(rig.cell, 0, [1])
+    await second.prove()
+    await second.run()
+    assert await task == [1.0]
+    assert rig.gone == [0]
+    assert rig.cell.proven
+    assert rig.pages.read("cell/lost_workers") == 1

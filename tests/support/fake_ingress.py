@@ -58,7 +58,7 @@ def main() -> None:
                         os.close(region_fd)
                         data = socket.socket(fileno=data_fd)
                         data.send(BATCH.pack(0, 1, 1))
-                        selector.register(data, selectors.EVENT_READ, message.worker)
+                        selector.register(data, selectors.EVENT_READ, message)
                     case DetachWorker():
                         leave(message.worker, selector, supervisor)
                     case Reconfigure():
@@ -71,12 +71,13 @@ def main() -> None:
 
 
 def leave(worker: int, selector: selectors.BaseSelector, supervisor: socket.socket) -> None:
-    key = next((k for k in selector.get_map().values() if k.data == worker), None)
+    fed = (k for k in selector.get_map().values() if k.data)
+    key = next((k for k in fed if k.data.worker == worker), None)
     if key is not None:
         selector.unregister(key.fileobj)
         assert isinstance(key.fileobj, socket.socket)
         key.fileobj.close()
-        control.send(supervisor, WorkerGone(worker=worker))
+        control.send(supervisor, WorkerGone(worker=worker, pid=key.data.pid))
 
 
 def hear_worker(
@@ -89,11 +90,11 @@ def hear_worker(
     except ConnectionResetError:
         answer = b""
     if answer:
-        control.send(supervisor, WorkerProven(worker=key.data))
+        control.send(supervisor, WorkerProven(worker=key.data.worker))
     else:
         selector.unregister(data)
         data.close()
-        control.send(supervisor, WorkerGone(worker=key.data))
+        control.send(supervisor, WorkerGone(worker=key.data.worker, pid=key.data.pid))
 
 
 if __name__ == "__main__":

@@ -290,6 +290,9 @@ class Fleet:
         worker = self._workers_by_id.get(message.worker)
         if worker is None or not ingress.process or worker.attached_to != ingress.process.pid:
             return
+        if worker.process is None or worker.process.pid != message.pid:
+            # Old news: the slot is filled by another process already.
+            return
         if message.hung:
             self._kill(worker, Cause.HANG, "hangs: its batch is run elsewhere")
         else:
