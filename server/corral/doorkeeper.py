@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import resource
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,8 @@ from corral.config import Settings
 from corral.credentials import Access, Verdict
 from corral.tls import Material
 from corral.watched import Watched
+
+logger = logging.getLogger(__name__)
 
 #: Answered without credentials: Kubernetes' and load balancers' probes have none. It says whether
 #: the server serves, and nothing else. Its Watch is not among these: a stream costs memory.
@@ -24,6 +28,8 @@ _KEEPALIVE_MS = 120_000
 _KEEPALIVE_TIMEOUT_MS = 20_000
 #: room for requests about the server itself when the queue is full
 _SPARE_REQUESTS = 1024
+#: descriptors that an ingress needs for itself: workers that come and go, logs, gRPC's own
+_OWN_DESCRIPTORS = 96
 
 _TEXT = {
     Verdict.UNAUTHENTICATED: "valid credentials are needed: a bearer token or client certificate",
@@ -33,6 +39,27 @@ _CODE = {
     Verdict.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
     Verdict.DENIED: grpc.StatusCode.PERMISSION_DENIED,
 }
+
+
+def connections_allowed(wanted: int) -> int:
+    """How many connections there may be, so that descriptors are left for workers.
+
+    Where clients could take the last one, no worker that died could be replaced.
+    """
+    descriptors, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        descriptors = most
+    allowed = max(1, descriptors - _OWN_DESCRIPTORS)
+    if allowed < wanted:
+        logger.warning(
+            "a process may have %d descriptors only: %d connections are taken instead of %d "
+            "(ulimit -n raises it)",
+            descriptors,
+            allowed,
+            wanted,
+        )
+    return min(wanted, allowed)
 
 
 def server_options(
@@ -50,7 +77,7 @@ def server_options(
         ("grpc.max_send_message_length", -1),
         # One cell owns the port alone: a second server must not share it unnoticed.
         ("grpc.so_reuseport", int(shared)),
-        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_allowed_incoming_connections", connections_allowed(settings.max_connections)),
         ("grpc.max_concurrent_streams", settings.max_streams),
         # Between a soft and a hard limit gRPC refuses at random; nobody wants that.
         ("grpc.max_metadata_size", settings.max_metadata_bytes),

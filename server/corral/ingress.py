@@ -8,6 +8,7 @@ UNKNOWN and the exception's text, so nothing is parsed before it gets here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -251,8 +252,7 @@ class Ingress:
             self._end()
             return
         if isinstance(message, AttachWorker):
-            self._batch_sizes = message.sizes
-            self._cell.attach(message, fds)
+            self._attach(message, fds)
         elif isinstance(message, DetachWorker):
             self._cell.detach(message.worker)
         elif isinstance(message, Reconfigure):
@@ -262,6 +262,19 @@ class Ingress:
             self._show_state()
         elif isinstance(message, Drain):
             self._draining = self._loop.create_task(self._drain(message.grace_s))
+
+    def _attach(self, message: AttachWorker, fds: list[int]) -> None:
+        try:
+            self._cell.attach(message, fds)
+        except (OSError, ValueError) as error:
+            # Without descriptors to spare some or all of its own do not arrive. It notices that
+            # nobody has the other end of its socket, leaves, and is started again.
+            for fd in fds:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+            logger.error("worker %d cannot be taken on: %s", message.worker, error)  # noqa: TRY400
+            return
+        self._batch_sizes = message.sizes
 
     def _reconfigure(self, new: Reconfigure) -> None:
         settings = new.settings
