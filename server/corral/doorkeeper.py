@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ _HANDSHAKE_MS = 20_000
 #: how soon a client that is gone without a word is noticed
 _KEEPALIVE_MS = 120_000
 _KEEPALIVE_TIMEOUT_MS = 20_000
+#: how often it is logged that somebody was refused
+_NOTE_EVERY_S = 60.0
 #: room for requests about the server itself when the queue is full
 _SPARE_REQUESTS = 1024
 #: descriptors that an ingress needs for itself: workers that come and go, logs, gRPC's own
@@ -128,14 +131,6 @@ def _configuration(material: Material) -> Any:
     )
 
 
-def _refusal(verdict: Verdict) -> Any:
-    async def refuse(_requests: Any, context: Any) -> None:
-        await context.abort(_CODE[verdict], _TEXT[verdict])
-
-    # As a stream, because gRPC would receive a unary request's whole message first.
-    return grpc.stream_stream_rpc_method_handler(refuse)
-
-
 class Doorkeeper(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untyped
     """Asks everybody who calls for credentials, before a message is received.
 
@@ -145,7 +140,9 @@ class Doorkeeper(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is u
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._refusals = {verdict: _refusal(verdict) for verdict in _CODE}
+        self._refusals = {verdict: self._refusal(verdict) for verdict in _CODE}
+        self._refused = 0
+        self._next_note_s = 0.0
 
     async def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """The method's own handler, one that looks at the certificate first, or a refusal."""
@@ -166,13 +163,34 @@ class Doorkeeper(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is u
             return await continuation(details)
         return self._refusals[verdict]
 
+    def _refusal(self, verdict: Verdict) -> Any:
+        async def refuse(_requests: Any, context: Any) -> None:
+            await self._refuse(verdict, context)
+
+        # As a stream, because gRPC would receive a unary request's whole message first.
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    async def _refuse(self, verdict: Verdict, context: Any) -> None:
+        """Ends the call; a line a minute says that there were such calls."""
+        self._refused += 1
+        now_s = time.monotonic()
+        if now_s >= self._next_note_s:
+            logger.warning(
+                "calls refused for want of valid credentials: %d; the last one came from %s",
+                self._refused,
+                context.peer(),
+            )
+            self._refused = 0
+            self._next_note_s = now_s + _NOTE_EVERY_S
+        await context.abort(_CODE[verdict], _TEXT[verdict])
+
     def _by_certificate(self, handler: Any) -> Any:
         """A handler that judges the peer's certificate, which only a call's context shows."""
 
         async def check(context: Any) -> None:
             verdict = self._access.judge((), peer_names(context.auth_context()))
             if verdict is not Verdict.ALLOWED:
-                await context.abort(_CODE[verdict], _TEXT[verdict])
+                await self._refuse(verdict, context)
 
         if handler.response_streaming:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream

@@ -177,10 +177,34 @@ def test_mutual_tls_and_names(server: StartServer, authority: Authority, identit
             client.infer(PIXELS)
         with channel(s, authority, mallory) as made:
             assert code(lambda: next(iter(stream(made, WATCH)))) == "PERMISSION_DENIED"
+        # Handshakes that fail are not worth a line each: anybody could fill the log with them.
+        assert "Handshake failed" not in s.stderr
         assert page(s, "/metrics", authority, alice) == 200
         assert page(s, "/metrics", authority, mallory) == 403
         assert page(s, "/metrics", authority) == 401
         assert page(s, "/readyz", authority) == 200
+
+
+def test_another_authority_takes_over_without_a_restart(
+    server: StartServer, tmp_path: Path, authority: Authority, identity: Pair
+) -> None:
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(authority.file.read_bytes())
+    other = Authority(tmp_path, "other")
+    old, new = authority.issue("old", "alice"), other.issue("new", "alice")
+    with server("--workers", "1", *tls(identity, "--tls-client-ca", str(trusted))) as s:
+
+        def outcomes() -> list[grpc.StatusCode]:
+            found = []
+            for pair in (old, new):
+                with channel(s, authority, pair) as made:
+                    found.append(ready(made))
+            return found
+
+        assert outcomes() == [grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE]
+        private(trusted, other.file.read_text())
+        assert outcomes() == [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK]
+        assert page(s, "/metrics", authority, new) == 200
 
 
 def stream(made: Any, method: str) -> Any:
@@ -221,6 +245,7 @@ def test_tokens_and_deny_by_default(server: StartServer, tmp_path: Path) -> None
         wait_until(lambda: ready(made, bearer(NEXT)) is grpc.StatusCode.OK, "the new token")
         assert ready(made, bearer(TOKEN)) is grpc.StatusCode.UNAUTHENTICATED
         wait_until(lambda: page(s, "/metrics", token=NEXT) == 200, "the same for metrics")
+        assert s.stderr.count("calls refused for want of valid credentials: 1;") == 1
         assert TOKEN not in s.stderr
         assert NEXT not in s.stderr
 

@@ -106,7 +106,8 @@ class Nursery:
             module=self._ingress_module,
             cpus=slot.planned.ingress_cpus,
             memory_node=slot.planned.workers[0].memory_node,
-            env=self._base_env,
+            # gRPC's own lines about handshakes that fail would let anybody fill the log.
+            env={**self._base_env, "GRPC_VERBOSITY": "ERROR"},
         )
         return _start(child, boot, [self._counters_fd])
 
