@@ -37,12 +37,16 @@ def named_memory(processes: list[psutil.Process]) -> list[str]:
     ]
 
 
-def terminate(server: Server, *, clients: int = 8) -> tuple[float, float]:
+def terminate(
+    server: Server, *, clients: int = 8, stopped_worker: bool = False
+) -> tuple[float, float]:
     """R6: SIGTERM under load. Everything that was accepted is answered.
 
     Args:
         server: whose batches take long enough for some to wait when the signal comes.
         clients: send requests before, during and after.
+        stopped_worker: a worker stands still with a batch when the signal comes; needs a
+            --hang-floor-s well below the grace time.
 
     Returns:
         seconds from the signal to NOT_SERVING, and to the end.
@@ -54,6 +58,10 @@ def terminate(server: Server, *, clients: int = 8) -> tuple[float, float]:
         closed_loop(server.port, clients) as load,
     ):
         load.wait_for_answers(2 * clients)
+        if stopped_worker:
+            os.kill(server.workers()[0], signal.SIGSTOP)
+            # The others empty the queue: what it holds is all that is left to be lost.
+            load.wait_for_answers(2 * clients)
         told_at_s = time.monotonic()
         server.signal(signal.SIGTERM)
         told_s = health.wait_for("NOT_SERVING", told_at_s)
