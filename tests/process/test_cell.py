@@ -321,3 +321,57 @@ async def test_a_worker_that_is_back_before_its_end_was_read_is_not_taken_for_de
     assert rig.gone == [0]
     assert rig.cell.proven
     assert rig.pages.read("cell/lost_workers") == 1
+
+
+async def test_a_worker_that_is_let_go_finishes_its_batch_and_gets_no_other(rig: Rig) -> None:
+    leaving, staying = await rig.worker(0), await rig.worker(1)
+    first = rig.ask([1.0])
+    number, _, _ = await leaving.take()
+    rig.cell.detach(0)
+    later = [rig.ask([2.0]), rig.ask([3.0])]
+    assert (await staying.run())[1] == 1
+    assert (await staying.run())[1] == 1
+    assert [await task for task in later] == [[2.0], [3.0]]
+    assert rig.gone == []
+    leaving.region.outputs(1)[:, 0] = 1.0
+    leaving.answer(number)
+    assert await first == [1.0]
+    assert rig.gone == [0]
+    assert await leaving.closed()
+    assert rig.pages.read("cell/lost_workers") == rig.pages.read("cell/retried_items") == 0
+
+
+async def test_a_worker_with_nothing_to_do_is_let_go_at_once(rig: Rig) -> None:
+    worker = await rig.worker(0)
+    rig.cell.detach(0)
+    assert rig.gone == [0]
+    assert await worker.closed()
+    rig.cell.detach(0)
+    assert rig.gone == [0]
+    unproven = FakeWorker(rig.cell, 1, [1])
+    rig.cell.detach(1)
+    await unproven.prove()
+    await until(lambda: rig.gone == [0, 1])
+    assert rig.proven == [0], "one that leaves is not proven any more"
+
+
+async def test_a_death_while_it_is_let_go_is_invisible_too(rig: Rig) -> None:
+    leaving, staying = await rig.worker(0), await rig.worker(1)
+    task = rig.ask([1.0])
+    await leaving.take()
+    rig.cell.detach(0)
+    leaving.die()
+    await staying.run()
+    assert await task == [1.0]
+    assert rig.gone == [0]
+
+
+async def test_other_limits_hold_from_then_on(rig: Rig) -> None:
+    policy = Policy(max_queue=1, max_bytes=10**9)
+    rig.cell.reconfigure(policy, max_image_pixels=1, hang_floor_s=60.0)
+    waiting = rig.ask([1.0])
+    with pytest.raises(QueueFull):
+        await rig.ask([2.0, 3.0])
+    worker = await rig.worker()
+    await worker.run()
+    assert await waiting == [1.0]

@@ -118,7 +118,7 @@ def main() -> int:
             mark = "[green]kept  [/]" if row["kept"] else "[bold red]BROKEN[/]"
             bar.console.print(f"{mark} {promise.number:4} {promise.text}")
             if row["broken"]:
-                bar.console.print(f"       {row['broken'][:2000]}", markup=False)
+                bar.console.print(f"       {row['broken'][:400]}", markup=False)
     machine = topology.read_machine()
     report = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
