@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ class Use:
 
     Attributes:
         memory_bytes: resident memory.
-        descriptors: open ones.
+        descriptors: open ones; 0 where they cannot be counted, see ``may_look_into``.
         threads: of the process.
     """
 
@@ -35,7 +36,7 @@ def use_of(pid: int) -> Use:
     """What the process holds now."""
     return Use(
         memory_bytes=_status(pid, "VmRSS"),
-        descriptors=len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        descriptors=len(list(Path(f"/proc/{pid}/fd").iterdir())) if may_look_into(pid) else 0,
         threads=len(list(Path(f"/proc/{pid}/task").iterdir())),
     )
 
@@ -57,12 +58,23 @@ def forget_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
+def may_look_into(pid: int) -> bool:
+    """Whether descriptors and peaks can be read: ingresses hide themselves from all but root."""
+    return os.access(f"/proc/{pid}/fd", os.R_OK) and os.access(f"/proc/{pid}/clear_refs", os.W_OK)
+
+
 @contextlib.contextmanager
 def peak_growth_bytes(pid: int) -> Iterator[Growth]:
-    """How far a process's resident memory rises above what it is at the block's start."""
+    """How far a process's resident memory rises above what it is at the block's start.
+
+    Where the peak cannot be forgotten, how far it rises above the earlier peak.
+    """
     growth = Growth()
-    forget_peak(pid)
-    before = _status(pid, "VmRSS")
+    if may_look_into(pid):
+        forget_peak(pid)
+        before = _status(pid, "VmRSS")
+    else:
+        before = peak_bytes(pid)
     try:
         yield growth
     finally:
