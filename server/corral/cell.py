@@ -110,6 +110,11 @@ class Cell:
         """True when a batch went through one of the living workers and came back."""
         return any(link.proven for link in self._links.values())
 
+    @property
+    def has_unanswered(self) -> bool:
+        """True while an admitted request has no answer."""
+        return self._batcher.held_bytes > 0
+
     # --- workers ---
 
     def attach(self, hello: AttachWorker, fds: list[int]) -> None:

@@ -76,6 +76,9 @@ SERVICE = "inference.GRPCInferenceService"
 _MAX_HELD_BYTES = 512 * 2**20
 #: room in a message for everything but the tensor
 _ENVELOPE_BYTES = 64 * 2**10
+#: how often a drain looks whether all is answered, and how long the last answers may be under way
+_DRAIN_LOOK_S = 0.01
+_LAST_ANSWERS_S = 0.1
 
 _STATUS: dict[type[RequestError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -261,7 +264,7 @@ class Ingress:
             self._cell.open = True
             self._show_state()
         elif isinstance(message, Drain):
-            self._draining = self._loop.create_task(self._drain(message.grace_s))
+            self._draining = self._loop.create_task(self._drain())
 
     def _attach(self, message: AttachWorker, fds: list[int]) -> None:
         try:
@@ -298,12 +301,19 @@ class Ingress:
         self._health.serving(self._ready())
         self._tally.state(serving=self._ready())
 
-    async def _drain(self, grace_s: float) -> None:
-        """Not ready, then nothing new, then everything accepted is answered."""
+    async def _drain(self) -> None:
+        """Not ready, then nothing new, then everything accepted is answered.
+
+        The server is not stopped: gRPC would answer CANCELLED, which nobody tries again, to
+        whatever reaches it in that moment. Who comes now is told UNAVAILABLE, and so is who finds
+        the connection closed, when this process ends.
+        """
         self._cell.open = False
         self._tally.state(serving=False)
         await self._health.shutdown()
-        await self._server.stop(grace_s)
+        while self._cell.has_unanswered:  # noqa: ASYNC110 - an event would cost every request
+            await asyncio.sleep(_DRAIN_LOOK_S)
+        await asyncio.sleep(_LAST_ANSWERS_S)
         self._say(Drained(cell=self._boot.cell))
 
     def _end(self) -> None:
@@ -340,7 +350,6 @@ class Ingress:
         gc.freeze()
         await self._ended
         await self._cell.close()
-        await self._server.stop(0)
 
 
 def _parse(kind: type[M], message: bytes) -> M:
@@ -382,6 +391,10 @@ async def _serve(boot: CellBoot) -> None:
     except ConfigError as error:
         with socket.socket(fileno=os.dup(boot.control_fd)) as supervisor:
             control.send(supervisor, IngressFailed(cell=boot.cell, message=str(error)))
+    logging.shutdown()
+    # Here, and not once asyncio and gRPC have cancelled what is under way: who waits for an answer
+    # that will not come finds the connection closed, which is UNAVAILABLE, and tries again.
+    os._exit(0)
 
 
 def main() -> None:

@@ -133,7 +133,7 @@ class WorkerGone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Everything accepted is answered; the port is closed."""
+    """Everything accepted is answered; the ingress may end."""
 
     cell: int
 
@@ -178,8 +178,6 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Say NOT_SERVING, refuse what is new, answer what was accepted, then say Drained."""
-
-    grace_s: float
 
 
 FromChild = (

@@ -234,7 +234,7 @@ class Supervisor:
         logger.info("%s: draining, for at most %g s", number.name, grace_s)
         self._phase = Phase.DRAINING
         for ingress in self._fleet.ingresses:
-            self._fleet.tell(ingress, Drain(grace_s=grace_s))
+            self._fleet.tell(ingress, Drain())
         self._loop.call_later(grace_s, self._on_grace_over)
         self._end_if_drained()
 
