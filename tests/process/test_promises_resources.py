@@ -32,7 +32,7 @@ def test_r11_clients_that_crash_idle_or_stop_leave_nothing_behind(server: StartS
         wait_for_workers(s, 2)
         skip_unless_seen(s)
         break_them = functools.partial(
-            break_clients, s, crashes=100, idle=500, half=100, processes=1
+            break_clients, s, crashes=100, idle=500, half=100, processes=2
         )
         break_them(quiet_s=0.1, warm_up=True)
         found = break_them(quiet_s=0.2)

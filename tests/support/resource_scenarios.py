@@ -8,14 +8,21 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from broken_clients import crash_clients, half_sent, held_open, idle_connection
+from broken_clients import (
+    CrashingClients,
+    crash_connections,
+    half_sent,
+    held_open,
+    idle_connection,
+)
 from counted_load import Counted, closed_loop
 from process_use import Use, use_of
 from running_server import Server, wait_until
 from server_counters import Scrape
 
-#: two workers of 20 ms: what crashes has not been answered yet
-BUSY = ("--workers", "2", "--oversubscribe", "--null-batch-ms", "20", "--max-queue", "1000")
+#: two workers of 5 ms: those who crash take little of what they can do
+BUSY = ("--workers", "2", "--oversubscribe", "--null-batch-ms", "5")
+_PACE_S = 0.005
 #: what the promise allows
 _RETURN_S = 5.0
 #: what the allocator may keep beyond what it kept of the same load before
@@ -60,7 +67,7 @@ def break_clients(
         crashes: clients that crash in mid-request.
         idle: connections that say nothing.
         half: messages that stop in the middle.
-        processes: that the crashing clients live in.
+        processes: how many of them are real clients in processes that are killed.
         quiet_s: how long to look at the good client alone.
         warm_up: the memory need not come back yet: glibc keeps what a first such load needed
             (40 MB of 62), and no more after a second and a third.
@@ -68,6 +75,7 @@ def break_clients(
     ingress = server.ingresses()[0]
     with closed_loop(server.port, clients=1, connections=1) as load:
         load.wait_for_answers(4)
+        crashing = CrashingClients(server.port, processes)
         before = use_of(ingress)
         load.run_for(quiet_s)
         began_s = time.monotonic()
@@ -78,7 +86,8 @@ def break_clients(
                 lambda: use_of(ingress).descriptors >= before.descriptors + idle + half,
                 "all connections to be accepted",
             )
-            crash_clients(server.port, crashes, processes)
+            crash_connections(server.port, crashes - processes, _PACE_S)
+            crashing.crash()
         ended_s = time.monotonic()
         after = wait_until(
             lambda: _back(use_of(ingress), before, warm_up), f"no more than {before}", _RETURN_S
