@@ -29,7 +29,8 @@ def server() -> StartServer:
 def supervisor() -> StartSupervisor:
     """Starts the supervisor with the fake ingress and a plan of ``cells`` of ``workers`` each.
 
-    ``worker`` changes fields of every planned worker, ``ingress`` is run as one; other keywords are settings.
+    ``worker`` changes fields of every planned worker, ``ingress`` is run as one; other keywords
+    are settings.
     """
 
     def start(
