@@ -245,7 +245,8 @@ def _overload(duration_s: float) -> Measured:
 
 
 def _churn(duration_s: float) -> Measured:
-    with serve("--workers", "2", "--oversubscribe", "--null-batch-ms", "1") as server:
+    patient = ("--hang-floor-s", "60")
+    with serve("--workers", "2", "--oversubscribe", "--null-batch-ms", "1", *patient) as server:
         wait_for_workers(server, 2)
         churn = churn_queue(server, rounds=max(2, int(duration_s / 2)))
     measured: Measured = {
