@@ -41,8 +41,8 @@ def test_r10_what_expired_or_was_cancelled_never_runs(server: StartServer) -> No
             "nv_inference_pending_request_count",
         ):
             assert scrape.total(gauge) == 0, gauge
-        # 180 KB of each of 122 requests would show.
+        # 150 KB of each of 124 requests are 19 MB; less may be what the allocator keeps.
         wait_until(
-            lambda: use_of(s.ingresses()[0]).memory_bytes < before.memory_bytes + 6e6,
+            lambda: use_of(s.ingresses()[0]).memory_bytes < before.memory_bytes + 12e6,
             "the requests' memory to be released",
         )
