@@ -26,6 +26,8 @@ from reload_scenarios import (
 from running_server import StartServer, StartSupervisor, wait_until
 
 QUICK = ("--null-batch-ms", "5", "--oversubscribe")
+#: of 2,000 requests, what the allocator takes now and then is a large part; the soak has none of it
+SHORT = 16
 THREE = ("--workers", "3", *QUICK)
 
 
@@ -210,7 +212,7 @@ def test_r13_requests_leave_nothing_behind(server: StartServer) -> None:
     with server("--workers", "2", "--oversubscribe") as s:
         growth = serve_many(s, 2000, settle=1500)
         assert not growth.grown
-        assert growth.per_10000_bytes < 4 * GROWTH_PER_10000_BYTES, "of so few, noise is a part"
+        assert growth.per_10000_bytes < SHORT * GROWTH_PER_10000_BYTES
 
 
 def test_r13_a_descriptor_that_leaks_is_caught(supervisor: StartSupervisor) -> None:
@@ -222,4 +224,4 @@ def test_r13_a_descriptor_that_leaks_is_caught(supervisor: StartSupervisor) -> N
 def test_r13_memory_that_leaks_is_caught(supervisor: StartSupervisor) -> None:
     with supervisor(workers=2, ingress="leaky_ingress", weights="leaks-memory") as s:
         growth = serve_many(s, 2000, settle=1500)
-        assert growth.per_10000_bytes > 4 * GROWTH_PER_10000_BYTES
+        assert growth.per_10000_bytes > SHORT * GROWTH_PER_10000_BYTES

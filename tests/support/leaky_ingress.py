@@ -1,6 +1,6 @@
 """The real ingress with a leak: what to leak stands in ``--weights``, as words.
 
-``leaks-descriptors``: one a worker that dies; ``leaks-memory``: 1 KiB a request.
+``leaks-descriptors``: one a worker that dies; ``leaks-memory``: 4 KiB a request.
 """
 
 import os
@@ -28,7 +28,7 @@ def leak_memory() -> None:
     response = wire.response
 
     def leaky(*args: object) -> bytes:
-        _kept.append(bytearray(os.urandom(1024)))
+        _kept.append(bytearray(os.urandom(4096)))
         return response(*args)  # type: ignore[arg-type]
 
     wire.response = leaky  # type: ignore[assignment]
