@@ -3,17 +3,20 @@
 #
 #   make serve ARGS="--mode throughput"    passes options on
 #   TORCH_INDEX=URL make serve             takes torch's CPU wheel from that index
+#   make soak SOAK_S=1200 ONLY="R1 R8"     keeps promises under faults for about so long
 #   PYTHON=python3.12 make serve           chooses the interpreter
 
 PYTHON ?= python3
 ARGS ?=
+SOAK_S ?= 3600
+ONLY ?=
 BIN := .venv/bin
 # The constraints pin every version of every extra.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e bench protos lock allocator clean
+.PHONY: help serve test check unit process e2e soak bench protos lock allocator clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,6 +41,10 @@ process: .venv/dev.stamp allocator ## real processes, null backend
 e2e: .venv/dev.stamp allocator ## the real model, real clients
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/e2e
 
+soak: .venv/dev.stamp allocator ## every promise in its long form, an hour (SOAK_S=1200: 20 minutes)
+	CORRAL_OFFLINE=1 PYTHONPATH=tests/support:tests/soak $(BIN)/python tests/soak/soak.py \
+	    --seconds $(SOAK_S) $(if $(ONLY),--only $(ONLY))
+
 bench: .venv/serve.stamp allocator ## served against raw, the data path against a bare server (15 min)
 	$(BIN)/python -m corral_loadtest.bench --parts model --rounds 6 --seconds 2.5 \
 	    --json docs/benchmarks/main-job-model.json
@@ -51,7 +58,7 @@ lock: .venv/dev.stamp ## resolves pyproject.toml anew into requirements.lock
 	$(BIN)/python -m pip install --quiet uv
 	# One line for torch, without local version: its CPU wheel needs nothing of CUDA's.
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 \
-	    --extra serve --extra openvino --extra torch --extra onnxruntime --extra dev pyproject.toml \
+	    --extra serve --extra hardening --extra openvino --extra torch --extra onnxruntime --extra dev --extra fuzz pyproject.toml \
 	  | grep -Ev '^(nvidia-|cuda-|triton==)' \
 	  | sed 's/^torch==\([0-9.]*\).*/torch==\1/' | uniq > requirements.lock.new
 	mv requirements.lock.new requirements.lock
@@ -71,10 +78,10 @@ clean: ## removes the environment and the caches of this checkout
 .venv/serve.stamp: .venv/bin/python pyproject.toml requirements.lock
 	@echo "installing the server (torch and OpenVINO: a few hundred MB the first time)" >&2
 	@$(PIP) hatchling editables
-	@$(PIP) --no-build-isolation --editable '.[serve,openvino,torch]'
+	@$(PIP) --no-build-isolation --editable '.[serve,hardening,openvino,torch]'
 	@touch $@
 
 .venv/dev.stamp: .venv/serve.stamp
 	@echo "installing the tools for tests" >&2
-	@$(PIP) --no-build-isolation --editable '.[serve,openvino,torch,onnxruntime,dev]'
+	@$(PIP) --no-build-isolation --editable '.[serve,hardening,openvino,torch,onnxruntime,dev]'
 	@touch $@

@@ -17,6 +17,8 @@ from corral_client.errors import (
     InvalidArgument,
     NotFound,
     Overloaded,
+    PermissionDenied,
+    Unauthenticated,
     Unavailable,
 )
 from corral_client.pages import ModelMetadata, ModelStatistics, Spent, TensorMetadata
@@ -34,8 +36,10 @@ __all__ = [
     "ModelStatistics",
     "NotFound",
     "Overloaded",
+    "PermissionDenied",
     "Spent",
     "TensorMetadata",
+    "Unauthenticated",
     "Unavailable",
     "__version__",
 ]

@@ -23,6 +23,7 @@ from corral_client.errors import (
 )
 from corral_client.pages import ModelMetadata, ModelStatistics
 from corral_client.pictures import Encoded, Picture, Pictures
+from corral_client.security import PathLike, make_security
 from corral_client.version import __version__
 
 T = TypeVar("T")
@@ -42,6 +43,15 @@ class AsyncClient:
         connections: how many, used in turn.
         retry_overloaded: whether a refusal for want of room (Overloaded) is retried when the
             server suggests it. What is UNAVAILABLE is always retried, up to four times.
+        tls: encrypt the connections; implied by ``ca`` and ``cert``.
+        ca: file of the PEM certificates to trust; gRPC's own list if None.
+        cert: file of the client's certificate chain, PEM, for servers that want one.
+        key: file of its private key, PEM.
+        token: bearer token, for servers that want one.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: no connections, a certificate without its key, or a token that is none.
     """
 
     def __init__(
@@ -52,12 +62,18 @@ class AsyncClient:
         deadline_s: float = channels.DEFAULT_DEADLINE_S,
         connections: int = channels.DEFAULT_CONNECTIONS,
         retry_overloaded: bool = False,
+        tls: bool = False,
+        ca: PathLike | None = None,
+        cert: PathLike | None = None,
+        key: PathLike | None = None,
+        token: str | None = None,
     ) -> None:
         if connections < 1:
             raise ValueError("a client needs at least one connection")
         self.url = url
         self.model = model
         self.deadline_s = deadline_s
+        self._security = make_security(tls=tls, ca=ca, cert=cert, key=key, token=token)
         self._options = channels.options(retry_overloaded, f"corral-client/{__version__}")
         self._connections = connections
         self._channels: list[Any] = []
@@ -221,8 +237,11 @@ class AsyncClient:
     def _channel(self, connection: int | None) -> Any:
         if not self._channels:
             # Not in the constructor: a channel belongs to the loop that runs when it is made.
+            credentials = self._security.credentials
             self._channels = [
                 grpc.aio.insecure_channel(self.url, options=self._options)
+                if credentials is None
+                else grpc.aio.secure_channel(self.url, credentials, options=self._options)
                 for _ in range(self._connections)
             ]
         turn = next(self._turns) if connection is None else connection
@@ -237,7 +256,9 @@ class AsyncClient:
         # No serialiser: the message is bytes already.
         method = self._channel(connection).unary_unary(channels.method_path(call.method))
         try:
-            answer = await method(call.message, timeout=deadline_s)
+            answer = await method(
+                call.message, timeout=deadline_s, metadata=self._security.metadata
+            )
         except grpc.RpcError as error:
             raise from_rpc_error(error, deadline_s) from None
         except asyncio.CancelledError:

@@ -19,6 +19,7 @@ from corral_client.codec import Label
 from corral_client.errors import CorralClientError, InvalidArgument, NotFound, Unavailable
 from corral_client.options import make_parser
 from corral_client.pages import ModelMetadata
+from corral_client.security import read_token
 
 _REFUSED, _UNREADABLE, _INTERRUPTED = 1, 2, 130
 #: pictures on their way at once
@@ -57,8 +58,23 @@ def run(argv: Sequence[str]) -> int:
 
 def _connect(options: argparse.Namespace) -> Client:
     pictures = getattr(options, "pictures", ())
+    try:
+        token = None if options.token_file is None else read_token(options.token_file)
+        return _client(options, pictures, token)
+    except OSError as error:
+        raise UnreadableFile(f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise UnreadableFile(str(error)) from None
+
+
+def _client(options: argparse.Namespace, pictures: Sequence[Path], token: str | None) -> Client:
     return Client(
         options.url,
+        tls=options.tls,
+        ca=options.ca,
+        cert=options.cert,
+        key=options.key,
+        token=token,
         deadline_s=getattr(options, "deadline_s", channels.DEFAULT_DEADLINE_S),
         connections=max(1, min(_PICTURES_AT_ONCE, len(pictures))),
         # A person at a terminal would try again by hand.

@@ -4,6 +4,8 @@
     ├── InvalidArgument    the request can never be answered as it is
     ├── NotFound           no such model, version or method
     ├── Overloaded         the queue was full; carries when to try again
+    ├── Unauthenticated    credentials are missing or not valid
+    ├── PermissionDenied   the server knows who this is, and does not allow it
     ├── DeadlineExceeded   no answer in time
     ├── Unavailable        the server cannot be reached, is starting or stopping
     └── InternalError      the server failed, or its answer cannot be read
@@ -60,6 +62,18 @@ class Overloaded(CorralClientError):
         self.retry_after_ms = retry_after_ms
 
 
+class Unauthenticated(CorralClientError):
+    """The server wants a token or a certificate, and another than it got."""
+
+    status = "UNAUTHENTICATED"
+
+
+class PermissionDenied(CorralClientError):
+    """The server knows who this is, and does not allow it."""
+
+    status = "PERMISSION_DENIED"
+
+
 class DeadlineExceeded(CorralClientError):
     """No answer before the deadline, or the server saw that it could not meet it."""
 
@@ -85,6 +99,8 @@ _KINDS: dict[str, type[CorralClientError]] = {
     "NOT_FOUND": NotFound,
     "UNIMPLEMENTED": NotFound,
     "RESOURCE_EXHAUSTED": Overloaded,
+    "UNAUTHENTICATED": Unauthenticated,
+    "PERMISSION_DENIED": PermissionDenied,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
     "UNAVAILABLE": Unavailable,
     "INTERNAL": InternalError,

@@ -98,6 +98,16 @@ def _url() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help=f"of the server (default: {channels.DEFAULT_URL})",
     )
+    security = parent.add_argument_group("security")
+    security.add_argument(
+        "--tls", action="store_true", help="encrypt; implied by --ca and by --cert"
+    )
+    security.add_argument("--ca", type=Path, metavar="FILE", help="certificates to trust, PEM")
+    security.add_argument("--cert", type=Path, metavar="FILE", help="our certificate, PEM")
+    security.add_argument("--key", type=Path, metavar="FILE", help="its private key, PEM")
+    security.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="the bearer token is in its first line"
+    )
     return parent
 
 

@@ -140,7 +140,7 @@ def find(cache_dir: Path, order: Order) -> Artefact | None:
     try:
         meta = msgspec.json.decode((folder / "meta.json").read_bytes(), type=_Meta)
         fault = _fault(folder, meta, order.key)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         fault = "meta.json is missing" if folder.exists() else ""
         if not fault:
             return None

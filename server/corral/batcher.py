@@ -56,6 +56,10 @@ class Batcher(Generic[J]):
         #: bytes that unsettled jobs hold
         self.held_bytes = 0
 
+    def set_policy(self, policy: Policy) -> None:
+        """Other limits hold from now on; what was admitted stays."""
+        self._policy = policy
+
     # --- workers ---
 
     def add_worker(self, worker: int, costs: Costs) -> None:
@@ -172,7 +176,9 @@ class Batcher(Generic[J]):
             blame: whether the batch may be the cause; deliberate kills are not its fault.
 
         Returns:
-            the jobs that took a second worker with them, settled: they are run no more.
+            the jobs that took a second worker with them, when run again alone, settled: they
+            are run no more. That several workers die at once under the parts of one job says
+            nothing about the job yet.
         """
         if batch.worker in self._busy_until_s:
             self._busy_until_s[batch.worker] = 0.0
@@ -181,8 +187,7 @@ class Batcher(Generic[J]):
             job = span.job
             if job.done:
                 continue
-            job.deaths += blame
-            if job.deaths >= 2:
+            if blame and span.alone:
                 self._live[job.datatype] -= job.queued
                 job.queued = 0
                 self._settle(job)

@@ -26,7 +26,9 @@ from corral.errors import (
     QueueFull,
     RequestError,
     Unavailable,
+    Unsupported,
 )
+from corral.hangs import HangWatch
 from corral.jobs import Batch
 from corral.messages import AttachWorker, ResultStatus
 from corral.models.labels import labels
@@ -41,6 +43,7 @@ logger = logging.getLogger(__name__)
 _REASONS: dict[type[BaseException], str] = {
     InvalidRequest: "invalid",
     NotFound: "invalid",
+    Unsupported: "invalid",
     QueueFull: "refused",
     DeadlineMissed: "expired",
     InferenceFailed: "failed",
@@ -59,11 +62,12 @@ class Cell:
         reader: reads requests.
         policy: the queue's limits.
         tally: what is counted.
-        region_batch: the largest batch a region holds.
         max_image_pixels: pixels of a picture that is decoded.
         decode_threads: pictures decoded at a time.
+        hang_floor_s: no worker hangs before it has had a batch for so long.
         on_proven: called with a worker's id when its first batch came back.
-        on_gone: called with a worker's id when it is gone.
+        on_gone: called with a worker's id and pid when it is gone.
+        on_hung: called instead with those of one that was given up and must be killed.
     """
 
     def __init__(
@@ -73,26 +77,29 @@ class Cell:
         policy: Policy,
         tally: Tally,
         *,
-        region_batch: int,
         max_image_pixels: int,
         decode_threads: int,
+        hang_floor_s: float,
         on_proven: Callable[[int], None],
-        on_gone: Callable[[int], None],
+        on_gone: Callable[[int, int], None],
+        on_hung: Callable[[int, int], None],
     ) -> None:
         self._spec = spec
         self._signature = spec.signature
         self._reader = reader
         self._tally = tally
-        self._region_batch = region_batch
         self._max_image_pixels = max_image_pixels
         self._on_proven = on_proven
         self._on_gone = on_gone
+        self._on_hung = on_hung
         self._loop = asyncio.get_running_loop()
         self._now_s = time.monotonic
         self._batcher: Batcher[Request] = Batcher(policy)
         self._links: dict[int, WorkerLink] = {}
         self._free: deque[WorkerLink] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._hangs = HangWatch(hang_floor_s)
+        self._hang_timer: asyncio.TimerHandle | None = None
         self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
         self._labels = labels()
         #: False before the server is open and while it drains: requests get UNAVAILABLE
@@ -103,14 +110,23 @@ class Cell:
         """True when a batch went through one of the living workers and came back."""
         return any(link.proven for link in self._links.values())
 
+    @property
+    def has_unanswered(self) -> bool:
+        """True while an admitted request has no answer."""
+        return self._batcher.held_bytes > 0
+
     # --- workers ---
 
     def attach(self, hello: AttachWorker, fds: list[int]) -> None:
         """Takes a worker over, with its data socket and its region, and proves it."""
-        link = WorkerLink(hello, fds, self._signature, self._region_batch)
+        if (predecessor := self._links.get(hello.worker)) is not None:
+            # It is dead; this process stood still meanwhile, and has not read its end yet.
+            self._lose(predecessor)
+        link = WorkerLink(hello, fds, self._signature)
         self._links[hello.worker] = link
         self._loop.add_reader(link.fileno(), self._on_readable, link)
         link.probe()
+        self._expect(link, link.costs.expected_s(self._signature.datatypes[0], 1), self._now_s())
 
     def _on_readable(self, link: WorkerLink) -> None:
         try:
@@ -120,6 +136,7 @@ class Cell:
             return
         if result is None:
             return
+        self._hangs.ended(link.worker)
         batch, status, engine_s = result
         if batch is None:
             self._prove(link)
@@ -127,20 +144,55 @@ class Cell:
         if status is not ResultStatus.OK:
             logger.warning("worker %d failed on a batch of %d", link.worker, batch.count)
             self._run_again(batch, blame=True)
-            self._free.append(link)
+            self._has_nothing(link)
             self._dispatch()
             return
         back_s = self._now_s()
         link.collect(batch)
         answered = self._batcher.complete(batch, back_s, engine_s)
-        self._free.append(link)
+        self._has_nothing(link)
         # The worker gets its next batch before anybody is told of this one.
         self._dispatch()
         self._tally.batch_done(batch, link.slot, link.copy_s, engine_s, self._now_s() - back_s)
         for request in answered:
             self._answer(request, None)
 
+    def reconfigure(self, policy: Policy, *, max_image_pixels: int, hang_floor_s: float) -> None:
+        """Other limits hold from now on; see the class."""
+        self._batcher.set_policy(policy)
+        self._max_image_pixels = max_image_pixels
+        self._hangs.floor_s = hang_floor_s
+
+    def detach(self, worker: int) -> None:
+        """Lets a worker go once it has finished its batch; nothing happens if it is gone."""
+        link = self._links.get(worker)
+        if link is None:
+            return
+        link.leaving = True
+        self._batcher.remove_worker(worker)
+        if link in self._free:
+            self._free.remove(link)
+            self._let_go(link)
+
+    def _has_nothing(self, link: WorkerLink) -> None:
+        """A worker has given back what it held: it may have more, or go."""
+        if link.leaving:
+            self._let_go(link)
+        else:
+            self._free.append(link)
+
+    def _let_go(self, link: WorkerLink) -> None:
+        self._loop.remove_reader(link.fileno())
+        del self._links[link.worker]
+        if link.proven:
+            self._tally.worker(link.slot, attached=False, lost=False)
+        link.close()
+        self._on_gone(link.worker, link.pid)
+
     def _prove(self, link: WorkerLink) -> None:
+        if link.leaving:
+            self._let_go(link)
+            return
         link.proven = True
         self._batcher.add_worker(link.worker, link.costs)
         self._tally.worker(link.slot, attached=True)
@@ -148,8 +200,9 @@ class Cell:
         self._on_proven(link.worker)
         self._dispatch()
 
-    def _lose(self, link: WorkerLink) -> None:
-        """A worker is gone; what it held goes to the head of the queue."""
+    def _lose(self, link: WorkerLink, *, hung: bool = False) -> None:
+        """A worker is gone, or given up; what it held goes to the head of the queue."""
+        self._hangs.ended(link.worker)
         self._loop.remove_reader(link.fileno())
         del self._links[link.worker]
         if link in self._free:
@@ -159,10 +212,13 @@ class Cell:
             self._tally.worker(link.slot, attached=False)
         batch = link.batch
         link.close()
-        self._on_gone(link.worker)
+        (self._on_hung if hung else self._on_gone)(link.worker, link.pid)
         if batch is not None:
             logger.warning(
-                "worker %d is gone; what it held (%d items) runs again", link.worker, batch.count
+                "worker %d %s; what it held (%d items) runs again",
+                link.worker,
+                "hangs" if hung else "is gone",
+                batch.count,
             )
             self._run_again(batch, blame=link.delivered)
         self._dispatch()
@@ -311,6 +367,7 @@ class Cell:
             before_s = self._now_s()
             link.send(batch)
             link.copy_s = self._now_s() - before_s
+            self._expect(link, link.costs.expected_s(batch.datatype, batch.count), before_s)
             self._tally.batch_formed(batch)
         for request in self._batcher.expired():
             self._answer(request, DeadlineMissed(_LATE))
@@ -325,8 +382,31 @@ class Cell:
         if self._free and (again_s := self._batcher.look_again_s(now_s)) is not None:
             self._timer = self._loop.call_at(again_s, self._dispatch)
 
+    # --- workers that hang ---
+
+    def _expect(self, link: WorkerLink, expected_s: float, now_s: float) -> None:
+        """A worker got a batch; it is given up unless it answers in time."""
+        due_s = self._hangs.began(link.worker, expected_s, now_s)
+        if self._hang_timer is None or due_s < self._hang_timer.when():
+            self._look_for_hung_at(due_s)
+
+    def _look_for_hung_at(self, when_s: float | None) -> None:
+        # One timer for all batches: it is rarely moved, and costs a batch a comparison.
+        if self._hang_timer is not None:
+            self._hang_timer.cancel()
+        self._hang_timer = None
+        if when_s is not None:
+            self._hang_timer = self._loop.call_at(when_s, self._look_for_hung)
+
+    def _look_for_hung(self) -> None:
+        self._hang_timer = None
+        for worker in self._hangs.look(self._now_s()):
+            self._lose(self._links[worker], hung=True)
+        self._look_for_hung_at(self._hangs.next_look_s)
+
     async def close(self) -> None:
         """Ends the workers and the decoders."""
+        self._look_for_hung_at(None)
         for link in list(self._links.values()):
             self._loop.remove_reader(link.fileno())
             link.close()

@@ -8,22 +8,25 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 
-from corral import config, logs, models, placement, prepare, serve, topology
-from corral.config import BackendName, Settings
+from corral import config, logs, models, prepare, serve, topology
+from corral.artefact import Artefact
+from corral.config import BackendName, Mode, Settings
 from corral.errors import ConfigError, CorralError
 from corral.messages import ModelBoot
-from corral.options import make_parser
-from corral.plan import Plan
+from corral.options import ADMIN_COMMANDS, make_parser
 from corral.planning import plan_view
-from corral.supervision import ports
+from corral.supervision import admin, ports, status_view
+from corral.supervision.forge import Source, plan_for
 
-_COMMANDS = ("serve", "plan", "prepare")
+_COMMANDS = ("serve", "plan", "prepare", *ADMIN_COMMANDS)
 _NOT_SETTINGS = ("command", "config", "json", "explain", "sysfs")
 _INTERRUPTED = 130
 
@@ -40,12 +43,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         words.insert(0, "serve")
     options = make_parser().parse_args(words)
     try:
-        settings = _settings(options, environ)
-        if options.command == "plan":
-            return _plan(settings, options)
-        if options.command == "prepare":
-            return _prepare(settings)
-        return _serve(settings, environ)
+        return _run(options, environ)
     except CorralError as error:
         print(f"corral: {error}", file=sys.stderr)
         return error.exit_code
@@ -55,6 +53,17 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         # Whoever read standard output has seen enough; the interpreter's own flush must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.command in ADMIN_COMMANDS:
+        return _ask(options, environ)
+    settings = _settings(options, environ)
+    if options.command == "plan":
+        return _plan(settings, options)
+    if options.command == "prepare":
+        return _prepare(settings)
+    return _serve(settings, options, environ)
 
 
 def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
@@ -77,20 +86,6 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return {"cache-dir": cache, "offline": environ.get("CORRAL_OFFLINE", "") not in {"", "0"}}
 
 
-def _make_plan(settings: Settings, machine: topology.Machine) -> Plan:
-    return placement.make_plan(
-        machine,
-        placement.PlanRequest(
-            mode=settings.mode,
-            workers=settings.workers,
-            cores_per_worker=settings.cores_per_worker,
-            cells=settings.cells,
-            oversubscribe=settings.oversubscribe,
-            backend=settings.backend,
-        ),
-    )
-
-
 def _plan(settings: Settings, options: argparse.Namespace) -> int:
     if options.sysfs is None:
         machine = topology.read_machine()
@@ -98,7 +93,7 @@ def _plan(settings: Settings, options: argparse.Namespace) -> int:
         machine = topology.read_machine(options.sysfs, live=False)
     else:
         raise ConfigError(f"--sysfs {options.sysfs}: no such folder")
-    plan = _make_plan(settings, machine)
+    plan = plan_for(settings, machine)
     if options.json:
         print(plan_view.plan_json(plan), flush=True)
     else:
@@ -114,22 +109,52 @@ def _prepare(settings: Settings) -> int:
     return 0
 
 
-def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
+def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     logs.configure(settings, "supervisor")
+    serve.check_security(settings)
     # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
-    plan = _make_plan(settings, topology.read_machine())
+    plan = plan_for(settings, topology.read_machine())
     ports.claim(settings.host, settings.port, "--port")
     ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
-    model = _model(settings)
-    return serve.run(settings, plan, model, models.get(settings.model).signature, environ=environ)
+    null = settings.backend is BackendName.NULL
+    model = _boot(settings, None if null else prepare.prepare_apart(settings))
+    return serve.run(
+        settings,
+        plan,
+        model,
+        models.get(settings.model).signature,
+        source=Source(read=lambda: _settings(options, environ), prepare=_prepare_again),
+        environ=environ,
+    )
 
 
-def _model(settings: Settings) -> ModelBoot:
+async def _prepare_again(settings: Settings) -> ModelBoot:
     if settings.backend is BackendName.NULL:
+        return _boot(settings, None)
+    return _boot(settings, await prepare.prepare_beside(settings))
+
+
+def _ask(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    path = options.admin_socket or admin.default_path(environ, options.port)
+    mode = Mode(options.mode) if options.mode else None
+    reply = admin.ask(path, admin.Request(command=options.command, mode=mode))
+    if reply.status is None:
+        if reply.exit_code:
+            print(f"corral: {reply.text}", file=sys.stderr)
+        else:
+            print(reply.text)
+    elif options.json:
+        print(msgspec.json.format(msgspec.json.encode(reply.status)).decode())
+    else:
+        Console().print(status_view.render(reply.status, time.time()))
+    return reply.exit_code
+
+
+def _boot(settings: Settings, artefact: Artefact | None) -> ModelBoot:
+    if artefact is None:
         return ModelBoot(
             name=settings.model, artefact=None, precision="fp32", synthetic=True, weights="none"
         )
-    artefact = prepare.prepare_apart(settings)
     return ModelBoot(
         name=settings.model,
         artefact=str(artefact.xml),

@@ -96,14 +96,34 @@ class Settings(
     metrics_host: Name = "127.0.0.1"
     metrics_port: Port = 8002
 
+    tls_cert: Name | None = None
+    tls_key: Name | None = None
+    tls_client_ca: Name | None = None
+    auth_token_file: Name | None = None
+    allow_client: tuple[Name, ...] = ()
+    worker_user: Name | None = None
+    seccomp: bool = False
+
+    max_connections: Count = 2048
+    max_streams: Count = 1024
+    max_requests: Count | None = None
+    max_message_bytes: Count | None = None
+    max_metadata_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 16384
+    max_connection_idle_s: Duration = 900.0
+    max_connection_age_s: Duration = 0.0
+
     null_batch_ms: Duration = 0.0
     null_item_ms: Duration = 0.0
     null_spin: bool = False
+    null_faults: bool = False
 
     boot_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0
     restart_backoff_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     restart_backoff_max_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     grace_s: Duration = 30.0
+    hang_floor_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+
+    admin_socket: Name | None = None
 
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
@@ -133,9 +153,25 @@ def build(*layers: dict[str, Any]) -> Settings:
             f"unknown setting {unknown[0]!r}; the settings are: {', '.join(sorted(known))}"
         )
     try:
-        return msgspec.convert(merged, Settings)
+        settings = msgspec.convert(merged, Settings)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error))) from None
+    _check_security(settings)
+    return settings
+
+
+def _check_security(settings: Settings) -> None:
+    """Half of what makes a server safe must not look like all of it."""
+    if settings.tls_cert and not settings.tls_key:
+        raise ConfigError("--tls-cert needs the certificate's private key, too: --tls-key FILE")
+    if settings.tls_key and not settings.tls_cert:
+        raise ConfigError("--tls-key needs the key's certificate, too: --tls-cert FILE")
+    if settings.tls_client_ca and not settings.tls_cert:
+        raise ConfigError("--tls-client-ca needs TLS: --tls-cert FILE --tls-key FILE")
+    if settings.allow_client and not settings.tls_client_ca:
+        raise ConfigError(
+            "--allow-client goes by client certificates, so it needs --tls-client-ca FILE"
+        )
 
 
 def _explain(message: str) -> str:

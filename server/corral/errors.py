@@ -10,6 +10,7 @@
         ├── QueueFull        RESOURCE_EXHAUSTED, with a retry hint
         ├── DeadlineMissed   DEADLINE_EXCEEDED
         ├── Unavailable      UNAVAILABLE
+        ├── Unsupported      UNIMPLEMENTED
         └── InferenceFailed  INTERNAL
 
 The text of a RequestError is written for the client and goes to the client. No other
@@ -53,6 +54,10 @@ class InvalidRequest(RequestError):
 
 class NotFound(RequestError):
     """No such model, version or service."""
+
+
+class Unsupported(RequestError):
+    """The protocol has it, this server does not."""
 
 
 class QueueFull(RequestError):

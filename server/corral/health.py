@@ -3,18 +3,21 @@
 The health service is our own: grpc_health's asyncio servicer never ends a Watch stream (so a
 graceful stop waits for clients that watch), and forgets every watcher of a service when one of
 them leaves.
+
+Messages come as bytes, as in ingress.py: what a deserializer raises would go out as UNKNOWN.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from corral_protos import open_inference_pb2 as pb
 
@@ -24,6 +27,18 @@ INFERENCE_SERVICE: str = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+M = TypeVar("M", bound=Message)
+
+
+async def _parse(kind: type[M], message: bytes, context: grpc.aio.ServicerContext) -> M:
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        await context.abort(
+            grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {kind.DESCRIPTOR.full_name}"
+        )
+    raise AssertionError("abort raises")
 
 
 class Health:
@@ -43,7 +58,17 @@ class Health:
         #: set when the server stops
         self.ended = asyncio.Event()
         self._changed = asyncio.Event()
-        health_pb2_grpc.add_HealthServicer_to_server(self, server)
+        handlers = {
+            "Check": grpc.unary_unary_rpc_method_handler(
+                self.Check, response_serializer=health_pb2.HealthCheckResponse.SerializeToString
+            ),
+            "Watch": grpc.unary_stream_rpc_method_handler(
+                self.Watch, response_serializer=health_pb2.HealthCheckResponse.SerializeToString
+            ),
+        }
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers),)
+        )
 
     def serving(self, serving: bool) -> None:
         """Sets the answer and tells the watchers. After ``shutdown`` it stays NOT_SERVING."""
@@ -67,9 +92,10 @@ class Health:
         return int(_SERVING if self._serving else _NOT_SERVING)
 
     async def Check(  # noqa: N802
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+        self, message: bytes, context: grpc.aio.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
         """The status of a service; NOT_FOUND for one that is not there."""
+        request = await _parse(health_pb2.HealthCheckRequest, message, context)
         status = self._status(request.service)
         if status == _UNKNOWN:
             await context.abort(
@@ -80,9 +106,10 @@ class Health:
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(  # noqa: N802
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+        self, message: bytes, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """The status of a service now and whenever it changes; SERVICE_UNKNOWN is one."""
+        request = await _parse(health_pb2.HealthCheckRequest, message, context)
         told: int | None = None
         while True:
             # Read together, before anything is awaited: else a change would be missed.
@@ -110,11 +137,13 @@ class _Reflection:
         self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
         """Answers a stream of questions about the services' descriptors."""
-        questions = self._until_ended(requests)
+        questions = self._until_ended(requests, context)
         async for answer in self._servicer.ServerReflectionInfo(questions, context):
             yield answer
 
-    async def _until_ended(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def _until_ended(
+        self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[Any]:
         ended = asyncio.ensure_future(self._ended.wait())
         waiting = [ended]
         try:
@@ -125,9 +154,10 @@ class _Reflection:
                 if not question.done():
                     return
                 try:
-                    yield question.result()
+                    message = question.result()
                 except StopAsyncIteration:
                     return
+                yield await _parse(reflection_pb2.ServerReflectionRequest, message, context)
         finally:
             for task in waiting:
                 task.cancel()
@@ -145,4 +175,14 @@ def add_reflection(server: grpc.aio.Server, health_service: Health | None = None
     services = (INFERENCE_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
     ended = health_service.ended if health_service else asyncio.Event()
     servicer = _Reflection(services, pool, ended)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(
+                reflection.SERVICE_NAME, {"ServerReflectionInfo": handler}
+            ),
+        )
+    )

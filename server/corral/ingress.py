@@ -8,6 +8,7 @@ UNKNOWN and the exception's text, so nothing is parsed before it gets here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -22,11 +23,23 @@ import grpc
 import msgspec
 from google.protobuf.message import DecodeError, Message
 
-from corral import control, counters, logs, models, protocol_pages, wire
+from corral import (
+    control,
+    counters,
+    credentials,
+    doorkeeper,
+    hardening,
+    logs,
+    models,
+    protocol_pages,
+    tls,
+    wire,
+)
 from corral.batcher import Policy
 from corral.cell import Cell
 from corral.config import Mode, Settings
 from corral.errors import (
+    ConfigError,
     DeadlineMissed,
     InferenceFailed,
     InvalidRequest,
@@ -34,16 +47,20 @@ from corral.errors import (
     QueueFull,
     RequestError,
     Unavailable,
+    Unsupported,
 )
 from corral.health import Health, add_reflection
 from corral.messages import (
     AttachWorker,
     CellBoot,
+    DetachWorker,
     Drain,
     Drained,
     IngressFailed,
     IngressUp,
+    ModelBoot,
     Open,
+    Reconfigure,
     WorkerGone,
     WorkerProven,
     to_ingress_decoder,
@@ -59,6 +76,9 @@ SERVICE = "inference.GRPCInferenceService"
 _MAX_HELD_BYTES = 512 * 2**20
 #: room in a message for everything but the tensor
 _ENVELOPE_BYTES = 64 * 2**10
+#: how often a drain looks whether all is answered, and how long the last answers may be under way
+_DRAIN_LOOK_S = 0.01
+_LAST_ANSWERS_S = 0.1
 
 _STATUS: dict[type[RequestError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -66,6 +86,7 @@ _STATUS: dict[type[RequestError], grpc.StatusCode] = {
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineMissed: grpc.StatusCode.DEADLINE_EXCEEDED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
+    Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     InferenceFailed: grpc.StatusCode.INTERNAL,
 }
 
@@ -76,6 +97,8 @@ M = TypeVar("M", bound=Message)
 
 def message_limit(settings: Settings, spec: ModelSpec) -> int:
     """The largest message: a full request of tensors, or one of the largest pictures."""
+    if settings.max_message_bytes is not None:
+        return settings.max_message_bytes
     tensors = settings.max_items * max(spec.signature.input_bytes.values())
     return max(tensors, settings.max_image_bytes) + _ENVELOPE_BYTES
 
@@ -87,6 +110,23 @@ def queue_policy(settings: Settings, slots: int, region_batch: int) -> Policy:
         max_queue=settings.max_queue or deep,
         max_bytes=_MAX_HELD_BYTES,
         max_delay_s=settings.max_queue_delay_ms / 1000,
+    )
+
+
+def _served(
+    spec: ModelSpec, model: ModelBoot, settings: Settings, workers: int
+) -> protocol_pages.ServedModel:
+    return protocol_pages.ServedModel(
+        name=model.name,
+        signature=spec.signature,
+        max_items=settings.max_items,
+        workers=workers,
+        backend=settings.backend,
+        precision=model.precision,
+        weights=model.weights,
+        synthetic=model.synthetic,
+        mode=settings.mode,
+        max_queue_delay_ms=settings.max_queue_delay_ms,
     )
 
 
@@ -104,33 +144,24 @@ class Ingress:
         layout = counters.make_layout(boot.page_slots)
         self._pages = counters.Pages(boot.counters_fd, layout, boot.cells)
         self._tally = Tally(self._pages, boot.cell)
-        self._model = protocol_pages.ServedModel(
-            name=boot.model.name,
-            signature=self._spec.signature,
-            max_items=settings.max_items,
-            workers=boot.workers,
-            backend=settings.backend,
-            precision=boot.model.precision,
-            weights=boot.model.weights,
-            synthetic=boot.model.synthetic,
-            mode=settings.mode,
-            max_queue_delay_ms=settings.max_queue_delay_ms,
-        )
+        self._model = _served(self._spec, boot.model, settings, boot.workers)
         limits = wire.Limits(
             max_items=settings.max_items,
             max_image_bytes=settings.max_image_bytes,
             classes=self._spec.classes,
         )
+        self._policy = queue_policy(settings, boot.slots, boot.region_batch)
         self._cell = Cell(
             self._spec,
             wire.RequestReader(self._spec.signature, limits, self._resolve),
-            queue_policy(settings, boot.slots, boot.region_batch),
+            self._policy,
             self._tally,
-            region_batch=boot.region_batch,
             max_image_pixels=settings.max_image_pixels,
             decode_threads=len(os.sched_getaffinity(0)),
             on_proven=self._on_proven,
-            on_gone=lambda worker: self._say(WorkerGone(worker=worker)),
+            hang_floor_s=settings.hang_floor_s,
+            on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
+            on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
         self._batch_sizes: list[int] = [1]
         self._server = self._make_server(settings)
@@ -145,14 +176,16 @@ class Ingress:
     # --- gRPC ---
 
     def _make_server(self, settings: Settings) -> Any:
-        limit = message_limit(settings, self._spec)
+        access = credentials.make_access(
+            settings.auth_token_file, settings.allow_client, client_ca=settings.tls_client_ca
+        )
         server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", -1),
-                # One cell owns the port alone: a second server must not share it unnoticed.
-                ("grpc.so_reuseport", int(self._boot.cells > 1)),
-            ]
+            # Where nobody is asked for credentials, nothing is in the way of a request.
+            interceptors=[doorkeeper.Doorkeeper(access)] if access else None,
+            maximum_concurrent_rpcs=doorkeeper.max_requests(settings, self._policy.max_queue),
+            options=doorkeeper.server_options(
+                settings, message_limit(settings, self._spec), shared=self._boot.cells > 1
+            ),
         )
         pages: dict[str, Page] = {
             "ServerLive": lambda _: pb.ServerLiveResponse(live=True),
@@ -222,28 +255,65 @@ class Ingress:
             self._end()
             return
         if isinstance(message, AttachWorker):
-            self._batch_sizes = message.sizes
-            self._cell.attach(message, fds)
+            self._attach(message, fds)
+        elif isinstance(message, DetachWorker):
+            self._cell.detach(message.worker)
+        elif isinstance(message, Reconfigure):
+            self._reconfigure(message)
         elif isinstance(message, Open):
             self._cell.open = True
             self._show_state()
         elif isinstance(message, Drain):
-            self._draining = self._loop.create_task(self._drain(message.grace_s))
+            self._draining = self._loop.create_task(self._drain())
+
+    def _attach(self, message: AttachWorker, fds: list[int]) -> None:
+        try:
+            self._cell.attach(message, fds)
+        except (OSError, ValueError) as error:
+            # Without descriptors to spare some or all of its own do not arrive. It notices that
+            # nobody has the other end of its socket, leaves, and is started again.
+            for fd in fds:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+            logger.error("worker %d cannot be taken on: %s", message.worker, error)  # noqa: TRY400
+            return
+        self._batch_sizes = message.sizes
+
+    def _reconfigure(self, new: Reconfigure) -> None:
+        settings = new.settings
+        logs.configure(settings, f"ingress {self._boot.cell}")
+        self._model = _served(self._spec, new.model, settings, new.workers)
+        self._cell.reconfigure(
+            queue_policy(settings, new.slots, new.region_batch),
+            max_image_pixels=settings.max_image_pixels,
+            hang_floor_s=settings.hang_floor_s,
+        )
 
     def _on_proven(self, worker: int) -> None:
         self._say(WorkerProven(worker=worker))
+        self._show_state()
+
+    def _on_gone(self, worker: int, pid: int, *, hung: bool) -> None:
+        self._say(WorkerGone(worker=worker, pid=pid, hung=hung))
         self._show_state()
 
     def _show_state(self) -> None:
         self._health.serving(self._ready())
         self._tally.state(serving=self._ready())
 
-    async def _drain(self, grace_s: float) -> None:
-        """Not ready, then nothing new, then everything accepted is answered."""
+    async def _drain(self) -> None:
+        """Not ready, then nothing new, then everything accepted is answered.
+
+        The server is not stopped: gRPC would answer CANCELLED, which nobody tries again, to
+        whatever reaches it in that moment. Who comes now is told UNAVAILABLE, and so is who finds
+        the connection closed, when this process ends.
+        """
         self._cell.open = False
         self._tally.state(serving=False)
         await self._health.shutdown()
-        await self._server.stop(grace_s)
+        while self._cell.has_unanswered:  # noqa: ASYNC110 - an event would cost every request
+            await asyncio.sleep(_DRAIN_LOOK_S)
+        await asyncio.sleep(_LAST_ANSWERS_S)
         self._say(Drained(cell=self._boot.cell))
 
     def _end(self) -> None:
@@ -252,11 +322,18 @@ class Ingress:
 
     # --- life ---
 
+    def _listen(self, address: str) -> int:
+        settings = self._boot.settings
+        files = tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        if files is None:
+            return int(self._server.add_insecure_port(address))
+        return int(self._server.add_secure_port(address, doorkeeper.server_credentials(files)))
+
     async def run(self) -> None:
         """Serves until the supervisor closes the control socket."""
         settings = self._boot.settings
         try:
-            port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
+            port = self._listen(f"{settings.host}:{settings.port}")
         except RuntimeError:
             self._say(
                 IngressFailed(
@@ -273,7 +350,6 @@ class Ingress:
         gc.freeze()
         await self._ended
         await self._cell.close()
-        await self._server.stop(0)
 
 
 def _parse(kind: type[M], message: bytes) -> M:
@@ -310,7 +386,15 @@ def _answering(handler: Handler) -> Handler:
 
 
 async def _serve(boot: CellBoot) -> None:
-    await Ingress(boot).run()
+    try:
+        await Ingress(boot).run()
+    except ConfigError as error:
+        with socket.socket(fileno=os.dup(boot.control_fd)) as supervisor:
+            control.send(supervisor, IngressFailed(cell=boot.cell, message=str(error)))
+    logging.shutdown()
+    # Here, and not once asyncio and gRPC have cancelled what is under way: who waits for an answer
+    # that will not come finds the connection closed, which is UNAVAILABLE, and tries again.
+    os._exit(0)
 
 
 def main() -> None:
@@ -319,6 +403,7 @@ def main() -> None:
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         boot = msgspec.json.decode(file.read(), type=CellBoot)
     logs.configure(boot.settings, f"ingress {boot.cell}")
+    hardening.keep_memory_private()
     asyncio.run(_serve(boot))
 
 

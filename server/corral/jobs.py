@@ -24,7 +24,6 @@ class Job:
         "count",
         "datatype",
         "deadline_s",
-        "deaths",
         "done",
         "queued",
         "reserved",
@@ -51,8 +50,6 @@ class Job:
         self.queued = 0
         #: items without a result
         self.unanswered = count
-        #: workers that died while they held some of it
-        self.deaths = 0
         #: settled, one way or another: nothing more is run for it
         self.done = False
 
@@ -64,7 +61,8 @@ J = TypeVar("J", bound=Job)
 class Span(Generic[J]):
     """Consecutive items ``start`` to ``stop`` of a job, as they lie in the queue or a batch.
 
-    ``alone``: a worker died with it; it shares no batch with another job.
+    ``alone``: a worker died with it; it shares no batch with another job, and ends its job when
+    a worker dies with it again.
     """
 
     job: J

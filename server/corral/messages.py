@@ -44,7 +44,7 @@ class CellBoot(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     #: number of workers in all cells
     workers: int
-    #: number of worker slots of the largest cell: the page layout depends on it
+    #: worker slots that a cell's counter page has room for: its layout depends on it
     page_slots: int
     #: the largest batch a region holds
     region_batch: int
@@ -123,13 +123,17 @@ class WorkerProven(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class WorkerGone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The worker's data socket ended; what it held is queued again."""
+    """The worker's data socket ended, or was given up; what it held is queued again."""
 
     worker: int
+    #: which of the processes that have filled its slot
+    pid: int
+    #: it did not answer in time: it will not leave by itself
+    hung: bool = False
 
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Everything accepted is answered; the port is closed."""
+    """Everything accepted is answered; the ingress may end."""
 
     cell: int
 
@@ -146,6 +150,26 @@ class AttachWorker(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pid: int
     sizes: list[int]
     costs_s: dict[str, float]
+    #: the largest batch its region holds
+    region_batch: int
+
+
+class DetachWorker(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Let the worker finish its batch and give it no other; then close its data socket."""
+
+    worker: int
+
+
+class Reconfigure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Other settings hold from now on: the queue's limits, and what is said of the model."""
+
+    settings: Settings
+    model: ModelBoot
+    #: workers of this cell, and of all cells
+    slots: int
+    workers: int
+    #: the largest batch a region holds
+    region_batch: int
 
 
 class Open(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -155,13 +179,11 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Say NOT_SERVING, refuse what is new, answer what was accepted, then say Drained."""
 
-    grace_s: float
-
 
 FromChild = (
     WorkerReady | WorkerFailed | IngressUp | IngressFailed | WorkerProven | WorkerGone | Drained
 )
-ToIngress = AttachWorker | Open | Drain
+ToIngress = AttachWorker | DetachWorker | Reconfigure | Open | Drain
 
 from_child_decoder = msgspec.json.Decoder(FromChild)
 to_ingress_decoder = msgspec.json.Decoder(ToIngress)

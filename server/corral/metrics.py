@@ -60,7 +60,7 @@ class Metrics:
     Args:
         board: the supervisor's snapshots.
         pages: the counter memory.
-        plan: what was planned.
+        plan: says what is planned now.
         throttling: reads (periods, seconds) that the CPU quota stopped us, or None where there
             is nothing to read.
         clock: monotonic seconds.
@@ -70,7 +70,7 @@ class Metrics:
         self,
         board: StatusBoard,
         pages: Pages,
-        plan: Plan,
+        plan: Callable[[], Plan],
         throttling: Callable[[], tuple[int, float] | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,7 +92,7 @@ class Metrics:
             return metrics_triton.render(counts, status.model) + generate_latest(families)
 
     def _families(self, counts: Counts, status: ServerStatus) -> Iterator[Metric]:
-        yield from metrics_corral.server_families(status, self._plan, __version__)
+        yield from metrics_corral.server_families(status, self._plan(), __version__)
         yield from metrics_corral.request_families(counts, status.model)
         yield from metrics_corral.histogram_families(counts)
         ratios = self._window.ratios(self._clock(), _busy_ns(counts, status))

@@ -6,6 +6,7 @@ Every option is declared here once; config.Settings holds its type, bounds and d
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -48,6 +49,14 @@ def _cores(text: str) -> int | str:
 _cores.__name__ = "number of cores"
 
 
+#: they talk to a running server
+ADMIN_COMMANDS = {
+    "status": "show a running server's processes and state",
+    "reload": "replace a running server's workers, with settings and weights read again",
+    "mode": "switch a running server's mode",
+}
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser; options that were not given are absent from its namespace."""
     parser = _Parser(
@@ -66,7 +75,30 @@ def make_parser() -> argparse.ArgumentParser:
         _add_settings(command)
         if name == "plan":
             _add_plan(command)
+    for name, text in ADMIN_COMMANDS.items():
+        command = commands.add_parser(
+            name, help=text, description=text, formatter_class=_Formatter, allow_abbrev=False
+        )
+        _add_admin(command, name)
     return parser
+
+
+def _add_admin(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.set_defaults(mode=None)
+    if name == "mode":
+        parser.add_argument("mode", choices=[m.value for m in Mode])
+    if name == "status":
+        parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=Settings().port,
+        metavar="PORT",
+        help="the server's gRPC port, by which it is found (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--admin-socket", type=Path, metavar="PATH", help="its admin socket, if it has its own"
+    )
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +110,66 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="plan for another machine: DIR holds its /sys and /proc",
+    )
+
+
+def _add_security(group: Callable[[str], Any]) -> None:
+    """TLS, who may come, what workers give up, and what clients may take."""
+    security = group("security (see SECURITY.md)")
+    security("tls-cert", "serve TLS with this certificate chain, PEM", metavar="FILE")
+    security("tls-key", "its private key, PEM", metavar="FILE")
+    security(
+        "tls-client-ca",
+        "clients need a certificate that one of these vouches for, PEM",
+        metavar="FILE",
+    )
+    security(
+        "allow-client",
+        "a name in client certificates that are let in; may be repeated (default: any that is "
+        "vouched for)",
+        action="append",
+        metavar="NAME",
+    )
+    security(
+        "auth-token-file",
+        "clients need one of these bearer tokens, one a line",
+        metavar="FILE",
+    )
+    security("worker-user", "run the workers as this user, when started as root", metavar="NAME")
+    security(
+        "seccomp",
+        "workers may not start programs, use the network or debug, once they are ready",
+        action="store_true",
+    )
+
+    limits = group("limits")
+    limits("max-connections", "connections of a cell", type=int, metavar="N")
+    limits("max-streams", "requests at once on a connection", type=int, metavar="N")
+    limits(
+        "max-requests",
+        "requests of a cell under way, those still arriving included (default: what may wait "
+        "and 1024)",
+        type=int,
+        metavar="N",
+    )
+    limits(
+        "max-message-bytes",
+        "bytes of a message (default: what --max-items and --max-image-bytes need)",
+        type=int,
+        metavar="BYTES",
+    )
+    limits("max-metadata-bytes", "bytes of a request's metadata", type=int, metavar="BYTES")
+    limits(
+        "max-connection-idle-s",
+        "close connections without a request for that long, 0: never",
+        type=float,
+        metavar="S",
+    )
+    limits(
+        "max-connection-age-s",
+        "ask clients to reconnect after that long, 0: never",
+        type=float,
+        metavar="S",
     )
 
 
@@ -164,10 +256,17 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "metrics-port", "/metrics, /livez and /readyz, 0 for a free one", type=int, metavar="PORT"
     )
 
+    _add_security(group)
+
     null = group("the null backend")
     null("null-batch-ms", "what a batch takes", type=float, metavar="MS")
     null("null-item-ms", "what each item of it takes", type=float, metavar="MS")
     null("null-spin", "compute meanwhile instead of sleeping", action="store_true")
+    null(
+        "null-faults",
+        "let requests and signals make workers crash and hang, for tests",
+        action="store_true",
+    )
 
     life = group("life")
     life("boot-timeout-s", "give up when no worker is ready by then", type=float, metavar="S")
@@ -180,11 +279,24 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     life("restart-backoff-max-s", "longest such pause", type=float, metavar="S")
     life("grace-s", "time to answer what was accepted, on SIGTERM", type=float, metavar="S")
     life(
+        "hang-floor-s",
+        "least time before a worker that does not answer is killed; ten times what its batch "
+        "should take, if that is more",
+        type=float,
+        metavar="S",
+    )
+    life(
         "cache-dir",
         "folder for artefacts and weights (default: $CORRAL_CACHE, else ~/.cache/corral)",
         metavar="DIR",
     )
     life("offline", "ask no network for weights (also: CORRAL_OFFLINE=1)", action="store_true")
+    life(
+        "admin-socket",
+        "unix socket for corral status, reload and mode (default: PORT.sock in "
+        "$XDG_RUNTIME_DIR/corral, else in /tmp/corral-UID)",
+        metavar="PATH",
+    )
     life("log-level", "least severe log lines shown", choices=[x.value for x in LogLevel])
     life("log-format", "form of the log lines", choices=[f.value for f in LogFormat])
     parser.add_argument(

@@ -6,6 +6,7 @@ The supervisor imports no framework, so it has the artefact made by a child:
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
@@ -71,23 +72,46 @@ def prepare_apart(settings: Settings) -> Artefact:
     Raises:
         ModelError: it could not be made; the child has said why.
     """
-    fd = os.memfd_create("settings", 0)
-    os.write(fd, msgspec.json.encode(settings))
-    os.lseek(fd, 0, os.SEEK_SET)
-    command = [sys.executable, "-P", "-m", "corral.prepare", str(fd)]
-    try:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=(fd,),
-            process_group=0,
-        )  # fmt: skip
-    finally:
-        os.close(fd)
-    with child:
+    with _start_child(settings) as child:
         try:
             output, _ = child.communicate()
         except BaseException:
             child.kill()
             raise
+    return _artefact(child, output)
+
+
+async def prepare_beside(settings: Settings) -> Artefact:
+    """The same while an event loop goes on; the child dies if the task is cancelled.
+
+    Raises:
+        ModelError: it could not be made; the child has said why.
+    """
+    # Started from the loop's own thread: the child's death signal is bound to its parent thread.
+    with _start_child(settings) as child:
+        try:
+            output, _ = await asyncio.to_thread(child.communicate)
+        except BaseException:
+            child.kill()
+            raise
+    return _artefact(child, output)
+
+
+def _start_child(settings: Settings) -> subprocess.Popen[bytes]:
+    fd = os.memfd_create("settings", 0)
+    os.write(fd, msgspec.json.encode(settings))
+    os.lseek(fd, 0, os.SEEK_SET)
+    command = [sys.executable, "-P", "-m", "corral.prepare", str(fd)]
+    try:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=(fd,),
+            process_group=0,
+        )  # fmt: skip
+    finally:
+        os.close(fd)
+
+
+def _artefact(child: subprocess.Popen[bytes], output: bytes) -> Artefact:
     if child.returncode == 0:
         return msgspec.json.decode(output, type=Artefact, dec_hook=lambda kind, text: kind(text))
     raise ModelError(

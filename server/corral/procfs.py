@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from corral.planning import cgroups
@@ -43,6 +45,14 @@ def thread_affinities(pid: int, root: Path = _ROOT) -> dict[int, set[int]]:
         fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
         affinities[int(task.name)] = set(parse_cpu_list(fields["Cpus_allowed_list"]))
     return affinities
+
+
+def move(pid: int, cpus: Iterable[int], root: Path = _ROOT) -> None:
+    """Sets the CPUs that every thread of a process may run on; nothing happens if it has ended."""
+    mask = set(cpus)
+    with contextlib.suppress(OSError):
+        for task in _tasks(pid, root):
+            os.sched_setaffinity(int(task.name), mask)
 
 
 def mapped_libraries(pid: int, root: Path = _ROOT) -> set[str]:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import logging
+import socket
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
-from corral import counters, logs, procfs, topology
+from corral import counters, credentials, hardening, logs, procfs, tls, topology
 from corral.config import Settings
 from corral.errors import ConfigError
 from corral.exposition.metrics_http import MetricsServer
 from corral.messages import ModelBoot
 from corral.metrics import Metrics
 from corral.plan import Plan
-from corral.status import StatusBoard
-from corral.supervision import ports
-from corral.supervision.libraries import find_libraries
-from corral.supervision.nursery import Nursery
-from corral.supervision.provision import CurveCache, batch_sizes, worker_extras
+from corral.supervision import admin, identity, ports
+from corral.supervision.allowance import Allowance
+from corral.supervision.forge import Forge, Source, slots_to_reserve
 from corral.supervision.startup_view import StartupView
 from corral.supervisor import Supervisor
 from corral.tensors import Signature
@@ -38,6 +39,7 @@ def run(
     model: ModelBoot,
     signature: Signature,
     *,
+    source: Source | None = None,
     environ: Mapping[str, str],
     console: Console | None = None,
     ingress_module: str = INGRESS_MODULE,
@@ -49,6 +51,7 @@ def run(
         plan: which CPUs everything gets.
         model: as prepared.
         signature: the model's shapes.
+        source: where a reload finds settings and model; None for a server that has none.
         environ: the process's environment; children get the harmless part.
         console: for the start-up table; standard error if there is none.
         ingress_module: what to run as an ingress.
@@ -67,38 +70,101 @@ def run(
         raise ConfigError(f"--metrics-port {metrics_port}: the same as --port")
     settings = msgspec.structs.replace(settings, port=port, metrics_port=metrics_port)
 
-    layout = counters.make_layout(max(len(cell.workers) for cell in plan.cells))
+    page_slots = slots_to_reserve(plan)
+    layout = counters.make_layout(page_slots)
     counters_fd = counters.create_memory(layout, len(plan.cells))
     pages = counters.Pages(counters_fd, layout, len(plan.cells))
-    cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
-    curves = CurveCache(settings, model, cores, topology.read_machine().model_name)
-    extras = worker_extras(settings.allocator, find_libraries(settings.allocator))
-    nursery = Nursery(
-        settings=settings,
-        plan=plan,
-        model=model,
-        signature=signature,
-        batch=batch_sizes(settings, curves.load()),
-        curves=curves,
-        extras=extras,
+    forge = Forge(
+        settings,
+        signature,
+        source,
         environ=environ,
         counters_fd=counters_fd,
+        page_slots=page_slots,
+        cells=len(plan.cells),
         ingress_module=ingress_module,
+        read_machine=topology.read_machine,
     )
+    generation = forge.first(settings, plan, model)
+
+    admin_socket, warnings = _admin_socket(settings, environ)
 
     async def supervise() -> int:
         view = StartupView(console or _console())
         supervisor = Supervisor(
-            settings=settings, plan=plan, model=model, nursery=nursery, pages=pages, spectator=view
+            generation,
+            forge,
+            pages=pages,
+            spectator=view,
+            admin_path=admin_socket.getsockname() if admin_socket else None,
+            read_allowance=_read_allowance,
         )
-        supervisor.warn(extras.warnings)
-        with _metrics(settings, plan, pages, supervisor.board):
-            return await supervisor.run()
+        supervisor.warn([*warnings, *_exposure(settings)])
+        async with admin.listening(admin_socket, supervisor.command):
+            with _metrics(settings, supervisor, pages):
+                return await supervisor.run()
 
     with ports.hold(settings.host, port, shared=len(plan.cells) > 1):
         # What is there now stays; a collection need not look at it again.
         gc.freeze()
         return asyncio.run(supervise())
+
+
+def _admin_socket(
+    settings: Settings, environ: Mapping[str, str]
+) -> tuple[socket.socket | None, list[str]]:
+    """The admin socket, bound; a server that found no place for one serves all the same.
+
+    Raises:
+        ConfigError: it cannot be where the settings want it.
+    """
+    if settings.admin_socket is not None:
+        return admin.bind(Path(settings.admin_socket)), []
+    path = admin.default_path(environ, settings.port)
+    try:
+        admin.make_private_folder(path.parent)
+        return admin.bind(path), []
+    except ConfigError as error:
+        return None, [f"no admin socket, so no corral reload, mode and status: {error}"]
+
+
+def _read_allowance() -> Allowance:
+    cpus, quota = topology.read_allowed()
+    return Allowance(cpus=cpus, quota=quota)
+
+
+def check_security(settings: Settings) -> None:
+    """Makes sure that what the settings name for security is there and can be used.
+
+    Raises:
+        ConfigError: what is not.
+    """
+    tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    _access(settings)
+    if settings.worker_user:
+        identity.find_user(settings.worker_user)
+    if settings.seccomp:
+        hardening.require_seccomp()
+
+
+def _access(settings: Settings) -> credentials.Access | None:
+    return credentials.make_access(
+        settings.auth_token_file, settings.allow_client, client_ca=settings.tls_client_ca
+    )
+
+
+def _exposure(settings: Settings) -> list[str]:
+    """What is open to others, and perhaps was not meant to be; sentences."""
+    try:
+        is_local = ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        is_local = settings.host == "localhost"
+    if is_local or (settings.tls_cert and (settings.tls_client_ca or settings.auth_token_file)):
+        return []
+    if settings.auth_token_file:
+        return [f"bearer tokens travel unencrypted to {settings.host}: no --tls-cert is given"]
+    missing = "neither --auth-token-file nor --tls-client-ca is given"
+    return [f"everybody who can reach {settings.host} may use the server: {missing}"]
 
 
 def _console() -> Console:
@@ -108,16 +174,17 @@ def _console() -> Console:
 
 
 @contextlib.contextmanager
-def _metrics(
-    settings: Settings, plan: Plan, pages: counters.Pages, board: StatusBoard
-) -> Iterator[None]:
+def _metrics(settings: Settings, supervisor: Supervisor, pages: counters.Pages) -> Iterator[None]:
     """The metrics endpoint: the first thing that is there, and the last that goes."""
-    metrics = Metrics(board, pages, plan, procfs.throttling)
+    board = supervisor.board
+    metrics = Metrics(board, pages, lambda: supervisor.plan, procfs.throttling)
     endpoint = MetricsServer(
         settings.metrics_host,
         settings.metrics_port,
         metrics.render,
         lambda: board.current().ready,
+        access=_access(settings),
+        files=tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca),
     )
     endpoint.start()
     try:

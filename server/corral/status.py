@@ -42,6 +42,10 @@ class Cause(enum.StrEnum):
     CRASH = "crash"
     #: it died before it was ready
     BOOT = "boot"
+    #: it had been ready, did not answer in time, and was killed for it
+    HANG = "hang"
+    #: it was replaced on purpose, by one with new settings, weights or CPUs
+    RELOAD = "reload"
     #: it left in order, because the other end of its data socket went away
     DETACHED = "detached"
 
@@ -118,6 +122,8 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     workers: list[WorkerStatus]
     #: what did not take hold, one sentence each, without repeats
     warnings: list[str]
+    #: path of the admin socket; None where there is none
+    admin_socket: str | None = None
 
 
 class StatusBoard:

@@ -12,24 +12,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
+from corral import logs
 from corral.config import Settings
 from corral.counters import Pages
 from corral.errors import ConfigError, CorralError, StartError
-from corral.messages import Drain, ModelBoot, Open
+from corral.messages import Drain, Open
 from corral.plan import Plan
 from corral.status import Phase, ServerStatus, State, StatusBoard
 from corral.supervision import snapshot
+from corral.supervision.allowance import Allowance
 from corral.supervision.backoff import Backoff
+from corral.supervision.commands import Commands
 from corral.supervision.fleet import Fleet
+from corral.supervision.generation import Generation, Workshop
 from corral.supervision.life import Life
-from corral.supervision.nursery import Nursery
 from corral.supervision.ports import format_address
+from corral.supervision.reload import Reloader
 from corral.supervision.slots import AnySlot, IngressSlot, WorkerSlot
+from corral.supervision.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
 
@@ -53,27 +59,29 @@ class Supervisor:
     """One server's life; its methods are callbacks of the running loop, but for ``run``.
 
     Args:
-        settings: with the ports settled.
-        plan: cells and workers.
-        model: as prepared.
-        nursery: makes processes.
+        generation: what the server starts with.
+        workshop: makes what it is reloaded to.
         pages: the counters.
         spectator: is told.
+        admin_path: of the admin socket, if there is one.
+        read_allowance: the CPUs that are ours now.
     """
 
     def __init__(
         self,
+        generation: Generation,
+        workshop: Workshop,
         *,
-        settings: Settings,
-        plan: Plan,
-        model: ModelBoot,
-        nursery: Nursery,
         pages: Pages,
         spectator: Spectator,
+        admin_path: str | None,
+        read_allowance: Callable[[], Allowance],
     ) -> None:
-        self._settings = settings
-        self._model = model
+        self._generation = generation
         self._spectator = spectator
+        self._admin_path = admin_path
+        self._read_allowance = read_allowance
+        self._has_terminal = os.isatty(2)
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()
         self._started_s = self._loop.time()
@@ -82,12 +90,32 @@ class Supervisor:
         self._signals = 0
         self._forced_code: int | None = None
         self._complete = False
-        self._warnings: dict[str, None] = {}
+        self._warnings = dict.fromkeys(generation.warnings)
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        ingresses, workers = _slots(settings, plan)
-        self._fleet = Fleet(nursery, pages, ingresses, workers, self)
+        ingresses, workers = _slots(generation)
+        self._fleet = Fleet(
+            generation.nursery,
+            pages,
+            ingresses,
+            workers,
+            boot_timeout_s=self._settings.boot_timeout_s,
+            watcher=self,
+        )
         #: the latest snapshot, for other threads
         self.board = StatusBoard(self._snapshot())
+        self._reloader = Reloader(self._fleet, workshop, generation, self._on_generation)
+        self._commands = Commands(self._reloader, self.board)
+        #: answers what the admin socket asks
+        self.command = self._commands.handle
+
+    @property
+    def _settings(self) -> Settings:
+        return self._generation.settings
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that holds now; any thread may ask."""
+        return self._generation.plan
 
     # --- life of the server ---
 
@@ -100,6 +128,14 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal, number)
+        self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        for warning in self._warnings:
+            logger.warning("%s", warning)
+        surroundings = Surroundings(
+            self._read_allowance,
+            self._on_allowance,
+            lambda sentence: logger.warning("%s", sentence),
+        )
         timer = self._loop.call_later(self._settings.boot_timeout_s, self._on_boot_timeout)
         try:
             for slot in self._fleet.slots:
@@ -107,6 +143,8 @@ class Supervisor:
             await self._ended
         finally:
             timer.cancel()
+            surroundings.stop()
+            self._commands.stop()
             await self._stop()
         return 0 if self._forced_code is None else self._forced_code
 
@@ -156,6 +194,25 @@ class Supervisor:
         if not self._ended.done():
             self._ended.set_result(None)
 
+    # --- changes while it serves ---
+
+    def _on_hangup(self) -> None:
+        if self._has_terminal and not os.isatty(2):
+            # Not a wish to reload: the terminal that the server was started in was closed.
+            self._on_signal(signal.SIGHUP)
+        else:
+            self._commands.start(self._reloader.reload, "SIGHUP: reload")
+
+    def _on_allowance(self, allowance: Allowance) -> None:
+        if self._phase in {Phase.STARTING, Phase.SERVING}:
+            what = f"the server may use {allowance} now: plan anew"
+            self._commands.start(self._reloader.replan, what)
+
+    def _on_generation(self, generation: Generation) -> None:
+        self._generation = generation
+        logs.configure(generation.settings, "supervisor")
+        self.warn(generation.warnings)
+
     # --- stopping ---
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -177,7 +234,7 @@ class Supervisor:
         logger.info("%s: draining, for at most %g s", number.name, grace_s)
         self._phase = Phase.DRAINING
         for ingress in self._fleet.ingresses:
-            self._fleet.tell(ingress, Drain(grace_s=grace_s))
+            self._fleet.tell(ingress, Drain())
         self._loop.call_later(grace_s, self._on_grace_over)
         self._end_if_drained()
 
@@ -259,6 +316,8 @@ class Supervisor:
             self._fail(ConfigError(message))
         else:
             logger.error("%s cannot start: %s", slot.name, message)
+            if isinstance(slot, WorkerSlot):
+                self._reloader.worker_failed(slot, message)
 
     def ingress_done(self, ingress: IngressSlot) -> None:
         """The last cell to drain ends the server."""
@@ -267,28 +326,31 @@ class Supervisor:
     def changed(self) -> None:
         """Publishes a snapshot."""
         self.board.publish(self._snapshot())
+        self._reloader.news()
 
     def _snapshot(self) -> ServerStatus:
         return snapshot.take(
             settings=self._settings,
-            model=self._model,
+            model=self._generation.model,
             phase=self._phase,
             started_at_s=self._started_at_s,
             ready_after_s=self._ready_after_s,
             ingresses=self._fleet.ingresses,
             workers=self._fleet.workers,
             warnings=self._warnings,
+            admin_socket=self._admin_path,
         )
 
 
-def _slots(settings: Settings, plan: Plan) -> tuple[list[IngressSlot], list[WorkerSlot]]:
+def _slots(generation: Generation) -> tuple[list[IngressSlot], list[WorkerSlot]]:
     """A slot for every child of the plan."""
+    settings, plan = generation.settings, generation.plan
     backoff = Backoff(settings.restart_backoff_s, settings.restart_backoff_max_s)
     ingresses, workers = [], []
     for cell, planned in enumerate(plan.cells):
         ingresses.append(IngressSlot(Life(backoff), cell, planned))
         for index, worker in enumerate(planned.workers):
-            workers.append(WorkerSlot(Life(backoff), cell, index, worker))
+            workers.append(WorkerSlot(Life(backoff), cell, index, worker, generation.nursery))
     return ingresses, workers
 
 

@@ -143,10 +143,10 @@ class Tally:
         request.waiting = 0
         self.refused(request.view, reason, now_s - request.arrived_s)
 
-    def worker(self, slot: int, *, attached: bool) -> None:
-        """A worker came or went."""
+    def worker(self, slot: int, *, attached: bool, lost: bool = True) -> None:
+        """A worker came, or went; ``lost``: without being asked to."""
         self._page[self._index[f"slot/{slot}/attached"]] = int(attached)
-        if not attached:
+        if not attached and lost:
             self._page[self._index["cell/lost_workers"]] += 1
 
     def state(self, *, queue_depth: int | None = None, serving: bool | None = None) -> None:

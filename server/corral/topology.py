@@ -14,7 +14,7 @@ from corral.errors import ConfigError
 from corral.planning import cgroups
 from corral.planning.machine import Core, CpuKind, Machine, Node, parse_cpu_list, parse_cpu_mask
 
-__all__ = ["Machine", "read_machine"]
+__all__ = ["Machine", "read_allowed", "read_machine"]
 
 #: a core this much slower than the fastest of its kind is of another kind; turbo-favoured cores
 #: differ by a few percent, efficiency cores by a quarter and more
@@ -54,6 +54,18 @@ def read_machine(root: Path = Path("/"), live: bool = True) -> Machine:
         allowed_memory_nodes=_both(status("Mems_allowed"), limits.memory_nodes),
         cpu_quota=limits.quota,
     )
+
+
+def read_allowed(root: Path = Path("/"), live: bool = True) -> tuple[tuple[int, ...], float | None]:
+    """The CPUs that affinity mask and cpuset allow, and the quota; far cheaper than the machine.
+
+    Args:
+        root: as in ``read_machine``.
+        live: likewise.
+    """
+    affinity = tuple(sorted(os.sched_getaffinity(0))) if live else _status(root)("Cpus_allowed")
+    limits = cgroups.read_limits(root)
+    return _both(affinity, limits.cpus) or (), limits.quota
 
 
 def _both(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> tuple[int, ...] | None:

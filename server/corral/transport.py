@@ -60,17 +60,23 @@ class WorkerLink:
         hello: what the supervisor says of it.
         fds: its data socket and its region; taken over.
         signature: the model's shapes.
-        region_batch: the largest batch the region holds.
+
+    Raises:
+        OSError: no memory map to be had; the descriptors stay the caller's.
+        ValueError: not both of them arrived.
     """
 
-    def __init__(
-        self, hello: AttachWorker, fds: list[int], signature: Signature, region_batch: int
-    ) -> None:
+    def __init__(self, hello: AttachWorker, fds: list[int], signature: Signature) -> None:
         data_fd, region_fd = fds
+        # What may fail comes first: until then the descriptors are the caller's to close.
+        self._region = Region(region_fd, signature, hello.region_batch)
         self.worker = hello.worker
         self.slot = hello.slot
+        self.pid = hello.pid
         self.costs = Costs(hello.sizes, hello.costs_s)
         self.proven = False
+        #: it is to go as soon as it holds nothing
+        self.leaving = False
         #: what it holds; None while it is free
         self.batch: Batch[Request] | None = None
         #: whether the batch reached the worker: one that did not cannot have killed it
@@ -80,7 +86,6 @@ class WorkerLink:
         self._signature = signature
         self._socket = socket.socket(fileno=data_fd)
         self._socket.setblocking(False)
-        self._region = Region(region_fd, signature, region_batch)
         os.close(region_fd)
 
     def fileno(self) -> int:

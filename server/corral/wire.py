@@ -13,12 +13,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from corral.errors import InvalidRequest, RequestError
+from corral.errors import InvalidRequest, RequestError, Unsupported
 from corral.tensors import Datatype, Signature
 from corral_protos import open_inference_pb2 as pb
 
@@ -163,6 +163,7 @@ class RequestReader:
 
         Raises:
             NotFound: no such model or version.
+            Unsupported: the tensor is to be found, or left, in the client's shared memory.
             InvalidRequest: with a sentence that says what to change.
         """
         head_bytes, raws = split(message)
@@ -253,6 +254,7 @@ class RequestReader:
                 f"{request.model_name} takes {' or '.join(VIEW_DATATYPES[view])}, "
                 f"not {tensor.datatype[:20]!r}"
             )
+        _refuse_shared_memory(tensor.parameters)
         datatype, count = self._read_shape(tensor)
         contents: bytes | tuple[bytes, ...] | None = None
         if tensor.HasField("contents"):
@@ -327,6 +329,7 @@ class RequestReader:
                 raise InvalidRequest(
                     f"the output is called {OUTPUT_NAME!r}, not {output.name[:80]!r}"
                 )
+            _refuse_shared_memory(output.parameters)
             wanted.append(output.parameters)
         for parameters in wanted:
             # Looking a missing key up in a protobuf map would insert it.
@@ -338,6 +341,12 @@ class RequestReader:
                     )
                 return top
         return 0
+
+
+def _refuse_shared_memory(parameters: Mapping[str, pb.InferParameter]) -> None:
+    """Triton's clients name a region of theirs here, and send no tensor or expect none."""
+    if "shared_memory_region" in parameters:
+        raise Unsupported("tensors in a client's shared memory are not taken: send their bytes")
 
 
 def _integer(parameter: pb.InferParameter) -> int | None:

@@ -17,7 +17,7 @@ import time
 
 import msgspec
 
-from corral import backends, checks, control, logs, models
+from corral import backends, checks, control, hardening, logs, models
 from corral.backends import Backend
 from corral.errors import ConfigError, ModelError
 from corral.messages import BATCH, RESULT, ResultStatus, WorkerBoot, WorkerFailed, WorkerReady
@@ -122,6 +122,9 @@ def main() -> int:
     try:
         try:
             backend, report = get_ready(boot, refused)
+            hardening.keep_memory_private()
+            if boot.settings.seccomp:
+                hardening.forbid_calls()
         except (ConfigError, ModelError) as error:
             control.send(supervisor, WorkerFailed(worker=boot.worker, message=str(error)))
             return error.exit_code

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_server import Server, StartServer, StartSupervisor, running
+from running_server import Server, StartServer, StartSupervisor, null_server, running
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -22,20 +22,15 @@ SUPPORT = Path(__file__).parents[1] / "support"
 @pytest.fixture
 def server() -> StartServer:
     """Starts ``corral serve --backend null ARGS`` on free ports: ``with server(*args) as s:``."""
-
-    def start(*args: str, ready: bool = True) -> contextlib.AbstractContextManager[Server]:
-        command = [sys.executable, "-m", "corral", "serve", "--backend", "null"]
-        ports = ["--port", "0", "--metrics-port", "0"]
-        return running([*command, *ports, *args], ready=ready)
-
-    return start
+    return null_server
 
 
 @pytest.fixture
 def supervisor() -> StartSupervisor:
     """Starts the supervisor with the fake ingress and a plan of ``cells`` of ``workers`` each.
 
-    ``worker`` changes fields of every planned worker; other keywords are settings.
+    ``worker`` changes fields of every planned worker, ``ingress`` is run as one; other keywords
+    are settings.
     """
 
     def start(
@@ -44,6 +39,7 @@ def supervisor() -> StartSupervisor:
         workers: int = 2,
         worker: dict[str, Any] | None = None,
         model: str = "resnet50",
+        ingress: str = "fake_ingress",
         ready: bool = True,
         **settings: Any,
     ) -> contextlib.AbstractContextManager[Server]:
@@ -69,6 +65,7 @@ def supervisor() -> StartSupervisor:
         defaults = {"backend": "null", "port": 0, "metrics-port": 0, "allocator": "system"}
         named = {name.replace("_", "-"): value for name, value in settings.items()}
         order = {"settings": {**defaults, **named}, "plan": plan, "model": model}
+        order["ingress"] = ingress
         script = str(SUPPORT / "serve_with_fake.py")
         return running([sys.executable, script, json.dumps(order)], ready=ready)
 

@@ -36,7 +36,9 @@ class FakeWorker:
         self.socket = here
         here.setblocking(False)
         costs = {f"{d.name}:{n}": 0.001 * n for d in Datatype for n in sizes}
-        hello = AttachWorker(worker=worker, slot=worker, pid=1, sizes=sizes, costs_s=costs)
+        hello = AttachWorker(
+            worker=worker, slot=worker, pid=1, sizes=sizes, costs_s=costs, region_batch=MAX_BATCH
+        )
         cell.attach(hello, [there.detach(), region])
 
     async def take(self) -> tuple[int, Datatype, int]:
@@ -59,6 +61,9 @@ class FakeWorker:
         self.answer(number)
         return datatype, count
 
+    async def closed(self) -> bool:
+        return await asyncio.get_running_loop().sock_recv(self.socket, 64) == b""
+
     def die(self) -> None:
         self.socket.close()
 
@@ -66,22 +71,26 @@ class FakeWorker:
 class Rig:
     """A cell and what was told of its workers."""
 
-    def __init__(self, max_queue: int = 100, max_image_pixels: int = 10**6) -> None:
+    def __init__(
+        self, max_queue: int = 100, max_image_pixels: int = 10**6, hang_floor_s: float = 60.0
+    ) -> None:
         layout = make_layout(4)
         self.pages = Pages(create_memory(layout, 1), layout, 1)
         self.proven: list[int] = []
         self.gone: list[int] = []
+        self.hung: list[int] = []
         limits = wire.Limits(max_items=8, max_image_bytes=10**6, classes=1000)
         self.cell = Cell(
             SPEC,
             wire.RequestReader(SIGNATURE, limits, lambda n, v: resolve_view(n, v, "resnet50")),
             Policy(max_queue=max_queue, max_bytes=10**9),
             Tally(self.pages, 0),
-            region_batch=MAX_BATCH,
             max_image_pixels=max_image_pixels,
             decode_threads=1,
             on_proven=self.proven.append,
-            on_gone=self.gone.append,
+            hang_floor_s=hang_floor_s,
+            on_gone=lambda worker, _pid: self.gone.append(worker),
+            on_hung=lambda worker, _pid: self.hung.append(worker),
         )
         self.cell.open = True
 
@@ -268,3 +277,101 @@ async def test_a_worker_that_answers_out_of_turn_is_let_go(rig: Rig) -> None:
     heir = await rig.worker(1)
     await heir.run()
     assert await task == [1.0]
+
+
+async def test_a_worker_that_hangs_is_given_up_and_its_batch_run_elsewhere() -> None:
+    rig = Rig(hang_floor_s=0.05)
+    hanging = await rig.worker(0)
+    task = rig.ask([1.0])
+    await hanging.take()
+    await until(lambda: rig.hung == [0])
+    assert rig.gone == []
+    assert await hanging.closed(), "its socket is closed: an answer now would go nowhere"
+    heir = await rig.worker(1)
+    await heir.run()
+    assert await task == [1.0]
+    # Who has nothing to do does not hang.
+    again = rig.ask([2.0])
+    await heir.run()
+    assert await again == [2.0]
+    await rig.cell.close()
+
+
+async def test_a_worker_that_hangs_on_its_first_batch_is_given_up() -> None:
+    rig = Rig(hang_floor_s=0.05)
+    worker = FakeWorker(rig.cell, 0, [1])
+    await until(lambda: rig.hung == [0])
+    assert rig.proven == []
+    worker.die()
+    await rig.cell.close()
+
+
+async def test_a_worker_that_is_back_before_its_end_was_read_is_not_taken_for_dead(
+    rig: Rig,
+) -> None:
+    first = await rig.worker()
+    task = rig.ask([1.0])
+    await first.take()
+    first.die()
+    # At once: the cell has had no chance to read the end of the first one's socket.
+    second = FakeWorker(rig.cell, 0, [1])
+    await second.prove()
+    await second.run()
+    assert await task == [1.0]
+    assert rig.gone == [0]
+    assert rig.cell.proven
+    assert rig.pages.read("cell/lost_workers") == 1
+
+
+async def test_a_worker_that_is_let_go_finishes_its_batch_and_gets_no_other(rig: Rig) -> None:
+    leaving, staying = await rig.worker(0), await rig.worker(1)
+    first = rig.ask([1.0])
+    number, _, _ = await leaving.take()
+    rig.cell.detach(0)
+    later = [rig.ask([2.0]), rig.ask([3.0])]
+    assert (await staying.run())[1] == 1
+    assert (await staying.run())[1] == 1
+    assert [await task for task in later] == [[2.0], [3.0]]
+    assert rig.gone == []
+    leaving.region.outputs(1)[:, 0] = 1.0
+    leaving.answer(number)
+    assert await first == [1.0]
+    assert rig.gone == [0]
+    assert await leaving.closed()
+    assert rig.pages.read("cell/lost_workers") == rig.pages.read("cell/retried_items") == 0
+
+
+async def test_a_worker_with_nothing_to_do_is_let_go_at_once(rig: Rig) -> None:
+    worker = await rig.worker(0)
+    rig.cell.detach(0)
+    assert rig.gone == [0]
+    assert await worker.closed()
+    rig.cell.detach(0)
+    assert rig.gone == [0]
+    unproven = FakeWorker(rig.cell, 1, [1])
+    rig.cell.detach(1)
+    await unproven.prove()
+    await until(lambda: rig.gone == [0, 1])
+    assert rig.proven == [0], "one that leaves is not proven any more"
+
+
+async def test_a_death_while_it_is_let_go_is_invisible_too(rig: Rig) -> None:
+    leaving, staying = await rig.worker(0), await rig.worker(1)
+    task = rig.ask([1.0])
+    await leaving.take()
+    rig.cell.detach(0)
+    leaving.die()
+    await staying.run()
+    assert await task == [1.0]
+    assert rig.gone == [0]
+
+
+async def test_other_limits_hold_from_then_on(rig: Rig) -> None:
+    policy = Policy(max_queue=1, max_bytes=10**9)
+    rig.cell.reconfigure(policy, max_image_pixels=1, hang_floor_s=60.0)
+    waiting = rig.ask([1.0])
+    with pytest.raises(QueueFull):
+        await rig.ask([2.0, 3.0])
+    worker = await rig.worker()
+    await worker.run()
+    assert await waiting == [1.0]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import struct
 import threading
 import urllib.request
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -167,54 +165,6 @@ def raw_request(
     return pb.ModelInferRequest(
         model_name=model, inputs=[found], raw_input_contents=[raw]
     ).SerializeToString()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size, and little else."""
-    chunk = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    crc = struct.pack(">I", zlib.crc32(b"IHDR" + chunk))
-    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + chunk + crc
-    return data + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
-
-
-def test_bad_input_gets_the_right_status_and_the_worker_lives(server: StartServer) -> None:
-    def image(data: bytes) -> bytes:
-        return raw_request("BYTES", (1,), struct.pack("<I", len(data)) + data)
-
-    picture = (Path(__file__).parents[1] / "data/pictures/cat.jpg").read_bytes()
-    invalid, missing = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
-    cases = {
-        "garbage": (b"\xff" * 100, invalid),
-        "nothing": (b"", missing),
-        "shape": (raw_request(shape=(1, 224, 224, 3)), invalid),
-        "datatype": (raw_request("FP16"), invalid),
-        "bytes": (raw_request(raw=bytes(10)), invalid),
-        "too many": (raw_request(shape=(33, 3, 224, 224)), invalid),
-        "model": (raw_request(model="resnet51"), missing),
-        "path": (raw_request(model="../resnet50"), missing),
-        "no image": (image(b"not an image at all"), invalid),
-        "gif": (image(b"GIF89a" + bytes(100)), invalid),
-        "truncated": (image(picture[: len(picture) // 2]), invalid),
-        "huge image": (image(png_header(20_000, 20_000)), invalid),
-    }
-    with server() as s, grpc.insecure_channel(f"127.0.0.1:{s.port}") as channel:
-        infer = channel.unary_unary(INFER)
-        before = s.workers()
-        for name, (message, expected) in cases.items():
-            with pytest.raises(grpc.RpcError) as refusal:
-                infer(message, timeout=10)
-            assert refusal.value.code() is expected, name
-            details = refusal.value.details()
-            assert len(details) > 15, name
-            assert not any(
-                word in details for word in ("Traceback", "Error(", ".py", "site-packages")
-            )
-        assert s.workers() == before
-        with connect(s) as client:
-            assert ask(client, 1.0) == [1.0]
-        with pytest.raises(grpc.RpcError) as refusal:
-            channel.unary_unary("/inference.GRPCInferenceService/RepositoryModelLoad")(b"")
-        assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_a_full_queue_says_when_to_come_again(server: StartServer) -> None:

@@ -17,11 +17,13 @@ from corral.messages import (
     RESULT,
     AttachWorker,
     CellBoot,
+    DetachWorker,
     Drain,
     Drained,
     IngressFailed,
     IngressUp,
     Open,
+    Reconfigure,
     WorkerGone,
     WorkerProven,
     to_ingress_decoder,
@@ -56,11 +58,26 @@ def main() -> None:
                         os.close(region_fd)
                         data = socket.socket(fileno=data_fd)
                         data.send(BATCH.pack(0, 1, 1))
-                        selector.register(data, selectors.EVENT_READ, message.worker)
+                        selector.register(data, selectors.EVENT_READ, message)
+                    case DetachWorker():
+                        leave(message.worker, selector, supervisor)
+                    case Reconfigure():
+                        mode = message.settings.mode
+                        print(f"ingress {boot.cell}: {mode}", file=sys.stderr, flush=True)
                     case Open():
                         print(f"ingress {boot.cell}: open", file=sys.stderr, flush=True)
                     case Drain() if "never-drains" not in faults:
                         control.send(supervisor, Drained(cell=boot.cell))
+
+
+def leave(worker: int, selector: selectors.BaseSelector, supervisor: socket.socket) -> None:
+    fed = (k for k in selector.get_map().values() if k.data)
+    key = next((k for k in fed if k.data.worker == worker), None)
+    if key is not None:
+        selector.unregister(key.fileobj)
+        assert isinstance(key.fileobj, socket.socket)
+        key.fileobj.close()
+        control.send(supervisor, WorkerGone(worker=worker, pid=key.data.pid))
 
 
 def hear_worker(
@@ -73,11 +90,11 @@ def hear_worker(
     except ConnectionResetError:
         answer = b""
     if answer:
-        control.send(supervisor, WorkerProven(worker=key.data))
+        control.send(supervisor, WorkerProven(worker=key.data.worker))
     else:
         selector.unregister(data)
         data.close()
-        control.send(supervisor, WorkerGone(worker=key.data))
+        control.send(supervisor, WorkerGone(worker=key.data.worker, pid=key.data.pid))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -92,6 +93,15 @@ class Server:
         """The workers' pids."""
         return [child.pid for child in self.children(r"\bworker\b")]
 
+    def workers_by_id(self) -> dict[int, int]:
+        """The workers' pids by their ids: a slot that is being filled again may be missing."""
+        found = {}
+        for child in self.children(r"\bworker\b"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if match := re.search(r"\bworker (\d+) \d+$", " ".join(child.cmdline())):
+                    found[int(match[1])] = child.pid
+        return found
+
     def ingresses(self) -> list[int]:
         """The ingresses' pids."""
         return [child.pid for child in self.children("ingress")]
@@ -139,6 +149,13 @@ def running(command: list[str], *, ready: bool = True) -> Iterator[Server]:
         server.end()
 
 
+def null_server(*args: str, ready: bool = True) -> contextlib.AbstractContextManager[Server]:
+    """``corral serve --backend null ARGS`` on free ports."""
+    command = [sys.executable, "-m", "corral", "serve", "--backend", "null"]
+    ports = ["--port", "0", "--metrics-port", "0"]
+    return running([*command, *ports, *args], ready=ready)
+
+
 class StartServer(Protocol):
     """``server(*args)``: a context manager of a ready Server, or one that is still starting."""
 
@@ -157,6 +174,7 @@ class StartSupervisor(Protocol):
         workers: int = 2,
         worker: dict[str, Any] | None = None,
         model: str = "resnet50",
+        ingress: str = "fake_ingress",
         ready: bool = True,
         **settings: Any,
     ) -> contextlib.AbstractContextManager[Server]: ...

@@ -3,6 +3,7 @@
 settings     option names and values
 plan         corral.plan.Plan
 model        name in the children's boot files
+ingress      module to run as one; the fake one unless told otherwise
 """
 
 import json
@@ -31,7 +32,7 @@ def main() -> int:
             model,
             models.get("resnet50").signature,
             environ=os.environ,
-            ingress_module="fake_ingress",
+            ingress_module=order.get("ingress", "fake_ingress"),
         )
     except CorralError as error:
         print(f"corral: {error}", file=sys.stderr)

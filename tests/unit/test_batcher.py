@@ -299,3 +299,13 @@ def test_requests_wait_while_there_are_no_workers() -> None:
     job = put(batcher, deadline_s=5.0)
     batcher.add_worker(3, costs())
     assert take(batcher, 3).spans[0].job is job
+
+
+def test_parts_of_one_request_that_lose_their_workers_at_once_run_again() -> None:
+    batcher = make(2, sizes=(1, 2))
+    job = put(batcher, count=3)
+    held = [take(batcher, worker) for worker in (0, 1)]
+    assert [batch.count for batch in held] == [2, 1]
+    assert [batcher.lost(batch, blame=True) for batch in held] == [[], []]
+    assert not job.done
+    assert batcher.lost(take(batcher, 0), blame=True) == [job]

@@ -20,7 +20,9 @@ from corral_client.errors import CorralClientError
         ("UNAVAILABLE", errors.Unavailable),
         ("INTERNAL", errors.InternalError),
         ("UNKNOWN", errors.InternalError),
-        ("PERMISSION_DENIED", CorralClientError),
+        ("UNAUTHENTICATED", errors.Unauthenticated),
+        ("PERMISSION_DENIED", errors.PermissionDenied),
+        ("ABORTED", CorralClientError),
     ],
 )
 def test_a_status_has_its_error_and_keeps_the_servers_words(

@@ -38,7 +38,9 @@ def test_messages_keep_their_bounds_and_order(pair: Pair) -> None:
 
 def test_descriptors_arrive_as_the_same_files_and_close_on_exec(pair: Pair) -> None:
     read, write = os.pipe()
-    message = AttachWorker(worker=1, slot=0, pid=5, sizes=[1], costs_s={"FP32:1": 0.5})
+    message = AttachWorker(
+        worker=1, slot=0, pid=5, sizes=[1], costs_s={"FP32:1": 0.5}, region_batch=1
+    )
     control.send(pair[0], message, [read, write])
     received, fds = control.receive(pair[1], to_ingress_decoder)
     assert received == message

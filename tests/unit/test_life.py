@@ -22,7 +22,7 @@ def test_death_before_ready_waits_longer_each_time() -> None:
         life.started(0.0)
         delays_s.append(life.died(in_order=False))
     assert delays_s == [1, 2, 4, 8, 16, 30, 30]
-    assert life.restarts == {Cause.CRASH: 0, Cause.BOOT: 7, Cause.DETACHED: 0}
+    assert life.restarts == dict.fromkeys(Cause, 0) | {Cause.BOOT: 7, Cause.DETACHED: 0}
 
 
 def test_proven_worker_is_started_again_at_once_every_time() -> None:
@@ -63,7 +63,18 @@ def test_leaving_in_order_is_no_crash_unless_it_never_was_ready() -> None:
     life.died(in_order=True)
     life.started(12.0)
     life.died(in_order=True)
-    assert life.restarts == {Cause.CRASH: 0, Cause.BOOT: 1, Cause.DETACHED: 1}
+    assert life.restarts == dict.fromkeys(Cause, 0) | {Cause.BOOT: 1, Cause.DETACHED: 1}
+
+
+def test_a_process_that_was_asked_to_leave_did_not_die() -> None:
+    life = started()
+    life.died(in_order=False)
+    life.started(11.0)
+    life.relieved()
+    assert life.restarts[Cause.RELOAD] == 1
+    assert (life.state, life.early_deaths) == (State.WAITING, 0)
+    life.started(12.0)
+    assert life.died(in_order=False) == 1.0, "what came before counts no more"
 
 
 def test_boot_time_is_from_start_to_ready() -> None:
@@ -126,3 +137,12 @@ class Lives(RuleBasedStateMachine):
 
 
 TestLives = Lives.TestCase
+
+
+def test_who_is_killed_for_hanging_counts_as_that() -> None:
+    life = Life(Backoff(1, 30))
+    life.started(0.0)
+    life.ready(1.0)
+    life.proven()
+    assert life.died(in_order=False, cause=Cause.HANG) == 0.0
+    assert life.restarts[Cause.HANG] == sum(life.restarts.values()) == 1

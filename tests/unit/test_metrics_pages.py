@@ -99,7 +99,7 @@ class Server:
         self.clock = FakeClock()
         self.throttled: tuple[int, float] | None = (3, 0.25)
         self.metrics = metrics.Metrics(
-            self.board, self.pages, PLAN, lambda: self.throttled, self.clock
+            self.board, self.pages, lambda: PLAN, lambda: self.throttled, self.clock
         )
 
     def count(self, cell: int, **numbers: int) -> None:

@@ -16,6 +16,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends import null_faults
 from corral.messages import WorkerBoot
 from corral.tensors import Datatype
 
@@ -37,6 +38,7 @@ class NullBackend:
         self._batch_s = 0.0
         self._item_s = 0.0
         self._spin = False
+        self._faults = False
         self._threads = 0
 
     def load(self, boot: WorkerBoot) -> None:
@@ -44,6 +46,9 @@ class NullBackend:
         self._batch_s = boot.settings.null_batch_ms / 1000
         self._item_s = boot.settings.null_item_ms / 1000
         self._spin = boot.settings.null_spin
+        self._faults = boot.settings.null_faults
+        if self._faults:
+            null_faults.listen()
         self._threads = boot.threads
 
     def compile(
@@ -63,6 +68,8 @@ class NullBackend:
         """Waits as long as it was told and writes the answers."""
         started_s = time.perf_counter()
         batch = self._batches[datatype, count]
+        if self._faults:
+            null_faults.obey(batch.first)
         batch.answers[:, 0] = batch.first
         batch.answers[:, 1] = batch.last
         batch.answers[:, 2] = datatype

@@ -1,7 +1,8 @@
-"""The metrics endpoint: /metrics, /livez and /readyz over plain HTTP, in a thread of its own.
+"""The metrics endpoint: /metrics, /livez and /readyz over HTTP or HTTPS, in a thread of its own.
 
 Standard library only. Whatever clients do, it holds a bounded number of threads, each for a
-bounded time: a connection serves one request and is cut off when its time is over.
+bounded time: a connection serves one request and is cut off when its time is over. Where clients
+need credentials, /metrics does; /livez and /readyz do not, for the probes that ask have none.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import http.server
 import logging
 import socket
 import socketserver
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from corral.credentials import Access, Verdict
 from corral.errors import ConfigError
+from corral.tls import Material, peer_names
+from corral.watched import Watched
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +58,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
+            if not self._is_let_in():
+                return
             try:
                 page = self.server.collect()
             except Exception:
@@ -70,6 +77,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._send(http.HTTPStatus.NOT_FOUND, b"there are /metrics, /livez and /readyz\n")
 
+    def _is_let_in(self) -> bool:
+        """Whether the client may see the metrics; it has been told so if not."""
+        access = self.server.access
+        if access is None:
+            return True
+        presented = self.headers.get_all("Authorization", [])
+        verdict = access.judge(presented, peer_names(self.connection))
+        if verdict is Verdict.UNAUTHENTICATED:
+            self._send(http.HTTPStatus.UNAUTHORIZED, b"valid credentials are needed\n")
+        elif verdict is Verdict.DENIED:
+            self._send(http.HTTPStatus.FORBIDDEN, b"this client is not allowed\n")
+        return verdict is Verdict.ALLOWED
+
     def _send(self, status: http.HTTPStatus, body: bytes, content_type: str = _PLAIN) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
@@ -77,6 +97,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         if status is http.HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")
+        if status is http.HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -107,13 +129,36 @@ class _Server(socketserver.ThreadingTCPServer):
         address: tuple[Any, ...],
         collect: Callable[[], bytes],
         ready: Callable[[], bool],
+        *,
+        access: Access | None,
+        files: Watched[Material] | None,
     ) -> None:
         self.address_family = family
         self.collect = collect
         self.ready = ready
+        self.access = access
+        self._files = files
         self._deadlines: dict[socket.socket, float] = {}
         self._guard = threading.Lock()
         super().__init__(address, _Handler)
+
+    def get_request(self) -> tuple[Any, Any]:
+        request, address = super().get_request()
+        if self._files is not None:
+            # Not shaken hands yet: that waits for the client, and so it is its thread's part.
+            try:
+                request = self._files.current().context.wrap_socket(
+                    request, server_side=True, do_handshake_on_connect=False
+                )
+            except OSError:
+                request.close()
+                raise
+        return request, address
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if isinstance(request, ssl.SSLSocket):
+            request.do_handshake()
+        super().finish_request(request, client_address)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._guard:
@@ -147,7 +192,8 @@ class _Server(socketserver.ThreadingTCPServer):
 def _end(connection: socket.socket) -> None:
     """Ends a connection under the thread that reads or writes it, which then closes it."""
     try:
-        connection.shutdown(socket.SHUT_RDWR)
+        # Not SSLSocket's own, which takes the thread's encryption away and goes on without.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
     except OSError:
         _log.debug("the connection had ended already")
 
@@ -160,17 +206,26 @@ class MetricsServer:
         port: 0 for a free one.
         collect: renders the metrics; called from the server's threads, one or several at a time.
         ready: what /readyz says; called likewise.
+        access: who may see /metrics; None: everybody.
+        files: certificate and key; None: plain HTTP.
 
     Raises:
         ConfigError: the address cannot be bound.
     """
 
     def __init__(
-        self, host: str, port: int, collect: Callable[[], bytes], ready: Callable[[], bool]
+        self,
+        host: str,
+        port: int,
+        collect: Callable[[], bytes],
+        ready: Callable[[], bool],
+        *,
+        access: Access | None = None,
+        files: Watched[Material] | None = None,
     ) -> None:
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._server = _Server(family, address, collect, ready)
+            self._server = _Server(family, address, collect, ready, access=access, files=files)
         except OSError as error:
             raise ConfigError(
                 f"--metrics-port: cannot listen on {host}:{port}: {error.strerror}"

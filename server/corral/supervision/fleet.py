@@ -12,15 +12,17 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import msgspec
 
 from corral import control, messages
 from corral.counters import Pages
+from corral.plan import PlannedWorker
+from corral.status import Cause
 from corral.supervision.nursery import Nursery
 from corral.supervision.slots import AnySlot, IngressSlot, WorkerSlot
 from corral.supervision.spawn import Process, describe_end
+from corral.supervision.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -30,36 +32,15 @@ _LEAVE_S = 1.0
 _RETRY_S = 0.05
 
 
-class Watcher(Protocol):
-    """Whom the fleet tells what happened."""
-
-    def may_restart(self, slot: AnySlot) -> bool:
-        """Whether a slot whose process ended is filled again."""
-
-    def worker_ready(self, slot: WorkerSlot) -> None:
-        """A worker reported."""
-
-    def worker_proven(self, ingress: IngressSlot) -> None:
-        """A batch went through a worker of this cell."""
-
-    def child_failed(self, slot: AnySlot, message: str) -> None:
-        """A child said that it cannot start, and that trying again would not help."""
-
-    def ingress_done(self, ingress: IngressSlot) -> None:
-        """An ingress drained, or died."""
-
-    def changed(self) -> None:
-        """Something of the above or anything else happened."""
-
-
 class Fleet:
     """The children of one server.
 
     Args:
-        nursery: makes processes.
+        nursery: makes ingresses; workers' slots name their own.
         pages: the counters, whose gauges a dead ingress leaves behind.
         ingresses: the ingress slots, by cell.
         workers: the worker slots, any order.
+        boot_timeout_s: a process that is not ready by then is killed.
         watcher: is told.
     """
 
@@ -69,12 +50,15 @@ class Fleet:
         pages: Pages,
         ingresses: Sequence[IngressSlot],
         workers: Sequence[WorkerSlot],
+        *,
+        boot_timeout_s: float,
         watcher: Watcher,
     ) -> None:
         self._nursery = nursery
         self._pages = pages
         self.ingresses = ingresses
-        self.workers = workers
+        self.workers = list(workers)
+        self._boot_timeout_s = boot_timeout_s
         self._watcher = watcher
         self._workers_by_id = {slot.planned.id: slot for slot in workers}
         self._loop = asyncio.get_running_loop()
@@ -96,7 +80,7 @@ class Fleet:
         slot.life.started(self._loop.time())
         try:
             process = (
-                self._nursery.start_worker(slot)
+                slot.nursery.start_worker(slot)
                 if isinstance(slot, WorkerSlot)
                 else self._nursery.start_ingress(slot)
             )
@@ -105,6 +89,8 @@ class Fleet:
             self._fill_again(slot, in_order=False)
             return
         slot.process = process
+        slot.ended_for = None
+        slot.timer = self._loop.call_later(self._boot_timeout_s, self._on_boot_timeout, slot)
         self._gone.clear()
         self._loop.add_reader(process.control.fileno(), self._on_message, slot, process)
         self._loop.add_reader(process.stderr_fd, self._on_stderr, process)
@@ -112,8 +98,22 @@ class Fleet:
         logger.debug("%s started, pid %d", slot.name, process.pid)
         self._watcher.changed()
 
+    def _on_boot_timeout(self, slot: AnySlot) -> None:
+        """A child hangs before it is ready. While the server starts, that is its end, too."""
+        slot.timer = None
+        self._kill(slot, Cause.BOOT, f"is not ready after {self._boot_timeout_s:g} s")
+
+    def _is_ready(self, slot: AnySlot) -> None:
+        if slot.timer:
+            slot.timer.cancel()
+            slot.timer = None
+        slot.life.ready(self._loop.time())
+
     def _fill_again(self, slot: AnySlot, *, in_order: bool) -> None:
-        delay_s = slot.life.died(in_order=in_order)
+        if isinstance(slot, WorkerSlot) and slot.leaving:
+            self._has_left(slot)
+            return
+        delay_s = slot.life.died(in_order=in_order, cause=slot.ended_for)
         again = self._watcher.may_restart(slot)
         if again:
             slot.timer = self._loop.call_later(delay_s, self.start, slot)
@@ -122,6 +122,58 @@ class Fleet:
         level = logging.DEBUG if not again else logging.INFO if in_order else logging.WARNING
         when = f"in {delay_s:g} s" if delay_s else "at once"
         logger.log(level, "%s%s", slot.obituary, f"; starting another {when}" if again else "")
+        self._watcher.changed()
+
+    # --- replacing ---
+
+    def use(self, nursery: Nursery, boot_timeout_s: float) -> None:
+        """From now on ingresses are started by this nursery."""
+        self._nursery, self._boot_timeout_s = nursery, boot_timeout_s
+
+    def worker(self, key: int) -> WorkerSlot:
+        """The worker's slot, by its id."""
+        return self._workers_by_id[key]
+
+    def add(self, slot: WorkerSlot) -> None:
+        """Starts a worker in a slot of its own."""
+        self.workers.append(slot)
+        self._workers_by_id[slot.planned.id] = slot
+        self.start(slot)
+
+    def replace(self, slot: WorkerSlot, nursery: Nursery, planned: PlannedWorker) -> None:
+        """Lets a worker finish its batch and go, and fills its slot with another at once."""
+        slot.successor = nursery, planned
+        self._release(slot)
+
+    def retire(self, slot: WorkerSlot) -> None:
+        """Lets a worker finish its batch and go, and the slot with it."""
+        self._release(slot)
+
+    def _release(self, slot: WorkerSlot) -> None:
+        slot.leaving = True
+        ingress = self.ingresses[slot.cell]
+        if slot.process is None:
+            if slot.timer:
+                slot.timer.cancel()
+                slot.timer = None
+            self._has_left(slot)
+        elif slot.attached_to is None:
+            # Nobody feeds it: there is nothing to finish.
+            slot.process.signal(signal.SIGTERM)
+        elif ingress.process and ingress.process.pid == slot.attached_to:
+            self.tell(ingress, messages.DetachWorker(worker=slot.planned.id))
+
+    def _has_left(self, slot: WorkerSlot) -> None:
+        slot.leaving = False
+        slot.life.relieved()
+        successor, slot.successor = slot.successor, None
+        if successor:
+            slot.nursery, slot.planned = successor
+            self.start(slot)
+        else:
+            slot.life.end()
+            self.workers.remove(slot)
+            del self._workers_by_id[slot.planned.id]
         self._watcher.changed()
 
     # --- ends ---
@@ -133,6 +185,9 @@ class Fleet:
             self._loop.remove_reader(fd)
         code = process.reap()
         slot.process = None
+        if slot.timer:
+            slot.timer.cancel()
+            slot.timer = None
         slot.obituary = f"{slot.name} {describe_end(code)}"
         if not slot.life.is_ready:
             slot.obituary += " before it was ready"
@@ -164,8 +219,13 @@ class Fleet:
 
     def _kill_if_there(self, slot: AnySlot, process: Process) -> None:
         if slot.process is process:
-            logger.warning("%s does not answer: killed", slot.name)
-            process.signal(signal.SIGKILL)
+            self._kill(slot, slot.ended_for, "does not leave")
+
+    def _kill(self, slot: AnySlot, cause: Cause | None, why: str) -> None:
+        if slot.process:
+            logger.warning("%s %s: killed", slot.name, why)
+            slot.ended_for = cause
+            slot.process.signal(signal.SIGKILL)
 
     def _on_stderr(self, process: Process) -> None:
         if not process.forward_stderr():
@@ -195,9 +255,9 @@ class Fleet:
     def _hear_worker(self, slot: WorkerSlot, message: messages.FromChild) -> None:
         match message:
             case messages.WorkerReady():
-                slot.life.ready(self._loop.time())
+                self._is_ready(slot)
                 slot.report = message
-                self._nursery.learn(message)
+                slot.nursery.learn(message)
                 self._watcher.worker_ready(slot)
                 self._attach(slot)
             case messages.WorkerFailed():
@@ -208,24 +268,35 @@ class Fleet:
     def _hear_ingress(self, slot: IngressSlot, message: messages.FromChild) -> None:
         match message:
             case messages.IngressUp():
-                slot.life.ready(self._loop.time())
+                self._is_ready(slot)
                 for worker in self.workers:
                     self._attach(worker)
             case messages.IngressFailed():
                 self._watcher.child_failed(slot, message.message)
             case messages.WorkerProven():
-                self._workers_by_id[message.worker].life.proven()
+                if message.worker in self._workers_by_id:
+                    self._workers_by_id[message.worker].life.proven()
                 slot.life.proven()
                 self._watcher.worker_proven(slot)
             case messages.WorkerGone():
-                worker = self._workers_by_id[message.worker]
-                if slot.process and worker.attached_to == slot.process.pid:
-                    self._expect_to_leave(worker)
+                self._worker_gone(slot, message)
             case messages.Drained():
                 slot.drained = True
                 self._watcher.ingress_done(slot)
             case _:
                 logger.error("%s: unexpected %s", slot.name, type(message).__name__)
+
+    def _worker_gone(self, ingress: IngressSlot, message: messages.WorkerGone) -> None:
+        worker = self._workers_by_id.get(message.worker)
+        if worker is None or not ingress.process or worker.attached_to != ingress.process.pid:
+            return
+        if worker.process is None or worker.process.pid != message.pid:
+            # Old news: the slot is filled by another process already.
+            return
+        if message.hung:
+            self._kill(worker, Cause.HANG, "hangs: its batch is run elsewhere")
+        else:
+            self._expect_to_leave(worker)
 
     def _attach(self, worker: WorkerSlot) -> None:
         """Hands a ready worker to its ingress, if both are there."""
@@ -240,6 +311,7 @@ class Fleet:
             pid=worker.process.pid,
             sizes=worker.report.sizes,
             costs_s=worker.report.costs_s,
+            region_batch=worker.nursery.region_batch,
         )
         if self._send(ingress, message, (data.fileno(), region_fd), lambda: self._attach(worker)):
             worker.attached_to = ingress.process.pid
@@ -304,9 +376,10 @@ class Fleet:
         return True
 
     def cancel_starts(self) -> None:
-        """Whoever waits to be started is not."""
+        """Whoever waits to be started is not; who runs has all the time that is left."""
         for slot in self.slots:
             if slot.timer:
                 slot.timer.cancel()
                 slot.timer = None
-                slot.life.end()
+                if slot.process is None:
+                    slot.life.end()

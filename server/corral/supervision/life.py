@@ -28,6 +28,11 @@ class Life:
         self.boot_s: float | None = None
 
     @property
+    def early_deaths(self) -> int:
+        """Deaths since the last time that a batch went through one of the processes."""
+        return self._early_deaths
+
+    @property
     def alive(self) -> bool:
         """True while a process runs."""
         return self.state in {State.STARTING, State.READY, State.PROVEN}
@@ -55,11 +60,12 @@ class Life:
             self.state = State.PROVEN
             self._early_deaths = 0
 
-    def died(self, *, in_order: bool) -> float:
+    def died(self, *, in_order: bool, cause: Cause | None = None) -> float:
         """The process ended.
 
         Args:
             in_order: it left with code 0, because its peer went away.
+            cause: why the supervisor ended it, if it did.
 
         Returns:
             Seconds to wait before the slot is filled again.
@@ -70,13 +76,20 @@ class Life:
             self._early_deaths += 1
         # One death of a ready child is free.
         deaths = self._early_deaths - 1 if was_ready else self._early_deaths
-        if in_order and was_ready:
-            cause = Cause.DETACHED
-        else:
-            cause = Cause.CRASH if was_ready else Cause.BOOT
+        if cause is None:
+            if in_order and was_ready:
+                cause = Cause.DETACHED
+            else:
+                cause = Cause.CRASH if was_ready else Cause.BOOT
         self.restarts[cause] += 1
         self.state = State.WAITING
         return self._backoff.delay_s(deaths)
+
+    def relieved(self) -> None:
+        """The process left because it was asked to; another takes its place at once."""
+        self.restarts[Cause.RELOAD] += 1
+        self._early_deaths = 0
+        self.state = State.WAITING
 
     def end(self) -> None:
         """The slot is not filled again."""

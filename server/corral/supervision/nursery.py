@@ -14,6 +14,7 @@ from corral.messages import CellBoot, ModelBoot, WorkerBoot, WorkerReady
 from corral.plan import Plan
 from corral.planning.environment import ingress_environment
 from corral.region import create_region
+from corral.supervision import identity
 from corral.supervision.provision import BatchSizes, CurveCache, WorkerExtras
 from corral.supervision.slots import IngressSlot, WorkerSlot
 from corral.supervision.spawn import Child, Process, inherited, spawn
@@ -35,7 +36,11 @@ class Nursery:
         extras: what the allocator adds to the workers' environment.
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
+        page_slots: workers that a page of it has room for.
         ingress_module: run as an ingress.
+
+    Raises:
+        ConfigError: ``settings.worker_user`` is nobody, or cannot read what workers need.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Nursery:
         extras: WorkerExtras,
         environ: Mapping[str, str],
         counters_fd: int,
+        page_slots: int,
         ingress_module: str,
     ) -> None:
         self._settings = settings
@@ -58,11 +64,14 @@ class Nursery:
         self._signature = signature
         self._batch = batch
         self._curves = curves
-        self._region_batch = batch.sizes[-1]
+        #: the largest batch that its workers' regions hold
+        self.region_batch = batch.sizes[-1]
+        self._page_slots = page_slots
         self._extras = extras
         self._base_env = inherited(environ)
         self._counters_fd = counters_fd
         self._ingress_module = ingress_module
+        self._user = identity.worker_user(settings.worker_user, model.artefact)
 
     def learn(self, report: WorkerReady) -> None:
         """Once a worker has found the knee, those that follow need not look for it."""
@@ -84,8 +93,8 @@ class Nursery:
                 cells=len(cells),
                 slots=len(slot.planned.workers),
                 workers=sum(len(cell.workers) for cell in cells),
-                page_slots=max(len(cell.workers) for cell in cells),
-                region_batch=self._region_batch,
+                page_slots=self._page_slots,
+                region_batch=self.region_batch,
                 settings=self._settings,
                 model=self._model,
                 control_fd=control_fd,
@@ -98,7 +107,8 @@ class Nursery:
             module=self._ingress_module,
             cpus=slot.planned.ingress_cpus,
             memory_node=slot.planned.workers[0].memory_node,
-            env={**self._base_env, **ingress_environment()},
+            # gRPC's own lines about handshakes that fail would let anybody fill the log.
+            env={**self._base_env, **ingress_environment(), "GRPC_VERBOSITY": "ERROR"},
         )
         return _start(child, boot, [self._counters_fd])
 
@@ -110,7 +120,7 @@ class Nursery:
         """
         planned = slot.planned
         with contextlib.ExitStack() as undo:
-            region_fd = create_region(self._signature, self._region_batch)
+            region_fd = create_region(self._signature, self.region_batch)
             undo.callback(os.close, region_fd)
             ours, theirs = control.pair()
             undo.callback(ours.close)
@@ -122,7 +132,7 @@ class Nursery:
                         cell=slot.cell,
                         cpus=planned.cpus,
                         threads=planned.cores,
-                        region_batch=self._region_batch,
+                        region_batch=self.region_batch,
                         sizes=self._batch.sizes,
                         find_knee=self._batch.find_knee,
                         expected_libraries=self._extras.expected_libraries,
@@ -139,12 +149,19 @@ class Nursery:
                     module=_WORKER_MODULE,
                     cpus=planned.cpus,
                     memory_node=planned.memory_node,
-                    env={**self._base_env, **planned.env, **self._extras.env},
+                    env={**self._base_env, **planned.env, **self._extras.env, **_home(self._user)},
+                    drop=True,
+                    user=(self._user.uid, self._user.gid) if self._user else None,
                 )
                 process = _start(child, boot, [theirs.fileno(), region_fd])
             undo.pop_all()
         slot.handover = (ours, region_fd)
         return process
+
+
+def _home(user: identity.User | None) -> dict[str, str]:
+    """What another user's environment says otherwise."""
+    return {"HOME": user.home, "USER": user.name} if user else {}
 
 
 def _start(child: Child, boot: Callable[[int], msgspec.Struct], fds: list[int]) -> Process:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from corral.messages import WorkerReady
 from corral.plan import PlannedCell, PlannedWorker
-from corral.status import State
+from corral.status import Cause, State
 from corral.supervision.life import Life
 from corral.supervision.spawn import Process
+
+if TYPE_CHECKING:
+    from corral.supervision.nursery import Nursery
 
 
 class Slot:
@@ -23,8 +27,10 @@ class Slot:
         self.process: Process | None = None
         #: how the last process ended, with its last line: for the error that names a reason
         self.obituary = ""
-        #: the pending start, while the slot waits
+        #: the pending start, while the slot waits; then the end of the time to get ready
         self.timer: asyncio.TimerHandle | None = None
+        #: why we ended the process ourselves, if we did
+        self.ended_for: Cause | None = None
 
 
 class IngressSlot(Slot):
@@ -40,10 +46,18 @@ class IngressSlot(Slot):
 class WorkerSlot(Slot):
     """A place for a worker, ``index`` in its cell's counter page."""
 
-    def __init__(self, life: Life, cell: int, index: int, planned: PlannedWorker) -> None:
+    def __init__(
+        self, life: Life, cell: int, index: int, planned: PlannedWorker, nursery: Nursery
+    ) -> None:
         super().__init__(life, f"worker {planned.id}", cell)
         self.index = index
         self.planned = planned
+        #: makes its processes: what workers of one generation have in common
+        self.nursery = nursery
+        #: it was told to finish its batch and go
+        self.leaving = False
+        #: what fills the slot when it has gone; without, the slot goes too
+        self.successor: tuple[Nursery, PlannedWorker] | None = None
         #: what the last process that got ready said
         self.report: WorkerReady | None = None
         #: the ingress's end of the data socket and the region, until the ingress has them

@@ -20,6 +20,7 @@ def take(
     ingresses: Sequence[IngressSlot],
     workers: Sequence[WorkerSlot],
     warnings: Iterable[str],
+    admin_socket: str | None = None,
 ) -> ServerStatus:
     """The server as it is now.
 
@@ -32,6 +33,7 @@ def take(
         ingresses: by cell.
         workers: all of them.
         warnings: what did not take hold.
+        admin_socket: its path, or None.
     """
     cells = [_cell(slot, workers) for slot in ingresses]
     return ServerStatus(
@@ -53,6 +55,7 @@ def take(
         cells=cells,
         workers=[_worker(slot) for slot in workers],
         warnings=list(warnings),
+        admin_socket=admin_socket,
     )
 
 

@@ -43,6 +43,8 @@ class Child:
         cpus: the affinity mask.
         memory_node: NUMA node its memory is bound to, or None.
         env: the complete environment.
+        drop: whether it gives up all capabilities.
+        user: uid and gid that it runs as, or None for the supervisor's.
     """
 
     kind: str
@@ -51,6 +53,8 @@ class Child:
     cpus: Sequence[int]
     memory_node: int | None
     env: Mapping[str, str]
+    drop: bool = False
+    user: tuple[int, int] | None = None
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -146,6 +150,8 @@ def spawn(
             "env": dict(child.env),
             "cpus": list(child.cpus),
             "memory_node": child.memory_node,
+            "drop": child.drop,
+            "user": child.user,
         }
         launch_fd = _memory_file("launch", msgspec.json.encode(launch))
         stack.callback(os.close, launch_fd)

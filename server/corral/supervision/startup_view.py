@@ -116,6 +116,8 @@ def _facts(status: ServerStatus) -> Text:
         f"metrics   http://{format_address(status.metrics_host, status.metrics_port)}/metrics",
         f"weights   {status.weights}",
     ]
+    if status.admin_socket:
+        lines.append(f"admin     {status.admin_socket}")
     if status.ready_after_s is not None:
         lines.append(f"ready     after {status.ready_after_s:.1f} s")
     return Text("\n".join(lines))

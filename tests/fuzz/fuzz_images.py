@@ -1,0 +1,34 @@
+"""atheris on pictures: ``python tests/fuzz/fuzz_images.py [CORPUS] [-max_total_time=60]``.
+
+Needs the extra ``fuzz``. Any exception but an InvalidRequest ends it with the picture that did it;
+so does more than 512 MB (-rss_limit_mb), and more than 5 s (-timeout).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["corral.images", "corral.image_header", "PIL"]):
+    from corral import images
+    from corral.errors import InvalidRequest
+    from corral.models.spec import Recipe
+
+SMALL = Recipe(resize=40, crop=32)
+_MAX_PIXELS = 1_000_000
+
+
+def one_picture(data: bytes) -> None:
+    """Decodes it to pixels, or refuses it."""
+    try:
+        pixels = images.decode(data, SMALL, _MAX_PIXELS)
+    except InvalidRequest as error:
+        assert len(str(error)) < 200
+        return
+    assert pixels.shape == (32, 32, 3)
+
+
+if __name__ == "__main__":
+    atheris.Setup([*sys.argv, "-rss_limit_mb=512", "-timeout=5"], one_picture)
+    atheris.Fuzz()

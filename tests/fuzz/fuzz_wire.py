@@ -1,0 +1,43 @@
+"""atheris on requests: ``python tests/fuzz/fuzz_wire.py [CORPUS] [-max_total_time=60]``.
+
+Needs the extra ``fuzz``. Any exception but a RequestError ends it with the message that did it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["corral.wire", "corral.protocol_pages"]):
+    from corral import wire
+    from corral.errors import RequestError
+    from corral.protocol_pages import resolve_view
+    from corral.tensors import Datatype, Signature
+
+SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (10,))
+READER = wire.RequestReader(
+    SIGNATURE,
+    wire.Limits(max_items=8, max_image_bytes=1000, classes=10),
+    lambda name, version: resolve_view(name, version, "resnet50"),
+)
+
+
+def one_message(data: bytes) -> None:
+    """Reads it; what comes out must be within the limits."""
+    try:
+        head, tensor = READER.read(data)
+    except RequestError as error:
+        assert len(str(error)) < 400
+        READER.view_of(data)
+        return
+    assert 1 <= head.count <= 8
+    if head.datatype is not None:
+        assert len(tensor) == SIGNATURE.input_bytes[head.datatype] * head.count
+    else:
+        assert len(tensor) == head.count
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, one_message)
+    atheris.Fuzz()

@@ -1,0 +1,146 @@
+"""Clients that idle, stop in mid-message or crash: connections by hand, and real ones in processes.
+
+Run as a program, ``broken_clients.py PORT`` connects, says so, waits for a line, sends a request,
+says so and waits to be killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import grpc
+from counted_load import INFER, infer_message
+from fuzzing import picture_seeds
+from requests_by_hand import pictures
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _SETTINGS = 0, 1, 4
+_END_STREAM, _END_HEADERS = 1, 4
+_FRAME_BYTES = 16_384
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def _headers(port: int) -> bytes:
+    """A request's headers, in HPACK's plainest form: literals that nobody remembers."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": INFER,
+        ":authority": f"127.0.0.1:{port}",
+        "te": "trailers",
+        "content-type": "application/grpc",
+    }
+    return b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in fields.items()
+    )
+
+
+def idle_connection(port: int) -> socket.socket:
+    """A connection that has said hello in HTTP/2, and nothing more."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b""))
+    return connection
+
+
+def half_sent(port: int) -> socket.socket:
+    """A connection in the middle of a frame of a request."""
+    body = _body(infer_message("half", 1, 1))
+    whole = _frame(_DATA, 0, 1, body[:_FRAME_BYTES])
+    cut = _frame(_DATA, 0, 1, body[_FRAME_BYTES : 2 * _FRAME_BYTES])[: _FRAME_BYTES // 2]
+    connection = idle_connection(port)
+    connection.sendall(_frame(_HEADERS, _END_HEADERS, 1, _headers(port)) + whole + cut)
+    return connection
+
+
+def asked(port: int, picture: bytes) -> socket.socket:
+    """A connection that has sent a request, a small picture, and waits for the answer."""
+    request = _frame(_DATA, _END_STREAM, 1, _body(pictures(picture)))
+    connection = idle_connection(port)
+    connection.sendall(_frame(_HEADERS, _END_HEADERS, 1, _headers(port)) + request)
+    return connection
+
+
+def _body(message: bytes) -> bytes:
+    return b"\0" + struct.pack(">I", len(message)) + message
+
+
+def reset(connection: socket.socket) -> None:
+    """Closes it as the kernel does for a process that crashed with data unread."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@contextlib.contextmanager
+def held_open(connections: list[socket.socket]) -> Iterator[None]:
+    """Closes them in the end, the hard way: with a reset."""
+    try:
+        yield
+    finally:
+        for connection in connections:
+            reset(connection)
+
+
+def crash_connections(port: int, count: int, pace_s: float) -> None:
+    """One after another crashes: one in four behind a whole request, the others within one."""
+    picture = picture_seeds()[0]
+    for number in range(count):
+        reset(half_sent(port) if number % 4 else asked(port, picture))
+        time.sleep(pace_s)
+
+
+class CrashingClients:
+    """Real gRPC clients, each in a process of its own, ready to send a request and be killed.
+
+    Args:
+        port: of the server.
+        count: how many.
+    """
+
+    def __init__(self, port: int, count: int) -> None:
+        command = [sys.executable, __file__, str(port)]
+        self._children = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for _ in range(count)
+        ]
+        for child in self._children:
+            self._hear(child, b"connected\n")
+
+    def _hear(self, child: subprocess.Popen[bytes], word: bytes) -> None:
+        assert child.stdout
+        assert child.stdout.readline() == word
+
+    def crash(self) -> None:
+        """Each sends its request and is killed before it has its answer, or just after."""
+        for child in self._children:
+            with child:
+                assert child.stdin
+                child.stdin.write(b"\n")
+                child.stdin.flush()
+                self._hear(child, b"sent\n")
+                child.kill()
+
+
+def main() -> None:
+    """Connects, sends when told to, waits to be killed."""
+    with grpc.insecure_channel(f"127.0.0.1:{sys.argv[1]}") as channel:
+        grpc.channel_ready_future(channel).result(timeout=30)
+        print("connected", flush=True)
+        sys.stdin.readline()
+        call = channel.unary_unary(INFER).future(infer_message("x", 1, 1))
+        print("sent", flush=True)
+        time.sleep(60)
+        call.cancel()
+
+
+if __name__ == "__main__":
+    main()

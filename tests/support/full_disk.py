@@ -1,0 +1,63 @@
+"""Caches on a disk that is full, read-only or well. Run as a program: ``full_disk.py FOLDER``.
+
+Stores an artefact of 256 KiB and a cost curve below the folder, and says in two lines how that
+went; then the same once more with the disk's other contents, ``FOLDER/ballast``, gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from pathlib import Path
+
+from corral import artefact
+from corral.errors import ModelError
+from corral.profile import CostCurve, load_curve, save_curve
+from corral.tensors import Datatype
+
+_ORDER = artefact.Order(
+    model="m", precision="fp32", synthetic=True, weights="none", ingredients={"made": "up"}
+)
+_CURVE = CostCurve({(Datatype.FP32, 1): 0.1})
+
+
+def _write(xml: Path) -> None:
+    xml.write_text("<net/>")
+    xml.with_suffix(".bin").write_bytes(bytes(256 * 1024))
+
+
+def _store(folder: Path) -> str:
+    try:
+        with artefact.exclusive(folder, _ORDER, lambda: None):
+            artefact.store(folder, _ORDER, _write)
+    except ModelError as error:
+        return f"refused: {error}"
+    return "stored" if artefact.find(folder, _ORDER) else "lost"
+
+
+def _cache_curve(folder: Path) -> str:
+    save_curve(folder / "curves", "k" * 64, _CURVE)
+    return "cached" if load_curve(folder / "curves", "k" * 64) else "not cached"
+
+
+def main() -> None:
+    """Prints four lines."""
+    folder = Path(sys.argv[1])
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s")
+    ballast = folder / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    print(_store(folder))
+    print(_cache_curve(folder))
+    with contextlib.suppress(OSError):
+        ballast.unlink()
+    print(_store(folder))
+    print(_cache_curve(folder))
+    left = [path.name for path in folder.rglob(".*") if path.suffix != ".lock"]
+    print("left behind:", left)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The real ingress with a leak: what to leak stands in ``--weights``, as words.
+
+``leaks-descriptors``: one a worker that dies; ``leaks-memory``: 4 KiB a request.
+"""
+
+import os
+import sys
+
+import msgspec
+
+from corral import ingress, transport, wire
+from corral.messages import CellBoot
+
+_kept: list[object] = []
+
+
+def leak_descriptors() -> None:
+    close = transport.WorkerLink.close
+
+    def leaky(self: transport.WorkerLink) -> None:
+        _kept.append(os.dup(self.fileno()))
+        close(self)
+
+    transport.WorkerLink.close = leaky  # type: ignore[method-assign]
+
+
+def leak_memory() -> None:
+    response = wire.response
+
+    def leaky(*args: object) -> bytes:
+        _kept.append(bytearray(os.urandom(4096)))
+        return response(*args)  # type: ignore[arg-type]
+
+    wire.response = leaky  # type: ignore[assignment]
+
+
+def main() -> None:
+    boot_fd = int(sys.argv[2])
+    with os.fdopen(os.dup(boot_fd), "rb") as file:
+        faults = msgspec.json.decode(file.read(), type=CellBoot).settings.weights.split()
+    os.lseek(boot_fd, 0, os.SEEK_SET)
+    if "leaks-descriptors" in faults:
+        leak_descriptors()
+    if "leaks-memory" in faults:
+        leak_memory()
+    ingress.main()
+
+
+if __name__ == "__main__":
+    main()

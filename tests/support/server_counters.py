@@ -1,0 +1,103 @@
+"""A server's counters, read like Prometheus reads them: at one moment, and while time passes."""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.error
+import urllib.request
+from types import TracebackType
+from typing import Self
+
+from prometheus_client.parser import text_string_to_metric_families
+
+#: types whose samples never go down
+_MONOTONIC = {"counter", "histogram"}
+
+
+class Scrape:
+    """One reading of /metrics. Counters' names end in ``_total``, whatever the server calls them.
+
+    Attributes:
+        at_s: when it was asked for, on the monotonic clock.
+    """
+
+    def __init__(self, metrics_port: int) -> None:
+        self.at_s = time.monotonic()
+        url = f"http://127.0.0.1:{metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as response:
+            text = response.read().decode()
+        self._values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._monotonic: set[str] = set()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                self._values[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
+                if family.type in _MONOTONIC:
+                    self._monotonic.add(sample.name)
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels; KeyError when there is none."""
+        wanted = labels.items()
+        found = [
+            value
+            for (sample, has), value in self._values.items()
+            if sample == name and wanted <= dict(has).items()
+        ]
+        if not found:
+            raise KeyError(f"no sample of {name} with {labels}")
+        return sum(found)
+
+    def series(self) -> set[str]:
+        """What there is, by name and labels."""
+        return {f"{name}{dict(labels)}" for name, labels in self._values}
+
+    def lower_than(self, earlier: Scrape) -> list[str]:
+        """The counters that went down, or away, since then."""
+        return [
+            f"{name}{dict(labels)}: {before} -> {self._values.get((name, labels))}"
+            for (name, labels), before in earlier._values.items()
+            if name in earlier._monotonic and self._values.get((name, labels), -1.0) < before
+        ]
+
+
+class CounterWatch:
+    """Reads the counters again and again: ``with CounterWatch(port) as watch: ...``.
+
+    Attributes:
+        went_down: what a counter must never do.
+        scrapes: how many readings there were.
+        last: the latest that came through.
+    """
+
+    def __init__(self, metrics_port: int, every_s: float = 0.05) -> None:
+        self._port = metrics_port
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="counters", daemon=True)
+        self.went_down: list[str] = []
+        self.scrapes = 0
+        self.last = Scrape(metrics_port)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            try:
+                scrape = Scrape(self._port)
+            except (urllib.error.URLError, OSError):
+                # A server that ends takes its metrics with it, last of all.
+                continue
+            self.went_down += scrape.lower_than(self.last)
+            self.last = scrape
+            self.scrapes += 1

@@ -1,0 +1,69 @@
+"""Where the admin socket lies, and whose folder that must be."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from corral.errors import ConfigError
+from corral.supervision import admin
+
+
+def test_the_place_follows_the_port() -> None:
+    runtime = {"XDG_RUNTIME_DIR": "/run/user/7"}
+    assert admin.default_path(runtime, 8001) == Path("/run/user/7/corral/8001.sock")
+    elsewhere = admin.default_path({}, 8002)
+    assert elsewhere == Path(f"/tmp/corral-{os.geteuid()}/8002.sock")
+
+
+def test_a_folder_of_our_own_is_made_and_taken(tmp_path: Path) -> None:
+    folder = tmp_path / "corral"
+    admin.make_private_folder(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    admin.make_private_folder(folder)
+
+
+def test_a_folder_that_others_can_enter_is_not_taken(tmp_path: Path) -> None:
+    folder = tmp_path / "corral"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    with pytest.raises(ConfigError, match="not ours alone"):
+        admin.make_private_folder(folder)
+
+
+def test_a_link_to_somewhere_else_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "corral").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="not ours alone"):
+        admin.make_private_folder(tmp_path / "corral")
+
+
+def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    path.write_text("precious")
+    with pytest.raises(ConfigError, match="something else of that name"):
+        admin.bind(path)
+    assert path.read_text() == "precious"
+
+
+def test_a_living_socket_is_not_replaced_and_a_dead_one_is(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with admin.bind(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with pytest.raises(ConfigError, match="another server listens there"):
+            admin.bind(path)
+    assert path.exists()
+    admin.bind(path).close()
+
+
+def test_no_server_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no server answers at"):
+        admin.ask(tmp_path / "none.sock", admin.Request(command="status"))
+
+
+def test_a_path_too_long_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="AF_UNIX path too long"):
+        admin.bind(tmp_path / ("x" * 200))

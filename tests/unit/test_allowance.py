@@ -1,0 +1,101 @@
+"""Changed CPUs and throttling, noticed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from corral import topology
+from corral.planning.cgroups import Throttling
+from corral.supervision.allowance import REPORT_S, Allowance, AllowanceWatch, ThrottlingReport
+
+
+def cpus(*numbers: int, quota: float | None = None) -> Allowance:
+    return Allowance(cpus=numbers, quota=quota)
+
+
+def test_nothing_changed() -> None:
+    watch = AllowanceWatch(cpus(0, 1))
+    assert watch.look(cpus(0, 1)) is None
+    assert watch.look(cpus(0, 1)) is None
+
+
+@pytest.mark.parametrize("now", [cpus(0), cpus(0, 1, 2), cpus(0, 1, quota=1.5)])
+def test_a_change_is_told_once_when_it_has_settled(now: Allowance) -> None:
+    watch = AllowanceWatch(cpus(0, 1))
+    assert watch.look(now) is None
+    assert watch.look(now) == now
+    assert watch.look(now) is None
+
+
+def test_what_passes_is_not_told() -> None:
+    watch = AllowanceWatch(cpus(0, 1))
+    assert watch.look(cpus(0)) is None
+    assert watch.look(cpus(1)) is None
+    assert watch.look(cpus(0, 1)) is None
+    assert watch.look(cpus(0, 1)) is None
+
+
+def test_the_way_back_is_a_change_too() -> None:
+    watch = AllowanceWatch(cpus(0, 1))
+    watch.look(cpus(0))
+    assert watch.look(cpus(0))
+    watch.look(cpus(0, 1))
+    assert watch.look(cpus(0, 1)) == cpus(0, 1)
+
+
+def test_an_allowance_reads_well() -> None:
+    assert str(cpus(0, 2, quota=1.5)) == "CPUs 0,2, quota 1.5"
+
+
+def stat(periods: int, throttled: int, seconds: float) -> Throttling:
+    return Throttling(periods, throttled, seconds)
+
+
+def test_throttling_is_reported_now_and_then() -> None:
+    report = ThrottlingReport(stat(100, 7, 1.0), 0.0)
+    assert report.look(stat(110, 7, 1.0), 1.0) is None
+    sentence = report.look(stat(120, 12, 1.5), 2.0)
+    assert sentence
+    assert sentence.startswith("the CPU quota stopped threads in 5 of 20 periods, for 0.5 s")
+    assert report.look(stat(130, 22, 2.5), 3.0) is None, "not every second"
+    sentence = report.look(stat(220, 112, 9.5), 3.0 + REPORT_S)
+    assert sentence
+    assert "100 of 100 periods, for 8.0 s" in sentence
+
+
+def test_a_stop_in_a_thousand_periods_is_no_news() -> None:
+    report = ThrottlingReport(stat(0, 0, 0.0), 0.0)
+    assert report.look(stat(1000, 1, 0.01), 100.0) is None
+
+
+def test_where_nothing_is_told_nothing_is_reported() -> None:
+    report = ThrottlingReport(None, 0.0)
+    assert report.look(None, 1.0) is None
+    assert report.look(stat(100, 100, 10.0), 2.0) is None, "what was before we looked"
+    assert report.look(stat(200, 200, 20.0), 3.0)
+
+
+def test_the_allowance_is_read_without_the_rest_of_the_machine(tmp_path: Path) -> None:
+    proc, group = tmp_path / "proc/self", tmp_path / "sys/fs/cgroup"
+    proc.mkdir(parents=True)
+    group.mkdir(parents=True)
+    (proc / "status").write_text("Cpus_allowed_list:\t0-5\n")
+    (proc / "cgroup").write_text("0::/\n")
+    (proc / "mountinfo").write_text("30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    (group / "cpuset.cpus.effective").write_text("2-7\n")
+    (group / "cpu.max").write_text("150000 100000\n")
+    assert topology.read_allowed(tmp_path, live=False) == ((2, 3, 4, 5), 1.5)
+    (group / "cpu.max").write_text("max 100000\n")
+    (group / "cpuset.cpus.effective").write_text("0-3\n")
+    assert topology.read_allowed(tmp_path, live=False) == ((0, 1, 2, 3), None)
+
+
+def test_what_is_allowed_here_is_what_the_plan_says() -> None:
+    allowed, quota = topology.read_allowed()
+    machine = topology.read_machine()
+    assert allowed == machine.allowed_cpus
+    assert quota == machine.cpu_quota
+    assert set(allowed) <= os.sched_getaffinity(0)
