@@ -18,6 +18,7 @@ import numpy as np
 
 from corral import images, wire
 from corral.batcher import Batcher, Policy
+from corral.client_memory import Tensor
 from corral.errors import (
     DeadlineMissed,
     InferenceFailed,
@@ -51,6 +52,7 @@ _REASONS: dict[type[BaseException], str] = {
     asyncio.CancelledError: "cancelled",
 }
 _LATE = "the deadline passed before the answer was there"
+_SHRUNK = "the shared memory object that holds the tensor has become too short"
 _FAILED = "the request could not be run: two workers failed on it"
 
 
@@ -248,6 +250,8 @@ class Cell:
         arrived_s = self._now_s()
         try:
             head, data = self._reader.read(message)
+            part = head.output_slice
+            output = None if part is None else self._reader.tensor(part)
         except RequestError as error:
             view = self._reader.view_of(message)
             self._tally.received(view)
@@ -275,20 +279,36 @@ class Cell:
             self._tally.refused(head.view, _REASONS[type(error)], self._now_s() - arrived_s)
             raise
         self._tally.admitted(request)
-        await self._run(request, data, timeout_s)
-        logits = request.output
+        return await self._run(request, head, data, output, timeout_s)
+
+    def _wrap(self, head: wire.Head, output: Tensor | None, logits: bytes | bytearray) -> bytes:
+        """The answer's bytes; with its output in the client's shared memory if wanted there."""
+        name, request_id = head.model_name, head.request_id
+        content, datatype = logits, "FP32"
+        shape: tuple[int, ...] = (head.count, *self._signature.output_shape)
         if head.classification:
             content = wire.classification(
                 bytes(logits), self._spec.classes, head.classification, self._labels
             )
-            top = (head.count, head.classification)
-            return wire.response(head.model_name, head.request_id, "BYTES", top, content)
-        shape = (head.count, *self._signature.output_shape)
-        return wire.response(head.model_name, head.request_id, "FP32", shape, logits)
+            datatype, shape = "BYTES", (head.count, head.classification)
+        if output is None:
+            return wire.response(name, request_id, datatype, shape, content)
+        if len(content) > len(output):
+            raise InvalidRequest(
+                f"the output has {len(content)} bytes, its place in shared memory {len(output)}"
+            )
+        output.write(content)
+        assert head.output_slice is not None
+        return wire.response_in_memory(name, request_id, datatype, shape, head.output_slice)
 
     async def _run(
-        self, request: Request, data: memoryview | list[memoryview], timeout_s: float | None
-    ) -> None:
+        self,
+        request: Request,
+        head: wire.Head,
+        data: wire.Data,
+        output: Tensor | None,
+        timeout_s: float | None,
+    ) -> bytes:
         """Sees an admitted request through; every way out settles it and counts it once."""
         timer = None
         if timeout_s is not None:
@@ -301,13 +321,14 @@ class Cell:
 
         request.answer = answer
         try:
-            if isinstance(data, memoryview):
-                request.payload = data
-            else:
+            if isinstance(data, list):
                 request.payload = await self._decode(data)
+            else:
+                request.payload = data
             self._batcher.enqueue(request)
             self._dispatch()
             await done
+            answer_bytes = self._wrap(head, output, request.output)
         except BaseException as error:
             self._batcher.drop(request)
             reason = _REASONS.get(type(error), "failed")
@@ -317,6 +338,7 @@ class Cell:
             raise
         else:
             self._tally.succeeded(request, self._now_s())
+            return answer_bytes
         finally:
             request.payload = None
             request.answer = None
@@ -365,10 +387,13 @@ class Cell:
                 break
             self._free.popleft()
             before_s = self._now_s()
-            link.send(batch)
+            spoiled = link.send(batch)
             link.copy_s = self._now_s() - before_s
             self._expect(link, link.costs.expected_s(batch.datatype, batch.count), before_s)
             self._tally.batch_formed(batch)
+            for request in spoiled:
+                self._batcher.drop(request)
+                self._answer(request, InvalidRequest(_SHRUNK))
         for request in self._batcher.expired():
             self._answer(request, DeadlineMissed(_LATE))
         self._tally.state(queue_depth=self._batcher.queued)

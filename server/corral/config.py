@@ -6,6 +6,7 @@ argv and the environment are read by cli.py alone; children receive a Settings b
 from __future__ import annotations
 
 import enum
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -124,6 +125,7 @@ class Settings(
     hang_floor_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
 
     admin_socket: Name | None = None
+    client_shared_memory: bool = False
 
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
@@ -157,6 +159,7 @@ def build(*layers: dict[str, Any]) -> Settings:
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error))) from None
     _check_security(settings)
+    _check_client_memory(settings)
     return settings
 
 
@@ -171,6 +174,19 @@ def _check_security(settings: Settings) -> None:
     if settings.allow_client and not settings.tls_client_ca:
         raise ConfigError(
             "--allow-client goes by client certificates, so it needs --tls-client-ca FILE"
+        )
+
+
+def _check_client_memory(settings: Settings) -> None:
+    """Who comes over a network shares no memory with the server, and must not be able to try."""
+    try:
+        local = ipaddress.ip_address(settings.host.strip("[]")).is_loopback
+    except ValueError:
+        local = settings.host == "localhost"
+    if settings.client_shared_memory and not local:
+        raise ConfigError(
+            f"--client-shared-memory is for clients on this machine; --host {settings.host} "
+            "lets others in"
         )
 
 

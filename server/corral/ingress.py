@@ -17,11 +17,11 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import msgspec
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from corral import (
     control,
@@ -30,13 +30,16 @@ from corral import (
     doorkeeper,
     hardening,
     logs,
+    memory_calls,
     models,
+    procfs,
     protocol_pages,
     tls,
     wire,
 )
 from corral.batcher import Policy
 from corral.cell import Cell
+from corral.client_memory import ClientMemory
 from corral.config import Mode, Settings
 from corral.errors import (
     ConfigError,
@@ -50,6 +53,7 @@ from corral.errors import (
     Unsupported,
 )
 from corral.health import Health, add_reflection
+from corral.heap import HeapKeeper
 from corral.messages import (
     AttachWorker,
     CellBoot,
@@ -92,7 +96,6 @@ _STATUS: dict[type[RequestError], grpc.StatusCode] = {
 
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
 Page = Callable[[bytes], Message]
-M = TypeVar("M", bound=Message)
 
 
 def message_limit(settings: Settings, spec: ModelSpec) -> int:
@@ -150,10 +153,11 @@ class Ingress:
             max_image_bytes=settings.max_image_bytes,
             classes=self._spec.classes,
         )
+        self._memory = ClientMemory() if settings.client_shared_memory else None
         self._policy = queue_policy(settings, boot.slots, boot.region_batch)
         self._cell = Cell(
             self._spec,
-            wire.RequestReader(self._spec.signature, limits, self._resolve),
+            wire.RequestReader(self._spec.signature, limits, self._resolve, self._memory),
             self._policy,
             self._tally,
             max_image_pixels=settings.max_image_pixels,
@@ -164,6 +168,7 @@ class Ingress:
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
         self._batch_sizes: list[int] = [1]
+        self._requests = 0
         self._server = self._make_server(settings)
         self._health = Health(
             ["", SERVICE, *protocol_pages.view_names(boot.model.name).values()], self._server
@@ -191,11 +196,15 @@ class Ingress:
             "ServerLive": lambda _: pb.ServerLiveResponse(live=True),
             "ServerReady": lambda _: pb.ServerReadyResponse(ready=self._ready()),
             "ModelReady": self._model_ready,
-            "ServerMetadata": lambda _: protocol_pages.server_metadata(),
+            "ServerMetadata": lambda _: protocol_pages.server_metadata(
+                shared_memory=self._memory is not None
+            ),
             "ModelMetadata": self._model_metadata,
             "ModelConfig": self._model_config,
             "ModelStatistics": self._model_statistics,
         }
+        if self._memory is not None:
+            pages |= memory_calls.make(self._memory)
         handlers = {name: _answering(_page_handler(page)) for name, page in pages.items()}
         handlers["ModelInfer"] = _answering(self._infer)
         server.add_generic_rpc_handlers(
@@ -211,29 +220,30 @@ class Ingress:
     async def _infer(self, message: bytes, context: Any) -> bytes:
         remaining_s = context.time_remaining()
         deadline_s = None if remaining_s is None else time.monotonic() + remaining_s
+        self._requests += 1
         return await self._cell.infer(message, deadline_s)
 
     def _ready(self) -> bool:
         return self._cell.open and self._cell.proven
 
     def _model_ready(self, message: bytes) -> Message:
-        request = _parse(pb.ModelReadyRequest, message)
+        request = protocol_pages.parse(pb.ModelReadyRequest, message)
         self._resolve(request.name, request.version)
         return pb.ModelReadyResponse(ready=self._ready())
 
     def _model_metadata(self, message: bytes) -> Message:
-        request = _parse(pb.ModelMetadataRequest, message)
+        request = protocol_pages.parse(pb.ModelMetadataRequest, message)
         return protocol_pages.model_metadata(
             self._model, self._resolve(request.name, request.version)
         )
 
     def _model_config(self, message: bytes) -> Message:
-        request = _parse(pb.ModelConfigRequest, message)
+        request = protocol_pages.parse(pb.ModelConfigRequest, message)
         view = self._resolve(request.name, request.version)
         return protocol_pages.model_config(self._model, view, self._batch_sizes)
 
     def _model_statistics(self, message: bytes) -> Message:
-        request = _parse(pb.ModelStatisticsRequest, message)
+        request = protocol_pages.parse(pb.ModelStatisticsRequest, message)
         return protocol_pages.model_statistics(
             self._pages.snapshot(), self._model.name, request.name, request.version
         )
@@ -348,15 +358,11 @@ class Ingress:
         # What is there now stays for good: no collection need look at it again.
         gc.collect()
         gc.freeze()
+        HeapKeeper(lambda: self._requests, lambda: procfs.resident_bytes(os.getpid())).start(
+            self._loop
+        )
         await self._ended
         await self._cell.close()
-
-
-def _parse(kind: type[M], message: bytes) -> M:
-    try:
-        return kind.FromString(message)
-    except DecodeError:
-        raise InvalidRequest(f"the message is no {kind.DESCRIPTOR.full_name}") from None
 
 
 def _page_handler(page: Page) -> Handler:

@@ -258,15 +258,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
     _add_security(group)
 
-    null = group("the null backend")
-    null("null-batch-ms", "what a batch takes", type=float, metavar="MS")
-    null("null-item-ms", "what each item of it takes", type=float, metavar="MS")
-    null("null-spin", "compute meanwhile instead of sleeping", action="store_true")
-    null(
-        "null-faults",
-        "let requests and signals make workers crash and hang, for tests",
+    network(
+        "client-shared-memory",
+        "take tensors out of the shared memory of clients on this machine (Triton's extension)",
         action="store_true",
     )
+
+    _add_null(group)
 
     life = group("life")
     life("boot-timeout-s", "give up when no worker is ready by then", type=float, metavar="S")
@@ -304,4 +302,16 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.toml",
         help="settings by the same names; the command line wins",
+    )
+
+
+def _add_null(group: Callable[[str], Any]) -> None:
+    null = group("the null backend")
+    null("null-batch-ms", "what a batch takes", type=float, metavar="MS")
+    null("null-item-ms", "what each item of it takes", type=float, metavar="MS")
+    null("null-spin", "compute meanwhile instead of sleeping", action="store_true")
+    null(
+        "null-faults",
+        "let requests and signals make workers crash and hang, for tests",
+        action="store_true",
     )

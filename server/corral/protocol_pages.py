@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
 
 from corral import __version__
 from corral.counters import FAILURES, VIEWS, Counts
-from corral.errors import NotFound
+from corral.errors import InvalidRequest, NotFound
 from corral.tensors import Datatype, Signature
 from corral.wire import INPUT_NAME, OUTPUT_NAME
 from corral_protos import open_inference_pb2 as pb
+
+M = TypeVar("M", bound=Message)
 
 #: the one version of every model
 VERSION = "1"
@@ -101,9 +106,22 @@ def resolve_view(model_name: str, version: str, base: str) -> str:
     )
 
 
-def server_metadata() -> pb.ServerMetadataResponse:
+def parse(kind: type[M], message: bytes) -> M:
+    """The message that the bytes are.
+
+    Raises:
+        InvalidRequest: they are none of that kind.
+    """
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise InvalidRequest(f"the message is no {kind.DESCRIPTOR.full_name}") from None
+
+
+def server_metadata(*, shared_memory: bool = False) -> pb.ServerMetadataResponse:
     """Name, version and the extensions that are there."""
-    return pb.ServerMetadataResponse(name="corral", version=__version__, extensions=EXTENSIONS)
+    extensions = (*EXTENSIONS, "system_shared_memory") if shared_memory else EXTENSIONS
+    return pb.ServerMetadataResponse(name="corral", version=__version__, extensions=extensions)
 
 
 def model_metadata(model: ServedModel, view: str) -> pb.ModelMetadataResponse:

@@ -68,6 +68,11 @@ def run(
     metrics_port = ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
     if port == metrics_port:
         raise ConfigError(f"--metrics-port {metrics_port}: the same as --port")
+    if settings.client_shared_memory and len(plan.cells) > 1:
+        raise ConfigError(
+            f"--client-shared-memory needs one cell, for a region is registered with one; "
+            f"this plan has {len(plan.cells)} (--cells 1)"
+        )
     settings = msgspec.structs.replace(settings, port=port, metrics_port=metrics_port)
 
     page_slots = slots_to_reserve(plan)

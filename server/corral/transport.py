@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable
 
+from corral.client_memory import Tensor
 from corral.costs import Costs
 from corral.jobs import Batch, Job
 from corral.messages import BATCH, RESULT, AttachWorker, ResultStatus
@@ -42,7 +43,7 @@ class Request(Job):
         super().__init__(datatype, count, size_bytes, arrived_s, deadline_s)
         self.view = view
         #: the items' bytes; None until a picture is decoded, and once the request is settled
-        self.payload: memoryview | None = None
+        self.payload: memoryview | Tensor | None = None
         #: the results' bytes, as they come in
         self.output: bytes | bytearray = b""
         #: called once with None, or with the error that answers the request
@@ -96,18 +97,29 @@ class WorkerLink:
         """Sends a batch of one, zeros: the worker is proven when it comes back."""
         self._send(_PROBE, self._signature.datatypes[0], 1)
 
-    def send(self, batch: Batch[Request]) -> None:
-        """Copies the batch into the region and hands it over."""
+    def send(self, batch: Batch[Request]) -> list[Request]:
+        """Copies the batch into the region and hands it over.
+
+        Returns:
+            the requests whose tensor is no longer all there in their client's shared memory; what
+            is run in its place means nothing.
+        """
         self.batch = batch
+        spoiled = []
         memory, at = self._region.memory, self._region.input_offset
         size = self._signature.input_bytes[batch.datatype]
         for span in batch.spans:
             payload = span.job.payload
             assert payload is not None, "a queued request has its tensor"
             length = len(span) * size
-            memory[at : at + length] = payload[span.start * size : span.start * size + length]
+            start = span.start * size
+            if isinstance(payload, memoryview):
+                memory[at : at + length] = payload[start : start + length]
+            elif not payload.read_into(memory[at : at + length], start):
+                spoiled.append(span.job)
             at += length
         self._send(batch.number, batch.datatype, batch.count)
+        return spoiled
 
     def _send(self, number: int, datatype: Datatype, count: int) -> None:
         try:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from corral.client_memory import ClientMemory, Slice, Tensor
 from corral.errors import InvalidRequest, RequestError, Unsupported
 from corral.tensors import Datatype, Signature
 from corral_protos import open_inference_pb2 as pb
@@ -43,6 +44,9 @@ _NOT_A_REQUEST = "the message is no inference.ModelInferRequest"
 
 _LENGTH_PREFIX = struct.Struct("<I")
 
+#: a request's tensor where it lies: in the message, in shared memory, or as encoded pictures
+Data = memoryview | Tensor | list[memoryview]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Head:
@@ -55,6 +59,8 @@ class Head:
         classification: top k wanted, 0 for the logits.
         timeout_s: the request parameter ``timeout``; None when not given.
         contents: the tensor where it came typed instead of raw: its bytes, or the pictures.
+        input_slice: where the tensor lies in the client's shared memory; None: in the message.
+        output_slice: where the result is wanted; None: in the answer.
     """
 
     view: str
@@ -65,6 +71,8 @@ class Head:
     classification: int
     timeout_s: float | None
     contents: bytes | tuple[bytes, ...] | None
+    input_slice: Slice | None = None
+    output_slice: Slice | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,26 +152,33 @@ class RequestReader:
         signature: the model's shapes.
         limits: what a request may ask for.
         resolve: (model name, version) to the view; raises NotFound.
+        memory: the regions that clients registered; None: they cannot.
     """
 
     def __init__(
-        self, signature: Signature, limits: Limits, resolve: Callable[[str, str], str]
+        self,
+        signature: Signature,
+        limits: Limits,
+        resolve: Callable[[str, str], str],
+        memory: ClientMemory | None = None,
     ) -> None:
+        self._memory = memory
         self._signature = signature
         self._limits = limits
         self._resolve = resolve
         self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
 
-    def read(self, message: bytes) -> tuple[Head, memoryview | list[memoryview]]:
+    def read(self, message: bytes) -> tuple[Head, Data]:
         """Reads a ModelInferRequest.
 
         Returns:
-            the head, and the tensor in place: ``count`` items one after another, or, when
+            the head, and the tensor where it lies: ``count`` items one after another, or, when
             ``datatype`` is None, the encoded pictures.
 
         Raises:
             NotFound: no such model or version.
-            Unsupported: the tensor is to be found, or left, in the client's shared memory.
+            Unsupported: the tensor is to be found, or left, in the client's shared memory, and
+                that is off.
             InvalidRequest: with a sentence that says what to change.
         """
         head_bytes, raws = split(message)
@@ -171,6 +186,8 @@ class RequestReader:
             head = self._remembered(head_bytes)
         else:
             head = self._read_head(head_bytes)
+        if head.input_slice is not None:
+            return head, self._shared(head, head.input_slice, len(raws))
         if head.contents is not None:
             if raws:
                 raise InvalidRequest(
@@ -187,13 +204,38 @@ class RequestReader:
         data = memoryview(message)[start:end]
         if head.datatype is None:
             return head, self._pictures(data, head.count)
-        expected = self._signature.input_bytes[head.datatype] * head.count
-        if len(data) != expected:
-            raise InvalidRequest(
-                f"the input has {len(data)} bytes; "
-                f"{head.datatype.name} {self._shape_text(head.datatype, head.count)} is {expected}"
-            )
+        self._check_length(head.datatype, head.count, len(data))
         return head, data
+
+    def _check_length(self, datatype: Datatype, count: int, length: int) -> None:
+        expected = self._signature.input_bytes[datatype] * count
+        if length != expected:
+            raise InvalidRequest(
+                f"the input has {length} bytes; "
+                f"{datatype.name} {self._shape_text(datatype, count)} is {expected}"
+            )
+
+    def _shared(self, head: Head, part: Slice, raws: int) -> Data:
+        """The tensor in the client's shared memory; pictures are read out of it at once."""
+        if raws or head.contents is not None:
+            raise InvalidRequest("the input comes twice, in shared memory and in the message")
+        tensor = self.tensor(part)
+        if head.datatype is not None:
+            self._check_length(head.datatype, head.count, len(tensor))
+            return tensor
+        most = head.count * (self._limits.max_image_bytes + _LENGTH_PREFIX.size)
+        if len(tensor) > most:
+            raise InvalidRequest(f"the pictures have {len(tensor)} bytes; at most {most} are taken")
+        content = bytearray(len(tensor))
+        if not tensor.read_into(memoryview(content), 0):
+            raise tensor.shrunk()
+        return self._pictures(memoryview(content), head.count)
+
+    def tensor(self, part: Slice) -> Tensor:
+        """Finds a slice that a head names; raises as ``read``."""
+        if self._memory is None:
+            raise Unsupported("tensors in a client's shared memory are not taken: send their bytes")
+        return self._memory.tensor(part)
 
     def view_of(self, message: bytes) -> str:
         """The view that a request names, as far as it can be read: to count a refusal by."""
@@ -254,11 +296,15 @@ class RequestReader:
                 f"{request.model_name} takes {' or '.join(VIEW_DATATYPES[view])}, "
                 f"not {tensor.datatype[:20]!r}"
             )
-        _refuse_shared_memory(tensor.parameters)
         datatype, count = self._read_shape(tensor)
         contents: bytes | tuple[bytes, ...] | None = None
         if tensor.HasField("contents"):
             contents = self._read_contents(tensor.contents, datatype, count)
+        input_slice = self._read_slice(tensor.parameters)
+        # Before anything else of the outputs: where shared memory is off, that is the answer.
+        output_slice = None
+        for output in request.outputs:
+            output_slice = self._read_slice(output.parameters) or output_slice
         return Head(
             view=view,
             model_name=request.model_name,
@@ -268,7 +314,26 @@ class RequestReader:
             classification=self._read_outputs(request),
             timeout_s=_read_timeout(request),
             contents=contents,
+            input_slice=input_slice,
+            output_slice=output_slice,
         )
+
+    def _read_slice(self, parameters: Mapping[str, pb.InferParameter]) -> Slice | None:
+        """A slice of shared memory as Triton's clients name it; None where none is named."""
+        if "shared_memory_region" not in parameters:
+            return None
+        if self._memory is None:
+            raise Unsupported("tensors in a client's shared memory are not taken: send their bytes")
+        numbers = {"shared_memory_offset": 0, "shared_memory_byte_size": 0}
+        for name in numbers:
+            if name in parameters:
+                value = _integer(parameters[name])
+                if value is None or value < 0:
+                    raise InvalidRequest(f"the parameter {name} takes a whole number of bytes")
+                numbers[name] = value
+        if not numbers["shared_memory_byte_size"]:
+            raise InvalidRequest("the parameter shared_memory_byte_size is missing")
+        return Slice(parameters["shared_memory_region"].string_param, *numbers.values())
 
     def _read_shape(
         self, tensor: pb.ModelInferRequest.InferInputTensor
@@ -329,7 +394,6 @@ class RequestReader:
                 raise InvalidRequest(
                     f"the output is called {OUTPUT_NAME!r}, not {output.name[:80]!r}"
                 )
-            _refuse_shared_memory(output.parameters)
             wanted.append(output.parameters)
         for parameters in wanted:
             # Looking a missing key up in a protobuf map would insert it.
@@ -341,12 +405,6 @@ class RequestReader:
                     )
                 return top
         return 0
-
-
-def _refuse_shared_memory(parameters: Mapping[str, pb.InferParameter]) -> None:
-    """Triton's clients name a region of theirs here, and send no tensor or expect none."""
-    if "shared_memory_region" in parameters:
-        raise Unsupported("tensors in a client's shared memory are not taken: send their bytes")
 
 
 def _integer(parameter: pb.InferParameter) -> int | None:
@@ -410,6 +468,25 @@ def response(
         return b"".join((head, raw_head, content))
     encoded = request_id.encode()
     return b"".join((head, _ID_TAG, _length(len(encoded)), encoded, raw_head, content))
+
+
+def response_in_memory(
+    model_name: str, request_id: str, datatype: str, shape: tuple[int, ...], part: Slice
+) -> bytes:
+    """Serialises a ModelInferResponse whose output lies in the client's shared memory."""
+    output = pb.ModelInferResponse.InferOutputTensor(
+        name=OUTPUT_NAME, datatype=datatype, shape=shape
+    )
+    output.parameters["shared_memory_region"].string_param = part.region
+    output.parameters["shared_memory_offset"].int64_param = part.offset
+    output.parameters["shared_memory_byte_size"].int64_param = part.byte_size
+    return pb.ModelInferResponse(
+        model_name=model_name,
+        model_version="1",
+        id=request_id,
+        outputs=[output],
+        raw_output_contents=[b""],
+    ).SerializeToString()
 
 
 def classification(logits: bytes, classes: int, top: int, labels: tuple[str, ...]) -> bytes:

@@ -182,7 +182,9 @@ async def test_reflection_describes_the_calls_that_clients_make(front: Front) ->
     service = pool.FindServiceByName("inference.GRPCInferenceService")
     assert {method.name for method in service.methods} == {
         "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata",
-        "ModelInfer", "ModelConfig", "ModelStatistics",
+        "ModelInfer", "ModelConfig", "ModelStatistics", "SystemSharedMemoryStatus",
+        "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister", "CudaSharedMemoryStatus",
+        "CudaSharedMemoryUnregister",
     }  # fmt: skip
     request = service.methods_by_name["ModelInfer"].input_type
     assert request.fields_by_name["raw_input_contents"].number == 7

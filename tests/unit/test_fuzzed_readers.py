@@ -101,6 +101,7 @@ def holds(message: bytes) -> None:
         assert head.datatype is not None
         assert len(data) == SIGNATURE.input_bytes[head.datatype] * head.count
     else:
+        assert isinstance(data, list), "nobody registered shared memory"
         assert len(data) == head.count
         assert all(1 <= len(picture) <= 100_000 for picture in data)
     assert head.timeout_s is None or head.timeout_s > 0

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral import wire
+from corral.client_memory import Tensor
 from corral.errors import InvalidRequest, NotFound
 from corral.tensors import Datatype, Signature
 from corral_protos import open_inference_pb2 as pb
@@ -44,7 +45,9 @@ def request(
 
 
 def read(message: pb.ModelInferRequest) -> tuple[wire.Head, memoryview | list[memoryview]]:
-    return READER.read(message.SerializeToString())
+    head, data = READER.read(message.SerializeToString())
+    assert not isinstance(data, Tensor)
+    return head, data
 
 
 def bytes_tensor(*pictures: bytes) -> bytes:
