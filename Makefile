@@ -51,7 +51,7 @@ lock: .venv/dev.stamp ## resolves pyproject.toml anew into requirements.lock
 	$(BIN)/python -m pip install --quiet uv
 	# One line for torch, without local version: its CPU wheel needs nothing of CUDA's.
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 \
-	    --extra serve --extra openvino --extra torch --extra onnxruntime --extra dev pyproject.toml \
+	    --extra serve --extra openvino --extra torch --extra onnxruntime --extra loadtest --extra dev pyproject.toml \
 	  | grep -Ev '^(nvidia-|cuda-|triton==)' \
 	  | sed 's/^torch==\([0-9.]*\).*/torch==\1/' | uniq > requirements.lock.new
 	mv requirements.lock.new requirements.lock
@@ -76,5 +76,5 @@ clean: ## removes the environment and the caches of this checkout
 
 .venv/dev.stamp: .venv/serve.stamp
 	@echo "installing the tools for tests" >&2
-	@$(PIP) --no-build-isolation --editable '.[serve,openvino,torch,onnxruntime,dev]'
+	@$(PIP) --no-build-isolation --editable '.[serve,openvino,torch,onnxruntime,loadtest,dev]'
 	@touch $@
