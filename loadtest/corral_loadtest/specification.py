@@ -170,7 +170,8 @@ def make(fields: dict[str, Any]) -> Specification:
     try:
         return msgspec.convert(fields, Specification)
     except msgspec.ValidationError as error:
-        raise WrongInput(str(error)) from error
+        what, _, where = str(error).partition(" - at ")
+        raise WrongInput(f"{where.strip('`$.')}: {what}" if where else what) from error
 
 
 def with_load(specification: Specification, load: ClosedLoop | OpenLoop) -> Specification:
