@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 from rich.console import Console
 
-from corral_loadtest import page, ramp, report, result
+from corral_loadtest import mlperf_cli, page, ramp, report, result
 from corral_loadtest.floor import check, run_with_floor
 from corral_loadtest.live import Live
 from corral_loadtest.specification import (
@@ -32,7 +32,8 @@ examples:
   corral-loadtest --rate 50 --duration 60              open loop, Poisson arrivals
   corral-loadtest --rate 35 --workers 2                beside what queueing alone costs
   corral-loadtest --ramp clients --clients 64 --html page.html
-  corral-loadtest --trace arrivals.txt --deadline-ms 100 --json result.json"""
+  corral-loadtest --trace arrivals.txt --deadline-ms 100 --json result.json
+  corral-loadtest mlperf --help                        MLPerf's LoadGen"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -233,6 +234,10 @@ def _writable(path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the command."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["mlperf"]:
+        mlperf_cli.main(words[1:])
+        return
     parser = make_parser()
     given = vars(parser.parse_args(arguments))
     if given.pop("json_schema", False):
