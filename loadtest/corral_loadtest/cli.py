@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 from rich.console import Console
 
-from corral_loadtest import mlperf_cli, page, ramp, report, result
+from corral_loadtest import bars, page, ramp, report, result
 from corral_loadtest.floor import check, run_with_floor
 from corral_loadtest.live import Live
 from corral_loadtest.specification import (
@@ -32,6 +32,7 @@ examples:
   corral-loadtest --rate 50 --duration 60              open loop, Poisson arrivals
   corral-loadtest --rate 35 --workers 2                beside what queueing alone costs
   corral-loadtest --ramp clients --clients 64 --html page.html
+  corral-loadtest bars --rows connections cpu          scenarios with a bar, see bars --help
   corral-loadtest --trace arrivals.txt --deadline-ms 100 --json result.json
   corral-loadtest mlperf --help                        MLPerf's LoadGen"""
 
@@ -238,8 +239,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[:1] == ["mlperf"]:
         mlperf_cli.main(words[1:])
         return
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["bars"]:
+        bars.main(words[1:])
     parser = make_parser()
-    given = vars(parser.parse_args(arguments))
+    given = vars(parser.parse_args(words))
     if given.pop("json_schema", False):
         print(msgspec.json.format(msgspec.json.encode(result.json_schema()), indent=1).decode())
         return

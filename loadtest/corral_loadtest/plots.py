@@ -49,9 +49,11 @@ def _styled() -> Any:
 
 
 def _plain(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def percentile_curve(found: Result) -> str:
@@ -142,5 +144,5 @@ def throughput_latency(found: Ramp) -> str:
         axes.set_xlabel("answered requests/s")
         axes.set_ylabel("latency, ms")
         axes.set_title("Throughput and latency")
-        axes.legend(loc="upper left")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return _svg(figure)
