@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 from rich.console import Console
 
-from corral_loadtest import bars, page, ramp, report, result
+from corral_loadtest import bars, mlperf_cli, page, ramp, report, result
 from corral_loadtest.floor import check, run_with_floor
 from corral_loadtest.live import Live
 from corral_loadtest.specification import (
@@ -239,7 +239,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[:1] == ["mlperf"]:
         mlperf_cli.main(words[1:])
         return
-    words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["bars"]:
         bars.main(words[1:])
     parser = make_parser()
