@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e bench protos lock allocator clean
+.PHONY: help serve test check unit process e2e bench compare peers protos lock allocator clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,18 @@ bench: .venv/serve.stamp allocator ## served against raw, the data path against 
 	    --json docs/benchmarks/main-job-model.json
 	$(BIN)/python -m corral_loadtest.bench --parts null --rounds 5 --seconds 2 \
 	    --json docs/benchmarks/main-job-null.json
+
+COMPARE_ROUNDS ?= 3
+COMPARE_S ?= 5
+COMPARE_ARGS ?=
+PEERS_HOME ?= .cache/peers
+
+peers: .venv/dev.stamp ## installs the servers to compare with, each apart (4 GB; TorchServe needs Java)
+	$(BIN)/python -m corral_loadtest.comparison.peers install --home $(PEERS_HOME)
+
+compare: .venv/dev.stamp allocator ## corral, other servers and the raw engine, interleaved (25 min)
+	$(BIN)/python -m corral_loadtest.comparison --rounds $(COMPARE_ROUNDS) \
+	    --seconds $(COMPARE_S) --home $(PEERS_HOME) $(COMPARE_ARGS)
 
 protos: .venv/dev.stamp ## generates protos/corral_protos from open_inference.proto
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py

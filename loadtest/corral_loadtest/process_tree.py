@@ -39,6 +39,15 @@ def _tree(root_pid: int, proc: Path) -> dict[int, list[str]]:
     return tree
 
 
+def pids(root_pid: int, proc: Path = Path("/proc")) -> set[int]:
+    """The root's and every living descendant's.
+
+    Raises:
+        WrongInput: there is no such process.
+    """
+    return set(_tree(root_pid, proc))
+
+
 def cpu_s(root_pid: int, proc: Path = Path("/proc")) -> float:
     """User and system seconds of the tree so far, children that ended and were reaped included.
 

@@ -121,11 +121,12 @@ def install(peer: Peer, home: Path = HOME) -> Path:
     if stamp.exists() and stamp.read_text() == wanted:
         return python.absolute()
     print(f"installing {peer.title} into {folder}", file=sys.stderr)
-    for command in (
+    steps: tuple[list[str | Path], ...] = (
         [sys.executable, "-m", "venv", folder],
         [python, "-m", "pip", "install", "--quiet", "--requirement", peer.requirements],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    )
+    for step in steps:
+        done = subprocess.run(step, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise Unavailable(f"{peer.title} cannot be installed: {last}")
