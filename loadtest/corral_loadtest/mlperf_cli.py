@@ -16,6 +16,7 @@ from corral_loadtest import mlperf
 from corral_loadtest.mlperf import Plan, Verdict
 from corral_loadtest.specification import InputKind, Payload, Target, WrongInput
 
+_STEPS_DOWN, _STEP_DOWN = 8, 0.95
 _FIGURES = {
     "SingleStream": ("90.0th percentile latency (ns)", "90th percentile latency (ns)"),
     "MultiStream": ("99.0th percentile latency (ns)", "99th percentile latency (ns)"),
@@ -97,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model", default="resnet50", help="its name there")
     add("--input", choices=["fp32", "uint8", "jpeg"], help="default: what the metadata says")
     add("--duration-s", type=float, default=60.0, help="at least; the rules ask for 600")
-    add("--min-queries", type=int, default=100, help="at least; the rules ask for 100")
+    add("--min-queries", type=int, help="at least; default: 100, or what early stopping needs")
     add("--samples", type=int, default=64, help="different inputs; the rules ask for 1024")
     add("--qps", type=float, default=10.0, help="Server's rate")
     add("--latency-ms", type=float, default=15.0, help="bound on Server's p99")
@@ -105,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     add("--window", type=int, default=32, help="Offline requests in flight")
     add("--find-qps", action="store_true", help="search Server's highest valid rate from --qps")
     add("--search-s", type=float, default=10.0, help="length of a run of the search")
+    add("--search-queries", type=int, default=100, help="queries of a run of the search, at least")
     add("--tolerance", type=float, default=0.02, help="of the search, relative")
     add("--logs", type=Path, default=Path("mlperf-logs"), help="folder for LoadGen's logs")
     add("--json", type=Path, help="write the results here too")
@@ -122,6 +124,7 @@ def _find_qps(plan: Plan, options: argparse.Namespace, run: Callable[[Plan], Ver
             plan,
             qps=rate,
             duration_s=options.search_s,
+            min_queries=options.search_queries,
             folder=options.logs / "search" / f"{number:02d}-{rate:.1f}",
         )
         # So short a run cannot be valid by early stopping; whether p99 kept its bound it can say.
@@ -133,21 +136,29 @@ def _find_qps(plan: Plan, options: argparse.Namespace, run: Callable[[Plan], Ver
     if not best:
         raise WrongInput("no rate was valid: the bound of --latency-ms cannot be kept here at all")
     # Short runs let pass by luck what a long one refuses: step down until the full length holds.
-    while True:
+    for _ in range(_STEPS_DOWN):
         found = run(dataclasses.replace(plan, qps=best))
         console.print(f"Server at {best:.2f}/s, full length: {found.figures.get('Result is')}")
-        if found.valid or best < plan.qps / 2**11:
-            return found
-        best *= 1 - 2 * options.tolerance
+        if found.valid:
+            break
+        best *= _STEP_DOWN
+    return found
 
 
-def _calibrated(plan: Plan, options: argparse.Namespace, run: Callable[[Plan], Verdict]) -> Plan:
-    """Offline's size follows from the expected rate: a first, small run measures it."""
-    first = run(
+def _offline(plan: Plan, options: argparse.Namespace, run: Callable[[Plan], Verdict]) -> Verdict:
+    """Offline's size follows from the expected rate: a small run measures it first.
+
+    A server that turns out to be faster has done before the time is over, and is asked again.
+    """
+    found = run(
         dataclasses.replace(plan, duration_s=2.0, folder=options.logs / "search" / "Offline")
     )
-    rate = first.number(*_FIGURES["Offline"])
-    return dataclasses.replace(plan, qps=rate * 1.05) if rate else plan
+    for _ in range(3):
+        rate = found.number(*_FIGURES["Offline"])
+        found = run(dataclasses.replace(plan, qps=max(rate or 0.0, 0.1) * 1.2))
+        if found.figures.get("Min duration satisfied") == "Yes":
+            break
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -158,6 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found: list[Verdict] = []
     try:
         messages = mlperf.make_messages(target, Payload(kind=kind, distinct=options.samples))
+
+        least_ms = mlperf.least_latency_ms(target, messages)
 
         def run(plan: Plan) -> Verdict:
             return mlperf.run(plan, target, messages)
@@ -172,12 +185,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 latency_ms=options.latency_ms,
                 streams=options.streams,
                 window=options.window,
+                expected_ms=least_ms / 2,
                 folder=options.logs / scenario,
             )
             if scenario == "Offline":
-                plan = _calibrated(plan, options, run)
-            searched = scenario == "Server" and options.find_qps
-            found.append(_find_qps(plan, options, run) if searched else run(plan))
+                found.append(_offline(plan, options, run))
+            elif scenario == "Server" and options.find_qps:
+                found.append(_find_qps(plan, options, run))
+            else:
+                found.append(run(plan))
     except WrongInput as error:
         sys.stderr.write(f"corral-loadtest mlperf: {' '.join(str(error).split())}\n")
         sys.exit(2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +44,15 @@ class ResNet50:
 def main() -> None:
     """Serves until it is killed."""
     given = options()
+    # Not in the folder that was given: a unix socket's path below a deep checkout is too long.
+    folder = tempfile.mkdtemp(prefix="ray-")
     ray.init(
         include_dashboard=False,
         num_cpus=2,
         object_store_memory=256 * 2**20,
         log_to_driver=False,
         configure_logging=False,
-        _temp_dir=str(Path(given.folder).absolute()),
+        _temp_dir=folder,
         runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}},
     )
     serve.start(http_options={"host": "127.0.0.1", "port": given.port})
@@ -62,6 +66,7 @@ def main() -> None:
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
     ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,6 @@ def command(
         threads: of each.
         home: folder of the environments; what the peer writes goes below it.
     """
-    # Ray's socket paths have to be short.
     folder = (home / "run" / peer.name).absolute()
     return [
         str(python), str(SCRIPTS / f"{peer.name}_server.py"), "--model", model,
