@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e soak bench protos lock allocator clean
+.PHONY: help serve test check unit process e2e soak bench compare peers protos lock allocator clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,18 @@ bench: .venv/serve.stamp allocator ## served against raw, the data path against 
 	$(BIN)/python -m corral_loadtest.bench --parts null --rounds 5 --seconds 2 \
 	    --json docs/benchmarks/main-job-null.json
 
+COMPARE_ROUNDS ?= 3
+COMPARE_S ?= 5
+COMPARE_ARGS ?=
+PEERS_HOME ?= .cache/peers
+
+peers: .venv/dev.stamp ## installs the servers to compare with, each apart (4 GB; TorchServe needs Java)
+	$(BIN)/python -m corral_loadtest.comparison.peers install --home $(PEERS_HOME)
+
+compare: .venv/dev.stamp allocator ## corral, other servers and the raw engine, interleaved (25 min)
+	$(BIN)/python -m corral_loadtest.comparison --rounds $(COMPARE_ROUNDS) \
+	    --seconds $(COMPARE_S) --home $(PEERS_HOME) $(COMPARE_ARGS)
+
 protos: .venv/dev.stamp ## generates protos/corral_protos from open_inference.proto
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
 
@@ -58,7 +70,8 @@ lock: .venv/dev.stamp ## resolves pyproject.toml anew into requirements.lock
 	$(BIN)/python -m pip install --quiet uv
 	# One line for torch, without local version: its CPU wheel needs nothing of CUDA's.
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 \
-	    --extra serve --extra hardening --extra openvino --extra torch --extra onnxruntime --extra dev --extra fuzz pyproject.toml \
+	    --extra serve --extra hardening --extra openvino --extra torch --extra onnxruntime \
+	    --extra loadtest --extra dev --extra fuzz pyproject.toml \
 	  | grep -Ev '^(nvidia-|cuda-|triton==)' \
 	  | sed 's/^torch==\([0-9.]*\).*/torch==\1/' | uniq > requirements.lock.new
 	mv requirements.lock.new requirements.lock
@@ -83,5 +96,6 @@ clean: ## removes the environment and the caches of this checkout
 
 .venv/dev.stamp: .venv/serve.stamp
 	@echo "installing the tools for tests" >&2
-	@$(PIP) --no-build-isolation --editable '.[serve,hardening,openvino,torch,onnxruntime,dev]'
+	@$(PIP) --no-build-isolation \
+	    --editable '.[serve,hardening,openvino,torch,onnxruntime,loadtest,dev]'
 	@touch $@

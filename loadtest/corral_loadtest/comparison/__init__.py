@@ -1,0 +1,1 @@
+"""The comparison with other servers: their environments, one driver for all, rounds, report."""

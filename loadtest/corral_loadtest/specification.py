@@ -1,0 +1,179 @@
+"""What to measure: the target, the input, the load, and when a measurement is good.
+
+Every value is checked when a specification is made, from Python, JSON or the command line alike.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class WrongInput(ValueError):
+    """What was asked for cannot be measured; the text is one sentence for the user."""
+
+
+class InputKind(enum.StrEnum):
+    """What a request carries."""
+
+    FP32 = "fp32"
+    UINT8 = "uint8"
+    JPEG = "jpeg"
+
+
+class ArrivalKind(enum.StrEnum):
+    """How open-loop requests are spread over time."""
+
+    POISSON = "poisson"
+    CONSTANT = "constant"
+    BURSTS = "bursts"
+    TRACE = "trace"
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A server of the Open Inference Protocol.
+
+    Attributes:
+        address: HOST:PORT or unix:PATH.
+        model: its name there.
+        version: of the model; empty for the server's choice.
+        ca: PEM file of the authority that signed the server's certificate; None without TLS.
+        token_file: file with a bearer token, sent as ``authorization`` metadata.
+    """
+
+    address: str = "127.0.0.1:8001"
+    model: str = "resnet50"
+    version: str = ""
+    ca: str | None = None
+    token_file: str | None = None
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
+    """The requests' contents.
+
+    Attributes:
+        kind: None for what the model's metadata says.
+        batch: items a request.
+        distinct: different requests made beforehand and sent in turn.
+        picture_width: of generated JPEG pictures, in pixels.
+        picture_height: of generated JPEG pictures, in pixels.
+        quality: of generated JPEG pictures.
+        files: JPEG or PNG files to send instead.
+        shape: of one item, where the metadata leaves dimensions open; None takes the metadata's.
+        input_name: None for the model's first input.
+        seed: of the generated contents.
+    """
+
+    kind: InputKind | None = None
+    batch: Count = 1
+    distinct: Count = 4
+    picture_width: Count = 500
+    picture_height: Count = 375
+    quality: Annotated[int, Meta(ge=1, le=100)] = 90
+    files: tuple[str, ...] = ()
+    shape: tuple[Count, ...] | None = None
+    input_name: str | None = None
+    seed: int = 0
+
+
+class ClosedLoop(msgspec.Struct, frozen=True, kw_only=True, tag="closed"):
+    """Clients that each send the next request as soon as the last was answered."""
+
+    clients: Count = 1
+
+
+class OpenLoop(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
+    """Requests at intended times, whether or not the server keeps up.
+
+    Attributes:
+        rate_per_s: mean rate; of a trace, None plays it at its own speed.
+        arrivals: how they are spread.
+        burst: requests that arrive together, with ``bursts``.
+        trace: file of arrival offsets in seconds, one a line, with ``trace``.
+        seed: of the Poisson process.
+        max_in_flight: unanswered requests at which a run is given up as hopeless.
+    """
+
+    rate_per_s: Positive | None = None
+    arrivals: ArrivalKind = ArrivalKind.POISSON
+    burst: Count = 8
+    trace: str | None = None
+    seed: int = 0
+    max_in_flight: Count = 100_000
+
+
+class Floor(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue whose simulated waiting is printed beside the measured percentiles.
+
+    Attributes:
+        workers: that serve one request each at a time.
+        service_ms: of one request; None measures it first, with one client.
+    """
+
+    workers: Count
+    service_ms: Positive | None = None
+
+
+class Specification(msgspec.Struct, frozen=True, kw_only=True):
+    """One measurement.
+
+    Attributes:
+        target: where.
+        payload: what.
+        load: how much of it.
+        duration_s: of the measured part.
+        warm_up_s: sent at least before it, and not counted.
+        warm_up_limit_s: sent at most before it while windows still differ; then the result is
+            marked as not steady.
+        stability: windows within this share of their mean are steady.
+        window_s: length of the timeline's and the steady-state detection's windows.
+        connections: over all generators; None for one a generator.
+        processes: generators; None for as many as the machine and the load give work to.
+        deadline_ms: gRPC deadline of every request; None for none.
+        server_pid: root of the process tree whose CPU time and memory are measured.
+        max_error_share: errors above this make the run invalid.
+        drain_s: wait for answers after the last request.
+        floor: queue to compare with.
+    """
+
+    target: Target = Target()
+    payload: Payload = Payload()
+    load: ClosedLoop | OpenLoop = ClosedLoop()
+    duration_s: Positive = 10.0
+    warm_up_s: NotNegative = 1.0
+    warm_up_limit_s: NotNegative = 15.0
+    stability: Positive = 0.1
+    window_s: Annotated[float, Meta(ge=0.05, le=60)] = 0.5
+    connections: Count | None = None
+    processes: Count | None = None
+    deadline_ms: Positive | None = None
+    server_pid: Count | None = None
+    max_error_share: Share = 0.01
+    drain_s: NotNegative = 30.0
+    floor: Floor | None = None
+
+
+def make(fields: dict[str, Any]) -> Specification:
+    """The specification that nested plain values describe.
+
+    Raises:
+        WrongInput: a name or value is not allowed.
+    """
+    try:
+        return msgspec.convert(fields, Specification)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at ")
+        raise WrongInput(f"{where.strip('`$.')}: {what}" if where else what) from error
+
+
+def with_load(specification: Specification, load: ClosedLoop | OpenLoop) -> Specification:
+    """The same measurement under another load."""
+    return msgspec.structs.replace(specification, load=load)
