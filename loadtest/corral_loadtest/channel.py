@@ -12,7 +12,7 @@ from corral_protos import open_inference_pb2 as pb
 
 SERVICE = "/inference.GRPCInferenceService/"
 _MAX_MESSAGE_BYTES = 2**31 - 1
-_CONNECT_S = 10.0
+_CONNECT_S = 3.0
 
 
 def open_channel(target: Target) -> Any:

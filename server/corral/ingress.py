@@ -391,7 +391,13 @@ def _answering(handler: Handler) -> Handler:
     return handle
 
 
+def _client_is_there(record: logging.LogRecord) -> bool:
+    """False for gRPC's traceback about a client that was gone before its answer went out."""
+    return not record.getMessage().startswith("ExecuteBatchError")
+
+
 async def _serve(boot: CellBoot) -> None:
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_client_is_there)
     try:
         await Ingress(boot).run()
     except ConfigError as error:

@@ -84,6 +84,7 @@ def test_what_took_hold_is_reported(cats: Server) -> None:
     assert "outside" not in cats.stderr
 
 
+@pytest.mark.timeout(300)
 def test_synthetic_weights_are_said_loudly_and_answers_differ(real_server: StartServer) -> None:
     from corral.models.pictures import draw_pictures
 

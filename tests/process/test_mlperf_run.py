@@ -31,7 +31,7 @@ def test_every_scenario_runs_and_keeps_loadgens_logs(server: StartServer, tmp_pa
     with server() as running:
         # A bound that a busy machine keeps too; the null backend answers at once.
         status, found, said = _run(
-            running.port, tmp_path, "--duration-s", "1", "--qps", "50", "--latency-ms", "5000"
+            running.port, tmp_path, "--duration-s", "1", "--qps", "300", "--latency-ms", "5000"
         )
     assert [one["scenario"] for one in found] == [
         "SingleStream",
@@ -50,15 +50,15 @@ def test_every_scenario_runs_and_keeps_loadgens_logs(server: StartServer, tmp_pa
 
 
 def test_the_search_finds_what_the_workers_can_carry(server: StartServer, tmp_path: Path) -> None:
-    # One worker that sleeps 5 ms a batch of one answers at most 200 a second.
-    with server("--workers", "1", "--max-batch", "1", "--null-batch-ms", "5") as running:
+    # One worker that sleeps 2 ms a batch of one answers at most 500 a second.
+    with server("--workers", "1", "--max-batch", "1", "--null-batch-ms", "2") as running:
         _, found, said = _run(
-            running.port, tmp_path, "--scenario", "Server", "--find-qps", "--qps", "60",
+            running.port, tmp_path, "--scenario", "Server", "--find-qps", "--qps", "150",
             "--search-s", "1", "--duration-s", "1", "--tolerance", "0.3", "--latency-ms", "200",
         )  # fmt: skip
     assert len(found) == 1, said
     assert "beyond the bound" in said
-    assert 1 <= float(found[0]["figures"]["Completed samples per second"]) <= 200
+    assert 1 <= float(found[0]["figures"]["Completed samples per second"]) <= 500
     assert len(list((tmp_path / "logs" / "search").iterdir())) >= 2
 
 

@@ -46,3 +46,4 @@ def test_r10_what_expired_or_was_cancelled_never_runs(server: StartServer) -> No
             lambda: use_of(s.ingresses()[0]).memory_bytes < before.memory_bytes + 12e6,
             "the requests' memory to be released",
         )
+        assert "Traceback" not in s.stderr, "a client that is gone is no error"
