@@ -8,7 +8,7 @@ import pkgutil
 from corral.errors import ConfigError
 from corral.models.spec import ModelSpec
 
-_HELPERS = {"spec", "weights", "pictures", "labels", "loading"}
+_HELPERS = {"spec", "weights", "pictures", "photos", "labels", "loading"}
 
 
 def names() -> list[str]:
