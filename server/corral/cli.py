@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 
-from corral import config, logs, models, placement, prepare, serve, topology
+from corral import config, logs, models, placement, prepare, search_view, serve, topology
 from corral.config import BackendName, Settings
 from corral.errors import ConfigError, CorralError
 from corral.messages import ModelBoot
@@ -23,7 +24,7 @@ from corral.plan import Plan
 from corral.planning import plan_view
 from corral.supervision import ports
 
-_COMMANDS = ("serve", "plan", "prepare")
+_COMMANDS = ("serve", "plan", "prepare", "tune")
 _NOT_SETTINGS = ("command", "config", "json", "explain", "sysfs")
 _INTERRUPTED = 130
 
@@ -41,11 +42,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     options = make_parser().parse_args(words)
     try:
         settings = _settings(options, environ)
-        if options.command == "plan":
-            return _plan(settings, options)
-        if options.command == "prepare":
-            return _prepare(settings)
-        return _serve(settings, environ)
+        return _run(settings, options, environ)
     except CorralError as error:
         print(f"corral: {error}", file=sys.stderr)
         return error.exit_code
@@ -55,6 +52,16 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         # Whoever read standard output has seen enough; the interpreter's own flush must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.command == "plan":
+        return _plan(settings, options)
+    if options.command == "prepare":
+        return _prepare(settings, environ)
+    if options.command == "tune":
+        return _tune(settings)
+    return _serve(settings, environ)
 
 
 def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
@@ -106,11 +113,25 @@ def _plan(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(settings: Settings) -> int:
+def _prepare(settings: Settings, environ: Mapping[str, str]) -> int:
     if settings.backend is BackendName.NULL:
         raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
     logs.configure(settings, "prepare")
-    print(prepare.prepare_here(settings).xml)
+    pen = _make_plan(settings, topology.read_machine()).cells[0].workers[0]
+    print(prepare.prepare_here(settings, pen, environ).model.artefact)
+    return 0
+
+
+def _tune(settings: Settings) -> int:
+    if settings.backend is BackendName.NULL:
+        raise ConfigError("--backend null computes nothing; there is nothing to measure")
+    logs.configure(settings, "tune")
+    pen = _make_plan(settings, topology.read_machine()).cells[0].workers[0]
+    selected = prepare.prepare_apart(settings, pen, again=True)
+    if selected.search is None:
+        print(f"{selected.backend.value} {selected.precision.value}: nothing to choose from")
+    else:
+        Console().print(search_view.render(selected.search, settings))
     return 0
 
 
@@ -120,20 +141,16 @@ def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
     plan = _make_plan(settings, topology.read_machine())
     ports.claim(settings.host, settings.port, "--port")
     ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
-    model = _model(settings)
-    return serve.run(settings, plan, model, models.get(settings.model).signature, environ=environ)
-
-
-def _model(settings: Settings) -> ModelBoot:
     if settings.backend is BackendName.NULL:
-        return ModelBoot(
+        model = ModelBoot(
             name=settings.model, artefact=None, precision="fp32", synthetic=True, weights="none"
         )
-    artefact = prepare.prepare_apart(settings)
-    return ModelBoot(
-        name=settings.model,
-        artefact=str(artefact.xml),
-        precision=artefact.precision,
-        synthetic=artefact.synthetic,
-        weights=artefact.weights,
-    )
+    else:
+        selected = prepare.prepare_apart(settings, plan.cells[0].workers[0])
+        settings = msgspec.structs.replace(
+            settings, backend=selected.backend, precision=selected.precision
+        )
+        model = selected.model
+        # The environment of the workers depends on the engine.
+        plan = _make_plan(settings, topology.read_machine())
+    return serve.run(settings, plan, model, models.get(settings.model).signature, environ=environ)

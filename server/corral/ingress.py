@@ -113,6 +113,7 @@ class Ingress:
             precision=boot.model.precision,
             weights=boot.model.weights,
             synthetic=boot.model.synthetic,
+            guard=boot.model.guard,
             mode=settings.mode,
             max_queue_delay_ms=settings.max_queue_delay_ms,
         )

@@ -12,7 +12,16 @@ from typing import Any, NoReturn
 import msgspec
 
 from corral import __version__, models
-from corral.config import Allocator, BackendName, LogFormat, LogLevel, Mode, Precision, Settings
+from corral.config import (
+    Allocator,
+    BackendName,
+    LogFormat,
+    LogLevel,
+    Mode,
+    Precision,
+    Settings,
+    TorchMode,
+)
 
 _DESCRIPTION = """\
 Serves a model from the CPUs of this machine: pinned worker processes behind one gRPC port that
@@ -24,6 +33,7 @@ examples:
   corral serve --mode throughput                as many answers as possible
   corral serve --model efficientnet_lite0 --precision int8
   corral plan --explain                         what would run where, and why
+  corral tune                                   measures which engine and precision is fastest
   corral prepare --precision int8               makes the model's artefact, prints its path
 
 'corral --mode rti' means 'corral serve --mode rti'."""
@@ -59,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("serve", "serve the model (what 'corral' without a command does)"),
         ("plan", "print which CPUs every process would get"),
         ("prepare", "make the model's artefact and print its path"),
+        ("tune", "measure again which engine and precision is fastest here, and remember it"),
     ):
         command = commands.add_parser(
             name, help=text, description=text, formatter_class=_Formatter, allow_abbrev=False
@@ -101,19 +112,43 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "rti: one answer as soon as possible; throughput: as many as possible",
         choices=[m.value for m in Mode],
     )
-    what("model", f"one of: {', '.join(models.names())}", metavar="NAME")
+    what(
+        "model",
+        f"one of: {', '.join(models.names())}; or a path of an ONNX file or OpenVINO IR",
+        metavar="NAME",
+    )
     what(
         "backend",
-        "the engine; null answers without computing, for tests of the data path",
+        "the engine; auto measures what is installed, once; null answers without computing, for "
+        "tests of the data path",
         choices=[b.value for b in BackendName],
     )
-    what("precision", "the arithmetic; auto is fp32", choices=[p.value for p in Precision])
+    what(
+        "precision",
+        "the arithmetic; auto is the fastest that agrees with fp32",
+        choices=[p.value for p in Precision],
+    )
     what(
         "weights",
         "a file (safetensors or state dict), imagenet, synthetic, or auto: cached, "
         "else downloaded, else synthetic",
         metavar="WEIGHTS",
     )
+    what(
+        "torch-mode",
+        "how torch and ipex run the model; auto is compile for torch, traced for ipex",
+        choices=[m.value for m in TorchMode],
+    )
+    what(
+        "worker-python",
+        "interpreter of the workers, of an environment of their own (make ipex makes one)",
+        metavar="PATH",
+    )
+
+    guard = group("precision guard (what must hold of logits below fp32, against fp32's)")
+    guard("guard-top1", "share of pictures that keep their label", type=float, metavar="SHARE")
+    guard("guard-cosine", "mean cosine similarity", type=float, metavar="COSINE")
+    guard("guard-snr-db", "signal-to-noise ratio in dB", type=float, metavar="DB")
 
     where = group("where to run")
     where("workers", "worker processes (default: what the cores allow)", type=int, metavar="N")

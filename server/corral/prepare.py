@@ -1,7 +1,7 @@
 """Preparing a model, with a progress bar: in this process, or in one of its own.
 
 The supervisor imports no framework, so it has the artefact made by a child:
-``python -m corral.prepare SETTINGS_FD``, whose only output is the artefact as JSON.
+``python -m corral.prepare ORDER_FD``, whose only output is what was selected, as JSON.
 """
 
 from __future__ import annotations
@@ -12,23 +12,43 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from corral import logs, optimize, topology
-from corral.artefact import Artefact
+from corral import logs, optimize
 from corral.config import Settings
 from corral.errors import CorralError, ModelError
+from corral.plan import PlannedWorker
+from corral.selection import Selected, select
 
 logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 
 
-def prepare_here(settings: Settings) -> Artefact:
-    """Makes the artefact, or finds it in the cache; the progress bar goes to standard error.
+class _Order(msgspec.Struct, frozen=True):
+    """What the child is told."""
+
+    settings: Settings
+    pen: PlannedWorker
+    again: bool
+
+
+def prepare_here(
+    settings: Settings, pen: PlannedWorker, environ: Mapping[str, str], *, again: bool = False
+) -> Selected:
+    """Settles engine and precision, and makes the artefact or finds it in the cache.
+
+    The progress bar goes to standard error.
+
+    Args:
+        settings: of the server.
+        pen: what a worker gets: candidates are tried there.
+        environ: this process's environment.
+        again: see selection.select.
 
     Raises:
         ConfigError: no such model, or the CPU lacks the precision.
@@ -41,38 +61,39 @@ def prepare_here(settings: Settings) -> Artefact:
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
-    isa = topology.read_machine().isa
     if not console.is_terminal:
-        return optimize.prepare(settings, _log_phases(settings.model), isa)
+        return select(settings, pen, environ, _log_phases(settings.model), again=again)
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
-        return optimize.prepare(
+        return select(
             settings,
+            pen,
+            environ,
             lambda phase, share: bar.update(task, description=phase, completed=share),
-            isa,
+            again=again,
         )
 
 
 def _log_phases(model: str) -> optimize.Progress:
     """Where a bar cannot move, every phase is a log line; looking for weights is none yet."""
-    seen = {optimize.FIND_WEIGHTS}
+    seen: set[str] = set()
 
     def progress(phase: str, share: float) -> None:
-        if phase not in seen:
+        if phase not in seen and not phase.endswith(optimize.FIND_WEIGHTS):
             seen.add(phase)
             logger.info("preparing %s: %s (%.0f %%)", model, phase, share * 100)
 
     return progress
 
 
-def prepare_apart(settings: Settings) -> Artefact:
+def prepare_apart(settings: Settings, pen: PlannedWorker, *, again: bool = False) -> Selected:
     """The same in a process of its own.
 
     Raises:
         ModelError: it could not be made; the child has said why.
     """
-    fd = os.memfd_create("settings", 0)
-    os.write(fd, msgspec.json.encode(settings))
+    fd = os.memfd_create("order", 0)
+    os.write(fd, msgspec.json.encode(_Order(settings, pen, again)))
     os.lseek(fd, 0, os.SEEK_SET)
     command = [sys.executable, "-P", "-m", "corral.prepare", str(fd)]
     try:
@@ -89,7 +110,7 @@ def prepare_apart(settings: Settings) -> Artefact:
             child.kill()
             raise
     if child.returncode == 0:
-        return msgspec.json.decode(output, type=Artefact, dec_hook=lambda kind, text: kind(text))
+        return msgspec.json.decode(output, type=Selected)
     raise ModelError(
         output.decode(errors="replace").strip()
         or f"preparing the model ended with exit code {child.returncode}"
@@ -97,18 +118,18 @@ def prepare_apart(settings: Settings) -> Artefact:
 
 
 def main() -> None:
-    """Entry of the child: prints the artefact as JSON, or one line and a non-zero exit code."""
+    """Entry of the child: prints what was selected, or one line and a non-zero exit code."""
     # Nothing is left behind when the parent dies, whatever it dies of.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with os.fdopen(int(sys.argv[1]), "rb") as file:
-        settings = msgspec.json.decode(file.read(), type=Settings)
-    logs.configure(settings, "prepare")
+        order = msgspec.json.decode(file.read(), type=_Order)
+    logs.configure(order.settings, "prepare")
     try:
-        artefact = prepare_here(settings)
+        selected = prepare_here(order.settings, order.pen, os.environ, again=order.again)
     except CorralError as error:
         print(error)
         sys.exit(error.exit_code)
-    sys.stdout.buffer.write(msgspec.json.encode(artefact, enc_hook=str))
+    sys.stdout.buffer.write(msgspec.json.encode(selected))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from corral import __version__
 from corral.counters import FAILURES, VIEWS, Counts
 from corral.errors import NotFound
+from corral.guard import GuardReport
 from corral.tensors import Datatype, Signature
 from corral.wire import INPUT_NAME, OUTPUT_NAME
 from corral_protos import open_inference_pb2 as pb
@@ -41,6 +42,7 @@ class ServedModel:
         synthetic: True when the weights carry no knowledge.
         mode: "rti" or "throughput".
         max_queue_delay_ms: the batcher's timer, 0 for none.
+        guard: what the precision guard found; None where FP32 was never in question.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ServedModel:
     synthetic: bool
     mode: str
     max_queue_delay_ms: float = 0.0
+    guard: GuardReport | None = None
 
     @property
     def platform(self) -> str:
@@ -129,7 +132,23 @@ def _properties(model: ServedModel) -> dict[str, str]:
         "precision": model.precision,
         "synthetic": "true" if model.synthetic else "false",
         "weights": model.weights,
+        **_guard_properties(model.guard),
     }
+
+
+def _guard_properties(report: GuardReport | None) -> dict[str, str]:
+    if report is None:
+        return {}
+    fidelity = report.fidelity
+    properties = {
+        "guard": report.verdict,
+        "guard_candidate": report.candidate,
+        "guard_cosine": f"{fidelity.cosine:.4f}",
+        "guard_snr_db": f"{fidelity.snr_db:.1f}",
+    }
+    if fidelity.top1 is not None:
+        properties["guard_top1"] = f"{fidelity.top1:.3f}"
+    return properties
 
 
 def model_config(

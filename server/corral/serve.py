@@ -18,6 +18,7 @@ from corral.exposition.metrics_http import MetricsServer
 from corral.messages import ModelBoot
 from corral.metrics import Metrics
 from corral.plan import Plan
+from corral.planning.environment import OPENMP_BACKENDS
 from corral.status import StatusBoard
 from corral.supervision import ports
 from corral.supervision.libraries import find_libraries
@@ -72,7 +73,10 @@ def run(
     pages = counters.Pages(counters_fd, layout, len(plan.cells))
     cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
     curves = CurveCache(settings, model, cores, topology.read_machine().model_name)
-    extras = worker_extras(settings.allocator, find_libraries(settings.allocator))
+    extras = worker_extras(
+        settings.allocator,
+        find_libraries(settings.allocator, openmp=settings.backend in OPENMP_BACKENDS),
+    )
     nursery = Nursery(
         settings=settings,
         plan=plan,
@@ -92,6 +96,8 @@ def run(
             settings=settings, plan=plan, model=model, nursery=nursery, pages=pages, spectator=view
         )
         supervisor.warn(extras.warnings)
+        if model.guard is not None and not model.guard.passed:
+            supervisor.warn([model.guard.sentence()])
         with _metrics(settings, plan, pages, supervisor.board):
             return await supervisor.run()
 
