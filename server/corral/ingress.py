@@ -96,7 +96,7 @@ class Ingress:
     def __init__(self, boot: CellBoot) -> None:
         settings = boot.settings
         self._boot = boot
-        self._spec = models.get(boot.model.name)
+        self._spec = models.get(boot.settings.model)
         self._control = socket.socket(fileno=boot.control_fd)
         self._control.setblocking(False)
         self._loop = asyncio.get_running_loop()
@@ -141,7 +141,10 @@ class Ingress:
         add_reflection(self._server, self._health)
 
     def _resolve(self, name: str, version: str) -> str:
-        return protocol_pages.resolve_view(name, version, self._boot.model.name)
+        view = protocol_pages.resolve_view(name, version, self._boot.model.name)
+        if view not in self._spec.views:
+            raise NotFound(f"model {name[:80]!r}: this model takes no pictures")
+        return view
 
     # --- gRPC ---
 

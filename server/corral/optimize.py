@@ -16,11 +16,13 @@ keeps a signal-to-noise ratio of 12.7 dB with the fix and 7.4 dB without; on dra
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import importlib.util
 import io
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +30,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from corral import artefact, models
+from corral import artefact, makers, models
 from corral.artefact import Artefact, Order
-from corral.config import Precision, Settings
+from corral.config import BackendName, Precision, Settings
 from corral.errors import ConfigError, CorralError, ModelError
 from corral.frameworks import silence_telemetry
+from corral.makers import onnx as onnx_maker
+from corral.makers import torch as torch_maker
 from corral.models import photos
 from corral.models.spec import ModelSpec, Weights
 
@@ -48,6 +52,44 @@ _WIDE_SUMS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
 _BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 _CALIBRATION_PICTURES = 128
+
+#: importable packages that a backend needs, and those that its INT8 needs beyond
+_PACKAGES: Mapping[BackendName, tuple[str, ...]] = {
+    BackendName.OPENVINO: ("openvino",),
+    BackendName.ONNXRUNTIME: ("onnxruntime", "onnx"),
+    BackendName.TORCH: ("torch",),
+    BackendName.IPEX: ("torch", "intel_extension_for_pytorch"),
+}
+_INT8_PACKAGES: Mapping[BackendName, tuple[str, ...]] = {
+    BackendName.OPENVINO: ("nncf",),
+    BackendName.TORCH: ("torchao",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    """What an engine loads: by whom it is made, and its files."""
+
+    engine: str
+    made_with: tuple[str, ...]
+    quantized_with: tuple[str, ...]
+    files: tuple[str, ...]
+    int8_files: tuple[str, ...]
+
+
+_STATE = (torch_maker.STATE_FILE,)
+_ONNX = (onnx_maker.ONNX_FILE,)
+_IR = artefact.IR_FILES
+_FORMS: Mapping[BackendName, _Form] = {
+    BackendName.OPENVINO: _Form("openvino", ("openvino", "torch"), ("nncf",), _IR, _IR),
+    BackendName.ONNXRUNTIME: _Form(
+        "onnxruntime", ("torch", "onnx"), ("onnxruntime",), _ONNX, _ONNX
+    ),
+    BackendName.TORCH: _Form("torch", ("torch",), ("torchao",), _STATE, (torch_maker.PT2E_FILE,)),
+    BackendName.IPEX: _Form(
+        "torch", ("torch",), ("intel_extension_for_pytorch",), _STATE, (torch_maker.IPEX_FILE,)
+    ),
+}
 
 #: the first step, and the only one where the cache holds everything
 FIND_WEIGHTS = "find weights"
@@ -87,12 +129,13 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
     steps = _Steps(progress, _INT8_STEPS_S if precision == "int8" else _FP32_STEPS_S)
     steps.at(FIND_WEIGHTS)
     weights = spec.find_weights(settings.weights, cache_dir, settings.offline)
-    order = make_order(spec, weights, precision, isa)
+    check_engine(settings, spec, precision)
+    order = make_order(spec, weights, precision, isa, settings.backend)
 
     def fp32() -> Path:
         """What INT8 is made of."""
         wanted = msgspec.structs.replace(settings, precision=Precision.FP32)
-        return prepare(wanted, steps.nested, isa).xml
+        return prepare(wanted, steps.nested, isa).path
 
     found = artefact.find(cache_dir, order)
     if found is None:
@@ -103,7 +146,17 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
             found = artefact.find(cache_dir, order) or artefact.store(
                 cache_dir,
                 order,
-                lambda xml: _write(spec, weights, order, xml, steps=steps, fp32=fp32),
+                lambda file: _write(
+                    _Job(
+                        spec=spec,
+                        weights=weights,
+                        order=order,
+                        backend=settings.backend,
+                        steps=steps,
+                        fp32=fp32,
+                        file=file,
+                    )
+                ),
             )
     progress("ready", 1.0)
     return artefact.with_precision(found, precision)
@@ -120,15 +173,27 @@ def resolve_precision(precision: Precision, isa: frozenset[str]) -> str:
     return "fp32" if precision is Precision.AUTO else precision.value
 
 
-def make_order(spec: ModelSpec, weights: Weights, precision: str, isa: frozenset[str]) -> Order:
-    """What the artefact is made of; decides on the overflow fix by the CPU's flags."""
+def make_order(
+    spec: ModelSpec,
+    weights: Weights,
+    precision: str,
+    isa: frozenset[str],
+    backend: BackendName = BackendName.OPENVINO,
+) -> Order:
+    """What the artefact is made of; decides on the overflow fix by the CPU's flags.
+
+    AUTO counts as OpenVINO, whose artefact every search needs first.
+    """
+    form = _FORMS[BackendName.OPENVINO if backend is BackendName.AUTO else backend]
+    sources = [Path(__file__), *Path(makers.__file__).parent.glob("*.py"), *_model_sources(spec)]
     ingredients = {
+        "engine": form.engine,
         "weights": weights.digest,
-        "source": artefact.source_digest([Path(__file__), *_model_sources(spec)]),
-        **artefact.versions(("openvino", "torch")),
+        "source": artefact.source_digest(sources),
+        **artefact.versions(form.made_with),
     }
     if precision == "int8":
-        ingredients |= artefact.versions(("nncf",))
+        ingredients |= artefact.versions(form.quantized_with)
         ingredients["photographs"] = photos.digest()
         ingredients["overflow_fix"] = "disable" if isa & _WIDE_SUMS else "enable"
     return Order(
@@ -137,7 +202,43 @@ def make_order(spec: ModelSpec, weights: Weights, precision: str, isa: frozenset
         synthetic=weights.synthetic,
         weights=weights.description,
         ingredients=ingredients,
+        files=form.int8_files if precision == "int8" else form.files,
     )
+
+
+def check_engine(settings: Settings, spec: ModelSpec, precision: str) -> None:
+    """Refuses what an engine cannot run, before anything is made.
+
+    Raises:
+        ConfigError: the backend's packages are not here, or it does not take the model's file.
+    """
+    backend = settings.backend
+    for package in (*_PACKAGES.get(backend, ()), *_INT8_PACKAGES.get(backend, ())):
+        needed = precision == "int8" or package in _PACKAGES[backend]
+        if needed and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"--backend {backend}: {package} is not installed; {_remedy(backend)}"
+            )
+    if spec.file is None:
+        return
+    if backend in {BackendName.TORCH, BackendName.IPEX}:
+        raise ConfigError(
+            f"--backend {backend}: runs the zoo's models only, not {spec.file}; "
+            "use openvino or onnxruntime"
+        )
+    if backend is BackendName.ONNXRUNTIME and spec.file.suffix != ".onnx":
+        raise ConfigError(f"--backend onnxruntime: {spec.file} is no ONNX file; use openvino")
+    if precision == "int8" and not spec.takes_pictures:
+        raise ConfigError(
+            f"--precision int8: {spec.file} is calibrated on pictures, and has no [preprocessing] "
+            f"in {spec.file.with_suffix('.toml')}"
+        )
+
+
+def _remedy(backend: BackendName) -> str:
+    if backend is BackendName.IPEX:
+        return "make ipex, then --worker-python .venv-ipex/bin/python"
+    return f"pip install 'corral[{backend}]'"
 
 
 def _model_sources(spec: ModelSpec) -> list[Path]:
@@ -168,38 +269,83 @@ class _Steps:
             self.at(name)
 
 
-def _write(
-    spec: ModelSpec,
-    weights: Weights,
-    order: Order,
-    xml: Path,
-    *,
-    steps: _Steps,
-    fp32: Callable[[], Path],
-) -> None:
-    """Makes the IR that ``order`` asks for, at ``xml``; INT8 of what ``fp32`` makes or finds."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What is to be written: an order's file; INT8 of what ``fp32`` makes or finds."""
+
+    spec: ModelSpec
+    weights: Weights
+    order: Order
+    backend: BackendName
+    steps: _Steps
+    fp32: Callable[[], Path]
+    file: Path
+
+
+def _write(job: _Job) -> None:
     silence_telemetry()
+    spec, backend = job.spec, job.backend
     with _quiet():
         try:
-            if order.precision == "int8":
-                model = _quantize(fp32(), spec, order.ingredients["overflow_fix"], steps)
-            else:
-                steps.at("build model")
-                module = spec.build(weights)
-                steps.at("convert")
-                model = _convert(module, spec)
-            steps.at("save")
-            _save(model, xml)
+            match backend:
+                case BackendName.ONNXRUNTIME:
+                    _write_onnx(job)
+                case BackendName.TORCH | BackendName.IPEX:
+                    _write_torch(job)
+                case _:
+                    _write_ir(job)
         except CorralError:
             raise
         except ImportError as error:
             raise ModelError(
-                f"preparing {spec.name} needs the extras: pip install 'corral[openvino,torch]' "
-                f"({error})"
+                f"preparing {spec.name} needs the extras: pip install "
+                f"'corral[{','.join(dict.fromkeys((backend.value, 'torch')))}]' ({error})"
             ) from error
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"{spec.name} cannot be prepared: {reason}") from error
+
+
+def _write_ir(job: _Job) -> None:
+    spec, weights, order, file, steps = job.spec, job.weights, job.order, job.file, job.steps
+    if order.precision == "int8":
+        model = _quantize(job.fp32(), spec, order.ingredients["overflow_fix"], steps)
+    elif spec.file is not None:
+        import openvino as ov
+
+        steps.at("convert")
+        model = ov.Core().read_model(spec.file)
+    else:
+        steps.at("build model")
+        module = spec.build(weights)
+        steps.at("convert")
+        model = _convert(module, spec)
+    steps.at("save")
+    _save(model, file)
+
+
+def _write_onnx(job: _Job) -> None:
+    spec, weights, order, file, steps = job.spec, job.weights, job.order, job.file, job.steps
+    if order.precision == "int8":
+        exact = job.fp32()
+        steps.at("cut pictures")
+        narrow = order.ingredients["overflow_fix"] == "enable"
+        onnx_maker.write_int8(exact, file, _Calibration(spec, steps), reduce_range=narrow)
+    else:
+        steps.at("build model")
+        onnx_maker.write_fp32(spec, weights, file)
+
+
+def _write_torch(job: _Job) -> None:
+    spec, weights, order, file, steps = job.spec, job.weights, job.order, job.file, job.steps
+    steps.at("build model")
+    if order.precision != "int8":
+        torch_maker.write_state(spec, weights, file)
+    elif job.backend is BackendName.IPEX:
+        torch_maker.write_ipex_int8(spec, weights, file, _Calibration(spec, steps))
+    else:
+        narrow = order.ingredients["overflow_fix"] == "enable"
+        torch_maker.write_pt2e(spec, weights, file, _Calibration(spec, steps), reduce_range=narrow)
 
 
 def _convert(module: torch.nn.Module, spec: ModelSpec) -> openvino.Model:

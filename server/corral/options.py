@@ -6,6 +6,7 @@ Every option is declared here once; config.Settings holds its type, bounds and d
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -69,6 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("serve", "serve the model (what 'corral' without a command does)"),
         ("plan", "print which CPUs every process would get"),
         ("prepare", "make the model's artefact and print its path"),
+        ("ladder", "climb the ladder of optimizations on this machine"),
         ("tune", "measure again which engine and precision is fastest here, and remember it"),
     ):
         command = commands.add_parser(
@@ -77,6 +79,8 @@ def make_parser() -> argparse.ArgumentParser:
         _add_settings(command)
         if name == "plan":
             _add_plan(command)
+        if name == "ladder":
+            _add_ladder(command)
     return parser
 
 
@@ -89,6 +93,30 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="plan for another machine: DIR holds its /sys and /proc",
+    )
+
+
+def _add_ladder(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("ladder")
+    group.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="turns of every rung (default: 3)"
+    )
+    group.add_argument(
+        "--seconds",
+        type=float,
+        default=2.5,
+        metavar="S",
+        help="of each turn and batch size (default: 2.5)",
+    )
+    group.add_argument(
+        "--rungs", default="", metavar="KEY,KEY", help="only these, in the ladder's order"
+    )
+    group.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder for ladder-MODEL.json, .md, .png and .svg (default: this one)",
     )
 
 
@@ -199,6 +227,16 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "metrics-port", "/metrics, /livez and /readyz, 0 for a free one", type=int, metavar="PORT"
     )
 
+    _add_life(group)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="settings by the same names; the command line wins",
+    )
+
+
+def _add_life(group: Callable[[str], Any]) -> None:
     null = group("the null backend")
     null("null-batch-ms", "what a batch takes", type=float, metavar="MS")
     null("null-item-ms", "what each item of it takes", type=float, metavar="MS")
@@ -222,9 +260,3 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     life("offline", "ask no network for weights (also: CORRAL_OFFLINE=1)", action="store_true")
     life("log-level", "least severe log lines shown", choices=[x.value for x in LogLevel])
     life("log-format", "form of the log lines", choices=[f.value for f in LogFormat])
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE.toml",
-        help="settings by the same names; the command line wins",
-    )

@@ -23,6 +23,7 @@ from corral.config import Settings
 from corral.errors import CorralError, ModelError
 from corral.plan import PlannedWorker
 from corral.selection import Selected, select
+from corral.supervision.provision import python_path, worker_python
 
 logger = logging.getLogger(__name__)
 
@@ -95,11 +96,11 @@ def prepare_apart(settings: Settings, pen: PlannedWorker, *, again: bool = False
     fd = os.memfd_create("order", 0)
     os.write(fd, msgspec.json.encode(_Order(settings, pen, again)))
     os.lseek(fd, 0, os.SEEK_SET)
-    command = [sys.executable, "-P", "-m", "corral.prepare", str(fd)]
+    command = [worker_python(settings), "-P", "-m", "corral.prepare", str(fd)]
     try:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=(fd,),
-            process_group=0,
+            process_group=0, env={**os.environ, **python_path(settings)},
         )  # fmt: skip
     finally:
         os.close(fd)

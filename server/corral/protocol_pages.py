@@ -74,7 +74,9 @@ class _Input:
 
 def _input(view: str, signature: Signature) -> _Input:
     if view == "tensor":
-        return _Input("FP32", pb.TYPE_FP32, signature.input_shapes[Datatype.FP32])
+        native = signature.datatypes[0]
+        kind = pb.TYPE_FP32 if native is Datatype.FP32 else pb.TYPE_UINT8
+        return _Input(native.name, kind, signature.input_shapes[native])
     if view == "uint8":
         return _Input("UINT8", pb.TYPE_UINT8, signature.input_shapes[Datatype.UINT8])
     return _Input("BYTES", pb.TYPE_STRING, (1,))

@@ -32,10 +32,10 @@ from corral.messages import (
     WorkerReady,
     from_child_decoder,
 )
-from corral.planning.environment import compute_environment
+from corral.planning.environment import OPENMP_BACKENDS, compute_environment
 from corral.region import Region, create_region
 from corral.supervision.libraries import find_libraries
-from corral.supervision.provision import worker_extras
+from corral.supervision.provision import python_path, worker_extras, worker_python
 from corral.supervision.spawn import Child, Process, inherited, spawn
 from corral.tensors import Datatype, Signature
 
@@ -57,6 +57,8 @@ class TrialOrder:
         environment: makes the compute environment; the server's own by default.
         huge_pages: see planning.environment.allocator_environment.
         threads: of the engine; one a CPU if None.
+        openmp: whether engines on OpenMP get libiomp5 where it is installed.
+        extra: more of the environment.
     """
 
     settings: Settings
@@ -68,6 +70,8 @@ class TrialOrder:
     environment: Environment = compute_environment
     huge_pages: bool = True
     threads: int | None = None
+    openmp: bool = True
+    extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Trial:
@@ -248,7 +252,12 @@ def _boot(
 
 def _child(order: TrialOrder, environ: Mapping[str, str]) -> Child:
     settings = order.settings
-    extras = worker_extras(settings.allocator, find_libraries(settings.allocator))
+    extras = worker_extras(
+        settings.allocator,
+        find_libraries(
+            settings.allocator, openmp=order.openmp and settings.backend in OPENMP_BACKENDS
+        ),
+    )
     env = dict(extras.env)
     if not order.huge_pages:
         env.pop("GLIBC_TUNABLES", None)
@@ -259,5 +268,6 @@ def _child(order: TrialOrder, environ: Mapping[str, str]) -> Child:
         module="corral.worker",
         cpus=list(order.cpus),
         memory_node=order.memory_node,
-        env={**inherited(environ), **compute, **env},
+        env={**inherited(environ), **compute, **env, **python_path(settings), **order.extra},
+        python=worker_python(settings),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from corral.config import Allocator
 
 #: backends that compute on an OpenMP runtime; the others bring threads of their own
-_OPENMP_BACKENDS = {"torch", "ipex"}
+OPENMP_BACKENDS = {"torch", "ipex"}
 _PRIMITIVE_CACHE_ENTRIES = 1024
 #: large enough that gperftools never prints a line about a large allocation
 _TCMALLOC_REPORT_BYTES = 1 << 40
@@ -49,7 +49,7 @@ def compute_environment(
         # the C library what a preloaded allocator gave them.
         "TBB_ENABLE_SANITIZERS": "1",
     }
-    if backend in _OPENMP_BACKENDS and not libiomp5:
+    if backend in OPENMP_BACKENDS and not libiomp5:
         environment["OMP_PROC_BIND"] = "CLOSE"
         environment["OMP_PLACES"] = ",".join(f"{{{cpu}}}" for cpu in cpus)
     return environment

@@ -13,7 +13,13 @@ from corral.config import Settings
 from corral.messages import CellBoot, ModelBoot, WorkerBoot, WorkerReady
 from corral.plan import Plan
 from corral.region import create_region
-from corral.supervision.provision import BatchSizes, CurveCache, WorkerExtras
+from corral.supervision.provision import (
+    BatchSizes,
+    CurveCache,
+    WorkerExtras,
+    python_path,
+    worker_python,
+)
 from corral.supervision.slots import IngressSlot, WorkerSlot
 from corral.supervision.spawn import Child, Process, inherited, spawn
 from corral.tensors import Signature
@@ -138,7 +144,13 @@ class Nursery:
                     module=_WORKER_MODULE,
                     cpus=planned.cpus,
                     memory_node=planned.memory_node,
-                    env={**self._base_env, **planned.env, **self._extras.env},
+                    env={
+                        **self._base_env,
+                        **planned.env,
+                        **self._extras.env,
+                        **python_path(self._settings),
+                    },
+                    python=worker_python(self._settings),
                 )
                 process = _start(child, boot, [theirs.fileno(), region_fd])
             undo.pop_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,6 +53,18 @@ class WorkerExtras:
     warnings: list[str]
 
 
+def worker_python(settings: Settings) -> str:
+    """The interpreter that workers run on."""
+    return settings.worker_python or sys.executable
+
+
+def python_path(settings: Settings) -> dict[str, str]:
+    """What lets a worker in another environment import corral: where this corral lies."""
+    if settings.worker_python is None:
+        return {}
+    return {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
 def worker_extras(allocator: Allocator, libraries: Mapping[str, Path | None]) -> WorkerExtras:
     """Preloads the allocator where it was found; else workers run on the C library's.
 
@@ -66,9 +79,11 @@ def worker_extras(allocator: Allocator, libraries: Mapping[str, Path | None]) ->
             f"{allocator.value} is not installed: workers run on the C library's allocator, which "
             f"is slower (Debian, Ubuntu: apt-get install {_PACKAGES[allocator]})"
         )
+    openmp = libraries.get("openmp")
+    expected = {"allocator": path, "openmp": openmp}
     return WorkerExtras(
         env=allocator_environment(allocator, libraries, huge_pages=True),
-        expected_libraries={} if path is None else {"allocator": str(path)},
+        expected_libraries={name: str(file) for name, file in expected.items() if file},
         warnings=warnings,
     )
 
@@ -109,8 +124,8 @@ class CurveCache:
         self._folder = Path(settings.cache_dir) / "curves"
         self._key = curve_key(
             artefact=model.artefact or "",
-            backend=f"{settings.backend.value} {model.precision}",
-            engine=versions([settings.backend.value])[settings.backend.value],
+            backend=f"{settings.backend.value} {settings.torch_mode.value} {model.precision}",
+            engine=_engine_version(settings),
             cores=cores,
             cpu_model=cpu_model,
             mode=settings.mode.value,
@@ -124,3 +139,9 @@ class CurveCache:
         """Keeps what a worker measured, by "DATATYPE:count"."""
         if self._used:
             save_curve(self._folder, self._key, CostCurve.from_names(costs_s))
+
+
+def _engine_version(settings: Settings) -> str:
+    """The version of the backend's own distribution, and where another environment has it."""
+    name = "torch" if settings.backend is BackendName.IPEX else settings.backend.value
+    return f"{versions([name])[name]} {settings.worker_python or ''}".strip()
