@@ -151,7 +151,7 @@ class RequestReader:
     ) -> None:
         self._signature = signature
         pixels = signature.input_shapes.get(Datatype.UINT8, ())
-        self._pictures = len(pixels) == 3 and pixels[0] == pixels[1] and pixels[2] == 3
+        self._takes_pictures = len(pixels) == 3 and pixels[0] == pixels[1] and pixels[2] == 3
         self._limits = limits
         self._resolve = resolve
         self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
@@ -276,7 +276,7 @@ class RequestReader:
         shape = tuple(tensor.shape)
         datatype: Datatype | None = None
         if tensor.datatype == "BYTES":
-            if not self._pictures:
+            if not self._takes_pictures:
                 raise InvalidRequest("this model takes no encoded pictures")
             expected = "[n] or [n,1]"
             fits = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
