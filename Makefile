@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e bench protos lock allocator clean
+.PHONY: help serve test check unit process e2e bench ladder protos lock allocator clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ bench: .venv/serve.stamp allocator ## served against raw, the data path against 
 	$(BIN)/python -m corral_loadtest.bench --parts null --rounds 5 --seconds 2 \
 	    --json docs/benchmarks/main-job-null.json
 
+ladder: .venv/dev.stamp allocator ## every optimization of the article, measured here (15 min)
+	$(BIN)/corral ladder --weights synthetic --out docs/benchmarks $(ARGS)
+
 protos: .venv/dev.stamp ## generates protos/corral_protos from open_inference.proto
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
 
@@ -51,7 +54,7 @@ lock: .venv/dev.stamp ## resolves pyproject.toml anew into requirements.lock
 	$(BIN)/python -m pip install --quiet uv
 	# One line for torch, without local version: its CPU wheel needs nothing of CUDA's.
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 \
-	    --extra serve --extra openvino --extra torch --extra onnxruntime --extra dev pyproject.toml \
+	    --extra serve --extra openvino --extra torch --extra onnxruntime --extra ladder --extra dev pyproject.toml \
 	  | grep -Ev '^(nvidia-|cuda-|triton==)' \
 	  | sed 's/^torch==\([0-9.]*\).*/torch==\1/' | uniq > requirements.lock.new
 	mv requirements.lock.new requirements.lock
@@ -76,5 +79,5 @@ clean: ## removes the environment and the caches of this checkout
 
 .venv/dev.stamp: .venv/serve.stamp
 	@echo "installing the tools for tests" >&2
-	@$(PIP) --no-build-isolation --editable '.[serve,openvino,torch,onnxruntime,dev]'
+	@$(PIP) --no-build-isolation --editable '.[serve,openvino,torch,onnxruntime,ladder,dev]'
 	@touch $@

@@ -18,14 +18,26 @@ from rich.console import Console
 from corral import config, logs, models, placement, prepare, search_view, serve, topology
 from corral.config import BackendName, Settings
 from corral.errors import ConfigError, CorralError
+from corral.ladder import command as ladder
+from corral.ladder.command import LadderOptions
 from corral.messages import ModelBoot
 from corral.options import make_parser
 from corral.plan import Plan
 from corral.planning import plan_view
 from corral.supervision import ports
 
-_COMMANDS = ("serve", "plan", "prepare", "tune")
-_NOT_SETTINGS = ("command", "config", "json", "explain", "sysfs")
+_COMMANDS = ("serve", "plan", "prepare", "ladder", "tune")
+_NOT_SETTINGS = (
+    "command",
+    "config",
+    "json",
+    "explain",
+    "sysfs",
+    "repeats",
+    "seconds",
+    "rungs",
+    "out",
+)
 _INTERRUPTED = 130
 
 
@@ -59,6 +71,8 @@ def _run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, 
         return _plan(settings, options)
     if options.command == "prepare":
         return _prepare(settings, environ)
+    if options.command == "ladder":
+        return _ladder(settings, options, environ)
     if options.command == "tune":
         return _tune(settings)
     return _serve(settings, environ)
@@ -120,6 +134,20 @@ def _prepare(settings: Settings, environ: Mapping[str, str]) -> int:
     pen = _make_plan(settings, topology.read_machine()).cells[0].workers[0]
     print(prepare.prepare_here(settings, pen, environ).model.artefact)
     return 0
+
+
+def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.repeats < 1 or options.seconds <= 0:
+        raise ConfigError("--repeats and --seconds: more than nothing")
+    logs.configure(settings, "ladder")
+    pen = _make_plan(settings, topology.read_machine()).cells[0].workers[0]
+    chosen = LadderOptions(
+        repeats=options.repeats,
+        seconds=options.seconds,
+        keys=tuple(key for key in options.rungs.split(",") if key),
+        out=options.out,
+    )
+    return ladder.run(settings, chosen, pen, environ)
 
 
 def _tune(settings: Settings) -> int:
