@@ -16,7 +16,25 @@ _NEEDS: Mapping[tuple[BackendName, Precision], tuple[str, ...]] = {
     (BackendName.OPENVINO, Precision.FP32): ("openvino",),
     (BackendName.OPENVINO, Precision.BF16): ("openvino",),
     (BackendName.OPENVINO, Precision.INT8): ("openvino", "nncf"),
+    (BackendName.ONNXRUNTIME, Precision.FP32): ("onnxruntime", "onnx"),
+    (BackendName.ONNXRUNTIME, Precision.INT8): ("onnxruntime", "onnx"),
+    (BackendName.TORCH, Precision.FP32): ("torch",),
+    (BackendName.TORCH, Precision.BF16): ("torch",),
+    (BackendName.TORCH, Precision.INT8): ("torch", "torchao"),
+    (BackendName.IPEX, Precision.FP32): ("intel_extension_for_pytorch",),
+    (BackendName.IPEX, Precision.BF16): ("intel_extension_for_pytorch",),
+    (BackendName.IPEX, Precision.INT8): ("intel_extension_for_pytorch",),
 }
+#: what a search without a named backend measures unless told to measure everything: a start should
+#: not wait minutes for compilers, of engines that have not won on any machine measured so far
+_QUICK = frozenset(
+    {
+        (BackendName.OPENVINO, Precision.FP32),
+        (BackendName.OPENVINO, Precision.BF16),
+        (BackendName.OPENVINO, Precision.INT8),
+        (BackendName.ONNXRUNTIME, Precision.FP32),
+    }
+)
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -81,7 +99,12 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def candidates(
-    backend: BackendName, precision: Precision, isa: Set[str], installed: Set[str]
+    backend: BackendName,
+    precision: Precision,
+    isa: Set[str],
+    installed: Set[str],
+    *,
+    every: bool = False,
 ) -> list[Candidate]:
     """What there is to choose from, FP32 first.
 
@@ -90,6 +113,7 @@ def candidates(
         precision: AUTO, or the only one that may be chosen.
         isa: the CPU's flags.
         installed: importable Python packages among those that engines need.
+        every: also those that take minutes to prepare.
     """
     found = []
     for (engine, arithmetic), needs in _NEEDS.items():
@@ -97,6 +121,8 @@ def candidates(
             Precision.AUTO,
             arithmetic,
         }:
+            continue
+        if backend is BackendName.AUTO and not every and (engine, arithmetic) not in _QUICK:
             continue
         if arithmetic is Precision.BF16 and not isa & _BF16:
             continue

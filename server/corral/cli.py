@@ -37,6 +37,7 @@ _NOT_SETTINGS = (
     "seconds",
     "rungs",
     "out",
+    "every",
 )
 _INTERRUPTED = 130
 
@@ -74,7 +75,7 @@ def _run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, 
     if options.command == "ladder":
         return _ladder(settings, options, environ)
     if options.command == "tune":
-        return _tune(settings)
+        return _tune(settings, every=options.every)
     return _serve(settings, environ)
 
 
@@ -150,12 +151,12 @@ def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[st
     return ladder.run(settings, chosen, pen, environ)
 
 
-def _tune(settings: Settings) -> int:
+def _tune(settings: Settings, *, every: bool) -> int:
     if settings.backend is BackendName.NULL:
         raise ConfigError("--backend null computes nothing; there is nothing to measure")
     logs.configure(settings, "tune")
     pen = _make_plan(settings, topology.read_machine()).cells[0].workers[0]
-    selected = prepare.prepare_apart(settings, pen, again=True)
+    selected = prepare.prepare_apart(settings, pen, again=True, every=every)
     if selected.search is None:
         print(f"{selected.backend.value} {selected.precision.value}: nothing to choose from")
     else:

@@ -79,6 +79,13 @@ def make_parser() -> argparse.ArgumentParser:
         _add_settings(command)
         if name == "plan":
             _add_plan(command)
+        if name == "tune":
+            command.add_argument(
+                "--all",
+                action="store_true",
+                dest="every",
+                help="also engines that take minutes to prepare: torch.compile, IPEX",
+            )
         if name == "ladder":
             _add_ladder(command)
     return parser

@@ -36,10 +36,16 @@ class _Order(msgspec.Struct, frozen=True):
     settings: Settings
     pen: PlannedWorker
     again: bool
+    every: bool
 
 
 def prepare_here(
-    settings: Settings, pen: PlannedWorker, environ: Mapping[str, str], *, again: bool = False
+    settings: Settings,
+    pen: PlannedWorker,
+    environ: Mapping[str, str],
+    *,
+    again: bool = False,
+    every: bool = False,
 ) -> Selected:
     """Settles engine and precision, and makes the artefact or finds it in the cache.
 
@@ -49,7 +55,7 @@ def prepare_here(
         settings: of the server.
         pen: what a worker gets: candidates are tried there.
         environ: this process's environment.
-        again: see selection.select.
+        again, every: see selection.select.
 
     Raises:
         ConfigError: no such model, or the CPU lacks the precision.
@@ -63,7 +69,7 @@ def prepare_here(
         TimeElapsedColumn(),
     )
     if not console.is_terminal:
-        return select(settings, pen, environ, _log_phases(settings.model), again=again)
+        return select(settings, pen, environ, _log_phases(settings.model), again=again, every=every)
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         return select(
@@ -72,6 +78,7 @@ def prepare_here(
             environ,
             lambda phase, share: bar.update(task, description=phase, completed=share),
             again=again,
+            every=every,
         )
 
 
@@ -87,14 +94,16 @@ def _log_phases(model: str) -> optimize.Progress:
     return progress
 
 
-def prepare_apart(settings: Settings, pen: PlannedWorker, *, again: bool = False) -> Selected:
+def prepare_apart(
+    settings: Settings, pen: PlannedWorker, *, again: bool = False, every: bool = False
+) -> Selected:
     """The same in a process of its own.
 
     Raises:
         ModelError: it could not be made; the child has said why.
     """
     fd = os.memfd_create("order", 0)
-    os.write(fd, msgspec.json.encode(_Order(settings, pen, again)))
+    os.write(fd, msgspec.json.encode(_Order(settings, pen, again, every)))
     os.lseek(fd, 0, os.SEEK_SET)
     command = [worker_python(settings), "-P", "-m", "corral.prepare", str(fd)]
     try:
@@ -126,7 +135,9 @@ def main() -> None:
         order = msgspec.json.decode(file.read(), type=_Order)
     logs.configure(order.settings, "prepare")
     try:
-        selected = prepare_here(order.settings, order.pen, os.environ, again=order.again)
+        selected = prepare_here(
+            order.settings, order.pen, os.environ, again=order.again, every=order.every
+        )
     except CorralError as error:
         print(error)
         sys.exit(error.exit_code)

@@ -22,7 +22,7 @@ from corral import models, optimize, trials
 from corral.artefact import Artefact, artefact_key, versions
 from corral.choice import Candidate, Row, packages, rank
 from corral.config import Mode, Precision, Settings
-from corral.errors import ModelError
+from corral.errors import ConfigError, ModelError
 from corral.guard import Fidelity, GuardReport, Thresholds, compare, faults
 from corral.messages import ModelBoot
 from corral.models import photos, pictures
@@ -128,7 +128,8 @@ def measure_fidelity(
             logger.warning("the guard's cached result %s is measured again: %s", file, error)
     bench.progress(f"guard: {candidate.name} against FP32", 0.7)
     cut = photos.crops(photos.GUARD, GUARD_PICTURES, bench.spec.recipe.crop)
-    inputs = pictures.normalise(cut, bench.spec.recipe)
+    native = bench.spec.native
+    inputs = cut if native is Datatype.UINT8 else pictures.normalise(cut, bench.spec.recipe)
     expected = _answers(bench, reference, exact, inputs)
     fidelity = compare(expected, _answers(bench, candidate, made, inputs))
     write_json(file, fidelity)
@@ -136,10 +137,10 @@ def measure_fidelity(
 
 
 def _answers(
-    bench: Bench, candidate: Candidate, made: Artefact, inputs: NDArray[np.float32]
+    bench: Bench, candidate: Candidate, made: Artefact, inputs: NDArray[np.generic]
 ) -> NDArray[np.float32]:
     with trials.start(_order(bench, candidate, made, [1]), bench.environ) as trial:
-        return trial.answer(inputs)
+        return trial.answer(inputs, bench.spec.native)
 
 
 def _fidelity_file(bench: Bench, candidate: Candidate, made: Artefact, exact: Artefact) -> Path:
@@ -189,7 +190,7 @@ def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> 
                 begin = 0.3 + 0.4 * index / len(options)
                 ready[candidate] = bench.prepare(candidate, begin, begin + 0.4 / len(options))
             row = _guarded(bench, candidate, ready[candidate], reference, exact)
-        except ModelError as error:
+        except (ModelError, ConfigError) as error:
             row = Row(candidate=candidate, excluded=str(error))
         rows.append(row)
     left = [row.candidate for row in rows if not row.excluded]
@@ -246,7 +247,7 @@ def _measure(
                 try:
                     for size in sizes:
                         by_size = seconds.setdefault(candidate, {size: [] for size in sizes})
-                        by_size[size].extend(_turn(trial, size))
+                        by_size[size].extend(_turn(trial, bench.spec.native, size))
                 except ModelError as error:
                     failed[candidate] = error
                     del running[candidate]
@@ -258,12 +259,12 @@ def _measure(
     return {**medians, **failed}
 
 
-def _turn(trial: Trial, size: int) -> list[float]:
+def _turn(trial: Trial, datatype: Datatype, size: int) -> list[float]:
     """Runs batches of a size for a fraction of a second; returns each one's seconds."""
     spans: list[float] = []
     end_s = time.monotonic() + _TURN_S
     while not spans or time.monotonic() < end_s:
-        spans.append(trial.run(Datatype.FP32, size))
+        spans.append(trial.run(datatype, size))
     return spans
 
 

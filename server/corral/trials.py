@@ -151,12 +151,14 @@ class Trial:
         """Puts a batch into its region; it stays there for all runs that follow."""
         self._region.inputs(datatype, len(inputs))[:] = inputs
 
-    def answer(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits of pictures, FP32 [n,3,h,w] to FP32 [n,classes], one at a time."""
+    def answer(
+        self, inputs: NDArray[np.generic], datatype: Datatype = Datatype.FP32
+    ) -> NDArray[np.float32]:
+        """The logits of pictures, [n,3,h,w] to FP32 [n,classes], one at a time."""
         logits = []
         for item in inputs:
-            self.fill(item[np.newaxis], Datatype.FP32)
-            self.run(Datatype.FP32, 1)
+            self.fill(item[np.newaxis], datatype)
+            self.run(datatype, 1)
             logits.append(self._region.outputs(1)[0].copy())
         return np.stack(logits)
 

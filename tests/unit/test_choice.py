@@ -28,6 +28,19 @@ def test_bf16_needs_a_cpu_that_has_it_and_int8_needs_nncf() -> None:
     assert _names(Precision.AUTO, _AVX2, set()) == []
 
 
+def test_engines_that_take_minutes_are_measured_when_named_or_told_to() -> None:
+    installed = {*_ALL, "torch", "torchao", "onnxruntime", "onnx"}
+
+    def engines(backend: BackendName, *, every: bool = False) -> set[BackendName]:
+        found = candidates(backend, Precision.AUTO, _AVX2, installed, every=every)
+        return {candidate.backend for candidate in found}
+
+    assert BackendName.TORCH not in engines(BackendName.AUTO)
+    assert BackendName.TORCH in engines(BackendName.AUTO, every=True)
+    assert engines(BackendName.TORCH) == {BackendName.TORCH}
+    assert BackendName.IPEX not in engines(BackendName.AUTO, every=True)
+
+
 def test_a_named_precision_is_the_only_one() -> None:
     assert _names(Precision.INT8, _AVX2, _ALL) == ["openvino int8"]
 
