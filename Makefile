@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e bench ladder protos lock allocator clean
+.PHONY: help serve test check unit process e2e bench ladder protos lock allocator clean ipex
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -62,8 +62,10 @@ lock: .venv/dev.stamp ## resolves pyproject.toml anew into requirements.lock
 allocator:
 	@deploy/ensure-allocator
 
+ipex: .venv-ipex/stamp ## an environment with IPEX 2.8 and its torch, for --worker-python
+
 clean: ## removes the environment and the caches of this checkout
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-ipex .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -75,6 +77,14 @@ clean: ## removes the environment and the caches of this checkout
 	@echo "installing the server (torch and OpenVINO: a few hundred MB the first time)" >&2
 	@$(PIP) hatchling editables
 	@$(PIP) --no-build-isolation --editable '.[serve,openvino,torch]'
+	@touch $@
+
+# torch 2.8 is the CUDA build (7 GB with its libraries) unless TORCH_INDEX names CPU wheels.
+.venv-ipex/stamp: requirements-ipex.lock
+	@$(PYTHON) -m venv .venv-ipex
+	@echo "installing IPEX 2.8 and torch 2.8 (several GB unless TORCH_INDEX is set)" >&2
+	@.venv-ipex/bin/python -m pip install --quiet --disable-pip-version-check \
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --requirement requirements-ipex.lock
 	@touch $@
 
 .venv/dev.stamp: .venv/serve.stamp

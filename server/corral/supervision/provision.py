@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from corral.artefact import versions
 from corral.config import Allocator, BackendName, Mode, Settings
+from corral.errors import ConfigError
 from corral.messages import ModelBoot
 from corral.planning.environment import allocator_environment
 from corral.profile import (
@@ -54,8 +56,21 @@ class WorkerExtras:
 
 
 def worker_python(settings: Settings) -> str:
-    """The interpreter that workers run on."""
-    return settings.worker_python or sys.executable
+    """The interpreter that workers run on.
+
+    Raises:
+        ConfigError: there is no such interpreter.
+    """
+    if settings.worker_python is None:
+        return sys.executable
+    # Not resolved: a virtual environment's interpreter is a link, and its place is what counts.
+    path = Path(settings.worker_python).absolute()
+    if not os.access(path, os.X_OK) or not path.is_file():
+        raise ConfigError(
+            f"--worker-python {settings.worker_python}: no such interpreter; "
+            "make ipex makes .venv-ipex/bin/python"
+        )
+    return str(path)
 
 
 def python_path(settings: Settings) -> dict[str, str]:
