@@ -80,7 +80,7 @@ def _run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, 
 
 
 def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    layers: list[dict[str, Any]] = [_environment(environ)]
+    layers: list[dict[str, Any]] = [environment(environ)]
     if options.config is not None:
         layers.append(config.read_toml(options.config))
     names = config.field_names()
@@ -91,7 +91,8 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
     return settings
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that the environment gives: cache folder and offline."""
     cache = environ.get("CORRAL_CACHE")
     if not cache:
         base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "/tmp")) / ".cache")  # noqa: S108

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float], None]
 
 #: CPU flags of instructions that sum u8 x i8 products in 32 bits: AVX, AVX-512, AMX, Arm
-_WIDE_SUMS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
+WIDE_SUMS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
 _BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 _CALIBRATION_PICTURES = 128
@@ -195,7 +195,7 @@ def make_order(
     if precision == "int8":
         ingredients |= artefact.versions(form.quantized_with)
         ingredients["photographs"] = photos.digest()
-        ingredients["overflow_fix"] = "disable" if isa & _WIDE_SUMS else "enable"
+        ingredients["overflow_fix"] = "disable" if isa & WIDE_SUMS else "enable"
     return Order(
         model=spec.name,
         precision="int8" if precision == "int8" else "fp32",
