@@ -32,9 +32,9 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     #: share of decided pictures that keep their label, 0 to 1
     top1: float = 0.9
     #: -1 to 1
-    cosine: float = 0.95
+    cosine: float = 0.92
     #: dB
-    snr_db: float = 10.0
+    snr_db: float = 8.5
 
 
 class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
