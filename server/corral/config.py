@@ -122,7 +122,7 @@ class Settings(
     null_item_ms: Duration = 0.0
     null_spin: bool = False
 
-    boot_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0
+    boot_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
     restart_backoff_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     restart_backoff_max_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     grace_s: Duration = 30.0

@@ -1,24 +1,23 @@
 """torch on a worker's own cores, plain or with Intel's extension (IPEX).
 
 The region's arrays are the input tensor itself; the result is copied into the region, for torch
-has no way to choose where an output lies (4 KB a picture). What inductor compiles is kept in the
-cache folder, so that a second start only loads it.
+has no way to choose where an output lies (4 KB a picture). See inductor.py for what is compiled.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corral import models
+from corral.backends.inductor import PackageCache
 from corral.config import BackendName, TorchMode
-from corral.errors import ConfigError, ModelError
+from corral.errors import ConfigError, CorralError, ModelError
 from corral.makers import torch as artefacts
 from corral.messages import WorkerBoot
 from corral.models.spec import ModelSpec, Recipe
@@ -27,19 +26,16 @@ from corral.tensors import Datatype
 if TYPE_CHECKING:
     import torch
 
-_COMPILERS = ("g++", "c++", "clang++")
-#: graphs a code object may have: two datatypes times the batch sizes
-_MAX_GRAPHS = 256
-
 
 class TorchBackend:
     """Runs a module of the zoo: FP32 [n,3,h,w] or UINT8 [n,h,w,3] in, FP32 [n,classes] out."""
 
     def __init__(self) -> None:
         self._runs: dict[tuple[Datatype, int], Callable[[], None]] = {}
-        self._modules: dict[Datatype, Any] = {}
         self._net: Any = None
         self._spec: ModelSpec
+        self._packages: PackageCache
+        self._file = ""
         self._mode = TorchMode.EAGER
         self._precision = ""
         self._threads = 0
@@ -56,8 +52,6 @@ class TorchBackend:
         self._ipex = settings.backend is BackendName.IPEX
         self._precision = boot.model.precision
         self._mode = resolve_mode(settings.torch_mode, self._ipex, self._precision)
-        if self._mode is TorchMode.COMPILE:
-            _ready_inductor(f"{settings.cache_dir}/inductor")
         import torch
 
         if self._ipex:
@@ -70,13 +64,22 @@ class TorchBackend:
         if boot.model.artefact is None:
             raise ModelError(f"the {settings.backend} backend needs an artefact")
         self._spec = models.get(settings.model)
-        try:
-            self._net = self._read(boot.model.artefact)
-        except (RuntimeError, OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ModelError(
-                f"the artefact {boot.model.artefact} cannot be read: {reason}"
-            ) from None
+        self._file = boot.model.artefact
+        # The artefact's folder is named after a hash of all that is in it.
+        ingredients = [str(Path(self._file).parent.name), self._precision]
+        self._packages = PackageCache(Path(settings.cache_dir) / "inductor", ingredients)
+        if self._mode is not TorchMode.COMPILE:
+            self._module()
+
+    def _module(self) -> Any:
+        """The artefact's module, read when it is first needed."""
+        if self._net is None:
+            try:
+                self._net = self._read(self._file)
+            except (RuntimeError, OSError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise ModelError(f"the artefact {self._file} cannot be read: {reason}") from None
+        return self._net
 
     def _read(self, file: str) -> Any:
         import torch
@@ -109,10 +112,16 @@ class TorchBackend:
         import torch
 
         source, target = torch.from_numpy(inputs), torch.from_numpy(outputs)
-        entry = _entry(self._net, self._spec.recipe, datatype, self._mode is not TorchMode.EAGER)
+
+        def entry() -> Any:
+            channels_last = self._mode is not TorchMode.EAGER
+            return _entry(self._module(), self._spec.recipe, datatype, channels_last)
+
         try:
             with self._casting():
                 forward = self._forward(entry, source)
+        except CorralError:
+            raise
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(
@@ -126,17 +135,14 @@ class TorchBackend:
 
         self._runs[datatype, len(inputs)] = run
 
-    def _forward(self, entry: Any, source: torch.Tensor) -> Any:
+    def _forward(self, entry: Callable[[], Any], source: torch.Tensor) -> Any:
         import torch
 
-        if self._mode is TorchMode.TRACED:
-            return torch.jit.freeze(torch.jit.trace(entry, source, check_trace=False))
         if self._mode is TorchMode.COMPILE:
-            compiled = torch.compile(entry, dynamic=False)
-            with torch.inference_mode():
-                compiled(source)
-            return compiled
-        return entry
+            return self._packages.load(entry, source)
+        if self._mode is TorchMode.TRACED:
+            return torch.jit.freeze(torch.jit.trace(entry(), source, check_trace=False))
+        return entry()
 
     @contextlib.contextmanager
     def _casting(self) -> Iterator[None]:
@@ -192,23 +198,6 @@ def resolve_mode(mode: TorchMode, ipex: bool, precision: str) -> TorchMode:
     if ipex and mode is TorchMode.COMPILE:
         raise ConfigError("--torch-mode compile: for --backend torch; ipex runs eager or traced")
     return mode
-
-
-def _ready_inductor(cache_dir: str) -> None:
-    """Sets inductor up before torch is imported: freezing, and a cache that is kept."""
-    if not any(shutil.which(name) for name in _COMPILERS):
-        raise ConfigError(
-            "--torch-mode compile needs a C++ compiler (Debian, Ubuntu: apt-get install g++), "
-            "or use --torch-mode traced"
-        )
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.abspath(cache_dir)  # noqa: PTH100
-    os.environ["TORCHINDUCTOR_FREEZING"] = "1"
-    os.environ["TORCHINDUCTOR_FX_GRAPH_CACHE"] = "1"
-    # Compiling in this process: its pool of compilers would outlive the warm-up on its cores.
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-    import torch
-
-    torch._dynamo.config.recompile_limit = _MAX_GRAPHS
 
 
 def _entry(net: Any, recipe: Recipe, datatype: Datatype, channels_last: bool) -> Any:
