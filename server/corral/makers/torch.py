@@ -64,7 +64,9 @@ def write_pt2e(
     example = (torch.randn(2, 3, spec.recipe.crop, spec.recipe.crop),)
     dynamic = ({0: torch.export.Dim("n", min=1, max=_MAX_BATCH)},)
     with torch.no_grad():
-        exported = torch.export.export(spec.build(weights), example, dynamic_shapes=dynamic)
+        exported = torch.export.export(
+            _quantizable(spec.build(weights)), example, dynamic_shapes=dynamic
+        )
         quantizer = x86.X86InductorQuantizer()
         quantizer.set_global(
             x86.get_default_x86_inductor_quantization_config(reduce_range=reduce_range)
@@ -74,6 +76,44 @@ def write_pt2e(
             prepared(torch.from_numpy(picture))
         converted = convert_pt2e(prepared)
         torch.export.save(torch.export.export(converted, example, dynamic_shapes=dynamic), file)
+
+
+def _quantizable(module: torch.nn.Module) -> torch.nn.Module:
+    """Takes apart what the quantizer cannot see through, of EfficientNet-Lite0.
+
+    Convolutions that pad by a layer of their own become both, one after the other.
+
+    The quantizer finds convolutions by their class, and passes subclasses over without a word:
+    of EfficientNet-Lite0 it would quantize the last layer alone.
+    """
+    from torch import nn
+
+    found = [
+        (name, layer)
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Conv2d) and hasattr(layer, "static_padding")
+    ]
+    for name, layer in found:
+        plain = nn.Conv2d(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            stride=layer.stride,
+            dilation=layer.dilation,
+            groups=layer.groups,
+            bias=layer.bias is not None,
+        )
+        plain.weight, plain.bias = layer.weight, layer.bias
+        parent, _, last = name.rpartition(".")
+        setattr(module.get_submodule(parent), last, nn.Sequential(layer.static_padding, plain))
+    for block in list(module.modules()):
+        for name, layer in list(block.named_children()):
+            if isinstance(layer, nn.ReLU6) and not isinstance(block, nn.Sequential):
+                # One activation called twice counts as one node with two outputs, which the
+                # quantizer refuses; a function is a node at each call.
+                delattr(block, name)
+                setattr(block, name, nn.functional.relu6)
+    return module.eval()
 
 
 def write_ipex_int8(
