@@ -79,7 +79,7 @@ def write_pt2e(
 
 
 def _quantizable(module: torch.nn.Module) -> torch.nn.Module:
-    """Takes apart what the quantizer cannot see through, of EfficientNet-Lite0.
+    """Takes apart what the quantizer cannot see through.
 
     Convolutions that pad by a layer of their own become both, one after the other.
 
@@ -106,13 +106,15 @@ def _quantizable(module: torch.nn.Module) -> torch.nn.Module:
         plain.weight, plain.bias = layer.weight, layer.bias
         parent, _, last = name.rpartition(".")
         setattr(module.get_submodule(parent), last, nn.Sequential(layer.static_padding, plain))
+    functions = {nn.ReLU: nn.functional.relu, nn.ReLU6: nn.functional.relu6}
     for block in list(module.modules()):
         for name, layer in list(block.named_children()):
-            if isinstance(layer, nn.ReLU6) and not isinstance(block, nn.Sequential):
-                # One activation called twice counts as one node with two outputs, which the
-                # quantizer refuses; a function is a node at each call.
+            # One activation called twice counts as one node with two outputs, which the quantizer
+            # refuses; a function is a node at each call.
+            function = functions.get(type(layer))
+            if function is not None and not isinstance(block, nn.Sequential):
                 delattr(block, name)
-                setattr(block, name, nn.functional.relu6)
+                setattr(block, name, function)
     return module.eval()
 
 
