@@ -95,7 +95,8 @@ class ModelSpec:
     @property
     def front(self) -> tuple[object, ...]:
         """What an ingress goes by, to compare: shapes, preprocessing, classes and their names."""
-        return self.name, self.signature, self.recipe, self.classes, self.label_names
+        shapes = (self.signature.input_shapes, self.signature.output_shape)
+        return self.name, *shapes, self.recipe, self.classes, self.label_names
 
     @property
     def signature(self) -> Signature:
