@@ -14,7 +14,7 @@ import pytest
 
 from corral import models
 from corral.artefact import Artefact
-from corral.config import Precision, Settings
+from corral.config import BackendName, Precision, Settings
 from corral.errors import ConfigError, ModelError
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.optimize import make_order, prepare
@@ -63,7 +63,12 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
         progress: Callable[[str, float], None] = lambda step, share: None,
     ) -> Artefact:
         monkeypatch.setattr(models, "get", lambda name: _spec(build))
-        settings = Settings(model="tiny", precision=precision, cache_dir=str(tmp_path))
+        settings = Settings(
+            model="tiny",
+            backend=BackendName.OPENVINO,
+            precision=precision,
+            cache_dir=str(tmp_path),
+        )
         return prepare(settings, progress, isa)
 
     return run
@@ -204,14 +209,16 @@ def test_other_weights_are_another_artefact() -> None:
 _FIND = """
 import sys
 from corral import models, optimize
-from corral.config import Precision, Settings
+from corral.config import BackendName, Precision, Settings
 from corral.models.spec import ModelSpec, Recipe, Weights
 weights = Weights(source="synthetic", description="made up", path=None, digest="tiny 1")
 models.get = lambda name: ModelSpec(
     name="tiny", recipe=Recipe(resize=36, crop=32), classes=10,
     find_weights=lambda *_: weights, build=None,
 )
-settings = Settings(model="tiny", precision=Precision.FP32, cache_dir=sys.argv[1])
+settings = Settings(
+    model="tiny", backend=BackendName.OPENVINO, precision=Precision.FP32, cache_dir=sys.argv[1]
+)
 print(optimize.prepare(settings, lambda *_: None, frozenset()).path)
 print(*sys.modules)
 """
