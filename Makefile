@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e soak bench compare peers protos lock allocator clean
+.PHONY: help serve test check unit process e2e soak bench compare peers ladder protos lock allocator clean ipex
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -63,6 +63,9 @@ compare: .venv/dev.stamp allocator ## corral, other servers and the raw engine, 
 	$(BIN)/python -m corral_loadtest.comparison --rounds $(COMPARE_ROUNDS) \
 	    --seconds $(COMPARE_S) --home $(PEERS_HOME) $(COMPARE_ARGS)
 
+ladder: .venv/dev.stamp allocator ## every optimization of the article, measured here (15 min)
+	$(BIN)/corral ladder --weights synthetic --out docs/benchmarks $(ARGS)
+
 protos: .venv/dev.stamp ## generates protos/corral_protos from open_inference.proto
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
 
@@ -71,7 +74,7 @@ lock: .venv/dev.stamp ## resolves pyproject.toml anew into requirements.lock
 	# One line for torch, without local version: its CPU wheel needs nothing of CUDA's.
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 \
 	    --extra serve --extra hardening --extra openvino --extra torch --extra onnxruntime \
-	    --extra loadtest --extra dev --extra fuzz pyproject.toml \
+	    --extra loadtest --extra ladder --extra dev --extra fuzz pyproject.toml \
 	  | grep -Ev '^(nvidia-|cuda-|triton==)' \
 	  | sed 's/^torch==\([0-9.]*\).*/torch==\1/' | uniq > requirements.lock.new
 	mv requirements.lock.new requirements.lock
@@ -79,8 +82,10 @@ lock: .venv/dev.stamp ## resolves pyproject.toml anew into requirements.lock
 allocator:
 	@deploy/ensure-allocator
 
+ipex: .venv-ipex/stamp ## an environment with IPEX 2.8 and its torch, for --worker-python
+
 clean: ## removes the environment and the caches of this checkout
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-ipex .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -94,8 +99,16 @@ clean: ## removes the environment and the caches of this checkout
 	@$(PIP) --no-build-isolation --editable '.[serve,hardening,openvino,torch]'
 	@touch $@
 
+# torch 2.8 is the CUDA build (7 GB with its libraries) unless TORCH_INDEX names CPU wheels.
+.venv-ipex/stamp: requirements-ipex.lock
+	@$(PYTHON) -m venv .venv-ipex
+	@echo "installing IPEX 2.8 and torch 2.8 (several GB unless TORCH_INDEX is set)" >&2
+	@.venv-ipex/bin/python -m pip install --quiet --disable-pip-version-check \
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --requirement requirements-ipex.lock
+	@touch $@
+
 .venv/dev.stamp: .venv/serve.stamp
 	@echo "installing the tools for tests" >&2
 	@$(PIP) --no-build-isolation \
-	    --editable '.[serve,hardening,openvino,torch,onnxruntime,loadtest,dev]'
+	    --editable '.[serve,hardening,openvino,torch,onnxruntime,loadtest,ladder,dev]'
 	@touch $@

@@ -251,7 +251,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="repeats (default: 5)")
     parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement")
     parser.add_argument("--overload-seconds", type=float, default=60.0)
-    parser.add_argument("--model-options", default="--precision int8", help="of the row poisson")
+    parser.add_argument(
+        "--model-options", default="--backend openvino --precision int8", help="of the row poisson"
+    )
     parser.add_argument("--corral", default=str(Path(sys.executable).parent / "corral"))
     parser.add_argument("--json", type=Path, help="write every round's figures here")
     given = parser.parse_args(arguments)

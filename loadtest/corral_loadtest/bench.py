@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> list[Row]:
             return port
 
         if "model" in options.parts:
-            model_options = ["--precision", options.precision]
+            model_options = ["--backend", "openvino", "--precision", options.precision]
             xml = _prepare(options.corral, model_options)
             # Two workers that share nothing answer the most; one on both cores answers soonest.
             many = ["--mode", "throughput", *options.throughput_args.split()]

@@ -1,9 +1,10 @@
 """Artefacts: models prepared once, kept by a hash of all that went into them.
 
 An artefact is a folder, ``<cache>/artefacts/<model>-<precision>-<12 digits of the key>``, with
-``model.xml``, ``model.bin`` and ``meta.json``. It is written beside its place, synced and renamed
-into it, so that it is there whole or not at all; a file that has changed since is noticed by
-its size and SHA-256 (0.1 s for ResNet50's 102 MB with SHA-NI) when a start looks it up. It is never
+the engine's files (``model.xml`` and ``model.bin`` for OpenVINO) and ``meta.json``. It is written
+beside its place, synced and renamed into it, so that it is there whole or not at all; a file
+that has changed since is noticed by its size and SHA-256 (0.1 s for ResNet50's 102 MB with SHA-NI)
+when a start looks it up. It is never
 written to again: workers map its weights read-only, so that the page cache holds them once.
 
 Nothing is removed but what is broken: a server that still runs may start a worker from an
@@ -33,7 +34,8 @@ _log = logging.getLogger(__name__)
 
 #: grows when the folder's form changes, so that older artefacts are prepared anew
 _FORM = 1
-_FILES = ("model.xml", "model.bin")
+#: what an OpenVINO IR consists of
+IR_FILES = ("model.xml", "model.bin")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Artefact:
     """A prepared model.
 
     Attributes:
-        xml: path of the OpenVINO IR; its weights lie beside it.
+        path: the file that the engine loads: an OpenVINO IR, an ONNX file, a state dict.
         model: name as on the command line.
         precision: the arithmetic it is to run in, "fp32", "bf16" or "int8".
         synthetic: True when the weights carry no knowledge.
@@ -49,7 +51,7 @@ class Artefact:
         key: SHA-256, in hex, of all that went into it.
     """
 
-    xml: Path
+    path: Path
     model: str
     precision: str
     synthetic: bool
@@ -84,6 +86,7 @@ class Order:
         synthetic: True when the weights carry no knowledge.
         weights: one phrase for a person; not part of the key.
         ingredients: everything that the content depends on, by name.
+        files: the names of its files, the one that an engine loads first.
     """
 
     model: str
@@ -91,6 +94,7 @@ class Order:
     synthetic: bool
     weights: str
     ingredients: Mapping[str, str]
+    files: tuple[str, ...] = IR_FILES
 
     @property
     def key(self) -> str:
@@ -139,7 +143,7 @@ def find(cache_dir: Path, order: Order) -> Artefact | None:
     folder = _home(cache_dir) / order.folder_name
     try:
         meta = msgspec.json.decode((folder / "meta.json").read_bytes(), type=_Meta)
-        fault = _fault(folder, meta, order.key)
+        fault = _fault(folder, meta, order)
     except (FileNotFoundError, NotADirectoryError):
         fault = "meta.json is missing" if folder.exists() else ""
         if not fault:
@@ -185,7 +189,7 @@ def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artef
     Args:
         cache_dir: the cache folder.
         order: what it is made of.
-        write: writes ``model.xml`` and ``model.bin`` at the .xml path that it is given.
+        write: writes the order's files; it is given the path of the first.
 
     Raises:
         ModelError: the disk is full or cannot be written to.
@@ -195,7 +199,7 @@ def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artef
     try:
         draft = Path(tempfile.mkdtemp(prefix=f".{order.folder_name}.", dir=home))
         try:
-            write(draft / "model.xml")
+            write(draft / order.files[0])
             _seal(draft, order)
             folder = home / order.folder_name
             if folder.exists():
@@ -221,7 +225,7 @@ def _home(cache_dir: Path) -> Path:
 
 def _artefact(folder: Path, order: Order) -> Artefact:
     return Artefact(
-        xml=(folder / "model.xml").absolute(),
+        path=(folder / order.files[0]).absolute(),
         model=order.model,
         precision=order.precision,
         synthetic=order.synthetic,
@@ -230,11 +234,11 @@ def _artefact(folder: Path, order: Order) -> Artefact:
     )
 
 
-def _fault(folder: Path, meta: _Meta, key: str) -> str:
+def _fault(folder: Path, meta: _Meta, order: Order) -> str:
     """What is wrong with a folder; empty when nothing is."""
-    if meta.key != key:
+    if meta.key != order.key:
         return "it was made of something else"
-    for name in _FILES:
+    for name in order.files:
         if name not in meta.files:
             return f"{name} is not listed"
         try:
@@ -249,7 +253,9 @@ def _fault(folder: Path, meta: _Meta, key: str) -> str:
 
 def _seal(draft: Path, order: Order) -> None:
     """Adds meta.json, makes everything readable, and syncs it."""
-    files = {name: _File((draft / name).stat().st_size, _sha256(draft / name)) for name in _FILES}
+    files = {
+        name: _File((draft / name).stat().st_size, _sha256(draft / name)) for name in order.files
+    }
     meta = _Meta(
         key=order.key,
         model=order.model,
@@ -260,7 +266,7 @@ def _seal(draft: Path, order: Order) -> None:
         files=files,
     )
     (draft / "meta.json").write_bytes(msgspec.json.format(msgspec.json.encode(meta), indent=2))
-    for name in (*_FILES, "meta.json"):
+    for name in (*order.files, "meta.json"):
         (draft / name).chmod(0o644)
         _sync(draft / name)
     # mkdtemp's 0700 would keep the workers of another user out.

@@ -103,7 +103,7 @@ class Cell:
         self._hangs = HangWatch(hang_floor_s)
         self._hang_timer: asyncio.TimerHandle | None = None
         self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
-        self._labels = labels()
+        self._labels = labels() if spec.label_names is None else spec.label_names
         #: False before the server is open and while it drains: requests get UNAVAILABLE
         self.open = False
 

@@ -16,18 +16,33 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from corral import config, logs, models, prepare, serve, topology
-from corral.artefact import Artefact
+from corral import config, logs, models, prepare, search_view, serve, topology
 from corral.config import BackendName, Mode, Settings
 from corral.errors import ConfigError, CorralError
+from corral.ladder import command as ladder
+from corral.ladder.command import LadderOptions
 from corral.messages import ModelBoot
 from corral.options import ADMIN_COMMANDS, make_parser
+from corral.plan import PlannedWorker
 from corral.planning import plan_view
+from corral.selection import Selected
 from corral.supervision import admin, ports, status_view
 from corral.supervision.forge import Source, plan_for
+from corral.supervision.generation import Prepared
 
-_COMMANDS = ("serve", "plan", "prepare", *ADMIN_COMMANDS)
-_NOT_SETTINGS = ("command", "config", "json", "explain", "sysfs")
+_COMMANDS = ("serve", "plan", "prepare", "ladder", "tune", *ADMIN_COMMANDS)
+_NOT_SETTINGS = (
+    "command",
+    "config",
+    "json",
+    "explain",
+    "sysfs",
+    "repeats",
+    "seconds",
+    "rungs",
+    "out",
+    "every",
+)
 _INTERRUPTED = 130
 
 
@@ -59,15 +74,21 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.command in ADMIN_COMMANDS:
         return _ask(options, environ)
     settings = _settings(options, environ)
-    if options.command == "plan":
-        return _plan(settings, options)
-    if options.command == "prepare":
-        return _prepare(settings)
-    return _serve(settings, options, environ)
+    match options.command:
+        case "plan":
+            return _plan(settings, options)
+        case "prepare":
+            return _prepare(settings, environ)
+        case "ladder":
+            return _ladder(settings, options, environ)
+        case "tune":
+            return _tune(settings, every=options.every)
+        case _:
+            return _serve(settings, options, environ)
 
 
 def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    layers: list[dict[str, Any]] = [_environment(environ)]
+    layers: list[dict[str, Any]] = [environment(environ)]
     if options.config is not None:
         layers.append(config.read_toml(options.config))
     names = config.field_names()
@@ -78,7 +99,8 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
     return settings
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that the environment gives: cache folder and offline."""
     cache = environ.get("CORRAL_CACHE")
     if not cache:
         base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "/tmp")) / ".cache")  # noqa: S108
@@ -101,11 +123,39 @@ def _plan(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(settings: Settings) -> int:
+def _prepare(settings: Settings, environ: Mapping[str, str]) -> int:
     if settings.backend is BackendName.NULL:
         raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
     logs.configure(settings, "prepare")
-    print(prepare.prepare_here(settings).xml)
+    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    print(prepare.prepare_here(settings, pen, environ).model.artefact)
+    return 0
+
+
+def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.repeats < 1 or options.seconds <= 0:
+        raise ConfigError("--repeats and --seconds: more than nothing")
+    logs.configure(settings, "ladder")
+    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    chosen = LadderOptions(
+        repeats=options.repeats,
+        seconds=options.seconds,
+        keys=tuple(key for key in options.rungs.split(",") if key),
+        out=options.out,
+    )
+    return ladder.run(settings, chosen, pen, environ)
+
+
+def _tune(settings: Settings, *, every: bool) -> int:
+    if settings.backend is BackendName.NULL:
+        raise ConfigError("--backend null computes nothing; there is nothing to measure")
+    logs.configure(settings, "tune")
+    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    selected = prepare.prepare_apart(settings, pen, again=True, every=every)
+    if selected.search is None:
+        print(f"{selected.backend.value} {selected.precision.value}: nothing to choose from")
+    else:
+        Console().print(search_view.render(selected.search, settings))
     return 0
 
 
@@ -116,22 +166,30 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
     plan = plan_for(settings, topology.read_machine())
     ports.claim(settings.host, settings.port, "--port")
     ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
+    spec = models.get(settings.model)
     null = settings.backend is BackendName.NULL
-    model = _boot(settings, None if null else prepare.prepare_apart(settings))
-    return serve.run(
-        settings,
-        plan,
-        model,
-        models.get(settings.model).signature,
-        source=Source(read=lambda: _settings(options, environ), prepare=_prepare_again),
-        environ=environ,
-    )
+    pen = plan.cells[0].workers[0]
+    prepared = _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
+    # The environment of the workers depends on the engine.
+    plan = plan_for(prepared.settings, topology.read_machine())
+
+    def read_again() -> Settings:
+        again = _settings(options, environ)
+        if again.model == settings.model and models.get(again.model).front != spec.front:
+            raise ConfigError(
+                f"--model {settings.model}: its inputs, preprocessing or labels are not those of "
+                "the start any more, which needs a restart; nothing was changed"
+            )
+        return again
+
+    source = Source(read=read_again, prepare=_prepare_again)
+    return serve.run(prepared, plan, spec.signature, source=source, environ=environ)
 
 
-async def _prepare_again(settings: Settings) -> ModelBoot:
+async def _prepare_again(settings: Settings, pen: PlannedWorker) -> Prepared:
     if settings.backend is BackendName.NULL:
-        return _boot(settings, None)
-    return _boot(settings, await prepare.prepare_beside(settings))
+        return _prepared(settings, None)
+    return _prepared(settings, await prepare.prepare_beside(settings, pen))
 
 
 def _ask(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -150,15 +208,18 @@ def _ask(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return reply.exit_code
 
 
-def _boot(settings: Settings, artefact: Artefact | None) -> ModelBoot:
-    if artefact is None:
-        return ModelBoot(
-            name=settings.model, artefact=None, precision="fp32", synthetic=True, weights="none"
+def _prepared(asked: Settings, selected: Selected | None) -> Prepared:
+    """What serves; without a selection, the null backend."""
+    if selected is None:
+        model = ModelBoot(
+            name=models.get(asked.model).name,
+            artefact=None,
+            precision="fp32",
+            synthetic=True,
+            weights="none",
         )
-    return ModelBoot(
-        name=settings.model,
-        artefact=str(artefact.xml),
-        precision=artefact.precision,
-        synthetic=artefact.synthetic,
-        weights=artefact.weights,
+        return Prepared(asked=asked, settings=asked, model=model)
+    settings = msgspec.structs.replace(
+        asked, backend=selected.backend, precision=selected.precision
     )
+    return Prepared(asked=asked, settings=settings, model=selected.model)

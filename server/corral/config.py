@@ -14,10 +14,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from corral.errors import ConfigError
+from corral.guard import Thresholds
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Duration = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -29,7 +31,7 @@ class Mode(enum.StrEnum):
 
 
 class Precision(enum.StrEnum):
-    """The arithmetic asked for; AUTO is FP32 until a precision guard can vouch for less."""
+    """The arithmetic asked for; AUTO is the fastest that passes the precision guard."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -38,10 +40,24 @@ class Precision(enum.StrEnum):
 
 
 class BackendName(enum.StrEnum):
-    """The engine a worker runs."""
+    """The engine a worker runs; AUTO, the fastest, is settled before one starts."""
 
+    AUTO = "auto"
     OPENVINO = "openvino"
+    ONNXRUNTIME = "onnxruntime"
+    TORCH = "torch"
+    IPEX = "ipex"
     NULL = "null"
+
+
+class TorchMode(enum.StrEnum):
+    """How the torch and ipex backends run a module; AUTO is compile for torch, traced for ipex."""
+
+    AUTO = "auto"
+    EAGER = "eager"
+    CHANNELS_LAST = "channels_last"
+    TRACED = "traced"
+    COMPILE = "compile"
 
 
 class Allocator(enum.StrEnum):
@@ -75,9 +91,15 @@ class Settings(
 
     mode: Mode = Mode.RTI
     model: Name = "resnet50"
-    backend: BackendName = BackendName.OPENVINO
+    backend: BackendName = BackendName.AUTO
     precision: Precision = Precision.AUTO
     weights: Name = "auto"
+    torch_mode: TorchMode = TorchMode.AUTO
+    worker_python: Name | None = None
+
+    guard_top1: Share = Thresholds().top1
+    guard_cosine: Annotated[float, msgspec.Meta(ge=-1, le=1)] = Thresholds().cosine
+    guard_snr_db: float = Thresholds().snr_db
 
     workers: Count | None = None
     cores_per_worker: Count | Literal["node"] | None = None
@@ -118,7 +140,7 @@ class Settings(
     null_spin: bool = False
     null_faults: bool = False
 
-    boot_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0
+    boot_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
     restart_backoff_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     restart_backoff_max_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     grace_s: Duration = 30.0

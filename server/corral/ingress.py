@@ -128,6 +128,7 @@ def _served(
         precision=model.precision,
         weights=model.weights,
         synthetic=model.synthetic,
+        guard=model.guard,
         mode=settings.mode,
         max_queue_delay_ms=settings.max_queue_delay_ms,
     )
@@ -139,7 +140,7 @@ class Ingress:
     def __init__(self, boot: CellBoot) -> None:
         settings = boot.settings
         self._boot = boot
-        self._spec = models.get(boot.model.name)
+        self._spec = models.get(boot.settings.model)
         self._control = socket.socket(fileno=boot.control_fd)
         self._control.setblocking(False)
         self._loop = asyncio.get_running_loop()
@@ -176,7 +177,10 @@ class Ingress:
         add_reflection(self._server, self._health)
 
     def _resolve(self, name: str, version: str) -> str:
-        return protocol_pages.resolve_view(name, version, self._boot.model.name)
+        view = protocol_pages.resolve_view(name, version, self._boot.model.name)
+        if view not in self._spec.views:
+            raise NotFound(f"model {name[:80]!r}: this model takes no pictures")
+        return view
 
     # --- gRPC ---
 

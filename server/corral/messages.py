@@ -12,6 +12,7 @@ import struct
 import msgspec
 
 from corral.config import Settings
+from corral.guard import GuardReport
 
 #: the largest control message, bytes
 MAX_CONTROL_BYTES = 65536
@@ -32,6 +33,10 @@ class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):
     synthetic: bool
     #: a person's description of the weights
     weights: str
+    #: what the precision guard found; None for FP32 that nothing fell back to
+    guard: GuardReport | None = None
+    #: who won the search for the fastest, and by how much; empty where nothing was searched
+    search: str = ""
 
 
 class CellBoot(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,16 @@ from typing import Any, NoReturn
 import msgspec
 
 from corral import __version__, models
-from corral.config import Allocator, BackendName, LogFormat, LogLevel, Mode, Precision, Settings
+from corral.config import (
+    Allocator,
+    BackendName,
+    LogFormat,
+    LogLevel,
+    Mode,
+    Precision,
+    Settings,
+    TorchMode,
+)
 
 _DESCRIPTION = """\
 Serves a model from the CPUs of this machine: pinned worker processes behind one gRPC port that
@@ -25,6 +34,7 @@ examples:
   corral serve --mode throughput                as many answers as possible
   corral serve --model efficientnet_lite0 --precision int8
   corral plan --explain                         what would run where, and why
+  corral tune                                   measures which engine and precision is fastest
   corral prepare --precision int8               makes the model's artefact, prints its path
 
 'corral --mode rti' means 'corral serve --mode rti'."""
@@ -68,6 +78,8 @@ def make_parser() -> argparse.ArgumentParser:
         ("serve", "serve the model (what 'corral' without a command does)"),
         ("plan", "print which CPUs every process would get"),
         ("prepare", "make the model's artefact and print its path"),
+        ("ladder", "climb the ladder of optimizations on this machine"),
+        ("tune", "measure again which engine and precision is fastest here, and remember it"),
     ):
         command = commands.add_parser(
             name, help=text, description=text, formatter_class=_Formatter, allow_abbrev=False
@@ -75,6 +87,15 @@ def make_parser() -> argparse.ArgumentParser:
         _add_settings(command)
         if name == "plan":
             _add_plan(command)
+        if name == "tune":
+            command.add_argument(
+                "--all",
+                action="store_true",
+                dest="every",
+                help="also engines that take minutes to prepare: torch.compile, IPEX",
+            )
+        if name == "ladder":
+            _add_ladder(command)
     for name, text in ADMIN_COMMANDS.items():
         command = commands.add_parser(
             name, help=text, description=text, formatter_class=_Formatter, allow_abbrev=False
@@ -173,6 +194,30 @@ def _add_security(group: Callable[[str], Any]) -> None:
     )
 
 
+def _add_ladder(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("ladder")
+    group.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="turns of every rung (default: 3)"
+    )
+    group.add_argument(
+        "--seconds",
+        type=float,
+        default=2.5,
+        metavar="S",
+        help="of each turn and batch size (default: 2.5)",
+    )
+    group.add_argument(
+        "--rungs", default="", metavar="KEY,KEY", help="only these, in the ladder's order"
+    )
+    group.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder for ladder-MODEL.json, .md, .png and .svg (default: this one)",
+    )
+
+
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     defaults = {field.encode_name: field.default for field in msgspec.structs.fields(Settings)}
 
@@ -193,19 +238,43 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "rti: one answer as soon as possible; throughput: as many as possible",
         choices=[m.value for m in Mode],
     )
-    what("model", f"one of: {', '.join(models.names())}", metavar="NAME")
+    what(
+        "model",
+        f"one of: {', '.join(models.names())}; or a path of an ONNX file or OpenVINO IR",
+        metavar="NAME",
+    )
     what(
         "backend",
-        "the engine; null answers without computing, for tests of the data path",
+        "the engine; auto measures what is installed, once; null answers without computing, for "
+        "tests of the data path",
         choices=[b.value for b in BackendName],
     )
-    what("precision", "the arithmetic; auto is fp32", choices=[p.value for p in Precision])
+    what(
+        "precision",
+        "the arithmetic; auto is the fastest that agrees with fp32",
+        choices=[p.value for p in Precision],
+    )
     what(
         "weights",
         "a file (safetensors or state dict), imagenet, synthetic, or auto: cached, "
         "else downloaded, else synthetic",
         metavar="WEIGHTS",
     )
+    what(
+        "torch-mode",
+        "how torch and ipex run the model; auto is compile for torch, traced for ipex",
+        choices=[m.value for m in TorchMode],
+    )
+    what(
+        "worker-python",
+        "interpreter of the workers, of an environment of their own (make ipex makes one)",
+        metavar="PATH",
+    )
+
+    guard = group("precision guard (what must hold of logits below fp32, against fp32's)")
+    guard("guard-top1", "share of pictures that keep their label", type=float, metavar="SHARE")
+    guard("guard-cosine", "mean cosine similarity", type=float, metavar="COSINE")
+    guard("guard-snr-db", "signal-to-noise ratio in dB", type=float, metavar="DB")
 
     where = group("where to run")
     where("workers", "worker processes (default: what the cores allow)", type=int, metavar="N")
@@ -265,7 +334,16 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
     _add_null(group)
+    _add_life(group)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="settings by the same names; the command line wins",
+    )
 
+
+def _add_life(group: Callable[[str], Any]) -> None:
     life = group("life")
     life("boot-timeout-s", "give up when no worker is ready by then", type=float, metavar="S")
     life(
@@ -297,12 +375,6 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     life("log-level", "least severe log lines shown", choices=[x.value for x in LogLevel])
     life("log-format", "form of the log lines", choices=[f.value for f in LogFormat])
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE.toml",
-        help="settings by the same names; the command line wins",
-    )
 
 
 def _add_null(group: Callable[[str], Any]) -> None:

@@ -1,7 +1,7 @@
 """Preparing a model, with a progress bar: in this process, or in one of its own.
 
 The supervisor imports no framework, so it has the artefact made by a child:
-``python -m corral.prepare SETTINGS_FD``, whose only output is the artefact as JSON.
+``python -m corral.prepare ORDER_FD``, whose only output is what was selected, as JSON.
 """
 
 from __future__ import annotations
@@ -13,23 +13,50 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from corral import logs, optimize, topology
-from corral.artefact import Artefact
+from corral import logs, optimize
 from corral.config import Settings
 from corral.errors import CorralError, ModelError
+from corral.plan import PlannedWorker
+from corral.selection import Selected, select
+from corral.supervision.provision import python_path, worker_python
 
 logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 
 
-def prepare_here(settings: Settings) -> Artefact:
-    """Makes the artefact, or finds it in the cache; the progress bar goes to standard error.
+class _Order(msgspec.Struct, frozen=True):
+    """What the child is told."""
+
+    settings: Settings
+    pen: PlannedWorker
+    again: bool
+    every: bool
+
+
+def prepare_here(
+    settings: Settings,
+    pen: PlannedWorker,
+    environ: Mapping[str, str],
+    *,
+    again: bool = False,
+    every: bool = False,
+) -> Selected:
+    """Settles engine and precision, and makes the artefact or finds it in the cache.
+
+    The progress bar goes to standard error.
+
+    Args:
+        settings: of the server.
+        pen: what a worker gets: candidates are tried there.
+        environ: this process's environment.
+        again, every: see selection.select.
 
     Raises:
         ConfigError: no such model, or the CPU lacks the precision.
@@ -42,78 +69,83 @@ def prepare_here(settings: Settings) -> Artefact:
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
-    isa = topology.read_machine().isa
     if not console.is_terminal:
-        return optimize.prepare(settings, _log_phases(settings.model), isa)
+        return select(settings, pen, environ, _log_phases(settings.model), again=again, every=every)
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
-        return optimize.prepare(
+        return select(
             settings,
+            pen,
+            environ,
             lambda phase, share: bar.update(task, description=phase, completed=share),
-            isa,
+            again=again,
+            every=every,
         )
 
 
 def _log_phases(model: str) -> optimize.Progress:
     """Where a bar cannot move, every phase is a log line; looking for weights is none yet."""
-    seen = {optimize.FIND_WEIGHTS}
+    seen: set[str] = set()
 
     def progress(phase: str, share: float) -> None:
-        if phase not in seen:
+        if phase not in seen and not phase.endswith(optimize.FIND_WEIGHTS):
             seen.add(phase)
             logger.info("preparing %s: %s (%.0f %%)", model, phase, share * 100)
 
     return progress
 
 
-def prepare_apart(settings: Settings) -> Artefact:
+def prepare_apart(
+    settings: Settings, pen: PlannedWorker, *, again: bool = False, every: bool = False
+) -> Selected:
     """The same in a process of its own.
 
     Raises:
         ModelError: it could not be made; the child has said why.
     """
-    with _start_child(settings) as child:
+    with _start_child(_Order(settings, pen, again, every)) as child:
         try:
             output, _ = child.communicate()
         except BaseException:
             child.kill()
             raise
-    return _artefact(child, output)
+    return _selected(child, output)
 
 
-async def prepare_beside(settings: Settings) -> Artefact:
+async def prepare_beside(settings: Settings, pen: PlannedWorker) -> Selected:
     """The same while an event loop goes on; the child dies if the task is cancelled.
 
     Raises:
         ModelError: it could not be made; the child has said why.
     """
     # Started from the loop's own thread: the child's death signal is bound to its parent thread.
-    with _start_child(settings) as child:
+    with _start_child(_Order(settings, pen, again=False, every=False)) as child:
         try:
             output, _ = await asyncio.to_thread(child.communicate)
         except BaseException:
             child.kill()
             raise
-    return _artefact(child, output)
+    return _selected(child, output)
 
 
-def _start_child(settings: Settings) -> subprocess.Popen[bytes]:
-    fd = os.memfd_create("settings", 0)
-    os.write(fd, msgspec.json.encode(settings))
+def _start_child(order: _Order) -> subprocess.Popen[bytes]:
+    settings = order.settings
+    fd = os.memfd_create("order", 0)
+    os.write(fd, msgspec.json.encode(order))
     os.lseek(fd, 0, os.SEEK_SET)
-    command = [sys.executable, "-P", "-m", "corral.prepare", str(fd)]
+    command = [worker_python(settings), "-P", "-m", "corral.prepare", str(fd)]
     try:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=(fd,),
-            process_group=0,
+            process_group=0, env={**os.environ, **python_path(settings)},
         )  # fmt: skip
     finally:
         os.close(fd)
 
 
-def _artefact(child: subprocess.Popen[bytes], output: bytes) -> Artefact:
+def _selected(child: subprocess.Popen[bytes], output: bytes) -> Selected:
     if child.returncode == 0:
-        return msgspec.json.decode(output, type=Artefact, dec_hook=lambda kind, text: kind(text))
+        return msgspec.json.decode(output, type=Selected)
     raise ModelError(
         output.decode(errors="replace").strip()
         or f"preparing the model ended with exit code {child.returncode}"
@@ -121,18 +153,20 @@ def _artefact(child: subprocess.Popen[bytes], output: bytes) -> Artefact:
 
 
 def main() -> None:
-    """Entry of the child: prints the artefact as JSON, or one line and a non-zero exit code."""
+    """Entry of the child: prints what was selected, or one line and a non-zero exit code."""
     # Nothing is left behind when the parent dies, whatever it dies of.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with os.fdopen(int(sys.argv[1]), "rb") as file:
-        settings = msgspec.json.decode(file.read(), type=Settings)
-    logs.configure(settings, "prepare")
+        order = msgspec.json.decode(file.read(), type=_Order)
+    logs.configure(order.settings, "prepare")
     try:
-        artefact = prepare_here(settings)
+        selected = prepare_here(
+            order.settings, order.pen, os.environ, again=order.again, every=order.every
+        )
     except CorralError as error:
         print(error)
         sys.exit(error.exit_code)
-    sys.stdout.buffer.write(msgspec.json.encode(artefact, enc_hook=str))
+    sys.stdout.buffer.write(msgspec.json.encode(selected))
 
 
 if __name__ == "__main__":

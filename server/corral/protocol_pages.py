@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from corral import __version__
 from corral.counters import FAILURES, VIEWS, Counts
 from corral.errors import InvalidRequest, NotFound
+from corral.guard import GuardReport
 from corral.tensors import Datatype, Signature
 from corral.wire import INPUT_NAME, OUTPUT_NAME
 from corral_protos import open_inference_pb2 as pb
@@ -46,6 +47,7 @@ class ServedModel:
         synthetic: True when the weights carry no knowledge.
         mode: "rti" or "throughput".
         max_queue_delay_ms: the batcher's timer, 0 for none.
+        guard: what the precision guard found; None where FP32 was never in question.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ServedModel:
     synthetic: bool
     mode: str
     max_queue_delay_ms: float = 0.0
+    guard: GuardReport | None = None
 
     @property
     def platform(self) -> str:
@@ -76,7 +79,9 @@ class _Input:
 
 def _input(view: str, signature: Signature) -> _Input:
     if view == "tensor":
-        return _Input("FP32", pb.TYPE_FP32, signature.input_shapes[Datatype.FP32])
+        native = signature.datatypes[0]
+        kind = pb.TYPE_FP32 if native is Datatype.FP32 else pb.TYPE_UINT8
+        return _Input(native.name, kind, signature.input_shapes[native])
     if view == "uint8":
         return _Input("UINT8", pb.TYPE_UINT8, signature.input_shapes[Datatype.UINT8])
     return _Input("BYTES", pb.TYPE_STRING, (1,))
@@ -147,7 +152,23 @@ def _properties(model: ServedModel) -> dict[str, str]:
         "precision": model.precision,
         "synthetic": "true" if model.synthetic else "false",
         "weights": model.weights,
+        **_guard_properties(model.guard),
     }
+
+
+def _guard_properties(report: GuardReport | None) -> dict[str, str]:
+    if report is None:
+        return {}
+    fidelity = report.fidelity
+    properties = {
+        "guard": report.verdict,
+        "guard_candidate": report.candidate,
+        "guard_cosine": f"{fidelity.cosine:.4f}",
+        "guard_snr_db": f"{fidelity.snr_db:.1f}",
+    }
+    if fidelity.top1 is not None:
+        properties["guard_top1"] = f"{fidelity.top1:.3f}"
+    return properties
 
 
 def model_config(

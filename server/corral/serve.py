@@ -11,19 +11,18 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 
 from corral import counters, credentials, hardening, logs, procfs, tls, topology
 from corral.config import Settings
 from corral.errors import ConfigError
 from corral.exposition.metrics_http import MetricsServer
-from corral.messages import ModelBoot
 from corral.metrics import Metrics
 from corral.plan import Plan
 from corral.supervision import admin, identity, ports
 from corral.supervision.allowance import Allowance
 from corral.supervision.forge import Forge, Source, slots_to_reserve
+from corral.supervision.generation import Prepared
 from corral.supervision.startup_view import StartupView
 from corral.supervisor import Supervisor
 from corral.tensors import Signature
@@ -34,9 +33,8 @@ INGRESS_MODULE = "corral.ingress"
 
 
 def run(
-    settings: Settings,
+    prepared: Prepared,
     plan: Plan,
-    model: ModelBoot,
     signature: Signature,
     *,
     source: Source | None = None,
@@ -47,9 +45,8 @@ def run(
     """Serves until told to stop. Call it from the main thread: children die with it.
 
     Args:
-        settings: port 0 picks a free one.
+        prepared: settings and model; port 0 picks a free one.
         plan: which CPUs everything gets.
-        model: as prepared.
         signature: the model's shapes.
         source: where a reload finds settings and model; None for a server that has none.
         environ: the process's environment; children get the harmless part.
@@ -63,6 +60,7 @@ def run(
         ConfigError: a port cannot be had, or a child said that it can never start.
         StartError: no worker got ready in time.
     """
+    settings = prepared.settings
     logs.configure(settings, "supervisor")
     port = ports.claim(settings.host, settings.port, "--port")
     metrics_port = ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
@@ -73,7 +71,8 @@ def run(
             f"--client-shared-memory needs one cell, for a region is registered with one; "
             f"this plan has {len(plan.cells)} (--cells 1)"
         )
-    settings = msgspec.structs.replace(settings, port=port, metrics_port=metrics_port)
+    prepared = prepared.replace(port=port, metrics_port=metrics_port)
+    settings = prepared.settings
 
     page_slots = slots_to_reserve(plan)
     layout = counters.make_layout(page_slots)
@@ -90,7 +89,7 @@ def run(
         ingress_module=ingress_module,
         read_machine=topology.read_machine,
     )
-    generation = forge.first(settings, plan, model)
+    generation = forge.first(prepared, plan)
 
     admin_socket, warnings = _admin_socket(settings, environ)
 

@@ -10,6 +10,8 @@ import enum
 
 import msgspec
 
+from corral.guard import GuardReport
+
 
 class Phase(enum.StrEnum):
     """Where the server as a whole is."""
@@ -118,6 +120,10 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     weights: str
     #: True when the weights carry no knowledge
     synthetic: bool
+    #: what the precision guard found, or None
+    guard: GuardReport | None = None
+    #: who won the search for the fastest, and by how much; or nothing
+    search: str = ""
     cells: list[CellStatus]
     workers: list[WorkerStatus]
     #: what did not take hold, one sentence each, without repeats

@@ -164,6 +164,8 @@ class RequestReader:
     ) -> None:
         self._memory = memory
         self._signature = signature
+        pixels = signature.input_shapes.get(Datatype.UINT8, ())
+        self._takes_pictures = len(pixels) == 3 and pixels[0] == pixels[1] and pixels[2] == 3
         self._limits = limits
         self._resolve = resolve
         self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
@@ -341,10 +343,15 @@ class RequestReader:
         shape = tuple(tensor.shape)
         datatype: Datatype | None = None
         if tensor.datatype == "BYTES":
+            if not self._takes_pictures:
+                raise InvalidRequest("this model takes no encoded pictures")
             expected = "[n] or [n,1]"
             fits = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
         else:
             datatype = Datatype[tensor.datatype]
+            if datatype not in self._signature.input_shapes:
+                known = ", ".join(kind.name for kind in self._signature.datatypes)
+                raise InvalidRequest(f"this model takes {known}, not {tensor.datatype}")
             expected = self._shape_text(datatype, "n")
             fits = shape[1:] == self._signature.input_shapes[datatype]
         if not fits or not shape:

@@ -39,7 +39,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
     Raises:
         ModelError, ConfigError: this can never work.
     """
-    signature = models.get(boot.model.name).signature
+    signature = models.get(boot.settings.model).signature
     region = Region(boot.region_fd, signature, boot.region_batch)
     os.close(boot.region_fd)
     try:

@@ -26,7 +26,9 @@ def real_server(artefact_cache: Path) -> StartServer:
 
     def start(*args: str, ready: bool = True) -> contextlib.AbstractContextManager[Server]:
         command = [sys.executable, "-m", "corral", "serve", "--port", "0", "--metrics-port", "0"]
-        return running([*command, "--cache-dir", str(artefact_cache), *args], ready=ready)
+        # Named, so that no test waits for a search; a later argument wins.
+        engine = ["--backend", "openvino", "--precision", "fp32"]
+        return running([*command, "--cache-dir", str(artefact_cache), *engine, *args], ready=ready)
 
     return start
 

@@ -65,7 +65,7 @@ def _boot(
         sizes=[1, 2, 4],
         find_knee=False,
         expected_libraries={},
-        settings=settings or Settings(),
+        settings=settings or Settings(backend=BackendName.OPENVINO),
         model=ModelBoot(
             name="tiny",
             artefact=None if xml is None else str(xml),

@@ -14,7 +14,7 @@ import pytest
 
 from corral import models
 from corral.artefact import Artefact
-from corral.config import Precision, Settings
+from corral.config import BackendName, Precision, Settings
 from corral.errors import ConfigError, ModelError
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.optimize import make_order, prepare
@@ -63,7 +63,12 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
         progress: Callable[[str, float], None] = lambda step, share: None,
     ) -> Artefact:
         monkeypatch.setattr(models, "get", lambda name: _spec(build))
-        settings = Settings(model="tiny", precision=precision, cache_dir=str(tmp_path))
+        settings = Settings(
+            model="tiny",
+            backend=BackendName.OPENVINO,
+            precision=precision,
+            cache_dir=str(tmp_path),
+        )
         return prepare(settings, progress, isa)
 
     return run
@@ -87,7 +92,7 @@ def test_fp32_artefact_has_the_promised_signature_and_logits(make: Prepare) -> N
     import openvino as ov
     import torch
 
-    model = ov.Core().read_model(made.xml)
+    model = ov.Core().read_model(made.path)
     (input_,), (output,) = model.inputs, model.outputs
     assert (input_.get_any_name(), output.get_any_name()) == ("input", "output")
     assert str(input_.partial_shape) == "[?,3,32,32]"
@@ -104,9 +109,9 @@ def test_fp32_artefact_has_the_promised_signature_and_logits(make: Prepare) -> N
 
 def test_second_time_it_is_found(make: Prepare) -> None:
     made = make()
-    stamp = made.xml.stat().st_mtime_ns
+    stamp = made.path.stat().st_mtime_ns
     assert make(build=_must_not_build) == made
-    assert made.xml.stat().st_mtime_ns == stamp
+    assert made.path.stat().st_mtime_ns == stamp
 
 
 def test_auto_is_fp32(make: Prepare) -> None:
@@ -115,7 +120,7 @@ def test_auto_is_fp32(make: Prepare) -> None:
 
 def test_damaged_artefact_is_made_again(make: Prepare, caplog: pytest.LogCaptureFixture) -> None:
     made = make()
-    weights = made.xml.with_suffix(".bin")
+    weights = made.path.with_suffix(".bin")
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with caplog.at_level(logging.WARNING):
@@ -140,8 +145,8 @@ def test_int8_keeps_the_answers_and_progress_moves(
     import openvino as ov
 
     core = ov.Core()
-    fp32 = core.compile_model(make().xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    int8 = core.compile_model(made.xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    fp32 = core.compile_model(make().path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    int8 = core.compile_model(made.path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     from corral.models import pictures
 
     pixels = pictures.draw_pictures(16, 7, 32)
@@ -151,14 +156,14 @@ def test_int8_keeps_the_answers_and_progress_moves(
     error = np.sqrt(np.mean((int8(x)[0] - expected) ** 2)) / expected.std()
     assert 0 < error < 0.2
     assert made.precision == "int8"
-    assert _weights_in_int8(made.xml)
+    assert _weights_in_int8(made.path)
 
 
 def test_overflow_fix_halves_the_weights_where_there_is_no_vnni(make: Prepare) -> None:
     fixed, full = make(Precision.INT8, _NO_VNNI), make(Precision.INT8, _VNNI)
     assert fixed.key != full.key
-    assert max(np.abs(w.astype(int)).max() for w in _weights_in_int8(fixed.xml)) <= 64
-    assert max(np.abs(w.astype(int)).max() for w in _weights_in_int8(full.xml)) > 120
+    assert max(np.abs(w.astype(int)).max() for w in _weights_in_int8(fixed.path)) <= 64
+    assert max(np.abs(w.astype(int)).max() for w in _weights_in_int8(full.path)) > 120
 
 
 def test_cpu_flags_do_not_matter_to_fp32(make: Prepare) -> None:
@@ -168,7 +173,7 @@ def test_cpu_flags_do_not_matter_to_fp32(make: Prepare) -> None:
 def test_bf16_is_the_fp32_file_with_another_arithmetic(make: Prepare) -> None:
     made = make()
     bf16 = make(Precision.BF16, frozenset({"avx512_bf16"}), build=_must_not_build)
-    assert bf16.xml == made.xml
+    assert bf16.path == made.path
     assert bf16.precision == "bf16"
 
 
@@ -204,15 +209,17 @@ def test_other_weights_are_another_artefact() -> None:
 _FIND = """
 import sys
 from corral import models, optimize
-from corral.config import Precision, Settings
+from corral.config import BackendName, Precision, Settings
 from corral.models.spec import ModelSpec, Recipe, Weights
 weights = Weights(source="synthetic", description="made up", path=None, digest="tiny 1")
 models.get = lambda name: ModelSpec(
     name="tiny", recipe=Recipe(resize=36, crop=32), classes=10,
     find_weights=lambda *_: weights, build=None,
 )
-settings = Settings(model="tiny", precision=Precision.FP32, cache_dir=sys.argv[1])
-print(optimize.prepare(settings, lambda *_: None, frozenset()).xml)
+settings = Settings(
+    model="tiny", backend=BackendName.OPENVINO, precision=Precision.FP32, cache_dir=sys.argv[1]
+)
+print(optimize.prepare(settings, lambda *_: None, frozenset()).path)
 print(*sys.modules)
 """
 
@@ -220,7 +227,7 @@ print(*sys.modules)
 def test_finding_one_imports_no_framework(make: Prepare, tmp_path: Path) -> None:
     made = make()
     found, imported = _python(_FIND, str(tmp_path), home=tmp_path).splitlines()
-    assert found == str(made.xml)
+    assert found == str(made.path)
     assert not set(imported.split()) & {"torch", "openvino", "nncf", "onnxruntime", "grpc"}
 
 

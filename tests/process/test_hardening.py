@@ -7,8 +7,10 @@ import json
 import os
 import re
 import resource
+import stat
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +19,12 @@ import pytest
 from running_server import Server, StartServer, wait_until
 
 from corral import hardening
+from corral.config import BackendName, Settings
 from corral.errors import ConfigError
 from corral.supervision import identity, launcher
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root has what is given up here")
+SYSTEM_PYTHON = Path("/usr/bin/python3")
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 
@@ -282,6 +286,27 @@ def test_a_user_who_cannot_read_what_workers_need_is_refused(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=r"--worker-user nobody: cannot (read|run) .") as caught:
         identity.check_readable(nobody, [secret])
     assert "\n" not in str(caught.value)
+
+
+@ROOT_ONLY
+@pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="no interpreter that everybody can run")
+def test_another_user_must_read_the_model_and_gets_a_folder_for_compiled_code() -> None:
+    # Not tmp_path, which is its owner's alone.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        model = folder / "model.pt"
+        model.write_text("")
+        settings = Settings(
+            backend=BackendName.TORCH, worker_user="nobody", cache_dir=str(folder / "cache")
+        )
+        user = identity.worker_user(settings, str(model), str(SYSTEM_PYTHON))
+        assert user
+        lent = (folder / "cache" / "inductor-nobody").stat()
+        assert (lent.st_uid, stat.S_IMODE(lent.st_mode)) == (user.uid, 0o700)
+        model.chmod(0o600)
+        with pytest.raises(ConfigError, match=r"cannot read .*model\.pt"):
+            identity.worker_user(settings, str(model), str(SYSTEM_PYTHON))
 
 
 @ROOT_ONLY

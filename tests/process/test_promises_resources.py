@@ -104,6 +104,7 @@ def test_r12_a_server_that_caches_nothing_needs_no_cache(tmp_path: Path) -> None
 def test_r12_a_cache_that_is_no_folder_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     command = [sys.executable, "-m", "corral", "prepare", "--weights", "synthetic"]
+    command += ["--backend", "openvino", "--precision", "fp32"]
     done = subprocess.run(
         [*command, "--cache-dir", str(tmp_path / "file" / "cache")],
         env=environment(), capture_output=True, text=True, check=False, timeout=60,

@@ -16,6 +16,7 @@ from corral import config, models, serve
 from corral.errors import CorralError
 from corral.messages import ModelBoot
 from corral.plan import Plan
+from corral.supervision.generation import Prepared
 
 
 def main() -> int:
@@ -27,9 +28,8 @@ def main() -> int:
     )
     try:
         return serve.run(
-            settings,
+            Prepared(asked=settings, settings=settings, model=model),
             plan,
-            model,
             models.get("resnet50").signature,
             environ=os.environ,
             ingress_module=order.get("ingress", "fake_ingress"),

@@ -89,15 +89,15 @@ def test_stored_is_found(tmp_path: Path) -> None:
     assert artefact.find(tmp_path, order) is None
     stored = _store(tmp_path, order)
     assert artefact.find(tmp_path, order) == stored
-    assert stored.xml.is_absolute()
-    assert stored.xml == tmp_path / "artefacts" / f"tiny-fp32-{order.key[:12]}" / "model.xml"
+    assert stored.path.is_absolute()
+    assert stored.path == tmp_path / "artefacts" / f"tiny-fp32-{order.key[:12]}" / "model.xml"
     assert (stored.model, stored.precision, stored.synthetic) == ("tiny", "fp32", True)
     assert stored.key == order.key
     assert artefact.find(tmp_path, _order(openvino="next")) is None
 
 
 def test_stored_can_be_read_by_other_users(tmp_path: Path) -> None:
-    folder = _store(tmp_path, _order()).xml.parent
+    folder = _store(tmp_path, _order()).path.parent
     assert folder.stat().st_mode & 0o777 == 0o755
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}
 
@@ -118,7 +118,7 @@ def test_damage_is_a_warning_and_mended(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, content: bytes | None
 ) -> None:
     order = _order()
-    folder = _store(tmp_path, order).xml.parent
+    folder = _store(tmp_path, order).path.parent
     if content is None:
         (folder / file).unlink()
     else:
@@ -128,14 +128,14 @@ def test_damage_is_a_warning_and_mended(
     assert "damaged" in caplog.text
     mended = _store(tmp_path, order)
     assert artefact.find(tmp_path, order) == mended
-    assert mended.xml.with_suffix(".bin").read_bytes() == b"weights" * 1000
+    assert mended.path.with_suffix(".bin").read_bytes() == b"weights" * 1000
 
 
 def test_entry_of_another_key_is_not_taken(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     order = _order()
-    meta = _store(tmp_path, order).xml.parent / "meta.json"
+    meta = _store(tmp_path, order).path.parent / "meta.json"
     fields = json.loads(meta.read_text())
     meta.write_text(json.dumps({**fields, "key": order.key[:12] + "0" * 52}))
     assert artefact.find(tmp_path, order) is None

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from corral import __version__, counters, metrics
 from corral.exposition import metrics_triton
+from corral.guard import Fidelity, GuardReport
 from corral.plan import MachineSummary, Plan, PlannedCell, PlannedWorker
 from corral.status import (
     Cause,
@@ -64,6 +65,14 @@ STATUS = ServerStatus(
     port=8001, metrics_host="127.0.0.1", metrics_port=8002, mode="rti", model="resnet50",
     backend="openvino", precision="int8", allocator="tcmalloc", weights="synthetic",
     synthetic=True, cells=[cell_status(0), cell_status(1)],
+    guard=GuardReport(
+        candidate="openvino int8",
+        fidelity=Fidelity(
+            top1=0.9, top1_all=0.8, cosine=0.96, snr_db=12.5, pictures=64, decided=30
+        ),
+        faults=["SNR 12.5 dB < 20 dB"],
+        fell_back=True,
+    ),
     workers=[worker(0, 0, 0), worker(1, 0, 1), worker(2, 1, 0)], warnings=[],
 )  # fmt: skip
 PLAN = Plan(
@@ -354,6 +363,13 @@ def test_every_family_has_help_and_a_known_prefix(server: Server) -> None:
         assert family.documentation, family.name
         assert family.type in {"counter", "gauge", "histogram"}
         assert family.name.startswith(("nv_inference_", "corral_", "process_"))
+
+
+def test_the_guards_fallback_is_a_metric(server: Server) -> None:
+    text = server.metrics.render().decode()
+    assert "corral_precision_fallback 1.0" in text
+    assert 'corral_precision_guard_passed{candidate="openvino int8"} 0.0' in text
+    assert 'corral_precision_guard{candidate="openvino int8",measure="snr_db"} 12.5' in text
 
 
 # --- documents ---

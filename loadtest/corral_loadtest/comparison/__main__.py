@@ -52,7 +52,10 @@ def parser() -> argparse.ArgumentParser:
 def _prepare(corral: str) -> str:
     """The artefact's path, as ``corral prepare`` prints it."""
     done = subprocess.run(
-        [corral, "prepare", "--precision", "int8"], stdout=subprocess.PIPE, text=True, check=True
+        [corral, "prepare", "--backend", "openvino", "--precision", "int8"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return done.stdout.split()[-1]
 

@@ -113,7 +113,16 @@ def _own(name: str, cores: int, corral: str) -> Subject:
                 sys.executable, "-m", "corral_loadtest.bare", str(port), "FP32"
             ],
         )  # fmt: skip
-    base = [corral, "serve", "--precision", "int8", "--log-level", "warning"]
+    base = [
+        corral,
+        "serve",
+        "--backend",
+        "openvino",
+        "--precision",
+        "int8",
+        "--log-level",
+        "warning",
+    ]
     base += ["--metrics-port", "0"]
     modes = {
         CORRAL_RTI: ("corral, rti", ["--mode", "rti"], "1 worker on all cores, batch 1"),

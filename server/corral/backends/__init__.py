@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.config import BackendName
+from corral.errors import ConfigError
 from corral.messages import WorkerBoot
 from corral.tensors import Datatype
 
@@ -41,10 +42,22 @@ class Backend(Protocol):
 
 def create(name: BackendName) -> Backend:
     """The backend of that name, its framework imported."""
-    if name is BackendName.NULL:
-        from corral.backends.null import NullBackend
+    match name:
+        case BackendName.NULL:
+            from corral.backends.null import NullBackend
 
-        return NullBackend()
-    from corral.backends.openvino import OpenVINOBackend
+            return NullBackend()
+        case BackendName.ONNXRUNTIME:
+            from corral.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OpenVINOBackend()
+            return OnnxRuntimeBackend()
+        case BackendName.TORCH | BackendName.IPEX:
+            from corral.backends.torch import TorchBackend
+
+            return TorchBackend()
+        case BackendName.OPENVINO:
+            from corral.backends.openvino import OpenVINOBackend
+
+            return OpenVINOBackend()
+        case BackendName.AUTO:
+            raise ConfigError("--backend auto is settled before a worker starts")

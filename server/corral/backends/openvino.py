@@ -57,6 +57,7 @@ class OpenVINOBackend:
         self._model: openvino.Model
         self._recipe: Recipe
         self._properties: dict[str, Any] = {}
+        self._native = Datatype.FP32
         self._precision = ""
 
     def load(self, boot: WorkerBoot) -> None:
@@ -70,9 +71,11 @@ class OpenVINOBackend:
         import openvino as ov
 
         path = boot.model.artefact
+        spec = models.get(boot.settings.model)
+        self._native = spec.native
         if path is None:
             raise ModelError("the openvino backend needs an artefact")
-        self._recipe = models.get(boot.model.name).recipe
+        self._recipe = spec.recipe
         self._precision = boot.model.precision
         self._core = ov.Core()
         if self._precision == "bf16" and "BF16" not in self._core.get_property(
@@ -83,7 +86,7 @@ class OpenVINOBackend:
             self._model = self._core.read_model(path)
         except RuntimeError as error:
             raise ModelError(f"the artefact {path} cannot be read: {_first_line(error)}") from None
-        _check_signature(self._model, path)
+        _check_signature(self._model, path, spec.native)
         self._properties = {
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": boot.threads,
@@ -109,7 +112,7 @@ class OpenVINOBackend:
 
         model = self._model.clone()
         try:
-            if datatype is Datatype.UINT8:
+            if datatype is not self._native:
                 model = _accept_pixels(model, self._recipe)
             model.reshape(list(inputs.shape))
             compiled = self._core.compile_model(model, _DEVICE, self._properties)
@@ -157,18 +160,16 @@ class OpenVINOBackend:
         }
 
 
-def _check_signature(model: openvino.Model, path: str) -> None:
-    """Raises ModelError unless there is one FP32 input of rank 4 and one FP32 output."""
-    ports = [*model.inputs, *model.outputs]
+def _check_signature(model: openvino.Model, path: str, native: Datatype) -> None:
+    """Raises ModelError unless there is one input of that datatype and one FP32 output."""
+    given = "f32" if native is Datatype.FP32 else "u8"
     fits = (
         len(model.inputs) == len(model.outputs) == 1
-        and len(model.inputs[0].partial_shape) == 4
-        and all(port.element_type.get_type_name() == "f32" for port in ports)
+        and model.inputs[0].element_type.get_type_name() == given
+        and model.outputs[0].element_type.get_type_name() == "f32"
     )
     if not fits:
-        raise ModelError(
-            f"the artefact {path} has not one FP32 [n,3,h,w] input and one FP32 output"
-        )
+        raise ModelError(f"the artefact {path} has not one {native.name} input and one FP32 output")
 
 
 def _accept_pixels(model: openvino.Model, recipe: Recipe) -> openvino.Model:

@@ -18,6 +18,7 @@ from prometheus_client.core import (
 )
 
 from corral.counters import BATCH_BUCKETS, FAILURES, TIME_BUCKETS_S, VIEWS, Counts
+from corral.guard import GuardReport
 from corral.plan import Plan
 from corral.status import ServerStatus, State, WorkerStatus
 
@@ -148,6 +149,7 @@ def server_families(status: ServerStatus, plan: Plan, version: str) -> Iterator[
     yield GaugeMetricFamily(
         "corral_weights_synthetic", "1 when the weights carry no knowledge", status.synthetic
     )
+    yield from _guard_families(status.guard)
     yield _marked("corral_mode", "The mode that the server runs in", "mode", status.mode)
     yield InfoMetricFamily(
         "corral_plan",
@@ -185,6 +187,33 @@ def server_families(status: ServerStatus, plan: Plan, version: str) -> Iterator[
                 {"allocator": worker.checks.get("allocator", "")},
             )
     yield pens
+
+
+def _guard_families(report: GuardReport | None) -> Iterator[Metric]:
+    """The precision guard's verdict; the measures only where something was measured."""
+    yield GaugeMetricFamily(
+        "corral_precision_fallback",
+        "1 when FP32 serves because the precision guard refused less",
+        report is not None and report.fell_back,
+    )
+    if report is None:
+        return
+    passed = GaugeMetricFamily(
+        "corral_precision_guard_passed",
+        "1 when the candidate is close enough to FP32",
+        labels=["candidate"],
+    )
+    passed.add_metric([report.candidate], report.passed)
+    measures = GaugeMetricFamily(
+        "corral_precision_guard",
+        "Closeness to FP32: top1 and cosine as ratios, snr_db in dB",
+        labels=["candidate", "measure"],
+    )
+    for measure in ("top1", "cosine", "snr_db"):
+        value = getattr(report.fidelity, measure)
+        if value is not None:
+            measures.add_metric([report.candidate, measure], value)
+    yield from (passed, measures)
 
 
 def _marked(name: str, text: str, label: str, value: str) -> Metric:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from pathlib import Path
 
 from corral.errors import ConfigError
+from corral.models import own
 from corral.models.spec import ModelSpec
 
-_HELPERS = {"spec", "weights", "pictures", "labels", "loading"}
+_HELPERS = {"spec", "weights", "pictures", "photos", "labels", "loading", "onnx_header", "own"}
 
 
 def names() -> list[str]:
@@ -17,12 +19,18 @@ def names() -> list[str]:
 
 
 def get(name: str) -> ModelSpec:
-    """The specification of a model; imports no framework.
+    """The specification of a model of the zoo, or of a user's own file; imports no framework.
 
     Raises:
         ConfigError: there is no such model.
+        ModelError: the file cannot be served; one line that says why.
     """
     if name not in names():
-        raise ConfigError(f"--model: no model {name!r}; there are: {', '.join(names())}")
+        if own.is_path(name):
+            return own.read(Path(name))
+        raise ConfigError(
+            f"--model: no model {name!r}; there are: {', '.join(names())}; "
+            "or a path that ends in .onnx or .xml"
+        )
     spec: ModelSpec = importlib.import_module(f"corral.models.{name}").SPEC
     return spec

@@ -90,7 +90,8 @@ def synthesise(module: torch.nn.Module, recipe: Recipe, seed: int) -> None:
     it, and the last layer is centred and scaled on what they cause there.
 
     Args:
-        module: convolutions, batch norms and one linear layer, the last; left in eval mode.
+        module: convolutions and batch norms, or a transformer; its last linear layer gives the
+            logits. Left in eval mode.
         recipe: how it wants its pictures.
         seed: the same seed gives the same weights.
     """
@@ -99,16 +100,26 @@ def synthesise(module: torch.nn.Module, recipe: Recipe, seed: int) -> None:
 
     generator = torch.Generator().manual_seed(seed)
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
-    (last,) = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
     pixels = draw_pictures(_SYNTHETIC_PICTURES, seed, recipe.crop)
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", generator=generator)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+        for name, parameter in module.named_parameters():
+            # What only transformers have. torch's own initial values would differ at each start.
+            if norms or parameter.dim() < 2 or name.endswith("conv_proj.weight"):
+                continue
+            parameter.normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
         for norm in norms:
             # ReLUs that are mostly open: with half of them shut, small changes of a picture grow
             # from layer to layer, and photographs get logits 30 times as large as these.
             norm.bias.fill_(1.0)
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear) and layer.bias is not None:
+                layer.bias.zero_()
         last.weight.normal_(generator=generator)
         last.bias.zero_()
         features = _measure(module.eval(), norms, last, torch.from_numpy(normalise(pixels, recipe)))

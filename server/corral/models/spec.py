@@ -69,10 +69,40 @@ class ModelSpec:
     classes: int
     find_weights: Callable[[str, Path, bool], Weights]
     build: Callable[[Weights], torch.nn.Module]
+    #: a user's own ONNX file or OpenVINO IR; None for the zoo's
+    file: Path | None = None
+    #: what a user's file takes; None: pictures, by the recipe
+    shapes: Signature | None = None
+    #: the classes' names where they are not ImageNet's
+    label_names: tuple[str, ...] | None = None
+
+    @property
+    def native(self) -> Datatype:
+        """What the network itself takes."""
+        return self.signature.datatypes[0]
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether encoded pictures, and pixels, can be made to fit."""
+        pixels = (self.recipe.crop, self.recipe.crop, 3)
+        return self.signature.input_shapes.get(Datatype.UINT8) == pixels
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Under which of the three signatures it can be served: see counters.VIEWS."""
+        return ("tensor", "uint8", "image") if self.takes_pictures else ("tensor",)
+
+    @property
+    def front(self) -> tuple[object, ...]:
+        """What an ingress goes by, to compare: shapes, preprocessing, classes and their names."""
+        shapes = (self.signature.input_shapes, self.signature.output_shape)
+        return self.name, *shapes, self.recipe, self.classes, self.label_names
 
     @property
     def signature(self) -> Signature:
         """FP32 [3,crop,crop] normalised, or UINT8 [crop,crop,3] pixels; FP32 [classes] out."""
+        if self.shapes is not None:
+            return self.shapes
         crop = self.recipe.crop
         return Signature(
             {Datatype.FP32: (3, crop, crop), Datatype.UINT8: (crop, crop, 3)}, (self.classes,)

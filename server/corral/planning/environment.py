@@ -15,7 +15,7 @@ from pathlib import Path
 from corral.config import Allocator
 
 #: backends that compute on an OpenMP runtime; the others bring threads of their own
-_OPENMP_BACKENDS = {"torch", "ipex"}
+OPENMP_BACKENDS = {"torch", "ipex"}
 _PRIMITIVE_CACHE_ENTRIES = 1024
 #: the C library's largest possible value; a message or a picture is smaller
 _KEPT_BUFFER_BYTES = 32 * 2**20
@@ -53,7 +53,7 @@ def compute_environment(
         # the C library what a preloaded allocator gave them.
         "TBB_ENABLE_SANITIZERS": "1",
     }
-    if backend in _OPENMP_BACKENDS and not libiomp5:
+    if backend in OPENMP_BACKENDS and not libiomp5:
         environment["OMP_PROC_BIND"] = "CLOSE"
         environment["OMP_PLACES"] = ",".join(f"{{{cpu}}}" for cpu in cpus)
     return environment

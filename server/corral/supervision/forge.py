@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
 from corral import placement
-from corral.config import Mode, Settings
+from corral.config import BackendName, Mode, Precision, Settings
 from corral.errors import ConfigError
-from corral.messages import ModelBoot
-from corral.plan import Plan
+from corral.plan import Plan, PlannedWorker
+from corral.planning.environment import OPENMP_BACKENDS
 from corral.planning.machine import Machine
-from corral.supervision.generation import Generation
+from corral.supervision.generation import Generation, Prepared
 from corral.supervision.libraries import find_libraries
 from corral.supervision.nursery import Nursery
 from corral.supervision.provision import CurveCache, batch_sizes, worker_extras
@@ -42,6 +42,13 @@ def plan_for(settings: Settings, machine: Machine) -> Plan:
     )
 
 
+def _is_searched(asked: Settings) -> bool:
+    """Whether measurements decide on engine or precision."""
+    return asked.backend is not BackendName.NULL and (
+        asked.backend is BackendName.AUTO or asked.precision is Precision.AUTO
+    )
+
+
 def slots_to_reserve(plan: Plan) -> int:
     """Workers that a cell's counter page has room for: more than there are now, and a spare."""
     largest = max(len(cell.workers) for cell in plan.cells)
@@ -54,11 +61,12 @@ class Source:
 
     Attributes:
         read: builds the settings anew.
-        prepare: makes the artefact, in a process of its own.
+        prepare: settles engine and precision and makes the artefact, in a process of its own;
+            candidates are tried where the worker that it is given would be.
     """
 
     read: Callable[[], Settings]
-    prepare: Callable[[Settings], Awaitable[ModelBoot]]
+    prepare: Callable[[Settings, PlannedWorker], Awaitable[Prepared]]
 
 
 class Forge:
@@ -105,27 +113,33 @@ class Forge:
         free = {name: port for name, port in self._ports.items() if not getattr(settings, name)}
         return msgspec.structs.replace(settings, **free)
 
-    def in_mode(self, settings: Settings, mode: Mode) -> Settings:
-        """The same settings in another mode."""
+    async def in_mode(self, now: Prepared, mode: Mode) -> Prepared:
+        """The same in another mode; see generation.Workshop."""
         self._reloadable()
-        return msgspec.structs.replace(settings, mode=mode)
+        other = now.replace(mode=mode)
+        # What is fastest depends on the mode.
+        return await self.prepare(other.asked) if _is_searched(other.asked) else other
 
-    async def prepare(self, settings: Settings) -> ModelBoot:
-        """Makes the artefact, or finds it in the cache."""
-        return await self._reloadable().prepare(settings)
+    async def prepare(self, asked: Settings) -> Prepared:
+        """Settles engine and precision, and makes the artefact; see generation.Workshop."""
+        source = self._reloadable()
+        plan = plan_for(asked, self._read_machine())
+        self._fits(plan)
+        return await source.prepare(asked, plan.cells[0].workers[0])
 
     def _reloadable(self) -> Source:
         if self._source is None:
             raise ConfigError("this server was started without settings that can be read again")
         return self._source
 
-    def make(self, settings: Settings, model: ModelBoot, *, lenient: bool = False) -> Generation:
+    def make(self, prepared: Prepared, *, lenient: bool = False) -> Generation:
         """Plans for the CPUs that are allowed now; see generation.Workshop.
 
         Raises:
             ConfigError: there is no such plan, or the server cannot change to it while it runs.
         """
         machine = self._read_machine()
+        settings = prepared.settings
         warnings = []
         try:
             plan = plan_for(settings, machine)
@@ -139,15 +153,18 @@ class Forge:
             plan = plan_for(free, machine)
             self._fits(plan)
             warnings.append(f"planned without the wished number and width of workers: {error}")
-        return self.first(settings, plan, model, warnings)
+        return self.first(prepared, plan, warnings)
 
-    def first(
-        self, settings: Settings, plan: Plan, model: ModelBoot, warnings: list[str] | None = None
-    ) -> Generation:
+    def first(self, prepared: Prepared, plan: Plan, warnings: Sequence[str] = ()) -> Generation:
         """A generation by a plan that is there already."""
+        settings, model = prepared.settings, prepared.model
         cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
         curves = CurveCache(settings, model, cores, self._read_machine().model_name)
-        extras = worker_extras(settings.allocator, find_libraries(settings.allocator))
+        extras = worker_extras(
+            settings.allocator,
+            find_libraries(settings.allocator, openmp=settings.backend in OPENMP_BACKENDS),
+        )
+        guard = [model.guard.sentence()] if model.guard and not model.guard.passed else []
         nursery = Nursery(
             settings=settings,
             plan=plan,
@@ -162,11 +179,10 @@ class Forge:
             ingress_module=self._ingress_module,
         )
         return Generation(
-            settings=settings,
+            prepared=prepared,
             plan=plan,
-            model=model,
             nursery=nursery,
-            warnings=(*(warnings or ()), *extras.warnings),
+            warnings=(*warnings, *extras.warnings, *guard),
         )
 
     def _fits(self, plan: Plan) -> None:

@@ -10,7 +10,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from corral import models
+from corral.backends.inductor import package_folder
+from corral.config import Settings
 from corral.errors import ConfigError
+from corral.models.spec import ModelSpec
+from corral.planning.environment import OPENMP_BACKENDS
 
 _OPTION = "--worker-user"
 
@@ -50,13 +55,13 @@ def find_user(name: str) -> User:
     return User(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir)
 
 
-def check_readable(user: User, paths: Iterable[Path]) -> None:
+def check_readable(user: User, paths: Iterable[Path], python: str = sys.executable) -> None:
     """Has a process of that user look, for only the kernel knows all that stands in the way.
 
     Args:
         user: as found.
-        paths: the files and folders that it must be able to read; the interpreter and this
-            package are looked at, too.
+        paths: the files and folders that it must be able to read; this package is looked at, too.
+        python: the interpreter that it must be able to run.
 
     Raises:
         ConfigError: the first that it cannot.
@@ -64,7 +69,7 @@ def check_readable(user: User, paths: Iterable[Path]) -> None:
     needed = [Path(__file__).parent, *paths]
     try:
         look = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _LOOK, *map(str, needed)],
+            [python, "-I", "-S", "-c", _LOOK, *map(str, needed)],
             user=user.uid,
             group=user.gid,
             extra_groups=[],
@@ -75,7 +80,7 @@ def check_readable(user: User, paths: Iterable[Path]) -> None:
             check=False,
         )
     except PermissionError:
-        raise ConfigError(f"{_OPTION} {user.name}: cannot run {sys.executable}") from None
+        raise ConfigError(f"{_OPTION} {user.name}: cannot run {python}") from None
     if look.returncode != 0:
         words = look.stderr.strip().splitlines() or ["the interpreter does not start"]
         raise ConfigError(
@@ -84,19 +89,50 @@ def check_readable(user: User, paths: Iterable[Path]) -> None:
         )
 
 
-def worker_user(name: str | None, artefact: str | None) -> User | None:
-    """The user that ``--worker-user`` names, known to be able to read what workers read.
+def worker_user(settings: Settings, artefact: str | None, python: str) -> User | None:
+    """The user that ``--worker-user`` names, known to be able to do what workers do.
 
     Args:
-        name: the setting.
-        artefact: path of the model's IR, whose weights lie beside it; None: there is none.
+        settings: the user, the model, and what the engine keeps.
+        artefact: path of the file that the engine loads; None: there is none.
+        python: the interpreter that workers run on.
 
     Raises:
-        ConfigError: as find_user and check_readable do.
+        ConfigError: as find_user and check_readable do, or it cannot be given its folder.
     """
-    if name is None:
+    if settings.worker_user is None:
         return None
-    user = find_user(name)
-    files = [] if artefact is None else [Path(artefact), Path(artefact).with_suffix(".bin")]
-    check_readable(user, files)
+    user = find_user(settings.worker_user)
+    check_readable(user, _files(models.get(settings.model), artefact), python)
+    if settings.backend in OPENMP_BACKENDS:
+        _lend(user, package_folder(settings.cache_dir, user.name))
     return user
+
+
+def _files(spec: ModelSpec, artefact: str | None) -> list[Path]:
+    """What workers read: the artefact, the weights beside an IR, and the user's own model."""
+    files = [] if artefact is None else [Path(artefact)]
+    if spec.file is not None:
+        notes = spec.file.with_suffix(".toml")
+        files += [spec.file, *([notes] if notes.exists() else [])]
+    return files + [file.with_suffix(".bin") for file in files if file.suffix == ".xml"]
+
+
+def _lend(user: User, folder: Path) -> None:
+    """Makes a folder that belongs to that user."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chown(folder, user.uid, user.gid, follow_symlinks=False)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(f"{_OPTION} {user.name}: {folder}: {error.strerror}") from None
+
+
+def home(user: User | None) -> dict[str, str]:
+    """What another user's environment says otherwise."""
+    return {"HOME": user.home, "USER": user.name} if user else {}
+
+
+def ids(user: User | None) -> tuple[int, int] | None:
+    """What the launcher is told: uid and gid; None: the supervisor's."""
+    return (user.uid, user.gid) if user else None

@@ -15,7 +15,13 @@ from corral.plan import Plan
 from corral.planning.environment import ingress_environment
 from corral.region import create_region
 from corral.supervision import identity
-from corral.supervision.provision import BatchSizes, CurveCache, WorkerExtras
+from corral.supervision.provision import (
+    BatchSizes,
+    CurveCache,
+    WorkerExtras,
+    python_path,
+    worker_python,
+)
 from corral.supervision.slots import IngressSlot, WorkerSlot
 from corral.supervision.spawn import Child, Process, inherited, spawn
 from corral.tensors import Signature
@@ -40,7 +46,8 @@ class Nursery:
         ingress_module: run as an ingress.
 
     Raises:
-        ConfigError: ``settings.worker_user`` is nobody, or cannot read what workers need.
+        ConfigError: ``settings.worker_user`` is nobody, or cannot read what workers need;
+            ``settings.worker_python`` is no interpreter.
     """
 
     def __init__(
@@ -71,7 +78,8 @@ class Nursery:
         self._base_env = inherited(environ)
         self._counters_fd = counters_fd
         self._ingress_module = ingress_module
-        self._user = identity.worker_user(settings.worker_user, model.artefact)
+        self._python = worker_python(settings)
+        self._user = identity.worker_user(settings, model.artefact, self._python)
 
     def learn(self, report: WorkerReady) -> None:
         """Once a worker has found the knee, those that follow need not look for it."""
@@ -149,19 +157,21 @@ class Nursery:
                     module=_WORKER_MODULE,
                     cpus=planned.cpus,
                     memory_node=planned.memory_node,
-                    env={**self._base_env, **planned.env, **self._extras.env, **_home(self._user)},
+                    env={
+                        **self._base_env,
+                        **planned.env,
+                        **self._extras.env,
+                        **python_path(self._settings),
+                        **identity.home(self._user),
+                    },
+                    python=self._python,
                     drop=True,
-                    user=(self._user.uid, self._user.gid) if self._user else None,
+                    user=identity.ids(self._user),
                 )
                 process = _start(child, boot, [theirs.fileno(), region_fd])
             undo.pop_all()
         slot.handover = (ours, region_fd)
         return process
-
-
-def _home(user: identity.User | None) -> dict[str, str]:
-    """What another user's environment says otherwise."""
-    return {"HOME": user.home, "USER": user.name} if user else {}
 
 
 def _start(child: Child, boot: Callable[[int], msgspec.Struct], fds: list[int]) -> Process:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from corral.artefact import versions
 from corral.config import Allocator, BackendName, Mode, Settings
+from corral.errors import ConfigError
 from corral.messages import ModelBoot
 from corral.planning.environment import allocator_environment
 from corral.profile import (
@@ -52,6 +55,31 @@ class WorkerExtras:
     warnings: list[str]
 
 
+def worker_python(settings: Settings) -> str:
+    """The interpreter that workers run on.
+
+    Raises:
+        ConfigError: there is no such interpreter.
+    """
+    if settings.worker_python is None:
+        return sys.executable
+    # Not resolved: a virtual environment's interpreter is a link, and its place is what counts.
+    path = Path(settings.worker_python).absolute()
+    if not os.access(path, os.X_OK) or not path.is_file():
+        raise ConfigError(
+            f"--worker-python {settings.worker_python}: no such interpreter; "
+            "make ipex makes .venv-ipex/bin/python"
+        )
+    return str(path)
+
+
+def python_path(settings: Settings) -> dict[str, str]:
+    """What lets a worker in another environment import corral: where this corral lies."""
+    if settings.worker_python is None:
+        return {}
+    return {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
 def worker_extras(allocator: Allocator, libraries: Mapping[str, Path | None]) -> WorkerExtras:
     """Preloads the allocator where it was found; else workers run on the C library's.
 
@@ -66,9 +94,11 @@ def worker_extras(allocator: Allocator, libraries: Mapping[str, Path | None]) ->
             f"{allocator.value} is not installed: workers run on the C library's allocator, which "
             f"is slower (Debian, Ubuntu: apt-get install {_PACKAGES[allocator]})"
         )
+    openmp = libraries.get("openmp")
+    expected = {"allocator": path, "openmp": openmp}
     return WorkerExtras(
         env=allocator_environment(allocator, libraries, huge_pages=True),
-        expected_libraries={} if path is None else {"allocator": str(path)},
+        expected_libraries={name: str(file) for name, file in expected.items() if file},
         warnings=warnings,
     )
 
@@ -109,8 +139,8 @@ class CurveCache:
         self._folder = Path(settings.cache_dir) / "curves"
         self._key = curve_key(
             artefact=model.artefact or "",
-            backend=f"{settings.backend.value} {model.precision}",
-            engine=versions([settings.backend.value])[settings.backend.value],
+            backend=f"{settings.backend.value} {settings.torch_mode.value} {model.precision}",
+            engine=_engine_version(settings),
             cores=cores,
             cpu_model=cpu_model,
             mode=settings.mode.value,
@@ -124,3 +154,9 @@ class CurveCache:
         """Keeps what a worker measured, by "DATATYPE:count"."""
         if self._used:
             save_curve(self._folder, self._key, CostCurve.from_names(costs_s))
+
+
+def _engine_version(settings: Settings) -> str:
+    """The version of the backend's own distribution, and where another environment has it."""
+    name = "torch" if settings.backend is BackendName.IPEX else settings.backend.value
+    return f"{versions([name])[name]} {settings.worker_python or ''}".strip()

@@ -16,12 +16,12 @@ import msgspec
 from corral import procfs
 from corral.config import Mode, Settings, field_names
 from corral.errors import ConfigError, StartError
-from corral.messages import ModelBoot, Reconfigure
+from corral.messages import Reconfigure
 from corral.plan import PlannedWorker
 from corral.status import State
 from corral.supervision.backoff import Backoff
 from corral.supervision.fleet import Fleet
-from corral.supervision.generation import Generation, Workshop
+from corral.supervision.generation import Generation, Prepared, Workshop
 from corral.supervision.life import Life
 from corral.supervision.nursery import Nursery
 from corral.supervision.rolling import Done, Member, Renew, Retire, Spare, next_step
@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 #: What may differ between two generations. Whatever is not named here needs a restart: a setting
 #: that is new is fixed until somebody has thought about it.
 LIVE = frozenset({
-    "mode", "precision", "weights", "workers", "cores_per_worker", "oversubscribe", "allocator",
+    "mode", "backend", "precision", "weights", "torch_mode", "worker_python", "guard_top1",
+    "guard_cosine", "guard_snr_db", "workers", "cores_per_worker", "oversubscribe", "allocator",
     "max_batch", "max_queue_delay_ms", "max_queue", "max_image_pixels", "null_batch_ms",
     "null_item_ms", "null_spin", "null_faults", "boot_timeout_s", "restart_backoff_s",
     "restart_backoff_max_s", "grace_s", "hang_floor_s", "log_level", "offline",
@@ -102,28 +103,25 @@ class Reloader:
         Raises:
             CorralError: why not; the server runs on as before.
         """
-        settings = self._workshop.read_again()
-        refuse_fixed(self.generation.settings, settings)
-        # A first look at the plan: nobody should wait for a model to hear that it does not fit.
-        self._workshop.make(settings, self.generation.model)
-        return await self._change(settings, await self._workshop.prepare(settings))
+        asked = self._workshop.read_again()
+        refuse_fixed(self.generation.prepared.asked, asked)
+        return await self._change(await self._workshop.prepare(asked))
 
     async def switch(self, mode: Mode) -> str:
         """Switches the mode; see ``reload``."""
-        settings = self._workshop.in_mode(self.generation.settings, mode)
-        return await self._change(settings, self.generation.model)
+        return await self._change(await self._workshop.in_mode(self.generation.prepared, mode))
 
     async def replan(self) -> str:
         """Plans anew for the CPUs that are allowed now; see ``reload``."""
         now = self.generation
-        new = self._workshop.make(now.settings, now.model, lenient=True)
+        new = self._workshop.make(now.prepared, lenient=True)
         if new.plan.cells == now.plan.cells:
             return "the plan stays as it is"
         return await self._apply(new)
 
-    async def _change(self, settings: Settings, model: ModelBoot) -> str:
-        changed = _differences(self.generation, settings, model)
-        done = await self._apply(self._workshop.make(settings, model))
+    async def _change(self, new: Prepared) -> str:
+        changed = _differences(self.generation.prepared, new)
+        done = await self._apply(self._workshop.make(new))
         return f"{done}; changed: {', '.join(changed)}" if changed else done
 
     # --- what the supervisor tells ---
@@ -263,15 +261,15 @@ def _first_free(taken: set[int]) -> int:
     return next(number for number in range(len(taken) + 1) if number not in taken)
 
 
-def _differences(now: Generation, settings: Settings, model: ModelBoot) -> list[str]:
+def _differences(old: Prepared, new: Prepared) -> list[str]:
     """What is new, in a person's words: "mode rti → throughput"."""
-    names = field_names()
+    was, now = old.settings, new.settings
     found = [
-        f"{names[field]} {_text(getattr(now.settings, field))} → {_text(getattr(settings, field))}"
-        for field in names
-        if getattr(now.settings, field) != getattr(settings, field)
+        f"{name} {_text(getattr(was, field))} → {_text(getattr(now, field))}"
+        for field, name in field_names().items()
+        if getattr(was, field) != getattr(now, field)
     ]
-    if model != now.model:
+    if (old.model.artefact, old.model.weights) != (new.model.artefact, new.model.weights):
         found.append("model artefact")
     return found
 

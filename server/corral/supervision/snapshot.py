@@ -52,6 +52,8 @@ def take(
         allocator=settings.allocator.value,
         weights=model.weights,
         synthetic=model.synthetic,
+        guard=model.guard,
+        search=model.search,
         cells=cells,
         workers=[_worker(slot) for slot in workers],
         warnings=list(warnings),

@@ -43,6 +43,7 @@ class Child:
         cpus: the affinity mask.
         memory_node: NUMA node its memory is bound to, or None.
         env: the complete environment.
+        python: the interpreter; the supervisor's own unless a worker has another environment.
         drop: whether it gives up all capabilities.
         user: uid and gid that it runs as, or None for the supervisor's.
     """
@@ -53,6 +54,7 @@ class Child:
     cpus: Sequence[int]
     memory_node: int | None
     env: Mapping[str, str]
+    python: str = sys.executable
     drop: bool = False
     user: tuple[int, int] | None = None
 
@@ -146,7 +148,7 @@ def spawn(
         number = str(child.number)
         launch = {
             "parent": os.getpid(),
-            "argv": [sys.executable, "-P", "-m", child.module, number, str(boot_fd)],
+            "argv": [child.python, "-P", "-m", child.module, number, str(boot_fd)],
             "env": dict(child.env),
             "cpus": list(child.cpus),
             "memory_node": child.memory_node,

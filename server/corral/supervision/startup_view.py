@@ -116,6 +116,11 @@ def _facts(status: ServerStatus) -> Text:
         f"metrics   http://{format_address(status.metrics_host, status.metrics_port)}/metrics",
         f"weights   {status.weights}",
     ]
+    if status.search:
+        lines.append(f"chosen    {status.search}")
+    # What did not pass is among the warnings.
+    if status.guard is not None and status.guard.passed:
+        lines.append(f"guard     {status.guard.sentence()}")
     if status.admin_socket:
         lines.append(f"admin     {status.admin_socket}")
     if status.ready_after_s is not None:

@@ -1,0 +1,119 @@
+"""torch.compile's compiler ahead of time: what it makes is kept, and a second start only loads it.
+
+inductor's own cache refuses graphs with frozen weights in oneDNN's layout, and these are what
+makes it fast (torch 2.13: every start would compile for as long as the first). A package, which
+AOTInductor writes, holds code and weights. It is checked (its CRCs) before it is loaded; a broken
+one is compiled again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from corral.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+_COMPILERS = ("g++", "c++", "clang++")
+
+
+def package_folder(cache_dir: str, user: str | None) -> Path:
+    """Where packages lie: another user's apart, for whoever can write code is believed."""
+    return Path(cache_dir).absolute() / ("inductor" if user is None else f"inductor-{user}")
+
+
+class PackageCache:
+    """Compiled modules, one package each, in a folder; workers that want the same share it.
+
+    Args:
+        folder: made if it is missing.
+        ingredients: what all of this worker's packages depend on, beyond shape and code.
+    """
+
+    def __init__(self, folder: Path, ingredients: Iterable[str]) -> None:
+        self._folder = folder
+        self._ingredients = list(ingredients)
+
+    def load(self, make_entry: Callable[[], Any], example: torch.Tensor) -> Any:
+        """The compiled form of a module for exactly this shape: from the cache, else made.
+
+        Args:
+            make_entry: makes the module, in inference form; called where it is not in the cache.
+            example: its input.
+
+        Raises:
+            ConfigError: there is no C++ compiler, and it is not in the cache.
+        """
+        import torch
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        package = self._folder / f"{self._key(example)}.pt2"
+        with package.with_suffix(".lock").open("wb") as lock:
+            # Of several workers, one compiles and the others wait for it.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_whole(package):
+                _compile(make_entry(), example, package)
+        # A process of one thread a core: the runner's own pool of threads is not needed.
+        return torch._inductor.aoti_load_package(str(package), run_single_threaded=True)
+
+    def _key(self, example: torch.Tensor) -> str:
+        import torch
+
+        parts = [
+            *self._ingredients,
+            str(example.dtype),
+            str(list(example.shape)),
+            torch.__version__,
+            torch.backends.cpu.get_cpu_capability(),
+            str(torch.get_num_threads()),
+            hashlib.sha256(Path(__file__).with_name("torch.py").read_bytes()).hexdigest(),
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _is_whole(package: Path) -> bool:
+    """Whether the package is there; a damaged one is a warning."""
+    try:
+        with zipfile.ZipFile(package) as archive:
+            fault = archive.testzip()
+    except FileNotFoundError:
+        return False
+    except (OSError, zipfile.BadZipFile) as error:
+        fault = str(error)
+    if fault is not None:
+        logger.warning("cached package %s is damaged (%s): it is compiled again", package, fault)
+    return fault is None
+
+
+def _compile(entry: Any, example: torch.Tensor, package: Path) -> None:
+    if not any(shutil.which(name) for name in _COMPILERS):
+        raise ConfigError(
+            "--torch-mode compile needs a C++ compiler (Debian, Ubuntu: apt-get install g++), "
+            "or use --torch-mode traced"
+        )
+    import torch
+
+    with tempfile.TemporaryDirectory(dir=package.parent) as work:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = work
+        # Its pool of compilers would outlive the warm-up on the worker's cores.
+        os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+        draft = Path(work) / "draft.pt2"
+        with torch.no_grad():
+            exported = torch.export.export(entry, (example,), strict=False)
+            torch._inductor.aoti_compile_and_package(
+                exported, package_path=str(draft), inductor_configs={"freezing": True}
+            )
+        draft.rename(package)

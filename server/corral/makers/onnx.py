@@ -1,0 +1,145 @@
+"""Artefacts of the onnxruntime backend: one ONNX file, its batch dimension dynamic.
+
+INT8 is onnxruntime's own static quantization (QDQ, weights per channel), calibrated on crops of
+photographs.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.errors import ModelError
+from corral.models.spec import ModelSpec, Weights
+
+ONNX_FILE = "model.onnx"
+_OPSET = 17
+
+
+def write_fp32(spec: ModelSpec, weights: Weights, file: Path) -> None:
+    """Exports a module of the zoo, or takes a user's ONNX file as it is, in one file."""
+    if spec.file is not None:
+        import onnx
+
+        onnx.save(onnx.load(spec.file), file)
+        return
+    import torch
+
+    example = torch.zeros(1, 3, spec.recipe.crop, spec.recipe.crop)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            spec.build(weights),
+            (example,),
+            str(file),
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes={"input": {0: "n"}, "output": {0: "n"}},
+            opset_version=_OPSET,
+            # The other exporter needs a package more (onnxscript), and leaves constants unfolded.
+            dynamo=False,
+        )
+
+
+def write_int8(
+    fp32: Path, file: Path, pictures: Iterable[NDArray[np.float32]], *, reduce_range: bool
+) -> None:
+    """Quantizes an FP32 ONNX file.
+
+    Args:
+        fp32: the file.
+        file: where to.
+        pictures: FP32 [1,3,crop,crop], normalised.
+        reduce_range: give weights 7 bits, so that sums of u8 x i8 products fit 16 bits.
+    """
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    logging.getLogger().setLevel(max(logging.getLogger().level, logging.INFO))
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "ready.onnx"
+        quant_pre_process(str(fp32), str(ready), skip_symbolic_shape=True)
+        quantization.quantize_static(
+            str(ready),
+            str(file),
+            _reader(pictures, _input_name(fp32)),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            reduce_range=reduce_range,
+            # Ranges by entropy would keep every activation of every picture in memory.
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+        )
+
+
+def _input_name(file: Path) -> str:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return str(session.get_inputs()[0].name)
+
+
+def _reader(pictures: Iterable[NDArray[np.float32]], name: str) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        """One picture at a time."""
+
+        def __init__(self) -> None:
+            self._pictures: Iterator[NDArray[np.float32]] = iter(pictures)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            picture = next(self._pictures, None)
+            return None if picture is None else {name: picture}
+
+    return Reader()
+
+
+def with_pixels(file: str, mean: tuple[float, ...], std: tuple[float, ...]) -> bytes:
+    """The model with a normalisation in front: its input becomes UINT8 [n,h,w,3].
+
+    Args:
+        file: an ONNX file with one FP32 input [n,3,h,w].
+        mean: in pixel units, R, G, B.
+        std: in pixel units.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    try:
+        model = onnx.load(file)
+    except Exception as error:
+        raise ModelError(f"the artefact {file} cannot be read") from error
+    graph = model.graph
+    tensor = graph.input[0]
+    dims = [dim.dim_value or "n" for dim in tensor.type.tensor_type.shape.dim]
+    constants = {"corral_mean": mean, "corral_std": std}
+    for name, values in constants.items():
+        graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
+    steps = [
+        helper.make_node("Cast", ["corral_pixels"], ["corral_float"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["corral_float", "corral_mean"], ["corral_centred"]),
+        helper.make_node("Div", ["corral_centred", "corral_std"], ["corral_scaled"]),
+        helper.make_node("Transpose", ["corral_scaled"], [tensor.name], perm=[0, 3, 1, 2]),
+    ]
+    for index, node in enumerate(steps):
+        graph.node.insert(index, node)
+    del graph.input[:]
+    graph.input.append(
+        helper.make_tensor_value_info(
+            "corral_pixels", TensorProto.UINT8, [dims[0], dims[2], dims[3], dims[1]]
+        )
+    )
+    return bytes(model.SerializeToString())

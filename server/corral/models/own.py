@@ -1,0 +1,229 @@
+"""A user's own model: an ONNX file or OpenVINO IR, served without a line of code.
+
+Shapes and datatypes are read from the file. What a file cannot say, the names of its classes and
+how a picture becomes its input, may stand in a TOML file of the same name beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from corral.errors import ModelError
+from corral.models import onnx_header
+from corral.models.onnx_header import Port
+from corral.models.spec import ModelSpec, Recipe, Weights
+from corral.tensors import Datatype, Signature
+
+if TYPE_CHECKING:
+    import torch
+
+_SUFFIXES = (".onnx", ".xml")
+_IR_TYPES = {"f32": "FP32", "u8": "UINT8"}
+
+
+class _Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[preprocessing]: as models.spec.Recipe, the crop read from the file."""
+
+    resize: int
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+
+class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The TOML file beside the model."""
+
+    name: str | None = None
+    labels: list[str] | str | None = None
+    preprocessing: _Preprocessing | None = None
+
+
+def is_path(model: str) -> bool:
+    """Whether --model means a file, not a model of the zoo."""
+    return "/" in model or model.endswith(_SUFFIXES) or Path(model).is_file()
+
+
+def read(path: Path) -> ModelSpec:
+    """The specification of a model file; imports no framework.
+
+    Raises:
+        ModelError: one line that names the file and says why it cannot be served.
+    """
+    if not path.is_file():
+        raise ModelError(f"--model {path}: no such file")
+    if path.suffix == ".onnx":
+        inputs, outputs = onnx_header.read_ports(path)
+    elif path.suffix == ".xml":
+        inputs, outputs = _ir_ports(path)
+    else:
+        raise ModelError(f"--model {path}: neither an ONNX file (.onnx) nor an OpenVINO IR (.xml)")
+    source = _only(path, inputs, "input")
+    target = _only(path, outputs, "output")
+    if target.datatype != "FP32":
+        raise ModelError(f"--model {path}: its output is {target.datatype}, not FP32")
+    if source.datatype not in Datatype.__members__:
+        raise ModelError(f"--model {path}: its input is {source.datatype}, not FP32 or UINT8")
+    notes = _notes(path)
+    native = Datatype[source.datatype]
+    item, answer = _item(path, source, "input"), _item(path, target, "output")
+    shapes = {native: item}
+    recipe = Recipe()
+    if notes.preprocessing is not None:
+        recipe = _recipe(path, notes.preprocessing, native, item)
+        shapes[Datatype.UINT8] = (recipe.crop, recipe.crop, 3)
+    labels = _labels(path, notes, answer)
+    return ModelSpec(
+        name=notes.name or re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem),
+        recipe=recipe,
+        classes=answer[-1] if answer else 1,
+        find_weights=lambda choice, *_: _weights(path, choice),
+        build=_no_module,
+        file=path.absolute(),
+        shapes=Signature(shapes, answer),
+        label_names=labels,
+    )
+
+
+def _only(path: Path, ports: list[Port], kind: str) -> Port:
+    if len(ports) != 1:
+        names = ", ".join(port.name for port in ports) or "none"
+        raise ModelError(f"--model {path}: has {len(ports)} {kind}s ({names}), not one")
+    return ports[0]
+
+
+def _item(path: Path, port: Port, kind: str) -> tuple[int, ...]:
+    """One item's shape. The first dimension is the batch, and has to be dynamic."""
+    if port.shape is None:
+        raise ModelError(f"--model {path}: the rank of its {kind} {port.name!r} is dynamic")
+    if not port.shape:
+        raise ModelError(f"--model {path}: its {kind} {port.name!r} is a scalar, without a batch")
+    batch, *item = port.shape
+    if batch is not None:
+        raise ModelError(
+            f"--model {path}: the batch of its {kind} {port.name!r} is fixed at {batch}; "
+            "export it with a dynamic first dimension"
+        )
+    fixed = [size for size in item if size]
+    if len(fixed) != len(item):
+        shown = ",".join(str(size or "?") for size in port.shape)
+        raise ModelError(
+            f"--model {path}: its {kind} {port.name!r} is [{shown}]; only the first dimension "
+            "may be dynamic"
+        )
+    return tuple(fixed)
+
+
+def _ir_ports(path: Path) -> tuple[list[Port], list[Port]]:
+    """Inputs and outputs as an OpenVINO IR's XML lists them."""
+    text = path.read_bytes()
+    # Entities are what makes XML dangerous to parse, and an IR has none.
+    try:
+        root = None if b"<!ENTITY" in text else ET.fromstring(text)  # noqa: S314
+    except ET.ParseError:
+        root = None
+    if root is None or root.tag != "net":
+        raise ModelError(f"--model {path}: not an OpenVINO IR")
+    if not path.with_suffix(".bin").is_file():
+        raise ModelError(f"--model {path}: its weights {path.with_suffix('.bin').name} are missing")
+    inputs, outputs = [], []
+    for layer in root.iterfind("./layers/layer"):
+        name = layer.get("name", "")
+        if layer.get("type") == "Parameter":
+            inputs.append(_ir_port(name, layer.find("./output/port"), layer))
+        elif layer.get("type") == "Result":
+            outputs.append(_ir_port(name, layer.find("./input/port"), layer))
+    return inputs, outputs
+
+
+def _ir_port(name: str, port: Any, layer: Any) -> Port:
+    data = layer.find("./data")
+    element = (data.get("element_type") if data is not None else None) or ""
+    precision = port.get("precision", "").lower() if port is not None else ""
+    element = element or {"fp32": "f32"}.get(precision, precision)
+    shape: tuple[int | None, ...] | None = None
+    if data is None or data.get("shape") != "...":
+        dims = [] if port is None else [int(dim.text) for dim in port.iterfind("./dim")]
+        shape = tuple(dim if dim >= 0 else None for dim in dims)
+    return Port(name, _IR_TYPES.get(element, element.upper() or "unknown"), shape)
+
+
+def _notes(path: Path) -> _Notes:
+    file = path.with_suffix(".toml")
+    try:
+        return msgspec.convert(tomllib.loads(file.read_text()), _Notes)
+    except FileNotFoundError:
+        return _Notes()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ModelError(f"{file}: not TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise ModelError(f"{file}: {error}") from None
+
+
+def _recipe(path: Path, given: _Preprocessing, native: Datatype, item: tuple[int, ...]) -> Recipe:
+    channels, *sides = item if native is Datatype.FP32 else (*item[2:], *item[:2])
+    if channels != 3 or len(sides) != 2 or sides[0] != sides[1]:
+        layout = "[n,3,side,side]" if native is Datatype.FP32 else "[n,side,side,3]"
+        raise ModelError(
+            f"{path.with_suffix('.toml')}: [preprocessing] is for pictures, {layout}, and the "
+            f"input of {path.name} is [n,{','.join(map(str, item))}]"
+        )
+    if given.resize < sides[0] or min(given.std) <= 0:
+        raise ModelError(
+            f"{path.with_suffix('.toml')}: resize must be {sides[0]} or more, and std above 0"
+        )
+    return Recipe(
+        resize=given.resize,
+        crop=sides[0],
+        interpolation=given.interpolation,
+        mean=given.mean,
+        std=given.std,
+    )
+
+
+def _labels(path: Path, notes: _Notes, answer: tuple[int, ...]) -> tuple[str, ...]:
+    """The classes' names: a list, or a file with one a line; none: their numbers."""
+    if len(answer) != 1:
+        return ()
+    if notes.labels is None:
+        return tuple(str(index) for index in range(answer[0]))
+    names = notes.labels
+    if isinstance(names, str):
+        file = path.parent / names
+        try:
+            names = file.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"{path.with_suffix('.toml')}: labels: {file}: {error}") from None
+    if len(names) != answer[0]:
+        raise ModelError(
+            f"{path.with_suffix('.toml')}: {len(names)} labels for {answer[0]} classes"
+        )
+    return tuple(names)
+
+
+def _weights(path: Path, choice: str) -> Weights:
+    if choice != "auto":
+        raise ModelError(f"--weights {choice}: {path} has its weights inside")
+    digest = hashlib.sha256()
+    for file in (path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])):
+        try:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise ModelError(f"--model {file}: {error.strerror}") from None
+    return Weights(
+        source="file",
+        description=f"file {path}",
+        path=path.absolute(),
+        digest=f"sha256:{digest.hexdigest()}",
+    )
+
+
+def _no_module(_: Weights) -> torch.nn.Module:
+    raise ModelError("a model file has no torch module; use openvino or onnxruntime")

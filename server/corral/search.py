@@ -1,0 +1,285 @@
+"""A search: candidates are prepared, compared with FP32, and measured in turns on their own CPUs.
+
+All candidates' workers are up at once and take turns of a fraction of a second, so that what
+else happens on the machine meets all of them alike. Only one computes at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from corral import models, optimize, trials
+from corral.artefact import Artefact, artefact_key, versions
+from corral.choice import Candidate, Row, packages, rank
+from corral.config import Mode, Precision, Settings
+from corral.errors import ConfigError, ModelError
+from corral.guard import Fidelity, GuardReport, Thresholds, compare, faults
+from corral.messages import ModelBoot
+from corral.models import photos, pictures
+from corral.models.spec import ModelSpec
+from corral.plan import PlannedWorker
+from corral.tensors import Datatype
+from corral.trials import Trial, TrialOrder
+
+logger = logging.getLogger(__name__)
+
+#: pictures that the guard compares on
+GUARD_PICTURES = 64
+_ROUNDS = 6
+_TURN_S = 0.4
+#: the batch that stands for large ones in throughput mode
+_LARGE_BATCH = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Where and how candidates are tried.
+
+    Attributes:
+        settings: of the server; backend and precision are replaced by each candidate's.
+        pen: a worker's CPUs and memory node.
+        environ: this process's environment.
+        isa: the CPU's flags.
+        cpu_model: the CPU's name.
+        progress: told what is being done and the share of the whole, 0 to 1.
+    """
+
+    settings: Settings
+    pen: PlannedWorker
+    environ: Mapping[str, str]
+    isa: frozenset[str]
+    cpu_model: str
+    progress: Callable[[str, float], None]
+
+    def settings_for(self, candidate: Candidate) -> Settings:
+        """The server's settings with a candidate's engine and precision."""
+        return msgspec.structs.replace(
+            self.settings, backend=candidate.backend, precision=candidate.precision
+        )
+
+    def prepare(self, candidate: Candidate, begin: float, end: float) -> Artefact:
+        """Its artefact; progress goes from ``begin`` to ``end``."""
+
+        def progress(phase: str, share: float) -> None:
+            if phase != "ready":
+                name = candidate.precision.value.upper()
+                self.progress(f"{name}: {phase}", begin + share * (end - begin))
+
+        return optimize.prepare(self.settings_for(candidate), progress, self.isa)
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What passes the guard."""
+        return Thresholds(
+            top1=self.settings.guard_top1,
+            cosine=self.settings.guard_cosine,
+            snr_db=self.settings.guard_snr_db,
+        )
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model."""
+        return models.get(self.settings.model)
+
+
+def boot_model(artefact: Artefact, guard: GuardReport | None = None, search: str = "") -> ModelBoot:
+    """What children need to know of a prepared model."""
+    return ModelBoot(
+        name=artefact.model,
+        artefact=str(artefact.path),
+        precision=artefact.precision,
+        synthetic=artefact.synthetic,
+        weights=artefact.weights,
+        guard=guard,
+        search=search,
+    )
+
+
+def measure_fidelity(
+    bench: Bench, candidate: Candidate, made: Artefact, reference: Candidate, exact: Artefact
+) -> Fidelity:
+    """How close a candidate is to FP32: from the cache, else measured and cached.
+
+    Args:
+        bench: where.
+        candidate: what is judged, prepared as ``made``.
+        made: its artefact.
+        reference: the FP32 candidate, prepared as ``exact``.
+        exact: its artefact.
+
+    Raises:
+        ModelError: a worker failed.
+    """
+    file = _fidelity_file(bench, candidate, made, exact)
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=Fidelity)
+        except msgspec.DecodeError as error:
+            logger.warning("the guard's cached result %s is measured again: %s", file, error)
+    bench.progress(f"guard: {candidate.name} against FP32", 0.7)
+    cut = photos.crops(photos.GUARD, GUARD_PICTURES, bench.spec.recipe.crop)
+    native = bench.spec.native
+    inputs = cut if native is Datatype.UINT8 else pictures.normalise(cut, bench.spec.recipe)
+    expected = _answers(bench, reference, exact, inputs)
+    fidelity = compare(expected, _answers(bench, candidate, made, inputs))
+    write_json(file, fidelity)
+    return fidelity
+
+
+def _answers(
+    bench: Bench, candidate: Candidate, made: Artefact, inputs: NDArray[np.generic]
+) -> NDArray[np.float32]:
+    with trials.start(_order(bench, candidate, made, [1]), bench.environ) as trial:
+        return trial.answer(inputs, bench.spec.native)
+
+
+def _fidelity_file(bench: Bench, candidate: Candidate, made: Artefact, exact: Artefact) -> Path:
+    key = artefact_key(
+        {
+            "artefact": made.key,
+            "reference": exact.key,
+            "candidate": candidate.name,
+            "cpu": bench.cpu_model,
+            "isa": " ".join(sorted(bench.isa)),
+            "pictures": f"{GUARD_PICTURES} of {photos.digest()}",
+            **versions(sorted(packages())),
+        }
+    )
+    return Path(bench.settings.cache_dir) / "guard" / f"{made.model}-{key[:12]}.json"
+
+
+def write_json(file: Path, content: msgspec.Struct) -> None:
+    """Writes a cache entry, whole or not at all; a folder that refuses it is a warning."""
+    draft = file.with_name(f".{file.name}.{time.monotonic_ns()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2))
+        draft.rename(file)
+    except OSError as error:
+        logger.warning("%s is not cached: %s", file, error.strerror)
+        draft.unlink(missing_ok=True)
+
+
+def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> list[Row]:
+    """Prepares, guards and measures; returns the best first, those excluded last.
+
+    Args:
+        bench: where and how.
+        options: what to choose from.
+        reference: the FP32 candidate that others are compared with.
+
+    Raises:
+        ModelError: not even the reference can be prepared.
+    """
+    exact = bench.prepare(reference, 0.0, 0.3)
+    ready: dict[Candidate, Artefact] = {reference: exact}
+    rows = []
+    for index, candidate in enumerate(options):
+        try:
+            if candidate not in ready:
+                begin = 0.3 + 0.4 * index / len(options)
+                ready[candidate] = bench.prepare(candidate, begin, begin + 0.4 / len(options))
+            row = _guarded(bench, candidate, ready[candidate], reference, exact)
+        except (ModelError, ConfigError) as error:
+            row = Row(candidate=candidate, excluded=str(error))
+        rows.append(row)
+    left = [row.candidate for row in rows if not row.excluded]
+    if len(left) < 2:
+        return rank(rows, bench.settings.mode)
+    speeds = _measure(bench, {candidate: ready[candidate] for candidate in left})
+    rows = [_with_speed(row, speeds.get(row.candidate)) for row in rows]
+    return rank(rows, bench.settings.mode)
+
+
+def _guarded(
+    bench: Bench, candidate: Candidate, made: Artefact, reference: Candidate, exact: Artefact
+) -> Row:
+    if candidate.precision is Precision.FP32:
+        return Row(candidate=candidate)
+    fidelity = measure_fidelity(bench, candidate, made, reference, exact)
+    found = faults(fidelity, bench.thresholds, synthetic=made.synthetic)
+    excluded = f"the guard refuses it ({', '.join(found)})" if found else ""
+    return Row(candidate=candidate, fidelity=fidelity, excluded=excluded)
+
+
+def _order(bench: Bench, candidate: Candidate, made: Artefact, sizes: Sequence[int]) -> TrialOrder:
+    return TrialOrder(
+        settings=bench.settings_for(candidate),
+        model=boot_model(made),
+        signature=bench.spec.signature,
+        cpus=bench.pen.cpus,
+        memory_node=bench.pen.memory_node,
+        sizes=sizes,
+    )
+
+
+def _measure(
+    bench: Bench, ready: Mapping[Candidate, Artefact]
+) -> dict[Candidate, dict[int, float] | ModelError]:
+    """Median seconds of a batch by candidate and batch size, or why there are none."""
+    sizes = _sizes(bench.settings)
+    spent_s = _ROUNDS * _TURN_S * len(sizes) * len(ready)
+    logger.info("measuring %d candidates, for about %.0f s", len(ready), spent_s + 3 * len(ready))
+    seconds: dict[Candidate, dict[int, list[float]]] = {}
+    failed: dict[Candidate, ModelError] = {}
+    with contextlib.ExitStack() as stack:
+        running: dict[Candidate, Trial] = {}
+        for candidate, made in ready.items():
+            bench.progress(f"start {candidate.name}", 0.8)
+            try:
+                order = _order(bench, candidate, made, sizes)
+                running[candidate] = stack.enter_context(trials.start(order, bench.environ))
+            except ModelError as error:
+                failed[candidate] = error
+        for turn in range(_ROUNDS):
+            bench.progress("measure in turns", 0.85 + 0.15 * turn / _ROUNDS)
+            for candidate, trial in list(running.items()):
+                try:
+                    for size in sizes:
+                        by_size = seconds.setdefault(candidate, {size: [] for size in sizes})
+                        by_size[size].extend(_turn(trial, bench.spec.native, size))
+                except ModelError as error:
+                    failed[candidate] = error
+                    del running[candidate]
+    medians = {
+        candidate: {size: statistics.median(spans) for size, spans in turns.items()}
+        for candidate, turns in seconds.items()
+        if candidate not in failed
+    }
+    return {**medians, **failed}
+
+
+def _turn(trial: Trial, datatype: Datatype, size: int) -> list[float]:
+    """Runs batches of a size for a fraction of a second; returns each one's seconds."""
+    spans: list[float] = []
+    end_s = time.monotonic() + _TURN_S
+    while not spans or time.monotonic() < end_s:
+        spans.append(trial.run(datatype, size))
+    return spans
+
+
+def _sizes(settings: Settings) -> list[int]:
+    if settings.mode is Mode.RTI:
+        return [1]
+    return sorted({1, min(settings.max_batch or _LARGE_BATCH, _LARGE_BATCH)})
+
+
+def _with_speed(row: Row, speed: dict[int, float] | ModelError | None) -> Row:
+    if speed is None:
+        return row
+    if isinstance(speed, ModelError):
+        return msgspec.structs.replace(row, excluded=str(speed))
+    best = max(speed, key=lambda size: size / speed[size])
+    return msgspec.structs.replace(
+        row, images_per_s=best / speed[best], p50_ms=speed[1] * 1000, batch=best
+    )

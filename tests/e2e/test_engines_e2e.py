@@ -1,0 +1,112 @@
+"""Every engine serves the same picture with the same logits; a stranger's ONNX file is served."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from running_server import Server, StartServer
+
+from corral_client import Client
+
+MODEL = "efficientnet_lite0"
+CAT = Path(__file__).parents[1] / "data" / "pictures" / "cat.jpg"
+IPEX_PYTHON = Path(__file__).parents[2] / ".venv-ipex" / "bin" / "python"
+
+
+def _noise() -> NDArray[np.float32]:
+    return np.random.default_rng(8).normal(size=(1, 3, 224, 224)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def exact(cats: Server) -> NDArray[np.float32]:
+    """OpenVINO's FP32 logits of noise."""
+    with Client(f"127.0.0.1:{cats.port}", model=MODEL) as client:
+        return np.asarray(client.infer(_noise()))
+
+
+def _check(server: Server, exact: NDArray[np.float32]) -> None:
+    server.wait_until_ready(timeout_s=110)
+    with Client(f"127.0.0.1:{server.port}", model=MODEL) as client:
+        assert client.classify(CAT, k=1)[0].index == 282
+        np.testing.assert_allclose(client.infer(_noise()), exact, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        ["--backend", "onnxruntime"],
+        ["--backend", "torch", "--torch-mode", "eager"],
+        ["--backend", "torch", "--torch-mode", "traced"],
+        ["--backend", "torch", "--torch-mode", "compile"],
+    ],
+    ids=lambda engine: "-".join(engine[1::2]),
+)
+def test_every_engine_agrees_with_openvino(
+    real_server: StartServer, exact: NDArray[np.float32], engine: list[str]
+) -> None:
+    with real_server("--model", MODEL, "--workers", "1", *engine, ready=False) as server:
+        _check(server, exact)
+
+
+@pytest.mark.skipif(not IPEX_PYTHON.exists(), reason="make ipex has not been run")
+def test_a_worker_in_another_environment(
+    real_server: StartServer, exact: NDArray[np.float32]
+) -> None:
+    ipex = ["--backend", "ipex", "--worker-python", str(IPEX_PYTHON), "--workers", "1"]
+    with real_server("--model", MODEL, *ipex, ready=False) as server:
+        _check(server, exact)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_strangers_onnx_file_is_served(
+    real_server: StartServer, tmp_path: Path, backend: str
+) -> None:
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    matrix = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["features", "w"], ["scores"])],
+        "g",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 5])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(matrix, "w")],
+    )
+    path = tmp_path / "iris.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    (tmp_path / "iris.toml").write_text('labels = ["setosa", "versicolor", "virginica"]\n')
+    rows = np.random.default_rng(2).normal(size=(2, 5)).astype(np.float32)
+    options = ["--model", str(path), "--backend", backend, "--workers", "1"]
+    with real_server(*options, ready=False) as server:
+        server.wait_until_ready(timeout_s=60)
+        with Client(f"127.0.0.1:{server.port}", model="iris") as client:
+            np.testing.assert_allclose(client.infer(rows), rows @ matrix, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model", "{tmp}/no.onnx"], "no such file"),
+        (["--model", "{tmp}/junk.onnx"], "not an ONNX file"),
+        (["--backend", "ipex"], "make ipex"),
+        (["--worker-python", "{tmp}/python"], "no such interpreter"),
+    ],
+)
+def test_what_cannot_start_says_so_in_one_line(
+    tmp_path: Path, options: list[str], words: str
+) -> None:
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    given = [option.format(tmp=tmp_path) for option in options]
+    command = [sys.executable, "-m", "corral", "serve", "--port", "0", "--metrics-port", "0"]
+    fixed = ["--backend", "openvino", "--precision", "fp32", "--cache-dir", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *fixed, *given], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,85 @@
+"""Engines and models of one's own behind the filter, and with tensors in clients' memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from multiprocessing import shared_memory
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from running_server import StartServer
+
+
+def _write_onnx(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """One matrix product, [n,5] to [n,3]; returns the matrix."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    matrix = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["features", "w"], ["scores"])],
+        "g",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 5])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(matrix, "w")],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return matrix
+
+
+@pytest.fixture
+def shared() -> Iterator[shared_memory.SharedMemory]:
+    """A client's shared memory, as Triton's clients make it."""
+    memory = shared_memory.SharedMemory(create=True, size=4096)
+    yield memory
+    memory.close()
+    memory.unlink()
+
+
+def test_a_strangers_model_takes_tensors_out_of_clients_memory(
+    real_server: StartServer, tmp_path: Path, shared: shared_memory.SharedMemory
+) -> None:
+    matrix = _write_onnx(tmp_path / "iris.onnx")
+    rows = np.random.default_rng(2).normal(size=(2, 5)).astype(np.float32)
+    assert shared.buf is not None
+    shared.buf[: rows.nbytes] = rows.tobytes()
+    options = ["--model", str(tmp_path / "iris.onnx"), "--backend", "onnxruntime"]
+    with real_server(*options, "--workers", "1", "--client-shared-memory", ready=False) as server:
+        server.wait_until_ready(timeout_s=120)
+        with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+            client.register_system_shared_memory("memory", f"/{shared.name}", 4096)
+            tensor = triton.InferInput("input", list(rows.shape), "FP32")
+            tensor.set_shared_memory("memory", rows.nbytes)
+            output = triton.InferRequestedOutput("output")
+            output.set_shared_memory("memory", 24, 1024)
+            client.infer("iris", [tensor], outputs=[output])
+            found = np.frombuffer(bytes(shared.buf[1024:1048]), np.float32).reshape(2, 3)
+            np.testing.assert_allclose(found, rows @ matrix, rtol=1e-5, atol=1e-5)
+            tensor.set_shared_memory("memory", rows.nbytes - 4)
+            with pytest.raises(triton.InferenceServerException, match="36 bytes"):
+                client.infer("iris", [tensor])
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [["--backend", "onnxruntime"], ["--backend", "torch", "--torch-mode", "traced"]],
+    ids=lambda engine: engine[1],
+)
+def test_engines_run_behind_the_filter_and_without_capabilities(
+    real_server: StartServer, engine: list[str]
+) -> None:
+    options = ["--model", "efficientnet_lite0", *engine, "--seccomp", "--workers", "1"]
+    with real_server(*options, ready=False) as server:
+        server.wait_until_ready(timeout_s=120)
+        (pid,) = server.workers()
+        status = Path(f"/proc/{pid}/status").read_text()
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert (fields["Seccomp"], int(fields["CapEff"], 16)) == ("2", 0)
+        with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+            zeros = np.zeros((1, 224, 224, 3), np.uint8)
+            tensor = triton.InferInput("input", list(zeros.shape), "UINT8")
+            tensor.set_data_from_numpy(zeros)
+            answer = client.infer("efficientnet_lite0", [tensor]).as_numpy("output")
+            assert answer.shape == (1, 1000)

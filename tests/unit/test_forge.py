@@ -1,0 +1,93 @@
+"""When a mode switch settles engine and precision anew, and on which CPUs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from corral import models
+from corral.config import BackendName, Mode, Precision, Settings
+from corral.errors import ConfigError
+from corral.messages import ModelBoot
+from corral.plan import PlannedWorker
+from corral.planning.machine import Core, Machine, Node
+from corral.supervision.forge import Forge, Source
+from corral.supervision.generation import Prepared
+
+MACHINE = Machine(
+    cores=tuple(Core(cpus=(n,), package=0, node=0, l3=0) for n in range(4)),
+    nodes=(Node(id=0, cpus=(0, 1, 2, 3), memory_bytes=2**34),),
+    model_name="CPU",
+)
+NAMED = Settings(backend=BackendName.OPENVINO, precision=Precision.INT8)
+MODEL = ModelBoot(name="resnet50", artefact="a", precision="int8", synthetic=True, weights="w")
+
+
+class Bench:
+    """Takes the preparing child's place: onnxruntime wins for throughput."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Settings, PlannedWorker]] = []
+
+    async def prepare(self, asked: Settings, pen: PlannedWorker) -> Prepared:
+        self.calls.append((asked, pen))
+        settled = msgspec.structs.replace(
+            asked, backend=BackendName.ONNXRUNTIME, precision=Precision.FP32
+        )
+        return Prepared(asked=asked, settings=settled, model=MODEL)
+
+
+def _forge(bench: Bench) -> Forge:
+    return Forge(
+        Settings(),
+        models.get("resnet50").signature,
+        Source(read=Settings, prepare=bench.prepare),
+        environ={},
+        counters_fd=-1,
+        page_slots=17,
+        cells=1,
+        ingress_module="none",
+        read_machine=lambda: MACHINE,
+    )
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Settings(workers=2),
+        Settings(workers=2, backend=BackendName.OPENVINO),
+        Settings(workers=2, precision=Precision.INT8),
+    ],
+    ids=["both", "the precision", "the engine"],
+)
+def test_what_a_search_settled_is_settled_again_for_the_other_mode(asked: Settings) -> None:
+    bench = Bench()
+    settings = msgspec.structs.replace(
+        asked, backend=BackendName.OPENVINO, precision=Precision.INT8
+    )
+    now = Prepared(asked=asked, settings=settings, model=MODEL)
+    new = asyncio.run(_forge(bench).in_mode(now, Mode.THROUGHPUT))
+    assert new.asked == msgspec.structs.replace(asked, mode=Mode.THROUGHPUT)
+    assert (new.settings.mode, new.settings.backend) == (Mode.THROUGHPUT, BackendName.ONNXRUNTIME)
+    ((told, pen),) = bench.calls
+    assert told == new.asked
+    assert pen.cores == 2
+
+
+@pytest.mark.parametrize("asked", [NAMED, Settings(backend=BackendName.NULL)])
+def test_what_was_named_is_kept(asked: Settings) -> None:
+    bench = Bench()
+    now = Prepared(asked=asked, settings=asked, model=MODEL)
+    new = asyncio.run(_forge(bench).in_mode(now, Mode.THROUGHPUT))
+    assert new.settings == msgspec.structs.replace(asked, mode=Mode.THROUGHPUT)
+    assert new.model is MODEL
+    assert not bench.calls
+
+
+def test_nothing_is_measured_for_a_plan_that_does_not_fit() -> None:
+    bench = Bench()
+    with pytest.raises(ConfigError, match="workers"):
+        asyncio.run(_forge(bench).prepare(Settings(workers=99)))
+    assert not bench.calls
