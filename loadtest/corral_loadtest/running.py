@@ -6,8 +6,10 @@ import contextlib
 import datetime
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -54,7 +56,7 @@ Listener = Callable[[Progress], None]
 
 
 def run(specification: Specification, listener: Listener | None = None) -> Result:
-    """Measures; on KeyboardInterrupt returns what was measured so far, with ``complete`` False.
+    """Measures; on Ctrl-C returns what was measured so far, with ``complete`` False.
 
     Args:
         specification: what to measure.
@@ -109,6 +111,20 @@ def division(specification: Specification) -> tuple[int, int]:
     return processes, connections
 
 
+@contextlib.contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, instead of an exception that may come up in a destructor."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class _Measurement:
     """The windows as they come in, and when the measured part begins and ends."""
 
@@ -153,15 +169,16 @@ class _Measurement:
         fleet.begin()
         if self._trace:
             self._begin_measured(math.ceil(self._specification.warm_up_s / self._window_s), fleet)
-        try:
+        with _interruption() as interrupted:
             for index, report in fleet.reports():
                 self._heard[index] = report
                 self._windows.add(report.deltas)
+                if interrupted.is_set():
+                    self._interrupted()
+                    return
                 self._advance(fleet)
                 self._tell()
-            self._complete = True
-        except KeyboardInterrupt:
-            self._interrupted()
+        self._complete = True
 
     @property
     def _window_s(self) -> float:

@@ -21,7 +21,7 @@ from corral.supervision.generation import Prepared
 
 def main() -> int:
     order = json.loads(sys.argv[1])
-    settings = config.build(order["settings"])
+    settings = config.build({**order["settings"], "model": order["model"]})
     plan = msgspec.convert(order["plan"], Plan)
     model = ModelBoot(
         name=order["model"], artefact=None, precision="fp32", synthetic=True, weights="none"
