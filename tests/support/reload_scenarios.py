@@ -144,6 +144,10 @@ def switch_modes(server: Server, duration_s: float, *, clients: int = 8) -> tupl
 # --- nothing grows ---
 
 
+#: gRPC's pool of threads has now one more and now one less; a leak has one a restart
+_BREATH_THREADS = 3
+
+
 @dataclasses.dataclass(frozen=True)
 class Holdings:
     """What the supervisor and the ingresses hold, and what they tell.
@@ -164,11 +168,13 @@ class Holdings:
 
     def larger_than(self, before: Holdings) -> list[str]:
         """What has grown and must not: all but memory, which is allowed a little."""
+        allowed = {"threads": _BREATH_THREADS}
         return [
             f"{field.name}: {was} -> {now}"
             for field in dataclasses.fields(self)
             if field.name != "memory_bytes"
-            and (now := getattr(self, field.name)) > (was := getattr(before, field.name))
+            and (now := getattr(self, field.name))
+            > (was := getattr(before, field.name)) + allowed.get(field.name, 0)
         ]
 
 
