@@ -52,7 +52,6 @@ _REASONS: dict[type[BaseException], str] = {
     asyncio.CancelledError: "cancelled",
 }
 _LATE = "the deadline passed before the answer was there"
-_SHRUNK = "the shared memory object that holds the tensor has become too short"
 _FAILED = "the request could not be run: two workers failed on it"
 
 
@@ -184,12 +183,15 @@ class Cell:
             self._free.append(link)
 
     def _let_go(self, link: WorkerLink) -> None:
+        self._forget(link, lost=False)
+        self._on_gone(link.worker, link.pid)
+
+    def _forget(self, link: WorkerLink, *, lost: bool) -> None:
         self._loop.remove_reader(link.fileno())
         del self._links[link.worker]
         if link.proven:
-            self._tally.worker(link.slot, attached=False, lost=False)
+            self._tally.worker(link.slot, attached=False, lost=lost)
         link.close()
-        self._on_gone(link.worker, link.pid)
 
     def _prove(self, link: WorkerLink) -> None:
         if link.leaving:
@@ -205,15 +207,11 @@ class Cell:
     def _lose(self, link: WorkerLink, *, hung: bool = False) -> None:
         """A worker is gone, or given up; what it held goes to the head of the queue."""
         self._hangs.ended(link.worker)
-        self._loop.remove_reader(link.fileno())
-        del self._links[link.worker]
         if link in self._free:
             self._free.remove(link)
         self._batcher.remove_worker(link.worker)
-        if link.proven:
-            self._tally.worker(link.slot, attached=False)
         batch = link.batch
-        link.close()
+        self._forget(link, lost=True)
         (self._on_hung if hung else self._on_gone)(link.worker, link.pid)
         if batch is not None:
             logger.warning(
@@ -391,9 +389,9 @@ class Cell:
             link.copy_s = self._now_s() - before_s
             self._expect(link, link.costs.expected_s(batch.datatype, batch.count), before_s)
             self._tally.batch_formed(batch)
-            for request in spoiled:
+            for request, error in spoiled:
                 self._batcher.drop(request)
-                self._answer(request, InvalidRequest(_SHRUNK))
+                self._answer(request, error)
         for request in self._batcher.expired():
             self._answer(request, DeadlineMissed(_LATE))
         self._tally.state(queue_depth=self._batcher.queued)

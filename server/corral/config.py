@@ -156,6 +156,14 @@ class Settings(
     offline: bool = False
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def field_names() -> dict[str, str]:
     """Option name (``cores-per-worker``) by attribute name (``cores_per_worker``)."""
     return {f.name: f.encode_name for f in msgspec.structs.fields(Settings)}
@@ -201,11 +209,7 @@ def _check_security(settings: Settings) -> None:
 
 def _check_client_memory(settings: Settings) -> None:
     """Who comes over a network shares no memory with the server, and must not be able to try."""
-    try:
-        local = ipaddress.ip_address(settings.host.strip("[]")).is_loopback
-    except ValueError:
-        local = settings.host == "localhost"
-    if settings.client_shared_memory and not local:
+    if settings.client_shared_memory and not is_loopback(settings.host):
         raise ConfigError(
             f"--client-shared-memory is for clients on this machine; --host {settings.host} "
             "lets others in"

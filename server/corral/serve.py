@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import logging
 import socket
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from corral import counters, credentials, hardening, logs, procfs, tls, topology
-from corral.config import Settings
+from corral.config import Settings, is_loopback
 from corral.errors import ConfigError
 from corral.exposition.metrics_http import MetricsServer
 from corral.metrics import Metrics
@@ -159,11 +158,8 @@ def _access(settings: Settings) -> credentials.Access | None:
 
 def _exposure(settings: Settings) -> list[str]:
     """What is open to others, and perhaps was not meant to be; sentences."""
-    try:
-        is_local = ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        is_local = settings.host == "localhost"
-    if is_local or (settings.tls_cert and (settings.tls_client_ca or settings.auth_token_file)):
+    secured = settings.tls_cert and (settings.tls_client_ca or settings.auth_token_file)
+    if is_loopback(settings.host) or secured:
         return []
     if settings.auth_token_file:
         return [f"bearer tokens travel unencrypted to {settings.host}: no --tls-cert is given"]

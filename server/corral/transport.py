@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from corral.client_memory import Tensor
 from corral.costs import Costs
+from corral.errors import RequestError
 from corral.jobs import Batch, Job
 from corral.messages import BATCH, RESULT, AttachWorker, ResultStatus
 from corral.region import Region
@@ -97,15 +98,15 @@ class WorkerLink:
         """Sends a batch of one, zeros: the worker is proven when it comes back."""
         self._send(_PROBE, self._signature.datatypes[0], 1)
 
-    def send(self, batch: Batch[Request]) -> list[Request]:
+    def send(self, batch: Batch[Request]) -> list[tuple[Request, RequestError]]:
         """Copies the batch into the region and hands it over.
 
         Returns:
-            the requests whose tensor is no longer all there in their client's shared memory; what
-            is run in its place means nothing.
+            the requests whose tensor is no longer all there in their client's shared memory, and
+            what answers them; what is run in its place means nothing.
         """
         self.batch = batch
-        spoiled = []
+        spoiled: list[tuple[Request, RequestError]] = []
         memory, at = self._region.memory, self._region.input_offset
         size = self._signature.input_bytes[batch.datatype]
         for span in batch.spans:
@@ -116,7 +117,7 @@ class WorkerLink:
             if isinstance(payload, memoryview):
                 memory[at : at + length] = payload[start : start + length]
             elif not payload.read_into(memory[at : at + length], start):
-                spoiled.append(span.job)
+                spoiled.append((span.job, payload.shrunk()))
             at += length
         self._send(batch.number, batch.datatype, batch.count)
         return spoiled

@@ -235,9 +235,12 @@ class RequestReader:
 
     def tensor(self, part: Slice) -> Tensor:
         """Finds a slice that a head names; raises as ``read``."""
+        return self._registered().tensor(part)
+
+    def _registered(self) -> ClientMemory:
         if self._memory is None:
             raise Unsupported("tensors in a client's shared memory are not taken: send their bytes")
-        return self._memory.tensor(part)
+        return self._memory
 
     def view_of(self, message: bytes) -> str:
         """The view that a request names, as far as it can be read: to count a refusal by."""
@@ -324,8 +327,7 @@ class RequestReader:
         """A slice of shared memory as Triton's clients name it; None where none is named."""
         if "shared_memory_region" not in parameters:
             return None
-        if self._memory is None:
-            raise Unsupported("tensors in a client's shared memory are not taken: send their bytes")
+        self._registered()
         numbers = {"shared_memory_offset": 0, "shared_memory_byte_size": 0}
         for name in numbers:
             if name in parameters:
