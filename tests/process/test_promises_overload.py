@@ -12,10 +12,9 @@ from server_counters import Scrape
 def test_r9_ten_times_too_much_is_refused_and_the_rest_answered(server: StartServer) -> None:
     with server(*OVERLOADED) as s:
         wait_for_workers(s, 2)
-        found = overload(s, peak_s=0.8, duration_s=1.2)
+        found = overload(s, peak_s=1.6, duration_s=2.4)
         counted = found.counted
-        # Some 40 answers each: one more or less is 2 %. The soak asks for 0.95 of many.
-        assert found.goodput_per_s >= 0.9 * found.peak_per_s, found
+        assert found.goodput_per_s >= 0.95 * found.peak_per_s, found
         assert set(counted.statuses) == {"OK", "RESOURCE_EXHAUSTED"}, str(counted)
         assert counted.statuses["RESOURCE_EXHAUSTED"] > counted.answered
         assert not counted.wrong
