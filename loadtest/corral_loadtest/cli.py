@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 import msgspec
 from rich.console import Console
 
-from corral_loadtest import bars, mlperf_cli, page, ramp, report, result
+from corral_loadtest import mlperf_cli, page, ramp, report, result
+from corral_loadtest.bars import command as bars
 from corral_loadtest.floor import check, run_with_floor
 from corral_loadtest.live import Live
 from corral_loadtest.specification import (

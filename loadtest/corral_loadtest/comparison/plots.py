@@ -52,10 +52,14 @@ def _capacity(figure: Any, shown: list[Row]) -> None:
     ordered = sorted(shown, key=lambda row: row.per_s)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     names = [row.title for row in ordered]
-    bars = left.barh(names, [row.per_s for row in ordered], color=[_color(r) for r in ordered])
-    left.bar_label(bars, fmt="%.1f", padding=3)
+    left.barh(names, [row.per_s for row in ordered], color=[_color(r) for r in ordered])
     for place, row in enumerate(ordered):
         left.plot(row.range_per_s, [place, place], color="black", linewidth=1)
+        # Beyond the range, which would cross out a label at the bar's own end.
+        end = (max(row.per_s, row.range_per_s[1]), place)
+        left.annotate(
+            f"{row.per_s:.1f}", end, xytext=(4, 0), textcoords="offset points", va="center"
+        )
     left.set_title("Requests a second, all rounds' range in black")
     left.margins(x=0.12)
     left.grid(visible=False, axis="y")

@@ -215,8 +215,8 @@ def markdown(found: Comparison) -> str:
     return f"""# ResNet50 INT8, served by corral and by others: {found.date[:10]}
 
 {found.machine.cpu}, {found.cores} cores used of {found.machine.cpus}, Linux {found.machine.kernel},
-Python {found.machine.python}, {versions}. Made by `{found.command}`; every figure of every round is
-in [{name}.json]({name}.json).
+Python {found.machine.python}, {versions}. Made by `{found.command}`;
+every figure of every round is in [{name}.json]({name}.json).
 
 ![Capacity]({name}-capacity.svg)
 
@@ -232,7 +232,7 @@ run.
 - Work: one FP32 tensor [1,3,224,224] a request, 602 KB, and 1,000 logits back; the same OpenVINO
   artefact everywhere. Before a server is measured it has to name the class that the raw engine
   names for the same tensor.
-- {rounds} rounds. In each, the raw engine first, then every server, started anew and alone, in an
+- {rounds} round{"" if rounds == 1 else "s"}. In each, the raw engine first, then every server, started anew and alone, in an
   order that changes with the round. Alone, because idle servers take CPU too and share pages,
   which would make another's memory look smaller.
 - Server and load generator share the same {found.cores} cores: what the generator uses, the server
@@ -251,6 +251,8 @@ run.
 | server | version | protocol | how |
 | --- | --- | --- | --- |
 {how}
+
+Every patch and choice that a peer needed, with the reason: [peers.md](../peers.md).
 
 {"Not measured:" + chr(10) + missing if missing else "Nobody is missing."}
 """

@@ -1,0 +1,1 @@
+"""``corral-loadtest bars``: figures with a bound, measured on this machine."""

@@ -1,0 +1,221 @@
+"""Servers of our own and bare ones on free ports, and the loads that the rows put on them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import grpc
+import msgspec
+
+from corral_loadtest import perf_analyzer, process_tree
+from corral_loadtest.processes import free_port, serving
+from corral_loadtest.result import Result
+from corral_loadtest.running import run
+from corral_loadtest.specification import (
+    ClosedLoop,
+    InputKind,
+    OpenLoop,
+    Payload,
+    Specification,
+    Target,
+)
+from corral_protos import open_inference_pb2 as pb
+
+#: names under which servers show a datatype in their metadata, which perf_analyzer goes by
+MODELS = {InputKind.FP32: "resnet50", InputKind.UINT8: "resnet50_uint8"}
+#: as server/corral/planning/environment.py sets it for an ingress
+TUNED = {
+    "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864"
+}
+_WINDOWS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """A server that runs.
+
+    Attributes:
+        port: of 127.0.0.1.
+        pid: root of its process tree.
+        metrics_port: None without one.
+    """
+
+    port: int
+    pid: int
+    metrics_port: int | None = None
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """A closed loop's figures; ``cpu_s_per_request`` is the server's."""
+
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+    cpu_s_per_request: float
+
+
+class Raw(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine alone, as ``corral_loadtest.raw`` prints it; other keys are left out."""
+
+    images_per_s: float
+    p50_ms: float
+    p99_ms: float
+    cpu_ms: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """How long, how often, and with which programs.
+
+    Attributes:
+        corral: path of the command.
+        seconds: of one measurement with the null backend.
+        overload_seconds: of the overload.
+        rounds: repeats.
+        model_options: of the servers with the real model.
+        analyzer: perf_analyzer's binary; None to use our own generator in its place.
+    """
+
+    corral: str
+    seconds: float
+    overload_seconds: float
+    rounds: int
+    model_options: tuple[str, ...]
+    analyzer: Path | None
+
+    @property
+    def model_seconds(self) -> float:
+        """Of one measurement with the real model, which answers some 30 requests a second."""
+        return 2.5 * self.seconds
+
+    def prepare(self) -> str:
+        """Makes the artefact, if it is not there yet; its path."""
+        command = [self.corral, "prepare", *self.model_options]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        return done.stdout.split()[-1]
+
+    @contextlib.contextmanager
+    def server(self, *options: str) -> Iterator[Server]:
+        """A server of ours."""
+        port, metrics_port = free_port(), free_port()
+        where = ["--port", str(port), "--metrics-port", str(metrics_port), "--log-level", "error"]
+        with serving([self.corral, "serve", *where, *options], port) as pid:
+            yield Server(port, pid, metrics_port)
+
+    @contextlib.contextmanager
+    def bare(self, kind: InputKind, environment: Mapping[str, str]) -> Iterator[Server]:
+        """A bare server, whose metadata shows one datatype."""
+        port = free_port()
+        settings = [f"{name}={value}" for name, value in environment.items()]
+        command = [sys.executable, "-m", "corral_loadtest.bare", str(port), kind.upper()]
+        # `env` replaces itself by the program, so the pid is the server's own.
+        with serving(["env", *settings, *command], port) as pid:
+            yield Server(port, pid)
+
+    def raw(self, model: str, kind: InputKind) -> Raw:
+        """The engine alone in a process, on all CPUs, one picture after another."""
+        command = [sys.executable, "-m", "corral_loadtest.raw"]
+        command += [model, str(self.model_seconds), kind.value]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        return msgspec.json.decode(done.stdout, type=Raw)
+
+    def closed(self, server: Server, kind: InputKind, clients: int, seconds: float) -> Answered:
+        """Clients that each send the next request when the last was answered.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted.
+            RuntimeError: requests failed.
+        """
+        used_s, count = process_tree.cpu_s(server.pid), inferences(server)
+        if self.analyzer and kind in MODELS:
+            measured = perf_analyzer.measure(
+                self.analyzer,
+                f"127.0.0.1:{server.port}",
+                MODELS[kind],
+                clients,
+                max(300, round(seconds * 1000 / _WINDOWS)),
+            )
+            per_s, p50_ms, p99_ms = measured.requests_per_s, measured.p50_ms, measured.p99_ms
+        else:
+            found = self.load(server, ClosedLoop(clients=clients), kind, seconds=seconds)
+            if found.latency is None or found.error_share:
+                raise RuntimeError(f"requests failed: {found.statuses}")
+            per_s, p50_ms, p99_ms = (
+                found.requests_per_s,
+                found.latency.p50_ms,
+                found.latency.p99_ms,
+            )
+        used_s = process_tree.cpu_s(server.pid) - used_s
+        return Answered(
+            per_s=per_s,
+            p50_ms=p50_ms,
+            p99_ms=p99_ms,
+            cpu_s_per_request=used_s / max(1, inferences(server) - count),
+        )
+
+    def load(
+        self,
+        server: Server,
+        load: ClosedLoop | OpenLoop,
+        kind: InputKind = InputKind.UINT8,
+        *,
+        connections: int | None = None,
+        seconds: float | None = None,
+    ) -> Result:
+        """One measurement of our own generator; its errors are the row's to judge.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted.
+        """
+        found = run(
+            Specification(
+                target=Target(address=f"127.0.0.1:{server.port}"),
+                payload=Payload(kind=kind),
+                load=load,
+                duration_s=seconds or self.seconds,
+                warm_up_s=0.5,
+                warm_up_limit_s=2.0,
+                window_s=0.25,
+                drain_s=10.0,
+                connections=connections,
+                processes=1,
+                server_pid=server.pid,
+                max_error_share=1.0,
+            )
+        )
+        if not found.complete:
+            raise KeyboardInterrupt
+        return found
+
+
+def inferences(server: Server) -> int:
+    """Items that a server has answered so far under all names, by its ModelStatistics."""
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        ask = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelStatistics",
+            request_serializer=pb.ModelStatisticsRequest.SerializeToString,
+            response_deserializer=pb.ModelStatisticsResponse.FromString,
+        )
+        found = ask(pb.ModelStatisticsRequest(), timeout=10.0)
+    return sum(int(one.inference_count) for one in found.model_stats)
+
+
+def worker_items(server: Server) -> dict[str, float]:
+    """Items that each worker of ours has run so far, from its metrics."""
+    url = f"http://127.0.0.1:{server.metrics_port}/metrics"
+    with urllib.request.urlopen(url, timeout=10.0) as page:
+        lines = page.read().decode().splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("corral_worker_items_total{"))
+    return {name: float(value) for name, value in pairs}
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0))
