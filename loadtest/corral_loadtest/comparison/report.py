@@ -232,9 +232,9 @@ run.
 - Work: one FP32 tensor [1,3,224,224] a request, 602 KB, and 1,000 logits back; the same OpenVINO
   artefact everywhere. Before a server is measured it has to name the class that the raw engine
   names for the same tensor.
-- {rounds} round{"" if rounds == 1 else "s"}. In each, the raw engine first, then every server, started anew and alone, in an
-  order that changes with the round. Alone, because idle servers take CPU too and share pages,
-  which would make another's memory look smaller.
+- {rounds} round{"" if rounds == 1 else "s"}. In each, the raw engine first, then every server,
+  started anew and alone, in an order that changes with the round. Alone, because idle servers take
+  CPU too and share pages, which would make another's memory look smaller.
 - Server and load generator share the same {found.cores} cores: what the generator uses, the server
   lacks, as with any client on the same machine. One generator drives all rows, gRPC on bytes or
   HTTP/1.1 on kept connections.
