@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e soak bench compare peers ladder protos lock allocator clean ipex
+.PHONY: help serve test check unit process e2e soak bench bars mlperf compare peers ladder protos lock allocator clean ipex
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,14 @@ bench: .venv/serve.stamp allocator ## served against raw, the data path against 
 	$(BIN)/python -m corral_loadtest.bench --parts null --rounds 5 --seconds 2 \
 	    --json docs/benchmarks/main-job-null.json
 
+bars: .venv/dev.stamp allocator ## every figure with a bound, in one go (15 min)
+	$(BIN)/corral-loadtest bars --output docs/benchmarks $(ARGS)
+
+# A machine that needs longer than 15 ms for an image cannot keep the rules' bound at any rate.
+mlperf: .venv/dev.stamp allocator ## MLPerf's LoadGen, all four scenarios (10 min)
+	$(BIN)/corral-loadtest mlperf --serve "--backend openvino --precision int8" \
+	    --latency-ms 100 --qps 15 --find-qps --logs .cache/mlperf --output docs/benchmarks $(ARGS)
+
 COMPARE_ROUNDS ?= 3
 COMPARE_S ?= 5
 COMPARE_ARGS ?=
@@ -59,7 +67,7 @@ PEERS_HOME ?= .cache/peers
 peers: .venv/dev.stamp ## installs the servers to compare with, each apart (4 GB; TorchServe needs Java)
 	$(BIN)/python -m corral_loadtest.comparison.peers install --home $(PEERS_HOME)
 
-compare: .venv/dev.stamp allocator ## corral, other servers and the raw engine, interleaved (25 min)
+compare: .venv/dev.stamp allocator ## corral, other servers and the raw engine, interleaved (20 min)
 	$(BIN)/python -m corral_loadtest.comparison --rounds $(COMPARE_ROUNDS) \
 	    --seconds $(COMPARE_S) --home $(PEERS_HOME) $(COMPARE_ARGS)
 

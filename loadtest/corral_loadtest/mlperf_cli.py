@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import datetime
 import json
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from corral_loadtest import mlperf
+from corral_loadtest import machine, mlperf, mlperf_page
 from corral_loadtest.mlperf import Plan, Verdict
+from corral_loadtest.processes import free_port, serving
 from corral_loadtest.specification import InputKind, Payload, Target, WrongInput
 
 _STEPS_DOWN, _STEP_DOWN = 8, 0.95
-_FIGURES = {
-    "SingleStream": ("90.0th percentile latency (ns)", "90th percentile latency (ns)"),
-    "MultiStream": ("99.0th percentile latency (ns)", "99th percentile latency (ns)"),
-    "Server": ("Completed samples per second", "Scheduled samples per second"),
-    "Offline": ("Samples per second",),
-}
 
 
 def search(valid_at: Callable[[float], bool], start: float, tolerance: float) -> float:
@@ -56,30 +55,11 @@ def search(valid_at: Callable[[float], bool], start: float, tolerance: float) ->
     return low
 
 
-def figure(found: Verdict) -> str:
-    """The scenario's own metric, with its unit."""
-    value = found.number(*_FIGURES[found.scenario])
-    if value is None:
-        return "absent"
-    if found.scenario in ("SingleStream", "MultiStream"):
-        return f"{value / 1e6:.2f} ms (p{90 if found.scenario == 'SingleStream' else 99})"
-    return f"{value:.2f} samples/s"
-
-
 def show(found: Sequence[Verdict], console: Console) -> None:
     """Prints runs as a table."""
-    table = Table("scenario", "LoadGen", "metric", "p50 ms", "p99 ms", "remarks")
+    table = Table(*mlperf_page.HEADS)
     for one in found:
-        latencies = [
-            one.number(f"{percentile}.00 percentile latency (ns)") for percentile in (50, 99)
-        ]
-        table.add_row(
-            one.scenario,
-            "VALID" if one.valid else "INVALID",
-            figure(one),
-            *("" if value is None else f"{value / 1e6:.2f}" for value in latencies),
-            "; ".join(one.remarks),
-        )
+        table.add_row(*mlperf_page.row(one))
     console.print(table)
     for reason in dict.fromkeys(reason for one in found for reason in one.short_of):
         console.print(f"no valid submission: {reason}")
@@ -94,7 +74,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add = found.add_argument
     add("--scenario", nargs="+", choices=mlperf.SCENARIOS, default=list(mlperf.SCENARIOS))
-    add("--target", default="127.0.0.1:8001", metavar="HOST:PORT", help="the server")
+    where = found.add_mutually_exclusive_group()
+    where.add_argument("--target", default="127.0.0.1:8001", metavar="HOST:PORT", help="the server")
+    where.add_argument(
+        "--serve", metavar="OPTIONS", help="start corral with these options, and end it afterwards"
+    )
     add("--model", default="resnet50", help="its name there")
     add("--input", choices=["fp32", "uint8", "jpeg"], help="default: what the metadata says")
     add("--duration-s", type=float, default=60.0, help="at least; the rules ask for 600")
@@ -110,10 +94,20 @@ def parser() -> argparse.ArgumentParser:
     add("--tolerance", type=float, default=0.02, help="of the search, relative")
     add("--logs", type=Path, default=Path("mlperf-logs"), help="folder for LoadGen's logs")
     add("--json", type=Path, help="write the results here too")
+    add(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="write mlperf-DATE-CPU.md, .json and summaries",
+    )
+    add("--corral", default=str(Path(sys.executable).parent / "corral"), help="for --serve")
     return found
 
 
-def _find_qps(plan: Plan, options: argparse.Namespace, run: Callable[[Plan], Verdict]) -> Verdict:
+def _find_qps(
+    plan: Plan, options: argparse.Namespace, run: Callable[[Plan], Verdict]
+) -> Verdict | None:
+    """A full run at the highest rate that is valid; None if no rate is."""
     console = Console(stderr=True)
     number = 0
 
@@ -134,7 +128,8 @@ def _find_qps(plan: Plan, options: argparse.Namespace, run: Callable[[Plan], Ver
 
     best = search(valid_at, plan.qps, options.tolerance)
     if not best:
-        raise WrongInput("no rate was valid: the bound of --latency-ms cannot be kept here at all")
+        console.print("no rate was valid: the bound of --latency-ms cannot be kept here at all")
+        return None
     # Short runs let pass by luck what a long one refuses: step down until the full length holds.
     for _ in range(_STEPS_DOWN):
         found = run(dataclasses.replace(plan, qps=best))
@@ -154,52 +149,83 @@ def _offline(plan: Plan, options: argparse.Namespace, run: Callable[[Plan], Verd
         dataclasses.replace(plan, duration_s=2.0, folder=options.logs / "search" / "Offline")
     )
     for _ in range(3):
-        rate = found.number(*_FIGURES["Offline"])
+        rate = found.number(*mlperf_page.FIGURES["Offline"])
         found = run(dataclasses.replace(plan, qps=max(rate or 0.0, 0.1) * 1.2))
         if found.figures.get("Min duration satisfied") == "Yes":
             break
     return found
 
 
+@contextlib.contextmanager
+def _served(options: argparse.Namespace) -> Iterator[str]:
+    """The server's address; with --serve it is started, once its artefact is there."""
+    if options.serve is None:
+        yield options.target
+        return
+    wanted = shlex.split(options.serve)
+    port = free_port()
+    command = [options.corral, "serve", "--port", str(port), "--metrics-port", "0"]
+    # The first start makes the artefact, which takes minutes.
+    with serving([*command, "--log-level", "error", *wanted], port, timeout_s=900.0):
+        yield f"127.0.0.1:{port}"
+
+
+def _run_all(options: argparse.Namespace, target: Target) -> list[Verdict]:
+    kind = InputKind(options.input) if options.input else None
+    messages = mlperf.make_messages(target, Payload(kind=kind, distinct=options.samples))
+    least_ms = mlperf.least_latency_ms(target, messages)
+
+    def run(plan: Plan) -> Verdict:
+        return mlperf.run(plan, target, messages)
+
+    found = []
+    for scenario in options.scenario:
+        print(f"{time.strftime('%H:%M:%S')}  {scenario}", file=sys.stderr, flush=True)
+        plan = Plan(
+            scenario=scenario,
+            duration_s=options.duration_s,
+            min_queries=options.min_queries,
+            samples=options.samples,
+            qps=options.qps,
+            latency_ms=options.latency_ms,
+            streams=options.streams,
+            window=options.window,
+            expected_ms=least_ms / 2,
+            folder=options.logs / scenario,
+        )
+        if scenario == "Offline":
+            found.append(_offline(plan, options, run))
+        elif scenario == "Server" and options.find_qps:
+            # The other scenarios' minutes are not thrown away for a bound that cannot be kept.
+            found.append(_find_qps(plan, options, run) or run(plan))
+        else:
+            found.append(run(plan))
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the command. Exit code 1 if a run was not valid, 2 if none could be made."""
-    options = parser().parse_args(arguments)
-    target = Target(address=options.target, model=options.model)
-    kind = InputKind(options.input) if options.input else None
-    found: list[Verdict] = []
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(words)
     try:
-        messages = mlperf.make_messages(target, Payload(kind=kind, distinct=options.samples))
-
-        least_ms = mlperf.least_latency_ms(target, messages)
-
-        def run(plan: Plan) -> Verdict:
-            return mlperf.run(plan, target, messages)
-
-        for scenario in options.scenario:
-            plan = Plan(
-                scenario=scenario,
-                duration_s=options.duration_s,
-                min_queries=options.min_queries,
-                samples=options.samples,
-                qps=options.qps,
-                latency_ms=options.latency_ms,
-                streams=options.streams,
-                window=options.window,
-                expected_ms=least_ms / 2,
-                folder=options.logs / scenario,
-            )
-            if scenario == "Offline":
-                found.append(_offline(plan, options, run))
-            elif scenario == "Server" and options.find_qps:
-                found.append(_find_qps(plan, options, run))
-            else:
-                found.append(run(plan))
-    except WrongInput as error:
+        with _served(options) as address:
+            found = _run_all(options, Target(address=address, model=options.model))
+    except (WrongInput, RuntimeError) as error:
         sys.stderr.write(f"corral-loadtest mlperf: {' '.join(str(error).split())}\n")
         sys.exit(2)
     show(found, Console())
     if options.json:
         options.json.write_text(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+    if options.output:
+        page = mlperf_page.Page(
+            date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            machine=machine.describe(),
+            command=shlex.join(["corral-loadtest", "mlperf", *words]),
+            server="" if options.serve is None else f"corral serve {options.serve}",
+            latency_ms=options.latency_ms,
+        )
+        path = mlperf_page.write(page, found, options.output)
+        print(f"written: {path}; LoadGen's own logs: {options.logs}", file=sys.stderr)
     sys.exit(0 if all(one.valid for one in found) else 1)
 
 

@@ -78,3 +78,32 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert status == 2
     assert not found
     assert len(said.strip().splitlines()) == 1
+
+
+def test_one_command_serves_runs_and_writes_the_page(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "corral_loadtest.cli", "mlperf", "--serve", "--backend null",
+            "--scenario", "Offline", "--duration-s", "1", "--input", "uint8", "--samples", "4",
+            "--logs", str(tmp_path / "logs"), "--output", str(tmp_path / "out"),
+        ],
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (page,) = (tmp_path / "out").glob("mlperf-*.md")
+    assert "| Offline | VALID |" in page.read_text()
+    assert "`corral serve --backend null`" in page.read_text()
+    assert "Result is : VALID" in (page.with_suffix("") / "Offline.txt").read_text()
+
+
+def test_options_that_cannot_be_served_are_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "corral_loadtest.cli", "mlperf", "--serve", "--backend none",
+            "--logs", str(tmp_path / "logs"),
+        ],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert not done.stdout
+    assert done.stderr == "corral-loadtest mlperf: the server ended with exit code 2\n"

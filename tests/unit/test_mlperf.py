@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral_loadtest import mlperf, mlperf_cli
+from corral_loadtest import mlperf, mlperf_cli, mlperf_page
 from corral_loadtest.mlperf import Plan
+from corral_loadtest.result import Machine
 
 _SUMMARY = """\
 ================================================
@@ -49,7 +53,7 @@ def test_a_full_run_is_valid_and_short_of_nothing() -> None:
     assert found.within
     assert not found.remarks
     assert not found.short_of
-    assert mlperf_cli.figure(found) == "36.92 samples/s"
+    assert mlperf_page.figure(found) == "36.92 samples/s"
 
 
 def test_a_short_run_says_so_and_a_wide_bound_too() -> None:
@@ -100,3 +104,28 @@ def test_an_unknown_scenario_is_refused(capsys: pytest.CaptureFixture[str]) -> N
         mlperf_cli.main(["--scenario", "Burst"])
     assert ended.value.code == 2
     assert "Burst" in capsys.readouterr().err
+
+
+def test_the_page_says_the_bound_and_keeps_loadgens_summaries(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "mlperf_log_summary.txt").write_text(_summary())
+    plan = Plan(scenario="Server", latency_ms=100, folder=logs)
+    page = mlperf_page.Page(
+        date="2026-11-21T15:00:00+00:00",
+        machine=Machine(cpu="AMD EPYC", cpus=2, kernel="6", python="3.11", grpcio="1"),
+        command="corral-loadtest mlperf",
+        server="corral serve",
+        latency_ms=100,
+    )
+    path = mlperf_page.write(page, [mlperf.verdict(plan, _summary(), {})], tmp_path / "out")
+    text = path.read_text()
+    assert path.name == "mlperf-2026-11-21-amd-epyc.md"
+    assert "| Server | VALID | 36.92 samples/s |" in text
+    assert "Server's bound is 100 ms. The rules have 15 ms" in text
+    assert "60 s where the rules ask for 600 s" in text
+    kept = path.with_suffix("") / "Server.txt"
+    assert kept.read_text() == _summary()
+    told = msgspec.json.decode(path.with_suffix(".json").read_bytes())
+    assert told["runs"][0]["valid"] is True
+    assert told["page"]["machine"]["cpus"] == 2
