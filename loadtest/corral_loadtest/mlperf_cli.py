@@ -22,9 +22,12 @@ from corral_loadtest.processes import free_port, serving
 from corral_loadtest.specification import InputKind, Payload, Target, WrongInput
 
 _STEPS_DOWN, _STEP_DOWN = 8, 0.95
+_SMALLEST = 8  # a search does not go below --qps by this
 
 
-def search(valid_at: Callable[[float], bool], start: float, tolerance: float) -> float:
+def search(
+    valid_at: Callable[[float], bool], start: float, tolerance: float, least: float = 0.0
+) -> float:
     """The highest rate at which ``valid_at`` holds: doubled or halved until it is enclosed, then
     bisected until the bounds lie within ``tolerance`` of one another; 0 if none holds.
 
@@ -32,6 +35,7 @@ def search(valid_at: Callable[[float], bool], start: float, tolerance: float) ->
         valid_at: runs at a rate.
         start: rate to begin with.
         tolerance: relative.
+        least: rates below are not tried; so few queries would take long to come.
     """
     low, high = 0.0, start
     if valid_at(start):
@@ -40,6 +44,8 @@ def search(valid_at: Callable[[float], bool], start: float, tolerance: float) ->
         low, high = high, high * 2
     else:
         for _ in range(10):
+            if high / 2 < least:
+                return 0.0
             if valid_at(high / 2):
                 low = high / 2
                 break
@@ -126,7 +132,7 @@ def _find_qps(
         console.print(f"Server at {rate:.2f}/s: p99 {'within' if within else 'beyond'} the bound")
         return within
 
-    best = search(valid_at, plan.qps, options.tolerance)
+    best = search(valid_at, plan.qps, options.tolerance, plan.qps / _SMALLEST)
     if not best:
         console.print("no rate was valid: the bound of --latency-ms cannot be kept here at all")
         return None

@@ -99,6 +99,17 @@ def test_search_gives_up_where_no_rate_holds() -> None:
     assert mlperf_cli.search(lambda _rate: False, 10.0, 0.02) == 0.0
 
 
+def test_search_does_not_wait_for_rates_below_the_least() -> None:
+    tried: list[float] = []
+
+    def valid_at(rate: float) -> bool:
+        tried.append(rate)
+        return False
+
+    assert mlperf_cli.search(valid_at, 16.0, 0.02, 2.0) == 0.0
+    assert tried == [16.0, 8.0, 4.0, 2.0]
+
+
 def test_an_unknown_scenario_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         mlperf_cli.main(["--scenario", "Burst"])
