@@ -228,7 +228,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             machine=machine.describe(),
             command=shlex.join(["corral-loadtest", "mlperf", *words]),
             server="" if options.serve is None else f"corral serve {options.serve}",
-            latency_ms=options.latency_ms,
         )
         path = mlperf_page.write(page, found, options.output)
         print(f"written: {path}; LoadGen's own logs: {options.logs}", file=sys.stderr)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from corral_loadtest import mlperf
 from corral_loadtest.comparison.report import slug
 from corral_loadtest.mlperf import Verdict
 from corral_loadtest.result import Machine
@@ -34,14 +33,12 @@ class Page:
         machine: of server and LoadGen.
         command: that made it.
         server: how the server was started; empty if somebody else started it.
-        latency_ms: bound on Server's p99.
     """
 
     date: str
     machine: Machine
     command: str
     server: str
-    latency_ms: float
 
     @property
     def stem(self) -> str:
@@ -86,13 +83,6 @@ def markdown(page: Page, found: Sequence[Verdict]) -> str:
         summary = f"[{one.scenario}]({page.stem}/{one.scenario}.txt)"
         lines.append("| " + " | ".join(row(one)) + f" | {summary} |")
     short = dict.fromkeys(reason for one in found for reason in one.short_of)
-    bound = ""
-    if any(one.scenario == "Server" for one in found) and page.latency_ms > mlperf.RULES_LATENCY_MS:
-        bound = (
-            f"- Server's bound is {page.latency_ms:g} ms. The rules have "
-            f"{mlperf.RULES_LATENCY_MS:g} ms; a machine that needs longer than that for one image "
-            "cannot keep it at any rate.\n"
-        )
     table, reasons = "\n".join(lines), "".join(f"- {reason}\n" for reason in short)
     server = f" Server: `{page.server}`." if page.server else ""
     return f"""# MLPerf's LoadGen, {page.date[:10]}
@@ -106,7 +96,7 @@ def markdown(page: Page, found: Sequence[Verdict]) -> str:
 
 Scenarios, arrivals, percentiles and verdicts are LoadGen's own. No run here is a submission:
 
-{bound}{reasons}- no accuracy run and no audit
+{reasons}- no accuracy run and no audit
 """
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +22,8 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Duration = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+_MAX_SOCKET_PATH = 107
 
 
 class Mode(enum.StrEnum):
@@ -148,6 +151,7 @@ class Settings(
 
     admin_socket: Name | None = None
     client_shared_memory: bool = False
+    unix_socket: Name | None = None
 
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
@@ -190,6 +194,7 @@ def build(*layers: dict[str, Any]) -> Settings:
         raise ConfigError(_explain(str(error))) from None
     _check_security(settings)
     _check_client_memory(settings)
+    _check_unix_socket(settings)
     return settings
 
 
@@ -213,6 +218,15 @@ def _check_client_memory(settings: Settings) -> None:
         raise ConfigError(
             f"--client-shared-memory is for clients on this machine; --host {settings.host} "
             "lets others in"
+        )
+
+
+def _check_unix_socket(settings: Settings) -> None:
+    """The kernel's limit, said before anything is started."""
+    if settings.unix_socket and len(os.fsencode(settings.unix_socket)) > _MAX_SOCKET_PATH:
+        raise ConfigError(
+            f"--unix-socket {settings.unix_socket}: a unix socket's path has at most "
+            f"{_MAX_SOCKET_PATH} bytes"
         )
 
 

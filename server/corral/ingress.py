@@ -346,15 +346,14 @@ class Ingress:
     async def run(self) -> None:
         """Serves until the supervisor closes the control socket."""
         settings = self._boot.settings
+        address = f"{settings.host}:{settings.port}"
         try:
-            port = self._listen(f"{settings.host}:{settings.port}")
+            port = self._listen(address)
+            if settings.unix_socket:
+                address = f"unix:{settings.unix_socket}"
+                self._listen(address)
         except RuntimeError:
-            self._say(
-                IngressFailed(
-                    cell=self._boot.cell,
-                    message=f"cannot listen on {settings.host}:{settings.port}",
-                )
-            )
+            self._say(IngressFailed(cell=self._boot.cell, message=f"cannot listen on {address}"))
             return
         await self._server.start()
         self._loop.add_reader(self._control, self._on_control)

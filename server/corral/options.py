@@ -325,6 +325,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "metrics-port", "/metrics, /livez and /readyz, 0 for a free one", type=int, metavar="PORT"
     )
 
+    network(
+        "unix-socket",
+        "a unix socket beside the gRPC port, with one cell; who may enter its folder may connect",
+        metavar="PATH",
+    )
+
     _add_security(group)
 
     network(

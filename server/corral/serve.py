@@ -70,6 +70,13 @@ def run(
             f"--client-shared-memory needs one cell, for a region is registered with one; "
             f"this plan has {len(plan.cells)} (--cells 1)"
         )
+    if settings.unix_socket:
+        if len(plan.cells) > 1:
+            raise ConfigError(
+                f"--unix-socket needs one cell, for a socket has one listener; "
+                f"this plan has {len(plan.cells)} (--cells 1)"
+            )
+        ports.claim_socket(settings.unix_socket)
     prepared = prepared.replace(port=port, metrics_port=metrics_port)
     settings = prepared.settings
 
@@ -107,7 +114,10 @@ def run(
             with _metrics(settings, supervisor, pages):
                 return await supervisor.run()
 
-    with ports.hold(settings.host, port, shared=len(plan.cells) > 1):
+    with (
+        ports.hold(settings.host, port, shared=len(plan.cells) > 1),
+        ports.removed_at_end(settings.unix_socket),
+    ):
         # What is there now stays; a collection need not look at it again.
         gc.freeze()
         return asyncio.run(supervise())

@@ -1,4 +1,5 @@
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,33 @@ def test_a_port_held_for_one_lets_one_in() -> None:
         pytest.raises(ConfigError, match="in use"),
     ):
         ports.claim("127.0.0.1", port, "--port")
+
+
+def test_a_unix_socket_is_free_or_left_over_from_a_dead_server(tmp_path: Path) -> None:
+    path = tmp_path / "corral.sock"
+    ports.claim_socket(str(path))
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    ports.claim_socket(str(path))
+
+
+def test_a_unix_socket_that_somebody_listens_on_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "corral.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(ConfigError, match="another server listens there"):
+            ports.claim_socket(str(path))
+
+
+def test_a_file_in_place_of_a_unix_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "corral.sock"
+    path.write_text("mine")
+    with pytest.raises(ConfigError, match="something else of that name"):
+        ports.claim_socket(str(path))
+    assert path.read_text() == "mine"
+
+
+def test_a_unix_socket_needs_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no folder"):
+        ports.claim_socket(str(tmp_path / "absent" / "corral.sock"))

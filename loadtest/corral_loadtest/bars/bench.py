@@ -42,12 +42,12 @@ class Server:
     """A server that runs.
 
     Attributes:
-        port: of 127.0.0.1.
+        address: that clients take, HOST:PORT or unix:PATH.
         pid: root of its process tree.
         metrics_port: None without one.
     """
 
-    port: int
+    address: str
     pid: int
     metrics_port: int | None = None
 
@@ -107,7 +107,7 @@ class Bench:
         port, metrics_port = free_port(), free_port()
         where = ["--port", str(port), "--metrics-port", str(metrics_port), "--log-level", "error"]
         with serving([self.corral, "serve", *where, *options], port) as pid:
-            yield Server(port, pid, metrics_port)
+            yield Server(f"127.0.0.1:{port}", pid, metrics_port)
 
     @contextlib.contextmanager
     def bare(self, kind: InputKind, environment: Mapping[str, str]) -> Iterator[Server]:
@@ -117,7 +117,7 @@ class Bench:
         command = [sys.executable, "-m", "corral_loadtest.bare", str(port), kind.upper()]
         # `env` replaces itself by the program, so the pid is the server's own.
         with serving(["env", *settings, *command], port) as pid:
-            yield Server(port, pid)
+            yield Server(f"127.0.0.1:{port}", pid)
 
     def raw(self, model: str, kind: InputKind) -> Raw:
         """The engine alone in a process, on all CPUs, one picture after another."""
@@ -135,7 +135,7 @@ class Bench:
         """
         used_s, count = process_tree.cpu_s(server.pid), inferences(server)
         if self.analyzer and kind in MODELS:
-            measured = _analyzed(self.analyzer, server.port, MODELS[kind], clients, seconds)
+            measured = _analyzed(self.analyzer, server.address, MODELS[kind], clients, seconds)
             per_s, p50_ms, p99_ms = measured.requests_per_s, measured.p50_ms, measured.p99_ms
         else:
             found = self.load(server, ClosedLoop(clients=clients), kind, seconds=seconds)
@@ -170,7 +170,7 @@ class Bench:
         """
         found = run(
             Specification(
-                target=Target(address=f"127.0.0.1:{server.port}"),
+                target=Target(address=server.address),
                 payload=Payload(kind=kind),
                 load=load,
                 duration_s=seconds or self.seconds,
@@ -190,7 +190,7 @@ class Bench:
 
 
 def _analyzed(
-    binary: Path, port: int, model: str, clients: int, seconds: float
+    binary: Path, address: str, model: str, clients: int, seconds: float
 ) -> perf_analyzer.Measurement:
     """perf_analyzer's figures; it gives up when a window holds too few answers, and is asked again.
 
@@ -198,7 +198,6 @@ def _analyzed(
         RuntimeError: it failed with windows twice as long, too.
     """
     window_ms = max(300, round(seconds * 1000 / _WINDOWS))
-    address = f"127.0.0.1:{port}"
     try:
         return perf_analyzer.measure(binary, address, model, clients, window_ms)
     except RuntimeError:
@@ -207,7 +206,7 @@ def _analyzed(
 
 def inferences(server: Server) -> int:
     """Items that a server has answered so far under all names, by its ModelStatistics."""
-    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    with grpc.insecure_channel(server.address) as channel:
         ask = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelStatistics",
             request_serializer=pb.ModelStatisticsRequest.SerializeToString,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -164,3 +166,33 @@ def cells(bench: Bench) -> list[Bar]:
         )
         for count in (2, 4)
     ]
+
+
+def unix_socket(bench: Bench) -> list[Bar]:
+    """The same server by its unix socket and by its port."""
+    found: Found = defaultdict(list)
+    with tempfile.TemporaryDirectory(prefix="corral-") as folder:
+        path = f"{folder}/grpc.sock"
+        with bench.server(*NULL, "--unix-socket", path) as port:
+            ways = {"port": port, "unix": dataclasses.replace(port, address=f"unix:{path}")}
+            for _ in range(bench.rounds):
+                for kind in _KINDS:
+                    for clients in (CLIENTS, 1):
+                        for name, server in ways.items():
+                            answered = bench.closed(server, kind, clients, bench.seconds)
+                            found[name, kind, clients].append(answered)
+    return [_socket(found, kind, clients) for kind in _KINDS for clients in (CLIENTS, 1)]
+
+
+def _socket(found: Found, kind: InputKind, clients: int) -> Bar:
+    pairs = list(zip(found["unix", kind, clients], found["port", kind, clients], strict=True))
+    return Bar(
+        row="unix-socket",
+        name=f"unix socket ÷ port, null, {kind.upper()}, {clients} clients",
+        values=[a.per_s / b.per_s for a, b in pairs],
+        detail=f"{shown(a.per_s for a, _ in pairs)}/s, port {shown(b.per_s for _, b in pairs)}/s; "
+        f"p50 {shown(a.p50_ms for a, _ in pairs)} ms, "
+        f"port {shown(b.p50_ms for _, b in pairs)} ms; "
+        f"server CPU {shown(a.cpu_s_per_request * 1e6 for a, _ in pairs)} µs, "
+        f"port {shown(b.cpu_s_per_request * 1e6 for _, b in pairs)} µs",
+    )

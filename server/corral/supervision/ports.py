@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 from corral.errors import ConfigError
 
@@ -39,6 +41,37 @@ def claim(host: str, port: int, option: str) -> int:
                 ) from None
             port = sock.getsockname()[1]
     return port
+
+
+def claim_socket(name: str) -> None:
+    """Makes sure that no server listens on a unix socket, and that nothing else is in its place.
+
+    gRPC binds it in place of any socket that is there, a living server's too.
+
+    Raises:
+        ConfigError: it is in use, something else has that name, or its folder is not there.
+    """
+    path = Path(name)
+    if not path.parent.is_dir():
+        raise ConfigError(f"--unix-socket {path}: there is no folder {path.parent}")
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ConfigError(f"--unix-socket {path}: there is something else of that name")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+        probe.connect(str(path))
+        raise ConfigError(f"--unix-socket {path}: another server listens there")
+
+
+@contextlib.contextmanager
+def removed_at_end(name: str | None) -> Iterator[None]:
+    """Removes a unix socket, if one is named, at the end: an ingress leaves it behind."""
+    try:
+        yield
+    finally:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

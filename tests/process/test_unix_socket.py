@@ -1,0 +1,100 @@
+"""The gRPC service on a unix socket, beside its port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+from running_server import Server, StartServer, wait_until
+
+from corral_loadtest.running import run
+from corral_loadtest.specification import ClosedLoop, Specification, Target
+from corral_protos import open_inference_pb2 as pb
+
+PIXELS = np.zeros((1, 224, 224, 3), np.uint8)
+
+
+@pytest.fixture(name="path")
+def short_path() -> Iterator[Path]:
+    """Pytest's own folders can be too deep for a unix socket."""
+    with tempfile.TemporaryDirectory(prefix="corral-") as folder:
+        yield Path(folder) / "grpc.sock"
+
+
+def _infer(address: str) -> bytes:
+    tensor = pb.ModelInferRequest.InferInputTensor(
+        name="input", datatype="UINT8", shape=PIXELS.shape
+    )
+    request = pb.ModelInferRequest(
+        model_name="resnet50", inputs=[tensor], raw_input_contents=[PIXELS.tobytes()]
+    )
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+        answer = call(request, timeout=20, wait_for_ready=True)
+    found: bytes = answer.raw_output_contents[0]
+    return found
+
+
+def _ingress(server: Server) -> int:
+    children = psutil.Process(server.pid).children()
+    found = [c.pid for c in children if any("ingress" in word for word in c.cmdline())]
+    return int(found[0])
+
+
+def test_a_unix_socket_answers_as_the_port_does(server: StartServer, path: Path) -> None:
+    with server("--unix-socket", str(path)) as s:
+        assert _infer(f"unix:{path}") == _infer(f"127.0.0.1:{s.port}")
+        found = run(
+            Specification(
+                target=Target(address=f"unix:{path}"),
+                load=ClosedLoop(clients=2),
+                duration_s=0.5,
+                warm_up_limit_s=1.0,
+            )
+        )
+        assert found.statuses == {"OK": found.sent}
+
+
+def test_an_ingress_that_died_comes_back_on_the_socket(server: StartServer, path: Path) -> None:
+    with server("--unix-socket", str(path)) as s:
+        before = _ingress(s)
+        os.kill(before, signal.SIGKILL)
+        wait_until(
+            lambda: any(
+                c.pid != before and any("ingress" in word for word in c.cmdline())
+                for c in psutil.Process(s.pid).children()
+            ),
+            "another ingress",
+        )
+        assert len(_infer(f"unix:{path}")) == 4000
+
+
+def test_nothing_is_left_of_the_socket(server: StartServer, path: Path) -> None:
+    with server("--unix-socket", str(path)) as s:
+        assert path.is_socket()
+        os.kill(s.pid, signal.SIGTERM)
+        assert s.wait() == 0
+    assert not path.exists()
+
+
+def test_what_cannot_be_served_is_one_line(server: StartServer, path: Path) -> None:
+    for wrong, said in (
+        (("--cells", "2", "--workers", "2", "--oversubscribe"), "needs one cell"),
+        (("--unix-socket", str(path) + "x" * 120), "at most 107 bytes"),
+        (("--unix-socket", str(path / "absent")), "there is no folder"),
+    ):
+        with server("--unix-socket", str(path), *wrong, ready=False) as s:
+            assert s.wait() == 2
+            assert len(s.lines) == 1
+            assert said in s.lines[0]
