@@ -136,8 +136,8 @@ figure is in [{stem(found)}.json]({stem(found)}.json).
 {failed}
 - Medians of {found.rounds} rounds; within a row, what is compared is measured in turns, and a ratio
   is the median of each round's own. Percentiles of the Poisson rows are of all rounds' requests.
-- Servers and load generator share the machine. Closed loops: {found.generator}; JPEG, overload,
-  cells and open loops: corral-loadtest's own generator.
+- Servers and load generator share the machine. Rows served and null: {found.generator};
+  JPEG and the other rows: corral-loadtest's own generator.
 - "Bare" is `corral_loadtest.bare`; "bare, tuned" is the same program under the setting of the C
   library's malloc that corral's own front starts with.
 
