@@ -56,7 +56,7 @@ def table(cost: Cost) -> str:
         f"{cost.ingress_per_s:.0f} requests/s through one ingress, and",
         f"{cost.inference_cpu_s * 1e3:.1f} ms of CPU an inference, all measured in this run.",
         "Requests/s: cells times one ingress, or cores ÷ CPU a request if that is less. A model:",
-        "its load generator is elsewhere. Here it shared the cores, so an ingress carries more alone.",
+        "its load generator is elsewhere; here it shared the cores, and slowed the ingress.",
         "",
         "| cores | " + " | ".join(f"null, {n} cells" for n in CELLS) + " | ResNet50 | its cells |",
         "| ---: " * (len(CELLS) + 3) + "|",
