@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral_loadtest.bars import bar, command, model_rows, null_rows, queue_rows, scaling
+from corral.planning.environment import ingress_environment
+from corral_loadtest.bars import bar, bench, command, model_rows, null_rows, queue_rows, scaling
 from corral_loadtest.bars.bar import Bar, Report
 from corral_loadtest.result import Machine
 from corral_loadtest.specification import OpenLoop
@@ -133,3 +134,7 @@ def test_the_floor_is_of_the_requests_that_were_measured() -> None:
     # What was sent before still waits in front of it.
     np.testing.assert_array_equal(whole[-len(later) :], later)
     assert whole.min() == pytest.approx(0.05)
+
+
+def test_the_tuned_bare_server_has_what_the_ingress_has() -> None:
+    assert bench.TUNED == ingress_environment()
