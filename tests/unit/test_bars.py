@@ -137,4 +137,4 @@ def test_the_floor_is_of_the_requests_that_were_measured() -> None:
 
 
 def test_the_tuned_bare_server_has_what_the_ingress_has() -> None:
-    assert bench.TUNED == ingress_environment()
+    assert ingress_environment() == bench.TUNED
