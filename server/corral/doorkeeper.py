@@ -89,6 +89,10 @@ def server_options(
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        # gRPC's own 5 minutes cut off who asks for signs of life while a long queue answers
+        # nothing, and the requests of that connection with it.
+        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.min_ping_interval_s * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
         # Of a backlog beyond 1,000 gRPC drops calls at random, CANCELLED, which nobody tries
         # again. It is bounded by connections and streams; we refuse what is in it, and say so.
         ("grpc.server.max_pending_requests", _ANY_NUMBER),
