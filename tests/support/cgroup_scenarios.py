@@ -123,6 +123,21 @@ def inside(server: Server, cpus: set[int], budget: int) -> ServerStatus | None:
     return status
 
 
+def most_runnable(server: Server, looks: int = 50) -> int:
+    """How many threads of workers wanted a CPU at a time: at most, of so many looks."""
+    return max(_runnable(server.workers()) for _ in range(looks))
+
+
+def _runnable(pids: list[int]) -> int:
+    found = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            # A name in brackets may have blanks in it.
+            state = (task / "stat").read_text().rpartition(") ")[2][0]
+            found += state == "R"
+    return found
+
+
 def change_cpus(server: Server, change: Callable[[set[int]], None], rounds: int = 1) -> None:
     """R15: one CPU is left, then all are there again; every request is answered.
 
