@@ -88,8 +88,11 @@ class Batcher(Generic[J]):
         Raises:
             QueueFull: ``admit`` would raise it for the smallest request there is.
         """
+        full = self.queued >= self._policy.max_queue or self.held_bytes >= self._policy.max_bytes
+        if not full and (deadline_s is None or not self.queued):
+            return
         waiting_s = min(self._waiting_s(datatype, now_s) for datatype in Datatype)
-        if self.queued >= self._policy.max_queue or self.held_bytes >= self._policy.max_bytes:
+        if full:
             raise QueueFull(_FULL, _milliseconds(waiting_s))
         if deadline_s is not None and 0 < deadline_s - now_s < waiting_s:
             raise QueueFull(_TOO_LONG, _milliseconds(waiting_s - deadline_s + now_s))
