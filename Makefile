@@ -3,7 +3,7 @@
 #
 #   make serve ARGS="--mode throughput"    passes options on
 #   TORCH_INDEX=URL make serve             takes torch's CPU wheel from that index
-#   make soak SOAK_S=1200 ONLY="R1 R8"     keeps promises under faults for about so long
+#   make soak SOAK_S=1200 ONLY="R1 R8"     keeps promises under faults (see docs/operations.md)
 #   PYTHON=python3.12 make serve           chooses the interpreter
 
 PYTHON ?= python3

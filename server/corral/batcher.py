@@ -21,6 +21,9 @@ from corral.errors import DeadlineMissed, QueueFull
 from corral.jobs import Batch, J, Job, Span
 from corral.tensors import Datatype
 
+_FULL = "the queue is full"
+_TOO_LONG = "the queue is too long for this deadline"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -79,6 +82,21 @@ class Batcher(Generic[J]):
         """Items that wait for a worker, pictures that are being decoded included."""
         return sum(self._live.values()) + self._reserved
 
+    def check_room(self, deadline_s: float | None, now_s: float) -> None:
+        """Asked before it is known what a request wants: could any request be admitted?
+
+        Raises:
+            QueueFull: ``admit`` would raise it for the smallest request there is.
+        """
+        full = self.queued >= self._policy.max_queue or self.held_bytes >= self._policy.max_bytes
+        if not full and (deadline_s is None or not self.queued):
+            return
+        waiting_s = min(self._waiting_s(datatype, now_s) for datatype in Datatype)
+        if full:
+            raise QueueFull(_FULL, _milliseconds(waiting_s))
+        if deadline_s is not None and 0 < deadline_s - now_s < waiting_s:
+            raise QueueFull(_TOO_LONG, _milliseconds(waiting_s - deadline_s + now_s))
+
     def admit(self, job: J, now_s: float) -> None:
         """Reserves a place in the queue; ``enqueue`` or ``drop`` must follow.
 
@@ -91,14 +109,14 @@ class Batcher(Generic[J]):
             self.queued + job.count > self._policy.max_queue
             or self.held_bytes + job.size_bytes > self._policy.max_bytes
         ):
-            raise QueueFull("the queue is full", _milliseconds(waiting_s))
+            raise QueueFull(_FULL, _milliseconds(waiting_s))
         if job.deadline_s is not None:
             slack_s = job.deadline_s - now_s
             if slack_s <= self._fastest_s(job):
                 raise DeadlineMissed("the deadline is too short for this model on this machine")
             late_s = waiting_s + self._fastest_s(job) - slack_s
             if late_s > 0 and waiting_s > 0:
-                raise QueueFull("the queue is too long for this deadline", _milliseconds(late_s))
+                raise QueueFull(_TOO_LONG, _milliseconds(late_s))
         job.reserved = job.count
         self._reserved += job.count
         self.held_bytes += job.size_bytes

@@ -232,6 +232,26 @@ class Cell:
 
     # --- requests ---
 
+    def turn_away(self, deadline_s: float | None) -> None:
+        """Asked before a request's message is received: a refusal then costs a fraction.
+
+        What the request would have named is not known, so it counts as one for tensors.
+
+        Raises:
+            RequestError: no request could be admitted now; see ``infer``.
+        """
+        try:
+            self._check_open()
+            self._batcher.check_room(deadline_s, self._now_s())
+        except RequestError as error:
+            self._tally.received("tensor")
+            self._tally.refused("tensor", _REASONS[type(error)], 0.0)
+            raise
+
+    def _check_open(self) -> None:
+        if not self.open:
+            raise Unavailable("the server is not serving: it is starting or stopping")
+
     async def infer(self, message: bytes, deadline_s: float | None) -> bytes:
         """Answers one ModelInferRequest.
 
@@ -270,8 +290,7 @@ class Cell:
             deadline_s=deadline_s,
         )
         try:
-            if not self.open:
-                raise Unavailable("the server is not serving: it is starting or stopping")
+            self._check_open()
             self._batcher.admit(request, arrived_s)
         except RequestError as error:
             self._tally.refused(head.view, _REASONS[type(error)], self._now_s() - arrived_s)

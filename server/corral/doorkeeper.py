@@ -31,6 +31,7 @@ _KEEPALIVE_TIMEOUT_MS = 20_000
 _NOTE_EVERY_S = 60.0
 #: room for requests about the server itself when the queue is full
 _SPARE_REQUESTS = 1024
+_ANY_NUMBER = 2**31 - 1
 #: descriptors that an ingress needs for itself: workers that come and go, logs, gRPC's own
 _OWN_DESCRIPTORS = 96
 
@@ -88,6 +89,14 @@ def server_options(
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        # gRPC's own 5 minutes cut off who asks for signs of life while a long queue answers
+        # nothing, and the requests of that connection with it.
+        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.min_ping_interval_s * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Of a backlog beyond 1,000 gRPC drops calls at random, CANCELLED, which nobody tries
+        # again. It is bounded by connections and streams; we refuse what is in it, and say so.
+        ("grpc.server.max_pending_requests", _ANY_NUMBER),
+        ("grpc.server.max_pending_requests_hard_limit", _ANY_NUMBER),
     ]
     for name, duration_s in (
         ("grpc.max_connection_idle_ms", settings.max_connection_idle_s),
@@ -207,13 +216,18 @@ class Doorkeeper(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is u
             )
             return make(stream, handler.request_deserializer, handler.response_serializer)
 
+        inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+
         async def unary(request: Any, context: Any) -> Any:
             await check(context)
-            return await handler.unary_unary(request, context)
+            return await inner(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(
-            unary, handler.request_deserializer, handler.response_serializer
+        make = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
         )
+        return make(unary, handler.request_deserializer, handler.response_serializer)
 
 
 def peer_names(auth_context: Any) -> frozenset[str] | None:

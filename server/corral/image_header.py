@@ -35,6 +35,12 @@ _MAX_SEGMENTS = 4_096
 _MAX_STRAY_BYTES = 4_096
 #: deflate's best: no stream unpacks to more than this many times its length
 _MAX_DEFLATE_RATIO = 1_032
+#: Photographs are 1/2 to 1/60 of their pixels, screenshots to 1/200; what is beyond this was made
+#: to unpack to a lot. A pixel counts 4 bytes, which is what one takes when it is unpacked.
+_MAX_UNPACKED_RATIO = 300
+_PIXEL_BYTES = 4
+#: never too much, however well it is packed
+_SMALL_PIXELS = 1_000_000
 
 #: PNG bit depths by colour type, and samples a pixel
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -83,7 +89,8 @@ def check_header(data: Data, max_pixels: int) -> ImageHeader:
         max_pixels: the largest width times height.
 
     Raises:
-        InvalidRequest: not a JPEG or PNG, cut off, damaged, empty or larger than that.
+        InvalidRequest: not a JPEG or PNG, cut off, damaged, empty, larger than that, or packed
+            so well that it can only be meant to fill memory.
     """
     start = bytes(data[:16])
     try:
@@ -128,6 +135,20 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
+def _check_ratio(pixels: int, data_bytes: int) -> None:
+    """Refuses a picture that is small to send and large to hold.
+
+    Args:
+        pixels: width times height.
+        data_bytes: what they are packed into.
+    """
+    if pixels > _SMALL_PIXELS and pixels * _PIXEL_BYTES > data_bytes * _MAX_UNPACKED_RATIO:
+        raise InvalidRequest(
+            f"the picture unpacks {data_bytes:,} bytes to {pixels:,} pixels, which no photograph "
+            f"does: scale it down to {_SMALL_PIXELS:,} first"
+        )
+
+
 def _walk_png(data: Data, max_pixels: int) -> ImageHeader:
     """Goes from chunk to chunk, to the end, so that a cut file is noticed before it is decoded."""
     length, name, width, height, depth, colour = struct.unpack_from(">I4sIIBB", data, 8)
@@ -155,6 +176,7 @@ def _walk_png(data: Data, max_pixels: int) -> ImageHeader:
     row_bytes = (width * depth * _PNG_SAMPLES[colour] + 7) // 8
     if row_bytes * height > idat_bytes * _MAX_DEFLATE_RATIO:
         raise InvalidRequest("the PNG is cut off: it has too little data for its pixels")
+    _check_ratio(width * height, idat_bytes)
     return ImageHeader(
         format="PNG",
         width=width,
@@ -192,6 +214,7 @@ def _walk_jpeg(data: Data, max_pixels: int) -> ImageHeader:
             if not depth:
                 break
             _extend(kept, at, len(data))
+            _check_ratio(width * height, len(data) - at)
             return ImageHeader(
                 format="JPEG",
                 width=width,

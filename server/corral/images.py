@@ -6,8 +6,9 @@ recipe's ``resize``: the codec then skips most of the work (12 MP in 1.5 MB: 21 
 113). Scaling and cropping are one step, from the box that the crop would keep, so that no shape
 of picture makes anything large: a column of one pixel by 50 million included.
 
-Memory: what Pillow holds at a time is at most three copies of ``max_pixels`` at 4 bytes, and for a
-progressive JPEG libjpeg's coefficients, 2 bytes a sample. No colour profile is applied, as in
+Memory: what Pillow holds at a time is at most two copies of ``max_pixels`` at 4 bytes, and for a
+progressive JPEG libjpeg's coefficients, 2 bytes a sample; and of pictures above a megapixel no more
+than some hundred times what was sent (``image_header``). No colour profile is applied, as in
 training.
 """
 
@@ -100,6 +101,8 @@ def _open(
     width, height = drafted[1][2:] if drafted else source.size
     source.load()
     picture = _plain(source, header.depth)
+    # Three copies at a time would be one too many.
+    del source
     if header.orientation in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[header.orientation])
     if header.orientation in _SIDEWAYS:

@@ -37,6 +37,7 @@ from corral import (
     tls,
     wire,
 )
+from corral.arrivals import Arrivals
 from corral.batcher import Policy
 from corral.cell import Cell
 from corral.client_memory import ClientMemory
@@ -80,6 +81,10 @@ SERVICE = "inference.GRPCInferenceService"
 _MAX_HELD_BYTES = 512 * 2**20
 #: room in a message for everything but the tensor
 _ENVELOPE_BYTES = 64 * 2**10
+#: messages that may be under way besides those that the queue has room for
+_SPARE_ARRIVALS = 256
+_ARRIVALS_RETRY_MS = 100
+_TOO_SLOW = "the message came too slowly, and its place was needed"
 #: how often a drain looks whether all is answered, and how long the last answers may be under way
 _DRAIN_LOOK_S = 0.01
 _LAST_ANSWERS_S = 0.1
@@ -168,6 +173,9 @@ class Ingress:
             on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
+        self._arrivals: Arrivals[asyncio.Task[Any]] = Arrivals(
+            self._policy.max_queue + _SPARE_ARRIVALS, lambda task: task.cancel()
+        )
         self._batch_sizes: list[int] = [1]
         self._requests = 0
         self._server = self._make_server(settings)
@@ -210,22 +218,43 @@ class Ingress:
         if self._memory is not None:
             pages |= memory_calls.make(self._memory)
         handlers = {name: _answering(_page_handler(page)) for name, page in pages.items()}
-        handlers["ModelInfer"] = _answering(self._infer)
+        # As a stream of one message, because gRPC would receive a unary request's whole message
+        # before it asks anybody whether there is room for it.
+        infer = _answering(self._infer)
         server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(
                     SERVICE,
-                    {n: grpc.unary_unary_rpc_method_handler(h) for n, h in handlers.items()},
+                    {n: grpc.unary_unary_rpc_method_handler(h) for n, h in handlers.items()}
+                    | {"ModelInfer": grpc.stream_unary_rpc_method_handler(infer)},
                 ),
             )
         )
         return server
 
-    async def _infer(self, message: bytes, context: Any) -> bytes:
+    async def _infer(self, _messages: Any, context: Any) -> bytes:
         remaining_s = context.time_remaining()
         deadline_s = None if remaining_s is None else time.monotonic() + remaining_s
         self._requests += 1
-        return await self._cell.infer(message, deadline_s)
+        self._cell.turn_away(deadline_s)
+        return await self._cell.infer(await self._receive(context), deadline_s)
+
+    async def _receive(self, context: Any) -> bytes:
+        """The request's message; whoever sends slowly may have to make room for others."""
+        task = asyncio.current_task()
+        assert task
+        if not self._arrivals.begin(task, time.monotonic()):
+            raise QueueFull("too many messages are under way", _ARRIVALS_RETRY_MS)
+        try:
+            message = await context.read()
+        except asyncio.CancelledError:
+            if not self._arrivals.end(task):
+                raise QueueFull(_TOO_SLOW, _ARRIVALS_RETRY_MS) from None
+            raise
+        self._arrivals.end(task)
+        if message is grpc.aio.EOF:
+            raise InvalidRequest("the call has no message")
+        return bytes(message)
 
     def _ready(self) -> bool:
         return self._cell.open and self._cell.proven
@@ -295,10 +324,12 @@ class Ingress:
 
     def _reconfigure(self, new: Reconfigure) -> None:
         settings = new.settings
+        policy = queue_policy(settings, new.slots, new.region_batch)
+        self._arrivals.most = policy.max_queue + _SPARE_ARRIVALS
         logs.configure(settings, f"ingress {self._boot.cell}")
         self._model = _served(self._spec, new.model, settings, new.workers)
         self._cell.reconfigure(
-            queue_policy(settings, new.slots, new.region_batch),
+            policy,
             max_image_pixels=settings.max_image_pixels,
             hang_floor_s=settings.hang_floor_s,
         )

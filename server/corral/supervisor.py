@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +35,7 @@ from corral.supervision.ports import format_address
 from corral.supervision.reload import Reloader
 from corral.supervision.slots import AnySlot, IngressSlot, WorkerSlot
 from corral.supervision.surroundings import Surroundings
+from corral.supervision.terminal import Terminal
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Supervisor:
         self._spectator = spectator
         self._admin_path = admin_path
         self._read_allowance = read_allowance
-        self._has_terminal = os.isatty(2)
+        self._terminal = Terminal()
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()
         self._started_s = self._loop.time()
@@ -197,7 +197,8 @@ class Supervisor:
     # --- changes while it serves ---
 
     def _on_hangup(self) -> None:
-        if self._has_terminal and not os.isatty(2):
+        if self._terminal.closed:
+            self._terminal.let_go()
             # Not a wish to reload: the terminal that the server was started in was closed.
             self._on_signal(signal.SIGHUP)
         else:

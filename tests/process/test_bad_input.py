@@ -17,7 +17,7 @@ import requests_by_hand as by_hand
 from PIL import Image
 from process_use import peak_growth_bytes
 from requests_by_hand import INFER, SERVICE, infer, pictures, tensor, wanted, with_parameter
-from running_server import Server, running
+from running_server import Server, StartServer, running
 from serving_null import null_server_command
 
 from corral.models.pictures import draw_pictures
@@ -293,6 +293,26 @@ def test_a_full_queue_refuses_and_recovers() -> None:
             assert call.code().name == EXHAUSTED
             assert not by_hand.leak(call.details(), pids(server))
         assert output(channel, infer())[0, 2] == 2
+
+
+def test_png_bombs_below_the_limit_of_pixels_take_no_memory(server: StartServer) -> None:
+    """Of 50 million pixels, as the limit is by default; none was ever meant to be looked at."""
+    with (
+        server() as s,
+        grpc.insecure_channel(f"127.0.0.1:{s.port}") as channel,
+        peak_growth_bytes(s.ingresses()[0]) as growth,
+    ):
+        infer = channel.unary_unary(INFER)
+        for width, height, depth in ((7_000, 7_000, 8), (7_000, 7_000, 1), (2_000, 2_000, 8)):
+            one = by_hand.png_bomb(width, height, depth)
+            for message in (pictures(one), pictures(*[one] * 32)):
+                with pytest.raises(grpc.RpcError) as refusal:
+                    infer(message, timeout=20)
+                assert refusal.value.code().name == INVALID
+                assert "which no photograph does" in refusal.value.details()
+        # Those that are too small to be refused are too small to hurt.
+        assert output(channel, pictures(*[by_hand.png_bomb(1_000, 1_000)] * 32)).shape[0] == 32
+    assert growth.bytes <= 20 * MIB, f"{growth.bytes / MIB:.1f} MiB"
 
 
 def test_the_table_in_parallel(null: Server, channel: grpc.Channel) -> None:

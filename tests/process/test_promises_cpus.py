@@ -6,7 +6,16 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from cgroup_scenarios import Group, change_cpus, control_group, inside, set_affinity, throttle
+from cgroup_scenarios import (
+    Group,
+    change_cpus,
+    control_group,
+    inside,
+    most_runnable,
+    set_affinity,
+    throttle,
+)
+from counted_load import closed_loop
 from running_server import StartServer, wait_until
 from server_counters import Scrape
 
@@ -62,11 +71,18 @@ def test_r15_workers_that_do_not_fit_any_more_become_fewer(server: StartServer) 
 
 @needs_two_cpus
 def test_r15_a_quota_is_a_smaller_plan(quota: Group, server: StartServer) -> None:
-    with server("--null-batch-ms", "1") as s:
+    with server("--null-batch-ms", "10", "--null-spin", "--cores-per-worker", "1") as s:
         quota.take(s)
-        quota.set_quota(1.0)
-        s.wait_for_line("quota 1 now: plan anew")
-        wait_until(lambda: inside(s, os.sched_getaffinity(0), 1), "one thread's worth of workers")
+        with closed_loop(s.port, clients=8) as load:
+            load.wait_for_answers(20)
+            # Otherwise there would be nothing that the smaller plan could take away.
+            wait_until(lambda: most_runnable(s) > 1, "two workers at work at a time")
+            quota.set_quota(1.0)
+            s.wait_for_line("quota 1 now: plan anew")
+            wait_until(lambda: inside(s, os.sched_getaffinity(0), 1), "one thread's worth")
+            load.wait_for_answers(20)
+            assert most_runnable(s) <= 1
+        assert not load.counted.lost, str(load.counted)
         assert s.stop() == 0
 
 

@@ -9,15 +9,19 @@ import os
 import re
 import signal
 
+import pytest
+from cgroup_scenarios import control_group
 from counted_load import ask, fixed_rate
 from fault_scenarios import (
     FOUR_WORKERS,
     TWO_WORKERS,
     check_counts,
     hang_workers,
+    is_back,
     kill_all_workers,
     kill_workers,
     poison_workers,
+    wait_for_workers,
 )
 from running_server import StartServer, StartSupervisor, wait_until
 from server_counters import CounterWatch, Scrape
@@ -35,6 +39,26 @@ def test_r1_workers_that_die_under_load_cost_no_request(server: StartServer) -> 
         outcome = kill_workers(s, 2.0, every_s=0.5, per_s=200.0)
         assert outcome.faults >= 4
         assert outcome.slowest_return_s < 5
+
+
+def test_r1_a_worker_that_the_kernel_kills_for_its_memory_costs_no_request(
+    server: StartServer,
+) -> None:
+    with server(*TWO_WORKERS, *QUICK) as s, control_group("memory") as group:
+        if group is None:
+            pytest.skip("no control group with memory can be made here; it takes root")
+        wait_for_workers(s, 2)
+        group.set_memory(128 * 2**20)
+        with fixed_rate(s.port, 50.0) as load:
+            load.wait_for_answers(10)
+            worker, pid = sorted(s.workers_by_id().items())[0]
+            group.take_one(pid)
+            os.kill(pid, signal.SIGRTMIN)
+            wait_until(lambda: is_back(s, worker, pid), "the worker to be back", 5.0)
+            load.wait_for_answers(10)
+        assert group.kills() == 1
+        assert "was killed by SIGKILL" in s.stderr
+        check_counts(s, load.counted)
 
 
 def test_r2_all_workers_killed_at_once_are_waited_for(server: StartServer) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cgroup_scenarios import change_cpus, control_group, set_affinity, throttle
@@ -59,6 +59,7 @@ class Promise:
         number: "R1".
         text: what is done.
         share: of the soak's time; what takes as long as it takes has a small one.
+        fills: it runs last, for as long as the soak has left, if that is more than its share.
         keep: runs for so many seconds and returns what was measured; AssertionError where the
             promise is broken, with what was measured in its text.
     """
@@ -67,6 +68,24 @@ class Promise:
     text: str
     share: float
     keep: Callable[[float], Measured]
+    fills: bool = False
+
+
+def in_order(promises: Sequence[Promise]) -> list[Promise]:
+    """As they are told, but what fills the time that is left comes last."""
+    return sorted(promises, key=lambda promise: promise.fills)
+
+
+def seconds_for(promise: Promise, whole_s: float, spent_s: float) -> float:
+    """How long a promise is to be kept.
+
+    Args:
+        promise: the next one.
+        whole_s: what the soak shall take, or more.
+        spent_s: on those before it.
+    """
+    share_s = promise.share * whole_s
+    return max(share_s, whole_s - spent_s) if promise.fills else share_s
 
 
 def serve(*args: str) -> contextlib.AbstractContextManager[Server]:
@@ -289,6 +308,14 @@ def _grown(growth: Growth) -> Measured:
     }
 
 
+def _together(one: Growth, more: Growth) -> Growth:
+    return Growth(
+        one.grown + more.grown,
+        one.requests + more.requests,
+        one.memory_bytes + more.memory_bytes,
+    )
+
+
 def _restarts(_: float) -> Measured:
     with serve("--workers", "4", "--oversubscribe") as server:
         growth = restart_workers(server, _RESTARTS)
@@ -302,6 +329,8 @@ def _load(duration_s: float) -> Measured:
         serve_many(server, 2000)
         per_s = 4000 / (time.monotonic() - began_s)
         growth = serve_many(server, max(20_000, int(per_s * duration_s * 0.8)))
+        while (left_s := began_s + duration_s - time.monotonic()) > 0:
+            growth = _together(growth, serve_many(server, max(500, int(per_s * left_s * 0.8))))
     measured = _grown(growth)
     return hold(not growth.grown and growth.per_10000_bytes < GROWTH_PER_10000_BYTES, measured)
 
@@ -343,7 +372,7 @@ PROMISES = (
     Promise("R11", "clients crash, idle and stop", 0.06, _broken_clients),
     Promise("R12", "no descriptors, no disk", 0.01, by_tests(_PROCESS, "-k", "test_r12")),
     Promise("R13", "200 restarts", 0.05, _restarts),
-    Promise("R13", "load without end", 0.16, _load),
+    Promise("R13", "load without end", 0.16, _load, fills=True),
     Promise(
         "R13", "a planted leak is caught", 0.01,
         by_tests(_PROCESS, "-k", "test_r13 and caught"),

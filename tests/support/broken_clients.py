@@ -20,7 +20,11 @@ from fuzzing import picture_seeds
 from requests_by_hand import pictures
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS = 0, 1, 4
+_DATA, _HEADERS, _SETTINGS, _PING = 0, 1, 4, 6
+_ACK = 1
+#: what ``frames`` tells apart, and the error of a GOAWAY for too many pings
+PONG, GOAWAY, OTHER = "pong", "goaway", "other"
+ENHANCE_YOUR_CALM = 11
 _END_STREAM, _END_HEADERS = 1, 4
 _FRAME_BYTES = 16_384
 
@@ -50,6 +54,32 @@ def idle_connection(port: int) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
     connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b""))
     return connection
+
+
+def ping(connection: socket.socket) -> None:
+    """Asks for a sign of life."""
+    connection.sendall(_frame(_PING, 0, 0, bytes(8)))
+
+
+def frames(connection: socket.socket) -> Iterator[tuple[str, int]]:
+    """What the server says, up to its end of the connection: kinds, and a GOAWAY's error."""
+    while len(head := _read(connection, 9)) == 9:
+        length, kind, flags = int.from_bytes(head[:3]), head[3], head[4]
+        content = _read(connection, length)
+        if kind == _PING and flags & _ACK:
+            yield PONG, 0
+        elif kind == 7:
+            yield GOAWAY, int.from_bytes(content[4:8])
+        else:
+            yield OTHER, 0
+
+
+def _read(connection: socket.socket, count: int) -> bytes:
+    """So many bytes, or fewer at the end."""
+    found = b""
+    while len(found) < count and (more := connection.recv(count - len(found))):
+        found += more
+    return found
 
 
 def half_sent(port: int) -> socket.socket:

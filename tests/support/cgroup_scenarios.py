@@ -37,6 +37,25 @@ class Group:
         for pid in tree(server):
             (self._folder / "cgroup.procs").write_text(str(pid))
 
+    def take_one(self, pid: int) -> None:
+        """Moves one process into it, with its memory to come."""
+        (self._folder / "cgroup.procs").write_text(str(pid))
+
+    def set_memory(self, most_bytes: int) -> None:
+        """Beyond that the kernel kills what is in it."""
+        if self._v2:
+            (self._folder / "memory.swap.max").write_text("0")
+            (self._folder / "memory.max").write_text(str(most_bytes))
+        else:
+            (self._folder / "memory.swappiness").write_text("0")
+            (self._folder / "memory.limit_in_bytes").write_text(str(most_bytes))
+
+    def kills(self) -> int:
+        """How often the kernel did so."""
+        events = self._folder / ("memory.events" if self._v2 else "memory.oom_control")
+        found = dict(line.split() for line in events.read_text().splitlines())
+        return int(found["oom_kill"])
+
     def set_cpus(self, cpus: set[int]) -> None:
         (self._folder / "cpuset.cpus").write_text(",".join(map(str, sorted(cpus))))
 
@@ -102,6 +121,21 @@ def inside(server: Server, cpus: set[int], budget: int) -> ServerStatus | None:
             if not all(mask <= cpus for mask in masks):
                 return None
     return status
+
+
+def most_runnable(server: Server, looks: int = 50) -> int:
+    """How many threads of workers wanted a CPU at a time: at most, of so many looks."""
+    return max(_runnable(server.workers()) for _ in range(looks))
+
+
+def _runnable(pids: list[int]) -> int:
+    found = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            # A name in brackets may have blanks in it.
+            state = (task / "stat").read_text().rpartition(") ")[2][0]
+            found += state == "R"
+    return found
 
 
 def change_cpus(server: Server, change: Callable[[set[int]], None], rounds: int = 1) -> None:

@@ -122,6 +122,37 @@ def test_a_full_queue_refuses_with_a_hint() -> None:
     put(batcher)
 
 
+def test_room_is_denied_at_the_door_when_the_queue_is_full() -> None:
+    batcher = make(max_queue=2)
+    put(batcher)
+    batcher.check_room(None, 0.0)
+    put(batcher)
+    with pytest.raises(QueueFull) as refusal:
+        batcher.check_room(None, 0.0)
+    assert refusal.value.retry_after_ms >= 1
+    take(batcher)
+    batcher.check_room(None, 0.0)
+
+
+def test_room_is_denied_at_the_door_when_no_byte_more_may_be_held() -> None:
+    batcher = make(max_bytes=100)
+    put(batcher)
+    with pytest.raises(QueueFull):
+        batcher.check_room(None, 0.0)
+
+
+def test_room_is_denied_at_the_door_to_who_cannot_wait_so_long() -> None:
+    batcher = make(sizes=(1,))
+    for _ in range(10):
+        put(batcher)
+    batcher.check_room(0.11, 0.0)
+    with pytest.raises(QueueFull) as refusal:
+        batcher.check_room(0.05, 0.0)
+    assert 49 <= refusal.value.retry_after_ms <= 51
+    # Late whatever the queue: that is not the queue's fault, and ``admit`` says so.
+    batcher.check_room(-0.01, 0.0)
+
+
 def test_the_memory_limit_counts_what_is_being_run() -> None:
     batcher = make(max_bytes=150)
     put(batcher)

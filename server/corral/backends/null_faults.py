@@ -5,6 +5,7 @@ to a worker brings one about in that worker, once, whatever it is doing.
 
     first element   251 SIGKILL   252 SIGSEGV   253 SIGABRT   254 hangs   255 runs out of memory
     signal          SIGUSR1 hangs   SIGUSR2 runs out of memory
+                    SIGRTMIN fills memory until somebody kills it
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ _CRASHES = {251: signal.SIGKILL, 252: signal.SIGSEGV, 253: signal.SIGABRT}
 _HANG = 254
 #: more than any machine has; mapping it fails as it does when memory is really gone
 _TOO_MUCH_BYTES = 2**60
+#: what is filled at a time; and at most, for nobody may be there to kill it
+_BLOCK_BYTES = 2**24
+_MOST_BLOCKS = 64
 
 
 def listen() -> None:
     """Lets signals bring faults about in this process."""
     signal.signal(signal.SIGUSR1, _hang)
     signal.signal(signal.SIGUSR2, _run_out_of_memory)
+    signal.signal(signal.SIGRTMIN, _fill_memory)
 
 
 def obey(first: NDArray[np.generic[Any]]) -> None:
@@ -55,3 +60,8 @@ def _hang(_number: int = 0, _frame: FrameType | None = None) -> None:
 
 def _run_out_of_memory(_number: int = 0, _frame: FrameType | None = None) -> None:
     bytearray(_TOO_MUCH_BYTES)
+
+
+def _fill_memory(_number: int = 0, _frame: FrameType | None = None) -> None:
+    filled = [b"x" * _BLOCK_BYTES for _ in range(_MOST_BLOCKS)]
+    raise MemoryError(f"nobody stopped it at {len(filled) * _BLOCK_BYTES} bytes")
