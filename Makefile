@@ -35,8 +35,12 @@ check: .venv/dev.stamp ## format, lint, types, walls between the rooms
 unit: .venv/dev.stamp ## pure logic, milliseconds
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/unit
 
+# Most of these tests wait for processes most of the time.
+SIDE_BY_SIDE := --numprocesses 2 --dist worksteal
+
 process: .venv/dev.stamp allocator ## real processes, null backend
-	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/process
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q -m "not timing" $(SIDE_BY_SIDE) tests/process
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q -m timing tests/process
 
 e2e: .venv/dev.stamp allocator ## the real model, real clients
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/e2e
