@@ -43,7 +43,7 @@ process: .venv/dev.stamp allocator ## real processes, null backend
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q -m timing tests/process
 
 e2e: .venv/dev.stamp allocator ## the real model, real clients
-	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/e2e
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/e2e
 
 soak: .venv/dev.stamp allocator ## every promise in its long form, an hour (SOAK_S=1200: 20 minutes)
 	CORRAL_OFFLINE=1 PYTHONPATH=tests/support:tests/soak $(BIN)/python tests/soak/soak.py \

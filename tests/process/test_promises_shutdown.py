@@ -13,10 +13,8 @@ import time
 from counted_load import closed_loop
 from end_scenarios import family, gone, kill_ingress, kill_supervisor, terminate
 from fault_scenarios import wait_for_workers
-from running_server import StartServer
+from running_server import BUSY_S, StartServer
 
-#: what a busy machine may add; the waits that would be wrong are of 20 s and more
-BUSY_S = 6.0
 TWO_SLOW_WORKERS = ("--workers", "2", "--oversubscribe", "--null-batch-ms", "50")
 
 
