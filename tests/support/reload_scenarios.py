@@ -279,7 +279,7 @@ def restart_workers(
 
 
 def serve_many(
-    server: Server, requests: int, *, windows: int = 8, clients: int = 8, settle: int = 2000
+    server: Server, requests: int, *, windows: int = 12, clients: int = 8, settle: int = 2000
 ) -> Growth:
     """R13: so many requests, all of one load, so that the same connections stand at every look.
 
