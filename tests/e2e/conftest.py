@@ -48,16 +48,19 @@ def cats(real_server: StartServer) -> Iterator[Server]:
 
 @pytest.fixture
 def prepared_cache(artefact_cache: Path, tmp_path: Path) -> Path:
-    """A cache with EfficientNet-Lite0 in FP32 and INT8 and nothing else: what is left to do is
-    the search."""
-    for precision in (Precision.FP32, Precision.INT8):
+    """A cache with every artefact of EfficientNet-Lite0 that a quick search wants, and no more."""
+    for backend, precision in (
+        (BackendName.OPENVINO, Precision.FP32),
+        (BackendName.OPENVINO, Precision.INT8),
+        (BackendName.ONNXRUNTIME, Precision.FP32),
+    ):
         settings = Settings(
             model="efficientnet_lite0",
-            backend=BackendName.OPENVINO,
+            backend=backend,
             precision=precision,
             cache_dir=str(artefact_cache),
         )
         made = prepare(settings, lambda step, share: None, topology.read_machine().isa)
         folder = made.path.parent
-        shutil.copytree(folder, tmp_path / "artefacts" / folder.name)
+        shutil.copytree(folder, tmp_path / "artefacts" / folder.name, dirs_exist_ok=True)
     return tmp_path
