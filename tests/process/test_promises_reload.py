@@ -210,7 +210,7 @@ def test_r13_restarts_leave_nothing_behind(server: StartServer) -> None:
 
 def test_r13_requests_leave_nothing_behind(server: StartServer) -> None:
     with server("--workers", "2", "--oversubscribe") as s:
-        growth = serve_many(s, 2600, settle=1000)
+        growth = serve_many(s, 2600, settle=600)
         assert not growth.grown
         assert growth.steady_per_10000_bytes < SHORT * GROWTH_PER_10000_BYTES, growth
 
