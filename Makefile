@@ -35,11 +35,15 @@ check: .venv/dev.stamp ## format, lint, types, walls between the rooms
 unit: .venv/dev.stamp ## pure logic, milliseconds
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/unit
 
+# Most of these tests wait for processes most of the time.
+SIDE_BY_SIDE := --numprocesses 2 --dist worksteal
+
 process: .venv/dev.stamp allocator ## real processes, null backend
-	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/process
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q -m "not timing" $(SIDE_BY_SIDE) tests/process
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q -m timing tests/process
 
 e2e: .venv/dev.stamp allocator ## the real model, real clients
-	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/e2e
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/e2e
 
 soak: .venv/dev.stamp allocator ## every promise in its long form, an hour (SOAK_S=1200: 20 minutes)
 	CORRAL_OFFLINE=1 PYTHONPATH=tests/support:tests/soak $(BIN)/python tests/soak/soak.py \

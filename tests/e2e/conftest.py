@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from running_server import Server, StartServer, running
+
+from corral import topology
+from corral.config import BackendName, Precision, Settings
+from corral.optimize import prepare
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,9 +38,29 @@ def real_server(artefact_cache: Path) -> StartServer:
     return start
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cats(real_server: StartServer) -> Iterator[Server]:
     """EfficientNet-Lite0 with its real weights, in FP32, ready to tell what it sees."""
     with real_server("--model", "efficientnet_lite0", ready=False) as server:
         server.wait_until_ready(timeout_s=180)
         yield server
+
+
+@pytest.fixture
+def prepared_cache(artefact_cache: Path, tmp_path: Path) -> Path:
+    """A cache with every artefact of EfficientNet-Lite0 that a quick search wants, and no more."""
+    for backend, precision in (
+        (BackendName.OPENVINO, Precision.FP32),
+        (BackendName.OPENVINO, Precision.INT8),
+        (BackendName.ONNXRUNTIME, Precision.FP32),
+    ):
+        settings = Settings(
+            model="efficientnet_lite0",
+            backend=backend,
+            precision=precision,
+            cache_dir=str(artefact_cache),
+        )
+        made = prepare(settings, lambda step, share: None, topology.read_machine().isa)
+        folder = made.path.parent
+        shutil.copytree(folder, tmp_path / "artefacts" / folder.name, dirs_exist_ok=True)
+    return tmp_path

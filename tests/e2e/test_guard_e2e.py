@@ -92,23 +92,7 @@ def test_asked_for_by_name_a_spoiled_quantization_serves_with_a_warning(
         assert "corral_precision_fallback 0.0" in _metrics(server)
 
 
-@pytest.fixture
-def prepared_cache(artefact_cache: Path, tmp_path: Path) -> Path:
-    """A cache with both artefacts and nothing else, so that what takes time is the search."""
-    for precision in (Precision.FP32, Precision.INT8):
-        settings = Settings(
-            model=_MODEL,
-            backend=BackendName.OPENVINO,
-            precision=precision,
-            cache_dir=str(artefact_cache),
-        )
-        made = prepare(settings, lambda step, share: None, topology.read_machine().isa)
-        folder = made.path.parent
-        shutil.copytree(folder, tmp_path / "artefacts" / folder.name)
-    return tmp_path
-
-
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_auto_chooses_once_and_remembers(real_server: StartServer, prepared_cache: Path) -> None:
     asked = ("--model", _MODEL, "--backend", "auto", "--precision", "auto")
     where = ("--cache-dir", str(prepared_cache))

@@ -6,9 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
-from running_server import StartServer
+from running_server import Server, StartServer
 
 from corral_client import Client
 
@@ -32,19 +31,25 @@ def bits(values: NDArray[Any]) -> NDArray[np.uint32]:
     return np.ascontiguousarray(values, np.float32).view(np.uint32)
 
 
-@pytest.mark.parametrize(
-    "arguments", [("--max-batch", "1"), ("--max-batch", "4", "--workers", "1")], ids=["1", "4"]
-)
-def test_nan_and_inf_leave_batch_mates_as_they_were(
-    real_server: StartServer, arguments: tuple[str, ...]
-) -> None:
-    with real_server("--model", MODEL, *arguments, ready=False) as server:
+def test_nan_and_inf_leave_those_run_alone_as_they_were(cats: Server) -> None:
+    # In rti a batch is 1.
+    check(cats)
+
+
+def test_nan_and_inf_leave_batch_mates_as_they_were(real_server: StartServer) -> None:
+    batches = ("--max-batch", "4", "--workers", "1")
+    with real_server("--model", MODEL, *batches, ready=False) as server:
         server.wait_until_ready(timeout_s=180)
-        with Client(f"127.0.0.1:{server.port}", model=MODEL) as client:
-            healthy = items(3, 4)
-            among_sane = client.infer(healthy)
-            among_mad = client.infer(poisoned(healthy))
-            alone = [client.infer(healthy[n : n + 1])[0] for n in (0, 2)]
+        check(server)
+
+
+def check(server: Server) -> None:
+    """Four items with and without two mad ones among them, and two of them by themselves."""
+    with Client(f"127.0.0.1:{server.port}", model=MODEL) as client:
+        healthy = items(3, 4)
+        among_sane = client.infer(healthy)
+        among_mad = client.infer(poisoned(healthy))
+        alone = [client.infer(healthy[n : n + 1])[0] for n in (0, 2)]
     for mate, by_itself in zip((0, 2), alone, strict=True):
         np.testing.assert_array_equal(bits(among_mad[mate]), bits(among_sane[mate]))
         np.testing.assert_array_equal(bits(among_mad[mate]), bits(by_itself))

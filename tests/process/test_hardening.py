@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fault_scenarios import wait_for_workers
 from running_server import Server, StartServer, wait_until
 
 from corral import hardening
@@ -42,6 +43,8 @@ def test_workers_have_no_privileges_no_ports_and_only_what_they_were_given(
     server: StartServer,
 ) -> None:
     with server("--workers", "2") as s:
+        # Ready is one worker; while it starts, the other still has its settings open.
+        wait_for_workers(s, 2)
         workers = s.workers()
         assert len(workers) == 2
         for pid in workers:

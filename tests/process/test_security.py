@@ -329,7 +329,8 @@ def test_limits_on_streams_and_requests_at_once(server: StartServer) -> None:
         assert ready(third) is grpc.StatusCode.RESOURCE_EXHAUSTED
         one.cancel()
         wait_until(lambda: ready(third) is grpc.StatusCode.OK, "a place that became free")
-        assert ready(first) is grpc.StatusCode.OK
+        # What was answered last may still be on its way out, and counted.
+        wait_until(lambda: ready(first) is grpc.StatusCode.OK, "the first connection's turn")
         two.cancel()
 
 

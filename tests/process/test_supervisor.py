@@ -47,28 +47,28 @@ def test_a_signal_stops_everything_in_order(
     with supervisor(cells=2) as s:
         processes = family(s)
         s.signal(number)
-        assert s.wait(5) == 0
+        assert s.wait() == 0
         assert gone(processes)
         assert "killed by" not in s.stderr
 
 
 def test_a_signal_while_starting_ends_the_start(supervisor: StartSupervisor) -> None:
-    with supervisor(ready=False, null_batch_ms=5000) as s:
+    with supervisor(ready=False, null_batch_ms=60_000) as s:
         wait_until(lambda: len(s.children()) == 3, "the children to be there")
         processes = family(s)
-        assert s.stop(5) == 0
+        assert s.stop() == 0
         assert gone(processes)
 
 
 def test_a_second_signal_ends_at_once(supervisor: StartSupervisor) -> None:
-    with supervisor(weights="never-drains") as s:
+    with supervisor(weights="never-drains", grace_s=60) as s:
         processes = family(s)
         s.signal(signal.SIGINT)
         s.wait_for_line("draining")
         began_s = time.monotonic()
         s.signal(signal.SIGINT)
-        assert s.wait(5) == 130
-        assert time.monotonic() - began_s < 2
+        assert s.wait() == 130
+        assert time.monotonic() - began_s < 10
         assert gone(processes)
 
 
@@ -80,7 +80,7 @@ def test_the_grace_time_is_the_deadline_even_with_a_hung_worker(
         os.kill(s.workers()[0], signal.SIGSTOP)
         began_s = time.monotonic()
         assert s.stop() == 0
-        assert 0.5 <= time.monotonic() - began_s < 2.5
+        assert 0.5 <= time.monotonic() - began_s < 10
         assert gone(processes)
 
 
@@ -90,7 +90,7 @@ def test_no_orphan_outlives_a_killed_supervisor(supervisor: StartSupervisor, rea
         wait_until(lambda: len(s.children()) == 6, "the children to be there")
         children = s.children()
         s.signal(signal.SIGKILL)
-        wait_until(lambda: gone(children), "the children to be gone", 5)
+        wait_until(lambda: gone(children), "the children to be gone")
 
 
 def test_ctrl_c_reaches_the_supervisor_alone(supervisor: StartSupervisor) -> None:

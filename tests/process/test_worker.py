@@ -168,7 +168,7 @@ def test_what_can_never_work_is_said_and_exit_2() -> None:
 def test_the_duration_is_the_engines() -> None:
     with worker(null_batch_ms=30) as w:
         ready = w.hear()
-        assert 0.03 <= ready.costs_s["FP32:1"] < 0.2
+        assert 0.03 <= ready.costs_s["FP32:1"] < 1
         assert w.run(1, Datatype.FP32, 1)[2] >= 30_000_000
 
 

@@ -104,8 +104,9 @@ def by_tests(*words: str) -> Callable[[float], Measured]:
 
     def keep(_: float) -> Measured:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
+        env = {**environment(), "CORRAL_TEST_BUSY_S": "0"}
         done = subprocess.run(
-            command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
         )
         lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-500:]]
         return hold(done.returncode == 0, {"pytest": lines[-1]})

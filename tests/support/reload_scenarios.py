@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from counted_load import Counted, closed_loop
+from counted_load import Counted, CountedLoad, closed_loop
 from fault_scenarios import check_counts, wait_for_workers
 from process_use import use_of
 from running_server import Server, wait_until
@@ -26,6 +27,9 @@ _MIB = 2**20
 GROWTH_PER_10000_BYTES = _MIB
 #: descriptors of connections that have ended are closed a little later
 _SETTLE_S = 3.0
+_POLL_S = 0.05
+#: at memory, in a window
+_LOOKS = 8
 
 
 def ask_admin(server: Server, command: str, mode: str | None = None) -> admin.Reply:
@@ -144,8 +148,6 @@ def switch_modes(server: Server, duration_s: float, *, clients: int = 8) -> tupl
 # --- nothing grows ---
 
 
-#: the ingress looks once a second, and trims its heap at the first look without requests
-_TRIMMED_S = 2.5
 #: gRPC's pool of threads has now one more and now one less; a leak has one a restart
 _BREATH_THREADS = 3
 
@@ -188,9 +190,13 @@ def holdings(server: Server) -> Holdings:
         descriptors=sum(use.descriptors for use in uses),
         threads=sum(use.threads for use in uses),
         maps=sum(_shared_maps(pid) for pid in pids),
-        memory_bytes=sum(_private_bytes(pid) for pid in pids),
+        memory_bytes=_memory_bytes(server),
         series=len(Scrape(server.metrics_port).series()),
     )
+
+
+def _memory_bytes(server: Server) -> int:
+    return sum(_private_bytes(pid) for pid in (server.pid, *server.ingresses()))
 
 
 def _shared_maps(pid: int) -> int:
@@ -199,9 +205,16 @@ def _shared_maps(pid: int) -> int:
 
 def _private_bytes(pid: int) -> int:
     """Resident memory that is the process's own: a region is not, whoever has touched it."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["RssAnon"].split()[0]) * 1024
+    try:
+        # To the page; the kernel's running sums in status may lag behind by dozens of them.
+        return _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Anonymous") * 1024
+    except OSError:
+        return _kilobytes(Path(f"/proc/{pid}/status"), "RssAnon") * 1024
+
+
+def _kilobytes(file: Path, field: str) -> int:
+    fields = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line)
+    return int(fields[field].split()[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,16 +225,30 @@ class Growth:
         grown: descriptors, threads, maps or series that did, in words.
         requests: answered meanwhile.
         memory_bytes: more than before.
+        window_bytes: how much of it came in each of equal windows of the run; empty where there
+            was one window.
     """
 
     grown: list[str]
     requests: int
     memory_bytes: int
+    window_bytes: list[int] = dataclasses.field(default_factory=list)
 
     @property
     def per_10000_bytes(self) -> float:
-        """Memory by 10,000 requests."""
+        """Memory by 10,000 requests, over the whole run."""
         return self.memory_bytes * 10_000 / max(1, self.requests)
+
+    @property
+    def steady_per_10000_bytes(self) -> float:
+        """Memory by 10,000 requests in the windows that grew least, but for one.
+
+        A leak grows in every window. What an allocator takes once more is a step in one of them,
+        as large as thousands of small leaks, and a heap that is trimmed makes one shrink: so
+        a short run tells a leak from neither by its sum, and by all windows but one from both.
+        """
+        windows = sorted(self.window_bytes)
+        return max(0, windows[1]) * 10_000 * len(windows) / max(1, self.requests)
 
 
 def restart_workers(
@@ -251,32 +278,51 @@ def restart_workers(
     return _growth(server, before, load.counted.answered)
 
 
-def serve_many(server: Server, requests: int, *, clients: int = 8, settle: int = 2000) -> Growth:
-    """R13: so many requests; see restart_workers."""
+def serve_many(
+    server: Server, requests: int, *, windows: int = 12, clients: int = 8, settle: int = 2000
+) -> Growth:
+    """R13: so many requests, all of one load, so that the same connections stand at every look.
+
+    Args:
+        server: on the null backend.
+        requests: how many.
+        windows: equal parts of the run, of each of which it is known how much memory came in it.
+        clients: of the load.
+        settle: requests answered before the first window.
+
+    Returns:
+        what grew.
+    """
     wait_for_workers(server, len(server.workers()))
     with closed_loop(server.port, clients) as load:
         load.wait_for_answers(settle, 600)
-    before = _quiet_holdings(server)
-    with closed_loop(server.port, clients) as load:
-        load.wait_for_answers(requests, 3600)
-    return _growth(server, before, load.counted.answered)
+        before = holdings(server)
+        answered = load.counted.answered
+        floors = [_floor_bytes(server, load, requests // (windows + 1)) for _ in range(windows + 1)]
+        answered = load.counted.answered - answered
+        grown = _growth(server, before, answered).grown
+    steps = [after - earlier for earlier, after in itertools.pairwise(floors)]
+    # From the first floor to the last one is the way of as many windows as there are steps.
+    return Growth(grown, answered * windows // (windows + 1), max(0, sum(steps)), steps)
 
 
-def _quiet_holdings(server: Server) -> Holdings:
-    """Once the ingress has given freed memory back, which it does after a second of quiet."""
-    end_s = time.monotonic() + _TRIMMED_S
-    least = holdings(server)
-    while time.monotonic() < end_s:
-        time.sleep(0.1)
-        least = min(least, holdings(server), key=lambda held: held.memory_bytes)
+def _floor_bytes(server: Server, load: CountedLoad, requests: int) -> int:
+    """The least memory at any look while so many requests are answered.
+
+    Buffers under way come and go; what is left when there are fewest of them is what is kept.
+    """
+    least = _memory_bytes(server)
+    for _ in range(_LOOKS):
+        load.wait_for_answers(-(-requests // _LOOKS), 600)
+        least = min(least, _memory_bytes(server))
     return least
 
 
 def _growth(server: Server, before: Holdings, requests: int) -> Growth:
     """Looks until nothing is more than it was, or for so long that it is what it is."""
     end_s = time.monotonic() + _SETTLE_S
-    while (after := _quiet_holdings(server)).larger_than(before) and time.monotonic() < end_s:
-        pass
+    while (after := holdings(server)).larger_than(before) and time.monotonic() < end_s:
+        time.sleep(_POLL_S)
     return Growth(
         after.larger_than(before), requests, max(0, after.memory_bytes - before.memory_bytes)
     )

@@ -98,6 +98,10 @@ def _is_whole(package: Path) -> bool:
     return fault is None
 
 
+#: precompiled headers, of use to one package, would take longer than they save
+_OPTIONS = {"freezing": True, "aot_inductor.precompile_headers": False}
+
+
 def _compile(entry: Any, example: torch.Tensor, package: Path) -> None:
     if not any(shutil.which(name) for name in _COMPILERS):
         raise ConfigError(
@@ -114,6 +118,6 @@ def _compile(entry: Any, example: torch.Tensor, package: Path) -> None:
         with torch.no_grad():
             exported = torch.export.export(entry, (example,), strict=False)
             torch._inductor.aoti_compile_and_package(
-                exported, package_path=str(draft), inductor_configs={"freezing": True}
+                exported, package_path=str(draft), inductor_configs=_OPTIONS
             )
         draft.rename(package)

@@ -1,4 +1,4 @@
-"""Engines and models of one's own behind the filter, and with tensors in clients' memory."""
+"""A model of one's own, with tensors in clients' memory."""
 
 from __future__ import annotations
 
@@ -60,26 +60,3 @@ def test_a_strangers_model_takes_tensors_out_of_clients_memory(
             tensor.set_shared_memory("memory", rows.nbytes - 4)
             with pytest.raises(triton.InferenceServerException, match="36 bytes"):
                 client.infer("iris", [tensor])
-
-
-@pytest.mark.parametrize(
-    "engine",
-    [["--backend", "onnxruntime"], ["--backend", "torch", "--torch-mode", "traced"]],
-    ids=lambda engine: engine[1],
-)
-def test_engines_run_behind_the_filter_and_without_capabilities(
-    real_server: StartServer, engine: list[str]
-) -> None:
-    options = ["--model", "efficientnet_lite0", *engine, "--seccomp", "--workers", "1"]
-    with real_server(*options, ready=False) as server:
-        server.wait_until_ready(timeout_s=120)
-        (pid,) = server.workers()
-        status = Path(f"/proc/{pid}/status").read_text()
-        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-        assert (fields["Seccomp"], int(fields["CapEff"], 16)) == ("2", 0)
-        with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
-            zeros = np.zeros((1, 224, 224, 3), np.uint8)
-            tensor = triton.InferInput("input", list(zeros.shape), "UINT8")
-            tensor.set_data_from_numpy(zeros)
-            answer = client.infer("efficientnet_lite0", [tensor]).as_numpy("output")
-            assert answer.shape == (1, 1000)
