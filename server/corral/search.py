@@ -220,6 +220,7 @@ def _order(bench: Bench, candidate: Candidate, made: Artefact, sizes: Sequence[i
         cpus=bench.pen.cpus,
         memory_node=bench.pen.memory_node,
         sizes=sizes,
+        datatype=bench.spec.native,
     )
 
 

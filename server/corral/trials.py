@@ -36,7 +36,7 @@ from corral.planning.environment import OPENMP_BACKENDS, compute_environment
 from corral.region import Region, create_region
 from corral.supervision import identity
 from corral.supervision.libraries import find_libraries
-from corral.supervision.provision import python_path, worker_extras, worker_python
+from corral.supervision.provision import WorkerExtras, python_path, worker_extras, worker_python
 from corral.supervision.spawn import Child, Process, inherited, spawn
 from corral.tensors import Datatype, Signature
 
@@ -55,6 +55,7 @@ class TrialOrder:
         cpus: the affinity mask, one CPU a physical core.
         memory_node: NUMA node, or None.
         sizes: batch sizes to compile, ascending.
+        datatype: of the batches; no other is compiled.
         environment: makes the compute environment; the server's own by default.
         huge_pages: see planning.environment.allocator_environment.
         threads: of the engine; one a CPU if None.
@@ -68,6 +69,7 @@ class TrialOrder:
     cpus: Sequence[int]
     memory_node: int | None = None
     sizes: Sequence[int] = (1,)
+    datatype: Datatype = Datatype.FP32
     environment: Environment = compute_environment
     huge_pages: bool = True
     threads: int | None = None
@@ -213,6 +215,7 @@ def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[Trial]:
 
 def _spawn(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
     largest = max(order.sizes)
+    extras = _extras(order)
     with contextlib.ExitStack() as undo:
         try:
             region_fd = create_region(order.signature, largest)
@@ -221,9 +224,9 @@ def _spawn(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
             ours, theirs = control.pair()
             control_ours, control_theirs = control.pair()
             with theirs, control_theirs:
-                boot = _boot(order, largest, control_theirs.fileno(), theirs.fileno(), region_fd)
+                boot = _boot(order, extras, control_theirs.fileno(), theirs.fileno(), region_fd)
                 process = spawn(
-                    _child(order, environ),
+                    _child(order, extras, environ),
                     boot,
                     control_ours,
                     [control_theirs.fileno(), theirs.fileno(), region_fd],
@@ -234,33 +237,34 @@ def _spawn(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
 
 
 def _boot(
-    order: TrialOrder, largest: int, control_fd: int, data_fd: int, region_fd: int
+    order: TrialOrder, extras: WorkerExtras, control_fd: int, data_fd: int, region_fd: int
 ) -> WorkerBoot:
     return WorkerBoot(
         worker=0,
         cell=0,
         cpus=list(order.cpus),
         threads=order.threads or len(order.cpus),
-        region_batch=largest,
+        region_batch=max(order.sizes),
         sizes=list(order.sizes),
         find_knee=False,
-        expected_libraries={},
+        expected_libraries=extras.expected_libraries,
         settings=order.settings,
         model=order.model,
         control_fd=control_fd,
         data_fd=data_fd,
         region_fd=region_fd,
+        only=order.datatype,
     )
 
 
-def _child(order: TrialOrder, environ: Mapping[str, str]) -> Child:
+def _extras(order: TrialOrder) -> WorkerExtras:
     settings = order.settings
-    extras = worker_extras(
-        settings.allocator,
-        find_libraries(
-            settings.allocator, openmp=order.openmp and settings.backend in OPENMP_BACKENDS
-        ),
-    )
+    openmp = order.openmp and settings.backend in OPENMP_BACKENDS
+    return worker_extras(settings.allocator, find_libraries(settings.allocator, openmp=openmp))
+
+
+def _child(order: TrialOrder, extras: WorkerExtras, environ: Mapping[str, str]) -> Child:
+    settings = order.settings
     env = dict(extras.env)
     if not order.huge_pages:
         env.pop("GLIBC_TUNABLES", None)
