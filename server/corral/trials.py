@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from corral import control
 from corral.config import Settings
-from corral.errors import ModelError
+from corral.errors import ModelError, PassingError
 from corral.messages import (
     BATCH,
     RESULT,
@@ -101,7 +101,8 @@ class Trial:
         """Waits for its report.
 
         Raises:
-            ModelError: it failed, died, or took longer than the boot timeout.
+            ModelError: it failed, and would again.
+            PassingError: it died, or took longer than the boot timeout.
         """
         deadline_s = self._started_s + self._order.settings.boot_timeout_s
         while not self._readable(self._process.control.fileno(), deadline_s):
@@ -109,7 +110,7 @@ class Trial:
         try:
             message, _ = control.receive(self._process.control, from_child_decoder)
         except (control.Closed, ConnectionError):
-            raise ModelError(self._death()) from None
+            raise PassingError(self._death()) from None
         if isinstance(message, WorkerFailed):
             raise ModelError(message.message)
         assert isinstance(message, WorkerReady)
@@ -122,20 +123,21 @@ class Trial:
         try:
             self._data.send(BATCH.pack(self._number, datatype, count), socket.MSG_NOSIGNAL)
         except OSError:
-            raise ModelError(self._death()) from None
+            raise PassingError(self._death()) from None
 
     def collect(self, timeout_s: float = 120.0) -> float:
         """Waits for the batch that was submitted; returns the engine's seconds.
 
         Raises:
-            ModelError: the batch failed, or the worker died.
+            ModelError: the batch failed.
+            PassingError: the worker died.
         """
         deadline_s = time.monotonic() + timeout_s
         while not self._readable(self._data.fileno(), deadline_s):
             continue
         packet = self._data.recv(RESULT.size)
         if len(packet) != RESULT.size:
-            raise ModelError(self._death())
+            raise PassingError(self._death())
         _, status, engine_ns = RESULT.unpack(packet)
         if status != ResultStatus.OK:
             raise ModelError(f"{self._name()} failed on a batch")
@@ -176,7 +178,7 @@ class Trial:
         """True when ``fd`` has something to read; passes on what the worker writes meanwhile."""
         remaining_s = deadline_s - time.monotonic()
         if remaining_s <= 0:
-            raise ModelError(f"{self._name()} took too long")
+            raise PassingError(f"{self._name()} took too long")
         ready, _, _ = select.select([fd, self._process.stderr_fd], [], [], remaining_s)
         if self._process.stderr_fd in ready and not self._process.forward_stderr():
             # Its end of the pipe is closed: it is dying, and the other socket will say so.
@@ -232,7 +234,7 @@ def _spawn(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
                     [control_theirs.fileno(), theirs.fileno(), region_fd],
                 )
         except OSError as error:
-            raise ModelError(f"no process for a measurement: {error.strerror}") from None
+            raise PassingError(f"no process for a measurement: {error.strerror}") from None
     return Trial(process, ours, region, order)
 
 

@@ -17,6 +17,7 @@ from corral.config import Allocator, BackendName, Precision, TorchMode
 ARTICLE_MACHINE = "4 vCPU of a Xeon with AMX"
 ARTICLE_MODEL = "resnet50"
 
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rung:
     """One setting of corral's own worker.
