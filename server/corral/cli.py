@@ -87,6 +87,16 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
             return _serve(settings, options, environ)
 
 
+def settings_of(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """The settings that a command line asks for.
+
+    Raises:
+        ConfigError: they contradict one another, or what is there.
+        ModelError: the model's file cannot be served.
+    """
+    return _settings(make_parser().parse_args(argv), environ)
+
+
 def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     layers: list[dict[str, Any]] = [environment(environ)]
     if options.config is not None:
