@@ -45,6 +45,18 @@ CASES: dict[str, list[str]] = {
 }  # fmt: skip
 #: one a compiled form of each engine: what fits into a few minutes
 DEFAULT_CASES = [name for name in CASES if name not in {"torch-channels-last", "torch-eager"}]
+_HEADINGS = (
+    "engine",
+    "raw/s",
+    "served/s",
+    "ratio",
+    "raw p50 ms",
+    "served p50 ms",
+    "added ms",
+    "start s",
+    "memory MiB",
+    "bars",
+)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,14 +203,10 @@ class _Raw:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown: medians, and whether the bars are cleared."""
-    lines = [
-        "| engine | raw/s | served/s | ratio | raw p50 ms | served p50 ms | added ms | start s "
-        "| memory MiB | bars |"
-    ]
-    lines.append("| --- |" + " ---: |" * 8 + " --- |")
+    lines = [f"| {' | '.join(_HEADINGS)} |", "| --- |" + " ---: |" * 8 + " --- |"]
     for row in rows:
         if row.reason:
-            lines.append(f"| {row.name} | not run: {row.reason} |" + " |" * 8)
+            lines.append(f"| {row.name} | not run: {row.reason} |" + " |" * (len(_HEADINGS) - 2))
             continue
         middle = [
             statistics.median(values)
