@@ -69,6 +69,7 @@ class _Standing:
 
     rung: Rung
     trials: list[Trial]
+    prepare_s: float
     seconds: dict[int, list[float]]
     rates: dict[int, list[float]]
     logits: NDArray[np.float32]
@@ -143,7 +144,9 @@ def _stand(
 ) -> _Standing:
     """Prepares a rung's artefact and starts its workers; they end with ``stack``."""
     settings = rung_settings(place.settings, rung)
+    began_s = time.monotonic()
     model = prepare.make_apart(settings)
+    prepare_s = time.monotonic() - began_s
     with contextlib.ExitStack() as undo:
         running = []
         for cpus in share_cpus(place.cpus, rung.workers):
@@ -164,7 +167,7 @@ def _stand(
         _fill(running, inputs, rung.sizes)
         stack.push(undo.pop_all())
     empty: dict[int, list[float]] = {size: [] for size in rung.sizes}
-    return _Standing(rung, running, empty, {size: [] for size in rung.sizes}, logits)
+    return _Standing(rung, running, prepare_s, empty, {size: [] for size in rung.sizes}, logits)
 
 
 def _defaults(cpus: Sequence[int], backend: str) -> dict[str, str]:
@@ -211,6 +214,7 @@ def _result(
         "allocator": rung.allocator.value,
         "workers": str(rung.workers),
         "openmp": _openmp(rung, one),
+        "version": one.trials[0].report.engine["version"] if one else "-",
     }
     result = RungResult(
         key=rung.key,
@@ -227,6 +231,7 @@ def _result(
         result,
         sizes=summarise(one.seconds, one.rates),
         memory_bytes=sum(trial.report.memory_bytes for trial in one.trials),
+        prepare_s=one.prepare_s,
         start_s=max(trial.start_s for trial in one.trials),
         fidelity=None if exact or baseline is None else compare(baseline.logits, one.logits),
     )
