@@ -103,7 +103,7 @@ clean: ## removes the environment and the caches of this checkout
 # a CPU wheel from TORCH_INDEX needs none of them.
 .venv-ipex/stamp: requirements-ipex.lock
 	@$(PYTHON) -m venv .venv-ipex
-	@echo "installing IPEX 2.8 and torch 2.8 (3 GB to download, 6 GB on disk, unless TORCH_INDEX is set)" >&2
+	@echo "installing IPEX 2.8 and torch 2.8 (3 GB to download, 5.8 GB on disk, unless TORCH_INDEX is set)" >&2
 	@sed '$(if $(TORCH_INDEX),/^nvidia-/d)' requirements-ipex.lock > .venv-ipex/requirements.txt
 	@.venv-ipex/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps \
 	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --requirement .venv-ipex/requirements.txt
