@@ -88,7 +88,7 @@ def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungRe
             progress(f"{rung.title}: start", 0.5 * index / len(rungs))
             try:
                 standing.append(_stand(place, rung, inputs, stack))
-            except (CorralError, ImportError) as error:
+            except (CorralError, OSError) as error:
                 reasons[rung.key] = str(error).splitlines()[0]
                 logger.info("%s cannot run here: %s", rung.title, reasons[rung.key])
         turns = [(turn, one) for turn in range(place.repeats) for one in standing]
