@@ -234,8 +234,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--cases", nargs="+", default=DEFAULT_CASES, choices=list(CASES))
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved repeats")
-    parser.add_argument("--seconds", type=float, default=0.8, help="of a measurement window")
+    parser.add_argument("--rounds", type=int, default=2, help="interleaved repeats")
+    parser.add_argument("--seconds", type=float, default=1.2, help="of a measurement window")
     parser.add_argument("--options", default="--weights synthetic", help="more of corral's options")
     parser.add_argument("--python", default=sys.executable, help="of corral's environment")
     parser.add_argument(
