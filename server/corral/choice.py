@@ -63,6 +63,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     fidelity: Fidelity | None = None
     #: why it cannot be chosen; empty when it can
     excluded: str = ""
+    #: the reason may pass (it was killed, or out of memory): the search is not remembered
+    passing: bool = False
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):

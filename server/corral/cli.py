@@ -87,6 +87,16 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
             return _serve(settings, options, environ)
 
 
+def settings_of(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """The settings that a command line asks for.
+
+    Raises:
+        ConfigError: they contradict one another, or what is there.
+        ModelError: the model's file cannot be served.
+    """
+    return _settings(make_parser().parse_args(argv), environ)
+
+
 def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     layers: list[dict[str, Any]] = [environment(environ)]
     if options.config is not None:
@@ -95,8 +105,15 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
     given = {k: v for k, v in vars(options).items() if k not in _NOT_SETTINGS}
     layers.append({names[name]: value for name, value in given.items()})
     settings = config.build(*layers)
-    models.get(settings.model)
-    return settings
+    spec = models.get(settings.model)
+    if spec.fixed_batch is None:
+        return settings
+    if settings.max_batch not in {None, 1}:
+        raise ConfigError(
+            f"--max-batch {settings.max_batch}: the batch of {spec.file} is fixed, so that it is "
+            "served in batches of one; export it with a dynamic first dimension"
+        )
+    return msgspec.structs.replace(settings, max_batch=1)
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, Any]:

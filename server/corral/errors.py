@@ -3,6 +3,7 @@
     CorralError
     ├── ConfigError          a setting is wrong or cannot be had       exit code 2
     ├── ModelError           model, weights or artefact unusable        exit code 2
+    │   └── PassingError     for a reason that may pass: worth another try
     ├── StartError           children did not become ready              exit code 1
     └── RequestError         a request is answered with this
         ├── InvalidRequest   INVALID_ARGUMENT
@@ -36,6 +37,10 @@ class ModelError(CorralError):
     """The model, its weights or its artefact cannot be used."""
 
     exit_code = 2
+
+
+class PassingError(ModelError):
+    """It failed for a reason that may pass (memory, a kill, a slow minute): not remembered."""
 
 
 class StartError(CorralError):

@@ -13,6 +13,7 @@ import msgspec
 
 from corral.config import Settings
 from corral.guard import GuardReport
+from corral.tensors import Datatype
 
 #: the largest control message, bytes
 MAX_CONTROL_BYTES = 65536
@@ -78,6 +79,8 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     control_fd: int
     data_fd: int
     region_fd: int
+    #: a trial's: this datatype alone is compiled, and no costs are measured
+    only: Datatype | None = None
 
 
 # --- control: child to supervisor ---

@@ -1,9 +1,7 @@
 """From weights to an artefact that an engine loads: build, convert, quantize, save.
 
-The torch module becomes an OpenVINO IR through a trace (2.3 s for ResNet50, the batch dynamic;
-torch.export takes 6.6 s and leaves height and width dynamic too). INT8 is NNCF's post-training
-quantization of the FP32 artefact, on crops of photographs that ship with corral. BF16 is the FP32
-artefact, run with a hint.
+``makers`` has what each engine needs done. INT8 is made of the FP32 artefact, on crops of
+photographs that ship with corral. BF16 is the FP32 artefact, run with a hint.
 
 **Overflow.** Without VNNI, an engine adds pairs of u8 x i8 products in 16 bits, where they can
 saturate. NNCF's fix leaves weights one bit less, so that they cannot; it is on for all layers
@@ -19,30 +17,23 @@ import contextlib
 import dataclasses
 import importlib.util
 import io
-import logging
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from corral import artefact, makers, models
 from corral.artefact import Artefact, Order
 from corral.config import BackendName, Precision, Settings
-from corral.errors import ConfigError, CorralError, ModelError
+from corral.errors import ConfigError, CorralError, ModelError, PassingError
 from corral.frameworks import silence_telemetry
 from corral.makers import onnx as onnx_maker
+from corral.makers import openvino as ir_maker
 from corral.makers import torch as torch_maker
+from corral.makers.calibration import Calibration
 from corral.models import photos
 from corral.models.spec import ModelSpec, Weights
-
-if TYPE_CHECKING:
-    import openvino
-    import torch
 
 #: called with what is being done and the share of the whole that is done, 0 to 1
 Progress = Callable[[str, float], None]
@@ -50,8 +41,6 @@ Progress = Callable[[str, float], None]
 #: CPU flags of instructions that sum u8 x i8 products in 32 bits: AVX, AVX-512, AMX, Arm
 WIDE_SUMS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
 _BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-
-_CALIBRATION_PICTURES = 128
 
 #: importable packages that a backend needs, and those that its INT8 needs beyond
 _PACKAGES: Mapping[BackendName, tuple[str, ...]] = {
@@ -228,6 +217,11 @@ def check_engine(settings: Settings, spec: ModelSpec, precision: str) -> None:
         )
     if backend is BackendName.ONNXRUNTIME and spec.file.suffix != ".onnx":
         raise ConfigError(f"--backend onnxruntime: {spec.file} is no ONNX file; use openvino")
+    if backend is BackendName.ONNXRUNTIME and spec.fixed_batch not in {None, 1}:
+        raise ConfigError(
+            f"--backend onnxruntime: the batch of {spec.file} is fixed at {spec.fixed_batch}; "
+            "export it with a dynamic first dimension, or use openvino"
+        )
     if precision == "int8" and not spec.takes_pictures:
         raise ConfigError(
             f"--precision int8: {spec.file} is calibrated on pictures, and has no [preprocessing] "
@@ -296,6 +290,8 @@ def _write(job: _Job) -> None:
                     _write_ir(job)
         except CorralError:
             raise
+        except MemoryError:
+            raise PassingError(f"{spec.name} cannot be prepared: out of memory") from None
         except ImportError as error:
             raise ModelError(
                 f"preparing {spec.name} needs the extras: pip install "
@@ -309,28 +305,27 @@ def _write(job: _Job) -> None:
 def _write_ir(job: _Job) -> None:
     spec, weights, order, file, steps = job.spec, job.weights, job.order, job.file, job.steps
     if order.precision == "int8":
-        model = _quantize(job.fp32(), spec, order.ingredients["overflow_fix"], steps)
+        exact = job.fp32()
+        pictures = Calibration(spec.recipe, steps.at)
+        model = ir_maker.quantize(exact, pictures, order.ingredients["overflow_fix"])
     elif spec.file is not None:
-        import openvino as ov
-
         steps.at("convert")
-        model = ov.Core().read_model(spec.file)
+        model = ir_maker.read(spec)
     else:
         steps.at("build model")
         module = spec.build(weights)
         steps.at("convert")
-        model = _convert(module, spec)
+        model = ir_maker.convert(module, spec)
     steps.at("save")
-    _save(model, file)
+    ir_maker.save(model, file)
 
 
 def _write_onnx(job: _Job) -> None:
     spec, weights, order, file, steps = job.spec, job.weights, job.order, job.file, job.steps
     if order.precision == "int8":
         exact = job.fp32()
-        steps.at("cut pictures")
         narrow = order.ingredients["overflow_fix"] == "enable"
-        onnx_maker.write_int8(exact, file, _Calibration(spec, steps), reduce_range=narrow)
+        onnx_maker.write_int8(exact, file, Calibration(spec.recipe, steps.at), reduce_range=narrow)
     else:
         steps.at("build model")
         onnx_maker.write_fp32(spec, weights, file)
@@ -342,82 +337,12 @@ def _write_torch(job: _Job) -> None:
     if order.precision != "int8":
         torch_maker.write_state(spec, weights, file)
     elif job.backend is BackendName.IPEX:
-        torch_maker.write_ipex_int8(spec, weights, file, _Calibration(spec, steps))
+        torch_maker.write_ipex_int8(spec, weights, file, Calibration(spec.recipe, steps.at))
     else:
         narrow = order.ingredients["overflow_fix"] == "enable"
-        torch_maker.write_pt2e(spec, weights, file, _Calibration(spec, steps), reduce_range=narrow)
-
-
-def _convert(module: torch.nn.Module, spec: ModelSpec) -> openvino.Model:
-    """The module as an IR: FP32 ``input`` [?,3,crop,crop] to FP32 ``output`` [?,classes]."""
-    import openvino as ov
-    import torch
-
-    item = [3, spec.recipe.crop, spec.recipe.crop]
-    with torch.inference_mode():
-        model = ov.convert_model(module, example_input=torch.zeros(1, *item), input=[-1, *item])
-    model.inputs[0].get_tensor().set_names({"input"})
-    model.outputs[0].get_tensor().set_names({"output"})
-    return model
-
-
-def _save(model: openvino.Model, xml: Path) -> None:
-    """Writes the IR, with its weights in FP32 as they are."""
-    import openvino as ov
-
-    try:
-        ov.save_model(model, xml, compress_to_fp16=False)
-    except RuntimeError:
-        # All that OpenVINO says of a full disk is "iostream error".
-        free_mb = shutil.disk_usage(xml.parent).free // 10**6
-        raise ModelError(
-            f"the artefact cannot be written to {xml.parent.parent}, which has {free_mb} MB free"
-        ) from None
-
-
-def _quantize(fp32: Path, spec: ModelSpec, overflow_fix: str, steps: _Steps) -> openvino.Model:
-    """The IR in INT8: weights per channel, activations per tensor."""
-    import nncf
-    import openvino as ov
-
-    # Not nncf.set_log_level: it changes the level of whatever handlers others have attached.
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    steps.at("cut pictures")
-    pictures = _Calibration(spec, steps)
-    return nncf.quantize(
-        ov.Core().read_model(fp32),
-        nncf.Dataset(pictures),
-        subset_size=len(pictures),
-        preset=nncf.QuantizationPreset.PERFORMANCE,
-        advanced_parameters=nncf.AdvancedQuantizationParameters(
-            overflow_fix=nncf.OverflowFix(overflow_fix)
-        ),
-    )
-
-
-class _Calibration:
-    """Crops of photographs, normalised one at a time; tells how far the quantizer has come."""
-
-    def __init__(self, spec: ModelSpec, steps: _Steps) -> None:
-        from corral.models import pictures
-
-        self._recipe = spec.recipe
-        self._normalise = pictures.normalise
-        self._pixels = photos.crops(photos.CALIBRATION, _CALIBRATION_PICTURES, spec.recipe.crop)
-        self._steps = steps
-        steps.at("analyse")
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        for done in range(len(self)):
-            if done + 1 < len(self):
-                self._steps.at("calibrate", done / len(self))
-            else:
-                # The quantizer never asks for what comes after the last.
-                self._steps.at("correct biases")
-            yield self._normalise(self._pixels[done : done + 1], self._recipe)
+        torch_maker.write_pt2e(
+            spec, weights, file, Calibration(spec.recipe, steps.at), reduce_range=narrow
+        )
 
 
 @contextlib.contextmanager

@@ -208,9 +208,9 @@ def _add_ladder(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--seconds",
         type=float,
-        default=2.5,
+        default=2.0,
         metavar="S",
-        help="of each turn and batch size (default: 2.5)",
+        help="of each turn and batch size (default: 2)",
     )
     group.add_argument(
         "--rungs", default="", metavar="KEY,KEY", help="only these, in the ladder's order"

@@ -19,10 +19,12 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from corral import logs, optimize
+from corral import logs, optimize, topology
 from corral.config import Settings
 from corral.errors import CorralError, ModelError
+from corral.messages import ModelBoot
 from corral.plan import PlannedWorker
+from corral.search import boot_model
 from corral.selection import Selected, select
 from corral.supervision.provision import python_path, worker_python
 
@@ -32,12 +34,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 class _Order(msgspec.Struct, frozen=True):
-    """What the child is told."""
+    """What the child is told; without a pen it makes the artefact, and nobody guards it."""
 
     settings: Settings
-    pen: PlannedWorker
-    again: bool
-    every: bool
+    pen: PlannedWorker | None
+    again: bool = False
+    every: bool = False
 
 
 def prepare_here(
@@ -112,6 +114,25 @@ def prepare_apart(
     return _selected(child, output)
 
 
+def make_apart(settings: Settings) -> ModelBoot:
+    """The artefact of a backend and a precision that were named, made in a process of its own.
+
+    It runs on the interpreter of the workers, where an engine may be that is not installed here.
+    Nothing is searched for, compared or shown.
+
+    Raises:
+        ConfigError: no such interpreter.
+        ModelError: it could not be made, with what the child said.
+    """
+    with _start_child(_Order(settings, None)) as child:
+        try:
+            output, _ = child.communicate()
+        except BaseException:
+            child.kill()
+            raise
+    return _selected(child, output).model
+
+
 async def prepare_beside(settings: Settings, pen: PlannedWorker) -> Selected:
     """The same while an event loop goes on; the child dies if the task is cancelled.
 
@@ -160,13 +181,19 @@ def main() -> None:
         order = msgspec.json.decode(file.read(), type=_Order)
     logs.configure(order.settings, "prepare")
     try:
-        selected = prepare_here(
-            order.settings, order.pen, os.environ, again=order.again, every=order.every
-        )
+        selected = _obey(order)
     except CorralError as error:
         print(error)
         sys.exit(error.exit_code)
     sys.stdout.buffer.write(msgspec.json.encode(selected))
+
+
+def _obey(order: _Order) -> Selected:
+    settings, pen = order.settings, order.pen
+    if pen is not None:
+        return prepare_here(settings, pen, os.environ, again=order.again, every=order.every)
+    made = optimize.prepare(settings, lambda phase, share: None, topology.read_machine().isa)
+    return Selected(backend=settings.backend, precision=settings.precision, model=boot_model(made))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from corral import models, optimize, trials
 from corral.artefact import Artefact, artefact_key, versions
 from corral.choice import Candidate, Row, packages, rank
 from corral.config import Mode, Precision, Settings
-from corral.errors import ConfigError, ModelError
+from corral.errors import ConfigError, CorralError, ModelError, PassingError
 from corral.guard import Fidelity, GuardReport, Thresholds, compare, faults
 from corral.messages import ModelBoot
 from corral.models import photos, pictures
@@ -191,7 +191,7 @@ def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> 
                 ready[candidate] = bench.prepare(candidate, begin, begin + 0.4 / len(options))
             row = _guarded(bench, candidate, ready[candidate], reference, exact)
         except (ModelError, ConfigError) as error:
-            row = Row(candidate=candidate, excluded=str(error))
+            row = _failed(Row(candidate=candidate), error)
         rows.append(row)
     left = [row.candidate for row in rows if not row.excluded]
     if len(left) < 2:
@@ -199,6 +199,12 @@ def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> 
     speeds = _measure(bench, {candidate: ready[candidate] for candidate in left})
     rows = [_with_speed(row, speeds.get(row.candidate)) for row in rows]
     return rank(rows, bench.settings.mode)
+
+
+def _failed(row: Row, error: CorralError) -> Row:
+    return msgspec.structs.replace(
+        row, excluded=str(error), passing=isinstance(error, PassingError)
+    )
 
 
 def _guarded(
@@ -220,6 +226,7 @@ def _order(bench: Bench, candidate: Candidate, made: Artefact, sizes: Sequence[i
         cpus=bench.pen.cpus,
         memory_node=bench.pen.memory_node,
         sizes=sizes,
+        datatype=bench.spec.native,
     )
 
 
@@ -278,7 +285,7 @@ def _with_speed(row: Row, speed: dict[int, float] | ModelError | None) -> Row:
     if speed is None:
         return row
     if isinstance(speed, ModelError):
-        return msgspec.structs.replace(row, excluded=str(speed))
+        return _failed(row, speed)
     best = max(speed, key=lambda size: size / speed[size])
     return msgspec.structs.replace(
         row, images_per_s=best / speed[best], p50_ms=speed[1] * 1000, batch=best

@@ -136,7 +136,15 @@ def _searched(
         best = rows[0]
         winner = reference if best.excluded else best.candidate
         found = Search(winner=winner, rows=rows, took_s=time.monotonic() - began_s)
-        write_json(file, found)
+        failed = [row for row in rows if row.passing]
+        if not failed:
+            write_json(file, found)
+        for row in failed:
+            logger.warning(
+                "%s could not be measured, and the next start tries again: %s",
+                row.candidate.name,
+                row.excluded,
+            )
     made = bench.prepare(found.winner, 0.99, 1.0)
     bench.progress("ready", 1.0)
     return _selected(found.winner, made, _report(bench, found, made), found)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from corral import control
 from corral.config import Settings
-from corral.errors import ModelError
+from corral.errors import ModelError, PassingError
 from corral.messages import (
     BATCH,
     RESULT,
@@ -36,7 +36,7 @@ from corral.planning.environment import OPENMP_BACKENDS, compute_environment
 from corral.region import Region, create_region
 from corral.supervision import identity
 from corral.supervision.libraries import find_libraries
-from corral.supervision.provision import python_path, worker_extras, worker_python
+from corral.supervision.provision import WorkerExtras, python_path, worker_extras, worker_python
 from corral.supervision.spawn import Child, Process, inherited, spawn
 from corral.tensors import Datatype, Signature
 
@@ -55,6 +55,7 @@ class TrialOrder:
         cpus: the affinity mask, one CPU a physical core.
         memory_node: NUMA node, or None.
         sizes: batch sizes to compile, ascending.
+        datatype: of the batches; no other is compiled.
         environment: makes the compute environment; the server's own by default.
         huge_pages: see planning.environment.allocator_environment.
         threads: of the engine; one a CPU if None.
@@ -68,6 +69,7 @@ class TrialOrder:
     cpus: Sequence[int]
     memory_node: int | None = None
     sizes: Sequence[int] = (1,)
+    datatype: Datatype = Datatype.FP32
     environment: Environment = compute_environment
     huge_pages: bool = True
     threads: int | None = None
@@ -99,7 +101,8 @@ class Trial:
         """Waits for its report.
 
         Raises:
-            ModelError: it failed, died, or took longer than the boot timeout.
+            ModelError: it failed, and would again.
+            PassingError: it died, or took longer than the boot timeout.
         """
         deadline_s = self._started_s + self._order.settings.boot_timeout_s
         while not self._readable(self._process.control.fileno(), deadline_s):
@@ -107,7 +110,7 @@ class Trial:
         try:
             message, _ = control.receive(self._process.control, from_child_decoder)
         except (control.Closed, ConnectionError):
-            raise ModelError(self._death()) from None
+            raise PassingError(self._death()) from None
         if isinstance(message, WorkerFailed):
             raise ModelError(message.message)
         assert isinstance(message, WorkerReady)
@@ -120,20 +123,21 @@ class Trial:
         try:
             self._data.send(BATCH.pack(self._number, datatype, count), socket.MSG_NOSIGNAL)
         except OSError:
-            raise ModelError(self._death()) from None
+            raise PassingError(self._death()) from None
 
     def collect(self, timeout_s: float = 120.0) -> float:
         """Waits for the batch that was submitted; returns the engine's seconds.
 
         Raises:
-            ModelError: the batch failed, or the worker died.
+            ModelError: the batch failed.
+            PassingError: the worker died.
         """
         deadline_s = time.monotonic() + timeout_s
         while not self._readable(self._data.fileno(), deadline_s):
             continue
         packet = self._data.recv(RESULT.size)
         if len(packet) != RESULT.size:
-            raise ModelError(self._death())
+            raise PassingError(self._death())
         _, status, engine_ns = RESULT.unpack(packet)
         if status != ResultStatus.OK:
             raise ModelError(f"{self._name()} failed on a batch")
@@ -174,7 +178,7 @@ class Trial:
         """True when ``fd`` has something to read; passes on what the worker writes meanwhile."""
         remaining_s = deadline_s - time.monotonic()
         if remaining_s <= 0:
-            raise ModelError(f"{self._name()} took too long")
+            raise PassingError(f"{self._name()} took too long")
         ready, _, _ = select.select([fd, self._process.stderr_fd], [], [], remaining_s)
         if self._process.stderr_fd in ready and not self._process.forward_stderr():
             # Its end of the pipe is closed: it is dying, and the other socket will say so.
@@ -213,6 +217,7 @@ def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[Trial]:
 
 def _spawn(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
     largest = max(order.sizes)
+    extras = _extras(order)
     with contextlib.ExitStack() as undo:
         try:
             region_fd = create_region(order.signature, largest)
@@ -221,46 +226,47 @@ def _spawn(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
             ours, theirs = control.pair()
             control_ours, control_theirs = control.pair()
             with theirs, control_theirs:
-                boot = _boot(order, largest, control_theirs.fileno(), theirs.fileno(), region_fd)
+                boot = _boot(order, extras, control_theirs.fileno(), theirs.fileno(), region_fd)
                 process = spawn(
-                    _child(order, environ),
+                    _child(order, extras, environ),
                     boot,
                     control_ours,
                     [control_theirs.fileno(), theirs.fileno(), region_fd],
                 )
         except OSError as error:
-            raise ModelError(f"no process for a measurement: {error.strerror}") from None
+            raise PassingError(f"no process for a measurement: {error.strerror}") from None
     return Trial(process, ours, region, order)
 
 
 def _boot(
-    order: TrialOrder, largest: int, control_fd: int, data_fd: int, region_fd: int
+    order: TrialOrder, extras: WorkerExtras, control_fd: int, data_fd: int, region_fd: int
 ) -> WorkerBoot:
     return WorkerBoot(
         worker=0,
         cell=0,
         cpus=list(order.cpus),
         threads=order.threads or len(order.cpus),
-        region_batch=largest,
+        region_batch=max(order.sizes),
         sizes=list(order.sizes),
         find_knee=False,
-        expected_libraries={},
+        expected_libraries=extras.expected_libraries,
         settings=order.settings,
         model=order.model,
         control_fd=control_fd,
         data_fd=data_fd,
         region_fd=region_fd,
+        only=order.datatype,
     )
 
 
-def _child(order: TrialOrder, environ: Mapping[str, str]) -> Child:
+def _extras(order: TrialOrder) -> WorkerExtras:
     settings = order.settings
-    extras = worker_extras(
-        settings.allocator,
-        find_libraries(
-            settings.allocator, openmp=order.openmp and settings.backend in OPENMP_BACKENDS
-        ),
-    )
+    openmp = order.openmp and settings.backend in OPENMP_BACKENDS
+    return worker_extras(settings.allocator, find_libraries(settings.allocator, openmp=openmp))
+
+
+def _child(order: TrialOrder, extras: WorkerExtras, environ: Mapping[str, str]) -> Child:
+    settings = order.settings
     env = dict(extras.env)
     if not order.huge_pages:
         env.pop("GLIBC_TUNABLES", None)

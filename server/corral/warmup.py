@@ -38,6 +38,7 @@ def warm_up(
     sizes: list[int],
     *,
     find_knee: bool,
+    measured: bool = True,
 ) -> WarmedUp:
     """Compiles and measures; call it from the pinned thread that will run the batches.
 
@@ -47,7 +48,13 @@ def warm_up(
         datatypes: the first one decides where the knee is.
         sizes: to compile, ascending.
         find_knee: stop where batching stops paying, and discard what lies beyond.
+        measured: False leaves the costs out, for whoever measures by himself.
     """
+    if not measured:
+        for datatype in datatypes:
+            for size in sizes:
+                _compile(backend, region, datatype, size)
+        return WarmedUp(sizes, {})
     first, *others = datatypes
     measured_s: dict[int, float] = {}
     for size in sizes:
@@ -71,10 +78,7 @@ def _ready(backend: Backend, region: Region, datatype: Datatype, size: int) -> f
     The least, because a start is a noisy time (other processes start on the same machine), and
     because requests that even this could not serve in time are refused.
     """
-    region.touch(size)
-    backend.compile(datatype, region.inputs(datatype, size), region.outputs(size))
-    for _ in range(_UNCOUNTED_RUNS):
-        backend.run(datatype, size)
+    _compile(backend, region, datatype, size)
     costs_s: list[float] = []
     began_s = time.perf_counter()
     while len(costs_s) < _MIN_RUNS or (
@@ -84,3 +88,10 @@ def _ready(backend: Backend, region: Region, datatype: Datatype, size: int) -> f
         backend.run(datatype, size)
         costs_s.append(time.perf_counter() - started_s)
     return min(costs_s)
+
+
+def _compile(backend: Backend, region: Region, datatype: Datatype, size: int) -> None:
+    region.touch(size)
+    backend.compile(datatype, region.inputs(datatype, size), region.outputs(size))
+    for _ in range(_UNCOUNTED_RUNS):
+        backend.run(datatype, size)

@@ -51,7 +51,14 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
             f"--backend {name}: the Python package {error.name!r} is not installed; "
             f"pip install 'corral[{name}]' brings it"
         ) from None
-    warmed = warm_up(backend, region, signature.datatypes, boot.sizes, find_knee=boot.find_knee)
+    warmed = warm_up(
+        backend,
+        region,
+        signature.datatypes if boot.only is None else (boot.only,),
+        boot.sizes,
+        find_knee=boot.find_knee,
+        measured=boot.only is None,
+    )
     # What is there now stays for good. Without reference cycles in the loop below, a collection
     # would find nothing and cost a request its time.
     gc.collect()

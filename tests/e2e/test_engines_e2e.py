@@ -73,36 +73,60 @@ def test_a_worker_in_another_environment(
         _check(server, exact)
 
 
+_MATRIX = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+
+
+def _scores(path: Path, batch: int | str) -> Path:
+    """An ONNX file that multiplies rows of 5 by a matrix."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["features", "w"], ["scores"])],
+        "g",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [batch, 5])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 3])],
+        [numpy_helper.from_array(_MATRIX, "w")],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_strangers_onnx_file_is_served(
     real_server: StartServer, tmp_path: Path, backend: str
 ) -> None:
-    from onnx import TensorProto, helper, numpy_helper, save
-
-    matrix = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["features", "w"], ["scores"])],
-        "g",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 5])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
-        [numpy_helper.from_array(matrix, "w")],
-    )
-    path = tmp_path / "iris.onnx"
-    opset = [helper.make_opsetid("", 17)]
-    save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    path = _scores(tmp_path / "iris.onnx", "batch")
     (tmp_path / "iris.toml").write_text('labels = ["setosa", "versicolor", "virginica"]\n')
     rows = np.random.default_rng(2).normal(size=(2, 5)).astype(np.float32)
     options = ["--model", str(path), "--backend", backend, "--workers", "1"]
     with real_server(*options, ready=False) as server:
         server.wait_until_ready(timeout_s=60)
         with Client(f"127.0.0.1:{server.port}", model="iris") as client:
-            np.testing.assert_allclose(client.infer(rows), rows @ matrix, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(client.infer(rows), rows @ _MATRIX, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backend", "batch"), [("openvino", 1), ("onnxruntime", 1), ("openvino", 4)]
+)
+def test_a_file_with_a_fixed_batch_is_served_one_by_one(
+    real_server: StartServer, tmp_path: Path, backend: str, batch: int
+) -> None:
+    path = _scores(tmp_path / "fixed.onnx", batch)
+    options = ["--model", str(path), "--backend", backend, "--mode", "throughput"]
+    rows = np.random.default_rng(2).normal(size=(3, 5)).astype(np.float32)
+    with real_server(*options, "--workers", "1", ready=False) as server:
+        server.wait_until_ready(timeout_s=60)
+        with Client(f"127.0.0.1:{server.port}", model="fixed") as client:
+            np.testing.assert_allclose(client.infer(rows), rows @ _MATRIX, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--model", "{tmp}/no.onnx"], "no such file"),
+        (["--model", "{tmp}/four.onnx", "--backend", "onnxruntime"], "is fixed at 4"),
+        (["--model", "{tmp}/four.onnx", "--max-batch", "8"], "in batches of one"),
         (["--model", "{tmp}/junk.onnx"], "not an ONNX file"),
         (["--backend", "ipex"], "make ipex"),
         (["--worker-python", "{tmp}/python"], "no such interpreter"),
@@ -112,6 +136,7 @@ def test_what_cannot_start_says_so_in_one_line(
     tmp_path: Path, options: list[str], words: str
 ) -> None:
     (tmp_path / "junk.onnx").write_bytes(b"junk")
+    _scores(tmp_path / "four.onnx", 4)
     given = [option.format(tmp=tmp_path) for option in options]
     command = [sys.executable, "-m", "corral", "serve", "--port", "0", "--metrics-port", "0"]
     fixed = ["--backend", "openvino", "--precision", "fp32", "--cache-dir", str(tmp_path)]

@@ -42,6 +42,15 @@ def test_shapes_and_datatypes_come_from_the_file(tmp_path: Path) -> None:
     assert spec.label_names == ("0", "1", "2", "3")
 
 
+@pytest.mark.parametrize("output_shape", [[2, 4], ["n", 4]])
+def test_a_fixed_batch_is_told(tmp_path: Path, output_shape: list[int | str]) -> None:
+    path = _write(tmp_path / "m.onnx", [2, 7], output_shape=output_shape)
+    spec = own.read(path)
+    assert spec.fixed_batch == 2
+    assert spec.signature.input_shapes == {Datatype.FP32: (7,)}
+    assert own.read(_write(tmp_path / "n.onnx", ["n", 7])).fixed_batch is None
+
+
 def test_notes_bring_pictures_and_labels(tmp_path: Path) -> None:
     path = _write(tmp_path / "m.onnx", ["n", 3, 8, 8])
     (tmp_path / "m.toml").write_text(
@@ -69,7 +78,8 @@ def test_a_model_of_pixels_is_served_as_such(tmp_path: Path) -> None:
         ({"shape": ["n", 3], "inputs": 2}, r"2 inputs \(in0, in1\), not one"),
         ({"shape": ["n", 3], "kind": INT64}, "its input is INT64, not FP32 or UINT8"),
         ({"shape": ["n", 3, "h"]}, r"\[\?,3,\?\]; only the first dimension"),
-        ({"shape": [1, 3]}, "fixed at 1"),
+        ({"shape": [2, 3], "output_shape": [3, 4]}, "a batch of 2 and its output 'out' one of 3"),
+        ({"shape": ["n", 3], "output_shape": [3, 4]}, "of any size and its output 'out' one of 3"),
     ],
 )
 def test_what_cannot_be_served_is_named_with_its_cause(

@@ -70,6 +70,13 @@ def test_a_worker_that_never_reported_is_shown_as_such() -> None:
     assert "waiting" in text(workers=[worker(0), unborn])
 
 
+def test_a_preloaded_openmp_is_shown_with_the_workers_that_mapped_it() -> None:
+    on_openmp = worker(0, checks={"openmp": "libiomp5.so"})
+    shown = text(workers=[on_openmp, worker(1)])
+    assert "libiomp5.so, mapped by 1 of 2 workers" in shown
+    assert "OpenMP" not in text()
+
+
 def test_where_to_ask() -> None:
     shown = text()
     assert "127.0.0.1:8001" in shown

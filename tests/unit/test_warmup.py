@@ -90,3 +90,13 @@ def test_a_slow_engine_is_measured_no_oftener_than_must_be(clock: Clock) -> None
     warmup.warm_up(engine, region(1), (Datatype.FP32,), [1], find_knee=False)
     # Two runs that do not count, five that do.
     assert clock.now_s == pytest.approx(70.0)
+
+
+def test_a_trial_compiles_and_measures_nothing(clock: Clock) -> None:
+    engine = Engine(clock, 0.010, 0.0)
+    only = (Datatype.FP32,)
+    warmed = warmup.warm_up(engine, region(4), only, [1, 4], find_knee=False, measured=False)
+    assert warmed == warmup.WarmedUp([1, 4], {})
+    assert engine.compiled == {(Datatype.FP32, 1), (Datatype.FP32, 4)}
+    # Two runs of each.
+    assert clock.now_s == pytest.approx(0.040)

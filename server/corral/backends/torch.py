@@ -52,10 +52,10 @@ class TorchBackend:
         self._ipex = settings.backend is BackendName.IPEX
         self._precision = boot.model.precision
         self._mode = resolve_mode(settings.torch_mode, self._ipex, self._precision)
+        if self._ipex:
+            artefacts.import_ipex()
         import torch
 
-        if self._ipex:
-            import intel_extension_for_pytorch  # noqa: F401
         torch.set_num_threads(boot.threads)
         torch.set_num_interop_threads(1)
         torch.set_flush_denormal(True)

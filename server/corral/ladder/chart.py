@@ -1,13 +1,19 @@
-"""A ladder as a bar chart, PNG and SVG."""
+"""A ladder as a bar chart, PNG and SVG; for the article's own model, its figures beside ours."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from corral.errors import ConfigError
-from corral.ladder.results import Ladder
+from corral.ladder.results import Ladder, RungResult
+from corral.ladder.rungs import ARTICLE_MACHINE, ARTICLE_MODEL
 
-_OURS, _MISSING = "#2a6f97", "#c0c0c0"
+_OURS, _THEIRS, _MISSING = "#2a6f97", "#c98b3c", "#757575"
+#: room right of the longest bar, for its figure
+_MARGIN = 1.42
+_REASON_CHARACTERS = 44
 
 
 def draw(ladder: Ladder, stem: Path) -> list[Path]:
@@ -23,25 +29,60 @@ def draw(ladder: Ladder, stem: Path) -> list[Path]:
         raise ConfigError(
             "the chart needs matplotlib: pip install 'corral[ladder]' brings it"
         ) from None
-    figure = Figure(figsize=(9, 0.42 * len(ladder.rungs) + 1.6), layout="constrained")
+    beside = ladder.model == ARTICLE_MODEL
+    height = 0.36 * len(ladder.rungs) + 1.5
+    figure = Figure(figsize=(13 if beside else 9, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    names = [rung.title for rung in ladder.rungs]
-    speeds = [rung.best.images_per_s if rung.ran else 0.0 for rung in ladder.rungs]
-    places = range(len(names))
-    axes.barh(places, speeds, color=_OURS)
-    top = max([*speeds, 1e-9])
-    for place, (rung, (_, total)) in enumerate(zip(ladder.rungs, ladder.ratios(), strict=True)):
-        text = f"{speeds[place]:.1f}  ({total:.2f}x)" if rung.ran and total else "not run here"
-        colour = "black" if rung.ran else _MISSING
-        axes.text(speeds[place] + top * 0.01, place, text, va="center", color=colour, fontsize=9)
-    axes.set_yticks(places, names)
-    axes.invert_yaxis()
-    axes.set_xlim(0, top * 1.2)
-    axes.set_xlabel("images/s, best batch")
-    axes.set_title(f"{ladder.model} on {ladder.machine.get('CPU', '?')}", loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
+    panels = figure.subplots(
+        1, 2 if beside else 1, sharey=True, squeeze=False, width_ratios=[3, 2] if beside else None
+    )[0]
+    _draw_ours(panels[0], ladder)
+    if beside:
+        _draw_article(panels[1], ladder.rungs)
     files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     for file in files:
         figure.savefig(file, dpi=150)
     return files
+
+
+def _draw_ours(axes: Any, ladder: Ladder) -> None:
+    speeds = [rung.best.images_per_s if rung.ran else None for rung in ladder.rungs]
+    _bars(axes, speeds, _OURS)
+    top = max([speed for speed in speeds if speed] or [1.0])
+    for place, rung in enumerate(ladder.rungs):
+        if not rung.ran:
+            reason = _shorten(rung.reason)
+            axes.text(top * 0.01, place, reason, va="center", color=_MISSING, fontsize=8)
+    axes.set_yticks(range(len(speeds)), [rung.title for rung in ladder.rungs], fontsize=9)
+    axes.invert_yaxis()
+    title = f"{ladder.model} here: {ladder.machine.get('CPU', '?')}"
+    axes.set_title(title, loc="left", fontsize=10)
+
+
+def _draw_article(axes: Any, rungs: Sequence[RungResult]) -> None:
+    _bars(axes, [rung.article for rung in rungs], _THEIRS)
+    axes.tick_params(labelleft=False)
+    axes.set_title(f"in the article: {ARTICLE_MACHINE}", loc="left", fontsize=10)
+
+
+def _bars(axes: Any, speeds: Sequence[float | None], colour: str) -> None:
+    """A bar a rung with its images/s and its ratio to the first; None is an empty place."""
+    axes.barh(range(len(speeds)), [speed or 0.0 for speed in speeds], color=colour)
+    known = [speed for speed in speeds if speed]
+    top, first = max(known, default=1.0), next(iter(known), 1.0)
+    for place, speed in enumerate(speeds):
+        if speed:
+            text = f" {speed:.1f}  ({speed / first:.2f}x)"
+            axes.text(speed, place, text, va="center", fontsize=9)
+    axes.set_xlim(0, top * _MARGIN)
+    axes.set_xlabel("images/s, best batch")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _shorten(reason: str) -> str:
+    """The reason without the option it begins with, as long as there is room."""
+    text = reason.partition(": ")[2] or reason
+    text = text.partition(";")[0]
+    if len(text) > _REASON_CHARACTERS:
+        text = text[: _REASON_CHARACTERS - 1].rstrip() + "…"
+    return f"not run: {text}"

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from corral import models, optimize, trials
+from corral import models, prepare, trials
 from corral.config import BackendName, Settings
 from corral.errors import CorralError
 from corral.guard import compare
@@ -28,7 +28,6 @@ from corral.ladder.results import RungResult, summarise
 from corral.ladder.rungs import Rung
 from corral.models import photos, pictures
 from corral.planning.environment import compute_environment
-from corral.search import boot_model
 from corral.tensors import Datatype
 from corral.trials import Trial, TrialOrder
 
@@ -40,7 +39,7 @@ FIDELITY_PICTURES = 32
 _PLAIN = {"TBB_ENABLE_SANITIZERS": "1"}
 
 #: called with what is being done and the share of the whole, 0 to 1
-Progress = Callable[[str, float], None]
+Climbed = Callable[[str, float], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +51,6 @@ class Place:
         cpus: one a physical core, all that may be used.
         memory_node: NUMA node, or None.
         environ: this process's environment.
-        isa: the CPU's flags.
         repeats: turns of every rung.
         seconds: of each turn and batch size.
     """
@@ -61,7 +59,6 @@ class Place:
     cpus: Sequence[int]
     memory_node: int | None
     environ: Mapping[str, str]
-    isa: frozenset[str]
     repeats: int
     seconds: float
 
@@ -72,12 +69,13 @@ class _Standing:
 
     rung: Rung
     trials: list[Trial]
+    prepare_s: float
     seconds: dict[int, list[float]]
     rates: dict[int, list[float]]
     logits: NDArray[np.float32]
 
 
-def climb(place: Place, rungs: Sequence[Rung], progress: Progress) -> list[RungResult]:
+def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungResult]:
     """Measures all rungs; those that cannot run here come back with the reason."""
     cut = photos.crops(
         photos.GUARD, FIDELITY_PICTURES, models.get(place.settings.model).recipe.crop
@@ -90,7 +88,7 @@ def climb(place: Place, rungs: Sequence[Rung], progress: Progress) -> list[RungR
             progress(f"{rung.title}: start", 0.5 * index / len(rungs))
             try:
                 standing.append(_stand(place, rung, inputs, stack))
-            except (CorralError, ImportError) as error:
+            except (CorralError, OSError) as error:
                 reasons[rung.key] = str(error).splitlines()[0]
                 logger.info("%s cannot run here: %s", rung.title, reasons[rung.key])
         turns = [(turn, one) for turn in range(place.repeats) for one in standing]
@@ -146,13 +144,15 @@ def _stand(
 ) -> _Standing:
     """Prepares a rung's artefact and starts its workers; they end with ``stack``."""
     settings = rung_settings(place.settings, rung)
-    made = optimize.prepare(settings, lambda phase, share: None, place.isa)
+    began_s = time.monotonic()
+    model = prepare.make_apart(settings)
+    prepare_s = time.monotonic() - began_s
     with contextlib.ExitStack() as undo:
         running = []
         for cpus in share_cpus(place.cpus, rung.workers):
             order = TrialOrder(
                 settings=settings,
-                model=boot_model(made),
+                model=model,
                 signature=models.get(settings.model).signature,
                 cpus=cpus,
                 memory_node=place.memory_node,
@@ -167,7 +167,7 @@ def _stand(
         _fill(running, inputs, rung.sizes)
         stack.push(undo.pop_all())
     empty: dict[int, list[float]] = {size: [] for size in rung.sizes}
-    return _Standing(rung, running, empty, {size: [] for size in rung.sizes}, logits)
+    return _Standing(rung, running, prepare_s, empty, {size: [] for size in rung.sizes}, logits)
 
 
 def _defaults(cpus: Sequence[int], backend: str) -> dict[str, str]:
@@ -213,7 +213,8 @@ def _result(
         "precision": rung.precision.value,
         "allocator": rung.allocator.value,
         "workers": str(rung.workers),
-        "openmp": "corral's" if rung.tuned else "defaults",
+        "openmp": _openmp(rung, one),
+        "version": one.trials[0].report.engine["version"] if one else "-",
     }
     result = RungResult(
         key=rung.key,
@@ -230,9 +231,18 @@ def _result(
         result,
         sizes=summarise(one.seconds, one.rates),
         memory_bytes=sum(trial.report.memory_bytes for trial in one.trials),
+        prepare_s=one.prepare_s,
         start_s=max(trial.start_s for trial in one.trials),
         fidelity=None if exact or baseline is None else compare(baseline.logits, one.logits),
     )
+
+
+def _openmp(rung: Rung, one: _Standing | None) -> str:
+    """Whose environment it was, and the runtime that was found mapped where one was preloaded."""
+    if not rung.tuned:
+        return "defaults"
+    runtime = one.trials[0].report.checks.get("openmp") if one else None
+    return f"corral's, {runtime}" if runtime else "corral's"
 
 
 _TORCHES = {BackendName.TORCH, BackendName.IPEX}

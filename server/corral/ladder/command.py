@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from corral.artefact import versions
 from corral.config import Settings
 from corral.errors import ConfigError
 from corral.ladder import chart, tables
-from corral.ladder.climb import Place, climb
+from corral.ladder.climb import Climbed, Place, climb
 from corral.ladder.results import Ladder
 from corral.ladder.rungs import pick, rungs
 from corral.plan import PlannedWorker
@@ -71,7 +72,6 @@ def run(
         cpus=pen.cpus,
         memory_node=pen.memory_node,
         environ=environ,
-        isa=machine.isa,
         repeats=options.repeats,
         seconds=options.seconds,
     )
@@ -79,13 +79,8 @@ def run(
         settings.weights, Path(settings.cache_dir), settings.offline
     )
     began_s = time.monotonic()
-    with _progress() as bar:
-        task = bar.add_task("", total=1.0)
-        found = climb(
-            place,
-            chosen,
-            lambda phase, share: bar.update(task, description=phase, completed=share),
-        )
+    with _shown() as progress:
+        found = climb(place, chosen, progress)
     ladder = Ladder(
         model=settings.model,
         weights=weights.description,
@@ -106,14 +101,22 @@ def run(
     return 0
 
 
-def _progress() -> Progress:
+@contextlib.contextmanager
+def _shown() -> Iterator[Climbed]:
+    """A bar on standard error; where none can move, a log line for every step."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda step, share: logger.info("%3.0f %%  %s", 100 * share, step)
+        return
     columns = (
         TextColumn("ladder [bold]{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda step, share: bar.update(task, description=step, completed=share)
 
 
 def _write(ladder: Ladder, out: Path) -> None:

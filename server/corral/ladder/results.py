@@ -38,6 +38,8 @@ class RungResult(msgspec.Struct, frozen=True, kw_only=True):
     sizes: list[SizeResult] = []
     #: resident after warm-up, all workers together
     memory_bytes: int = 0
+    #: making the artefact, or finding it in the cache
+    prepare_s: float = 0.0
     #: from spawn to ready, warm-up included; the slowest worker's
     start_s: float = 0.0
     #: against the baseline's logits; None for the baseline itself

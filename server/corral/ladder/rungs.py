@@ -13,6 +13,10 @@ from collections.abc import Mapping, Sequence
 
 from corral.config import Allocator, BackendName, Precision, TorchMode
 
+#: where and of what the article's figures are
+ARTICLE_MACHINE = "4 vCPU of a Xeon with AMX"
+ARTICLE_MODEL = "resnet50"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rung:

@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from corral.ladder.results import Ladder, RungResult
+from corral.ladder.rungs import ARTICLE_MACHINE, ARTICLE_MODEL
 
 _HEADINGS = (
     "rung",
@@ -26,7 +27,7 @@ _HEADINGS = (
 _LEGEND = (
     "Images/s at batch 1 and at the best batch; *step* is the ratio to the rung before that ran, "
     "*total* to the baseline; cosine and SNR compare logits with the baseline's; *article* is the "
-    "article's figure for ResNet50 on 4 vCPU with AMX."
+    f"article's figure for ResNet50 on {ARTICLE_MACHINE}."
 )
 
 
@@ -95,10 +96,32 @@ def markdown(ladder: Ladder, chart: str | None) -> str:
     for row, rung in zip(rows(ladder), ladder.rungs, strict=True):
         cells = row if rung.ran else [row[0], "-", "-", *row[3:]]
         lines.append("| " + " | ".join(cells) + " |")
+    if ladder.model == ARTICLE_MODEL:
+        lines += ["", f"Beside the article ({ARTICLE_MACHINE}):", "", beside_article(ladder)]
     missing = reasons(ladder)
     if missing:
         lines += ["", "Not run here:", "", *(f"- {line}" for line in missing)]
     return "\n".join(lines) + "\n"
+
+
+def beside_article(ladder: Ladder) -> str:
+    """A narrow table of this ladder and the article's, for a README."""
+    lines = [
+        f"| {ladder.model} | here, images/s | | article, images/s | |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    ground = next((rung.article for rung in ladder.rungs if rung.article), None)
+    for rung, (_, total) in zip(ladder.rungs, ladder.ratios(), strict=True):
+        ours = [f"{rung.best.images_per_s:.1f}", _times(total)] if rung.ran else ["not run", ""]
+        theirs = ["", ""]
+        if rung.article and ground:
+            theirs = [f"{rung.article:.1f}", _times(rung.article / ground)]
+        lines.append("| " + " | ".join([rung.title, *ours, *theirs]) + " |")
+    return "\n".join(lines)
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f} x"
 
 
 def _measured(rung: RungResult) -> list[str]:

@@ -8,8 +8,10 @@ traced and frozen module. Both are calibrated on crops of photographs.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,9 @@ IPEX_FILE = "model.pt"
 
 #: batches that an export allows; 1 would make torch.export take the size for a constant
 _MAX_BATCH = 1024
+#: IPEX's histograms take seconds a call, nearly whatever its size
+_IPEX_PICTURES = 64
+_IPEX_BATCH = 16
 
 
 def write_state(spec: ModelSpec, weights: Weights, file: Path) -> None:
@@ -122,7 +127,7 @@ def write_ipex_int8(
     spec: ModelSpec, weights: Weights, file: Path, pictures: Iterable[NDArray[np.float32]]
 ) -> None:
     """Quantizes with IPEX's static recipe; writes the traced and frozen module."""
-    import intel_extension_for_pytorch as ipex
+    ipex = import_ipex()
     import torch
     from intel_extension_for_pytorch.quantization import convert, prepare
 
@@ -133,13 +138,30 @@ def write_ipex_int8(
         prepared = prepare(
             module, ipex.quantization.default_static_qconfig_mapping, example, inplace=False
         )
-        for picture in pictures:
-            prepared(torch.from_numpy(picture).contiguous(memory_format=torch.channels_last))
+        for batch in _batches(itertools.islice(pictures, _IPEX_PICTURES), _IPEX_BATCH):
+            prepared(torch.from_numpy(batch).contiguous(memory_format=torch.channels_last))
         traced = torch.jit.freeze(torch.jit.trace(convert(prepared), example))
         # The fusions are made in the first runs, and saved with it.
         traced(example)
         traced(example)
         torch.jit.save(traced, str(file))
+
+
+def _batches(pictures: Iterator[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
+    while some := list(itertools.islice(pictures, size)):
+        yield np.concatenate(some)
+
+
+def import_ipex() -> Any:
+    """IPEX, before torch is imported in this process: without its advice, and without helpers."""
+    # Its kernels replace torch's own, and torch would say so on standard error.
+    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
+    # inductor, which is not used here, starts a pool of processes when it is imported.
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    import intel_extension_for_pytorch as ipex
+
+    return ipex
 
 
 def read_pt2e(file: str) -> Any:

@@ -88,6 +88,7 @@ def read(path: Path) -> ModelSpec:
         file=path.absolute(),
         shapes=Signature(shapes, answer),
         label_names=labels,
+        fixed_batch=_fixed_batch(path, source, target),
     )
 
 
@@ -99,17 +100,12 @@ def _only(path: Path, ports: list[Port], kind: str) -> Port:
 
 
 def _item(path: Path, port: Port, kind: str) -> tuple[int, ...]:
-    """One item's shape. The first dimension is the batch, and has to be dynamic."""
+    """One item's shape. The first dimension is the batch."""
     if port.shape is None:
         raise ModelError(f"--model {path}: the rank of its {kind} {port.name!r} is dynamic")
     if not port.shape:
         raise ModelError(f"--model {path}: its {kind} {port.name!r} is a scalar, without a batch")
-    batch, *item = port.shape
-    if batch is not None:
-        raise ModelError(
-            f"--model {path}: the batch of its {kind} {port.name!r} is fixed at {batch}; "
-            "export it with a dynamic first dimension"
-        )
+    item = port.shape[1:]
     fixed = [size for size in item if size]
     if len(fixed) != len(item):
         shown = ",".join(str(size or "?") for size in port.shape)
@@ -118,6 +114,18 @@ def _item(path: Path, port: Port, kind: str) -> tuple[int, ...]:
             "may be dynamic"
         )
     return tuple(fixed)
+
+
+def _fixed_batch(path: Path, source: Port, target: Port) -> int | None:
+    """The batch of both, where the file fixes it."""
+    assert source.shape and target.shape
+    batch, answers = source.shape[0], target.shape[0]
+    if answers not in {None, batch}:
+        raise ModelError(
+            f"--model {path}: its input {source.name!r} has a batch of {batch or 'any size'} and "
+            f"its output {target.name!r} one of {answers}"
+        )
+    return batch
 
 
 def _ir_ports(path: Path) -> tuple[list[Port], list[Port]]:

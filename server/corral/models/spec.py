@@ -75,6 +75,8 @@ class ModelSpec:
     shapes: Signature | None = None
     #: the classes' names where they are not ImageNet's
     label_names: tuple[str, ...] | None = None
+    #: the batch that a user's file is fixed at; it is served in batches of one then
+    fixed_batch: int | None = None
 
     @property
     def native(self) -> Datatype:

@@ -121,6 +121,10 @@ def _facts(status: ServerStatus) -> Text:
     # What did not pass is among the warnings.
     if status.guard is not None and status.guard.passed:
         lines.append(f"guard     {status.guard.sentence()}")
+    runtimes = [worker.checks["openmp"] for worker in status.workers if "openmp" in worker.checks]
+    if runtimes:
+        mapped = f"mapped by {len(runtimes)} of {len(status.workers)} workers"
+        lines.append(f"OpenMP    {', '.join(sorted(set(runtimes)))}, {mapped}")
     if status.admin_socket:
         lines.append(f"admin     {status.admin_socket}")
     if status.ready_after_s is not None:
