@@ -25,7 +25,7 @@ def test_r9_ten_times_too_much_is_refused_and_the_rest_answered(server: StartSer
         assert counted.statuses["RESOURCE_EXHAUSTED"] > counted.answered
         assert not counted.wrong
         assert counted.outstanding == 0
-        assert found.refusals > 10
+        assert found.refusals > 2
         assert found.growth_bytes < 100e6
         scrape = Scrape(s.metrics_port)
         assert scrape.total("nv_inference_pending_request_count") == 0
