@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e soak bench bars mlperf compare peers ladder protos lock allocator clean ipex
+.PHONY: help serve test check unit process e2e soak bars mlperf compare peers ladder protos lock allocator clean ipex
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -48,12 +48,6 @@ e2e: .venv/dev.stamp allocator ## the real model, real clients
 soak: .venv/dev.stamp allocator ## every promise in its long form, an hour (SOAK_S=1200: 20 minutes)
 	CORRAL_OFFLINE=1 PYTHONPATH=tests/support:tests/soak $(BIN)/python tests/soak/soak.py \
 	    --seconds $(SOAK_S) $(if $(ONLY),--only $(ONLY))
-
-bench: .venv/serve.stamp allocator ## served against raw, the data path against a bare server (15 min)
-	$(BIN)/python -m corral_loadtest.bench --parts model --rounds 6 --seconds 2.5 \
-	    --json docs/benchmarks/main-job-model.json
-	$(BIN)/python -m corral_loadtest.bench --parts null --rounds 5 --seconds 2 \
-	    --json docs/benchmarks/main-job-null.json
 
 bars: .venv/dev.stamp allocator ## every figure with a bound, in one go (15 min)
 	$(BIN)/corral-loadtest bars --output docs/benchmarks $(ARGS)
