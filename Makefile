@@ -53,9 +53,9 @@ bars: .venv/dev.stamp allocator ## every figure with a bound, in one go (15 min)
 	$(BIN)/corral-loadtest bars --output docs/benchmarks $(ARGS)
 
 # A machine that needs longer than 15 ms for an image cannot keep the rules' bound at any rate.
-mlperf: .venv/dev.stamp allocator ## MLPerf's LoadGen, all four scenarios (10 min)
+mlperf: .venv/dev.stamp allocator ## MLPerf's LoadGen, all four scenarios (7 min)
 	$(BIN)/corral-loadtest mlperf --serve "--backend openvino --precision int8" \
-	    --latency-ms 100 --qps 15 --find-qps --logs .cache/mlperf --output docs/benchmarks $(ARGS)
+	    --latency-ms 300 --qps 8 --logs .cache/mlperf --output docs/benchmarks $(ARGS)
 
 COMPARE_ROUNDS ?= 3
 COMPARE_S ?= 5
