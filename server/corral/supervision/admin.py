@@ -22,6 +22,7 @@ import msgspec
 from corral.config import Mode
 from corral.errors import ConfigError, StartError
 from corral.status import ServerStatus
+from corral.supervision import ports
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,8 @@ def bind(path: Path) -> socket.socket:
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _remove_stale(path)
+        if ports.is_left_over(path, "--admin-socket"):
+            path.unlink(missing_ok=True)
         # Its mode counts from the first moment: nobody else connects before a chmod.
         mask = os.umask(0o177)
         try:
@@ -106,21 +108,6 @@ def bind(path: Path) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ConfigError(f"--admin-socket {path}: there is something else of that name")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-    raise ConfigError(f"--admin-socket {path}: another server listens there")
 
 
 @contextlib.asynccontextmanager

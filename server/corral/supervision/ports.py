@@ -54,14 +54,28 @@ def claim_socket(name: str) -> None:
     path = Path(name)
     if not path.parent.is_dir():
         raise ConfigError(f"--unix-socket {path}: there is no folder {path.parent}")
+    with contextlib.suppress(OSError):
+        is_left_over(path, "--unix-socket")
+
+
+def is_left_over(path: Path, option: str) -> bool:
+    """Whether a unix socket lies there that a dead server left behind; False if nothing does.
+
+    Raises:
+        ConfigError: a server listens on it, or something else has that name.
+        OSError: it cannot be told.
+    """
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ConfigError(f"--unix-socket {path}: there is something else of that name")
+            raise ConfigError(f"{option} {path}: there is something else of that name")
     except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
-        probe.connect(str(path))
-        raise ConfigError(f"--unix-socket {path}: another server listens there")
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    raise ConfigError(f"{option} {path}: another server listens there")
 
 
 @contextlib.contextmanager
