@@ -241,14 +241,15 @@ class Growth:
 
     @property
     def steady_per_10000_bytes(self) -> float:
-        """Memory by 10,000 requests in the windows that grew least, but for one.
+        """Memory by 10,000 requests, by the window at a third of all, the least first.
 
-        A leak grows in every window. What an allocator takes once more is a step in one of them,
-        as large as thousands of small leaks, and a heap that is trimmed makes one shrink: so
-        a short run tells a leak from neither by its sum, and by all windows but one from both.
+        A leak grows in every window. What an allocator takes once more is a step in few of them, as
+        large as thousands of small leaks; and a heap that is trimmed makes some shrink, or grow
+        by less than what was leaked there. A short run tells a leak from neither by its sum.
         """
         windows = sorted(self.window_bytes)
-        return max(0, windows[1]) * 10_000 * len(windows) / max(1, self.requests)
+        at = windows[(len(windows) - 1) // 3]
+        return max(0, at) * 10_000 * len(windows) / max(1, self.requests)
 
 
 def restart_workers(
