@@ -59,6 +59,17 @@ _HEADINGS = (
 )
 
 
+def options_of(name: str, ipex: str) -> list[str]:
+    """The server's options for a row of ``CASES``; ``ipex`` is the interpreter of IPEX's rows."""
+    apart = ["--worker-python", ipex] if name.startswith("ipex") else []
+    return [*CASES[name], *apart]
+
+
+def ipex_python() -> str:
+    """The interpreter that ``make ipex`` installs beside this environment."""
+    return str(Path(sys.prefix).parent / ".venv-ipex" / "bin" / "python")
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One engine; the lists have a value a round."""
 
@@ -128,9 +139,7 @@ class Bench:
 
     def row(self, name: str) -> Row:
         """Measures one engine; what cannot start is a row with the reason."""
-        options = ["--model", self.model, *CASES[name], *self.extra]
-        if name.startswith("ipex"):
-            options += ["--worker-python", self.ipex_python]
+        options = ["--model", self.model, *options_of(name, self.ipex_python), *self.extra]
         try:
             with _Raw([self.python, "-m", "corral.raw", *options]) as raw:
                 return self._measured(name, options, raw)
@@ -238,9 +247,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.2, help="of a measurement window")
     parser.add_argument("--options", default="--weights synthetic", help="more of corral's options")
     parser.add_argument("--python", default=sys.executable, help="of corral's environment")
-    parser.add_argument(
-        "--ipex-python", default=str(Path(sys.prefix).parent / ".venv-ipex" / "bin" / "python")
-    )
+    parser.add_argument("--ipex-python", default=ipex_python())
     parser.add_argument("--home", default=".cache/perf_analyzer", help="perf_analyzer's folder")
     parser.add_argument("--json", type=Path, help="write every round's figures here")
     options = parser.parse_args()

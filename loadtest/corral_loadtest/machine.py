@@ -9,6 +9,9 @@ from pathlib import Path
 
 from corral_loadtest.result import Machine
 
+#: of the words of /proc/stat's first line: its name, user, nice, system, idle, iowait, irq, softirq
+_STEAL = 8
+
 
 def describe() -> Machine:
     """Its CPU, and the versions that matter to a figure."""
@@ -19,6 +22,18 @@ def describe() -> Machine:
         python=platform.python_version(),
         grpcio=importlib.metadata.version("grpcio"),
     )
+
+
+def stolen_s(stat: Path = Path("/proc/stat")) -> float:
+    """CPU time that the hypervisor gave to others while this machine wanted it, since its start.
+
+    All CPUs together; 0 on hardware of one's own, and where it cannot be read.
+    """
+    try:
+        total = stat.read_text().split("\n", 1)[0].split()
+        return int(total[_STEAL]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _cpu() -> str:

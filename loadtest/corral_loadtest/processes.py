@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 
@@ -28,11 +29,19 @@ def serving(command: Sequence[str], port: int, timeout_s: float = 180.0) -> Iter
     """Runs a server until the block ends; yields its pid once it says that it is ready.
 
     Raises:
-        RuntimeError: it ended, or was not ready in time.
+        RuntimeError: it ended, or was not ready in time; with the last line that it wrote.
     """
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=said) as server,
+    ):
         try:
-            _wait(server, port, timeout_s)
+            try:
+                _wait(server, port, timeout_s)
+            except RuntimeError as error:
+                said.seek(0)
+                lines = said.read().decode(errors="replace").strip().splitlines()
+                raise RuntimeError(": ".join([str(error), *lines[-1:]])) from None
             yield server.pid
         finally:
             server.terminate()

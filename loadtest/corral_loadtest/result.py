@@ -142,6 +142,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="measurement"):
         sent: requests meant for the measured part.
         statuses: how they were answered, by gRPC status; "UNANSWERED" beside gRPC's own.
         error_share: of ``sent``, what was not answered "OK".
+        stolen_share: of the CPU time meanwhile, what the hypervisor gave to others; 0 to 1.
         valid: usable as a figure.
         remarks: why not, or what to keep in mind.
         latency: of answers "OK"; None without any.
@@ -168,6 +169,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="measurement"):
     sent: int
     statuses: dict[str, int]
     error_share: float
+    stolen_share: float = 0.0
     valid: bool
     remarks: tuple[str, ...]
     latency: Latency | None

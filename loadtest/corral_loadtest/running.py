@@ -248,6 +248,7 @@ class _Measurement:
             at_s=time.monotonic(),
             server_cpu_s=self._server_cpu_s,
             answered=sum(self._windows[n].arrived.total() for n in range(len(self._windows))),
+            stolen_s=machine.stolen_s(),
             generator_cpu_s=[report.cpu_s for report in self._heard.values()],
         )
 

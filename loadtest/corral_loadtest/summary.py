@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import msgspec
 
@@ -14,6 +15,8 @@ from corral_loadtest.windows import OK, Window, Windows
 BUSY_SHARE = 0.9
 LAG_SHARE = 0.1
 LAG_MS = 1.0
+#: from here on it shows in quantiles: 1 % of all moments is what a p99 is made of
+STOLEN_SHARE = 0.01
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,12 +27,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         server_cpu_s: of the server's tree; 0 without its pid.
         answered: requests of any status so far.
         generator_cpu_s: of each generator.
+        stolen_s: see machine.stolen_s.
     """
 
     at_s: float = 0.0
     server_cpu_s: float = 0.0
     answered: int = 0
     generator_cpu_s: list[float] = []
+    stolen_s: float = 0.0
 
 
 def sum_up(
@@ -68,7 +73,10 @@ def sum_up(
     fine = by_status.get(OK, histograms.empty())
     error_share = 1 - statuses.get(OK, 0) / whole.sent if whole.sent else 0.0
     generator = _generator(specification, whole, division, usage, latencies.get(OK))
+    stolen = stolen_share(usage, os.cpu_count() or 1)
     remarks = _remarks(specification, whole, error_share, generator, steady=steady)
+    if stolen >= STOLEN_SHARE:
+        remarks.append(f"the hypervisor gave {stolen:.1%} of the CPU time to others: expect noise")
     if not complete:
         remarks.append("interrupted: the figures are of what was measured until then")
     answered_per_s = whole.arrived[OK] / measured_s
@@ -88,6 +96,7 @@ def sum_up(
         sent=whole.sent,
         statuses=statuses,
         error_share=error_share,
+        stolen_share=stolen,
         valid=bool(whole.sent) and error_share <= specification.max_error_share,
         remarks=tuple(remarks),
         latency=latencies.get(OK),
@@ -136,6 +145,13 @@ def _generator(
         lag_p99_ms=lag_ms,
         limit=limit(share, lag_ms, latency.p50_ms if latency else 0.0),
     )
+
+
+def stolen_share(usage: tuple[Usage, Usage], cpus: int) -> float:
+    """Of the time of all CPUs, what the hypervisor gave to others; 0 to 1."""
+    begin, end = usage
+    elapsed_s = end.at_s - begin.at_s
+    return (end.stolen_s - begin.stolen_s) / (elapsed_s * cpus) if begin.at_s and elapsed_s else 0.0
 
 
 def limit(cpu_share: float, lag_p99_ms: float, p50_ms: float) -> str | None:

@@ -39,8 +39,8 @@ _MAX_DEFLATE_RATIO = 1_032
 #: to unpack to a lot. A pixel counts 4 bytes, which is what one takes when it is unpacked.
 _MAX_UNPACKED_RATIO = 300
 _PIXEL_BYTES = 4
-#: never too much, however well it is packed
-_SMALL_PIXELS = 1_000_000
+#: never too much, however well it is packed: an empty screen in full HD is a picture, too
+_SMALL_PIXELS = 1920 * 1080
 
 #: PNG bit depths by colour type, and samples a pixel
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}

@@ -7,7 +7,7 @@ recipe's ``resize``: the codec then skips most of the work (12 MP in 1.5 MB: 21 
 of picture makes anything large: a column of one pixel by 50 million included.
 
 Memory: what Pillow holds at a time is at most two copies of ``max_pixels`` at 4 bytes, and for a
-progressive JPEG libjpeg's coefficients, 2 bytes a sample; and of pictures above a megapixel no more
+progressive JPEG libjpeg's coefficients, 2 bytes a sample; and of pictures beyond full HD no more
 than some hundred times what was sent (``image_header``). No colour profile is applied, as in
 training.
 """

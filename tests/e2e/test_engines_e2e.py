@@ -52,8 +52,13 @@ def _check(server: Server, exact: NDArray[np.float32]) -> None:
 )
 @pytest.mark.timeout(300)
 def test_every_engine_agrees_with_openvino(
-    real_server: StartServer, exact: NDArray[np.float32], engine: list[str]
+    real_server: StartServer,
+    exact: NDArray[np.float32],
+    engine: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with real_server("--model", MODEL, "--workers", "1", *engine, ready=False) as server:
         _check(server, exact)
         (pid,) = server.workers()
@@ -62,6 +67,8 @@ def test_every_engine_agrees_with_openvino(
         assert int(status["CapEff"], 16) == 0
         if "--seccomp" in engine:
             assert status["Seccomp"] == "2"
+        # A worker that is killed has no more chance to clear up.
+        assert list(tmp_path.glob("*inductor*")) == []
 
 
 @pytest.mark.skipif(not IPEX_PYTHON.exists(), reason="make ipex has not been run")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from running_server import StartServer, environment, wait_until
 
-from corral_loadtest import result
+from corral_loadtest import result, starts
 from corral_loadtest.floor import run_with_floor
 from corral_loadtest.processes import free_port, serving
 from corral_loadtest.running import Progress, run
@@ -217,3 +217,10 @@ def _generators(pid: int) -> list[int]:
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_an_engine_that_cannot_start_is_a_row_with_the_servers_own_words() -> None:
+    command = [sys.executable, "-m", "corral", "serve", "--metrics-port", "0"]
+    (row,) = starts.measure(["ipex-fp32"], command, "resnet50", ipex="/no/such/python")
+    assert "exit code 2: " in row.reason
+    assert "/no/such/python" in row.reason

@@ -24,6 +24,8 @@ from process_use import peak_growth_bytes
 from running_server import Server, wait_until
 from server_counters import Scrape
 
+from corral_loadtest.processes import free_port, serving
+
 #: two workers of 40 ms each: 50 requests a second are all they can do
 OVERLOADED = ("--workers", "2", "--oversubscribe", "--null-batch-ms", "40")
 TIMES = 10
@@ -69,21 +71,38 @@ def overload(server: Server, *, peak_s: float, duration_s: float) -> Overload:
         fixed_rate(server.port, per_s=TIMES * _PEAK_PER_S) as flood,
     ):
         flood.wait_for_answers(4)
-        with probing_refusals(server.port) as refusal_s:
+        with probing(server.port) as refusal_s:
             goodput_per_s = _answers_per_s(flood.counted, lambda: flood.run_for(duration_s))
     p99_s = float(np.quantile(refusal_s, 0.99)) if refusal_s else 0.0
     return Overload(flood.counted, peak_per_s, goodput_per_s, p99_s, len(refusal_s), growth.bytes)
 
 
+def bare_p99_s(duration_s: float) -> float:
+    """The p99 of a server that queues and refuses nothing, under the same requests and probe.
+
+    What it takes is what gRPC, this machine and its host take; a refusal cannot be much sooner.
+    """
+    port = free_port()
+    with (
+        serving([sys.executable, "-m", "corral_loadtest.bare", str(port), "UINT8"], port),
+        fixed_rate(port, per_s=TIMES * _PEAK_PER_S) as flood,
+    ):
+        flood.wait_for_answers(4)
+        with probing(port, "OK") as answer_s:
+            flood.run_for(duration_s)
+    return float(np.quantile(answer_s, 0.99))
+
+
 @contextlib.contextmanager
-def probing_refusals(port: int) -> Iterator[list[float]]:
-    """How soon refusals come meanwhile, seconds; filled in when the block has ended."""
-    command = [sys.executable, str(Path(__file__).with_name("refusal_probe.py")), str(port)]
+def probing(port: int, status: str = "RESOURCE_EXHAUSTED") -> Iterator[list[float]]:
+    """How soon answers of a status come meanwhile, seconds; filled in when the block has ended."""
+    program = str(Path(__file__).with_name("refusal_probe.py"))
+    command = [sys.executable, program, str(port), status]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as probe:
-        refusal_s: list[float] = []
-        yield refusal_s
+        took_s: list[float] = []
+        yield took_s
         found, _ = probe.communicate()
-        refusal_s += json.loads(found)
+        took_s += json.loads(found)
 
 
 def _answers_per_s(counted: Counted, wait: Callable[[], None]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral_loadtest import histograms, page, report, result
+from corral_loadtest import histograms, machine, page, report, result
 from corral_loadtest.result import Machine, Ramp, Result, Server
 from corral_loadtest.specification import ClosedLoop, OpenLoop, Specification, WrongInput, make
 from corral_loadtest.steady import is_steady
@@ -108,7 +110,13 @@ def _measured(load: ClosedLoop | OpenLoop, *, errors: int = 0, **changes: Any) -
         division=(1, 1),
         usage=(
             Usage(at_s=10, server_cpu_s=1, answered=100, generator_cpu_s=[0.5]),
-            Usage(at_s=12, server_cpu_s=1.4, answered=300, generator_cpu_s=[0.7]),
+            Usage(
+                at_s=12,
+                server_cpu_s=1.4,
+                answered=300,
+                generator_cpu_s=[0.7],
+                stolen_s=changes.get("stolen_s", 0.0),
+            ),
         ),
         complete=changes.get("complete", True),
         steady=changes.get("steady", True),
@@ -134,6 +142,22 @@ def test_errors_make_a_run_invalid_and_are_no_answers() -> None:
     assert found.error_share == pytest.approx(0.1)
     assert not found.valid
     assert "10.00% errors" in found.remarks[0]
+
+
+def test_what_the_hypervisor_took_is_said() -> None:
+    found = _measured(ClosedLoop(), stolen_s=0.08 * (os.cpu_count() or 1))
+    assert found.stolen_share == pytest.approx(0.04)
+    assert "4.0% of the CPU time" in found.remarks[0]
+    assert found.valid
+
+
+def test_stolen_time_is_read_where_the_kernel_tells(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    assert machine.stolen_s(stat) == 0
+    stat.write_text("cpu  1 2 3 4 5 6 7 250 9 10\ncpu0 1 2 3 4 5 6 7 99 9 10\n")
+    assert machine.stolen_s(stat) == 250 / os.sysconf("SC_CLK_TCK")
+    stat.write_text("cpu  1 2 3\n")
+    assert machine.stolen_s(stat) == 0
 
 
 def test_json_comes_back_as_it_was() -> None:

@@ -34,7 +34,6 @@ MODELS = {InputKind.FP32: "resnet50", InputKind.UINT8: "resnet50_uint8"}
 TUNED = {
     "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864"
 }
-_WINDOWS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +134,10 @@ class Bench:
         """
         used_s, count = process_tree.cpu_s(server.pid), inferences(server)
         if self.analyzer and kind in MODELS:
-            measured = _analyzed(self.analyzer, server.address, MODELS[kind], clients, seconds)
+            window_ms = max(300, round(seconds * 1000 / perf_analyzer.WINDOWS))
+            measured = perf_analyzer.measure(
+                self.analyzer, server.address, MODELS[kind], clients, window_ms
+            )
             per_s, p50_ms, p99_ms = measured.requests_per_s, measured.p50_ms, measured.p99_ms
         else:
             found = self.load(server, ClosedLoop(clients=clients), kind, seconds=seconds)
@@ -187,21 +189,6 @@ class Bench:
         if not found.complete:
             raise KeyboardInterrupt
         return found
-
-
-def _analyzed(
-    binary: Path, address: str, model: str, clients: int, seconds: float
-) -> perf_analyzer.Measurement:
-    """perf_analyzer's figures; it gives up when a window holds too few answers, and is asked again.
-
-    Raises:
-        RuntimeError: it failed with windows twice as long, too.
-    """
-    window_ms = max(300, round(seconds * 1000 / _WINDOWS))
-    try:
-        return perf_analyzer.measure(binary, address, model, clients, window_ms)
-    except RuntimeError:
-        return perf_analyzer.measure(binary, address, model, clients, 2 * window_ms)
 
 
 def inferences(server: Server) -> int:

@@ -8,6 +8,7 @@ one is compiled again.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -16,7 +17,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,15 +60,18 @@ class PackageCache:
         """
         import torch
 
-        self._folder.mkdir(parents=True, exist_ok=True)
         package = self._folder / f"{self._key(example)}.pt2"
-        with package.with_suffix(".lock").open("wb") as lock:
-            # Of several workers, one compiles and the others wait for it.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_whole(package):
-                _compile(make_entry(), example, package)
-        # A process of one thread a core: the runner's own pool of threads is not needed.
-        return torch._inductor.aoti_load_package(str(package), run_single_threaded=True)
+        # What is there needs no lock, so that a cache that cannot be written to serves, too.
+        if not _is_whole(package):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with package.with_suffix(".lock").open("wb") as lock:
+                # Of several workers, one compiles and the others wait for it.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not _is_whole(package):
+                    _compile(make_entry(), example, package)
+        with _own_temporary_folder():
+            # A process of one thread a core: the runner's own pool of threads is not needed.
+            return torch._inductor.aoti_load_package(str(package), run_single_threaded=True)
 
     def _key(self, example: torch.Tensor) -> str:
         import torch
@@ -82,6 +86,24 @@ class PackageCache:
             hashlib.sha256(Path(__file__).with_name("torch.py").read_bytes()).hexdigest(),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+@contextlib.contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """Where torch unpacks a package: it would stay there, 100 MB, whenever a worker is killed.
+
+    Once it is loaded the files are mapped, and need no names.
+    """
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="corral-inductor-") as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
 
 
 def _is_whole(package: Path) -> bool:
