@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from threading import Event
 
 import grpc
+from broken_clients import half_sent_large, held_open
+from certificates import private
 from counted_load import INFER, ask, infer_message
+from grpc_health.v1 import health_pb2
+from process_use import peak_growth_bytes
+from requests_by_hand import SERVICE
 from running_server import StartServer, wait_until
 from server_counters import Scrape
+
+CHECK = "/grpc.health.v1.Health/Check"
+READY = SERVICE + "ServerReady"
 
 
 def test_a_full_queue_refuses_before_the_message_is_sent(server: StartServer) -> None:
@@ -89,11 +99,53 @@ def test_messages_that_do_not_come_to_an_end_make_room_for_others(server: StartS
                 call.cancel()
             return found
 
-    with server("--workers", "1", "--max-queue", "1") as s:
+    with server("--workers", "1", "--max-queue", "1", "--max-message-bytes", "1000000") as s:
         found = asyncio.run(hold(s.port, 300))
         assert set(found) == {
             "RESOURCE_EXHAUSTED: too many messages are under way",
             "RESOURCE_EXHAUSTED: the message came too slowly, and its place was needed",
         }
+        assert ask(s.port) == "OK"
+        assert "Traceback" not in s.stderr
+
+
+def test_strangers_cannot_fill_memory_with_messages_that_need_no_credentials(
+    server: StartServer, tmp_path: Path
+) -> None:
+    """Health's Check is open to everybody, and would be received whole if it were a unary call."""
+    tokens = private(tmp_path / "tokens", "first-token-0123456789")
+    limits = ("--max-message-bytes", "4000000", "--auth-token-file", str(tokens))
+    with server("--workers", "1", *limits) as s, contextlib.ExitStack() as stack:
+        with peak_growth_bytes(s.ingresses()[0]) as growth:
+            held = [half_sent_large(s.port, CHECK, 3_999_999) for _ in range(60)]
+            stack.enter_context(held_open(held))
+        # Sixteen at a time, of sixty.
+        assert growth.bytes < 120 * 2**20, f"{growth.bytes / 2**20:.0f} MiB"
+        with grpc.insecure_channel(f"127.0.0.1:{s.port}") as channel:
+            check = channel.unary_unary(CHECK, None, health_pb2.HealthCheckResponse.FromString)
+            for _ in range(20):
+                assert check(b"", timeout=10).status == health_pb2.HealthCheckResponse.SERVING
+        assert "Traceback" not in s.stderr
+
+
+def test_pages_that_do_not_come_to_an_end_make_room_for_others(server: StartServer) -> None:
+    async def hold(port: int) -> None:
+        forever = asyncio.Event()
+
+        async def messages() -> AsyncIterator[bytes]:
+            await forever.wait()
+            yield b""
+
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            calls = [channel.stream_unary(path)(messages()) for path in (READY, CHECK) * 40]
+            for path in (READY, CHECK) * 20:
+                await channel.unary_unary(path)(b"", timeout=10)
+            ended = [await call.code() for call in calls if call.done()]
+            assert set(ended) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            for call in calls:
+                call.cancel()
+
+    with server("--workers", "1") as s:
+        asyncio.run(hold(s.port))
         assert ask(s.port) == "OK"
         assert "Traceback" not in s.stderr
