@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -190,8 +191,8 @@ class Ingress:
         )
         at_once, waiting = arrival_limits(settings, self._spec, self._policy.max_queue)
         self._messages = Receiver(at_once, slow_s=_SLOW_S, most_waiting=waiting)
-        #: accepted requests whose answer is not with the kernel yet
-        self._unsent = 0
+        #: the calls of accepted requests; those that are done have their answer with the kernel
+        self._accepted: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._port = settings.port
         self._batch_sizes: list[int] = [1]
         self._requests = 0
@@ -262,12 +263,8 @@ class Ingress:
         # client reads slowly.
         task = asyncio.current_task()
         assert task
-        task.add_done_callback(self._on_sent)
-        self._unsent += 1
+        self._accepted.add(task)
         return await self._cell.infer(message, deadline_s)
-
-    def _on_sent(self, _task: asyncio.Task[Any]) -> None:
-        self._unsent -= 1
 
     def _ready(self) -> bool:
         return self._cell.open and self._cell.proven
@@ -370,7 +367,7 @@ class Ingress:
         self._cell.open = False
         self._tally.state(serving=False)
         await self._health.shutdown()
-        while self._unsent:  # noqa: ASYNC110 - an event would cost every request
+        while not all(call.done() for call in self._accepted):  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_S)
         # What is with the kernel is lost where this process ends and the client sends another word,
         # but for what is on its way already.

@@ -1,7 +1,8 @@
 """Calls whose message is received when there is room for it, and not before.
 
 gRPC receives a unary call's message before it asks anybody. As streams of one message, calls are
-told apart from their messages: a client sends a window's worth, 64 KiB, until it is read from.
+told apart from their messages: until it is read from, a client sends no more than HTTP/2's window,
+which gRPC opens to 4 MiB a connection.
 """
 
 from __future__ import annotations

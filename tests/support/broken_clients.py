@@ -7,7 +7,6 @@ says so and waits to be killed.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import socket
 import struct
 import subprocess
@@ -22,7 +21,6 @@ from requests_by_hand import pictures
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 4, 6, 8
-_INITIAL_WINDOW_SIZE, _WINDOW_BYTES = 4, 65_535
 _ACK = 1
 #: what ``frames`` tells apart, and the error of a GOAWAY for too many pings
 PONG, GOAWAY, OTHER = "pong", "goaway", "other"
@@ -35,12 +33,12 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-def _headers(port: int, path: str = INFER) -> bytes:
+def _headers(port: int) -> bytes:
     """A request's headers, in HPACK's plainest form: literals that nobody remembers."""
     fields = {
         ":method": "POST",
         ":scheme": "http",
-        ":path": path,
+        ":path": INFER,
         ":authority": f"127.0.0.1:{port}",
         "te": "trailers",
         "content-type": "application/grpc",
@@ -100,64 +98,6 @@ def half_sent(port: int) -> socket.socket:
     cut = _frame(_DATA, 0, 1, body[_FRAME_BYTES : 2 * _FRAME_BYTES])[: _FRAME_BYTES // 2]
     connection = idle_connection(port)
     connection.sendall(_frame(_HEADERS, _END_HEADERS, 1, _headers(port)) + whole + cut)
-    return connection
-
-
-@dataclasses.dataclass
-class _Windows:
-    """How many bytes of DATA may be sent on a connection with one stream."""
-
-    connection: int = _WINDOW_BYTES
-    stream: int = _WINDOW_BYTES
-    initial: int = _WINDOW_BYTES
-
-    @property
-    def room(self) -> int:
-        return min(self.connection, self.stream)
-
-    def sent(self, count: int) -> None:
-        self.connection -= count
-        self.stream -= count
-
-    def hear(self, connection: socket.socket) -> bool:
-        """Reads a frame that may open them; False when the call has ended."""
-        head = _read(connection, 9)
-        if len(head) < 9:
-            return False
-        content = _read(connection, int.from_bytes(head[:3]))
-        kind, flags, stream = head[3], head[4], int.from_bytes(head[5:9])
-        if kind == _WINDOW_UPDATE and stream:
-            self.stream += int.from_bytes(content)
-        elif kind == _WINDOW_UPDATE:
-            self.connection += int.from_bytes(content)
-        elif kind == _SETTINGS and not flags & _ACK:
-            for name, value in struct.iter_unpack(">HI", content):
-                if name == _INITIAL_WINDOW_SIZE:
-                    self.stream += value - self.initial
-                    self.initial = value
-        return not (kind == _HEADERS and flags & _END_STREAM)
-
-
-def half_sent_large(port: int, path: str, size: int) -> socket.socket:
-    """A connection that has sent a message of ``size`` bytes, all but its end, or what it may.
-
-    It stops where the server opens no window for a moment, and where it refuses the call.
-    """
-    connection = idle_connection(port)
-    connection.sendall(_frame(_HEADERS, _END_HEADERS, 1, _headers(port, path)))
-    body = _body(bytes(size))[:-1]
-    windows = _Windows()
-    connection.settimeout(0.3)
-    with contextlib.suppress(TimeoutError):
-        sent = 0
-        while sent < len(body):
-            room = min(_FRAME_BYTES, len(body) - sent, windows.room)
-            if room > 0:
-                connection.sendall(_frame(_DATA, 0, 1, body[sent : sent + room]))
-                sent += room
-                windows.sent(room)
-            elif not windows.hear(connection):
-                break
     return connection
 
 
