@@ -4,11 +4,13 @@
 #   make serve ARGS="--mode throughput"    passes options on
 #   TORCH_INDEX=URL make serve             takes torch's CPU wheel from that index
 #   make soak SOAK_S=1200 ONLY="R1 R8"     keeps promises under faults (see docs/operations.md)
+#   make fuzz FUZZ_S=600                   looks for messages and pictures that do harm
 #   PYTHON=python3.12 make serve           chooses the interpreter
 
 PYTHON ?= python3
 ARGS ?=
 SOAK_S ?= 3600
+FUZZ_S ?= 60
 ONLY ?=
 BIN := .venv/bin
 # The constraints pin every version of every extra.
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e soak bars mlperf compare peers ladder protos lock allocator clean ipex
+.PHONY: help serve test check unit process e2e soak fuzz bars mlperf compare peers ladder protos lock allocator clean ipex
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -48,6 +50,14 @@ e2e: .venv/dev.stamp allocator ## the real model, real clients
 soak: .venv/dev.stamp allocator ## every promise in its long form, an hour (SOAK_S=1200: 20 minutes)
 	CORRAL_OFFLINE=1 PYTHONPATH=tests/support:tests/soak $(BIN)/python tests/soak/soak.py \
 	    --seconds $(SOAK_S) $(if $(ONLY),--only $(ONLY))
+
+# Each starts from seeds, and from what earlier runs found; libFuzzer's options follow the corpus.
+fuzz: .venv/fuzz.stamp ## atheris on requests, then on pictures, FUZZ_S seconds each
+	$(BIN)/python tests/fuzz/write_corpus.py .cache/fuzz
+	$(BIN)/python tests/fuzz/fuzz_wire.py .cache/fuzz/wire -max_total_time=$(FUZZ_S) \
+	    -artifact_prefix=.cache/fuzz/
+	$(BIN)/python tests/fuzz/fuzz_images.py .cache/fuzz/images -max_total_time=$(FUZZ_S) \
+	    -artifact_prefix=.cache/fuzz/
 
 bars: .venv/dev.stamp allocator ## every figure with a bound, in one go (15 min)
 	$(BIN)/corral-loadtest bars --output docs/benchmarks $(ARGS)
@@ -119,4 +129,9 @@ clean: ## removes the environment and the caches of this checkout
 	@echo "installing the tools for tests" >&2
 	@$(PIP) --no-build-isolation \
 	    --editable '.[serve,hardening,openvino,torch,onnxruntime,loadtest,ladder,dev]'
+	@touch $@
+
+.venv/fuzz.stamp: .venv/dev.stamp
+	@$(PIP) --no-build-isolation \
+	    --editable '.[serve,hardening,openvino,torch,onnxruntime,loadtest,ladder,dev,fuzz]'
 	@touch $@

@@ -11,9 +11,6 @@ from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
-#: a message may take longer than this, but not while the room is needed
-_SLOW_S = 5.0
-
 
 class Arrivals(Generic[Key]):
     """The messages under way, the oldest first.
@@ -21,11 +18,13 @@ class Arrivals(Generic[Key]):
     Args:
         most: how many there may be.
         give_up: called with the key of one that has to make room.
+        slow_s: a message may take longer than this, but not while the room is needed.
     """
 
-    def __init__(self, most: int, give_up: Callable[[Key], object]) -> None:
+    def __init__(self, most: int, give_up: Callable[[Key], object], slow_s: float) -> None:
         self.most = most
         self._give_up = give_up
+        self._slow_s = slow_s
         self._began_s: dict[Key, float] = {}
 
     def __len__(self) -> int:
@@ -40,7 +39,7 @@ class Arrivals(Generic[Key]):
         """
         if len(self._began_s) >= self.most:
             oldest = next(iter(self._began_s))
-            if now_s - self._began_s[oldest] < _SLOW_S:
+            if now_s - self._began_s[oldest] < self._slow_s:
                 return False
             del self._began_s[oldest]
             self._give_up(oldest)

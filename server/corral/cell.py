@@ -111,11 +111,6 @@ class Cell:
         """True when a batch went through one of the living workers and came back."""
         return any(link.proven for link in self._links.values())
 
-    @property
-    def has_unanswered(self) -> bool:
-        """True while an admitted request has no answer."""
-        return self._batcher.held_bytes > 0
-
     # --- workers ---
 
     def attach(self, hello: AttachWorker, fds: list[int]) -> None:
@@ -149,6 +144,8 @@ class Cell:
             self._dispatch()
             return
         back_s = self._now_s()
+        # The engine cannot have taken longer than the worker had the batch, whatever it says.
+        engine_s = min(engine_s, back_s - batch.formed_s)
         link.collect(batch)
         answered = self._batcher.complete(batch, back_s, engine_s)
         self._has_nothing(link)
@@ -268,12 +265,10 @@ class Cell:
         arrived_s = self._now_s()
         try:
             head, data = self._reader.read(message)
-            part = head.output_slice
-            output = None if part is None else self._reader.tensor(part)
+            output = self._reader.output(head)
         except RequestError as error:
-            view = self._reader.view_of(message)
-            self._tally.received(view)
-            self._tally.refused(view, _REASONS[type(error)], self._now_s() - arrived_s)
+            self._tally.received(error.view)
+            self._tally.refused(error.view, _REASONS[type(error)], self._now_s() - arrived_s)
             raise
         self._tally.received(head.view)
         timeout_s = None

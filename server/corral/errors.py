@@ -52,6 +52,9 @@ class StartError(CorralError):
 class RequestError(CorralError):
     """A request is answered with this error; the text is meant for the client."""
 
+    #: the signature that the request named, where it was read that far: it is counted under that
+    view = "tensor"
+
 
 class InvalidRequest(RequestError):
     """The request can never be answered as it is."""

@@ -19,6 +19,8 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from corral.errors import InvalidRequest, QueueFull
+from corral.receiving import Receiver
 from corral_protos import open_inference_pb2 as pb
 
 #: the service that the Open Inference Protocol defines
@@ -27,6 +29,13 @@ INFERENCE_SERVICE: str = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+#: Messages that are received at a time, of each method: Check needs no credentials, so that
+#: strangers could fill memory with them. Those of honest clients are there at once.
+_AT_ONCE = 16
+_SLOW_S = 0.05
+#: streams of reflection, each of which may be in the middle of a message
+_MAX_REFLECTIONS = 16
 
 M = TypeVar("M", bound=Message)
 
@@ -39,6 +48,17 @@ async def _parse(kind: type[M], message: bytes, context: grpc.aio.ServicerContex
             grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {kind.DESCRIPTOR.full_name}"
         )
     raise AssertionError("abort raises")
+
+
+async def _receive(kind: type[M], messages: Receiver, context: grpc.aio.ServicerContext) -> M:
+    """The call's message."""
+    try:
+        message = await messages.receive(context)
+    except QueueFull as error:
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+    except InvalidRequest as error:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+    return await _parse(kind, message, context)
 
 
 class Health:
@@ -58,11 +78,14 @@ class Health:
         #: set when the server stops
         self.ended = asyncio.Event()
         self._changed = asyncio.Event()
+        self._checks = Receiver(_AT_ONCE, slow_s=_SLOW_S)
+        self._watches = Receiver(_AT_ONCE, slow_s=_SLOW_S)
+        # As streams of one message: see receiving.py.
         handlers = {
-            "Check": grpc.unary_unary_rpc_method_handler(
+            "Check": grpc.stream_unary_rpc_method_handler(
                 self.Check, response_serializer=health_pb2.HealthCheckResponse.SerializeToString
             ),
-            "Watch": grpc.unary_stream_rpc_method_handler(
+            "Watch": grpc.stream_stream_rpc_method_handler(
                 self.Watch, response_serializer=health_pb2.HealthCheckResponse.SerializeToString
             ),
         }
@@ -92,10 +115,10 @@ class Health:
         return int(_SERVING if self._serving else _NOT_SERVING)
 
     async def Check(  # noqa: N802
-        self, message: bytes, context: grpc.aio.ServicerContext
+        self, _requests: Any, context: grpc.aio.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
         """The status of a service; NOT_FOUND for one that is not there."""
-        request = await _parse(health_pb2.HealthCheckRequest, message, context)
+        request = await _receive(health_pb2.HealthCheckRequest, self._checks, context)
         status = self._status(request.service)
         if status == _UNKNOWN:
             await context.abort(
@@ -106,10 +129,10 @@ class Health:
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(  # noqa: N802
-        self, message: bytes, context: grpc.aio.ServicerContext
+        self, _requests: Any, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """The status of a service now and whenever it changes; SERVICE_UNKNOWN is one."""
-        request = await _parse(health_pb2.HealthCheckRequest, message, context)
+        request = await _receive(health_pb2.HealthCheckRequest, self._watches, context)
         told: int | None = None
         while True:
             # Read together, before anything is awaited: else a change would be missed.
@@ -132,14 +155,23 @@ class _Reflection:
     def __init__(self, services: Iterable[str], pool: DescriptorPool, ended: asyncio.Event) -> None:
         self._servicer = reflection.aio.ReflectionServicer(services, pool=pool)
         self._ended = ended
+        self._streams = 0
 
     async def ServerReflectionInfo(  # noqa: N802
         self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
         """Answers a stream of questions about the services' descriptors."""
-        questions = self._until_ended(requests, context)
-        async for answer in self._servicer.ServerReflectionInfo(questions, context):
-            yield answer
+        if self._streams >= _MAX_REFLECTIONS:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many clients use reflection"
+            )
+        self._streams += 1
+        try:
+            questions = self._until_ended(requests, context)
+            async for answer in self._servicer.ServerReflectionInfo(questions, context):
+                yield answer
+        finally:
+            self._streams -= 1
 
     async def _until_ended(
         self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext

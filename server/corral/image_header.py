@@ -28,10 +28,12 @@ _OTHERS = {
 }
 _FTYPES = {b"avif": "an AVIF", b"heic": "a HEIC", b"heix": "a HEIC", b"mif1": "a HEIC"}
 
-#: chunks of a 16 MiB PNG of 1 KiB chunks; encoders write 8 KiB or more
-_MAX_CHUNKS = 16_384
-#: segments of 64 KiB: 256 fill a 16 MiB JPEG
-_MAX_SEGMENTS = 4_096
+#: Chunks or segments that any picture may have; encoders write 8 KiB or more into a chunk, 64 KiB
+#: into a segment. They are walked on the event loop, and a request may have many pictures.
+_FREE_PARTS = 256
+#: a picture may have one more for so many of its bytes
+_PART_BYTES = 512
+_MAX_PARTS = 16_384
 _MAX_STRAY_BYTES = 4_096
 #: deflate's best: no stream unpacks to more than this many times its length
 _MAX_DEFLATE_RATIO = 1_032
@@ -149,6 +151,11 @@ def _check_ratio(pixels: int, data_bytes: int) -> None:
         )
 
 
+def _most_parts(data: Data) -> int:
+    """Chunks or segments that a picture of so many bytes may have."""
+    return min(_MAX_PARTS, _FREE_PARTS + len(data) // _PART_BYTES)
+
+
 def _walk_png(data: Data, max_pixels: int) -> ImageHeader:
     """Goes from chunk to chunk, to the end, so that a cut file is noticed before it is decoded."""
     length, name, width, height, depth, colour = struct.unpack_from(">I4sIIBB", data, 8)
@@ -157,7 +164,7 @@ def _walk_png(data: Data, max_pixels: int) -> ImageHeader:
     _check_size(width, height, max_pixels)
     kept: list[tuple[int, int]] = [(0, 8)]
     at, idat_bytes, orientation = 8, 0, 1
-    for _ in range(_MAX_CHUNKS):
+    for _ in range(_most_parts(data)):
         length, name = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
         if end > len(data):
@@ -172,7 +179,7 @@ def _walk_png(data: Data, max_pixels: int) -> ImageHeader:
             break
         at = end
     else:
-        raise InvalidRequest(f"the PNG has more than {_MAX_CHUNKS:,} chunks: write it anew")
+        raise InvalidRequest(f"the PNG has more than {_most_parts(data):,} chunks: write it anew")
     row_bytes = (width * depth * _PNG_SAMPLES[colour] + 7) // 8
     if row_bytes * height > idat_bytes * _MAX_DEFLATE_RATIO:
         raise InvalidRequest("the PNG is cut off: it has too little data for its pixels")
@@ -192,7 +199,7 @@ def _walk_jpeg(data: Data, max_pixels: int) -> ImageHeader:
     kept: list[tuple[int, int]] = [(0, 2)]
     depth = width = height = 0
     at, strays, orientation = 2, 0, 1
-    for _ in range(_MAX_SEGMENTS):
+    for _ in range(_most_parts(data)):
         start = at
         at = _next_marker(data, at, _MAX_STRAY_BYTES - strays)
         strays += at - start
@@ -229,7 +236,9 @@ def _walk_jpeg(data: Data, max_pixels: int) -> ImageHeader:
             _extend(kept, at, at + 2 + length)
         at += 2 + length
     else:
-        raise InvalidRequest(f"the JPEG has more than {_MAX_SEGMENTS:,} segments: write it anew")
+        raise InvalidRequest(
+            f"the JPEG has more than {_most_parts(data):,} segments: write it anew"
+        )
     raise InvalidRequest("the JPEG is damaged: it has no picture in it")
 
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -37,7 +38,6 @@ from corral import (
     tls,
     wire,
 )
-from corral.arrivals import Arrivals
 from corral.batcher import Policy
 from corral.cell import Cell
 from corral.client_memory import ClientMemory
@@ -71,6 +71,7 @@ from corral.messages import (
     to_ingress_decoder,
 )
 from corral.models.spec import ModelSpec
+from corral.receiving import Receiver
 from corral.tally import Tally
 from corral_protos import open_inference_pb2 as pb
 
@@ -81,13 +82,21 @@ SERVICE = "inference.GRPCInferenceService"
 _MAX_HELD_BYTES = 512 * 2**20
 #: room in a message for everything but the tensor
 _ENVELOPE_BYTES = 64 * 2**10
-#: messages that may be under way besides those that the queue has room for
+#: What messages under way may hold: so many of the largest are received at a time. 100 that stop
+#: in the middle must leave room for others.
+_MAX_ARRIVING_BYTES = 2 * 2**30
+_LEAST_ARRIVING = 16
+_SLOW_S = 5.0
+#: calls whose message waits to be received, or is, besides those that the queue has room for
 _SPARE_ARRIVALS = 256
-_ARRIVALS_RETRY_MS = 100
-_TOO_SLOW = "the message came too slowly, and its place was needed"
+#: the same for requests about the server itself, whose messages are as short as they are quick
+_PAGES_AT_ONCE = 16
+_SLOW_PAGE_S = 0.05
 #: how often a drain looks whether all is answered, and how long the last answers may be under way
 _DRAIN_LOOK_S = 0.01
 _LAST_ANSWERS_S = 0.1
+#: what TCP sends at once on any connection
+_FIRST_WINDOW_BYTES = 14_600
 
 _STATUS: dict[type[RequestError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -99,7 +108,7 @@ _STATUS: dict[type[RequestError], grpc.StatusCode] = {
     InferenceFailed: grpc.StatusCode.INTERNAL,
 }
 
-Handler = Callable[[bytes, Any], Awaitable[bytes]]
+Handler = Callable[[Any, Any], Awaitable[bytes]]
 Page = Callable[[bytes], Message]
 
 
@@ -119,6 +128,13 @@ def queue_policy(settings: Settings, slots: int, region_batch: int) -> Policy:
         max_bytes=_MAX_HELD_BYTES,
         max_delay_s=settings.max_queue_delay_ms / 1000,
     )
+
+
+def arrival_limits(settings: Settings, spec: ModelSpec, max_queue: int) -> tuple[int, int]:
+    """Messages that are received at a time, and how many more may wait for that."""
+    most = max_queue + _SPARE_ARRIVALS
+    at_once = max(_LEAST_ARRIVING, _MAX_ARRIVING_BYTES // message_limit(settings, spec))
+    return min(at_once, most), max(0, most - at_once)
 
 
 def _served(
@@ -173,9 +189,11 @@ class Ingress:
             on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
-        self._arrivals: Arrivals[asyncio.Task[Any]] = Arrivals(
-            self._policy.max_queue + _SPARE_ARRIVALS, lambda task: task.cancel()
-        )
+        at_once, waiting = arrival_limits(settings, self._spec, self._policy.max_queue)
+        self._messages = Receiver(at_once, slow_s=_SLOW_S, most_waiting=waiting)
+        #: the calls of accepted requests; those that are done have their answer with the kernel
+        self._accepted: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._port = settings.port
         self._batch_sizes: list[int] = [1]
         self._requests = 0
         self._server = self._make_server(settings)
@@ -217,44 +235,36 @@ class Ingress:
         }
         if self._memory is not None:
             pages |= memory_calls.make(self._memory)
-        handlers = {name: _answering(_page_handler(page)) for name, page in pages.items()}
-        # As a stream of one message, because gRPC would receive a unary request's whole message
+        # As streams of one message, because gRPC would receive a unary request's whole message
         # before it asks anybody whether there is room for it.
-        infer = _answering(self._infer)
+        messages = Receiver(_PAGES_AT_ONCE, slow_s=_SLOW_PAGE_S)
+        handlers = {name: _page_handler(page, messages) for name, page in pages.items()}
+        handlers["ModelInfer"] = self._infer
         server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(
                     SERVICE,
-                    {n: grpc.unary_unary_rpc_method_handler(h) for n, h in handlers.items()}
-                    | {"ModelInfer": grpc.stream_unary_rpc_method_handler(infer)},
+                    {
+                        name: grpc.stream_unary_rpc_method_handler(_answering(handler))
+                        for name, handler in handlers.items()
+                    },
                 ),
             )
         )
         return server
 
-    async def _infer(self, _messages: Any, context: Any) -> bytes:
+    async def _infer(self, _requests: Any, context: Any) -> bytes:
         remaining_s = context.time_remaining()
         deadline_s = None if remaining_s is None else time.monotonic() + remaining_s
         self._requests += 1
         self._cell.turn_away(deadline_s)
-        return await self._cell.infer(await self._receive(context), deadline_s)
-
-    async def _receive(self, context: Any) -> bytes:
-        """The request's message; whoever sends slowly may have to make room for others."""
+        message = await self._messages.receive(context)
+        # The task of the call ends when its answer is written, long after this handler where the
+        # client reads slowly.
         task = asyncio.current_task()
         assert task
-        if not self._arrivals.begin(task, time.monotonic()):
-            raise QueueFull("too many messages are under way", _ARRIVALS_RETRY_MS)
-        try:
-            message = await context.read()
-        except asyncio.CancelledError:
-            if not self._arrivals.end(task):
-                raise QueueFull(_TOO_SLOW, _ARRIVALS_RETRY_MS) from None
-            raise
-        self._arrivals.end(task)
-        if message is grpc.aio.EOF:
-            raise InvalidRequest("the call has no message")
-        return bytes(message)
+        self._accepted.add(task)
+        return await self._cell.infer(message, deadline_s)
 
     def _ready(self) -> bool:
         return self._cell.open and self._cell.proven
@@ -325,7 +335,7 @@ class Ingress:
     def _reconfigure(self, new: Reconfigure) -> None:
         settings = new.settings
         policy = queue_policy(settings, new.slots, new.region_batch)
-        self._arrivals.most = policy.max_queue + _SPARE_ARRIVALS
+        self._messages.set_limits(*arrival_limits(settings, self._spec, policy.max_queue))
         logs.configure(settings, f"ingress {self._boot.cell}")
         self._model = _served(self._spec, new.model, settings, new.workers)
         self._cell.reconfigure(
@@ -351,14 +361,19 @@ class Ingress:
 
         The server is not stopped: gRPC would answer CANCELLED, which nobody tries again, to
         whatever reaches it in that moment. Who comes now is told UNAVAILABLE, and so is who finds
-        the connection closed, when this process ends.
+        the connection closed, when this process ends. A client that does not read its answer is
+        waited for, until the supervisor's grace time is over.
         """
         self._cell.open = False
         self._tally.state(serving=False)
         await self._health.shutdown()
-        while self._cell.has_unanswered:  # noqa: ASYNC110 - an event would cost every request
+        while not all(call.done() for call in self._accepted):  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_S)
+        # What is with the kernel is lost where this process ends and the client sends another word,
+        # but for what is on its way already.
         await asyncio.sleep(_LAST_ANSWERS_S)
+        while procfs.unacknowledged_bytes(self._port) > _FIRST_WINDOW_BYTES:  # noqa: ASYNC110
+            await asyncio.sleep(_LAST_ANSWERS_S)
         self._say(Drained(cell=self._boot.cell))
 
     def _end(self) -> None:
@@ -379,7 +394,7 @@ class Ingress:
         settings = self._boot.settings
         address = f"{settings.host}:{settings.port}"
         try:
-            port = self._listen(address)
+            port = self._port = self._listen(address)
             if settings.unix_socket:
                 address = f"unix:{settings.unix_socket}"
                 self._listen(address)
@@ -399,9 +414,9 @@ class Ingress:
         await self._cell.close()
 
 
-def _page_handler(page: Page) -> Handler:
-    async def handle(message: bytes, _context: Any) -> bytes:
-        return page(message).SerializeToString()
+def _page_handler(page: Page, messages: Receiver) -> Handler:
+    async def handle(_requests: Any, context: Any) -> bytes:
+        return page(await messages.receive(context)).SerializeToString()
 
     return handle
 
@@ -409,9 +424,9 @@ def _page_handler(page: Page) -> Handler:
 def _answering(handler: Handler) -> Handler:
     """Turns what a handler raises into a status; no other exception's text gets out."""
 
-    async def handle(message: bytes, context: Any) -> bytes:
+    async def handle(requests: Any, context: Any) -> bytes:
         try:
-            return await handler(message, context)
+            return await handler(requests, context)
         except QueueFull as error:
             hint = (("grpc-retry-pushback-ms", str(error.retry_after_ms)),)
             await context.abort(_STATUS[QueueFull], str(error), hint)

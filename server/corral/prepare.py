@@ -40,6 +40,8 @@ class _Order(msgspec.Struct, frozen=True):
     pen: PlannedWorker | None
     again: bool = False
     every: bool = False
+    #: whoever waits for the answer
+    parent: int = msgspec.field(default_factory=os.getpid)
 
 
 def prepare_here(
@@ -179,6 +181,9 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with os.fdopen(int(sys.argv[1]), "rb") as file:
         order = msgspec.json.decode(file.read(), type=_Order)
+    # A parent that died before the signal was asked for sends none any more.
+    if os.getppid() != order.parent:
+        sys.exit("whoever wanted the model is gone")
     logs.configure(order.settings, "prepare")
     try:
         selected = _obey(order)

@@ -136,6 +136,21 @@ def process_cpu_seconds(pid: int, root: Path = _ROOT) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
+def unacknowledged_bytes(port: int, root: Path = _ROOT) -> int:
+    """The most that one client of this machine's TCP port has not acknowledged yet."""
+    most = 0
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = (root / "proc/net" / table).read_text().splitlines()[1:]
+        except OSError:
+            continue  # a kernel without IPv6, or one that does not say
+        for line in lines:
+            _, local, _, _, queues, *_ = line.split()
+            if int(local.rpartition(":")[2], 16) == port:
+                most = max(most, int(queues.partition(":")[0], 16))
+    return most
+
+
 def cpu_throttling(root: Path = _ROOT) -> cgroups.Throttling | None:
     """How the CPU quota of our group throttled it; None where cpu.stat does not say."""
     return cgroups.read_throttling(root)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from corral.errors import ConfigError
 from corral.exposition.metrics_http import MetricsServer
 from corral.metrics import Metrics
 from corral.plan import Plan
-from corral.supervision import admin, identity, ports
+from corral.supervision import admin, custody, identity, ports
 from corral.supervision.allowance import Allowance
 from corral.supervision.forge import Forge, Source, slots_to_reserve
 from corral.supervision.generation import Prepared
@@ -98,6 +99,7 @@ def run(
     generation = forge.first(prepared, plan)
 
     admin_socket, warnings = _admin_socket(settings, environ)
+    warnings += custody.doubts(settings, prepared.model.artefact, os.geteuid())
 
     async def supervise() -> int:
         view = StartupView(console or _console())
@@ -109,7 +111,7 @@ def run(
             admin_path=admin_socket.getsockname() if admin_socket else None,
             read_allowance=_read_allowance,
         )
-        supervisor.warn([*warnings, *_exposure(settings)])
+        supervisor.warn([*warnings, *exposure(settings)])
         async with admin.listening(admin_socket, supervisor.command):
             with _metrics(settings, supervisor, pages):
                 return await supervisor.run()
@@ -166,15 +168,18 @@ def _access(settings: Settings) -> credentials.Access | None:
     )
 
 
-def _exposure(settings: Settings) -> list[str]:
+def exposure(settings: Settings) -> list[str]:
     """What is open to others, and perhaps was not meant to be; sentences."""
-    secured = settings.tls_cert and (settings.tls_client_ca or settings.auth_token_file)
-    if is_loopback(settings.host) or secured:
-        return []
-    if settings.auth_token_file:
-        return [f"bearer tokens travel unencrypted to {settings.host}: no --tls-cert is given"]
-    missing = "neither --auth-token-file nor --tls-client-ca is given"
-    return [f"everybody who can reach {settings.host} may use the server: {missing}"]
+    found = []
+    for host, act in ((settings.host, "use the server"), (settings.metrics_host, "read /metrics")):
+        if is_loopback(host):
+            continue
+        if not settings.auth_token_file and not settings.tls_client_ca:
+            missing = "neither --auth-token-file nor --tls-client-ca is given"
+            found.append(f"everybody who can reach {host} may {act}: {missing}")
+        elif not settings.tls_cert:
+            found.append(f"bearer tokens travel unencrypted to {host}: no --tls-cert is given")
+    return list(dict.fromkeys(found))
 
 
 def _console() -> Console:

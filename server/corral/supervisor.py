@@ -25,6 +25,7 @@ from corral.messages import Drain, Open
 from corral.plan import Plan
 from corral.status import Phase, ServerStatus, State, StatusBoard
 from corral.supervision import snapshot
+from corral.supervision.admin import Reply
 from corral.supervision.allowance import Allowance
 from corral.supervision.backoff import Backoff
 from corral.supervision.commands import Commands
@@ -204,10 +205,12 @@ class Supervisor:
         else:
             self._commands.start(self._reloader.reload, "SIGHUP: reload")
 
-    def _on_allowance(self, allowance: Allowance) -> None:
-        if self._phase in {Phase.STARTING, Phase.SERVING}:
-            what = f"the server may use {allowance} now: plan anew"
-            self._commands.start(self._reloader.replan, what)
+    def _on_allowance(self, allowance: Allowance) -> asyncio.Task[Reply] | None:
+        if self._phase is not Phase.SERVING:
+            logger.debug("the server may use %s now: not while it is %s", allowance, self._phase)
+            return None
+        what = f"the server may use {allowance} now: plan anew"
+        return self._commands.start(self._reloader.replan, what)
 
     def _on_generation(self, generation: Generation) -> None:
         self._generation = generation

@@ -57,7 +57,7 @@ def load(certificate: Path, key: Path, client_ca: Path | None) -> Material:
     if authority is not None:
         try:
             context.load_verify_locations(cadata=authority.decode("ascii"))
-        except (ssl.SSLError, UnicodeDecodeError):
+        except (ssl.SSLError, ValueError):
             raise ConfigError(f"--tls-client-ca {client_ca}: no PEM certificates") from None
         context.verify_mode = ssl.CERT_OPTIONAL
     return Material(certificate=content, key=secret, client_ca=authority, context=context)

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 #: the number of the batch that proves a worker; the batcher counts from 1
 _PROBE = 0
+_STATUSES = {status.value: status for status in ResultStatus}
 
 
 class Request(Job):
@@ -81,6 +82,8 @@ class WorkerLink:
         self.leaving = False
         #: what it holds; None while it is free
         self.batch: Batch[Request] | None = None
+        #: the number that its next result must have; None while none is due
+        self._awaited: int | None = None
         #: whether the batch reached the worker: one that did not cannot have killed it
         self.delivered = False
         #: seconds that the copy of its batch into the region took
@@ -123,6 +126,7 @@ class WorkerLink:
         return spoiled
 
     def _send(self, number: int, datatype: Datatype, count: int) -> None:
+        self._awaited = number
         try:
             self._socket.send(BATCH.pack(number, datatype, count), socket.MSG_NOSIGNAL)
             self.delivered = True
@@ -149,13 +153,17 @@ class WorkerLink:
         if len(message) != RESULT.size:
             # Nothing, or nonsense: either way this worker is no worker any more.
             raise EOFError
-        number, status, duration_ns = RESULT.unpack(message)
-        batch, self.batch = self.batch, None
-        if number != (batch.number if batch else _PROBE):
-            self.batch = batch
-            logger.error("worker %d answered batch %d out of turn", self.worker, number)
+        number, code, duration_ns = RESULT.unpack(message)
+        status = _STATUSES.get(code)
+        if status is None or number != self._awaited:
+            # What it holds stays in ``batch``, to be run elsewhere.
+            logger.error(
+                "worker %d answered nonsense: batch %d, status %d", self.worker, number, code
+            )
             raise EOFError
-        return batch, ResultStatus(status), duration_ns / 1e9
+        self._awaited = None
+        batch, self.batch = self.batch, None
+        return batch, status, duration_ns / 1e9
 
     def collect(self, batch: Batch[Request]) -> None:
         """Copies the results out of the region, to the requests that still want them."""

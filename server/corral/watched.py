@@ -70,6 +70,9 @@ class Watched(Generic[T]):
             self._value = self._load()
         except ConfigError as error:
             logger.warning("changed, but not used; the old content stays in force: %s", error)
+        except Exception:
+            # Whoever asks has no use for it, and may be a thread that nobody starts again.
+            logger.exception("changed, but not used; the old content stays in force: %s", names)
         else:
             logger.info("read again, because it changed: %s", names)
 

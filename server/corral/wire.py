@@ -1,8 +1,9 @@
 """The messages of ModelInfer, read and written without copying what is large.
 
 A request's tensor lies in ``raw_input_contents``, which every client writes as the message's
-tail. ``split`` walks the protobuf envelope and finds it in place; only the small rest is parsed
-by protobuf. Parsing the whole of a 602 KB message costs more than everything else in the front.
+tail. ``envelope.split`` walks the protobuf envelope and finds it in place; only the small rest is
+parsed by protobuf. Parsing the whole of a 602 KB message costs more than everything else in the
+front.
 
 Pure: bytes in, values out. Nothing is allocated by a claim of the client's: shapes and counts
 are checked against the bytes that are there.
@@ -19,6 +20,15 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from corral.client_memory import ClientMemory, Slice, Tensor
+from corral.envelope import (
+    MAX_FIELDS,
+    MAX_HEAD_BYTES,
+    NOT_A_REQUEST,
+    cut,
+    split,
+    split_contents,
+    varint,
+)
 from corral.errors import InvalidRequest, RequestError, Unsupported
 from corral.tensors import Datatype, Signature
 from corral_protos import open_inference_pb2 as pb
@@ -34,13 +44,16 @@ VIEW_DATATYPES = {
     "image": ("BYTES",),
 }
 
-_RAW_INPUT = 7
 _RAW_OUTPUT_TAG = b"\x32"
 _ID_TAG = b"\x1a"
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 #: heads up to this size are remembered: a client sends the same one again and again
 _CACHEABLE_HEAD_BYTES = 512
-_NOT_A_REQUEST = "the message is no inference.ModelInferRequest"
+#: where typed contents belong: the field of InferTensorContents, and its number
+_TYPED_FIELDS = {
+    Datatype.FP32: ("fp32_contents", 6),
+    Datatype.UINT8: ("uint_contents", 4),
+    None: ("bytes_contents", 8),
+}
 
 _LENGTH_PREFIX = struct.Struct("<I")
 
@@ -90,61 +103,6 @@ class Limits:
     classes: int
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """The varint at ``at``, and where it ends."""
-    byte = message[at]
-    if byte < 0x80:
-        return byte, at + 1
-    value = byte & 0x7F
-    for shift in range(7, 70, 7):
-        at += 1
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at + 1
-    raise InvalidRequest(_NOT_A_REQUEST)
-
-
-def split(message: bytes) -> tuple[bytes, list[tuple[int, int]]]:
-    """Finds the raw tensors of a ModelInferRequest in place.
-
-    Returns:
-        the message without them, and each one's (start, end) in the message.
-
-    Raises:
-        InvalidRequest: the envelope is no protobuf message.
-    """
-    raws: list[tuple[int, int]] = []
-    kept: list[tuple[int, int]] = []
-    at, end, keep_from = 0, len(message), 0
-    try:
-        while at < end:
-            start = at
-            key, at = _varint(message, at)
-            wire_type = key & 7
-            if wire_type == _LENGTH:
-                length, at = _varint(message, at)
-                if key >> 3 == _RAW_INPUT:
-                    raws.append((at, at + length))
-                    kept.append((keep_from, start))
-                    keep_from = at + length
-                at += length
-            elif wire_type == _VARINT:
-                _, at = _varint(message, at)
-            elif wire_type == _FIXED64:
-                at += 8
-            elif wire_type == _FIXED32:
-                at += 4
-            else:
-                raise InvalidRequest(_NOT_A_REQUEST)
-    except IndexError:
-        raise InvalidRequest(_NOT_A_REQUEST) from None
-    if at != end:
-        raise InvalidRequest(_NOT_A_REQUEST)
-    kept.append((keep_from, end))
-    return b"".join([message[a:b] for a, b in kept]), raws
-
-
 class RequestReader:
     """Reads and checks the requests for one model.
 
@@ -182,22 +140,34 @@ class RequestReader:
             Unsupported: the tensor is to be found, or left, in the client's shared memory, and
                 that is off.
             InvalidRequest: with a sentence that says what to change.
+
+            Their ``view`` is the one asked for, as far as it was read.
         """
         head_bytes, raws = split(message)
         if len(head_bytes) <= _CACHEABLE_HEAD_BYTES:
             head = self._remembered(head_bytes)
-        else:
+        elif len(head_bytes) <= MAX_HEAD_BYTES:
             head = self._read_head(head_bytes)
+        else:
+            head = self._read_head(*split_contents(head_bytes))
+        try:
+            return head, self._data(head, message, raws)
+        except RequestError as error:
+            error.view = head.view
+            raise
+
+    def _data(self, head: Head, message: bytes, raws: list[tuple[int, int]]) -> Data:
+        """The tensor of a request whose head was read."""
         if head.input_slice is not None:
-            return head, self._shared(head, head.input_slice, len(raws))
+            return self._shared(head, head.input_slice, len(raws))
         if head.contents is not None:
             if raws:
                 raise InvalidRequest(
                     "the input comes twice, as contents and as raw_input_contents; send one"
                 )
             if isinstance(head.contents, tuple):
-                return head, [memoryview(picture) for picture in head.contents]
-            return head, memoryview(head.contents)
+                return [memoryview(picture) for picture in head.contents]
+            return memoryview(head.contents)
         if len(raws) != 1:
             raise InvalidRequest(
                 f"one input needs one entry of raw_input_contents, there are {len(raws)}"
@@ -205,9 +175,9 @@ class RequestReader:
         start, end = raws[0]
         data = memoryview(message)[start:end]
         if head.datatype is None:
-            return head, self._pictures(data, head.count)
+            return self._pictures(data, head.count)
         self._check_length(head.datatype, head.count, len(data))
-        return head, data
+        return data
 
     def _check_length(self, datatype: Datatype, count: int, length: int) -> None:
         expected = self._signature.input_bytes[datatype] * count
@@ -221,7 +191,7 @@ class RequestReader:
         """The tensor in the client's shared memory; pictures are read out of it at once."""
         if raws or head.contents is not None:
             raise InvalidRequest("the input comes twice, in shared memory and in the message")
-        tensor = self.tensor(part)
+        tensor = self._registered().tensor(part)
         if head.datatype is not None:
             self._check_length(head.datatype, head.count, len(tensor))
             return tensor
@@ -233,22 +203,20 @@ class RequestReader:
             raise tensor.shrunk()
         return self._pictures(memoryview(content), head.count)
 
-    def tensor(self, part: Slice) -> Tensor:
-        """Finds a slice that a head names; raises as ``read``."""
-        return self._registered().tensor(part)
+    def output(self, head: Head) -> Tensor | None:
+        """Where in shared memory the result is wanted; None: in the answer. Raises as ``read``."""
+        if head.output_slice is None:
+            return None
+        try:
+            return self._registered().tensor(head.output_slice)
+        except RequestError as error:
+            error.view = head.view
+            raise
 
     def _registered(self) -> ClientMemory:
         if self._memory is None:
             raise Unsupported("tensors in a client's shared memory are not taken: send their bytes")
         return self._memory
-
-    def view_of(self, message: bytes) -> str:
-        """The view that a request names, as far as it can be read: to count a refusal by."""
-        try:
-            request = pb.ModelInferRequest.FromString(split(message)[0])
-            return self._resolve(request.model_name, request.model_version)
-        except (DecodeError, RequestError):
-            return "tensor"
 
     def _pictures(self, data: memoryview, count: int) -> list[memoryview]:
         """The elements of a BYTES tensor: each a 4-byte little-endian length, then the bytes."""
@@ -283,12 +251,25 @@ class RequestReader:
     def _shape_text(self, datatype: Datatype, count: int | str) -> str:
         return f"[{','.join(map(str, (count, *self._signature.input_shapes[datatype])))}]"
 
-    def _read_head(self, head: bytes) -> Head:
+    def _read_head(self, head: bytes, large_contents: bytes = b"") -> Head:
+        """Reads everything but the raw tensor.
+
+        Args:
+            head: the message without it.
+            large_contents: what ``split_contents`` cut out of that.
+        """
         try:
             request = pb.ModelInferRequest.FromString(head)
         except DecodeError:
-            raise InvalidRequest(_NOT_A_REQUEST) from None
+            raise InvalidRequest(NOT_A_REQUEST) from None
         view = self._resolve(request.model_name, request.model_version)
+        try:
+            return self._read_request(request, view, large_contents)
+        except RequestError as error:
+            error.view = view
+            raise
+
+    def _read_request(self, request: pb.ModelInferRequest, view: str, large: bytes) -> Head:
         if len(request.inputs) != 1:
             raise InvalidRequest(
                 f"the model has one input, {INPUT_NAME!r}; the request has {len(request.inputs)}"
@@ -303,7 +284,10 @@ class RequestReader:
             )
         datatype, count = self._read_shape(tensor)
         contents: bytes | tuple[bytes, ...] | None = None
-        if tensor.HasField("contents"):
+        if large:
+            parsed = self._parse_contents(large, datatype, count)
+            contents = self._read_contents(parsed, datatype, count)
+        elif tensor.HasField("contents"):
             contents = self._read_contents(tensor.contents, datatype, count)
         input_slice = self._read_slice(tensor.parameters)
         # Before anything else of the outputs: where shared memory is off, that is the answer.
@@ -377,21 +361,44 @@ class RequestReader:
             for picture in contents.bytes_contents:
                 self._picture(memoryview(picture))
             return tuple(contents.bytes_contents)
-        field = "fp32_contents" if datatype is Datatype.FP32 else "uint_contents"
         values = contents.fp32_contents if datatype is Datatype.FP32 else contents.uint_contents
-        size = datatype.numpy.itemsize
-        expected = self._signature.input_bytes[datatype] * count // size
-        if len(values) != expected:
-            raise InvalidRequest(
-                f"{field} has {len(values)} values; "
-                f"{datatype.name} {self._shape_text(datatype, count)} is {expected}"
-            )
+        expected = self._check_values(len(values), datatype, count)
         if datatype is Datatype.FP32:
             return np.fromiter(values, np.float32, expected).tobytes()
         wide = np.fromiter(values, np.uint32, expected)
         if wide.max() > 255:
             raise InvalidRequest("uint_contents has a value above 255; a UINT8 ends there")
         return wide.astype(np.uint8).tobytes()
+
+    def _check_values(self, values: int, datatype: Datatype, count: int) -> int:
+        """How many typed values there must be; raises InvalidRequest where there are others."""
+        expected = self._signature.input_bytes[datatype] * count // datatype.numpy.itemsize
+        if values != expected:
+            raise InvalidRequest(
+                f"{_TYPED_FIELDS[datatype][0]} has {values} values; "
+                f"{datatype.name} {self._shape_text(datatype, count)} is {expected}"
+            )
+        return expected
+
+    def _parse_contents(
+        self, contents: bytes, datatype: Datatype | None, count: int
+    ) -> pb.InferTensorContents:
+        """Parses large typed contents, once they are sure to grow no larger than the tensor."""
+        name, number = _TYPED_FIELDS[datatype]
+        most = max(MAX_FIELDS, self._limits.max_items)
+        rest, chunks = cut(contents, 0, len(contents), number, most)
+        if rest:
+            raise InvalidRequest(f"the contents of this input belong into {name}, packed, alone")
+        if datatype is Datatype.UINT8:
+            # Each takes four bytes once it is parsed, and may have come as one: those that end a
+            # varint are below 128.
+            stream = np.frombuffer(contents, np.uint8)
+            values = sum(int((stream[start:end] < 0x80).sum()) for start, end in chunks)
+            self._check_values(values, datatype, count)
+        try:
+            return pb.InferTensorContents.FromString(contents)
+        except DecodeError:
+            raise InvalidRequest(NOT_A_REQUEST) from None
 
     def _read_outputs(self, request: pb.ModelInferRequest) -> int:
         """The classification asked for: as a request parameter, or as Triton's clients do."""
@@ -435,16 +442,6 @@ def _read_timeout(request: pb.ModelInferRequest) -> float | None:
     return timeout_us / 1e6 if timeout_us else None
 
 
-def _length(value: int) -> bytes:
-    """A varint."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 @functools.lru_cache(maxsize=1024)
 def _response_head(
     model_name: str, datatype: str, shape: tuple[int, ...], content_bytes: int
@@ -453,7 +450,7 @@ def _response_head(
         name=OUTPUT_NAME, datatype=datatype, shape=shape
     )
     head = pb.ModelInferResponse(model_name=model_name, model_version="1", outputs=[output])
-    return head.SerializeToString(), _RAW_OUTPUT_TAG + _length(content_bytes)
+    return head.SerializeToString(), _RAW_OUTPUT_TAG + varint(content_bytes)
 
 
 def response(
@@ -476,7 +473,7 @@ def response(
     if not request_id:
         return b"".join((head, raw_head, content))
     encoded = request_id.encode()
-    return b"".join((head, _ID_TAG, _length(len(encoded)), encoded, raw_head, content))
+    return b"".join((head, _ID_TAG, varint(len(encoded)), encoded, raw_head, content))
 
 
 def response_in_memory(

@@ -9,24 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from matrix_model import write_matrix_model
 from running_server import StartServer
-
-
-def _write_onnx(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """One matrix product, [n,5] to [n,3]; returns the matrix."""
-    from onnx import TensorProto, helper, numpy_helper, save
-
-    matrix = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["features", "w"], ["scores"])],
-        "g",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 5])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
-        [numpy_helper.from_array(matrix, "w")],
-    )
-    opset = [helper.make_opsetid("", 17)]
-    save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
-    return matrix
 
 
 @pytest.fixture
@@ -41,7 +25,7 @@ def shared() -> Iterator[shared_memory.SharedMemory]:
 def test_a_strangers_model_takes_tensors_out_of_clients_memory(
     real_server: StartServer, tmp_path: Path, shared: shared_memory.SharedMemory
 ) -> None:
-    matrix = _write_onnx(tmp_path / "iris.onnx")
+    matrix = write_matrix_model(tmp_path / "iris.onnx")
     rows = np.random.default_rng(2).normal(size=(2, 5)).astype(np.float32)
     assert shared.buf is not None
     shared.buf[: rows.nbytes] = rows.tobytes()

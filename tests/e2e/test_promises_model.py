@@ -1,4 +1,4 @@
-"""R1 with a real engine, and with clients that are not ours and know nothing of it."""
+"""R1 and R7 with a real engine, and with clients that are not ours and know nothing of it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from end_scenarios import family, gone
 from fault_scenarios import is_back, wait_for_workers
-from running_server import Server, StartServer, wait_until
+from running_server import BUSY_S, Server, StartServer, wait_until
 from server_counters import CounterWatch, Scrape
 
 from corral_loadtest import perf_analyzer
@@ -102,3 +103,18 @@ def test_r1_perf_analyzer_notices_no_death(pair: Server) -> None:
     after = Scrape(pair.metrics_port)
     for outcome in ("failed", "unavailable", "refused", "expired"):
         assert after.total("corral_requests_total", outcome=outcome) == 0
+
+
+def test_r7_a_killed_supervisor_takes_workers_along_that_compute(real_server: StartServer) -> None:
+    tensor = triton.InferInput("input", [1, 224, 224, 3], "UINT8")
+    tensor.set_data_from_numpy(np.zeros((1, 224, 224, 3), np.uint8))
+    with real_server(*TWO_WORKERS, ready=False) as server:
+        server.wait_until_ready(timeout_s=180)
+        wait_for_workers(server, 2)
+        processes = family(server)
+        with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+            for _ in range(16):
+                client.async_infer(MODEL, [tensor], callback=lambda result, error: None)
+            client.infer(MODEL, [tensor])
+            server.signal(signal.SIGKILL)
+            wait_until(lambda: gone(processes), "the children to be gone", 5 + BUSY_S)

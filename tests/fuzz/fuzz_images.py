@@ -1,4 +1,4 @@
-"""atheris on pictures: ``python tests/fuzz/fuzz_images.py [CORPUS] [-max_total_time=60]``.
+"""atheris on pictures: ``make fuzz``, or ``fuzz_images.py [CORPUS] [-max_total_time=60]``.
 
 Needs the extra ``fuzz``. Any exception but an InvalidRequest ends it with the picture that did it;
 so does more than 512 MB (-rss_limit_mb), and more than 5 s (-timeout).
@@ -30,5 +30,6 @@ def one_picture(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    atheris.Setup([*sys.argv, "-rss_limit_mb=512", "-timeout=5"], one_picture)
+    limits = ["-max_len=1048576", "-rss_limit_mb=512", "-timeout=5"]
+    atheris.Setup([*sys.argv, *limits], one_picture)
     atheris.Fuzz()

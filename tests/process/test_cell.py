@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 
 import numpy as np
@@ -277,6 +278,56 @@ async def test_a_worker_that_answers_out_of_turn_is_let_go(rig: Rig) -> None:
     heir = await rig.worker(1)
     await heir.run()
     assert await task == [1.0]
+
+
+def result(number: int, status: int, duration_ns: int) -> bytes:
+    return RESULT.pack(number, status, duration_ns)
+
+
+@pytest.mark.parametrize("status", [2, 0xFFFF])
+async def test_a_status_that_there_is_not_is_no_answer(rig: Rig, status: int) -> None:
+    worker = await rig.worker()
+    task = rig.ask([1.0])
+    number, _, _ = await worker.take()
+    worker.socket.send(result(number, status, 1))
+    await until(lambda: rig.gone == [0])
+    heir = await rig.worker(1)
+    await heir.run()
+    assert await task == [1.0]
+    assert rig.count("pending") == rig.count("inflight") == 0
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_an_answer_to_nothing_is_no_second_proof(rig: Rig, number: int) -> None:
+    """Taken for one, it would make a worker free twice, and a batch be forgotten for the next."""
+    worker = await rig.worker()
+    worker.socket.send(result(number, ResultStatus.OK, 1))
+    await until(lambda: rig.gone == [0])
+    assert rig.proven == [0]
+    tasks = [rig.ask([1.0]), rig.ask([2.0])]
+    heir = await rig.worker(1)
+    assert await heir.run() == (Datatype.FP32, 2)
+    assert [await task for task in tasks] == [[1.0], [2.0]]
+
+
+async def test_the_engines_time_is_no_longer_than_the_worker_had(rig: Rig) -> None:
+    worker = await rig.worker()
+    began_ns = time.monotonic_ns()
+    task = rig.ask([7.0])
+    number, _, _ = await worker.take()
+    worker.region.outputs(1)[:, 0] = 7.0
+    worker.socket.send(result(number, ResultStatus.OK, 2**64 - 1))
+    assert await task == [7.0]
+    took_ns = time.monotonic_ns() - began_ns
+    assert 0 < rig.count("compute_infer_ns") <= took_ns
+    # Nor is the queue's idea of a batch spoiled: a deadline of a minute is not refused.
+    busy = rig.ask([1.0])
+    await until(lambda: rig.count("pending") == 0)
+    waiting = [rig.ask([2.0], deadline_s=time.monotonic() + 60) for _ in range(2)]
+    await worker.run()
+    await busy
+    await worker.run()
+    assert await asyncio.gather(*waiting) == [[2.0], [2.0]]
 
 
 async def test_a_worker_that_hangs_is_given_up_and_its_batch_run_elsewhere() -> None:

@@ -11,8 +11,12 @@ from threading import Event
 
 import grpc
 from counted_load import INFER, ask, infer_message
+from requests_by_hand import SERVICE
 from running_server import StartServer, wait_until
 from server_counters import Scrape
+
+CHECK = "/grpc.health.v1.Health/Check"
+READY = SERVICE + "ServerReady"
 
 
 def test_a_full_queue_refuses_before_the_message_is_sent(server: StartServer) -> None:
@@ -89,11 +93,34 @@ def test_messages_that_do_not_come_to_an_end_make_room_for_others(server: StartS
                 call.cancel()
             return found
 
-    with server("--workers", "1", "--max-queue", "1") as s:
+    with server("--workers", "1", "--max-queue", "1", "--max-message-bytes", "1000000") as s:
         found = asyncio.run(hold(s.port, 300))
         assert set(found) == {
             "RESOURCE_EXHAUSTED: too many messages are under way",
             "RESOURCE_EXHAUSTED: the message came too slowly, and its place was needed",
         }
+        assert ask(s.port) == "OK"
+        assert "Traceback" not in s.stderr
+
+
+def test_pages_that_do_not_come_to_an_end_make_room_for_others(server: StartServer) -> None:
+    async def hold(port: int) -> None:
+        forever = asyncio.Event()
+
+        async def messages() -> AsyncIterator[bytes]:
+            await forever.wait()
+            yield b""
+
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            calls = [channel.stream_unary(path)(messages()) for path in (READY, CHECK) * 40]
+            for path in (READY, CHECK) * 20:
+                await channel.unary_unary(path)(b"", timeout=10)
+            ended = [await call.code() for call in calls if call.done()]
+            assert set(ended) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            for call in calls:
+                call.cancel()
+
+    with server("--workers", "1") as s:
+        asyncio.run(hold(s.port))
         assert ask(s.port) == "OK"
         assert "Traceback" not in s.stderr

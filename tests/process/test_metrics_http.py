@@ -8,12 +8,15 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 
 from corral.errors import ConfigError
 from corral.exposition import metrics_http
 from corral.exposition.metrics_http import MetricsServer
+from corral.tls import Material
+from corral.watched import Watched
 
 PAGE = b"# HELP corral_ready 1 when requests are taken\n# TYPE corral_ready gauge\ncorral_ready 1\n"
 
@@ -226,3 +229,21 @@ def test_ipv6() -> None:
         connection.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
         assert b"live" in read_to_end(connection)
     server.stop()
+
+
+def test_a_connection_that_cannot_be_secured_costs_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken:
+        def current(self) -> None:
+            raise ValueError("a secret")
+
+    server = MetricsServer(
+        "127.0.0.1", 0, lambda: PAGE, lambda: True, files=cast("Watched[Material]", Broken())
+    )
+    server.start()
+    for _ in range(2):
+        with connect(server) as connection:
+            assert read_to_end(connection) == b""
+    server.stop()
+    assert caplog.text.count("could not be secured") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -46,6 +47,21 @@ def test_r15_workers_follow_the_affinity_mask(server: StartServer) -> None:
     with server("--null-batch-ms", "1") as s:
         change_cpus(s, lambda cpus: set_affinity(s, cpus))
         s.wait_for_line("the server may use CPUs .* now: plan anew: . workers replaced")
+        assert s.stop() == 0
+
+
+@needs_two_cpus
+def test_r15_cpus_that_change_while_it_starts_are_followed(server: StartServer) -> None:
+    with server("--null-batch-ms", "1", "--log-level", "debug", ready=False) as s:
+        (ingress,) = wait_until(s.ingresses, "the ingress")
+        # Nothing is ready without it.
+        os.kill(ingress, signal.SIGSTOP)
+        left = {max(os.sched_getaffinity(0))}
+        set_affinity(s, left)
+        s.wait_for_line("the server may use CPUs .* now: not while it is starting")
+        os.kill(ingress, signal.SIGCONT)
+        s.wait_until_ready()
+        wait_until(lambda: inside(s, left, 1), "the workers to be inside what is left")
         assert s.stop() == 0
 
 

@@ -202,6 +202,10 @@ def test_another_authority_takes_over_without_a_restart(
             return found
 
         assert outcomes() == [grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE]
+        # Emptied before it is written again: whoever connects in between finds the old one.
+        trusted.write_text("")
+        assert page(s, "/livez", authority) == 200
+        assert outcomes() == [grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE]
         private(trusted, other.file.read_text())
         assert outcomes() == [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK]
         assert page(s, "/metrics", authority, new) == 200

@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+from certificates import Authority, private
 from running_server import Server, StartServer, wait_until
 
 from corral_loadtest.running import run
@@ -19,6 +20,7 @@ from corral_loadtest.specification import ClosedLoop, Specification, Target
 from corral_protos import open_inference_pb2 as pb
 
 PIXELS = np.zeros((1, 224, 224, 3), np.uint8)
+TOKEN = "first-token-0123456789"
 
 
 @pytest.fixture(name="path")
@@ -64,6 +66,46 @@ def test_a_unix_socket_answers_as_the_port_does(server: StartServer, path: Path)
             )
         )
         assert found.statuses == {"OK": found.sent}
+
+
+def _ready(address: str, authority: Authority | None, token: str | None) -> grpc.StatusCode:
+    """What somebody with these credentials is told who asks whether the server is ready."""
+    if authority is None:
+        channel = grpc.insecure_channel(address)
+    else:
+        channel = grpc.secure_channel(
+            address,
+            grpc.ssl_channel_credentials(authority.file.read_bytes()),
+            [("grpc.ssl_target_name_override", "localhost")],
+        )
+    metadata = None if token is None else (("authorization", f"Bearer {token}"),)
+    with channel:
+        try:
+            ready = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
+            ready(b"", timeout=10, metadata=metadata)
+        except grpc.RpcError as error:
+            status: grpc.StatusCode = error.code()
+            return status
+    return grpc.StatusCode.OK
+
+
+def test_the_socket_asks_for_tls_and_tokens_as_the_port_does(
+    server: StartServer, path: Path, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    identity = authority.issue("server", "localhost", "127.0.0.1")
+    tls = ("--tls-cert", str(identity.cert), "--tls-key", str(identity.key))
+    tokens = private(tmp_path / "tokens", TOKEN)
+    arguments = ("--unix-socket", str(path), *tls, "--auth-token-file", str(tokens))
+    with server("--workers", "1", *arguments) as s:
+        for address in (f"unix:{path}", f"127.0.0.1:{s.port}"):
+            for trusted, token, expected in (
+                (authority, TOKEN, grpc.StatusCode.OK),
+                (authority, None, grpc.StatusCode.UNAUTHENTICATED),
+                (authority, TOKEN[:-1], grpc.StatusCode.UNAUTHENTICATED),
+                (None, TOKEN, grpc.StatusCode.UNAVAILABLE),
+            ):
+                assert _ready(address, trusted, token) is expected, (address, token)
 
 
 def test_an_ingress_that_died_comes_back_on_the_socket(server: StartServer, path: Path) -> None:

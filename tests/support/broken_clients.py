@@ -20,7 +20,7 @@ from fuzzing import picture_seeds
 from requests_by_hand import pictures
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS, _PING = 0, 1, 4, 6
+_DATA, _HEADERS, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 4, 6, 8
 _ACK = 1
 #: what ``frames`` tells apart, and the error of a GOAWAY for too many pings
 PONG, GOAWAY, OTHER = "pong", "goaway", "other"
@@ -49,9 +49,18 @@ def _headers(port: int) -> bytes:
     )
 
 
-def idle_connection(port: int) -> socket.socket:
-    """A connection that has said hello in HTTP/2, and nothing more."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+def idle_connection(port: int, *, receive_bytes: int = 0) -> socket.socket:
+    """A connection that has said hello in HTTP/2, and nothing more.
+
+    Args:
+        port: of the server.
+        receive_bytes: what the kernel takes before it is read; 0 for what it likes.
+    """
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if receive_bytes:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    connection.settimeout(10)
+    connection.connect(("127.0.0.1", port))
     connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b""))
     return connection
 
@@ -92,10 +101,29 @@ def half_sent(port: int) -> socket.socket:
     return connection
 
 
-def asked(port: int, picture: bytes) -> socket.socket:
-    """A connection that has sent a request, a small picture, and waits for the answer."""
-    request = _frame(_DATA, _END_STREAM, 1, _body(pictures(picture)))
-    connection = idle_connection(port)
+def open_windows(connection: socket.socket) -> None:
+    """Lets the server send an answer that is longer than HTTP/2 lets it at first."""
+    for stream in (0, 1):
+        connection.sendall(_frame(_WINDOW_UPDATE, 0, stream, struct.pack(">I", 2**20)))
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """Reads an answer's message to its end, or as much as comes."""
+    found = b""
+    while len(head := _read(connection, 9)) == 9:
+        kind, flags = head[3], head[4]
+        content = _read(connection, int.from_bytes(head[:3]))
+        if kind == _DATA:
+            found += content
+        elif kind == _HEADERS and flags & _END_STREAM:
+            break
+    return found[5:]
+
+
+def asked(port: int, *encoded: bytes, receive_bytes: int = 0) -> socket.socket:
+    """A connection that has sent a request, small pictures, and waits for the answer."""
+    request = _frame(_DATA, _END_STREAM, 1, _body(pictures(*encoded)))
+    connection = idle_connection(port, receive_bytes=receive_bytes)
     connection.sendall(_frame(_HEADERS, _END_HEADERS, 1, _headers(port)) + request)
     return connection
 

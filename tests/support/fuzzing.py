@@ -31,6 +31,9 @@ EXPECTED = frozenset(
 _EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 _METHODS = ("ModelInfer",) * 12 + ("ModelMetadata", "ModelConfig", "ModelReady", "ModelStatistics")
 _MAX_SPLICE_BYTES = 64
+#: fields that are short to send and long to hold
+_TINY_FIELDS = (b"\x3a\x00", b"\x2a\x00", b"\x22\x00", b"\x1a\x00", b"\x08\x01", b"\x42\x00")
+_MOST_REPEATS = 500_000
 
 
 def seeds() -> list[bytes]:
@@ -95,14 +98,24 @@ def mutate(random_: random.Random, data: bytes) -> bytes:
     return bytes(found)
 
 
+def repeated(random_: random.Random) -> bytes:
+    """A tiny field over and over: of the request, or of its input's typed contents."""
+    fields = random_.choice(_TINY_FIELDS) * random_.randint(1, _MOST_REPEATS)
+    if random_.random() < 0.5:
+        return infer() + fields
+    return by_hand.with_contents(fields, random_.choice(("UINT8", "BYTES")))
+
+
 def fuzzed(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
-    """(method, message) pairs: wounded messages, good ones about wounded pictures, mere noise."""
+    """(method, message) pairs: wounded messages, wounded pictures, repetition, mere noise."""
     random_ = random.Random(seed)
     good, drawn = seeds(), picture_seeds()
     for _ in range(count):
         method, chance = random_.choice(_METHODS), random_.random()
         if chance < 0.02:
             yield method, random_.randbytes(random_.randint(0, 300))
+        elif chance < 0.025:
+            yield "ModelInfer", repeated(random_)
         elif chance < 0.4:
             yield "ModelInfer", pictures(mutate(random_, random_.choice(drawn)))
         else:

@@ -129,9 +129,11 @@ def reload_under_load(
 
 def switch_modes(server: Server, duration_s: float, *, clients: int = 8) -> tuple[int, Counted]:
     """R8: the mode is switched to and fro; every request is answered. See reload_under_load."""
-    wait_for_workers(server, len(server.workers()))
+    workers = len(server.workers())
+    wait_for_workers(server, workers)
+    wait_until(lambda: serving(server) == workers, "all workers to serve")
     switches = 0
-    with closed_loop(server.port, clients) as load:
+    with CapacityWatch(server) as watch, closed_loop(server.port, clients) as load:
         began_s = time.monotonic()
         while switches < 2 or time.monotonic() < began_s + duration_s:
             load.wait_for_answers(clients)
@@ -142,6 +144,8 @@ def switch_modes(server: Server, duration_s: float, *, clients: int = 8) -> tupl
             switches += 1
         load.wait_for_answers(clients)
     check_counts(server, load.counted)
+    assert watch.looks
+    assert watch.least >= max(1, workers - 1)
     return switches, load.counted
 
 

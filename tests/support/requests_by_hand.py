@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from corral.envelope import varint
 from corral_protos import open_inference_pb2 as pb
 
 SERVICE = "/inference.GRPCInferenceService/"
@@ -99,6 +100,15 @@ def output_in_shared_memory() -> bytes:
     output = wanted("output")[0]
     output.parameters["shared_memory_region"].string_param = "mine"
     return infer(outputs=[output])
+
+
+def with_contents(content: bytes, datatype: str = "UINT8") -> bytes:
+    """A request whose typed contents are these bytes, whatever they mean."""
+    shape = (1,) if datatype == "BYTES" else (1, 224, 224, 3)
+    described = tensor(datatype=datatype, shape=shape).SerializeToString()
+    described += b"\x2a" + varint(len(content)) + content
+    head = pb.ModelInferRequest(model_name="resnet50").SerializeToString()
+    return head + b"\x2a" + varint(len(described)) + described
 
 
 # --- pictures ---

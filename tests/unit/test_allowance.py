@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest
 
 from corral import topology
 from corral.planning.cgroups import Throttling
+from corral.supervision.admin import Reply
 from corral.supervision.allowance import REPORT_S, Allowance, AllowanceWatch, ThrottlingReport
+from corral.supervision.backoff import Backoff
+from corral.supervision.surroundings import Surroundings
 
 
 def cpus(*numbers: int, quota: float | None = None) -> Allowance:
@@ -18,32 +22,100 @@ def cpus(*numbers: int, quota: float | None = None) -> Allowance:
 
 def test_nothing_changed() -> None:
     watch = AllowanceWatch(cpus(0, 1))
-    assert watch.look(cpus(0, 1)) is None
-    assert watch.look(cpus(0, 1)) is None
+    assert watch.look(cpus(0, 1), 0.0) is None
+    assert watch.look(cpus(0, 1), 1.0) is None
 
 
 @pytest.mark.parametrize("now", [cpus(0), cpus(0, 1, 2), cpus(0, 1, quota=1.5)])
-def test_a_change_is_told_once_when_it_has_settled(now: Allowance) -> None:
+def test_a_change_that_has_settled_is_told_until_it_is_planned_for(now: Allowance) -> None:
     watch = AllowanceWatch(cpus(0, 1))
-    assert watch.look(now) is None
-    assert watch.look(now) == now
-    assert watch.look(now) is None
+    assert watch.look(now, 0.0) is None
+    assert watch.look(now, 1.0) == now
+    assert watch.look(now, 2.0) == now, "nobody had the time for it, a second ago"
+    watch.planned(now)
+    assert watch.look(now, 3.0) is None
 
 
 def test_what_passes_is_not_told() -> None:
     watch = AllowanceWatch(cpus(0, 1))
-    assert watch.look(cpus(0)) is None
-    assert watch.look(cpus(1)) is None
-    assert watch.look(cpus(0, 1)) is None
-    assert watch.look(cpus(0, 1)) is None
+    assert watch.look(cpus(0), 0.0) is None
+    assert watch.look(cpus(1), 1.0) is None
+    assert watch.look(cpus(0, 1), 2.0) is None
+    assert watch.look(cpus(0, 1), 3.0) is None
 
 
 def test_the_way_back_is_a_change_too() -> None:
     watch = AllowanceWatch(cpus(0, 1))
-    watch.look(cpus(0))
-    assert watch.look(cpus(0))
-    watch.look(cpus(0, 1))
-    assert watch.look(cpus(0, 1)) == cpus(0, 1)
+    watch.look(cpus(0), 0.0)
+    assert watch.look(cpus(0), 1.0)
+    watch.planned(cpus(0))
+    watch.look(cpus(0, 1), 2.0)
+    assert watch.look(cpus(0, 1), 3.0) == cpus(0, 1)
+
+
+def test_a_plan_that_failed_is_tried_again_later_each_time() -> None:
+    watch = AllowanceWatch(cpus(0, 1))
+    watch.look(cpus(0), 0.0)
+    waits_s, now_s = [], 1.0
+    for _ in range(9):
+        failed_s = now_s
+        watch.failed(cpus(0), failed_s)
+        while watch.look(cpus(0), now_s) is None:
+            now_s += 1.0
+        waits_s.append(now_s - failed_s)
+    assert waits_s == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0]
+    # Another one is worth a try at once, and so is the first one after it.
+    watch.failed(cpus(0), now_s)
+    watch.look(cpus(1), now_s)
+    assert watch.look(cpus(1), now_s) == cpus(1)
+    watch.failed(cpus(1), now_s)
+    watch.look(cpus(0), now_s)
+    assert watch.look(cpus(0), now_s) == cpus(0)
+
+
+def one_task(reply: Reply | Exception) -> asyncio.Task[Reply]:
+    async def act() -> Reply:
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    return asyncio.get_running_loop().create_task(act())
+
+
+async def test_a_change_waits_until_there_is_time_for_it_and_fails_until_it_succeeds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("corral.supervision.allowance._RETRY", Backoff(0.0, 0.0))
+    now, told = cpus(0, 1), list[Allowance]()
+    replies: list[Reply | Exception] = [
+        Reply(text="no", exit_code=1),
+        ValueError("a fault"),
+        Reply(text="yes"),
+    ]
+    starting = True
+
+    def on_allowance(allowance: Allowance) -> asyncio.Task[Reply] | None:
+        if starting:
+            return None
+        told.append(allowance)
+        return one_task(replies.pop(0))
+
+    surroundings = Surroundings(lambda: now, on_allowance, lambda sentence: None)
+    now = cpus(0)
+    for _ in range(3):
+        surroundings._look()
+    assert not told
+    starting = False
+    for times in (1, 2, 3, 3):
+        surroundings._look()
+        surroundings._look()
+        assert told == [cpus(0)] * times, "one at a time"
+        # The task, and then its callback.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    surroundings.stop()
+    assert not replies
+    assert caplog.text.count("a fault") == 1
 
 
 def test_an_allowance_reads_well() -> None:

@@ -12,7 +12,7 @@ from corral.arrivals import Arrivals
 
 def make(most: int) -> tuple[Arrivals[Hashable], list[Hashable]]:
     given_up: list[Hashable] = []
-    return Arrivals(most, given_up.append), given_up
+    return Arrivals(most, given_up.append, 5.0), given_up
 
 
 def test_there_is_room_again_when_a_message_is_there() -> None:

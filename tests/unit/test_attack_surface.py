@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,11 +26,17 @@ UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "system", "popen"}
 #: pickle.UnpicklingError is what torch raises when it refuses to unpickle
 PICKLE_NAMES = {("loading.py", "UnpicklingError")}
+#: what runs code out of the cache folder, where only the server's own user writes (SECURITY.md)
+CODE_OF_OURS = {
+    ("makers/torch.py", "torch.export.load"),
+    ("backends/torch.py", "torch.jit.load"),
+    ("backends/inductor.py", "torch._inductor.aoti_load_package"),
+}
 
 
-def trees() -> Iterator[tuple[Path, ast.Module]]:
-    for path in SOURCES:
-        yield path, ast.parse(path.read_text())
+@functools.cache
+def trees() -> list[tuple[Path, ast.Module]]:
+    return [(path, ast.parse(path.read_text())) for path in SOURCES]
 
 
 def test_nothing_is_unpickled() -> None:
@@ -80,6 +86,19 @@ def test_files_are_loaded_as_weights_only_and_arrays_without_pickle() -> None:
     assert not faults
     # The walk must have met what it looks for, or it looks at nothing.
     assert {"torch.load", "read_array"} <= set(seen)
+
+
+def test_code_is_loaded_in_three_places_and_no_other() -> None:
+    found = set()
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(func=ast.Attribute(attr=name) as function):
+                    called = ast.unparse(function) if "load" in name.split("_") else ""
+                    # torch.load itself has a test of its own.
+                    if called.startswith("torch.") and called != "torch.load":
+                        found.add(("/".join(path.parts[-2:]), called))
+    assert found == CODE_OF_OURS
 
 
 class Bomb:

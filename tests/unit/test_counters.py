@@ -102,3 +102,13 @@ def test_a_page_has_room_for_its_own_numbers_only(pages: counters.Pages) -> None
     page = pages.page(0)
     with pytest.raises(IndexError):
         page[len(page)] = 1
+
+
+def test_no_holder_of_the_memory_can_resize_it() -> None:
+    layout = counters.make_layout(1)
+    fd = counters.create_memory(layout, 1)
+    for size in (0, layout.page_bytes - 1, 2 * layout.page_bytes):
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, size)
+    counters.Pages(fd, layout, 1).page(0)[0] = 1
+    os.close(fd)

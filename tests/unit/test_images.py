@@ -402,11 +402,11 @@ def test_an_exif_directory_whose_entries_overlap_costs_nothing() -> None:
 
 def test_headers_that_take_long_to_walk_are_refused() -> None:
     jpeg = encode(drawing(16, 16))
-    assert "more than 4,096 segments" in refusal(jpeg[:2] + b"\xff\xfe\0\2" * 5_000 + jpeg[2:])
+    assert "segments: write it anew" in refusal(jpeg[:2] + b"\xff\xfe\0\2" * 5_000 + jpeg[2:])
     assert "other data" in refusal(jpeg[:20] + bytes(5_000) + jpeg[20:])
     many = chunk(b"teSt", b"") * 20_000
     encoded = encode(drawing(16, 16), "PNG")
-    assert "more than 16,384 chunks" in refusal(encoded[:33] + many + encoded[33:])
+    assert "chunks: write it anew" in refusal(encoded[:33] + many + encoded[33:])
 
 
 def test_a_few_stray_bytes_between_segments_are_skipped() -> None:

@@ -60,11 +60,39 @@ def test_a_broken_new_file_keeps_the_old_with_one_warning(
     assert caplog.text.count("the old content stays in force") == 1
 
 
+def test_an_authority_that_is_cut_to_nothing_changes_nothing(
+    authority: Authority, server: Pair, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trusted = folder / "trusted.pem"
+    trusted.write_bytes(authority.file.read_bytes())
+    files = watch(server, trusted)
+    first = files.current()
+    trusted.write_bytes(b"")
+    assert files.current() is first
+    assert "no PEM certificates" in caplog.text
+    trusted.write_bytes(authority.file.read_bytes())
+    assert files.current() is not first
+
+
+def test_a_reader_that_breaks_keeps_the_old_content(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = private(tmp_path / "number", "1")
+    watched = Watched([file], lambda: int(file.read_text()), every_s=0.0)
+    private(file, "many")
+    assert watched.current() == 1
+    assert watched.current() == 1
+    assert caplog.text.count("the old content stays in force") == 1
+    private(file, "23")
+    assert watched.current() == 23
+
+
 def test_useless_files_are_refused_in_one_line(
     authority: Authority, server: Pair, folder: Path
 ) -> None:
     other = authority.issue("other", "localhost")
     junk = private(folder / "junk.pem", "junk")
+    empty = private(folder / "empty.pem", "")
     readable = folder / "readable.key"
     readable.write_bytes(server.key.read_bytes())
     readable.chmod(0o644)
@@ -75,7 +103,10 @@ def test_useless_files_are_refused_in_one_line(
         (Pair(server.cert, readable), None, "every user of this machine"),
         (Pair(folder / "none", server.key), None, "--tls-cert .*no such file"),
         (Pair(server.cert, folder / "none"), None, "--tls-key .*no such file"),
+        (Pair(empty, server.key), None, "not a PEM certificate"),
+        (Pair(server.cert, empty), None, "not a PEM certificate"),
         (server, junk, "--tls-client-ca .*no PEM certificates"),
+        (server, empty, "--tls-client-ca .*no PEM certificates"),
     ):
         with pytest.raises(ConfigError, match=sentence) as caught:
             watch(pair, ca)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral import wire
+from corral import envelope, wire
 from corral.client_memory import Tensor
 from corral.errors import InvalidRequest, NotFound
 from corral.tensors import Datatype, Signature
@@ -217,14 +217,81 @@ def test_garbage_is_no_request(message: bytes) -> None:
         READER.read(message)
 
 
+LARGE = Signature({Datatype.FP32: (3, 96, 96), Datatype.UINT8: (96, 96, 3)}, (10,))
+LARGE_READER = wire.RequestReader(
+    LARGE, wire.Limits(max_items=8, max_image_bytes=200_000, classes=10), resolve
+)
+VALUES = 96 * 96 * 3
+
+
+def typed(datatype: str, count: int, **contents: Any) -> bytes:
+    """A request whose contents, typed, are more than a head may have otherwise."""
+    shape = {"FP32": (count, 3, 96, 96), "UINT8": (count, 96, 96, 3), "BYTES": (count,)}[datatype]
+    message = request(datatype, shape, None, id="large")
+    message.inputs[0].contents.MergeFrom(pb.InferTensorContents(**contents))
+    return message.SerializeToString()
+
+
+def test_large_typed_contents() -> None:
+    values = np.linspace(-2, 2, VALUES, dtype=np.float32)
+    head, data = LARGE_READER.read(typed("FP32", 1, fp32_contents=values.tolist()))
+    assert isinstance(data, memoryview)
+    assert bytes(data) == values.tobytes()
+    assert (head.request_id, head.count) == ("large", 1)
+    pixels = [n % 256 for n in range(3 * VALUES)]
+    _, data = LARGE_READER.read(typed("UINT8", 3, uint_contents=pixels))
+    assert isinstance(data, memoryview)
+    assert bytes(data) == bytes(pixels)
+    _, pictures = LARGE_READER.read(typed("BYTES", 2, bytes_contents=[b"a" * 100_000, b"b"]))
+    assert isinstance(pictures, list)
+    assert [bytes(picture) for picture in pictures] == [b"a" * 100_000, b"b"]
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        (typed("UINT8", 1, uint_contents=[0] * 70_000), "70000 values"),
+        (typed("UINT8", 3, uint_contents=[256] * 3 * VALUES), "above 255"),
+        (typed("FP32", 1, fp32_contents=[0.0] * 70_000), "70000 values"),
+        (typed("UINT8", 1, int64_contents=[0] * 70_000), "belong into uint_contents"),
+        (typed("BYTES", 8, bytes_contents=[b""] * 70_000), "more than 256 fields"),
+        (typed("BYTES", 3, bytes_contents=[b"x" * 70_000] * 2), "2 elements, not 3"),
+        (typed("FP32", 1, fp32_contents=[0.0] * VALUES) + bytes(request().SerializeToString()),
+         "a request has one input"),
+    ],
+    ids=["too few", "too large", "too few floats", "another type", "a bomb", "pictures", "inputs"],
+)  # fmt: skip
+def test_large_typed_contents_that_do_not_fit(message: bytes, sentence: str) -> None:
+    with pytest.raises(InvalidRequest, match=sentence):
+        LARGE_READER.read(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        request("BYTES", (1,), b"\x01\x00", model="m_image"),
+        request("BYTES", (9,), b"", model="m_image"),
+        request("FP32", (1, 3, 4, 4), model="m_image"),
+        request("BYTES", (1,), None, model="m_image"),
+    ],
+    ids=["tensor", "shape", "datatype", "no tensor"],
+)
+def test_an_error_knows_the_view_that_was_asked_for(message: pb.ModelInferRequest) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        read(message)
+    assert refusal.value.view == "image"
+    with pytest.raises(NotFound) as unknown:
+        read(request(model="x"))
+    assert unknown.value.view == "tensor"
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400))
 def test_no_bytes_raise_anything_else(message: bytes) -> None:
     try:
         READER.read(message)
-    except (InvalidRequest, NotFound):
-        return
-    assert READER.view_of(message) in VIEWS.values()
+    except (InvalidRequest, NotFound) as error:
+        assert error.view in VIEWS.values()
 
 
 @settings(max_examples=300, deadline=None)
@@ -254,7 +321,7 @@ def test_split_loses_nothing(
     for key, value in parameters.items():
         message.parameters[key].int64_param = value
     data = message.SerializeToString()
-    head, found = wire.split(data)
+    head, found = envelope.split(data)
     assert [data[start:end] for start, end in found] == raws
     del message.raw_input_contents[:]
     assert pb.ModelInferRequest.FromString(head) == message

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from corral.backends.descendants import end_with_us
 from corral.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _compile(entry: Any, example: torch.Tensor, package: Path) -> None:
         )
     import torch
 
-    with tempfile.TemporaryDirectory(dir=package.parent) as work:
+    with end_with_us(), tempfile.TemporaryDirectory(dir=package.parent) as work:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = work
         # Its pool of compilers would outlive the warm-up on the worker's cores.
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"

@@ -150,9 +150,13 @@ class _Server(socketserver.ThreadingTCPServer):
                 request = self._files.current().context.wrap_socket(
                     request, server_side=True, do_handshake_on_connect=False
                 )
-            except OSError:
+            except Exception as error:
                 request.close()
-                raise
+                if isinstance(error, OSError):
+                    raise
+                _log.exception("a connection to the metrics endpoint could not be secured")
+                # The only kind of error that costs socketserver a connection and not its thread.
+                raise OSError("no TLS") from error
         return request, address
 
     def finish_request(self, request: Any, client_address: Any) -> None:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import dataclasses
 
 from corral.planning.cgroups import Throttling
+from corral.supervision.backoff import Backoff
 
 #: throttling is reported at most that often
 REPORT_S = 60.0
 #: fewer stopped periods than this share are not worth a line
 _MIN_SHARE = 0.05
+#: a plan that failed is tried again, for what was in its way may be gone
+_RETRY = Backoff(first_s=5.0, max_s=300.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,8 @@ class AllowanceWatch:
     """Notices a changed allowance once it has been the same for two looks.
 
     Somebody who moves a process from one cpuset to another changes masks several times on the
-    way; planning for each of them would replace the workers several times.
+    way; planning for each of them would replace the workers several times. What is told is told
+    again at every look, until a plan was made for it.
 
     Args:
         allowance: what the plan was made for.
@@ -42,14 +46,32 @@ class AllowanceWatch:
     def __init__(self, allowance: Allowance) -> None:
         self._planned = allowance
         self._seen = allowance
+        self._failed: Allowance | None = None
+        self._failures = 0
+        self._again_s = 0.0
 
-    def look(self, now: Allowance) -> Allowance | None:
-        """The new allowance when the plan no longer fits, told once; else None."""
+    def look(self, now: Allowance, now_s: float) -> Allowance | None:
+        """The new allowance while the plan does not fit it and is worth a try; else None.
+
+        Args:
+            now: the allowance.
+            now_s: monotonic seconds.
+        """
         settled, self._seen = now == self._seen, now
         if not settled or now == self._planned:
             return None
-        self._planned = now
-        return now
+        return None if now == self._failed and now_s < self._again_s else now
+
+    def planned(self, allowance: Allowance) -> None:
+        """The plan fits this one."""
+        self._planned = allowance
+        self._failed, self._failures = None, 0
+
+    def failed(self, allowance: Allowance, now_s: float) -> None:
+        """No plan could be made for this one, or its workers did not start: later, once more."""
+        self._failures = self._failures + 1 if allowance == self._failed else 1
+        self._failed = allowance
+        self._again_s = now_s + _RETRY.delay_s(self._failures)
 
 
 class ThrottlingReport:

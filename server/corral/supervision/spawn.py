@@ -76,21 +76,37 @@ class Process:
     """
 
     def __init__(
-        self, popen: subprocess.Popen[bytes], name: str, control: socket.socket, stderr_fd: int
+        self,
+        popen: subprocess.Popen[bytes],
+        pidfd: int,
+        name: str,
+        control: socket.socket,
+        stderr_fd: int,
     ) -> None:
         self._popen = popen
         self._partial = b""
         self._tail: collections.deque[bytes] = collections.deque(maxlen=_TAIL_LINES)
         self.name = name
         self.pid = popen.pid
-        self.pidfd = os.pidfd_open(popen.pid)
+        self.pidfd = pidfd
         self.control = control
         self.stderr_fd = stderr_fd
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal; nothing happens when the process has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, number)
+        """Sends a signal; nothing happens when the process has ended. Not for use after ``reap``.
+
+        SIGKILL goes to what it has started, too, which nobody else would end.
+        """
+        if number == signal.SIGKILL:
+            self._kill_group()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def _kill_group(self) -> None:
+        # Until it is reaped, its number is its own, and so is its group's.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def forward_stderr(self) -> bool:
         """Passes on what the child wrote, in whole lines; False when there is nothing to read."""
@@ -117,7 +133,12 @@ class Process:
         return (errors or lines or [""])[-1]
 
     def reap(self) -> int:
-        """Collects the ended process and closes every descriptor; returns its return code."""
+        """Collects the ended process and closes every descriptor; returns its return code.
+
+        What it has started and left behind, a compiler perhaps, ends with it.
+        """
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self._kill_group()
         code = self._popen.wait()
         while self.forward_stderr():
             pass
@@ -142,7 +163,7 @@ def spawn(
         OSError: no process, memory or descriptor to be had; nothing is left open but what the
             caller owns, ``control`` included.
     """
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as undo:
         boot_fd = _memory_file("boot", msgspec.json.encode(boot))
         stack.callback(os.close, boot_fd)
         number = str(child.number)
@@ -159,31 +180,36 @@ def spawn(
         stack.callback(os.close, launch_fd)
         stderr_read, stderr_write = os.pipe()
         stack.callback(os.close, stderr_write)
+        undo.callback(os.close, stderr_read)
         os.set_blocking(stderr_read, False)
-        try:
-            popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_LAUNCHER), child.kind, number, str(launch_fd)],
-                stdin=subprocess.DEVNULL,
-                stdout=stderr_write,
-                stderr=stderr_write,
-                env={k: v for k, v in child.env.items() if k in _LAUNCHER_VARIABLES},
-                pass_fds=(launch_fd, boot_fd, *fds),
-                process_group=0,
-            )
-        except OSError:
-            os.close(stderr_read)
-            raise
+        popen = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_LAUNCHER), child.kind, number, str(launch_fd)],
+            stdin=subprocess.DEVNULL,
+            stdout=stderr_write,
+            stderr=stderr_write,
+            env={k: v for k, v in child.env.items() if k in _LAUNCHER_VARIABLES},
+            pass_fds=(launch_fd, boot_fd, *fds),
+            process_group=0,
+        )
+        undo.callback(popen.wait)
+        undo.callback(popen.kill)
+        pidfd = os.pidfd_open(popen.pid)
+        undo.pop_all()
     control.setblocking(False)
-    return Process(popen, f"{child.kind} {number}", control, stderr_read)
+    return Process(popen, pidfd, f"{child.kind} {number}", control, stderr_read)
 
 
 def _memory_file(name: str, content: bytes) -> int:
     """An anonymous file with that content, to be read from its start."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 
