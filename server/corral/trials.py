@@ -246,6 +246,7 @@ def _boot(
         cell=0,
         cpus=list(order.cpus),
         threads=order.threads or len(order.cpus),
+        signature=order.signature,
         region_batch=max(order.sizes),
         sizes=list(order.sizes),
         find_knee=False,
