@@ -310,7 +310,9 @@ def _write_ir(job: _Job) -> None:
     if order.precision == "int8":
         exact = job.fp32()
         pictures = Calibration(spec, steps.at)
-        model = ir_maker.quantize(exact, pictures, order.ingredients["overflow_fix"])
+        model = ir_maker.quantize(
+            exact, pictures, order.ingredients["overflow_fix"], transformer=spec.transformer
+        )
     elif spec.file is not None:
         steps.at("convert")
         model = ir_maker.read(spec)

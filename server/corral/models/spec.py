@@ -64,6 +64,8 @@ class ModelSpec:
     label_names: tuple[str, ...] | None = None
     #: the batch that a user's file is fixed at; it is served in batches of one then
     fixed_batch: int | None = None
+    #: built of attention, which is quantized in a way of its own
+    transformer: bool = False
 
     @property
     def native(self) -> Datatype:
