@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         case "plan":
             return _plan(settings, options)
         case "prepare":
-            return _prepare(settings, environ)
+            return _prepare(settings)
         case "ladder":
             return _ladder(settings, options, environ)
         case "tune":
@@ -140,12 +140,12 @@ def _plan(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(settings: Settings, environ: Mapping[str, str]) -> int:
+def _prepare(settings: Settings) -> int:
     if settings.backend is BackendName.NULL:
         raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
     logs.configure(settings, "prepare")
     pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
-    print(prepare.prepare_here(settings, pen, environ).model.artefact)
+    print(prepare.prepare_apart(settings, pen).model.artefact)
     return 0
 
 

@@ -109,6 +109,7 @@ class Settings(
     cells: Count | None = None
     oversubscribe: bool = False
     allocator: Allocator = Allocator.TCMALLOC
+    huge_pages: bool = True
 
     max_batch: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None
     max_queue_delay_ms: Duration = 0.0

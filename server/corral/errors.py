@@ -20,6 +20,9 @@ exception's text does.
 
 from __future__ import annotations
 
+#: how OpenVINO's exceptions begin
+_PLACES = ("Exception from ", "Check '")
+
 
 class CorralError(Exception):
     """Base of everything corral raises on purpose; its text is one line for a person."""
@@ -86,3 +89,14 @@ class Unavailable(RequestError):
 
 class InferenceFailed(RequestError):
     """The engine failed on this request, twice."""
+
+
+def telling_line(error: Exception) -> str:
+    """What an engine's exception of many lines says, in one for a person.
+
+    Most begin with it. OpenVINO begins with the places in its source, and ends with what is wrong.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1].lstrip("- ") if lines[0].startswith(_PLACES) else lines[0]

@@ -13,7 +13,7 @@ import msgspec
 
 from corral.config import Settings
 from corral.guard import GuardReport
-from corral.tensors import Datatype
+from corral.tensors import Datatype, Signature
 
 #: the largest control message, bytes
 MAX_CONTROL_BYTES = 65536
@@ -69,6 +69,8 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     #: OpenMP/oneTBB threads, one a core
     threads: int
     region_batch: int
+    #: shapes, and how pixels become the input: a file of the user's may have moved since
+    signature: Signature
     #: batch sizes to compile; with ``find_knee`` the worker stops where batching stops paying
     sizes: list[int]
     find_knee: bool

@@ -26,7 +26,7 @@ import msgspec
 from corral import artefact, makers, models
 from corral.artefact import Artefact, Order
 from corral.config import BackendName, Precision, Settings
-from corral.errors import ConfigError, CorralError, ModelError, PassingError
+from corral.errors import ConfigError, CorralError, ModelError, PassingError, telling_line
 from corral.frameworks import silence_telemetry
 from corral.makers import onnx as onnx_maker
 from corral.makers import openvino as ir_maker
@@ -181,6 +181,9 @@ def make_order(
         "source": artefact.source_digest(sources),
         **artefact.versions(form.made_with),
     }
+    if spec.file is not None:
+        # It is not in the file, and neither INT8 nor the guard holds for another one.
+        ingredients["recipe"] = str(spec.signature.recipe)
     if precision == "int8":
         ingredients |= artefact.versions(form.quantized_with)
         ingredients["photographs"] = photos.digest()
@@ -279,6 +282,7 @@ class _Job:
 def _write(job: _Job) -> None:
     silence_telemetry()
     spec, backend = job.spec, job.backend
+    subject = spec.name if spec.file is None else f"--model {spec.file}"
     with _quiet():
         try:
             match backend:
@@ -291,23 +295,24 @@ def _write(job: _Job) -> None:
         except CorralError:
             raise
         except MemoryError:
-            raise PassingError(f"{spec.name} cannot be prepared: out of memory") from None
+            raise PassingError(f"{subject} cannot be prepared: out of memory") from None
         except ImportError as error:
             raise ModelError(
-                f"preparing {spec.name} needs the extras: pip install "
+                f"preparing {subject} needs the extras: pip install "
                 f"'corral[{','.join(dict.fromkeys((backend.value, 'torch')))}]' ({error})"
             ) from error
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(f"{spec.name} cannot be prepared: {reason}") from error
+            raise ModelError(f"{subject} cannot be prepared: {telling_line(error)}") from error
 
 
 def _write_ir(job: _Job) -> None:
     spec, weights, order, file, steps = job.spec, job.weights, job.order, job.file, job.steps
     if order.precision == "int8":
         exact = job.fp32()
-        pictures = Calibration(spec.recipe, steps.at)
-        model = ir_maker.quantize(exact, pictures, order.ingredients["overflow_fix"])
+        pictures = Calibration(spec, steps.at)
+        model = ir_maker.quantize(
+            exact, pictures, order.ingredients["overflow_fix"], transformer=spec.transformer
+        )
     elif spec.file is not None:
         steps.at("convert")
         model = ir_maker.read(spec)
@@ -325,7 +330,7 @@ def _write_onnx(job: _Job) -> None:
     if order.precision == "int8":
         exact = job.fp32()
         narrow = order.ingredients["overflow_fix"] == "enable"
-        onnx_maker.write_int8(exact, file, Calibration(spec.recipe, steps.at), reduce_range=narrow)
+        onnx_maker.write_int8(exact, file, Calibration(spec, steps.at), reduce_range=narrow)
     else:
         steps.at("build model")
         onnx_maker.write_fp32(spec, weights, file)
@@ -337,11 +342,11 @@ def _write_torch(job: _Job) -> None:
     if order.precision != "int8":
         torch_maker.write_state(spec, weights, file)
     elif job.backend is BackendName.IPEX:
-        torch_maker.write_ipex_int8(spec, weights, file, Calibration(spec.recipe, steps.at))
+        torch_maker.write_ipex_int8(spec, weights, file, Calibration(spec, steps.at))
     else:
         narrow = order.ingredients["overflow_fix"] == "enable"
         torch_maker.write_pt2e(
-            spec, weights, file, Calibration(spec.recipe, steps.at), reduce_range=narrow
+            spec, weights, file, Calibration(spec, steps.at), reduce_range=narrow
         )
 
 

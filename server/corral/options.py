@@ -302,6 +302,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         action="store_true",
     )
     where("allocator", "the workers' malloc", choices=[a.value for a in Allocator])
+    where(
+        "huge-pages",
+        "ask for transparent huge pages in the workers, where malloc or torch can (default: on)",
+        action=argparse.BooleanOptionalAction,
+    )
 
     queue = group("queue and batches")
     queue(

@@ -1,7 +1,7 @@
 """Preparing a model, with a progress bar: in this process, or in one of its own.
 
 The supervisor imports no framework, so it has the artefact made by a child:
-``python -m corral.prepare ORDER_FD``, whose only output is what was selected, as JSON.
+``python -m corral.prepare_entry ORDER_FD``, whose only output is what was selected, as JSON.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _start_child(order: _Order) -> subprocess.Popen[bytes]:
     fd = os.memfd_create("order", 0)
     os.write(fd, msgspec.json.encode(order))
     os.lseek(fd, 0, os.SEEK_SET)
-    command = [worker_python(settings), "-P", "-m", "corral.prepare", str(fd)]
+    command = [worker_python(settings), "-P", "-m", "corral.prepare_entry", str(fd)]
     try:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=(fd,),
@@ -199,7 +199,3 @@ def _obey(order: _Order) -> Selected:
         return prepare_here(settings, pen, os.environ, again=order.again, every=order.every)
     made = optimize.prepare(settings, lambda phase, share: None, topology.read_machine().isa)
     return Selected(backend=settings.backend, precision=settings.precision, model=boot_model(made))
-
-
-if __name__ == "__main__":
-    main()

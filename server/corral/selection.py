@@ -194,7 +194,7 @@ def _profile_file(bench: Bench, options: list[Candidate]) -> Path:
             "options": ", ".join(option.name for option in options),
             "mode": settings.mode.value,
             "max-batch": str(settings.max_batch),
-            "allocator": settings.allocator.value,
+            "allocator": f"{settings.allocator.value}, huge pages {settings.huge_pages}",
             "cpu": bench.cpu_model,
             "isa": " ".join(sorted(bench.isa)),
             "cores": str(bench.pen.cores),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import functools
 import math
+from collections.abc import Mapping
 
+import msgspec
 import numpy as np
 
 
@@ -20,30 +24,57 @@ class Datatype(enum.IntEnum):
         return np.dtype(np.float32) if self is Datatype.FP32 else np.dtype(np.uint8)
 
 
-class Signature:
-    """Shapes of one item (one picture) of a model: its inputs by datatype, and its output.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a picture becomes an input: shorter side to ``resize``, centre crop, normalise.
 
-    Args:
-        input_shapes: one item's shape by datatype, without the batch dimension.
-        output_shape: one item's shape of the FP32 output, without the batch dimension.
+    ``mean`` and ``std`` are in pixel units (0 to 255), R, G, B: input = (pixel - mean) / std.
     """
 
-    __slots__ = ("input_bytes", "input_shapes", "output_bytes", "output_shape")
+    resize: int = 256
+    crop: int = 224
+    #: "bilinear" or "bicubic"
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
-    def __init__(
-        self, input_shapes: dict[Datatype, tuple[int, ...]], output_shape: tuple[int, ...]
-    ) -> None:
-        self.input_shapes = input_shapes
-        self.output_shape = output_shape
-        #: bytes of one item by datatype
-        self.input_bytes = {
+
+class Signature(msgspec.Struct, frozen=True, eq=False, dict=True):
+    """Shapes of one item (one picture) of a model: its inputs by datatype, and its output."""
+
+    #: one item's shape by datatype, without the batch dimension; the network's own comes first
+    input_shapes: Mapping[Datatype, tuple[int, ...]]
+    #: one item's shape of the FP32 output, without the batch dimension
+    output_shape: tuple[int, ...]
+    #: how pictures are made to fit; None: they are not
+    recipe: Recipe | None = Recipe()
+
+    @functools.cached_property
+    def input_bytes(self) -> dict[Datatype, int]:
+        """Bytes of one item by datatype."""
+        return {
             datatype: math.prod(shape) * datatype.numpy.itemsize
-            for datatype, shape in input_shapes.items()
+            for datatype, shape in self.input_shapes.items()
         }
-        #: bytes of one item's output
-        self.output_bytes = math.prod(output_shape) * 4
+
+    @functools.cached_property
+    def output_bytes(self) -> int:
+        """Bytes of one item's output."""
+        return math.prod(self.output_shape) * 4
 
     @property
     def datatypes(self) -> tuple[Datatype, ...]:
-        """The datatypes the model takes, FP32 first."""
+        """The datatypes the model takes, the network's own first."""
         return tuple(self.input_shapes)
+
+    @property
+    def native(self) -> Datatype:
+        """What the network itself takes."""
+        return self.datatypes[0]
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether encoded pictures, and pixels, can be made to fit."""
+        pixels = self.input_shapes.get(Datatype.UINT8, ())
+        square = len(pixels) == 3 and pixels[0] == pixels[1] and pixels[2] == 3
+        return square and self.recipe is not None

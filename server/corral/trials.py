@@ -57,10 +57,8 @@ class TrialOrder:
         sizes: batch sizes to compile, ascending.
         datatype: of the batches; no other is compiled.
         environment: makes the compute environment; the server's own by default.
-        huge_pages: see planning.environment.allocator_environment.
         threads: of the engine; one a CPU if None.
         openmp: whether engines on OpenMP get libiomp5 where it is installed.
-        extra: more of the environment.
     """
 
     settings: Settings
@@ -71,10 +69,8 @@ class TrialOrder:
     sizes: Sequence[int] = (1,)
     datatype: Datatype = Datatype.FP32
     environment: Environment = compute_environment
-    huge_pages: bool = True
     threads: int | None = None
     openmp: bool = True
-    extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Trial:
@@ -246,6 +242,7 @@ def _boot(
         cell=0,
         cpus=list(order.cpus),
         threads=order.threads or len(order.cpus),
+        signature=order.signature,
         region_batch=max(order.sizes),
         sizes=list(order.sizes),
         find_knee=False,
@@ -262,14 +259,11 @@ def _boot(
 def _extras(order: TrialOrder) -> WorkerExtras:
     settings = order.settings
     openmp = order.openmp and settings.backend in OPENMP_BACKENDS
-    return worker_extras(settings.allocator, find_libraries(settings.allocator, openmp=openmp))
+    return worker_extras(settings, find_libraries(settings.allocator, openmp=openmp))
 
 
 def _child(order: TrialOrder, extras: WorkerExtras, environ: Mapping[str, str]) -> Child:
     settings = order.settings
-    env = dict(extras.env)
-    if not order.huge_pages:
-        env.pop("GLIBC_TUNABLES", None)
     compute = order.environment(order.cpus, settings.backend.value)
     python = worker_python(settings)
     user = identity.worker_user(settings, order.model.artefact, python)
@@ -282,10 +276,9 @@ def _child(order: TrialOrder, extras: WorkerExtras, environ: Mapping[str, str]) 
         env={
             **inherited(environ),
             **compute,
-            **env,
+            **extras.env,
             **python_path(settings),
             **identity.home(user),
-            **order.extra,
         },
         python=python,
         drop=True,

@@ -122,8 +122,7 @@ class RequestReader:
     ) -> None:
         self._memory = memory
         self._signature = signature
-        pixels = signature.input_shapes.get(Datatype.UINT8, ())
-        self._takes_pictures = len(pixels) == 3 and pixels[0] == pixels[1] and pixels[2] == 3
+        self._takes_pictures = signature.takes_pictures
         self._limits = limits
         self._resolve = resolve
         self._remembered = functools.lru_cache(maxsize=256)(self._read_head)

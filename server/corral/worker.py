@@ -17,7 +17,7 @@ import time
 
 import msgspec
 
-from corral import backends, checks, control, hardening, logs, models
+from corral import backends, checks, control, hardening, logs
 from corral.backends import Backend
 from corral.errors import ConfigError, ModelError
 from corral.messages import BATCH, RESULT, ResultStatus, WorkerBoot, WorkerFailed, WorkerReady
@@ -39,7 +39,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
     Raises:
         ModelError, ConfigError: this can never work.
     """
-    signature = models.get(boot.settings.model).signature
+    signature = boot.signature
     region = Region(boot.region_fd, signature, boot.region_batch)
     os.close(boot.region_fd)
     try:

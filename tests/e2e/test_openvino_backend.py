@@ -12,29 +12,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corral import models
 from corral.backends import create
 from corral.backends.openvino import OpenVINOBackend
 from corral.config import BackendName, Settings
 from corral.errors import ConfigError, ModelError
 from corral.frameworks import silence_telemetry
 from corral.messages import ModelBoot, WorkerBoot
-from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.region import Region, create_region
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Recipe, Signature
 
 _RECIPE = Recipe(resize=36, crop=32, mean=(120.0, 110.0, 100.0), std=(60.0, 50.0, 40.0))
-_SIGNATURE = Signature({Datatype.FP32: (3, 32, 32), Datatype.UINT8: (32, 32, 3)}, (6,))
-
-
-def _find(choice: str, cache_dir: Path, offline: bool) -> Weights:
-    raise NotImplementedError
-
-
-@pytest.fixture(autouse=True)
-def _tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = ModelSpec(name="tiny", recipe=_RECIPE, classes=6, find_weights=_find, build=_find)  # type: ignore[arg-type]
-    monkeypatch.setattr(models, "get", lambda name: spec)
+_SIGNATURE = Signature({Datatype.FP32: (3, 32, 32), Datatype.UINT8: (32, 32, 3)}, (6,), _RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +49,7 @@ def _boot(
         cell=0,
         cpus=[0],
         threads=threads,
+        signature=_SIGNATURE,
         region_batch=4,
         sizes=[1, 2, 4],
         find_knee=False,
@@ -244,14 +233,9 @@ import json, os, sys
 cpu = max(os.sched_getaffinity(0))
 os.sched_setaffinity(0, {cpu})
 import msgspec, numpy as np
-from corral import models
 from corral.backends import create
 from corral.messages import WorkerBoot
-from corral.models.spec import ModelSpec, Recipe
 from corral.tensors import Datatype
-models.get = lambda name: ModelSpec(
-    name="tiny", recipe=Recipe(), classes=6, find_weights=None, build=None
-)
 boot = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerBoot)
 backend = create(boot.settings.backend)
 backend.load(boot)

@@ -42,13 +42,14 @@ def _build(_: Weights) -> object:
     ).eval()
 
 
-def _spec(build: Callable[[Weights], object] = _build) -> ModelSpec:
+def _spec(build: Callable[[Weights], object] = _build, *, transformer: bool = False) -> ModelSpec:
     return ModelSpec(
         name="tiny",
         recipe=Recipe(resize=36, crop=32),
         classes=10,
         find_weights=lambda choice, cache_dir, offline: _WEIGHTS,
         build=build,
+        transformer=transformer,
     )
 
 
@@ -61,11 +62,14 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
         isa: frozenset[str] = _NO_VNNI,
         build: Callable[[Weights], object] = _build,
         progress: Callable[[str, float], None] = lambda step, share: None,
+        *,
+        backend: BackendName = BackendName.OPENVINO,
+        transformer: bool = False,
     ) -> Artefact:
-        monkeypatch.setattr(models, "get", lambda name: _spec(build))
+        monkeypatch.setattr(models, "get", lambda name: _spec(build, transformer=transformer))
         settings = Settings(
             model="tiny",
-            backend=BackendName.OPENVINO,
+            backend=backend,
             precision=precision,
             cache_dir=str(tmp_path),
         )
@@ -129,6 +133,31 @@ def test_damaged_artefact_is_made_again(make: Prepare, caplog: pytest.LogCapture
     assert weights.read_bytes() == whole
 
 
+#: IPEX's needs an environment of its own; tests/unit/test_damaged_caches.py has its form, too
+_MADE_HERE = [
+    (backend, precision)
+    for backend in (BackendName.OPENVINO, BackendName.ONNXRUNTIME, BackendName.TORCH)
+    for precision in (Precision.FP32, Precision.INT8)
+]
+
+
+@pytest.mark.parametrize(("backend", "precision"), _MADE_HERE)
+def test_every_engines_damaged_artefact_is_made_again(
+    make: Prepare,
+    caplog: pytest.LogCaptureFixture,
+    backend: BackendName,
+    precision: Precision,
+) -> None:
+    made = make(precision, backend=backend)
+    made.path.write_bytes(made.path.read_bytes()[:-1])
+    with caplog.at_level(logging.WARNING):
+        assert make(precision, backend=backend) == made
+    assert f"damaged ({made.path.name} has another size): it is prepared again" in caplog.text
+    caplog.clear()
+    assert make(precision, backend=backend, build=_must_not_build) == made
+    assert "damaged" not in caplog.text
+
+
 def test_int8_keeps_the_answers_and_progress_moves(
     make: Prepare, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +193,24 @@ def test_overflow_fix_halves_the_weights_where_there_is_no_vnni(make: Prepare) -
     assert fixed.key != full.key
     assert max(np.abs(w.astype(int)).max() for w in _weights_in_int8(fixed.path)) <= 64
     assert max(np.abs(w.astype(int)).max() for w in _weights_in_int8(full.path)) > 120
+
+
+@pytest.mark.parametrize("transformer", [True, False])
+def test_a_transformer_is_quantized_as_one(
+    make: Prepare, monkeypatch: pytest.MonkeyPatch, transformer: bool
+) -> None:
+    import nncf
+
+    whole, seen = nncf.quantize, []
+
+    def quantize(*given: object, **options: object) -> object:
+        seen.append(options["model_type"])
+        return whole(*given, **options)
+
+    monkeypatch.setattr(nncf, "quantize", quantize)
+    made = make(Precision.INT8, transformer=transformer)
+    assert seen == [nncf.ModelType.TRANSFORMER if transformer else None]
+    assert _weights_in_int8(made.path)
 
 
 def test_cpu_flags_do_not_matter_to_fp32(make: Prepare) -> None:

@@ -124,7 +124,7 @@ def test_a_model_that_nobody_waits_for_is_not_prepared(tmp_path: Path) -> None:
     file.write_bytes(msgspec.json.encode(order))
     with file.open("rb") as opened:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "corral.prepare", str(opened.fileno())],
+            [sys.executable, "-P", "-m", "corral.prepare_entry", str(opened.fileno())],
             pass_fds=(opened.fileno(),), capture_output=True, text=True, env=environment(),
             check=False,
         )  # fmt: skip

@@ -81,11 +81,12 @@ def worker(
         cell=0,
         cpus=cpus,
         threads=1,
+        signature=SIGNATURE,
         region_batch=sizes[-1],
         sizes=sizes,
         find_knee=False,
         expected_libraries=expected or {},
-        settings=Settings(backend=BackendName.NULL, **settings),
+        settings=Settings(**{"backend": BackendName.NULL, **settings}),
         model=ModelBoot(
             name=settings.get("model", "resnet50"),
             artefact=None,
@@ -158,11 +159,17 @@ def test_an_engine_that_fails_is_a_failed_batch_and_not_the_end() -> None:
 
 
 def test_what_can_never_work_is_said_and_exit_2() -> None:
-    with worker(model="nonesuch") as w:
+    with worker(backend=BackendName.AUTO) as w:
         failed = w.hear()
         assert isinstance(failed, WorkerFailed)
-        assert "nonesuch" in failed.message
+        assert "--backend auto is settled" in failed.message
         assert w.ended() == 2
+
+
+def test_a_model_file_that_has_moved_keeps_no_worker_from_starting(tmp_path: Path) -> None:
+    with worker(model=str(tmp_path / "gone.onnx")) as w:
+        assert isinstance(w.hear(), WorkerReady)
+        assert w.run(1, Datatype.FP32, 1)[1] is ResultStatus.OK
 
 
 def test_the_duration_is_the_engines() -> None:

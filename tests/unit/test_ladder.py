@@ -24,11 +24,14 @@ def _size(batch: int, speed: float) -> SizeResult:
     return SizeResult(batch=batch, images_per_s=speed, repeats=[speed], p50_ms=9, p99_ms=12)
 
 
-def _rung(key: str, speed: float | None, reason: str = "") -> RungResult:
+def _rung(
+    key: str, speed: float | None, reason: str = "", *, base: str | None = None
+) -> RungResult:
     return RungResult(
         key=key,
         title=key.upper(),
         change="all",
+        base=base,
         settings={},
         article=22.76,
         reason=reason,
@@ -48,8 +51,14 @@ _LADDER = Ladder(
     repeats=3,
     seconds=1.0,
     took_s=60.0,
-    rungs=[_rung("a", 10), _rung("b", None, "this CPU has no AMX"), _rung("c", 30)],
+    rungs=[
+        _rung("a", 10),
+        _rung("b", None, "this CPU has no AMX", base="a"),
+        _rung("c", 30, base="a"),
+    ],
 )
+#: the rungs of another model, with the article's figures as an older version wrote them
+_VIT = msgspec.structs.replace(_LADDER, model="vit_b_16")
 
 
 def test_keys_are_unique_and_the_articles_figures_are_there() -> None:
@@ -81,8 +90,29 @@ def test_another_interpreter_is_for_ipex_only() -> None:
     assert rung_settings(settings, by_key["openvino"]).backend is BackendName.OPENVINO
 
 
-def test_ratios_skip_what_did_not_run() -> None:
+def test_a_step_is_the_ratio_to_the_rung_that_it_is_built_on() -> None:
     assert _LADDER.ratios() == [(None, 1.0), (None, None), (3.0, 3.0)]
+    beside = [*_LADDER.rungs, _rung("d", 15, base="a"), _rung("e", 60, base="b")]
+    ratios = msgspec.structs.replace(_LADDER, rungs=beside).ratios()
+    assert ratios[3:] == [(1.5, 1.5), (None, 6.0)]
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_every_rung_is_built_on_one_before_it(bf16: bool) -> None:
+    seen: list[str | None] = [None]
+    for rung in rungs(bf16=bf16):
+        assert rung.base in seen
+        assert (rung.base is None) is (rung.key == "eager")
+        seen.append(rung.key)
+    by_key = {rung.key: rung for rung in rungs(bf16=bf16)}
+    assert by_key["traced"].base == "huge-pages"
+    assert by_key["tcmalloc"].base == ("bf16" if bf16 else "channels-last")
+
+
+def test_huge_pages_are_the_servers_setting() -> None:
+    settings = {rung.key: rung_settings(Settings(), rung) for rung in rungs(bf16=False)}
+    without = [key for key, found in settings.items() if not found.huge_pages]
+    assert without == ["eager", "batch", "channels-last", "bf16", "tcmalloc"]
 
 
 def test_summary_takes_the_median_of_repeats() -> None:
@@ -130,6 +160,24 @@ def test_markdown_has_a_row_a_rung_and_the_reasons() -> None:
     assert "ladder-resnet50.png" in page
 
 
+def test_the_articles_figures_are_for_its_own_model_only() -> None:
+    assert all(rung.article is None for rung in rungs(bf16=False, model="vit_b_16"))
+    page = tables.markdown(_VIT, None)
+    assert "article" not in page
+    assert "22.8" not in page
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {13}
+    stream = io.StringIO()
+    Console(file=stream, width=140).print(tables.table(_VIT, 140))
+    assert "article" not in stream.getvalue()
+
+
+def test_the_committed_page_is_what_the_committed_figures_say() -> None:
+    stem = Path(__file__).parents[2] / "docs" / "benchmarks" / "ladder-resnet50"
+    ladder = msgspec.json.decode(stem.with_suffix(".json").read_bytes(), type=Ladder)
+    assert tables.markdown(ladder, f"{stem.name}.png") == stem.with_suffix(".md").read_text()
+
+
 def test_json_comes_back_as_it_was() -> None:
     assert msgspec.json.decode(msgspec.json.encode(_LADDER), type=Ladder) == _LADDER
 
@@ -139,3 +187,6 @@ def test_chart_is_written_twice(tmp_path: Path) -> None:
     png, svg = chart.draw(_LADDER, tmp_path / "ladder-resnet50")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in svg.read_bytes()
+    assert b"in the article" in svg.read_bytes()
+    _, alone = chart.draw(_VIT, tmp_path / "ladder-vit_b_16")
+    assert b"in the article" not in alone.read_bytes()

@@ -75,6 +75,10 @@ def test_recipes_are_those_of_the_checkpoints() -> None:
     assert (set(lite.mean), set(lite.std)) == ({127.0}, {128.0})
 
 
+def test_the_one_transformer_is_known_as_such() -> None:
+    assert [name for name in models.names() if models.get(name).transformer] == ["vit_b_16"]
+
+
 def test_signatures() -> None:
     for name in models.names():
         signature = models.get(name).signature
@@ -105,11 +109,35 @@ def test_cached_weights_are_taken_without_the_network(cached: Path, tmp_path: Pa
             assert not found.synthetic
 
 
-def test_a_cached_file_with_another_hash_is_not_used(cached: Path, tmp_path: Path) -> None:
+def test_a_cached_file_with_another_hash_is_not_used(
+    cached: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cached.write_bytes(CONTENT[:-1])
-    assert find("auto", tmp_path).synthetic
-    with pytest.raises(ModelError, match="offline"):
+    found = find("auto", tmp_path)
+    assert found.synthetic
+    assert f"{cached} is damaged, and the server is offline" in found.description
+    with pytest.raises(ModelError, match="is damaged, and the server is offline"):
         find("imagenet", tmp_path)
+    (warning,) = caplog.messages
+    assert f"{cached} is damaged" in warning
+
+
+def test_a_damaged_file_is_downloaded_again_with_a_warning(
+    cached: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cached.write_bytes(b"")
+    found = find(
+        "auto", tmp_path, offline=False, download=lambda _, path, __: path.write_bytes(CONTENT)
+    )
+    assert found.digest == f"sha256:{DIGEST}"
+    assert f"{cached} is damaged (another SHA-256): it is downloaded again" in caplog.text
+
+
+def test_weights_that_were_never_there_are_no_damage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "not in the cache" in find("auto", tmp_path).description
+    assert not caplog.messages
 
 
 def test_missing_weights_are_downloaded(tmp_path: Path) -> None:

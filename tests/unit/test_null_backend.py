@@ -22,6 +22,7 @@ def _boot(**settings: float | bool) -> WorkerBoot:
         cell=0,
         cpus=[0],
         threads=1,
+        signature=_SIGNATURE,
         region_batch=4,
         sizes=[1, 2, 4],
         find_knee=False,

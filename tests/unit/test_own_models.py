@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from onnx import TensorProto, helper, save
+from onnx import ModelProto, TensorProto, helper, numpy_helper, save
 
-from corral import models
+from corral import models, optimize
 from corral.backends.torch import resolve_mode
 from corral.config import TorchMode
 from corral.errors import ConfigError, ModelError
-from corral.models import own
+from corral.makers.calibration import Calibration
+from corral.makers.onnx import make_plain
+from corral.models import own, photos
 from corral.tensors import Datatype
 
 FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
@@ -42,6 +45,14 @@ def test_shapes_and_datatypes_come_from_the_file(tmp_path: Path) -> None:
     assert spec.label_names == ("0", "1", "2", "3")
 
 
+@pytest.mark.parametrize("batch", [0, -1])
+def test_a_batch_of_none_or_less_is_any(tmp_path: Path, batch: int) -> None:
+    spec = own.read(_write(tmp_path / "m.onnx", [batch, 7], output_shape=[batch, 4]))
+    assert spec.fixed_batch is None
+    with pytest.raises(ModelError, match=r"\[\?,\?\]; only the first dimension may be dynamic"):
+        own.read(_write(tmp_path / "n.onnx", [batch, batch]))
+
+
 @pytest.mark.parametrize("output_shape", [[2, 4], ["n", 4]])
 def test_a_fixed_batch_is_told(tmp_path: Path, output_shape: list[int | str]) -> None:
     path = _write(tmp_path / "m.onnx", [2, 7], output_shape=output_shape)
@@ -69,6 +80,114 @@ def test_a_model_of_pixels_is_served_as_such(tmp_path: Path) -> None:
     spec = own.read(_write(tmp_path / "m.onnx", ["n", 8, 8, 3], kind=UINT8))
     assert spec.native is Datatype.UINT8
     assert Datatype.FP32 not in spec.signature.input_shapes
+
+
+def test_pixels_are_pictures_only_where_the_notes_say_so(tmp_path: Path) -> None:
+    path = _write(tmp_path / "m.onnx", ["n", 224, 224, 3], kind=UINT8)
+    assert own.read(path).views == ("tensor",)
+    assert not own.read(path).signature.takes_pictures
+    (tmp_path / "m.toml").write_text("[preprocessing]\nresize = 256\n")
+    assert own.read(path).views == ("tensor", "uint8", "image")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "expected"),
+    [(UINT8, ["n", 8, 8, 3], (1, 8, 8, 3)), (FLOAT, ["n", 3, 8, 8], (1, 3, 8, 8))],
+)
+def test_it_is_calibrated_on_what_it_takes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: int,
+    shape: list[int | str],
+    expected: tuple[int, ...],
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    monkeypatch.setattr(photos, "crops", lambda purpose, count, size: pixels)
+    path = _write(tmp_path / "m.onnx", shape, kind=kind)
+    (tmp_path / "m.toml").write_text("[preprocessing]\nresize = 8\nstd = [2, 2, 2]\n")
+    seen = list(Calibration(own.read(path), lambda step, share: None))
+    assert [picture.shape for picture in seen] == [expected] * 2
+    if kind == UINT8:
+        assert seen[1].dtype == np.uint8
+        np.testing.assert_array_equal(seen[1][0], pixels[1])
+    else:
+        assert seen[1].dtype == np.float32
+        np.testing.assert_array_equal(seen[1][0], pixels[1].transpose(2, 0, 1) / 2)
+
+
+def test_other_preprocessing_is_another_artefact(tmp_path: Path) -> None:
+    path = _write(tmp_path / "m.onnx", ["n", 3, 8, 8])
+    keys = set()
+    for notes in ("", "[preprocessing]\nresize = 8\n", "[preprocessing]\nresize = 9\n"):
+        (tmp_path / "m.toml").write_text(notes)
+        spec = own.read(path)
+        weights = spec.find_weights("auto", tmp_path, True)
+        keys.add(optimize.make_order(spec, weights, "int8", frozenset()).key)
+    assert len(keys) == 3
+
+
+# --- weights in other files ---
+
+
+def _write_split(path: Path, value: float, *, in_node: bool = False) -> Path:
+    """A graph whose one constant lies in ``w.bin`` beside it."""
+    weights = numpy_helper.from_array(np.full((7, 4), value, np.float32), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    if in_node:
+        nodes.insert(0, helper.make_node("Constant", [], ["w"], value=weights))
+    ports = [helper.make_tensor_value_info("x", FLOAT, ["n", 7])]
+    answer = helper.make_tensor_value_info("y", FLOAT, ["n", 4])
+    graph = helper.make_graph(nodes, "g", ports, [answer], [] if in_node else [weights])
+    path.with_name("w.bin").unlink(missing_ok=True)
+    save(
+        helper.make_model(graph),
+        path,
+        save_as_external_data=True,
+        location="w.bin",
+        size_threshold=0,
+        convert_attribute=True,
+    )
+    return path
+
+
+@pytest.mark.parametrize("in_node", [False, True])
+def test_weights_in_another_file_are_a_part_of_the_digest(tmp_path: Path, in_node: bool) -> None:
+    path = _write_split(tmp_path / "m.onnx", 1.0, in_node=in_node)
+    before = path.read_bytes()
+    first = own.read(path).find_weights("auto", tmp_path, True).digest
+    assert own.read(path).find_weights("auto", tmp_path, True).digest == first
+    _write_split(path, 2.0, in_node=in_node)
+    assert path.read_bytes() == before
+    assert own.read(path).find_weights("auto", tmp_path, True).digest != first
+
+
+def test_weights_that_are_missing_or_elsewhere_are_named(tmp_path: Path) -> None:
+    path = _write_split(tmp_path / "m.onnx", 1.0)
+    (tmp_path / "w.bin").unlink()
+    with pytest.raises(ModelError, match=r"m\.onnx: its weights 'w\.bin' are missing"):
+        own.read(path).find_weights("auto", tmp_path, True)
+    path.write_bytes(path.read_bytes().replace(b"w.bin", b"../wb"))
+    with pytest.raises(ModelError, match=r"m\.onnx: its weights '\.\./wb' lie outside its folder"):
+        own.read(path).find_weights("auto", tmp_path, True)
+
+
+def test_an_old_file_is_made_plain() -> None:
+    weights = numpy_helper.from_array(np.ones((7, 4), np.float32), "w")
+    # The weights come first among the inputs.
+    ports = [
+        helper.make_tensor_value_info("w", FLOAT, [7, 4]),
+        helper.make_tensor_value_info("x", FLOAT, [-1, 7]),
+    ]
+    answer = helper.make_tensor_value_info("y", FLOAT, [0, 4])
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    graph = helper.make_graph(nodes, "g", ports, [answer], [weights])
+    model: ModelProto = helper.make_model(graph, ir_version=3)
+    make_plain(model)
+    assert [port.name for port in model.graph.input] == ["x"]
+    assert model.ir_version == 4
+    for port, size in ((model.graph.input[0], 7), (model.graph.output[0], 4)):
+        batch, item = port.type.tensor_type.shape.dim
+        assert (batch.dim_param, batch.HasField("dim_value"), item.dim_value) == ("n", False, size)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +228,9 @@ def test_a_file_that_is_no_model(tmp_path: Path, name: str, content: bytes) -> N
         ("colour = 1", "colour"),
         ('labels = ["one"]', "1 labels for 4 classes"),
         ("[preprocessing]\nresize = 4", "resize must be 8"),
+        ('name = "../../etc/passwd"', "name: up to 100 letters"),
+        ('name = ""', "name: up to 100 letters"),
+        ('name = ".."', "name: up to 100 letters"),
     ],
 )
 def test_wrong_notes_are_one_line(tmp_path: Path, text: str, cause: str) -> None:
@@ -119,25 +241,84 @@ def test_wrong_notes_are_one_line(tmp_path: Path, text: str, cause: str) -> None
     assert "m.toml" in str(caught.value)
 
 
-def test_an_ir_is_read_without_openvino(tmp_path: Path) -> None:
+def _ir(dims: str) -> str:
+    """The XML of an IR whose input and output have those dimensions."""
     layer = (
         '<layer id="{i}" name="{n}" type="{t}">{d}<{p}>'
         '<port id="0" precision="FP32">{s}</port></{p}></layer>'
     )
-    dims = "<dim>-1</dim><dim>5</dim>"
     data = '<data shape="?,5" element_type="f32" />'
-    text = '<net name="m" version="11"><layers>{}{}</layers></net>'.format(
+    return '<net name="m" version="11"><layers>{}{}</layers></net>'.format(
         layer.format(i=0, n="x", t="Parameter", d=data, p="output", s=dims),
         layer.format(i=1, n="y", t="Result", d="", p="input", s=dims),
     )
+
+
+def test_an_ir_is_read_without_openvino(tmp_path: Path) -> None:
     path = tmp_path / "m.xml"
-    path.write_text(text)
+    path.write_text(_ir("<dim>-1</dim><dim>5</dim>"))
     with pytest.raises(ModelError, match=r"m\.bin are missing"):
         own.read(path)
     (tmp_path / "m.bin").write_bytes(b"")
     spec = own.read(path)
     assert spec.signature.input_shapes == {Datatype.FP32: (5,)}
     assert spec.signature.output_shape == (5,)
+
+
+_ENTITY = '<!DOCTYPE net [<!ENTITY a "aaaa">]>'
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (_ir("<dim>n</dim><dim>5</dim>").encode(), "a dimension is no number"),
+        (_ir("<dim></dim><dim>5</dim>").encode(), "a dimension is no number"),
+        (('<?xml version="1.0" encoding="cp932"?>' + _ir("")).encode(), "is a scalar"),
+        ((_ENTITY + _ir("<dim>1</dim>")).encode(), "not an OpenVINO IR"),
+        ((_ENTITY + _ir("<dim>1</dim>")).encode("utf-16"), "not an OpenVINO IR"),
+        ((_ENTITY + _ir("<dim>1</dim>")).encode("utf-16-le"), "not an OpenVINO IR"),
+    ],
+)
+def test_an_ir_that_is_none_is_one_line(tmp_path: Path, content: bytes, cause: str) -> None:
+    path = tmp_path / "m.xml"
+    path.write_bytes(content)
+    path.with_suffix(".bin").write_bytes(b"")
+    with pytest.raises(ModelError, match=cause) as caught:
+        own.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_names_need_not_be_utf_8(tmp_path: Path) -> None:
+    path = _write(tmp_path / "m.onnx", ["n", 7], inputs=2)
+    path.write_bytes(path.read_bytes().replace(b"in0", b"\xff\xfe\xfd"))
+    with pytest.raises(ModelError, match="2 inputs"):
+        own.read(path)
+
+
+@pytest.mark.parametrize("method", ["is_file", "read_text"])
+def test_a_file_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    path = tmp_path / "m.xml"
+    path.write_text(_ir("<dim>1</dim>"))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(ModelError, match="Permission denied") as e,
+    ):
+        patched.setattr(Path, method, refuse)
+        own.read(path)
+    assert str(e.value) == f"--model {path}: Permission denied"
+
+
+def test_a_name_that_is_too_long_for_a_file() -> None:
+    with pytest.raises(ModelError, match="File name too long"):
+        models.get("m" * 300 + ".onnx")
+    with pytest.raises(ConfigError, match="no model"):
+        models.get("m" * 300)
 
 
 def test_modes_of_torch() -> None:

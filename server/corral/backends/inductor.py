@@ -2,8 +2,8 @@
 
 inductor's own cache refuses graphs with frozen weights in oneDNN's layout, and these are what
 makes it fast (torch 2.13: every start would compile for as long as the first). A package, which
-AOTInductor writes, holds code and weights. It is checked (its CRCs) before it is loaded; a broken
-one is compiled again.
+AOTInductor writes, holds code and weights. It is checked (its CRCs) before it is loaded; one that
+is broken, or does not load, is compiled again.
 """
 
 from __future__ import annotations
@@ -59,24 +59,25 @@ class PackageCache:
         Raises:
             ConfigError: there is no C++ compiler, and it is not in the cache.
         """
-        import torch
-
         package = self._folder / f"{self._key(example)}.pt2"
+        before = _identity(package)
         # What is there needs no lock, so that a cache that cannot be written to serves, too.
-        if not _is_whole(package):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with package.with_suffix(".lock").open("wb") as lock:
-                # Of several workers, one compiles and the others wait for it.
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not _is_whole(package):
-                    _compile(make_entry(), example, package)
-        with _own_temporary_folder():
-            # A process of one thread a core: the runner's own pool of threads is not needed.
-            return torch._inductor.aoti_load_package(str(package), run_single_threaded=True)
+        loaded = _load(package)
+        if loaded is not None:
+            return loaded
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with package.with_suffix(".lock").open("wb") as lock:
+            # Of several workers, one compiles and the others wait for it.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _identity(package) == before:
+                _sweep(package)
+                _compile(make_entry(), example, package)
+        return _open(package)
 
     def _key(self, example: torch.Tensor) -> str:
         import torch
 
+        sources = [Path(__file__), Path(__file__).with_name("torch.py")]
         parts = [
             *self._ingredients,
             str(example.dtype),
@@ -84,9 +85,45 @@ class PackageCache:
             torch.__version__,
             torch.backends.cpu.get_cpu_capability(),
             str(torch.get_num_threads()),
-            hashlib.sha256(Path(__file__).with_name("torch.py").read_bytes()).hexdigest(),
+            *(hashlib.sha256(source.read_bytes()).hexdigest() for source in sources),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _identity(package: Path) -> tuple[int, int] | None:
+    """Tells a package from one that another worker has put in its place; None without one."""
+    try:
+        found = package.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _load(package: Path) -> Any | None:
+    """The package, loaded; None where it is missing or, with a warning, of no use."""
+    try:
+        with zipfile.ZipFile(package) as archive:
+            broken = archive.testzip()
+        if broken is None:
+            return _open(package)
+        fault = f"{broken} has another checksum"
+    except FileNotFoundError:
+        return None
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A parser that meets damage raises whatever it stumbles over; so does torch.
+        fault = (str(error).strip() or type(error).__name__).splitlines()[0]
+    logger.warning("cached package %s is damaged (%s): it is compiled again", package, fault)
+    return None
+
+
+def _open(package: Path) -> Any:
+    import torch
+
+    with _own_temporary_folder():
+        # A process of one thread a core: the runner's own pool of threads is not needed.
+        return torch._inductor.aoti_load_package(str(package), run_single_threaded=True)
 
 
 @contextlib.contextmanager
@@ -107,18 +144,10 @@ def _own_temporary_folder() -> Iterator[None]:
                 os.environ["TMPDIR"] = before
 
 
-def _is_whole(package: Path) -> bool:
-    """Whether the package is there; a damaged one is a warning."""
-    try:
-        with zipfile.ZipFile(package) as archive:
-            fault = archive.testzip()
-    except FileNotFoundError:
-        return False
-    except (OSError, zipfile.BadZipFile) as error:
-        fault = str(error)
-    if fault is not None:
-        logger.warning("cached package %s is damaged (%s): it is compiled again", package, fault)
-    return fault is None
+def _sweep(package: Path) -> None:
+    """Removes what compilers that were killed have left: the lock's holder is the only one now."""
+    for draft in package.parent.glob(f".{package.stem}.*"):
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 #: precompiled headers, of use to one package, would take longer than they save
@@ -133,7 +162,8 @@ def _compile(entry: Any, example: torch.Tensor, package: Path) -> None:
         )
     import torch
 
-    with end_with_us(), tempfile.TemporaryDirectory(dir=package.parent) as work:
+    drafts = tempfile.TemporaryDirectory(prefix=f".{package.stem}.", dir=package.parent)
+    with end_with_us(), drafts as work:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = work
         # Its pool of compilers would outlive the warm-up on the worker's cores.
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corral import models
-from corral.errors import ModelError
+from corral.errors import ModelError, telling_line
 from corral.makers.onnx import with_pixels
 from corral.messages import WorkerBoot
-from corral.models.spec import Recipe
-from corral.tensors import Datatype
+from corral.tensors import Datatype, Recipe
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,6 +29,7 @@ class OnnxRuntimeBackend:
         #: the arrays that the bindings point at
         self._arrays: dict[tuple[Datatype, int], tuple[NDArray[Any], NDArray[Any]]] = {}
         self._file = ""
+        self._model_name = ""
         self._recipe: Recipe | None = None
         self._native = Datatype.FP32
         self._precision = ""
@@ -44,10 +43,10 @@ class OnnxRuntimeBackend:
         """
         if boot.model.artefact is None:
             raise ModelError("the onnxruntime backend needs an artefact")
-        spec = models.get(boot.settings.model)
         self._file = boot.model.artefact
-        self._recipe = spec.recipe
-        self._native = spec.native
+        self._model_name = boot.settings.model
+        self._recipe = boot.signature.recipe
+        self._native = boot.signature.native
         self._precision = boot.model.precision
         self._threads = boot.threads
         self._sessions[self._native] = self._session(self._file)
@@ -65,8 +64,10 @@ class OnnxRuntimeBackend:
         try:
             return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ModelError(f"the artefact {self._file} cannot be read: {reason}") from None
+            raise ModelError(
+                f"the artefact {self._file} of {self._model_name} cannot be read: "
+                f"{telling_line(error)}"
+            ) from None
 
     def compile(
         self,
@@ -94,10 +95,9 @@ class OnnxRuntimeBackend:
         try:
             session.run_with_iobinding(binding)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0]
             raise ModelError(
-                f"ONNX Runtime cannot run the model for {datatype.name} {list(inputs.shape)}: "
-                f"{reason}"
+                f"ONNX Runtime cannot run {self._model_name} for {datatype.name} "
+                f"{list(inputs.shape)}: {telling_line(error)}"
             ) from None
         self._bindings[datatype, len(inputs)] = (session, binding)
         self._arrays[datatype, len(inputs)] = (inputs, outputs)

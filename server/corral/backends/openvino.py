@@ -25,12 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corral import models
-from corral.errors import ConfigError, ModelError
+from corral.errors import ConfigError, ModelError, telling_line
 from corral.frameworks import silence_telemetry
 from corral.messages import WorkerBoot
-from corral.models.spec import Recipe
-from corral.tensors import Datatype
+from corral.tensors import Datatype, Recipe
 
 if TYPE_CHECKING:
     import openvino
@@ -55,7 +53,8 @@ class OpenVINOBackend:
         self._compiled: dict[tuple[Datatype, int], _Compiled] = {}
         self._core: openvino.Core
         self._model: openvino.Model
-        self._recipe: Recipe
+        self._recipe: Recipe | None = None
+        self._model_name = ""
         self._properties: dict[str, Any] = {}
         self._native = Datatype.FP32
         self._precision = ""
@@ -71,11 +70,11 @@ class OpenVINOBackend:
         import openvino as ov
 
         path = boot.model.artefact
-        spec = models.get(boot.settings.model)
-        self._native = spec.native
+        self._native = boot.signature.native
+        self._model_name = boot.settings.model
         if path is None:
             raise ModelError("the openvino backend needs an artefact")
-        self._recipe = spec.recipe
+        self._recipe = boot.signature.recipe
         self._precision = boot.model.precision
         self._core = ov.Core()
         if self._precision == "bf16" and "BF16" not in self._core.get_property(
@@ -85,8 +84,10 @@ class OpenVINOBackend:
         try:
             self._model = self._core.read_model(path)
         except RuntimeError as error:
-            raise ModelError(f"the artefact {path} cannot be read: {_first_line(error)}") from None
-        _check_signature(self._model, path, spec.native)
+            raise ModelError(
+                f"the artefact {path} of {self._model_name} cannot be read: {telling_line(error)}"
+            ) from None
+        _check_signature(self._model, path, self._native)
         self._properties = {
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": boot.threads,
@@ -113,6 +114,7 @@ class OpenVINOBackend:
         model = self._model.clone()
         try:
             if datatype is not self._native:
+                assert self._recipe is not None
                 model = _accept_pixels(model, self._recipe)
             model.reshape(list(inputs.shape))
             compiled = self._core.compile_model(model, _DEVICE, self._properties)
@@ -125,8 +127,8 @@ class OpenVINOBackend:
             request.set_output_tensor(tensors[1])
         except RuntimeError as error:
             raise ModelError(
-                f"OpenVINO cannot compile the model for {datatype.name} {list(inputs.shape)}: "
-                f"{_first_line(error)}"
+                f"OpenVINO cannot compile {self._model_name} for {datatype.name} "
+                f"{list(inputs.shape)}: {telling_line(error)}"
             ) from None
         self._compiled[datatype, len(inputs)] = _Compiled(
             compiled, request, tensors, (inputs, outputs)
@@ -183,9 +185,3 @@ def _accept_pixels(model: openvino.Model, recipe: Recipe) -> openvino.Model:
     steps = chain.input().preprocess().convert_element_type(ov.Type.f32)
     steps.mean(list(recipe.mean)).scale(list(recipe.std)).convert_layout(ov.Layout("NCHW"))
     return chain.build()
-
-
-def _first_line(error: Exception) -> str:
-    """The most telling line of OpenVINO's several."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

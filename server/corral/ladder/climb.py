@@ -119,6 +119,7 @@ def rung_settings(settings: Settings, rung: Rung) -> Settings:
         torch_mode=rung.torch_mode,
         precision=rung.precision,
         allocator=rung.allocator,
+        huge_pages=rung.huge_pages,
         # Another environment is IPEX's: every other engine runs in this one.
         worker_python=_ipex_python(settings) if rung.backend is BackendName.IPEX else None,
         boot_timeout_s=max(settings.boot_timeout_s, 600.0),
@@ -158,9 +159,7 @@ def _stand(
                 memory_node=place.memory_node,
                 sizes=rung.sizes,
                 environment=compute_environment if rung.tuned else _defaults,
-                huge_pages=bool(rung.extra) or rung.tuned,
                 openmp=rung.tuned,
-                extra=rung.extra,
             )
             running.append(undo.enter_context(trials.start(order, place.environ)))
         logits = running[0].answer(inputs)
@@ -212,6 +211,7 @@ def _result(
         "torch-mode": rung.torch_mode.value if rung.backend in _TORCHES else "-",
         "precision": rung.precision.value,
         "allocator": rung.allocator.value,
+        "huge-pages": "on" if rung.huge_pages else "off",
         "workers": str(rung.workers),
         "openmp": _openmp(rung, one),
         "version": one.trials[0].report.engine["version"] if one else "-",
@@ -220,6 +220,7 @@ def _result(
         key=rung.key,
         title=rung.title,
         change=rung.change,
+        base=rung.base,
         settings=said,
         article=rung.article,
         reason=reason,

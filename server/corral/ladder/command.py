@@ -60,7 +60,7 @@ def run(
     """
     machine = topology.read_machine()
     try:
-        chosen = pick(rungs(bf16=bool(machine.isa & _BF16)), options.keys)
+        chosen = pick(rungs(bf16=bool(machine.isa & _BF16), model=settings.model), options.keys)
     except ValueError as error:
         raise ConfigError(f"--rungs: {error}") from None
     try:

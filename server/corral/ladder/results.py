@@ -30,6 +30,8 @@ class RungResult(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     title: str
     change: str
+    #: key of the rung that it is built on; None for the baseline
+    base: str | None = None
     settings: dict[str, str]
     #: images/s in the article; None where it has no such step
     article: float | None
@@ -75,19 +77,20 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     rungs: list[RungResult]
 
     def ratios(self) -> list[tuple[float | None, float | None]]:
-        """Of each rung's best to that of the last rung that ran before, and to the first's."""
-        found: list[tuple[float | None, float | None]] = []
-        first: float | None = None
-        before: float | None = None
-        for rung in self.rungs:
-            if not rung.ran:
-                found.append((None, None))
-                continue
-            speed = rung.best.images_per_s
-            found.append((speed / before if before else None, speed / first if first else 1.0))
-            first = first or speed
-            before = speed
-        return found
+        """Of each rung's best to that of the rung that it is built on, and to the first's.
+
+        None where one of the two was not measured.
+        """
+        speeds = {rung.key: rung.best.images_per_s for rung in self.rungs if rung.ran}
+        first = next(iter(speeds.values()), None)
+
+        def ratio(key: str, to: float | None) -> float | None:
+            return speeds[key] / to if key in speeds and to else None
+
+        return [
+            (ratio(rung.key, speeds.get(rung.base or "")), ratio(rung.key, first))
+            for rung in self.rungs
+        ]
 
 
 def summarise(

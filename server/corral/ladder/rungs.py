@@ -2,14 +2,14 @@
 
 The article is "Optimizing PyTorch Model Inference on CPU" (Towards Data Science, 2025), on 4 vCPU
 of a 4th generation Xeon with AMX. Its steps pile up; here too, each rung is the one below with one
-thing changed, or a rung further down where its text says so. Where the CPU has no BF16, the rungs
-above that one stay in FP32.
+thing changed, or one further down: `base` says which. Where the CPU has no BF16, the rungs above
+that one stay in FP32.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from corral.config import Allocator, BackendName, Precision, TorchMode
 
@@ -25,14 +25,15 @@ class Rung:
     Attributes:
         key: short name, for --rungs and files.
         title: for people.
-        change: what differs from the rung below.
+        change: what differs from the rung that it is built on.
+        base: key of that rung; None for the baseline.
         backend: engine.
         torch_mode: how torch runs the module.
         precision: arithmetic.
         sizes: batch sizes to measure; the best counts.
         allocator: malloc.
         tuned: whether OpenMP's environment is corral's own, or the engine's defaults.
-        extra: more of the environment.
+        huge_pages: whether malloc and torch ask for them.
         workers: processes that share the CPUs.
         article: images/s there for ResNet50; None where it has no such step.
     """
@@ -40,26 +41,24 @@ class Rung:
     key: str
     title: str
     change: str
+    base: str | None = None
     backend: BackendName = BackendName.TORCH
     torch_mode: TorchMode = TorchMode.EAGER
     precision: Precision = Precision.FP32
     sizes: tuple[int, ...] = (1, 8)
     allocator: Allocator = Allocator.SYSTEM
     tuned: bool = False
-    extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    huge_pages: bool = False
     workers: int = 1
     article: float | None = None
 
 
-#: torch's own switch for transparent huge pages
-_HUGE = {"THP_MEM_ALLOC_ENABLE": "1"}
-
-
-def rungs(*, bf16: bool) -> list[Rung]:
+def rungs(*, bf16: bool, model: str = ARTICLE_MODEL) -> list[Rung]:
     """All of them, from the ground up.
 
     Args:
         bf16: the CPU has BF16 arithmetic; else what follows that rung stays in FP32.
+        model: any but the article's has no figures there.
     """
     low = Precision.BF16 if bf16 else Precision.FP32
     eager = Rung(
@@ -81,11 +80,15 @@ def rungs(*, bf16: bool) -> list[Rung]:
     amp = _above(
         last, "bf16", "autocast BF16", "arithmetic", precision=Precision.BF16, article=86.95
     )
-    base = dataclasses.replace(last, precision=low)
     malloc = _above(
-        base, "tcmalloc", "tcmalloc", "malloc", allocator=Allocator.TCMALLOC, article=117.54
+        amp if bf16 else last,
+        "tcmalloc",
+        "tcmalloc",
+        "malloc",
+        allocator=Allocator.TCMALLOC,
+        article=117.54,
     )
-    huge = _above(malloc, "huge-pages", "huge pages", "page size", extra=_HUGE, article=117.54)
+    huge = _above(malloc, "huge-pages", "huge pages", "page size", huge_pages=True, article=117.54)
     ipex = _above(
         huge,
         "ipex",
@@ -120,17 +123,19 @@ def rungs(*, bf16: bool) -> list[Rung]:
         tuned,
         "torch-int8",
         "INT8 by PT2E (torchao)",
-        "arithmetic, 1 worker",
+        "arithmetic",
         precision=Precision.INT8,
         article=172.67,
     )
     onnx = Rung(
         key="onnxruntime",
         title="ONNX Runtime",
-        change="engine",
+        change="engine, and back to FP32" if bf16 else "engine",
+        base=tuned.key,
         backend=BackendName.ONNXRUNTIME,
         allocator=Allocator.TCMALLOC,
         tuned=True,
+        huge_pages=True,
         article=44.92,
     )
     onnx_int8 = _above(
@@ -140,10 +145,12 @@ def rungs(*, bf16: bool) -> list[Rung]:
         key="openvino",
         title="OpenVINO",
         change="engine",
+        base=tuned.key,
         backend=BackendName.OPENVINO,
         precision=low,
         allocator=Allocator.TCMALLOC,
         tuned=True,
+        huge_pages=True,
         article=297.33,
     )
     nncf = _above(
@@ -158,7 +165,10 @@ def rungs(*, bf16: bool) -> list[Rung]:
         nncf, "openvino-int8-workers", "OpenVINO INT8, 2 workers", "processes", workers=2
     )
     torch = [eager, batch, last, amp, malloc, huge, ipex, ipex_int8, traced, compiled, tuned]
-    return [*torch, two, pt2e, onnx, onnx_int8, vino, nncf, vino_two]
+    every = [*torch, two, pt2e, onnx, onnx_int8, vino, nncf, vino_two]
+    if model != ARTICLE_MODEL:
+        every = [dataclasses.replace(rung, article=None) for rung in every]
+    return every
 
 
 def pick(every: Sequence[Rung], keys: Sequence[str]) -> list[Rung]:
@@ -175,6 +185,7 @@ def pick(every: Sequence[Rung], keys: Sequence[str]) -> list[Rung]:
 
 
 def _above(below: Rung, key: str, title: str, change: str, **changes: object) -> Rung:
-    """The rung below with something changed; the article's figure is its own."""
+    """A rung with something changed; the article's figure is its own."""
     changes.setdefault("article", None)
-    return dataclasses.replace(below, key=key, title=title, change=change, **changes)  # type: ignore[arg-type]
+    named = {"key": key, "title": title, "change": change, "base": below.key}
+    return dataclasses.replace(below, **named, **changes)  # type: ignore[arg-type]

@@ -25,21 +25,30 @@ _HEADINGS = (
 )
 
 _LEGEND = (
-    "Images/s at batch 1 and at the best batch; *step* is the ratio to the rung before that ran, "
-    "*total* to the baseline; cosine and SNR compare logits with the baseline's; *article* is the "
-    f"article's figure for ResNet50 on {ARTICLE_MACHINE}."
+    "Images/s at batch 1 and at the best batch; *step* is the ratio to the rung that it is built "
+    "on (docs/ladder.md), *total* to the baseline; cosine and SNR compare logits with the "
+    "baseline's"
 )
+_ARTICLE_LEGEND = f"; *article* is the article's figure for ResNet50 on {ARTICLE_MACHINE}"
+
+
+def headings(ladder: Ladder) -> tuple[str, ...]:
+    """The columns; the article's last, for its own model."""
+    return _HEADINGS if ladder.model == ARTICLE_MODEL else _HEADINGS[:-1]
 
 
 def rows(ladder: Ladder) -> list[list[str]]:
     """A row a rung, in the order of the headings; a rung that did not run says why."""
+    columns = len(headings(ladder))
     found = []
     for rung, (step, total) in zip(ladder.rungs, ladder.ratios(), strict=True):
         article = "" if rung.article is None else f"{rung.article:.1f}"
         if not rung.ran:
-            found.append([rung.title, rung.reason, *[""] * 10, article])
-            continue
-        found.append([*_measured(rung), _ratio(step), _ratio(total), *_closeness(rung), article])
+            cells = [rung.title, rung.reason, *[""] * 10, article]
+        else:
+            measured = [*_measured(rung), _ratio(step), _ratio(total)]
+            cells = [*measured, *_closeness(rung), article]
+        found.append(cells[:columns])
     return found
 
 
@@ -50,7 +59,8 @@ _WIDE = 120
 
 def table(ladder: Ladder, width: int) -> Table:
     """For a terminal ``width`` columns wide; a narrow one gets fewer columns."""
-    kept = [i for i, name in enumerate(_HEADINGS) if width >= _WIDE or name in _ESSENTIAL]
+    names = headings(ladder)
+    kept = [i for i, name in enumerate(names) if width >= _WIDE or name in _ESSENTIAL]
     shown = Table(
         title=f"corral ladder: {ladder.model}, images/s ({ladder.repeats} x {ladder.seconds:g} s)",
         title_justify="left",
@@ -60,8 +70,7 @@ def table(ladder: Ladder, width: int) -> Table:
         show_footer=False,
     )
     for index in kept:
-        heading = _HEADINGS[index]
-        shown.add_column(heading, justify="right" if index else "left", no_wrap=True)
+        shown.add_column(names[index], justify="right" if index else "left", no_wrap=True)
     for row, rung in zip(rows(ladder), ladder.rungs, strict=True):
         cells = row if rung.ran else [row[0], "-", "-", *row[3:]]
         shown.add_row(*(cells[index] for index in kept))
@@ -87,16 +96,17 @@ def markdown(ladder: Ladder, chart: str | None) -> str:
     lines += [f"- {name} {version}" for name, version in ladder.versions.items()] + [""]
     if chart is not None:
         lines += [f"![images/s by rung]({chart})", ""]
+    names, article = headings(ladder), ladder.model == ARTICLE_MODEL
     lines += [
-        _LEGEND,
+        f"{_LEGEND}{_ARTICLE_LEGEND if article else ''}.",
         "",
-        "| " + " | ".join(_HEADINGS) + " |",
-        "| --- |" + " ---: |" * (len(_HEADINGS) - 1),
+        "| " + " | ".join(names) + " |",
+        "| --- |" + " ---: |" * (len(names) - 1),
     ]
     for row, rung in zip(rows(ladder), ladder.rungs, strict=True):
         cells = row if rung.ran else [row[0], "-", "-", *row[3:]]
         lines.append("| " + " | ".join(cells) + " |")
-    if ladder.model == ARTICLE_MODEL:
+    if article:
         lines += ["", f"Beside the article ({ARTICLE_MACHINE}):", "", beside_article(ladder)]
     missing = reasons(ladder)
     if missing:

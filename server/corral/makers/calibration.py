@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corral.models import photos, pictures
-from corral.models.spec import Recipe
+from corral.models.spec import ModelSpec
+from corral.tensors import Datatype
 
 _PICTURES = 128
 
 
 class Calibration:
-    """Crops, FP32 [1,3,crop,crop]; tells how far the quantizer has come.
+    """Crops as the network takes them: FP32 [1,3,crop,crop] normalised, or UINT8 [1,crop,crop,3].
+
+    Tells how far the quantizer has come.
 
     Args:
-        recipe: crop and normalisation.
+        spec: the model; it takes pictures.
         at: called with a step and the share of it that is done.
     """
 
-    def __init__(self, recipe: Recipe, at: Callable[[str, float], None]) -> None:
-        self._recipe = recipe
+    def __init__(self, spec: ModelSpec, at: Callable[[str, float], None]) -> None:
+        self._recipe = spec.recipe
+        self._normalised = spec.native is Datatype.FP32
         at("cut pictures", 0.0)
-        self._pixels = photos.crops(photos.CALIBRATION, _PICTURES, recipe.crop)
+        self._pixels = photos.crops(photos.CALIBRATION, _PICTURES, spec.recipe.crop)
         self._at = at
         at("analyse", 0.0)
 
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+    def __iter__(self) -> Iterator[NDArray[Any]]:
         for done in range(len(self)):
             if done + 1 < len(self):
                 self._at("calibrate", done / len(self))
             else:
                 # The quantizer never asks for what comes after the last.
                 self._at("correct biases", 0.0)
-            yield pictures.normalise(self._pixels[done : done + 1], self._recipe)
+            crop: NDArray[np.uint8] = self._pixels[done : done + 1]
+            yield pictures.normalise(crop, self._recipe) if self._normalised else crop

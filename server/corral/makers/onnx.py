@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,23 @@ from numpy.typing import NDArray
 from corral.errors import ModelError
 from corral.models.spec import ModelSpec, Weights
 
+if TYPE_CHECKING:
+    import onnx
+
 ONNX_FILE = "model.onnx"
 _OPSET = 17
 
 
 def write_fp32(spec: ModelSpec, weights: Weights, file: Path) -> None:
-    """Exports a module of the zoo, or takes a user's ONNX file as it is, in one file."""
+    """Exports a module of the zoo, or takes a user's ONNX file, in one file and plain."""
     if spec.file is not None:
         import onnx
 
-        onnx.save(onnx.load(spec.file), file)
+        # Before it is written: what the engine does not take is to be said of the user's file.
+        _open(spec.file)
+        model = onnx.load(spec.file)
+        make_plain(model)
+        onnx.save(model, file)
         return
     import torch
 
@@ -49,15 +56,34 @@ def write_fp32(spec: ModelSpec, weights: Weights, file: Path) -> None:
         )
 
 
+def make_plain(model: onnx.ModelProto) -> None:
+    """Leaves nothing among a model's inputs but its input, the batch dynamic unless it is fixed.
+
+    Old exporters list the weights as inputs too, which keeps an engine from taking them for
+    constants, and some write 0 or -1 for a batch of any size.
+    """
+    graph = model.graph
+    weights = {weight.name for weight in graph.initializer}
+    inputs = [tensor for tensor in graph.input if tensor.name not in weights]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    # Where weights need not be inputs.
+    model.ir_version = max(model.ir_version, 4)
+    for tensor in (*graph.input, *graph.output):
+        for dim in tensor.type.tensor_type.shape.dim[:1]:
+            if dim.dim_value <= 0:
+                dim.dim_param = dim.dim_param or "n"
+
+
 def write_int8(
-    fp32: Path, file: Path, pictures: Iterable[NDArray[np.float32]], *, reduce_range: bool
+    fp32: Path, file: Path, pictures: Iterable[NDArray[Any]], *, reduce_range: bool
 ) -> None:
     """Quantizes an FP32 ONNX file.
 
     Args:
         fp32: the file.
         file: where to.
-        pictures: FP32 [1,3,crop,crop], normalised.
+        pictures: FP32 [1,3,crop,crop], normalised; or UINT8 [1,crop,crop,3].
         reduce_range: give weights 7 bits, so that sums of u8 x i8 products fit 16 bits.
     """
     from onnxruntime import quantization
@@ -70,7 +96,7 @@ def write_int8(
         quantization.quantize_static(
             str(ready),
             str(file),
-            _reader(pictures, _input_name(fp32)),
+            _reader(pictures, _open(fp32).get_inputs()[0].name),
             quant_format=quantization.QuantFormat.QDQ,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
@@ -81,23 +107,26 @@ def write_int8(
         )
 
 
-def _input_name(file: Path) -> str:
+def _open(file: Path) -> Any:
+    """A session of a file, its graph left as it is, which is quick."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return str(session.get_inputs()[0].name)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def _reader(pictures: Iterable[NDArray[np.float32]], name: str) -> Any:
+def _reader(pictures: Iterable[NDArray[Any]], name: str) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         """One picture at a time."""
 
         def __init__(self) -> None:
-            self._pictures: Iterator[NDArray[np.float32]] = iter(pictures)
+            self._pictures: Iterator[NDArray[Any]] = iter(pictures)
 
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
             picture = next(self._pictures, None)
             return None if picture is None else {name: picture}
 
@@ -108,7 +137,7 @@ def with_pixels(file: str, mean: tuple[float, ...], std: tuple[float, ...]) -> b
     """The model with a normalisation in front: its input becomes UINT8 [n,h,w,3].
 
     Args:
-        file: an ONNX file with one FP32 input [n,3,h,w].
+        file: a plain ONNX file with one FP32 input [n,3,h,w].
         mean: in pixel units, R, G, B.
         std: in pixel units.
 

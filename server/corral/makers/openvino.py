@@ -76,8 +76,17 @@ def save(model: openvino.Model, xml: Path) -> None:
         ) from None
 
 
-def quantize(fp32: Path, pictures: Calibration, overflow_fix: str) -> openvino.Model:
-    """The IR in INT8: weights per channel, activations per tensor."""
+def quantize(
+    fp32: Path, pictures: Calibration, overflow_fix: str, *, transformer: bool
+) -> openvino.Model:
+    """The IR in INT8: weights per channel, activations per tensor.
+
+    Args:
+        fp32: the IR.
+        pictures: FP32 [1,3,crop,crop], normalised.
+        overflow_fix: "enable" or "disable": see optimize.py.
+        transformer: whether to quantize attention by NNCF's patterns for it, with SmoothQuant.
+    """
     import nncf
     import openvino as ov
 
@@ -88,6 +97,7 @@ def quantize(fp32: Path, pictures: Calibration, overflow_fix: str) -> openvino.M
         nncf.Dataset(pictures),
         subset_size=len(pictures),
         preset=nncf.QuantizationPreset.PERFORMANCE,
+        model_type=nncf.ModelType.TRANSFORMER if transformer else None,
         advanced_parameters=nncf.AdvancedQuantizationParameters(
             overflow_fix=nncf.OverflowFix(overflow_fix)
         ),

@@ -1,12 +1,15 @@
 """The signature of an ONNX file, read with protobuf alone: no framework, no package of ONNX's.
 
 Only the fields that matter here are declared; protobuf skips the others, weights included.
+Where weights lie in files beside it, it says in which ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +18,44 @@ from google.protobuf.message import DecodeError
 
 from corral.errors import ModelError
 
-#: message: field name -> (number, type or message, repeated)
+#: message: field name -> (number, type or message, repeated); names need not be UTF-8
 _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
-    "Dim": {"value": (1, "int64", False), "param": (2, "string", False)},
+    "Dim": {"value": (1, "int64", False)},
     "Shape": {"dim": (1, "Dim", True)},
     "TensorType": {"elem": (1, "int32", False), "shape": (2, "Shape", False)},
     "Type": {"tensor": (1, "TensorType", False)},
-    "ValueInfo": {"name": (1, "string", False), "type": (2, "Type", False)},
-    "Initializer": {"name": (8, "string", False)},
+    "ValueInfo": {"name": (1, "bytes", False), "type": (2, "Type", False)},
+    "Entry": {"key": (1, "bytes", False), "value": (2, "bytes", False)},
+    "Tensor": {
+        "name": (8, "bytes", False),
+        "external": (13, "Entry", True),
+        "location": (14, "int32", False),
+    },
+    "Sparse": {"values": (1, "Tensor", False), "indices": (2, "Tensor", False)},
+    "Attribute": {
+        "tensor": (5, "Tensor", False),
+        "graph": (6, "Graph", False),
+        "tensors": (10, "Tensor", True),
+        "graphs": (11, "Graph", True),
+        "sparse": (22, "Sparse", False),
+    },
+    "Node": {"attribute": (5, "Attribute", True)},
     "Graph": {
-        "initializer": (5, "Initializer", True),
+        "node": (1, "Node", True),
+        "initializer": (5, "Tensor", True),
         "input": (11, "ValueInfo", True),
         "output": (12, "ValueInfo", True),
+        "sparse": (15, "Sparse", True),
     },
-    "Model": {"ir_version": (1, "int64", False), "graph": (7, "Graph", False)},
+    "Function": {"node": (7, "Node", True)},
+    "Model": {
+        "ir_version": (1, "int64", False),
+        "graph": (7, "Graph", False),
+        "function": (25, "Function", True),
+    },
 }
+#: of a tensor's location: its content is in another file
+_EXTERNAL = 1
 #: ONNX's numbers of datatypes, by the names that people know
 DATATYPES = {
     1: "FP32", 2: "UINT8", 3: "INT8", 5: "INT16", 6: "INT32", 7: "INT64", 8: "STRING", 9: "BOOL",
@@ -55,29 +81,71 @@ def read_ports(path: Path) -> tuple[list[Port], list[Port]]:
     Raises:
         ModelError: it cannot be read, or is no ONNX file.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"--model {path}: {error.strerror}") from None
+    graph = _parse(path).graph
+    # Old files list their weights among the inputs.
+    weights = {weight.name for weight in graph.initializer}
+    inputs = [_port(info) for info in graph.input if info.name not in weights]
+    return inputs, [_port(info) for info in graph.output]
+
+
+def read_locations(path: Path) -> list[str]:
+    """Paths of the files that hold weights of an ONNX file, as it writes them: each once, sorted.
+
+    Raises:
+        ModelError: it cannot be read, or is no ONNX file.
+    """
+    model = _parse(path)
+    nodes = [node for function in model.function for node in function.node]
+    tensors = [*_tensors(model.graph), *_tensors_of(nodes)]
+    return sorted(
+        {
+            os.fsdecode(entry.value)
+            for tensor in tensors
+            if tensor.location == _EXTERNAL
+            for entry in tensor.external
+            if entry.key == b"location"
+        }
+    )
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """All constants of a graph, and of the graphs inside its nodes."""
+    yield from graph.initializer
+    for sparse in graph.sparse:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of(graph.node)
+
+
+def _tensors_of(nodes: Iterable[Any]) -> Iterator[Any]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from (attribute.tensor, *attribute.tensors)
+            yield from (attribute.sparse.values, attribute.sparse.indices)
+            for graph in (attribute.graph, *attribute.graphs):
+                yield from _tensors(graph)
+
+
+def _parse(path: Path) -> Any:
     model = _model_class()()
     try:
-        model.ParseFromString(content)
+        model.ParseFromString(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"--model {path}: {error.strerror}") from None
     except DecodeError:
         raise ModelError(f"--model {path}: not an ONNX file") from None
     if not model.ir_version or not model.graph.output:
         raise ModelError(f"--model {path}: not an ONNX file")
-    # Old files list their weights among the inputs.
-    weights = {weight.name for weight in model.graph.initializer}
-    inputs = [_port(info) for info in model.graph.input if info.name not in weights]
-    return inputs, [_port(info) for info in model.graph.output]
+    return model
 
 
 def _port(info: Any) -> Port:
     tensor = info.type.tensor
     shape = None
     if tensor.HasField("shape"):
-        shape = tuple(dim.value if dim.HasField("value") else None for dim in tensor.shape.dim)
-    return Port(info.name, DATATYPES.get(tensor.elem, f"type {tensor.elem}"), shape)
+        # Dynamic is an absent value, which reads as 0, and what some exporters write: 0 and -1.
+        shape = tuple(dim.value if dim.value > 0 else None for dim in tensor.shape.dim)
+    name = info.name.decode(errors="replace")
+    return Port(name, DATATYPES.get(tensor.elem, f"type {tensor.elem}"), shape)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ how a picture becomes its input, may stand in a TOML file of the same name besid
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tomllib
 import xml.etree.ElementTree as ET
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".onnx", ".xml")
 _IR_TYPES = {"f32": "FP32", "u8": "UINT8"}
+#: of a model: it becomes a part of file names in the cache, and of clients' requests
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 class _Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +50,7 @@ class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def is_path(model: str) -> bool:
     """Whether --model means a file, not a model of the zoo."""
-    return "/" in model or model.endswith(_SUFFIXES) or Path(model).is_file()
+    return "/" in model or model.endswith(_SUFFIXES) or os.path.isfile(model)  # noqa: PTH113
 
 
 def read(path: Path) -> ModelSpec:
@@ -56,7 +59,11 @@ def read(path: Path) -> ModelSpec:
     Raises:
         ModelError: one line that names the file and says why it cannot be served.
     """
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise ModelError(f"--model {path}: {error.strerror}") from None
+    if not found:
         raise ModelError(f"--model {path}: no such file")
     if path.suffix == ".onnx":
         inputs, outputs = onnx_header.read_ports(path)
@@ -74,22 +81,34 @@ def read(path: Path) -> ModelSpec:
     native = Datatype[source.datatype]
     item, answer = _item(path, source, "input"), _item(path, target, "output")
     shapes = {native: item}
-    recipe = Recipe()
+    recipe = None
     if notes.preprocessing is not None:
         recipe = _recipe(path, notes.preprocessing, native, item)
         shapes[Datatype.UINT8] = (recipe.crop, recipe.crop, 3)
     labels = _labels(path, notes, answer)
     return ModelSpec(
-        name=notes.name or re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem),
-        recipe=recipe,
+        name=_name(path, notes),
+        recipe=recipe or Recipe(),
         classes=answer[-1] if answer else 1,
         find_weights=lambda choice, *_: _weights(path, choice),
         build=_no_module,
         file=path.absolute(),
-        shapes=Signature(shapes, answer),
+        shapes=Signature(shapes, answer, recipe),
         label_names=labels,
         fixed_batch=_fixed_batch(path, source, target),
     )
+
+
+def _name(path: Path, notes: _Notes) -> str:
+    """What clients call it."""
+    if notes.name is None:
+        return re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem)[:100]
+    if not _NAME.fullmatch(notes.name):
+        raise ModelError(
+            f"{path.with_suffix('.toml')}: name: up to 100 letters, digits, _, . and -, "
+            f"not {notes.name[:100]!r}"
+        )
+    return notes.name
 
 
 def _only(path: Path, ports: list[Port], kind: str) -> Port:
@@ -130,16 +149,29 @@ def _fixed_batch(path: Path, source: Port, target: Port) -> int | None:
 
 def _ir_ports(path: Path) -> tuple[list[Port], list[Port]]:
     """Inputs and outputs as an OpenVINO IR's XML lists them."""
-    text = path.read_bytes()
-    # Entities are what makes XML dangerous to parse, and an IR has none.
+    weights = path.with_suffix(".bin")
     try:
-        root = None if b"<!ENTITY" in text else ET.fromstring(text)  # noqa: S314
-    except ET.ParseError:
+        text = path.read_text("utf-8-sig")
+        complete = weights.is_file()
+        # Entities are what makes XML dangerous to parse; they need a DOCTYPE, and an IR has none.
+        # UTF-16 would be read all the same, and has a NUL beside every letter of it.
+        safe = "<!DOCTYPE" not in text and "\0" not in text
+        root = ET.fromstring(text) if safe else None  # noqa: S314
+    except OSError as error:
+        raise ModelError(f"--model {path}: {error.strerror}") from None
+    except (ValueError, ET.ParseError):
         root = None
     if root is None or root.tag != "net":
         raise ModelError(f"--model {path}: not an OpenVINO IR")
-    if not path.with_suffix(".bin").is_file():
-        raise ModelError(f"--model {path}: its weights {path.with_suffix('.bin').name} are missing")
+    if not complete:
+        raise ModelError(f"--model {path}: its weights {weights.name} are missing")
+    try:
+        return _ir_layers(root)
+    except (TypeError, ValueError):
+        raise ModelError(f"--model {path}: not an OpenVINO IR: a dimension is no number") from None
+
+
+def _ir_layers(root: ET.Element) -> tuple[list[Port], list[Port]]:
     inputs, outputs = [], []
     for layer in root.iterfind("./layers/layer"):
         name = layer.get("name", "")
@@ -158,14 +190,14 @@ def _ir_port(name: str, port: Any, layer: Any) -> Port:
     shape: tuple[int | None, ...] | None = None
     if data is None or data.get("shape") != "...":
         dims = [] if port is None else [int(dim.text) for dim in port.iterfind("./dim")]
-        shape = tuple(dim if dim >= 0 else None for dim in dims)
+        shape = tuple(dim if dim > 0 else None for dim in dims)
     return Port(name, _IR_TYPES.get(element, element.upper() or "unknown"), shape)
 
 
 def _notes(path: Path) -> _Notes:
     file = path.with_suffix(".toml")
     try:
-        return msgspec.convert(tomllib.loads(file.read_text()), _Notes)
+        return msgspec.convert(tomllib.loads(file.read_text("utf-8")), _Notes)
     except FileNotFoundError:
         return _Notes()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -219,7 +251,7 @@ def _weights(path: Path, choice: str) -> Weights:
     if choice != "auto":
         raise ModelError(f"--weights {choice}: {path} has its weights inside")
     digest = hashlib.sha256()
-    for file in (path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])):
+    for file in (path, *_weight_files(path)):
         try:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -231,6 +263,26 @@ def _weights(path: Path, choice: str) -> Weights:
         path=path.absolute(),
         digest=f"sha256:{digest.hexdigest()}",
     )
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """The files beside the model that hold its weights.
+
+    Raises:
+        ModelError: one is missing, or lies elsewhere.
+    """
+    if path.suffix == ".xml":
+        return [path.with_suffix(".bin")]
+    files = []
+    for name in onnx_header.read_locations(path):
+        file = path.parent / name
+        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ModelError(f"--model {path}: its weights {name!r} lie outside its folder")
+        # What is no regular file (a device, a pipe) may never come to an end.
+        if not os.path.isfile(file):  # noqa: PTH113
+            raise ModelError(f"--model {path}: its weights {name!r} are missing")
+        files.append(file)
+    return files
 
 
 def _no_module(_: Weights) -> torch.nn.Module:

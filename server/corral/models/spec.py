@@ -7,25 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Recipe, Signature
 
 if TYPE_CHECKING:
     import torch
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a picture becomes an input: shorter side to ``resize``, centre crop, normalise.
-
-    ``mean`` and ``std`` are in pixel units (0 to 255), R, G, B: input = (pixel - mean) / std.
-    """
-
-    resize: int = 256
-    crop: int = 224
-    #: "bilinear" or "bicubic"
-    interpolation: str = "bilinear"
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+__all__ = ["ModelSpec", "Recipe", "Weights"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,17 +64,18 @@ class ModelSpec:
     label_names: tuple[str, ...] | None = None
     #: the batch that a user's file is fixed at; it is served in batches of one then
     fixed_batch: int | None = None
+    #: built of attention, which is quantized in a way of its own
+    transformer: bool = False
 
     @property
     def native(self) -> Datatype:
         """What the network itself takes."""
-        return self.signature.datatypes[0]
+        return self.signature.native
 
     @property
     def takes_pictures(self) -> bool:
         """Whether encoded pictures, and pixels, can be made to fit."""
-        pixels = (self.recipe.crop, self.recipe.crop, 3)
-        return self.signature.input_shapes.get(Datatype.UINT8) == pixels
+        return self.signature.takes_pictures
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -98,7 +86,7 @@ class ModelSpec:
     def front(self) -> tuple[object, ...]:
         """What an ingress goes by, to compare: shapes, preprocessing, classes and their names."""
         shapes = (self.signature.input_shapes, self.signature.output_shape)
-        return self.name, *shapes, self.recipe, self.classes, self.label_names
+        return self.name, *shapes, self.signature.recipe, self.classes, self.label_names
 
     @property
     def signature(self) -> Signature:
@@ -107,5 +95,7 @@ class ModelSpec:
             return self.shapes
         crop = self.recipe.crop
         return Signature(
-            {Datatype.FP32: (3, crop, crop), Datatype.UINT8: (crop, crop, 3)}, (self.classes,)
+            {Datatype.FP32: (3, crop, crop), Datatype.UINT8: (crop, crop, 3)},
+            (self.classes,),
+            self.recipe,
         )

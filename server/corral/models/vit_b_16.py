@@ -126,4 +126,5 @@ SPEC = ModelSpec(
     classes=_CLASSES,
     find_weights=functools.partial(find_published, model="vit_b_16", published=_PUBLISHED),
     build=_build,
+    transformer=True,
 )

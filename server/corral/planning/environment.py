@@ -68,7 +68,7 @@ def allocator_environment(
         allocator: the choice.
         libraries: shared objects by what they are for: "tcmalloc", "jemalloc", "openmp"; None or
             missing where there is none, and then it is not preloaded.
-        huge_pages: whether to ask for transparent huge pages, where the allocator can.
+        huge_pages: whether to ask for transparent huge pages, where the allocator or torch can.
     """
     chosen = libraries.get(allocator.value)
     preload = [str(path) for path in (chosen, libraries.get("openmp")) if path is not None]
@@ -84,6 +84,9 @@ def allocator_environment(
         environment["TCMALLOC_LARGE_ALLOC_REPORT_THRESHOLD"] = str(_TCMALLOC_REPORT_BYTES)
     elif huge_pages:
         environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    if huge_pages:
+        # torch's own tensors, whatever the allocator; other engines do not read it.
+        environment["THP_MEM_ALLOC_ENABLE"] = "1"
     return environment
 
 

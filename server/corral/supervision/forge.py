@@ -161,7 +161,7 @@ class Forge:
         cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
         curves = CurveCache(settings, model, cores, self._read_machine().model_name)
         extras = worker_extras(
-            settings.allocator,
+            settings,
             find_libraries(settings.allocator, openmp=settings.backend in OPENMP_BACKENDS),
         )
         guard = [model.guard.sentence()] if model.guard and not model.guard.passed else []

@@ -140,6 +140,7 @@ class Nursery:
                         cell=slot.cell,
                         cpus=planned.cpus,
                         threads=planned.cores,
+                        signature=self._signature,
                         region_batch=self.region_batch,
                         sizes=self._batch.sizes,
                         find_knee=self._batch.find_knee,

@@ -42,7 +42,7 @@ class BatchSizes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorkerExtras:
-    """What the allocator adds to the workers' environment.
+    """What allocator and huge pages add to the workers' environment.
 
     Attributes:
         env: variables, LD_PRELOAD among them.
@@ -80,13 +80,14 @@ def python_path(settings: Settings) -> dict[str, str]:
     return {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def worker_extras(allocator: Allocator, libraries: Mapping[str, Path | None]) -> WorkerExtras:
+def worker_extras(settings: Settings, libraries: Mapping[str, Path | None]) -> WorkerExtras:
     """Preloads the allocator where it was found; else workers run on the C library's.
 
     Args:
-        allocator: the choice.
+        settings: allocator and huge pages.
         libraries: see libraries.find_libraries.
     """
+    allocator = settings.allocator
     path = libraries.get(allocator.value)
     warnings = []
     if path is None and allocator is not Allocator.SYSTEM:
@@ -97,7 +98,7 @@ def worker_extras(allocator: Allocator, libraries: Mapping[str, Path | None]) ->
     openmp = libraries.get("openmp")
     expected = {"allocator": path, "openmp": openmp}
     return WorkerExtras(
-        env=allocator_environment(allocator, libraries, huge_pages=True),
+        env=allocator_environment(allocator, libraries, settings.huge_pages),
         expected_libraries={name: str(file) for name, file in expected.items() if file},
         warnings=warnings,
     )

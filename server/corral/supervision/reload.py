@@ -34,9 +34,9 @@ logger = logging.getLogger(__name__)
 LIVE = frozenset({
     "mode", "backend", "precision", "weights", "torch_mode", "worker_python", "guard_top1",
     "guard_cosine", "guard_snr_db", "workers", "cores_per_worker", "oversubscribe", "allocator",
-    "max_batch", "max_queue_delay_ms", "max_queue", "max_image_pixels", "null_batch_ms",
-    "null_item_ms", "null_spin", "null_faults", "boot_timeout_s", "restart_backoff_s",
-    "restart_backoff_max_s", "grace_s", "hang_floor_s", "log_level", "offline",
+    "huge_pages", "max_batch", "max_queue_delay_ms", "max_queue", "max_image_pixels",
+    "null_batch_ms", "null_item_ms", "null_spin", "null_faults", "boot_timeout_s",
+    "restart_backoff_s", "restart_backoff_max_s", "grace_s", "hang_floor_s", "log_level", "offline",
 })  # fmt: skip
 #: processes of a new generation that may die before they are ready, a slot
 _MAX_EARLY_DEATHS = 3

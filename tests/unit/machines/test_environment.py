@@ -56,10 +56,19 @@ def test_huge_pages_with_jemalloc(huge_pages: bool) -> None:
 
 
 def test_huge_pages_with_the_c_librarys_allocator() -> None:
-    assert allocator_environment(Allocator.SYSTEM, {}, huge_pages=True) == {
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"
-    }
+    environment = allocator_environment(Allocator.SYSTEM, {}, huge_pages=True)
+    assert environment["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
     assert allocator_environment(Allocator.SYSTEM, {}, huge_pages=False) == {}
+
+
+@pytest.mark.parametrize("allocator", list(Allocator))
+@pytest.mark.parametrize("huge_pages", [True, False])
+def test_torch_is_asked_for_huge_pages_whatever_the_allocator(
+    allocator: Allocator, huge_pages: bool
+) -> None:
+    libraries = {"tcmalloc": TCMALLOC, "jemalloc": JEMALLOC}
+    environment = allocator_environment(allocator, libraries, huge_pages)
+    assert ("THP_MEM_ALLOC_ENABLE" in environment) is huge_pages
 
 
 def test_a_missing_allocator_is_not_preloaded() -> None:

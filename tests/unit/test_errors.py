@@ -1,0 +1,30 @@
+"""What of an engine's many lines is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from corral.errors import telling_line
+
+_PLACES = (
+    "Exception from src/inference/src/cpp/core.cpp:97:\n"
+    "Check 'std::is_sorted(a, b)' failed at src/core/src/op.cpp:8:\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("one line", "one line"),
+        ("the first\nand much more", "the first"),
+        (_PLACES + "Incorrect weights in bin file!\n\n", "Incorrect weights in bin file!"),
+        (
+            _PLACES + "Model wasn't fully converted.\nSummary:\n-- No rule for: Foo-17\n\n",
+            "No rule for: Foo-17",
+        ),
+        ("Exception from src/a.cpp:7:\n", "Exception from src/a.cpp:7:"),
+        (" \n", "RuntimeError"),
+    ],
+)
+def test_it_is_the_line_that_says_why(text: str, told: str) -> None:
+    assert telling_line(RuntimeError(text)) == told

@@ -1,0 +1,69 @@
+"""What is not installed: one line that says what brings it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from corral import models
+from corral.config import BackendName, Settings
+from corral.errors import ConfigError
+from corral.optimize import _PACKAGES, check_engine
+from corral.prepare_entry import explain
+
+_MISSING = [
+    (BackendName.OPENVINO, "fp32", "openvino"),
+    (BackendName.OPENVINO, "int8", "nncf"),
+    (BackendName.ONNXRUNTIME, "fp32", "onnxruntime"),
+    (BackendName.ONNXRUNTIME, "int8", "onnx"),
+    (BackendName.TORCH, "fp32", "torch"),
+    (BackendName.TORCH, "int8", "torchao"),
+    (BackendName.IPEX, "fp32", "intel_extension_for_pytorch"),
+]
+
+
+@pytest.mark.parametrize(("backend", "precision", "package"), _MISSING)
+def test_an_engine_that_is_not_installed_says_what_brings_it(
+    monkeypatch: pytest.MonkeyPatch, backend: BackendName, precision: str, package: str
+) -> None:
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else object()
+    )
+    with pytest.raises(ConfigError) as caught:
+        check_engine(Settings(backend=backend), models.get("resnet50"), precision)
+    remedy = f"pip install 'corral[{backend.value}]'"
+    if backend is BackendName.IPEX:
+        remedy = "make ipex, then --worker-python .venv-ipex/bin/python"
+    assert str(caught.value) == f"--backend {backend}: {package} is not installed; {remedy}"
+    assert caught.value.exit_code == 2
+
+
+def test_every_engine_is_among_them() -> None:
+    assert {backend for backend, _, _ in _MISSING} == set(_PACKAGES)
+
+
+def test_what_only_int8_needs_is_not_missed_by_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in {"nncf", "torchao"} else object()
+    )
+    for backend in (BackendName.OPENVINO, BackendName.TORCH):
+        check_engine(Settings(backend=backend), models.get("resnet50"), "fp32")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ModuleNotFoundError("No module", name="rich"), "'rich' is not installed there; /p/python"),
+        (ImportError("cannot import name 'StrEnum'\nfrom enum"), "there: cannot import name"),
+        (SyntaxError("invalid syntax"), "corral does not run there: invalid syntax"),
+        (ImportError(), "corral does not run there: ImportError"),
+    ],
+)
+def test_an_interpreter_that_cannot_run_corral_is_named(
+    error: ImportError | SyntaxError, words: str
+) -> None:
+    said = explain(error, "/p/python")
+    assert said.startswith("--worker-python /p/python: ")
+    assert words in said
+    assert "\n" not in said
