@@ -148,7 +148,7 @@ def find(cache_dir: Path, order: Order) -> Artefact | None:
         fault = "meta.json is missing" if folder.exists() else ""
         if not fault:
             return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         fault = f"meta.json cannot be read: {error}"
     if fault:
         _log.warning("cached artefact %s is damaged (%s): it is prepared again", folder, fault)
