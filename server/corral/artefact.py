@@ -28,7 +28,7 @@ from pathlib import Path
 
 import msgspec
 
-from corral.errors import ModelError
+from corral.errors import PassingError
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def find(cache_dir: Path, order: Order) -> Artefact | None:
         fault = "meta.json is missing" if folder.exists() else ""
         if not fault:
             return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         fault = f"meta.json cannot be read: {error}"
     if fault:
         _log.warning("cached artefact %s is damaged (%s): it is prepared again", folder, fault)
@@ -166,14 +166,14 @@ def exclusive(cache_dir: Path, order: Order, on_wait: Callable[[], None]) -> Ite
         on_wait: called once if somebody else holds the lock.
 
     Raises:
-        ModelError: the cache folder cannot be written to.
+        PassingError: the cache folder cannot be written to.
     """
     home = _home(cache_dir)
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / f".{order.folder_name}.lock").open("wb")
     except OSError as error:
-        raise ModelError(f"--cache-dir {cache_dir}: {error.strerror}") from None
+        raise PassingError(f"--cache-dir {cache_dir}: {error.strerror}") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -192,7 +192,7 @@ def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artef
         write: writes the order's files; it is given the path of the first.
 
     Raises:
-        ModelError: the disk is full or cannot be written to.
+        PassingError: the disk is full or cannot be written to.
     """
     home = _home(cache_dir)
     _sweep(home, order)
@@ -212,7 +212,7 @@ def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artef
             shutil.rmtree(draft, ignore_errors=True)
             raise
     except OSError as error:
-        raise ModelError(
+        raise PassingError(
             f"the artefact cannot be written below --cache-dir {cache_dir}: "
             f"{error.strerror or error}"
         ) from None

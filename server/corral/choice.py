@@ -1,4 +1,4 @@
-"""Which engine and precision serve: candidates, what was measured of each, and who wins. Pure."""
+"""Which engine and precision serve: candidates, what was measured of each, who wins. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 import msgspec
 
 from corral.config import BackendName, Mode, Precision
-from corral.guard import Fidelity
+from corral.guard import Fidelity, GuardReport, Thresholds, faults
 
 #: CPU flags of BF16 arithmetic that is worth measuring
 _BF16 = frozenset({"avx512_bf16", "amx_bf16"})
@@ -26,13 +26,14 @@ _NEEDS: Mapping[tuple[BackendName, Precision], tuple[str, ...]] = {
     (BackendName.IPEX, Precision.INT8): ("intel_extension_for_pytorch",),
 }
 #: what a search without a named backend measures unless told to measure everything: a start should
-#: not wait minutes for compilers, of engines that have not won on any machine measured so far
+#: not wait minutes for compilers
 _QUICK = frozenset(
     {
         (BackendName.OPENVINO, Precision.FP32),
         (BackendName.OPENVINO, Precision.BF16),
         (BackendName.OPENVINO, Precision.INT8),
         (BackendName.ONNXRUNTIME, Precision.FP32),
+        (BackendName.ONNXRUNTIME, Precision.INT8),
     }
 )
 
@@ -150,3 +151,43 @@ def rank(rows: Sequence[Row], mode: Mode) -> list[Row]:
         return bool(row.excluded), -speed
 
     return sorted(rows, key=worth)
+
+
+def guard_report(
+    found: Search, asked: Precision, thresholds: Thresholds, *, synthetic: bool
+) -> GuardReport | None:
+    """The guard's words on a search's winner, or on what FP32 serves in place of.
+
+    None where FP32 was never in question: nothing else was there, or FP32 is faster than what
+    agrees with it.
+
+    Args:
+        found: the search.
+        asked: the precision asked for; what fails is no fallback where none was named.
+        thresholds: the least that passes.
+        synthetic: the weights carry no knowledge.
+    """
+    judged = [
+        (row, [] if row.fidelity is None else faults(row.fidelity, thresholds, synthetic=synthetic))
+        for row in found.rows
+        if row.candidate.precision is not Precision.FP32
+    ]
+    for row, too_low in judged:
+        if row.candidate == found.winner:
+            return GuardReport(candidate=row.candidate.name, fidelity=row.fidelity, faults=too_low)
+    if any(not row.excluded for row, _ in judged):
+        return None
+    for row, too_low in judged:
+        if too_low:
+            return GuardReport(
+                candidate=row.candidate.name,
+                fidelity=row.fidelity,
+                faults=too_low,
+                fell_back=True,
+            )
+    if asked is Precision.AUTO or not judged:
+        return None
+    failed, _ = judged[0]
+    return GuardReport(
+        candidate=failed.candidate.name, fidelity=None, faults=[failed.excluded], fell_back=True
+    )

@@ -43,7 +43,7 @@ class ModelError(CorralError):
 
 
 class PassingError(ModelError):
-    """It failed for a reason that may pass (memory, a kill, a slow minute): not remembered."""
+    """It failed for a reason that may pass (memory, disk, a kill, no compiler): not remembered."""
 
 
 class StartError(CorralError):

@@ -7,7 +7,9 @@ Pure: logits in, a verdict out. Three measures, over pictures that no quantizer 
 - **Cosine similarity** of each picture's logits with FP32's, the mean.
 - **Signal-to-noise ratio**: energy of FP32's logits over that of the difference, in dB.
 
-Weights without knowledge have no labels to agree on: there, only the last two count.
+Weights without knowledge, and answers that are no scores of classes, have no labels to agree on:
+there, only the last two count. A picture with an answer that is no number, FP32's own included,
+agrees in nothing.
 """
 
 from __future__ import annotations
@@ -40,10 +42,11 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
 class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured."""
 
-    #: share of decided pictures that keep their label; None where too few are decided
+    #: share of decided pictures that keep their label; None where too few are decided, and
+    #: where answers are no scores of classes
     top1: float | None
-    #: share of all pictures that keep their label
-    top1_all: float
+    #: share of all pictures that keep their label; None where answers are no scores of classes
+    top1_all: float | None
     #: mean over pictures
     cosine: float
     #: dB over all pictures
@@ -55,28 +58,40 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
 class GuardReport(msgspec.Struct, frozen=True, kw_only=True):
     """What the guard found, and what became of it."""
 
-    #: what was compared with FP32: "openvino int8"
+    #: what was compared with FP32, or should have been: "openvino int8"
     candidate: str
-    fidelity: Fidelity
-    #: one phrase for every measure that is too low; empty when it passed
+    #: None where nothing could be compared
+    fidelity: Fidelity | None
+    #: one phrase for every measure that is too low, or for what kept it from being compared or
+    #: measured; empty when it passed, and when there was nothing to compare on
     faults: list[str]
     #: True when FP32 serves in its place
     fell_back: bool = False
 
     @property
     def passed(self) -> bool:
-        """Whether every measure that counts is high enough."""
-        return not self.faults
+        """Whether it was compared, and every measure that counts is high enough."""
+        return self.fidelity is not None and not self.faults
 
     @property
     def verdict(self) -> str:
-        """ "passed", "failed" (and serves all the same) or "fell back"."""
+        """ "passed", "fell back"; or it serves all the same: "failed" or "not compared"."""
         if self.passed:
             return "passed"
-        return "fell back" if self.fell_back else "failed"
+        if self.fell_back:
+            return "fell back"
+        return "not compared" if self.fidelity is None else "failed"
 
     def sentence(self) -> str:
         """One line for a person."""
+        if self.fidelity is None:
+            if self.fell_back:
+                reason = ", ".join(self.faults)
+                return f"{self.candidate} cannot serve ({reason}): FP32 serves in its place"
+            return (
+                f"{self.candidate} serves without a comparison with FP32: the model takes no "
+                "pictures to compare on"
+            )
         if self.passed:
             return f"{self.candidate} agrees with FP32: {describe(self.fidelity)}"
         tail = (
@@ -89,27 +104,38 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> F
     """Measures one arithmetic against FP32.
 
     Args:
-        reference: FP32's logits, [pictures,classes].
+        reference: FP32's answers, [pictures,...]; labels count for logits, [pictures,classes].
         candidate: the other's for the same pictures.
 
     Raises:
         ValueError: shapes differ, or there is nothing.
     """
-    if reference.shape != candidate.shape or reference.ndim != 2 or not reference.size:
+    if reference.shape != candidate.shape or not reference.ndim or not reference.size:
         raise ValueError(f"logits {list(candidate.shape)} against {list(reference.shape)}")
-    expected, found = reference.astype(np.float64), candidate.astype(np.float64)
-    # What is no number agrees with nothing.
-    broken = ~np.isfinite(found).all(axis=1)
-    found[broken] = 0
-    same = (expected.argmax(axis=1) == found.argmax(axis=1)) & ~broken
-    decided = _confidence(expected) >= DECIDED
+    count = len(reference)
+    broken = np.zeros(count, np.bool_)
+    cosines = np.zeros(count)
+    signal = noise = 0.0
+    rows = zip(reference.reshape(count, -1), candidate.reshape(count, -1), strict=True)
+    # A picture at a time: of a segmentation, all of them in FP64 would be gigabytes.
+    for index, (exact, other) in enumerate(rows):
+        expected, found = exact.astype(np.float64), other.astype(np.float64)
+        broken[index] = not (np.isfinite(expected).all() and np.isfinite(found).all())
+        if broken[index]:
+            expected[~np.isfinite(expected)] = 0
+            found[:] = 0
+        else:
+            cosines[index] = _cosine(expected, found)
+        signal += float(np.square(expected).sum())
+        noise += float(np.square(expected - found).sum())
+    top1, top1_all, decided = _labels(reference, candidate, broken)
     return Fidelity(
-        top1=float(same[decided].mean()) if decided.sum() >= MIN_DECIDED else None,
-        top1_all=float(same.mean()),
-        cosine=float(_cosine(expected, found).mean()),
-        snr_db=_snr_db(expected, found),
-        pictures=len(expected),
-        decided=int(decided.sum()),
+        top1=top1,
+        top1_all=top1_all,
+        cosine=float(cosines.mean()),
+        snr_db=0.0 if broken.all() else _snr_db(signal, noise),
+        pictures=count,
+        decided=decided,
     )
 
 
@@ -139,24 +165,35 @@ def describe(fidelity: Fidelity) -> str:
     return ", ".join(parts)
 
 
+def _labels(
+    reference: NDArray[np.float32], candidate: NDArray[np.float32], broken: NDArray[np.bool_]
+) -> tuple[float | None, float | None, int]:
+    """Top-1 agreement on decided pictures and on all, and how many are decided."""
+    if reference.ndim != 2 or reference.shape[1] < 2:
+        return None, None, 0
+    expected = np.where(np.isfinite(reference), reference, 0).astype(np.float64)
+    same = (expected.argmax(axis=1) == candidate.argmax(axis=1)) & ~broken
+    decided = _confidence(expected) >= DECIDED
+    enough = decided.sum() >= MIN_DECIDED
+    top1 = float(same[decided].mean()) if enough else None
+    return top1, float(same.mean()), int(decided.sum())
+
+
 def _confidence(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """The largest softmax of each row."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(1 / shifted.sum(axis=1))
 
 
-def _cosine(expected: NDArray[np.float64], found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each row's; 1 where both are zero, 0 where one is."""
-    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
-    dots = (expected * found).sum(axis=1)
-    equal = (expected == found).all(axis=1)
-    return np.where(
-        equal, 1.0, np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
-    )
+def _cosine(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
+    """1 where both are zero, 0 where one is."""
+    if np.array_equal(expected, found):
+        return 1.0
+    lengths = float(np.linalg.norm(expected) * np.linalg.norm(found))
+    return float(expected @ found) / lengths if lengths > 0 else 0.0
 
 
-def _snr_db(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
-    signal, noise = float(np.square(expected).sum()), float(np.square(expected - found).sum())
+def _snr_db(signal: float, noise: float) -> float:
     if noise == 0:
         return _EXACT_DB
     if signal == 0:

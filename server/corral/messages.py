@@ -34,7 +34,7 @@ class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):
     synthetic: bool
     #: a person's description of the weights
     weights: str
-    #: what the precision guard found; None for FP32 that nothing fell back to
+    #: what the precision guard found; None for FP32 that serves in place of nothing
     guard: GuardReport | None = None
     #: who won the search for the fastest, and by how much; empty where nothing was searched
     search: str = ""
@@ -110,6 +110,8 @@ class WorkerFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     worker: int
     message: str
+    #: it may work on another day (disk, compiler): a search does not remember it
+    passing: bool = False
 
 
 class IngressUp(msgspec.Struct, frozen=True, kw_only=True, tag=True):

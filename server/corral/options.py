@@ -92,7 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
                 "--all",
                 action="store_true",
                 dest="every",
-                help="also engines that take minutes to prepare: torch.compile, IPEX",
+                help="also what takes minutes to prepare: torch, and IPEX with --worker-python",
             )
         if name == "ladder":
             _add_ladder(command)

@@ -76,7 +76,8 @@ def main() -> int:
     for name, fidelity in found.items():
         top1 = "-" if fidelity.top1 is None else f"{fidelity.top1:.1%} of {fidelity.decided}"
         cells = (f"{fidelity.snr_db:.1f}", f"{fidelity.cosine:.4f}", top1)
-        table.add_row(name, *cells, f"{fidelity.top1_all:.1%}")
+        every = "-" if fidelity.top1_all is None else f"{fidelity.top1_all:.1%}"
+        table.add_row(name, *cells, every)
     Console().print(table)
     return 0
 

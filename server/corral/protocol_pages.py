@@ -159,13 +159,12 @@ def _properties(model: ServedModel) -> dict[str, str]:
 def _guard_properties(report: GuardReport | None) -> dict[str, str]:
     if report is None:
         return {}
+    properties = {"guard": report.verdict, "guard_candidate": report.candidate}
     fidelity = report.fidelity
-    properties = {
-        "guard": report.verdict,
-        "guard_candidate": report.candidate,
-        "guard_cosine": f"{fidelity.cosine:.4f}",
-        "guard_snr_db": f"{fidelity.snr_db:.1f}",
-    }
+    if fidelity is None:
+        return properties
+    properties["guard_cosine"] = f"{fidelity.cosine:.4f}"
+    properties["guard_snr_db"] = f"{fidelity.snr_db:.1f}"
     if fidelity.top1 is not None:
         properties["guard_top1"] = f"{fidelity.top1:.3f}"
     return properties

@@ -13,15 +13,17 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from corral import models, optimize, trials
-from corral.artefact import Artefact, artefact_key, versions
+from corral import backends, models, optimize, trials
+from corral.artefact import Artefact, artefact_key, source_digest, versions
+from corral.backends.torch import resolve_mode
 from corral.choice import Candidate, Row, packages, rank
-from corral.config import Mode, Precision, Settings
+from corral.config import BackendName, Mode, Precision, Settings
 from corral.errors import ConfigError, CorralError, ModelError, PassingError
 from corral.guard import Fidelity, GuardReport, Thresholds, compare, faults
 from corral.messages import ModelBoot
@@ -39,6 +41,8 @@ _ROUNDS = 6
 _TURN_S = 0.4
 #: the batch that stands for large ones in throughput mode
 _LARGE_BATCH = 8
+
+_Content = TypeVar("_Content", bound=msgspec.Struct)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,13 +71,24 @@ class Bench:
             self.settings, backend=candidate.backend, precision=candidate.precision
         )
 
+    def title(self, candidate: Candidate) -> str:
+        """Its name, with the mode that torch runs it in: "torch int8 compile".
+
+        Raises:
+            ConfigError: torch cannot run this precision in the mode that was asked for.
+        """
+        if candidate.backend not in {BackendName.TORCH, BackendName.IPEX}:
+            return candidate.name
+        ipex = candidate.backend is BackendName.IPEX
+        mode = resolve_mode(self.settings.torch_mode, ipex, candidate.precision.value)
+        return f"{candidate.name} {mode.value}"
+
     def prepare(self, candidate: Candidate, begin: float, end: float) -> Artefact:
         """Its artefact; progress goes from ``begin`` to ``end``."""
 
         def progress(phase: str, share: float) -> None:
             if phase != "ready":
-                name = candidate.precision.value.upper()
-                self.progress(f"{name}: {phase}", begin + share * (end - begin))
+                self.progress(f"{candidate.name}: {phase}", begin + share * (end - begin))
 
         return optimize.prepare(self.settings_for(candidate), progress, self.isa)
 
@@ -105,6 +120,15 @@ def boot_model(artefact: Artefact, guard: GuardReport | None = None, search: str
     )
 
 
+def guard_pictures(spec: ModelSpec, count: int) -> NDArray[np.generic]:
+    """Crops that no quantizer has seen, as the network itself takes them (``spec.native``).
+
+    FP32 [count,3,crop,crop], normalised; or UINT8 [count,crop,crop,3].
+    """
+    cut = photos.crops(photos.GUARD, count, spec.recipe.crop)
+    return cut if spec.native is Datatype.UINT8 else pictures.normalise(cut, spec.recipe)
+
+
 def measure_fidelity(
     bench: Bench, candidate: Candidate, made: Artefact, reference: Candidate, exact: Artefact
 ) -> Fidelity:
@@ -119,17 +143,14 @@ def measure_fidelity(
 
     Raises:
         ModelError: a worker failed.
+        ConfigError: torch cannot run the precision in the mode that was asked for.
     """
-    file = _fidelity_file(bench, candidate, made, exact)
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            return msgspec.json.decode(file.read_bytes(), type=Fidelity)
-        except msgspec.DecodeError as error:
-            logger.warning("the guard's cached result %s is measured again: %s", file, error)
+    file = _fidelity_file(bench, candidate, made, reference, exact)
+    known = read_json(file, Fidelity)
+    if known is not None:
+        return known
     bench.progress(f"guard: {candidate.name} against FP32", 0.7)
-    cut = photos.crops(photos.GUARD, GUARD_PICTURES, bench.spec.recipe.crop)
-    native = bench.spec.native
-    inputs = cut if native is Datatype.UINT8 else pictures.normalise(cut, bench.spec.recipe)
+    inputs = guard_pictures(bench.spec, GUARD_PICTURES)
     expected = _answers(bench, reference, exact, inputs)
     fidelity = compare(expected, _answers(bench, candidate, made, inputs))
     write_json(file, fidelity)
@@ -143,19 +164,39 @@ def _answers(
         return trial.answer(inputs, bench.spec.native)
 
 
-def _fidelity_file(bench: Bench, candidate: Candidate, made: Artefact, exact: Artefact) -> Path:
+def _fidelity_file(
+    bench: Bench, candidate: Candidate, made: Artefact, reference: Candidate, exact: Artefact
+) -> Path:
+    sources = [Path(__file__), Path(__file__).with_name("guard.py"), *engine_sources()]
     key = artefact_key(
         {
             "artefact": made.key,
             "reference": exact.key,
-            "candidate": candidate.name,
+            "candidate": f"{bench.title(candidate)} against {bench.title(reference)}",
             "cpu": bench.cpu_model,
             "isa": " ".join(sorted(bench.isa)),
             "pictures": f"{GUARD_PICTURES} of {photos.digest()}",
+            "source": source_digest(sources),
             **versions(sorted(packages())),
         }
     )
     return Path(bench.settings.cache_dir) / "guard" / f"{made.model}-{key[:12]}.json"
+
+
+def engine_sources() -> list[Path]:
+    """The source files of how engines are run: what was measured holds for these."""
+    return list(Path(backends.__file__).parent.glob("*.py"))
+
+
+def read_json(file: Path, kind: type[_Content]) -> _Content | None:
+    """A cache entry; None where there is none, and with a warning where it is of no use."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        logger.warning("the cached result %s is of no use, and measured again: %s", file, error)
+        return None
 
 
 def write_json(file: Path, content: msgspec.Struct) -> None:
@@ -167,7 +208,9 @@ def write_json(file: Path, content: msgspec.Struct) -> None:
         draft.rename(file)
     except OSError as error:
         logger.warning("%s is not cached: %s", file, error.strerror)
-        draft.unlink(missing_ok=True)
+        # Where its folder is no folder, there is no draft either.
+        with contextlib.suppress(OSError):
+            draft.unlink()
 
 
 def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> list[Row]:
@@ -235,6 +278,8 @@ def _measure(
 ) -> dict[Candidate, dict[int, float] | ModelError]:
     """Median seconds of a batch by candidate and batch size, or why there are none."""
     sizes = _sizes(bench.settings)
+    native = bench.spec.native
+    inputs = guard_pictures(bench.spec, max(sizes))
     spent_s = _ROUNDS * _TURN_S * len(sizes) * len(ready)
     logger.info("measuring %d candidates, for about %.0f s", len(ready), spent_s + 3 * len(ready))
     seconds: dict[Candidate, dict[int, list[float]]] = {}
@@ -245,16 +290,20 @@ def _measure(
             bench.progress(f"start {candidate.name}", 0.8)
             try:
                 order = _order(bench, candidate, made, sizes)
-                running[candidate] = stack.enter_context(trials.start(order, bench.environ))
+                trial = stack.enter_context(trials.start(order, bench.environ))
             except ModelError as error:
                 failed[candidate] = error
+                continue
+            # What engines compute on zeros takes another time than what they compute on data.
+            trial.fill(inputs, native)
+            running[candidate] = trial
         for turn in range(_ROUNDS):
             bench.progress("measure in turns", 0.85 + 0.15 * turn / _ROUNDS)
             for candidate, trial in list(running.items()):
                 try:
                     for size in sizes:
                         by_size = seconds.setdefault(candidate, {size: [] for size in sizes})
-                        by_size[size].extend(_turn(trial, bench.spec.native, size))
+                        by_size[size].extend(_turn(trial, native, size))
                 except ModelError as error:
                     failed[candidate] = error
                     del running[candidate]

@@ -7,23 +7,32 @@ that it depends on: model, weights, mode, CPU, cores of a worker, engines' versi
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
 import msgspec
 
 from corral import guard, optimize, topology
 from corral.artefact import Artefact, artefact_key, source_digest, versions
-from corral.choice import Candidate, Row, Search, candidates, packages
+from corral.choice import Candidate, Search, candidates, guard_report, packages
 from corral.config import BackendName, Precision, Settings
 from corral.errors import ConfigError
 from corral.guard import GuardReport
 from corral.messages import ModelBoot
 from corral.plan import PlannedWorker
-from corral.search import Bench, boot_model, measure_fidelity, search, write_json
+from corral.search import (
+    Bench,
+    boot_model,
+    engine_sources,
+    measure_fidelity,
+    read_json,
+    search,
+    write_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +67,10 @@ def select(
         every: measure also what takes minutes to prepare; later starts go by that search.
 
     Raises:
-        ConfigError: the CPU, or what is installed, lacks it.
+        ConfigError: the CPU, the torch mode, or what is installed, lacks it.
         ModelError: weights, frameworks or disk do not allow it.
     """
     machine = topology.read_machine()
-    optimize.resolve_precision(settings.precision, machine.isa)
     bench = Bench(
         settings=settings,
         pen=pen,
@@ -71,39 +79,68 @@ def select(
         cpu_model=machine.model_name,
         progress=progress,
     )
+    precision = Precision(optimize.resolve_precision(settings.precision, machine.isa))
+    # A mode that cannot run what was named is told before minutes are spent on preparing it.
+    bench.title(Candidate(backend=settings.backend, precision=precision))
+    installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
     if not bench.spec.takes_pictures:
-        return _unguarded(bench)
+        return _unguarded(bench, precision, installed)
     if BackendName.AUTO is not settings.backend and Precision.AUTO is not settings.precision:
         return _as_asked(bench)
-    installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
-    asked = (settings.backend, settings.precision, machine.isa, installed)
-    options = candidates(*asked, every=every)
-    # What was measured in full counts for every start that follows.
-    whole = candidates(*asked, every=True)
-    if not again and _profile_file(bench, whole).exists():
-        options = whole
-    exact = candidates(settings.backend, Precision.FP32, machine.isa, installed)
+    options = _options(bench, settings.precision, installed, every=every)
+    exact = _options(bench, Precision.FP32, installed)
     if not options or not exact:
         raise ConfigError(
             f"--backend {settings.backend} --precision {settings.precision}: nothing that is "
             "installed can do that; pip install 'corral[openvino,torch]'"
         )
-    if options == exact[:1]:
+    found = None
+    if not again:
+        # What was measured in full counts for every start that follows.
+        whole = _options(bench, settings.precision, installed, every=True)
+        found = _remembered(bench, whole, exact[0])
+        if found is None and options != whole:
+            found = _remembered(bench, options, exact[0])
+    if found is None and options == exact[:1]:
         made = bench.prepare(options[0], 0.0, 1.0)
         progress("ready", 1.0)
         return _selected(options[0], made, None, None)
-    return _searched(bench, options, exact[0], again=again)
+    return _searched(bench, options, exact[0], found)
 
 
-def _unguarded(bench: Bench) -> Selected:
+def _options(
+    bench: Bench, precision: Precision, installed: Set[str], *, every: bool = False
+) -> list[Candidate]:
+    """What there is to choose from, FP32 first; also what is slow to prepare if all is slow."""
+    asked = (bench.settings.backend, precision, bench.isa, installed)
+    quick = [] if every else _able(bench, candidates(*asked))
+    return quick or _able(bench, candidates(*asked, every=True))
+
+
+def _able(bench: Bench, options: Sequence[Candidate]) -> list[Candidate]:
+    """Those that run in the torch mode, and take the model's file where no engine was named."""
+    spec = bench.spec
+    found = []
+    for option in options:
+        with contextlib.suppress(ConfigError):
+            bench.title(option)
+            if bench.settings.backend is BackendName.AUTO:
+                optimize.check_engine(bench.settings_for(option), spec, option.precision.value)
+            found.append(option)
+    return found
+
+
+def _unguarded(bench: Bench, precision: Precision, installed: Set[str]) -> Selected:
     """What takes no pictures cannot be compared on any: FP32, or what was asked for by name."""
-    settings = bench.settings
-    auto = settings.backend is BackendName.AUTO
-    asked = Candidate(
-        backend=BackendName.OPENVINO if auto else settings.backend,
-        precision=Precision(optimize.resolve_precision(settings.precision, bench.isa)),
-    )
-    return _selected(asked, bench.prepare(asked, 0.0, 1.0), None, None)
+    default = Candidate(backend=BackendName.OPENVINO, precision=precision)
+    if bench.settings.backend is not BackendName.AUTO:
+        default = msgspec.structs.replace(default, backend=bench.settings.backend)
+    # One that is missing gets its own error.
+    chosen = next(iter(_options(bench, precision, installed)), default)
+    report = None
+    if precision is not Precision.FP32:
+        report = GuardReport(candidate=chosen.name, fidelity=None, faults=[])
+    return _selected(chosen, bench.prepare(chosen, 0.0, 1.0), report, None)
 
 
 def _as_asked(bench: Bench) -> Selected:
@@ -126,47 +163,34 @@ def _as_asked(bench: Bench) -> Selected:
 
 
 def _searched(
-    bench: Bench, options: list[Candidate], reference: Candidate, *, again: bool
+    bench: Bench, options: Sequence[Candidate], reference: Candidate, found: Search | None
 ) -> Selected:
-    file = _profile_file(bench, options)
-    found = None if again else _load(file)
+    """By the search that is remembered, or by a new one."""
     if found is None:
-        began_s = time.monotonic()
-        rows = search(bench, options, reference)
-        best = rows[0]
-        winner = reference if best.excluded else best.candidate
-        found = Search(winner=winner, rows=rows, took_s=time.monotonic() - began_s)
-        failed = [row for row in rows if row.passing]
-        if not failed:
-            write_json(file, found)
-        for row in failed:
-            logger.warning(
-                "%s could not be measured, and the next start tries again: %s",
-                row.candidate.name,
-                row.excluded,
-            )
+        found = _search(bench, options, reference)
     made = bench.prepare(found.winner, 0.99, 1.0)
     bench.progress("ready", 1.0)
-    return _selected(found.winner, made, _report(bench, found, made), found)
+    asked = bench.settings.precision
+    report = guard_report(found, asked, bench.thresholds, synthetic=made.synthetic)
+    return _selected(found.winner, made, report, found)
 
 
-def _report(bench: Bench, found: Search, made: Artefact) -> GuardReport | None:
-    """The guard's words on the winner, or on what FP32 serves in place of."""
-    if found.winner.precision is Precision.FP32:
-        refused = [row for row in found.rows if row.fidelity is not None and row.excluded]
-        rows: list[Row] = refused[:1]
-    else:
-        rows = [row for row in found.rows if row.candidate == found.winner]
-    for row in rows:
-        assert row.fidelity is not None
-        found_faults = guard.faults(row.fidelity, bench.thresholds, synthetic=made.synthetic)
-        return GuardReport(
-            candidate=row.candidate.name,
-            fidelity=row.fidelity,
-            faults=found_faults,
-            fell_back=bool(found_faults),
+def _search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> Search:
+    began_s = time.monotonic()
+    rows = search(bench, options, reference)
+    best = rows[0]
+    winner = reference if best.excluded else best.candidate
+    found = Search(winner=winner, rows=rows, took_s=time.monotonic() - began_s)
+    failed = [row for row in rows if row.passing]
+    if not failed:
+        write_json(_profile_file(bench, options), found)
+    for row in failed:
+        logger.warning(
+            "%s could not be measured, and the next start tries again: %s",
+            row.candidate.name,
+            row.excluded,
         )
-    return None
+    return found
 
 
 def _selected(
@@ -180,7 +204,7 @@ def _selected(
     )
 
 
-def _profile_file(bench: Bench, options: list[Candidate]) -> Path:
+def _profile_file(bench: Bench, options: Sequence[Candidate]) -> Path:
     settings = bench.settings
     spec = bench.spec
     cache_dir = Path(settings.cache_dir)
@@ -191,7 +215,7 @@ def _profile_file(bench: Bench, options: list[Candidate]) -> Path:
     key = artefact_key(
         {
             "model": order.key,
-            "options": ", ".join(option.name for option in options),
+            "options": ", ".join(bench.title(option) for option in options),
             "mode": settings.mode.value,
             "max-batch": str(settings.max_batch),
             "allocator": f"{settings.allocator.value}, huge pages {settings.huge_pages}",
@@ -199,19 +223,27 @@ def _profile_file(bench: Bench, options: list[Candidate]) -> Path:
             "isa": " ".join(sorted(bench.isa)),
             "cores": str(bench.pen.cores),
             "thresholds": str(bench.thresholds),
-            "source": source_digest(sources),
+            "source": source_digest([*sources, *engine_sources()]),
             **versions(sorted(packages())),
         }
     )
     return cache_dir / "profiles" / f"{spec.name}-{settings.mode.value}-{key[:12]}.json"
 
 
-def _load(file: Path) -> Search | None:
-    """The cached search; a broken one is a warning and None."""
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Search)
-    except FileNotFoundError:
+def _remembered(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> Search | None:
+    """The search among these that is cached; one that cannot be gone by is a warning and None."""
+    file = _profile_file(bench, options)
+    found = read_json(file, Search)
+    if found is not None and not _usable(found, [*options, reference]):
+        logger.warning("the cached search %s contradicts itself, and is made again", file)
         return None
-    except (OSError, msgspec.DecodeError) as error:
-        logger.warning("the cached choice %s is made again: %s", file, error)
-        return None
+    return found
+
+
+def _usable(found: Search, options: Sequence[Candidate]) -> bool:
+    """Whether the winner is one of these, and was compared where that is asked of it."""
+    if found.winner.precision is Precision.FP32:
+        return found.winner in options
+    rows = [row for row in found.rows if row.candidate == found.winner]
+    compared = any(row.fidelity is not None and not row.excluded for row in rows)
+    return found.winner in options and compared

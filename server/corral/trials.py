@@ -98,7 +98,7 @@ class Trial:
 
         Raises:
             ModelError: it failed, and would again.
-            PassingError: it died, or took longer than the boot timeout.
+            PassingError: it died, took longer than the boot timeout, or says that it may pass.
         """
         deadline_s = self._started_s + self._order.settings.boot_timeout_s
         while not self._readable(self._process.control.fileno(), deadline_s):
@@ -108,7 +108,7 @@ class Trial:
         except (control.Closed, ConnectionError):
             raise PassingError(self._death()) from None
         if isinstance(message, WorkerFailed):
-            raise ModelError(message.message)
+            raise (PassingError if message.passing else ModelError)(message.message)
         assert isinstance(message, WorkerReady)
         self.report = message
         self.start_s = time.monotonic() - self._started_s
@@ -155,7 +155,7 @@ class Trial:
     def answer(
         self, inputs: NDArray[np.generic], datatype: Datatype = Datatype.FP32
     ) -> NDArray[np.float32]:
-        """The logits of pictures, [n,3,h,w] to FP32 [n,classes], one at a time."""
+        """The answers to items, [n,*item shape] to FP32 [n,*output shape], one at a time."""
         logits = []
         for item in inputs:
             self.fill(item[np.newaxis], datatype)

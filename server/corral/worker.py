@@ -19,7 +19,7 @@ import msgspec
 
 from corral import backends, checks, control, hardening, logs
 from corral.backends import Backend
-from corral.errors import ConfigError, ModelError
+from corral.errors import ConfigError, ModelError, PassingError
 from corral.messages import BATCH, RESULT, ResultStatus, WorkerBoot, WorkerFailed, WorkerReady
 from corral.region import Region
 from corral.supervision.launcher import WARNINGS_VARIABLE
@@ -133,7 +133,9 @@ def main() -> int:
             if boot.settings.seccomp:
                 hardening.forbid_calls()
         except (ConfigError, ModelError) as error:
-            control.send(supervisor, WorkerFailed(worker=boot.worker, message=str(error)))
+            passing = isinstance(error, PassingError)
+            failed = WorkerFailed(worker=boot.worker, message=str(error), passing=passing)
+            control.send(supervisor, failed)
             return error.exit_code
         control.send(supervisor, report)
     except control.Closed:

@@ -53,6 +53,7 @@ def prepared_cache(artefact_cache: Path, tmp_path: Path) -> Path:
         (BackendName.OPENVINO, Precision.FP32),
         (BackendName.OPENVINO, Precision.INT8),
         (BackendName.ONNXRUNTIME, Precision.FP32),
+        (BackendName.ONNXRUNTIME, Precision.INT8),
     ):
         settings = Settings(
             model="efficientnet_lite0",

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import urllib.request
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from running_server import Server, StartServer
 
-from corral import models, optimize, topology
+from corral import models, optimize, topology, trials
 from corral.artefact import store
 from corral.config import BackendName, Precision, Settings
+from corral.errors import PassingError
 from corral.optimize import prepare
+from corral.search import boot_model
+from corral.trials import TrialOrder
 from corral_client import Client
 
 _MODEL = "efficientnet_lite0"
@@ -34,23 +39,25 @@ def _spoil(xml: Path, fp32: Path) -> None:
     ov.save_model(model, xml, compress_to_fp16=False)
 
 
+def _copied(source: Path, target: Path, backend: BackendName, precision: Precision) -> Path:
+    """Prepares an artefact in one cache and copies it to another; returns the engine's file."""
+    settings = Settings(model=_MODEL, backend=backend, precision=precision, cache_dir=str(source))
+    made = prepare(settings, lambda step, share: None, topology.read_machine().isa).path
+    shutil.copytree(made.parent, target / "artefacts" / made.parent.name)
+    return made
+
+
 @pytest.fixture(scope="module")
 def spoiled_cache(artefact_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache whose INT8 artefact was quantized badly."""
+    """A cache whose INT8 artefact was quantized badly for OpenVINO, and well for ONNX Runtime."""
     cache = tmp_path_factory.mktemp("spoiled")
-    settings = Settings(
-        model=_MODEL,
-        backend=BackendName.OPENVINO,
-        precision=Precision.FP32,
-        cache_dir=str(artefact_cache),
-    )
     isa = topology.read_machine().isa
-    exact = prepare(settings, lambda step, share: None, isa)
-    shutil.copytree(exact.path.parent, cache / "artefacts" / exact.path.parent.name)
+    exact = _copied(artefact_cache, cache, BackendName.OPENVINO, Precision.FP32)
+    _copied(artefact_cache, cache, BackendName.ONNXRUNTIME, Precision.INT8)
     spec = models.get(_MODEL)
     weights = spec.find_weights("auto", cache, True)
     order = optimize.make_order(spec, weights, "int8", isa)
-    store(cache, order, lambda xml: _spoil(xml, exact.path))
+    store(cache, order, lambda xml: _spoil(xml, exact))
     return cache
 
 
@@ -68,7 +75,8 @@ def _properties(server: Server) -> dict[str, str]:
 def test_a_spoiled_quantization_falls_back_to_fp32_and_says_so(
     real_server: StartServer, spoiled_cache: Path
 ) -> None:
-    asked = ("--model", _MODEL, "--backend", "auto", "--precision", "int8")
+    # The other engine's INT8 is not spoiled, so the engine is named.
+    asked = ("--model", _MODEL, "--backend", "openvino", "--precision", "auto")
     with real_server(*asked, "--cache-dir", str(spoiled_cache), ready=False) as server:
         server.wait_until_ready(timeout_s=120)
         server.wait_for_line("int8 is not close enough to FP32 .* FP32 serves in its place")
@@ -78,6 +86,18 @@ def test_a_spoiled_quantization_falls_back_to_fp32_and_says_so(
         page = _metrics(server)
     assert "corral_precision_fallback 1.0" in page
     assert 'corral_precision_guard_passed{candidate="openvino int8"} 0.0' in page
+
+
+def test_where_one_engines_int8_is_refused_the_others_serves(
+    real_server: StartServer, spoiled_cache: Path
+) -> None:
+    asked = ("--model", _MODEL, "--backend", "auto", "--precision", "int8")
+    with real_server(*asked, "--cache-dir", str(spoiled_cache), ready=False) as server:
+        server.wait_until_ready(timeout_s=120)
+        found = _properties(server)
+        assert (found["backend"], found["precision"]) == ("onnxruntime", "int8")
+        assert (found["guard"], found["guard_candidate"]) == ("passed", "onnxruntime int8")
+        assert "corral_precision_fallback 0.0" in _metrics(server)
 
 
 def test_asked_for_by_name_a_spoiled_quantization_serves_with_a_warning(
@@ -107,3 +127,58 @@ def test_auto_chooses_once_and_remembers(real_server: StartServer, prepared_cach
         again.wait_until_ready(timeout_s=60)
         assert again.wait_for_line(r"^chosen +(\S+ \S+), .*over").group(1) == chosen
         assert "measuring" not in again.stderr
+
+
+def _segmentation(path: Path) -> Path:
+    """An ONNX file whose answer is a score of 4 classes for every pixel, and how it is fed."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    weights = np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 32, 32])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 32, 32])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    path.with_suffix(".toml").write_text("[preprocessing]\nresize = 36\nstd = [255, 255, 255]\n")
+    return path
+
+
+def test_answers_that_are_no_scores_of_classes_are_compared(
+    real_server: StartServer, tmp_path: Path
+) -> None:
+    path = _segmentation(tmp_path / "streets.onnx")
+    asked = ("--model", str(path), "--backend", "onnxruntime", "--precision", "int8")
+    where = ("--cache-dir", str(tmp_path / "cache"), "--workers", "1")
+    with real_server(*asked, *where, ready=False) as server:
+        server.wait_until_ready(timeout_s=120)
+        with Client(f"127.0.0.1:{server.port}", model="streets") as client:
+            found = dict(client.metadata("streets").properties)
+            answer = client.infer(np.zeros((1, 3, 32, 32), np.float32))
+        assert (found["guard"], "guard_top1" in found) == ("passed", False)
+        assert answer.shape == (1, 4, 32, 32)
+
+
+def test_a_missing_compiler_may_pass(artefact_cache: Path, tmp_path: Path) -> None:
+    settings = Settings(
+        model=_MODEL,
+        backend=BackendName.TORCH,
+        precision=Precision.FP32,
+        cache_dir=str(artefact_cache),
+    )
+    made = prepare(settings, lambda step, share: None, topology.read_machine().isa)
+    order = TrialOrder(
+        # Nothing compiled is found there.
+        settings=msgspec.structs.replace(settings, cache_dir=str(tmp_path)),
+        model=boot_model(made),
+        signature=models.get(_MODEL).signature,
+        cpus=sorted(os.sched_getaffinity(0))[:1],
+    )
+    with (
+        pytest.raises(PassingError, match=r"needs a C\+\+ compiler"),
+        trials.start(order, {"PATH": str(tmp_path)}),
+    ):
+        pass

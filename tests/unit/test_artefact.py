@@ -110,6 +110,7 @@ def test_stored_can_be_read_by_other_users(tmp_path: Path) -> None:
         ("model.xml", b""),
         ("meta.json", b"{"),
         ("meta.json", b"\xff"),
+        ("meta.json", b'{"key": "\xff"}'),
         ("model.bin", None),
         ("meta.json", None),
     ],

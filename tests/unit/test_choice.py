@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 
+import msgspec
+import pytest
 from rich.console import Console
 
-from corral.choice import Candidate, Row, Search, candidates, rank
+from corral.choice import Candidate, Row, Search, candidates, guard_report, rank
 from corral.config import BackendName, Mode, Precision, Settings
+from corral.guard import Fidelity, Thresholds
 from corral.search_view import render
 
 _ALL = {"openvino", "nncf"}
@@ -35,10 +38,16 @@ def test_engines_that_take_minutes_are_measured_when_named_or_told_to() -> None:
         found = candidates(backend, Precision.AUTO, _AVX2, installed, every=every)
         return {candidate.backend for candidate in found}
 
-    assert BackendName.TORCH not in engines(BackendName.AUTO)
+    assert engines(BackendName.AUTO) == {BackendName.OPENVINO, BackendName.ONNXRUNTIME}
     assert BackendName.TORCH in engines(BackendName.AUTO, every=True)
     assert engines(BackendName.TORCH) == {BackendName.TORCH}
     assert BackendName.IPEX not in engines(BackendName.AUTO, every=True)
+
+
+def test_int8_of_both_quick_engines_is_measured() -> None:
+    installed = {*_ALL, "onnxruntime", "onnx"}
+    found = candidates(BackendName.AUTO, Precision.INT8, _AVX2, installed)
+    assert [c.name for c in found] == ["openvino int8", "onnxruntime int8"]
 
 
 def test_a_named_precision_is_the_only_one() -> None:
@@ -90,3 +99,55 @@ def test_table_names_candidates_and_reasons() -> None:
     text = stream.getvalue()
     assert "openvino int8" in text
     assert "50.0 ms" in text
+
+
+_ORT_INT8 = Candidate(backend=BackendName.ONNXRUNTIME, precision=Precision.INT8)
+_GOOD = Fidelity(top1=1, top1_all=1, cosine=0.99, snr_db=20, pictures=64, decided=30)
+_BAD = msgspec.structs.replace(_GOOD, snr_db=3)
+_EXACT = Row(candidate=_FP32, p50_ms=50, images_per_s=20)
+_FINE = Row(candidate=_INT8, p50_ms=60, images_per_s=15, fidelity=_GOOD)
+_REFUSED = Row(candidate=_ORT_INT8, fidelity=_BAD, excluded="the guard refuses it")
+#: it passed the guard and died afterwards
+_DIED = Row(candidate=_INT8, fidelity=_GOOD, excluded="openvino int8 died", passing=True)
+_FAILED = Row(candidate=_INT8, excluded="resnet50 cannot be prepared: no such op")
+
+
+def _verdict(winner: Candidate, rows: list[Row], asked: Precision) -> tuple[str, str] | None:
+    """The guard's report of a search: candidate and verdict."""
+    found = guard_report(Search(winner=winner, rows=rows), asked, Thresholds(), synthetic=False)
+    return None if found is None else (found.candidate, found.verdict)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([_EXACT], None),
+        # INT8 that passes and is slower: nothing fell back, whatever became of another one.
+        ([_EXACT, _FINE], None),
+        ([_EXACT, _FINE, _REFUSED], None),
+        ([_EXACT, _REFUSED], ("onnxruntime int8", "fell back")),
+        ([_EXACT, _DIED, _REFUSED], ("onnxruntime int8", "fell back")),
+        # Nobody asked for INT8, and the guard has nothing against it.
+        ([_EXACT, _DIED], None),
+        ([_EXACT, _FAILED], None),
+    ],
+)
+def test_fp32_fell_back_if_the_guard_refused_all_else_that_ran(
+    rows: list[Row], expected: tuple[str, str] | None
+) -> None:
+    assert _verdict(_FP32, rows, Precision.AUTO) == expected
+
+
+@pytest.mark.parametrize("row", [_DIED, _FAILED])
+def test_int8_that_was_asked_for_and_failed_fell_back_for_that_reason(row: Row) -> None:
+    assert _verdict(_FP32, [row], Precision.INT8) == ("openvino int8", "fell back")
+    found = Search(winner=_FP32, rows=[row])
+    report = guard_report(found, Precision.INT8, Thresholds(), synthetic=False)
+    assert report is not None
+    assert report.sentence() == (
+        f"openvino int8 cannot serve ({row.excluded}): FP32 serves in its place"
+    )
+
+
+def test_a_winner_below_fp32_passed() -> None:
+    assert _verdict(_INT8, [_FINE, _EXACT], Precision.AUTO) == ("openvino int8", "passed")

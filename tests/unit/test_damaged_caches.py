@@ -252,13 +252,19 @@ def test_a_damaged_choice_is_made_again(
 
     monkeypatch.setattr(selection, "search", find)
     monkeypatch.setattr(Bench, "prepare", lambda *_: _artefact(Precision.FP32))
+
+    def choose() -> None:
+        options = [_FP32, _INT8]
+        found = selection._remembered(bench, options, _FP32)
+        selection._searched(bench, options, _FP32, found)
+
     for _ in range(2):
-        selection._searched(bench, [_FP32, _INT8], _FP32, again=False)
+        choose()
     assert len(searches) == 1
     (file,) = tmp_path.glob("profiles/*.json")
     file.write_bytes(content)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            selection._searched(bench, [_FP32, _INT8], _FP32, again=False)
+            choose()
     assert len(searches) == 2
-    assert "made again" in caplog.text
+    assert "measured again" in caplog.text

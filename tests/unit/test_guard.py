@@ -94,13 +94,58 @@ def test_synthetic_weights_have_no_labels_to_agree_on() -> None:
     assert faults(_fidelity(top1=0.0, cosine=0.5), Thresholds(), synthetic=True)
 
 
+@pytest.mark.parametrize("shape", [(16,), (16, 1), (16, 4, 3, 3)], ids=str)
+def test_what_is_no_score_of_classes_has_no_labels_and_is_compared(shape: tuple[int, ...]) -> None:
+    answers = _RANDOM.normal(size=shape).astype(np.float32)
+    same, other = compare(answers, answers), compare(answers, -answers)
+    assert (same.top1, same.top1_all, same.decided, same.pictures) == (None, None, 0, 16)
+    assert faults(same, Thresholds(), synthetic=False) == []
+    assert same.cosine == 1.0
+    assert other.cosine == pytest.approx(-1)
+    assert len(faults(other, Thresholds(), synthetic=False)) == 2
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_where_fp32_is_no_number_nothing_agrees(broken: float) -> None:
+    nothing = np.full((16, 10), broken, np.float32)
+    found = compare(nothing, nothing)
+    assert (found.cosine, found.snr_db) == (0.0, 0.0)
+    assert len(faults(found, Thresholds(), synthetic=True)) == 2
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_broken_answer_of_either_counts_against_its_picture_alone(place: int) -> None:
+    exact = _logits(32)
+    pair = [exact, exact.copy()]
+    pair[place][:8, 3] = np.nan
+    found = compare(*pair)
+    assert found.top1_all == 0.75
+    assert found.cosine == 0.75
+    assert np.isfinite(found.snr_db)
+
+
+def test_zeros_agree_with_zeros_and_with_nothing_else() -> None:
+    zeros, ones = np.zeros((4, 3), np.float32), np.ones((4, 3), np.float32)
+    assert compare(zeros, zeros).cosine == 1.0
+    assert compare(zeros, ones).cosine == 0.0
+    assert compare(zeros, ones).snr_db < -100
+
+
 def test_verdicts_and_sentences() -> None:
     passed = GuardReport(candidate="openvino int8", fidelity=_fidelity(), faults=[])
     warned = GuardReport(candidate="openvino int8", fidelity=_fidelity(), faults=["SNR low"])
     fell = GuardReport(
         candidate="openvino int8", fidelity=_fidelity(), faults=["SNR low"], fell_back=True
     )
+    blind = GuardReport(candidate="openvino bf16", fidelity=None, faults=[])
+    broke = GuardReport(
+        candidate="openvino int8", fidelity=None, faults=["no such op"], fell_back=True
+    )
     assert [r.verdict for r in (passed, warned, fell)] == ["passed", "failed", "fell back"]
+    assert [r.verdict for r in (blind, broke)] == ["not compared", "fell back"]
+    assert [r.passed for r in (passed, warned, fell, blind, broke)] == [True, *[False] * 4]
+    assert "takes no pictures" in blind.sentence()
+    assert broke.sentence() == ("openvino int8 cannot serve (no such op): FP32 serves in its place")
     assert "agrees with FP32" in passed.sentence()
     assert warned.sentence().endswith("it serves because it was asked for")
     assert fell.sentence().endswith("FP32 serves in its place")
@@ -113,6 +158,7 @@ def test_measures_stay_in_their_ranges(seed: int, noise: float, n: int, classes:
     other = (logits + noise * random.normal(size=logits.shape)).astype(np.float32)
     found = compare(logits, other)
     assert -1 - 1e-9 <= found.cosine <= 1 + 1e-9
+    assert found.top1_all is not None
     assert 0 <= found.top1_all <= 1
     assert found.top1 is None or (0 <= found.top1 <= 1 and found.decided >= guard.MIN_DECIDED)
     assert np.isfinite(found.snr_db)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from corral import models
 from corral.config import BackendName, Precision, Settings
+from corral.errors import ConfigError
 from corral.guard import Fidelity
 from corral.ladder import chart, tables
-from corral.ladder.climb import rung_settings, share_cpus
+from corral.ladder.climb import Place, climb, rung_settings, share_cpus
 from corral.ladder.results import Ladder, RungResult, SizeResult, percentile, summarise
 from corral.ladder.rungs import pick, rungs
+from corral.tensors import Datatype, Signature
 
 
 def _size(batch: int, speed: float) -> SizeResult:
@@ -190,3 +194,24 @@ def test_chart_is_written_twice(tmp_path: Path) -> None:
     assert b"in the article" in svg.read_bytes()
     _, alone = chart.draw(_VIT, tmp_path / "ladder-vit_b_16")
     assert b"in the article" not in alone.read_bytes()
+
+
+def test_a_model_without_pictures_has_no_ladder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = dataclasses.replace(
+        models.get("resnet50"), shapes=Signature({Datatype.FP32: (5,)}, (3,))
+    )
+    monkeypatch.setattr(models, "get", lambda name: rows)
+    place = Place(
+        settings=Settings(model="rows.onnx", cache_dir=str(tmp_path)),
+        cpus=[0],
+        memory_node=None,
+        environ={},
+        repeats=1,
+        seconds=0.1,
+    )
+    with pytest.raises(
+        ConfigError, match=r"--model rows\.onnx: the ladder is measured on pictures"
+    ):
+        climb(place, rungs(bf16=False), lambda step, share: None)

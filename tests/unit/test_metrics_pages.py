@@ -372,6 +372,14 @@ def test_the_guards_fallback_is_a_metric(server: Server) -> None:
     assert 'corral_precision_guard{candidate="openvino int8",measure="snr_db"} 12.5' in text
 
 
+def test_what_was_not_compared_has_a_verdict_and_no_measures() -> None:
+    blind = GuardReport(candidate="openvino bf16", fidelity=None, faults=[])
+    text = Server(msgspec.structs.replace(STATUS, guard=blind)).metrics.render().decode()
+    assert "corral_precision_fallback 0.0" in text
+    assert 'corral_precision_guard_passed{candidate="openvino bf16"} 0.0' in text
+    assert "corral_precision_guard{" not in text
+
+
 # --- documents ---
 
 

@@ -15,6 +15,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from corral import __version__, counters, protocol_pages
 from corral.errors import NotFound
+from corral.guard import GuardReport
 from corral.tensors import Datatype, Signature
 
 MODEL = protocol_pages.ServedModel(
@@ -90,6 +91,14 @@ def test_metadata_says_whether_the_weights_know_anything(synthetic: bool) -> Non
         "synthetic": str(synthetic).lower(),
         "weights": "torchvision IMAGENET1K_V2",
     }
+
+
+def test_metadata_says_that_a_precision_was_not_compared() -> None:
+    blind = GuardReport(candidate="openvino bf16", fidelity=None, faults=[])
+    model = dataclasses.replace(MODEL, guard=blind)
+    properties = dict(protocol_pages.model_metadata(model, "tensor").properties)
+    found = {name: text for name, text in properties.items() if name.startswith("guard")}
+    assert found == {"guard": "not compared", "guard_candidate": "openvino bf16"}
 
 
 @pytest.mark.parametrize("view", VIEWS)

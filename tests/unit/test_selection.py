@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from corral import selection
+from corral import models, optimize, selection
 from corral.artefact import Artefact
 from corral.choice import Candidate, Row
-from corral.config import BackendName, Precision, Settings
-from corral.errors import ModelError, PassingError
+from corral.config import BackendName, Precision, Settings, TorchMode
+from corral.errors import ConfigError, ModelError, PassingError
+from corral.guard import Fidelity
+from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.plan import PlannedWorker
 from corral.search import Bench, search
+from corral.tensors import Datatype, Signature
 
 _FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)
 _INT8 = Candidate(backend=BackendName.OPENVINO, precision=Precision.INT8)
+_TORCH_FP32 = Candidate(backend=BackendName.TORCH, precision=Precision.FP32)
+_FINE = Fidelity(top1=1, top1_all=1, cosine=0.99, snr_db=20, pictures=64, decided=30)
+
+
+_ROWS = ModelSpec(
+    name="rows",
+    recipe=Recipe(),
+    classes=3,
+    find_weights=lambda *_: Weights(source="file", description="", path=None, digest="1"),
+    build=lambda _: None,
+    shapes=Signature({Datatype.FP32: (5,)}, (3,)),
+    file=Path("rows.onnx"),
+)
 
 
 @pytest.fixture
@@ -52,7 +69,7 @@ def test_a_failure_that_may_pass_is_not_remembered(
     rows = [Row(candidate=_FP32), Row(candidate=_INT8, excluded="it was killed", passing=passing)]
     monkeypatch.setattr(selection, "search", lambda *_: rows)
     monkeypatch.setattr(Bench, "prepare", _prepare)
-    chosen = selection._searched(bench, [_FP32, _INT8], _FP32, again=False)
+    chosen = selection._searched(bench, [_FP32, _INT8], _FP32, None)
     assert chosen.precision is Precision.FP32
     profiles = list(Path(bench.settings.cache_dir).glob("profiles/*.json"))
     assert len(profiles) == (0 if passing else 1)
@@ -85,10 +102,136 @@ def test_an_engine_that_is_installed_later_is_looked_at(
     assert selection._profile_file(bench, [_FP32]) != before
 
 
-def test_a_profile_from_before_is_read(bench: Bench, tmp_path: Path) -> None:
-    old = {"winner": msgspec.to_builtins(_FP32), "rows": [], "took_s": 1.0}
-    file = tmp_path / "old.json"
-    file.write_bytes(msgspec.json.encode(old))
-    found = selection._load(file)
+def _in_mode(bench: Bench, mode: TorchMode, backend: BackendName = BackendName.AUTO) -> Bench:
+    settings = msgspec.structs.replace(bench.settings, torch_mode=mode, backend=backend)
+    return dataclasses.replace(bench, settings=settings)
+
+
+def test_what_was_measured_of_torch_holds_for_its_mode_alone(bench: Bench) -> None:
+    files = {
+        mode: selection._profile_file(_in_mode(bench, mode), [_FP32, _TORCH_FP32])
+        for mode in (TorchMode.AUTO, TorchMode.COMPILE, TorchMode.TRACED)
+    }
+    assert files[TorchMode.AUTO] == files[TorchMode.COMPILE]
+    assert files[TorchMode.AUTO] != files[TorchMode.TRACED]
+    # Without torch among the candidates the mode changes nothing.
+    traced = _in_mode(bench, TorchMode.TRACED)
+    assert selection._profile_file(traced, [_FP32]) == selection._profile_file(bench, [_FP32])
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        (TorchMode.AUTO, ["torch fp32", "torch int8"]),
+        (TorchMode.COMPILE, ["torch fp32", "torch int8"]),
+        (TorchMode.TRACED, ["torch fp32"]),
+    ],
+)
+def test_int8_is_no_candidate_where_torchs_mode_cannot_run_it(
+    bench: Bench, mode: TorchMode, expected: list[str]
+) -> None:
+    torch = _in_mode(bench, mode, BackendName.TORCH)
+    found = selection._options(torch, Precision.AUTO, {"torch", "torchao"})
+    assert [option.name for option in found] == expected
+
+
+def test_a_mode_that_cannot_run_what_was_named_is_told_before_it_is_prepared(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(bench: Bench, candidate: Candidate, begin: float, end: float) -> Artefact:
+        raise AssertionError("prepared")
+
+    monkeypatch.setattr(Bench, "prepare", prepare)
+    settings = msgspec.structs.replace(
+        bench.settings,
+        backend=BackendName.TORCH,
+        torch_mode=TorchMode.TRACED,
+        precision=Precision.INT8,
+    )
+    with pytest.raises(ConfigError, match="--torch-mode traced: INT8 on torch runs in the mode"):
+        selection.select(settings, bench.pen, {}, lambda phase, share: None)
+
+
+@pytest.mark.parametrize(
+    ("precision", "installed", "expected"),
+    [
+        (Precision.AUTO, {"torch", "torchao"}, ["torch fp32", "torch int8"]),
+        (Precision.INT8, {"openvino", "torch", "torchao"}, ["torch int8"]),
+        (Precision.INT8, {"onnxruntime", "onnx", "torch", "torchao"}, ["onnxruntime int8"]),
+        (Precision.INT8, {"openvino"}, []),
+    ],
+)
+def test_where_nothing_quick_can_do_it_everything_is_measured(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: Precision,
+    installed: set[str],
+    expected: list[str],
+) -> None:
+    monkeypatch.setattr(optimize, "check_engine", lambda settings, spec, precision: None)
+    auto = _in_mode(bench, TorchMode.AUTO)
+    found = selection._options(auto, precision, installed)
+    assert [option.name for option in found] == expected
+
+
+@pytest.fixture
+def rows(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench whose model is a file that takes no pictures."""
+    monkeypatch.setattr(models, "get", lambda name: _ROWS)
+    monkeypatch.setattr(Bench, "prepare", _prepare)
+    return bench
+
+
+def test_bf16_that_cannot_be_compared_says_so(rows: Bench) -> None:
+    report = selection._unguarded(rows, Precision.BF16, {"openvino"}).model.guard
+    assert report is not None
+    assert (report.verdict, report.candidate) == ("not compared", "openvino bf16")
+    assert selection._unguarded(rows, Precision.FP32, {"openvino"}).model.guard is None
+
+
+def test_a_file_without_pictures_runs_on_what_is_installed(
+    rows: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimize, "check_engine", lambda settings, spec, precision: None)
+    chosen = selection._unguarded(rows, Precision.FP32, {"onnxruntime", "onnx"})
+    assert chosen.backend is BackendName.ONNXRUNTIME
+    assert selection._unguarded(rows, Precision.FP32, set()).backend is BackendName.OPENVINO
+
+
+def _remember(bench: Bench, content: object) -> None:
+    file = selection._profile_file(bench, [_FP32, _INT8])
+    file.parent.mkdir(parents=True)
+    file.write_bytes(msgspec.json.encode(content))
+
+
+def test_a_profile_from_before_is_read(bench: Bench) -> None:
+    _remember(bench, {"winner": _FP32, "rows": [], "took_s": 1.0})
+    found = selection._remembered(bench, [_FP32, _INT8], _FP32)
     assert found is not None
     assert found.winner == _FP32
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"winner": _INT8, "rows": [Row(candidate=_INT8)]},
+        {"winner": _INT8, "rows": []},
+        {"winner": _INT8, "rows": [Row(candidate=_INT8, fidelity=_FINE, excluded="refused")]},
+        {"winner": _TORCH_FP32, "rows": []},
+        {"winner": "openvino"},
+    ],
+    ids=["not compared", "no rows", "refused", "a stranger", "no candidate"],
+)
+def test_a_profile_that_cannot_be_gone_by_is_made_again(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    content: dict[str, object],
+) -> None:
+    _remember(bench, content)
+    assert selection._remembered(bench, [_FP32, _INT8], _FP32) is None
+    assert "profiles" in caplog.text
+    monkeypatch.setattr(selection, "search", lambda *_: [Row(candidate=_FP32)])
+    monkeypatch.setattr(Bench, "prepare", _prepare)
+    assert selection._searched(bench, [_FP32, _INT8], _FP32, None).precision is Precision.FP32
+    assert selection._remembered(bench, [_FP32, _INT8], _FP32) is not None

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corral.backends.descendants import end_with_us
-from corral.errors import ConfigError
+from corral.errors import PassingError
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ class PackageCache:
             example: its input.
 
         Raises:
-            ConfigError: there is no C++ compiler, and it is not in the cache.
+            PassingError: there is no C++ compiler, and it is not in the cache.
         """
         package = self._folder / f"{self._key(example)}.pt2"
         before = _identity(package)
@@ -156,7 +156,7 @@ _OPTIONS = {"freezing": True, "aot_inductor.precompile_headers": False}
 
 def _compile(entry: Any, example: torch.Tensor, package: Path) -> None:
     if not any(shutil.which(name) for name in _COMPILERS):
-        raise ConfigError(
+        raise PassingError(
             "--torch-mode compile needs a C++ compiler (Debian, Ubuntu: apt-get install g++), "
             "or use --torch-mode traced"
         )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from corral import models
 from corral.backends.inductor import PackageCache, package_folder
 from corral.config import BackendName, TorchMode
-from corral.errors import ConfigError, CorralError, ModelError
+from corral.errors import ConfigError, CorralError, ModelError, PassingError
 from corral.makers import torch as artefacts
 from corral.messages import WorkerBoot
 from corral.models.spec import ModelSpec, Recipe
@@ -45,7 +45,7 @@ class TorchBackend:
         """Reads the module; settles threads before torch computes anything.
 
         Raises:
-            ConfigError: no compiler, or a mode that the precision cannot run in.
+            ConfigError: a mode that the precision cannot run in.
             ModelError: the artefact cannot be read.
         """
         settings = boot.settings
@@ -109,6 +109,7 @@ class TorchBackend:
 
         Raises:
             ModelError: torch refuses the model at this shape.
+            PassingError: no compiler, no memory, or no room on the disk.
         """
         import torch
 
@@ -125,7 +126,8 @@ class TorchBackend:
             raise
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(
+            kind = PassingError if isinstance(error, (OSError, MemoryError)) else ModelError
+            raise kind(
                 f"torch cannot ready the model for {datatype.name} {list(inputs.shape)} "
                 f"({self._mode.value}): {reason}"
             ) from error

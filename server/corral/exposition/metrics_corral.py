@@ -193,7 +193,7 @@ def _guard_families(report: GuardReport | None) -> Iterator[Metric]:
     """The precision guard's verdict; the measures only where something was measured."""
     yield GaugeMetricFamily(
         "corral_precision_fallback",
-        "1 when FP32 serves because the precision guard refused less",
+        "1 when FP32 serves because less was refused by the precision guard, or failed",
         report is not None and report.fell_back,
     )
     if report is None:
@@ -210,7 +210,7 @@ def _guard_families(report: GuardReport | None) -> Iterator[Metric]:
         labels=["candidate", "measure"],
     )
     for measure in ("top1", "cosine", "snr_db"):
-        value = getattr(report.fidelity, measure)
+        value = getattr(report.fidelity, measure, None)
         if value is not None:
             measures.add_metric([report.candidate, measure], value)
     yield from (passed, measures)

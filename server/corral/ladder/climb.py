@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from corral import models, prepare, trials
 from corral.config import BackendName, Settings
-from corral.errors import CorralError
+from corral.errors import ConfigError, CorralError
 from corral.guard import compare
 from corral.ladder.results import RungResult, summarise
 from corral.ladder.rungs import Rung
-from corral.models import photos, pictures
 from corral.planning.environment import compute_environment
+from corral.search import guard_pictures
 from corral.tensors import Datatype
 from corral.trials import Trial, TrialOrder
 
@@ -73,14 +73,22 @@ class _Standing:
     seconds: dict[int, list[float]]
     rates: dict[int, list[float]]
     logits: NDArray[np.float32]
+    native: Datatype
 
 
 def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungResult]:
-    """Measures all rungs; those that cannot run here come back with the reason."""
-    cut = photos.crops(
-        photos.GUARD, FIDELITY_PICTURES, models.get(place.settings.model).recipe.crop
-    )
-    inputs = pictures.normalise(cut, models.get(place.settings.model).recipe)
+    """Measures all rungs; those that cannot run here come back with the reason.
+
+    Raises:
+        ConfigError: the model takes no pictures, which is what rungs are measured and compared on.
+    """
+    spec = models.get(place.settings.model)
+    if not spec.takes_pictures:
+        raise ConfigError(
+            f"--model {place.settings.model}: the ladder is measured on pictures, and this model "
+            "takes none; a [preprocessing] table in a TOML file beside it would say how"
+        )
+    inputs = guard_pictures(spec, FIDELITY_PICTURES)
     reasons: dict[str, str] = {}
     standing: list[_Standing] = []
     with contextlib.ExitStack() as stack:
@@ -141,10 +149,11 @@ def share_cpus(cpus: Sequence[int], workers: int) -> list[list[int]]:
 
 
 def _stand(
-    place: Place, rung: Rung, inputs: NDArray[np.float32], stack: contextlib.ExitStack
+    place: Place, rung: Rung, inputs: NDArray[np.generic], stack: contextlib.ExitStack
 ) -> _Standing:
     """Prepares a rung's artefact and starts its workers; they end with ``stack``."""
     settings = rung_settings(place.settings, rung)
+    spec = models.get(settings.model)
     began_s = time.monotonic()
     model = prepare.make_apart(settings)
     prepare_s = time.monotonic() - began_s
@@ -154,19 +163,23 @@ def _stand(
             order = TrialOrder(
                 settings=settings,
                 model=model,
-                signature=models.get(settings.model).signature,
+                signature=spec.signature,
                 cpus=cpus,
                 memory_node=place.memory_node,
                 sizes=rung.sizes,
+                datatype=spec.native,
                 environment=compute_environment if rung.tuned else _defaults,
                 openmp=rung.tuned,
             )
             running.append(undo.enter_context(trials.start(order, place.environ)))
-        logits = running[0].answer(inputs)
-        _fill(running, inputs, rung.sizes)
+        logits = running[0].answer(inputs, spec.native)
+        # What engines compute on zeros is not what they compute on data.
+        for trial in running:
+            trial.fill(np.resize(inputs, (max(rung.sizes), *inputs.shape[1:])), spec.native)
         stack.push(undo.pop_all())
     empty: dict[int, list[float]] = {size: [] for size in rung.sizes}
-    return _Standing(rung, running, prepare_s, empty, {size: [] for size in rung.sizes}, logits)
+    rates: dict[int, list[float]] = {size: [] for size in rung.sizes}
+    return _Standing(rung, running, prepare_s, empty, rates, logits, spec.native)
 
 
 def _defaults(cpus: Sequence[int], backend: str) -> dict[str, str]:
@@ -174,20 +187,14 @@ def _defaults(cpus: Sequence[int], backend: str) -> dict[str, str]:
     return dict(_PLAIN)
 
 
-def _fill(running: list[Trial], inputs: NDArray[np.float32], sizes: Sequence[int]) -> None:
-    """Pictures in every region: what engines compute on zeros is not what they compute on data."""
-    for trial in running:
-        trial.fill(np.resize(inputs, (max(sizes), *inputs.shape[1:])), Datatype.FP32)
-
-
 def _turn(one: _Standing, size: int, seconds: float) -> None:
     """All of a rung's workers run batches of a size for a time, side by side."""
     for trial in one.trials:
-        trial.run(Datatype.FP32, size)
+        trial.run(one.native, size)
     began_s = time.monotonic()
     done = 0
     for trial in one.trials:
-        trial.submit(Datatype.FP32, size)
+        trial.submit(one.native, size)
     busy = list(one.trials)
     last_s = began_s
     while busy:
@@ -197,7 +204,7 @@ def _turn(one: _Standing, size: int, seconds: float) -> None:
             done += 1
             last_s = time.monotonic()
             if last_s - began_s < seconds:
-                trial.submit(Datatype.FP32, size)
+                trial.submit(one.native, size)
             else:
                 busy.remove(trial)
     one.rates[size].append(done * size / (last_s - began_s))

@@ -82,7 +82,7 @@ def run(
     with _shown() as progress:
         found = climb(place, chosen, progress)
     ladder = Ladder(
-        model=settings.model,
+        model=models.get(settings.model).name,
         weights=weights.description,
         synthetic=weights.synthetic,
         machine={

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corral.errors import ModelError
+from corral.errors import ModelError, PassingError
 from corral.makers.calibration import Calibration
 from corral.models.spec import ModelSpec
 
@@ -62,7 +62,7 @@ def save(model: openvino.Model, xml: Path) -> None:
     """Writes the IR, with its weights in FP32 as they are.
 
     Raises:
-        ModelError: the disk does not take it.
+        PassingError: the disk does not take it.
     """
     import openvino as ov
 
@@ -71,7 +71,7 @@ def save(model: openvino.Model, xml: Path) -> None:
     except RuntimeError:
         # All that OpenVINO says of a full disk is "iostream error".
         free_mb = shutil.disk_usage(xml.parent).free // 10**6
-        raise ModelError(
+        raise PassingError(
             f"the artefact cannot be written to {xml.parent.parent}, which has {free_mb} MB free"
         ) from None
 
