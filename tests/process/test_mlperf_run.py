@@ -106,4 +106,6 @@ def test_options_that_cannot_be_served_are_one_line(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert not done.stdout
-    assert done.stderr == "corral-loadtest mlperf: the server ended with exit code 2\n"
+    assert done.stderr.startswith("corral-loadtest mlperf: the server ended with exit code 2: ")
+    assert "invalid choice: 'none'" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -118,9 +118,10 @@ def test_r5_a_warm_up_that_takes_too_long_is_exit_1(server: StartServer) -> None
 
 
 def test_r5_a_reported_failure_is_exit_2_at_once(supervisor: StartSupervisor) -> None:
-    with supervisor(ready=False, model="nonesuch", boot_timeout_s=60) as s:
+    # This supervisor prepares nothing, and the engine says what it lacks.
+    with supervisor(ready=False, backend="onnxruntime", boot_timeout_s=60) as s:
         assert s.wait() == 2
-        assert "no model 'nonesuch'" in s.lines[-1]
+        assert "the onnxruntime backend needs an artefact" in s.lines[-1]
         assert "Traceback" not in s.stderr
 
 
