@@ -1,8 +1,9 @@
 """Every engine served, against the same engine raw: ``python -m corral_loadtest.engines``.
 
-For each engine and precision, a server and the raw engine (``corral.raw``: the worker alone, with
-no server around it) are up side by side and take turns, several rounds. perf_analyzer, unmodified,
-is the client; its CPU is part of the machine's budget.
+For each engine and precision, a server in each mode and the raw engine (``corral.raw``: the worker
+alone, with no server around it) are up side by side and take turns, several rounds. As in the bars,
+throughput is asked of the mode that is meant for it, a worker a core, and latency of ``rti``.
+perf_analyzer, unmodified, is the client; its CPU is part of the machine's budget.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -78,13 +80,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     raw_per_s: list[float] = []
     raw_p50_ms: list[float] = []
-    #: 16 clients
+    #: --mode throughput, 16 clients
     served_per_s: list[float] = []
-    #: one client
+    #: --mode rti, one client
     served_p50_ms: list[float] = []
-    #: from the command to ready, with what was in the cache
+    #: of rti, from the command to ready, with what was in the cache
     start_s: float = 0.0
-    #: proportional set size of all of the server's processes
+    #: proportional set size of all processes of the server in rti
     memory_mib: float | None = None
 
     @property
@@ -147,22 +149,31 @@ class Bench:
             return Row(name=name, reason=str(error).strip().splitlines()[-1])
 
     def _measured(self, name: str, options: list[str], raw: _Raw) -> Row:
-        port = free_port()
-        serve = ["-m", "corral", "serve", "--port", str(port), "--metrics-port", "0"]
+        cores = str(len(os.sched_getaffinity(0)))
         began_s = time.monotonic()
-        with serving([self.python, *serve, *options], port, timeout_s=900) as pid:
+        with self._server(options) as (rti, pid):
             row = Row(
                 name=name,
                 start_s=time.monotonic() - began_s,
                 memory_mib=process_tree.memory_mib(pid),
             )
-            for _ in range(self.rounds):
-                alone = raw.turn(2 * self.seconds)
-                row.raw_per_s.append(alone["images_per_s"])
-                row.raw_p50_ms.append(alone["p50_ms"])
-                row.served_p50_ms.append(self._load(port, 1).p50_ms)
-                row.served_per_s.append(self._load(port, CLIENTS).requests_per_s)
+            many = ["--mode", "throughput", "--workers", cores, "--cores-per-worker", "1"]
+            with self._server([*options, *many]) as (throughput, _):
+                for _ in range(self.rounds):
+                    alone = raw.turn(2 * self.seconds)
+                    row.raw_per_s.append(alone["images_per_s"])
+                    row.raw_p50_ms.append(alone["p50_ms"])
+                    row.served_p50_ms.append(self._load(rti, 1).p50_ms)
+                    row.served_per_s.append(self._load(throughput, CLIENTS).requests_per_s)
         return row
+
+    @contextlib.contextmanager
+    def _server(self, options: Sequence[str]) -> Iterator[tuple[int, int]]:
+        """Port and pid of a server that runs until the block ends."""
+        port = free_port()
+        serve = ["-m", "corral", "serve", "--port", str(port), "--metrics-port", "0"]
+        with serving([self.python, *serve, *options], port, timeout_s=900) as pid:
+            yield port, pid
 
     def _load(self, port: int, clients: int) -> perf_analyzer.Measurement:
         window_ms = int(1000 * self.seconds)
