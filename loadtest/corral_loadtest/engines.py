@@ -25,6 +25,7 @@ import msgspec
 
 from corral_loadtest import machine, perf_analyzer, process_tree
 from corral_loadtest.processes import free_port, serving
+from corral_loadtest.result import encode
 
 CLIENTS = 16
 #: the bars: share of the raw engine's images/s, and milliseconds above its p50
@@ -221,12 +222,22 @@ class _Raw:
         self._process.wait()
 
 
+def table_head(headings: Sequence[str]) -> list[str]:
+    """The first two lines of a table of engines: names, then figures, then a verdict."""
+    return [f"| {' | '.join(headings)} |", "| --- |" + " ---: |" * (len(headings) - 2) + " --- |"]
+
+
+def not_run(name: str, reason: str, headings: Sequence[str]) -> str:
+    """The line of an engine without figures."""
+    return f"| {name} | not run: {reason} |" + " |" * (len(headings) - 2)
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown: medians, and whether the bars are cleared."""
-    lines = [f"| {' | '.join(_HEADINGS)} |", "| --- |" + " ---: |" * 8 + " --- |"]
+    lines = table_head(_HEADINGS)
     for row in rows:
         if row.reason:
-            lines.append(f"| {row.name} | not run: {row.reason} |" + " |" * (len(_HEADINGS) - 2))
+            lines.append(not_run(row.name, row.reason, _HEADINGS))
             continue
         middle = [
             statistics.median(values)
@@ -281,7 +292,7 @@ def main() -> None:
             seconds=options.seconds,
             rows=rows,
         )
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+        options.json.write_bytes(encode(report))
 
 
 if __name__ == "__main__":

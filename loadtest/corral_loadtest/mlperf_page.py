@@ -8,11 +8,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from corral_loadtest.comparison.report import slug
 from corral_loadtest.mlperf import Verdict
-from corral_loadtest.result import Machine
+from corral_loadtest.result import Machine, encode
 
 #: each scenario's own metric, by the names that LoadGen's versions give it
 FIGURES = {
@@ -106,8 +104,7 @@ def write(page: Page, found: Sequence[Verdict], folder: Path) -> Path:
     summaries.mkdir(parents=True, exist_ok=True)
     for one in found:
         shutil.copyfile(Path(one.folder) / _SUMMARY, summaries / f"{one.scenario}.txt")
-    text = msgspec.json.format(msgspec.json.encode({"page": page, "runs": found}), indent=1)
-    (folder / f"{page.stem}.json").write_bytes(text + b"\n")
+    (folder / f"{page.stem}.json").write_bytes(encode({"page": page, "runs": found}))
     path = folder / f"{page.stem}.md"
     path.write_text(markdown(page, found), encoding="utf-8")
     return path

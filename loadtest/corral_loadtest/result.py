@@ -196,8 +196,8 @@ class Ramp(msgspec.Struct, frozen=True, kw_only=True, tag="ramp"):
     reached: bool
 
 
-def encode(found: Result | Ramp) -> bytes:
-    """As indented JSON, with a newline."""
+def encode(found: object) -> bytes:
+    """A structure, a measurement or a report of several, as indented JSON with a newline."""
     return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"
 
 

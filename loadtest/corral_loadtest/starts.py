@@ -20,8 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral_loadtest import channel, machine, payload, process_tree
-from corral_loadtest.engines import CASES, DEFAULT_CASES, ipex_python, options_of
+from corral_loadtest.engines import (
+    CASES,
+    DEFAULT_CASES,
+    ipex_python,
+    not_run,
+    options_of,
+    table_head,
+)
 from corral_loadtest.processes import free_port, serving
+from corral_loadtest.result import encode
 from corral_loadtest.specification import InputKind, Payload, Target
 from corral_protos import open_inference_pb2 as pb
 
@@ -139,10 +147,10 @@ def cosine(left: Logits, right: Logits) -> float:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown."""
-    lines = [f"| {' | '.join(_HEADINGS)} |", "| --- |" + " ---: |" * 5 + " --- |"]
+    lines = table_head(_HEADINGS)
     for row in rows:
         if row.reason:
-            lines.append(f"| {row.name} | not run: {row.reason} |" + " |" * (len(_HEADINGS) - 2))
+            lines.append(not_run(row.name, row.reason, _HEADINGS))
             continue
         memory = "" if row.memory_mib is None else f"{row.memory_mib:.0f}"
         lines.append(
@@ -174,7 +182,7 @@ def main() -> None:
     print(table(rows))
     if options.json:
         report = Report(machine=machine.describe(), model=options.model, rows=rows)
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+        options.json.write_bytes(encode(report))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ class Arrivals(Generic[Key]):
     def __len__(self) -> int:
         return len(self._began_s)
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._began_s
+
     def begin(self, key: Key, now_s: float) -> bool:
         """Makes room for one more message; False when all there are came just now.
 

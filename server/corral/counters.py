@@ -7,9 +7,9 @@ what a dead ingress counted is still there, and its successor counts on.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import mmap
-import os
+
+from corral import sealed
 
 #: the model's signatures, each with statistics of its own; suffix of the model's name by view
 VIEWS = {"tensor": "", "uint8": "_uint8", "image": "_image"}
@@ -101,11 +101,8 @@ def make_layout(slots: int) -> Layout:
 
 def create_memory(layout: Layout, cells: int) -> int:
     """Makes the zeroed memory of all pages, sealed against resizing; returns the memfd."""
-    fd = os.memfd_create("counters", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, layout.page_bytes * cells)
     # An ingress reads what strangers send; whatever becomes of it, who reads its page lives on.
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    return fd
+    return sealed.create("counters", layout.page_bytes * cells)
 
 
 class Counts:

@@ -17,8 +17,7 @@ from corral import cli, models, optimize, topology, trials
 from corral.config import BackendName, Precision, Settings
 from corral.errors import CorralError
 from corral.guard import Fidelity, compare
-from corral.models import photos, pictures
-from corral.search import GUARD_PICTURES, boot_model
+from corral.search import GUARD_PICTURES, boot_model, guard_pictures
 from corral.trials import TrialOrder
 
 #: an instruction that sums in 32 bits: with it among the flags, the fix is left out
@@ -36,8 +35,7 @@ def measure(settings: Settings) -> dict[str, Fidelity]:
     """
     spec = models.get(settings.model)
     cpus = sorted(os.sched_getaffinity(0))
-    cut = photos.crops(photos.GUARD, GUARD_PICTURES, spec.recipe.crop)
-    inputs = pictures.normalise(cut, spec.recipe)
+    inputs = guard_pictures(spec, GUARD_PICTURES)
     plain = topology.read_machine().isa - optimize.WIDE_SUMS
     logits = {}
     for name, precision, isa in (

@@ -27,6 +27,7 @@ from corral.plan import PlannedWorker
 from corral.search import boot_model
 from corral.selection import Selected, select
 from corral.supervision.provision import python_path, worker_python
+from corral.supervision.spawn import memory_file
 
 logger = logging.getLogger(__name__)
 
@@ -153,9 +154,7 @@ async def prepare_beside(settings: Settings, pen: PlannedWorker) -> Selected:
 
 def _start_child(order: _Order) -> subprocess.Popen[bytes]:
     settings = order.settings
-    fd = os.memfd_create("order", 0)
-    os.write(fd, msgspec.json.encode(order))
-    os.lseek(fd, 0, os.SEEK_SET)
+    fd = memory_file("order", msgspec.json.encode(order))
     command = [worker_python(settings), "-P", "-m", "corral.prepare_entry", str(fd)]
     try:
         return subprocess.Popen(

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from corral import cli, models, prepare, topology, trials
 from corral.config import Settings
 from corral.errors import CorralError
-from corral.models import photos, pictures
+from corral.search import guard_pictures
 from corral.supervision.forge import plan_for
 from corral.tensors import Datatype
 from corral.trials import Trial, TrialOrder
@@ -45,8 +45,7 @@ def run(settings: Settings, environ: Mapping[str, str], turns_s: Iterable[float]
         memory_node=pen.memory_node,
     )
     with trials.start(order, environ) as trial:
-        cut = photos.crops(photos.GUARD, 1, spec.recipe.crop)
-        trial.fill(pictures.normalise(cut, spec.recipe), Datatype.FP32)
+        trial.fill(guard_pictures(spec, 1), Datatype.FP32)
         report = trial.report
         ready = {"engine": report.engine, "checks": report.checks, "start_s": trial.start_s}
         yield json.dumps({**ready, "memory_bytes": report.memory_bytes})

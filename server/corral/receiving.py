@@ -59,18 +59,15 @@ class Receiver:
         assert task
         if self._waiting or not self._arrivals.begin(task, time.monotonic()):
             await self._wait_for_a_place(task)
-        message = None
-        held = True
         try:
             message = await context.read()
         except asyncio.CancelledError:
-            held = self._arrivals.end(task)
-            if not held:
+            if task not in self._arrivals:
                 raise QueueFull(_TOO_SLOW, _RETRY_MS) from None
             raise
         finally:
-            if held:
-                self._arrivals.end(task)
+            # The place of one that was given up has been taken already.
+            if self._arrivals.end(task):
                 self._wake()
         if not isinstance(message, bytes):
             raise InvalidRequest("the call has no message")

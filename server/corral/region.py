@@ -7,13 +7,12 @@ Output first, then input, so that a small batch touches few pages.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import mmap
-import os
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corral import sealed
 from corral.tensors import Datatype, Signature
 
 _PAGE = mmap.PAGESIZE
@@ -32,11 +31,7 @@ def region_bytes(signature: Signature, max_batch: int) -> int:
 
 def create_region(signature: Signature, max_batch: int) -> int:
     """Makes the memfd of a region, sealed against resizing; returns its descriptor."""
-    fd = os.memfd_create("region", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, region_bytes(signature, max_batch))
-    # A sealed size means that no process can make another one die of SIGBUS.
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    return fd
+    return sealed.create("region", region_bytes(signature, max_batch))
 
 
 class Region:

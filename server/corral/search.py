@@ -121,12 +121,8 @@ def boot_model(artefact: Artefact, guard: GuardReport | None = None, search: str
 
 
 def guard_pictures(spec: ModelSpec, count: int) -> NDArray[np.generic]:
-    """Crops that no quantizer has seen, as the network itself takes them (``spec.native``).
-
-    FP32 [count,3,crop,crop], normalised; or UINT8 [count,crop,crop,3].
-    """
-    cut = photos.crops(photos.GUARD, count, spec.recipe.crop)
-    return cut if spec.native is Datatype.UINT8 else pictures.normalise(cut, spec.recipe)
+    """Crops that no quantizer has seen, as the network itself takes them: pictures.as_input."""
+    return pictures.as_input(photos.crops(photos.GUARD, count, spec.recipe.crop), spec)
 
 
 def measure_fidelity(

@@ -16,12 +16,11 @@ from corral.artefact import Artefact, Order
 from corral.backends import inductor
 from corral.backends.inductor import PackageCache
 from corral.choice import Candidate, Row
-from corral.config import BackendName, Precision, Settings
+from corral.config import BackendName, Precision
 from corral.guard import Fidelity
 from corral.models import photos
 from corral.models.spec import Weights
 from corral.optimize import _FORMS, make_order
-from corral.plan import PlannedWorker
 from corral.search import Bench
 
 _WEIGHTS = Weights(source="synthetic", description="made up", path=None, digest="1")
@@ -191,18 +190,6 @@ def test_what_a_killed_compiler_left_is_removed(compiler: _Compiler) -> None:
 
 
 # --- what the guard and a search found ---
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(
-        settings=Settings(weights="synthetic", cache_dir=str(tmp_path), offline=True),
-        pen=PlannedWorker(id=0, cpus=[0], cores=1, memory_node=None, env={}),
-        environ={},
-        isa=frozenset({"avx2"}),
-        cpu_model="a CPU",
-        progress=lambda phase, share: None,
-    )
 
 
 def _artefact(precision: Precision) -> Artefact:

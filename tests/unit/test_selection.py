@@ -11,11 +11,10 @@ import pytest
 from corral import models, optimize, selection
 from corral.artefact import Artefact
 from corral.choice import Candidate, Row
-from corral.config import BackendName, Precision, Settings, TorchMode
+from corral.config import BackendName, Precision, TorchMode
 from corral.errors import ConfigError, ModelError, PassingError
 from corral.guard import Fidelity
 from corral.models.spec import ModelSpec, Recipe, Weights
-from corral.plan import PlannedWorker
 from corral.search import Bench, search
 from corral.tensors import Datatype, Signature
 
@@ -34,18 +33,6 @@ _ROWS = ModelSpec(
     shapes=Signature({Datatype.FP32: (5,)}, (3,)),
     file=Path("rows.onnx"),
 )
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(
-        settings=Settings(weights="synthetic", cache_dir=str(tmp_path), offline=True),
-        pen=PlannedWorker(id=0, cpus=[0], cores=1, memory_node=None, env={}),
-        environ={},
-        isa=frozenset({"avx2"}),
-        cpu_model="a CPU",
-        progress=lambda phase, share: None,
-    )
 
 
 def _prepare(bench: Bench, candidate: Candidate, begin: float, end: float) -> Artefact:

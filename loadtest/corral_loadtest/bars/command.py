@@ -16,12 +16,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from corral_loadtest import machine, perf_analyzer
 from corral_loadtest.bars import bar, model_rows, null_rows, queue_rows, scaling
 from corral_loadtest.bars.bar import Bar, Report
 from corral_loadtest.bars.bench import Bench
+from corral_loadtest.result import encode
 from corral_loadtest.specification import WrongInput
 
 ROWS: dict[str, Callable[[Bench], list[Bar]]] = {
@@ -163,6 +162,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def write(found: Report, folder: Path) -> None:
     """Writes the page and every round's figures as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = msgspec.json.format(msgspec.json.encode(found), indent=1)
-    (folder / f"{bar.stem(found)}.json").write_bytes(text + b"\n")
+    (folder / f"{bar.stem(found)}.json").write_bytes(encode(found))
     (folder / f"{bar.stem(found)}.md").write_text(bar.page(found), encoding="utf-8")

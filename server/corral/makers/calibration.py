@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from corral.models import photos, pictures
 from corral.models.spec import ModelSpec
-from corral.tensors import Datatype
 
 _PICTURES = 128
 
@@ -26,8 +24,7 @@ class Calibration:
     """
 
     def __init__(self, spec: ModelSpec, at: Callable[[str, float], None]) -> None:
-        self._recipe = spec.recipe
-        self._normalised = spec.native is Datatype.FP32
+        self._spec = spec
         at("cut pictures", 0.0)
         self._pixels = photos.crops(photos.CALIBRATION, _PICTURES, spec.recipe.crop)
         self._at = at
@@ -43,5 +40,4 @@ class Calibration:
             else:
                 # The quantizer never asks for what comes after the last.
                 self._at("correct biases", 0.0)
-            crop: NDArray[np.uint8] = self._pixels[done : done + 1]
-            yield pictures.normalise(crop, self._recipe) if self._normalised else crop
+            yield pictures.as_input(self._pixels[done : done + 1], self._spec)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.models.spec import Recipe
+from corral.models.spec import ModelSpec, Recipe
+from corral.tensors import Datatype
 
 _Field = NDArray[np.float32]
 
@@ -29,6 +30,14 @@ def draw_pictures(count: int, seed: int, size: int) -> NDArray[np.uint8]:
     for index in range(count):
         pictures[index] = _draw(np.random.default_rng([seed, index]), size)
     return pictures
+
+
+def as_input(pixels: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.generic]:
+    """Pixels, UINT8 [n,crop,crop,3], as the network itself takes them (``spec.native``).
+
+    FP32 [n,3,crop,crop], normalised; or the pixels as they are.
+    """
+    return pixels if spec.native is Datatype.UINT8 else normalise(pixels, spec.recipe)
 
 
 def normalise(pixels: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:

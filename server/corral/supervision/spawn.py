@@ -164,7 +164,7 @@ def spawn(
             caller owns, ``control`` included.
     """
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as undo:
-        boot_fd = _memory_file("boot", msgspec.json.encode(boot))
+        boot_fd = memory_file("boot", msgspec.json.encode(boot))
         stack.callback(os.close, boot_fd)
         number = str(child.number)
         launch = {
@@ -176,7 +176,7 @@ def spawn(
             "drop": child.drop,
             "user": child.user,
         }
-        launch_fd = _memory_file("launch", msgspec.json.encode(launch))
+        launch_fd = memory_file("launch", msgspec.json.encode(launch))
         stack.callback(os.close, launch_fd)
         stderr_read, stderr_write = os.pipe()
         stack.callback(os.close, stderr_write)
@@ -199,7 +199,7 @@ def spawn(
     return Process(popen, pidfd, f"{child.kind} {number}", control, stderr_read)
 
 
-def _memory_file(name: str, content: bytes) -> int:
+def memory_file(name: str, content: bytes) -> int:
     """An anonymous file with that content, to be read from its start."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
     try:

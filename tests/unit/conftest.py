@@ -1,0 +1,24 @@
+"""What several tests of the search need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from corral.config import Settings
+from corral.plan import PlannedWorker
+from corral.search import Bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """Where a search happens, with a cache of its own."""
+    return Bench(
+        settings=Settings(weights="synthetic", cache_dir=str(tmp_path), offline=True),
+        pen=PlannedWorker(id=0, cpus=[0], cores=1, memory_node=None, env={}),
+        environ={},
+        isa=frozenset({"avx2"}),
+        cpu_model="a CPU",
+        progress=lambda phase, share: None,
+    )
