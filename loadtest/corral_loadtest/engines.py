@@ -1,6 +1,6 @@
 """Every engine served, against the same engine raw: ``python -m corral_loadtest.engines``.
 
-For each engine and precision, a server in each mode and the raw engine (``corral.raw``: the worker
+For each engine and precision, a server in each mode and the raw engine (``corral.lab.raw_engine``: the worker
 alone, with no server around it) are up side by side and take turns, several rounds. As in the bars,
 throughput is asked of the mode that is meant for it, a worker a core, and latency of ``rti``.
 perf_analyzer, unmodified, is the client; its CPU is part of the machine's budget.
@@ -144,7 +144,7 @@ class Bench:
         """Measures one engine; what cannot start is a row with the reason."""
         options = ["--model", self.model, *options_of(name, self.ipex_python), *self.extra]
         try:
-            with _Raw([self.python, "-m", "corral.raw", *options]) as raw:
+            with _Raw([self.python, "-m", "corral.lab.raw_engine", *options]) as raw:
                 return self._measured(name, options, raw)
         except RuntimeError as error:
             return Row(name=name, reason=str(error).strip().splitlines()[-1])
@@ -184,7 +184,7 @@ class Bench:
 
 
 class _Raw:
-    """A ``corral.raw`` that waits for turns; a context manager."""
+    """A ``corral.lab.raw_engine`` that waits for turns; a context manager."""
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from corral.config import LogFormat, Settings
+from corral.settings import LogFormat, Settings
 
 
 def configure(settings: Settings, name: str) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from running_server import Server, StartServer, running
 
-from corral import topology
-from corral.config import BackendName, Precision, Settings
-from corral.optimize import prepare
+from corral.artifacts.build import prepare
+from corral.planning import topology
+from corral.settings import BackendName, Precision, Settings
 
 ROOT = Path(__file__).parents[2]
 

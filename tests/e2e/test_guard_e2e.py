@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from running_server import Server, StartServer
 
-from corral import models, optimize, topology, trials
-from corral.artefact import store
-from corral.config import BackendName, Precision, Settings
+from corral.artifacts import build
+from corral.artifacts.build import prepare
+from corral.artifacts.store import store
 from corral.errors import PassingError
-from corral.optimize import prepare
-from corral.search import boot_model
-from corral.trials import TrialOrder
+from corral.models import registry
+from corral.planning import topology
+from corral.settings import BackendName, Precision, Settings
+from corral.tuning import trial_worker
+from corral.tuning.search import boot_model
+from corral.tuning.trial_worker import TrialOrder
 from corral_client import Client
 
 _MODEL = "efficientnet_lite0"
@@ -54,9 +57,9 @@ def spoiled_cache(artefact_cache: Path, tmp_path_factory: pytest.TempPathFactory
     isa = topology.read_machine().isa
     exact = _copied(artefact_cache, cache, BackendName.OPENVINO, Precision.FP32)
     _copied(artefact_cache, cache, BackendName.ONNXRUNTIME, Precision.INT8)
-    spec = models.get(_MODEL)
+    spec = registry.get(_MODEL)
     weights = spec.find_weights("auto", cache, True)
-    order = optimize.make_order(spec, weights, "int8", isa)
+    order = build.make_order(spec, weights, "int8", isa)
     store(cache, order, lambda xml: _spoil(xml, exact))
     return cache
 
@@ -174,11 +177,11 @@ def test_a_missing_compiler_may_pass(artefact_cache: Path, tmp_path: Path) -> No
         # Nothing compiled is found there.
         settings=msgspec.structs.replace(settings, cache_dir=str(tmp_path)),
         model=boot_model(made),
-        signature=models.get(_MODEL).signature,
+        signature=registry.get(_MODEL).signature,
         cpus=sorted(os.sched_getaffinity(0))[:1],
     )
     with (
         pytest.raises(PassingError, match=r"needs a C\+\+ compiler"),
-        trials.start(order, {"PATH": str(tmp_path)}),
+        trial_worker.start(order, {"PATH": str(tmp_path)}),
     ):
         pass

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corral import images, models
 from corral.errors import ModelError
+from corral.images import decode as images
+from corral.models import registry
 from corral.models.labels import labels
 from corral.models.pictures import draw_pictures, normalise
 from corral.models.spec import ModelSpec
@@ -47,7 +48,7 @@ def build(spec: ModelSpec, choice: str, cache_dir: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return build(models.get("resnet50"), "synthetic", tmp_path_factory.mktemp("cache"))
+    return build(registry.get("resnet50"), "synthetic", tmp_path_factory.mktemp("cache"))
 
 
 def test_finding_weights_imports_no_framework(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_finding_weights_imports_no_framework(tmp_path: Path) -> None:
 
 
 def test_efficientnet_lite0_knows_a_cat_and_a_coffee(tmp_path: Path) -> None:
-    spec = models.get("efficientnet_lite0")
+    spec = registry.get("efficientnet_lite0")
     logits = run(build(spec, "auto", tmp_path), spec, photographs(spec))
     top = [[labels()[i] for i in np.argsort(-row)[:3]] for row in logits]
     assert top[0][0] in ("tiger cat", "Egyptian cat")  # 0.39 and 0.34
@@ -93,7 +94,7 @@ def test_resnet50_is_v1_5(resnet: Any) -> None:
 
 
 def test_synthetic_weights_tell_pictures_apart(resnet: Any) -> None:
-    spec = models.get("resnet50")
+    spec = registry.get("resnet50")
     pixels = np.concatenate([draw_pictures(8, 77, 224), photographs(spec)])
     logits = run(resnet, spec, pixels)
     assert np.isfinite(logits).all()
@@ -107,7 +108,7 @@ def test_synthetic_weights_tell_pictures_apart(resnet: Any) -> None:
 
 
 def test_synthetic_weights_are_the_same_every_time(tmp_path: Path) -> None:
-    spec = models.get("efficientnet_lite0")
+    spec = registry.get("efficientnet_lite0")
     one, other = (build(spec, "synthetic", tmp_path).state_dict() for _ in range(2))
     assert all(torch.allclose(one[name], other[name], rtol=1e-3, atol=1e-4) for name in one)
 
@@ -119,7 +120,7 @@ def test_synthetic_weights_are_the_same_every_time(tmp_path: Path) -> None:
 def test_a_checkpoint_survives_the_trip_through_a_file(
     form: str, resnet: Any, tmp_path: Path
 ) -> None:
-    spec = models.get("resnet50")
+    spec = registry.get("resnet50")
     state = {
         name: tensor
         for name, tensor in resnet.state_dict().items()
@@ -166,7 +167,7 @@ def test_a_checkpoint_that_does_not_fit_names_the_first_fault(resnet: Any, tmp_p
 
 def refusal(file: Path, cache_dir: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        build(models.get("resnet50"), str(file), cache_dir)
+        build(registry.get("resnet50"), str(file), cache_dir)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corral.backends import create
-from corral.backends.openvino import OpenVINOBackend
-from corral.config import BackendName, Settings
+from corral.backends.base import create
+from corral.backends.openvino.runtime import OpenVINOBackend
+from corral.backends.telemetry import silence_telemetry
 from corral.errors import ConfigError, ModelError
-from corral.frameworks import silence_telemetry
-from corral.messages import ModelBoot, WorkerBoot
-from corral.region import Region, create_region
+from corral.ipc.messages import ModelBoot, WorkerBoot
+from corral.ipc.region import Region, create_region
+from corral.settings import BackendName, Settings
 from corral.tensors import Datatype, Recipe, Signature
 
 _RECIPE = Recipe(resize=36, crop=32, mean=(120.0, 110.0, 100.0), std=(60.0, 50.0, 40.0))
@@ -233,8 +233,8 @@ import json, os, sys
 cpu = max(os.sched_getaffinity(0))
 os.sched_setaffinity(0, {cpu})
 import msgspec, numpy as np
-from corral.backends import create
-from corral.messages import WorkerBoot
+from corral.backends.base import create
+from corral.ipc.messages import WorkerBoot
 from corral.tensors import Datatype
 boot = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerBoot)
 backend = create(boot.settings.backend)

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, save
 from PIL import Image
 from running_server import StartServer
 
-from corral.frameworks import silence_telemetry
-from corral.makers.onnx import with_pixels
+from corral.backends.onnxruntime.build import with_pixels
+from corral.backends.telemetry import silence_telemetry
 from corral_client import Client
 
 #: torch's exporter wrote it: tests/support/write_colours.py

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corral import models
-from corral.artefact import Artefact
-from corral.config import BackendName, Precision, Settings
+from corral.artifacts.build import make_order, prepare
+from corral.artifacts.store import Artefact
 from corral.errors import ConfigError, ModelError
+from corral.models import registry
 from corral.models.spec import ModelSpec, Recipe, Weights
-from corral.optimize import make_order, prepare
+from corral.settings import BackendName, Precision, Settings
 
 _NO_VNNI = frozenset({"avx2"})
 _VNNI = frozenset({"avx2", "avx512_vnni"})
@@ -66,7 +66,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
         backend: BackendName = BackendName.OPENVINO,
         transformer: bool = False,
     ) -> Artefact:
-        monkeypatch.setattr(models, "get", lambda name: _spec(build, transformer=transformer))
+        monkeypatch.setattr(registry, "get", lambda name: _spec(build, transformer=transformer))
         settings = Settings(
             model="tiny",
             backend=backend,
@@ -256,8 +256,8 @@ def test_other_weights_are_another_artefact() -> None:
 _FIND = """
 import sys
 from corral import models, optimize
-from corral.config import BackendName, Precision, Settings
-from corral.models.spec import ModelSpec, Recipe, Weights
+from corral.settings import BackendName, Precision, Settings
+from corral.models.registry.spec import ModelSpec, Recipe, Weights
 weights = Weights(source="synthetic", description="made up", path=None, digest="tiny 1")
 models.get = lambda name: ModelSpec(
     name="tiny", recipe=Recipe(resize=36, crop=32), classes=10,
@@ -280,7 +280,7 @@ def test_finding_one_imports_no_framework(make: Prepare, tmp_path: Path) -> None
 
 _IMPORT = """
 import sys
-from corral.frameworks import silence_telemetry
+from corral.backends.telemetry import silence_telemetry
 silence_telemetry()
 import openvino, nncf
 print(*(name for name in sys.modules if name.startswith("openvino_telemetry.")))

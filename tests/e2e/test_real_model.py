@@ -46,10 +46,11 @@ def test_the_command_prints_labels(cats: Server) -> None:
 
 
 def test_tritonclient_gets_the_same_from_encoded_picture_pixels_and_tensor(cats: Server) -> None:
-    from corral import images, models
+    from corral.images import decode as images
+    from corral.models import registry
     from corral.models.pictures import normalise
 
-    recipe = models.get("efficientnet_lite0").recipe
+    recipe = registry.get("efficientnet_lite0").recipe
     encoded = (PICTURES / "coffee.jpg").read_bytes()
     pixels = images.decode(encoded, recipe, 10**7)[np.newaxis]
     inputs = {

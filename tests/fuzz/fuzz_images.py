@@ -10,9 +10,9 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["corral.images", "corral.image_header", "PIL"]):
-    from corral import images
+with atheris.instrument_imports(include=["corral.images.decode", "corral.images.header", "PIL"]):
     from corral.errors import InvalidRequest
+    from corral.images import decode as images
     from corral.models.spec import Recipe
 
 SMALL = Recipe(resize=40, crop=32)

@@ -11,17 +11,17 @@ import sys
 import atheris
 
 with atheris.instrument_imports(
-    include=["corral.wire", "corral.envelope", "corral.protocol_pages"]
+    include=["corral.protocol.request", "corral.protocol.envelope", "corral.protocol.metadata"]
 ):
-    from corral import wire
     from corral.errors import RequestError
-    from corral.protocol_pages import resolve_view
+    from corral.protocol import request
+    from corral.protocol.metadata import resolve_view
     from corral.tensors import Datatype, Signature
 
 SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (10,))
-READER = wire.RequestReader(
+READER = request.RequestReader(
     SIGNATURE,
-    wire.Limits(max_items=8, max_image_bytes=1000, classes=10),
+    request.Limits(max_items=8, max_image_bytes=1000, classes=10),
     lambda name, version: resolve_view(name, version, "resnet50"),
 )
 
@@ -32,7 +32,7 @@ def one_message(data: bytes) -> None:
         head, tensor = READER.read(data)
     except RequestError as error:
         assert len(str(error)) < 400
-        assert error.view in wire.VIEW_DATATYPES
+        assert error.view in request.VIEW_DATATYPES
         return
     assert 1 <= head.count <= 8
     if head.datatype is not None:

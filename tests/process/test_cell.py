@@ -10,19 +10,20 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 import pytest
 
-from corral import models, wire
-from corral.batcher import Policy
-from corral.cell import Cell
-from corral.counters import Pages, create_memory, make_layout
+from corral.batching.batcher import Policy
+from corral.dataplane.dispatcher import Cell
+from corral.dataplane.recorder import Tally
 from corral.errors import DeadlineMissed, InferenceFailed, InvalidRequest, QueueFull, Unavailable
-from corral.messages import BATCH, RESULT, AttachWorker, ResultStatus
-from corral.protocol_pages import resolve_view
-from corral.region import Region, create_region
-from corral.tally import Tally
+from corral.ipc.messages import BATCH, RESULT, AttachWorker, ResultStatus
+from corral.ipc.region import Region, create_region
+from corral.metrics.counters import Pages, create_memory, make_layout
+from corral.models import registry
+from corral.protocol import request as wire
+from corral.protocol.metadata import resolve_view
 from corral.tensors import Datatype
 from corral_protos import open_inference_pb2 as pb
 
-SPEC = models.get("resnet50")
+SPEC = registry.get("resnet50")
 SIGNATURE = SPEC.signature
 MAX_BATCH = 4
 

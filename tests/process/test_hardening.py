@@ -19,10 +19,11 @@ import pytest
 from fault_scenarios import wait_for_workers
 from running_server import Server, StartServer, wait_until
 
-from corral import hardening
-from corral.config import BackendName, Settings
 from corral.errors import ConfigError
-from corral.supervision import identity, launcher
+from corral.launch import launcher
+from corral.launch import worker_user as identity
+from corral.security import sandbox
+from corral.settings import BackendName, Settings
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root has what is given up here")
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -197,7 +198,7 @@ def test_the_filter_forbids_what_it_says_and_nothing_that_workers_need() -> None
 def test_without_the_package_the_option_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyseccomp", None)
     with pytest.raises(ConfigError, match="pip install 'corral"):
-        hardening.require_seccomp()
+        sandbox.require_seccomp()
 
 
 def launch(user: tuple[int, int] | None, *, drop: bool = True, program: str = "/bin/cat") -> str:

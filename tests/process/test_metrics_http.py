@@ -13,10 +13,10 @@ from typing import cast
 import pytest
 
 from corral.errors import ConfigError
-from corral.exposition import metrics_http
-from corral.exposition.metrics_http import MetricsServer
-from corral.tls import Material
-from corral.watched import Watched
+from corral.metrics import http as metrics_http
+from corral.metrics.http import MetricsServer
+from corral.security.tls import Material
+from corral.system.watched_file import Watched
 
 PAGE = b"# HELP corral_ready 1 when requests are taken\n# TYPE corral_ready gauge\ncorral_ready 1\n"
 

@@ -17,9 +17,11 @@ import pytest
 from end_scenarios import gone
 from running_server import BUSY_S, environment, running, wait_until
 
-from corral import control, prepare, procfs
-from corral.config import Settings
-from corral.supervision.spawn import Child, Process, spawn
+from corral.ipc import channel
+from corral.launch.spawn import Child, Process, spawn
+from corral.settings import Settings
+from corral.system import procfs
+from corral.tuning import prepare
 
 _PATH = {"PATH": os.environ["PATH"]}
 
@@ -38,7 +40,7 @@ def _child(folder: Path, *, then: str) -> Iterator[tuple[Process, psutil.Process
         kind="worker", number=0, module="none", cpus=(), memory_node=None, env=_PATH,
         python=str(program),
     )  # fmt: skip
-    ours, theirs = control.pair()
+    ours, theirs = channel.pair()
     with theirs:
         process = spawn(child, _Nothing(), ours, [theirs.fileno()])
     wait_until(lambda: written.exists() and written.read_text().endswith("\n"), "the program")
@@ -70,7 +72,7 @@ def test_a_child_that_cannot_be_held_is_ended_and_nothing_stays_open(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
-    ours, theirs = control.pair()
+    ours, theirs = channel.pair()
     with ours, theirs:
         before = sorted(os.listdir("/proc/self/fd")), procfs.children(os.getpid())  # noqa: PTH208
         child = Child(
@@ -85,7 +87,7 @@ def test_a_child_that_cannot_be_held_is_ended_and_nothing_stays_open(
 
 _COMPILING = """
 import subprocess, sys
-from corral.backends.descendants import end_with_us
+from corral.system.process_group import end_with_us
 with end_with_us():
     compiler = subprocess.Popen(["sleep", "100"])
     if sys.argv[1] == "inside":
@@ -124,7 +126,7 @@ def test_a_model_that_nobody_waits_for_is_not_prepared(tmp_path: Path) -> None:
     file.write_bytes(msgspec.json.encode(order))
     with file.open("rb") as opened:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "corral.prepare_entry", str(opened.fileno())],
+            [sys.executable, "-P", "-m", "corral.tuning.prepare_entry", str(opened.fileno())],
             pass_fds=(opened.fileno(),), capture_output=True, text=True, env=environment(),
             check=False,
         )  # fmt: skip

@@ -31,7 +31,7 @@ def _prepare(tmp_path: Path, script: str, *options: str) -> subprocess.Completed
 def test_prepare_runs_on_the_workers_interpreter(tmp_path: Path, backend: str) -> None:
     done = _prepare(tmp_path, 'echo "asked to run $3"; exit 2', "--backend", backend)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "corral: asked to run corral.prepare_entry\n"
+    assert done.stderr == "corral: asked to run corral.tuning.prepare_entry\n"
 
 
 def test_an_interpreter_without_corrals_packages_is_one_line(tmp_path: Path) -> None:

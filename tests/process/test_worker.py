@@ -18,9 +18,8 @@ import psutil
 import pytest
 from running_server import environment, wait_until
 
-from corral import control, models
-from corral.config import BackendName, Settings
-from corral.messages import (
+from corral.ipc import channel
+from corral.ipc.messages import (
     BATCH,
     RESULT,
     ModelBoot,
@@ -30,11 +29,13 @@ from corral.messages import (
     WorkerReady,
     from_child_decoder,
 )
-from corral.region import Region, create_region
-from corral.supervision.spawn import Child, Process, spawn
+from corral.ipc.region import Region, create_region
+from corral.launch.spawn import Child, Process, spawn
+from corral.models import registry
+from corral.settings import BackendName, Settings
 from corral.tensors import Datatype
 
-SIGNATURE = models.get("resnet50").signature
+SIGNATURE = registry.get("resnet50").signature
 TCMALLOC = "libtcmalloc_minimal.so.4"
 
 
@@ -48,7 +49,7 @@ class Worker:
     def hear(self) -> Any:
         """The next control message."""
         self.process.control.settimeout(30)
-        return control.receive(self.process.control, from_child_decoder)[0]
+        return channel.receive(self.process.control, from_child_decoder)[0]
 
     def run(self, number: int, datatype: int, count: int) -> tuple[int, ResultStatus, int]:
         self.data.send(BATCH.pack(number, datatype, count))
@@ -74,8 +75,8 @@ def worker(
     sizes = sizes or [1]
     cpus = sorted(os.sched_getaffinity(0))[-1:]
     region_fd = create_region(SIGNATURE, sizes[-1])
-    data, theirs = control.pair()
-    supervisor, control_end = control.pair()
+    data, theirs = channel.pair()
+    supervisor, control_end = channel.pair()
     boot = WorkerBoot(
         worker=3,
         cell=0,
@@ -101,7 +102,7 @@ def worker(
     child = Child(
         kind="worker",
         number=3,
-        module="corral.worker",
+        module="corral.worker.process",
         cpus=cpus,
         memory_node=memory_node,
         env={**environment(), **(env or {})},

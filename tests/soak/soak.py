@@ -21,7 +21,8 @@ from promises import PROMISES, Promise, in_order, seconds_for
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from corral import __version__, topology
+from corral import __version__
+from corral.planning import topology
 
 ROOT = Path(__file__).parents[2]
 _TICK_S = 0.5

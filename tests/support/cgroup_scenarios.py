@@ -18,8 +18,8 @@ from fault_scenarios import check_counts
 from reload_scenarios import status_of
 from running_server import Server, wait_until
 
-from corral import procfs
-from corral.status import ServerStatus
+from corral.ipc.status import ServerStatus
+from corral.system import procfs
 
 _MOUNT = Path("/sys/fs/cgroup")
 _QUOTA_US, _PERIOD_US = 50_000, 100_000

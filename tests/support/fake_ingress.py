@@ -11,8 +11,8 @@ import sys
 
 import msgspec
 
-from corral import control
-from corral.messages import (
+from corral.ipc import channel
+from corral.ipc.messages import (
     BATCH,
     RESULT,
     AttachWorker,
@@ -36,11 +36,11 @@ def main() -> None:
     faults = boot.settings.weights.split()
     supervisor = socket.socket(fileno=boot.control_fd)
     if "ingress-fails" in faults:
-        control.send(supervisor, IngressFailed(cell=boot.cell, message="the port is haunted"))
+        channel.send(supervisor, IngressFailed(cell=boot.cell, message="the port is haunted"))
         return
     if "ingress-dies" in faults:
         sys.exit("no luck today")
-    control.send(supervisor, IngressUp(cell=boot.cell, port=boot.settings.port))
+    channel.send(supervisor, IngressUp(cell=boot.cell, port=boot.settings.port))
     with selectors.DefaultSelector() as selector:
         selector.register(supervisor, selectors.EVENT_READ)
         while True:
@@ -49,8 +49,8 @@ def main() -> None:
                     hear_worker(key, selector, supervisor)
                     continue
                 try:
-                    message, fds = control.receive(supervisor, to_ingress_decoder)
-                except control.Closed:
+                    message, fds = channel.receive(supervisor, to_ingress_decoder)
+                except channel.Closed:
                     return
                 match message:
                     case AttachWorker():
@@ -67,7 +67,7 @@ def main() -> None:
                     case Open():
                         print(f"ingress {boot.cell}: open", file=sys.stderr, flush=True)
                     case Drain() if "never-drains" not in faults:
-                        control.send(supervisor, Drained(cell=boot.cell))
+                        channel.send(supervisor, Drained(cell=boot.cell))
 
 
 def leave(worker: int, selector: selectors.BaseSelector, supervisor: socket.socket) -> None:
@@ -77,7 +77,7 @@ def leave(worker: int, selector: selectors.BaseSelector, supervisor: socket.sock
         selector.unregister(key.fileobj)
         assert isinstance(key.fileobj, socket.socket)
         key.fileobj.close()
-        control.send(supervisor, WorkerGone(worker=worker, pid=key.data.pid))
+        channel.send(supervisor, WorkerGone(worker=worker, pid=key.data.pid))
 
 
 def hear_worker(
@@ -90,11 +90,11 @@ def hear_worker(
     except ConnectionResetError:
         answer = b""
     if answer:
-        control.send(supervisor, WorkerProven(worker=key.data.worker))
+        channel.send(supervisor, WorkerProven(worker=key.data.worker))
     else:
         selector.unregister(data)
         data.close()
-        control.send(supervisor, WorkerGone(worker=key.data.worker, pid=key.data.pid))
+        channel.send(supervisor, WorkerGone(worker=key.data.worker, pid=key.data.pid))
 
 
 if __name__ == "__main__":

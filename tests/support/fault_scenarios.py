@@ -231,7 +231,7 @@ def poison_workers(server: Server, poisons: tuple[int, ...], *, clients: int = 8
 
     Args:
         server: with --null-faults, and batches of several.
-        poisons: first elements, see corral.backends.null_faults.
+        poisons: first elements, see corral.backends.null.faults.
         clients: send harmless requests meanwhile.
     """
     wait_for_workers(server, len(server.workers()))

@@ -11,9 +11,9 @@ import logging
 import sys
 from pathlib import Path
 
-from corral import artefact
+from corral.artifacts import store as artefact
+from corral.batching.cost_curve import CostCurve, load_curve, save_curve
 from corral.errors import ModelError
-from corral.profile import CostCurve, load_curve, save_curve
 from corral.tensors import Datatype
 
 _ORDER = artefact.Order(

@@ -8,30 +8,32 @@ import sys
 
 import msgspec
 
-from corral import ingress, transport, wire
-from corral.messages import CellBoot
+from corral.dataplane import worker_link
+from corral.frontend import process
+from corral.ipc.messages import CellBoot
+from corral.protocol import request
 
 _kept: list[object] = []
 
 
 def leak_descriptors() -> None:
-    close = transport.WorkerLink.close
+    close = worker_link.WorkerLink.close
 
-    def leaky(self: transport.WorkerLink) -> None:
+    def leaky(self: worker_link.WorkerLink) -> None:
         _kept.append(os.dup(self.fileno()))
         close(self)
 
-    transport.WorkerLink.close = leaky  # type: ignore[method-assign]
+    worker_link.WorkerLink.close = leaky  # type: ignore[method-assign]
 
 
 def leak_memory() -> None:
-    response = wire.response
+    response = request.response
 
     def leaky(*args: object) -> bytes:
         _kept.append(bytearray(os.urandom(4096)))
         return response(*args)  # type: ignore[arg-type]
 
-    wire.response = leaky  # type: ignore[assignment]
+    request.response = leaky  # type: ignore[assignment]
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ def main() -> None:
         leak_descriptors()
     if "leaks-memory" in faults:
         leak_memory()
-    ingress.main()
+    process.main()
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from process_use import use_of
 from running_server import Server, wait_until
 from server_counters import Scrape
 
-from corral.config import Mode
-from corral.status import ServerStatus, State
-from corral.supervision import admin
+from corral.ipc.status import ServerStatus, State
+from corral.settings import Mode
+from corral.supervisor import admin
 
 _MIB = 2**20
 #: what a server's processes may grow by while it answers 10,000 requests

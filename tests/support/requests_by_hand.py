@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from corral.envelope import varint
+from corral.protocol.envelope import varint
 from corral_protos import open_inference_pb2 as pb
 
 SERVICE = "/inference.GRPCInferenceService/"

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from corral import procfs
+from corral.system import procfs
 
 HERE = Path(__file__).parent
 READY = re.compile(r"ready in .*gRPC on \S+:(\d+), metrics on http://\S+:(\d+)/metrics")

@@ -1,7 +1,7 @@
 """``corral serve`` with a plan made by hand and the fake ingress: argv[1] is JSON.
 
 settings     option names and values
-plan         corral.plan.Plan
+plan         corral.planning.plan.Plan
 model        name in the children's boot files
 ingress      module to run as one; the fake one unless told otherwise
 """
@@ -12,11 +12,13 @@ import sys
 
 import msgspec
 
-from corral import config, models, serve
+from corral import settings as config
 from corral.errors import CorralError
-from corral.messages import ModelBoot
-from corral.plan import Plan
-from corral.supervision.generation import Prepared
+from corral.ipc.messages import ModelBoot
+from corral.models import registry
+from corral.planning.plan import Plan
+from corral.supervisor import app
+from corral.supervisor.deployment import Prepared
 
 
 def main() -> int:
@@ -27,10 +29,10 @@ def main() -> int:
         name=order["model"], artefact=None, precision="fp32", synthetic=True, weights="none"
     )
     try:
-        return serve.run(
+        return app.run(
             Prepared(asked=settings, settings=settings, model=model),
             plan,
-            models.get("resnet50").signature,
+            registry.get("resnet50").signature,
             environ=os.environ,
             ingress_module=order.get("ingress", "fake_ingress"),
         )

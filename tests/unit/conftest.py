@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from corral.config import Settings
-from corral.plan import PlannedWorker
-from corral.search import Bench
+from corral.planning.plan import PlannedWorker
+from corral.settings import Settings
+from corral.tuning.search import Bench
 
 
 @pytest.fixture

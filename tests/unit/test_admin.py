@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from corral.errors import ConfigError
-from corral.supervision import admin
+from corral.supervisor import admin
 
 
 def test_the_place_follows_the_port() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from corral import topology
-from corral.planning.cgroups import Throttling
-from corral.supervision.admin import Reply
-from corral.supervision.allowance import REPORT_S, Allowance, AllowanceWatch, ThrottlingReport
-from corral.supervision.backoff import Backoff
-from corral.supervision.surroundings import Surroundings
+from corral.planning import topology
+from corral.supervisor.admin import Reply
+from corral.supervisor.allowance import REPORT_S, Allowance, AllowanceWatch, ThrottlingReport
+from corral.supervisor.backoff import Backoff
+from corral.supervisor.cpu_watch import Surroundings
+from corral.system.cgroups import Throttling
 
 
 def cpus(*numbers: int, quota: float | None = None) -> Allowance:
@@ -85,7 +85,7 @@ def one_task(reply: Reply | Exception) -> asyncio.Task[Reply]:
 async def test_a_change_waits_until_there_is_time_for_it_and_fails_until_it_succeeds(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("corral.supervision.allowance._RETRY", Backoff(0.0, 0.0))
+    monkeypatch.setattr("corral.supervisor.allowance._RETRY", Backoff(0.0, 0.0))
     now, told = cpus(0, 1), list[Allowance]()
     replies: list[Reply | Exception] = [
         Reply(text="no", exit_code=1),

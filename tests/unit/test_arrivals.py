@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.arrivals import Arrivals
+from corral.batching.arrivals import Arrivals
 
 
 def make(most: int) -> tuple[Arrivals[Hashable], list[Hashable]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from corral import artefact
-from corral.artefact import Artefact, Order
+from corral.artifacts import store as artefact
+from corral.artifacts.store import Artefact, Order
 from corral.errors import ModelError
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from corral import memory_calls
-from corral.client_memory import ClientMemory
 from corral.errors import ModelError
+from corral.frontend import shared_memory
 from corral.models import loading
+from corral.protocol.shared_memory import ClientMemory
 from corral_protos import open_inference_pb2 as pb
 
 ROOT = Path(__file__).parents[2]
@@ -138,7 +138,7 @@ def test_no_method_loads_writes_or_configures() -> None:
         "ModelConfig", "ModelStatistics", "ModelInfer",
     }  # fmt: skip
     # Registering shared memory is Triton's extension: off, unless the operator asks for it.
-    for name in (methods - set(memory_calls.make(ClientMemory()))) | served:
+    for name in (methods - set(shared_memory.make(ClientMemory()))) | served:
         for verb in ("Load", "Unload", "Register", "Update", "Set", "Trace", "Log", "Write"):
             assert not name.startswith(verb)
             assert verb not in name.replace("ModelStatistics", "")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from corral.batcher import Batcher, Policy
-from corral.costs import Costs
+from corral.batching.batcher import Batcher, Policy
+from corral.batching.cost_model import Costs
+from corral.batching.jobs import Batch, Job
 from corral.errors import DeadlineMissed, QueueFull
-from corral.jobs import Batch, Job
 from corral.tensors import Datatype
 
 FP32, UINT8 = Datatype.FP32, Datatype.UINT8

@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from corral.batcher import Batcher, Policy
-from corral.costs import Costs
+from corral.batching.batcher import Batcher, Policy
+from corral.batching.cost_model import Costs
+from corral.batching.jobs import Batch, Job
 from corral.errors import DeadlineMissed, QueueFull
-from corral.jobs import Batch, Job
 from corral.tensors import Datatype
 
 SIZES = (1, 2, 4)

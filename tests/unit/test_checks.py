@@ -1,6 +1,6 @@
 import os
 
-from corral import checks
+from corral.worker import checks
 
 
 def test_threads_inside_the_mask_are_fine() -> None:

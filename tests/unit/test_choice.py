@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from corral.choice import Candidate, Row, Search, candidates, guard_report, rank
-from corral.config import BackendName, Mode, Precision, Settings
-from corral.guard import Fidelity, Thresholds
-from corral.search_view import render
+from corral.accuracy import Fidelity, Thresholds
+from corral.settings import BackendName, Mode, Precision, Settings
+from corral.tuning.candidates import Candidate, Row, Search, candidates, guard_report, rank
+from corral.tuning.report import render
 
 _ALL = {"openvino", "nncf"}
 _FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corral.client_memory import MAX_REGIONS, ClientMemory, Slice
 from corral.errors import InvalidRequest, NotFound, RequestError
+from corral.protocol.shared_memory import MAX_REGIONS, ClientMemory, Slice
 
 SIZE = 64
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral import counters
+from corral.metrics import counters
 
 KEYS = sorted(counters.make_layout(2).index)
 

@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 from certificates import private
 
-from corral import config, credentials
-from corral.credentials import Access, TokenFile, Verdict, bearer_token, matches, parse_tokens
+from corral import settings
 from corral.errors import ConfigError
+from corral.security import credentials
+from corral.security.credentials import (
+    Access,
+    TokenFile,
+    Verdict,
+    bearer_token,
+    matches,
+    parse_tokens,
+)
 
 ONE, TWO = "first-token-0123456789", "second-token-0123456789"
 ALICE = frozenset({"alice"})
@@ -177,4 +185,4 @@ def test_a_useless_token_file_is_refused_in_one_line(
 )
 def test_half_of_a_configuration_is_refused(given: dict[str, object], missing: str) -> None:
     with pytest.raises(ConfigError, match=missing):
-        config.build(given)
+        settings.build(given)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from corral.config import BackendName, Settings
-from corral.supervision import custody
+from corral.settings import BackendName, Settings
+from corral.supervisor import cache_permissions
 
 NOBODY = 65534
 
@@ -29,12 +29,12 @@ def artefact(tmp_path: Path) -> Path:
 
 def doubts(artefact: Path, uid: int | None = None) -> list[str]:
     settings = Settings(cache_dir=str(artefact.parents[2]), backend=BackendName.TORCH)
-    return custody.doubts(settings, str(artefact), os.geteuid() if uid is None else uid)
+    return cache_permissions.doubts(settings, str(artefact), os.geteuid() if uid is None else uid)
 
 
 def test_what_is_ours_is_in_no_doubt(artefact: Path) -> None:
     assert doubts(artefact) == []
-    assert custody.doubts(Settings(cache_dir="/tmp"), None, 0) == [], "nothing is loaded"
+    assert cache_permissions.doubts(Settings(cache_dir="/tmp"), None, 0) == [], "nothing is loaded"
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from corral import artefact, models, search, selection
-from corral.artefact import Artefact, Order
-from corral.backends import inductor
-from corral.backends.inductor import PackageCache
-from corral.choice import Candidate, Row
-from corral.config import BackendName, Precision
-from corral.guard import Fidelity
-from corral.models import photos
+from corral.accuracy import Fidelity
+from corral.artifacts import store as artefact
+from corral.artifacts.build import _FORMS, make_order
+from corral.artifacts.store import Artefact, Order
+from corral.backends.torch import aot
+from corral.backends.torch.aot import PackageCache
+from corral.models import photos, registry
 from corral.models.spec import Weights
-from corral.optimize import _FORMS, make_order
-from corral.search import Bench
+from corral.settings import BackendName, Precision
+from corral.tuning import search, select
+from corral.tuning.candidates import Candidate, Row
+from corral.tuning.search import Bench
 
 _WEIGHTS = Weights(source="synthetic", description="made up", path=None, digest="1")
 _FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)
@@ -52,7 +53,7 @@ def test_every_file_of_every_form_of_artefact_is_looked_at(
     precision: str,
     damage: Damage,
 ) -> None:
-    spec = models.get("resnet50")
+    spec = registry.get("resnet50")
     order = make_order(spec, _WEIGHTS, precision, frozenset(), backend)
     for name in order.files:
         stored = _store(tmp_path, order)
@@ -113,8 +114,8 @@ def _pack(package: Path, word: str) -> None:
 def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Compiler:
     found = _Compiler(tmp_path / "inductor")
     monkeypatch.setattr(PackageCache, "_key", lambda cache, example: "key")
-    monkeypatch.setattr(inductor, "_compile", found.compile)
-    monkeypatch.setattr(inductor, "_open", found.open)
+    monkeypatch.setattr(aot, "_compile", found.compile)
+    monkeypatch.setattr(aot, "_open", found.open)
     return found
 
 
@@ -174,7 +175,7 @@ def test_a_package_that_another_worker_has_mended_is_taken(
     def beaten(package: Path) -> None:
         _pack(package, "module")
 
-    monkeypatch.setattr(inductor, "_load", beaten)
+    monkeypatch.setattr(aot, "_load", beaten)
     assert compiler.load() == "module"
     assert compiler.compiled == 1
 
@@ -237,13 +238,13 @@ def test_a_damaged_choice_is_made_again(
         searches.append(1)
         return [Row(candidate=_FP32)]
 
-    monkeypatch.setattr(selection, "search", find)
+    monkeypatch.setattr(select, "search", find)
     monkeypatch.setattr(Bench, "prepare", lambda *_: _artefact(Precision.FP32))
 
     def choose() -> None:
         options = [_FP32, _INT8]
-        found = selection._remembered(bench, options, _FP32)
-        selection._searched(bench, options, _FP32, found)
+        found = select._remembered(bench, options, _FP32)
+        select._searched(bench, options, _FP32, found)
 
     for _ in range(2):
         choose()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from corral import envelope
 from corral.errors import InvalidRequest
+from corral.protocol import envelope
 from corral_protos import open_inference_pb2 as pb
 
 #: what a message may cost besides itself

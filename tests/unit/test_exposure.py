@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from corral import serve
-from corral.config import Settings
+from corral.settings import Settings
+from corral.supervisor import app
 
 NOTHING = "neither --auth-token-file nor --tls-client-ca is given"
 
@@ -51,4 +51,4 @@ NOTHING = "neither --auth-token-file nor --tls-client-ca is given"
     ],
 )
 def test_what_is_open_to_everybody_is_said(settings: dict[str, str], sentences: list[str]) -> None:
-    assert serve.exposure(Settings(**settings)) == sentences  # type: ignore[arg-type]
+    assert app.exposure(Settings(**settings)) == sentences  # type: ignore[arg-type]

@@ -7,14 +7,14 @@ import asyncio
 import msgspec
 import pytest
 
-from corral import models
-from corral.config import BackendName, Mode, Precision, Settings
 from corral.errors import ConfigError
-from corral.messages import ModelBoot
-from corral.plan import PlannedWorker
+from corral.ipc.messages import ModelBoot
+from corral.models import registry
 from corral.planning.machine import Core, Machine, Node
-from corral.supervision.forge import Forge, Source
-from corral.supervision.generation import Prepared
+from corral.planning.plan import PlannedWorker
+from corral.settings import BackendName, Mode, Precision, Settings
+from corral.supervisor.deployment import Prepared
+from corral.supervisor.deployments import Forge, Source
 
 MACHINE = Machine(
     cores=tuple(Core(cpus=(n,), package=0, node=0, l3=0) for n in range(4)),
@@ -42,7 +42,7 @@ class Bench:
 def _forge(bench: Bench) -> Forge:
     return Forge(
         Settings(),
-        models.get("resnet50").signature,
+        registry.get("resnet50").signature,
         Source(read=Settings, prepare=bench.prepare),
         environ={},
         counters_fd=-1,

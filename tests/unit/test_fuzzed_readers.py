@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corral import images, wire
 from corral.errors import InvalidRequest, RequestError
+from corral.images import decode as images
 from corral.models.spec import Recipe
-from corral.protocol_pages import resolve_view
+from corral.protocol import request as wire
+from corral.protocol.metadata import resolve_view
 from corral.tensors import Datatype, Signature
 from corral_protos import open_inference_pb2 as pb
 

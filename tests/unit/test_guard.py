@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral import guard
-from corral.guard import Fidelity, GuardReport, Thresholds, compare, faults
+from corral import accuracy
+from corral.accuracy import Fidelity, GuardReport, Thresholds, compare, faults
 
 _RANDOM = np.random.default_rng(1)
 
@@ -160,5 +160,5 @@ def test_measures_stay_in_their_ranges(seed: int, noise: float, n: int, classes:
     assert -1 - 1e-9 <= found.cosine <= 1 + 1e-9
     assert found.top1_all is not None
     assert 0 <= found.top1_all <= 1
-    assert found.top1 is None or (0 <= found.top1 <= 1 and found.decided >= guard.MIN_DECIDED)
+    assert found.top1 is None or (0 <= found.top1 <= 1 and found.decided >= accuracy.MIN_DECIDED)
     assert np.isfinite(found.snr_db)

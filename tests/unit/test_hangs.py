@@ -1,6 +1,6 @@
 """Who hangs, by the clock readings of a test."""
 
-from corral.hangs import HangWatch
+from corral.batching.watchdog import HangWatch
 
 
 def test_a_worker_gets_ten_times_what_its_batch_should_take() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corral.heap import HeapKeeper
+from corral.system.malloc_trim import HeapKeeper
 
 MIB = 2**20
 

@@ -16,8 +16,9 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from requests_by_hand import png_bomb
 
-from corral import image_header, images
 from corral.errors import InvalidRequest
+from corral.images import decode as images
+from corral.images import header as image_header
 from corral.models.pictures import draw_pictures
 from corral.models.spec import Recipe
 

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from corral import models
-from corral.config import BackendName, Precision, Settings
+from corral.accuracy import Fidelity
 from corral.errors import ConfigError
-from corral.guard import Fidelity
-from corral.ladder import chart, tables
-from corral.ladder.climb import Place, climb, rung_settings, share_cpus
-from corral.ladder.results import Ladder, RungResult, SizeResult, percentile, summarise
-from corral.ladder.rungs import pick, rungs
+from corral.lab.ladder import chart, tables
+from corral.lab.ladder.climb import Place, climb, rung_settings, share_cpus
+from corral.lab.ladder.results import Ladder, RungResult, SizeResult, percentile, summarise
+from corral.lab.ladder.rungs import pick, rungs
+from corral.models import registry
+from corral.settings import BackendName, Precision, Settings
 from corral.tensors import Datatype, Signature
 
 
@@ -200,9 +200,9 @@ def test_a_model_without_pictures_has_no_ladder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     rows = dataclasses.replace(
-        models.get("resnet50"), shapes=Signature({Datatype.FP32: (5,)}, (3,))
+        registry.get("resnet50"), shapes=Signature({Datatype.FP32: (5,)}, (3,))
     )
-    monkeypatch.setattr(models, "get", lambda name: rows)
+    monkeypatch.setattr(registry, "get", lambda name: rows)
     place = Place(
         settings=Settings(model="rows.onnx", cache_dir=str(tmp_path)),
         cpus=[0],

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from corral.status import Cause, State
-from corral.supervision.backoff import Backoff
-from corral.supervision.life import Life
+from corral.ipc.status import Cause, State
+from corral.supervisor.backoff import Backoff
+from corral.supervisor.lifecycle import Life
 
 BACKOFF = Backoff(1.0, 30.0)
 

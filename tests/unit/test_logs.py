@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from corral import logs
-from corral.config import build
+from corral.settings import build
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def _restore() -> Iterator[None]:
 
 def test_a_line_says_who_speaks(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(build(), "worker 3")
-    logging.getLogger("corral.worker").info("batch %d failed", 7)
+    logging.getLogger("corral.worker.process").info("batch %d failed", 7)
     assert capsys.readouterr().err.endswith("INFO    worker 3: batch 7 failed\n")
 
 

@@ -12,11 +12,9 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from corral import __version__, counters, metrics
-from corral.exposition import metrics_triton
-from corral.guard import Fidelity, GuardReport
-from corral.plan import MachineSummary, Plan, PlannedCell, PlannedWorker
-from corral.status import (
+from corral import __version__
+from corral.accuracy import Fidelity, GuardReport
+from corral.ipc.status import (
     Cause,
     CellStatus,
     Phase,
@@ -25,6 +23,9 @@ from corral.status import (
     StatusBoard,
     WorkerStatus,
 )
+from corral.metrics import counters, triton_families
+from corral.metrics import page as metrics
+from corral.planning.plan import MachineSummary, Plan, PlannedCell, PlannedWorker
 
 ROOT = Path(__file__).parents[2]
 #: (name, labels) to value
@@ -162,7 +163,7 @@ TRITON = {
 
 
 def test_tritons_names_types_and_labels_are_exact(server: Server) -> None:
-    text = metrics_triton.render(server.pages.snapshot(), "resnet50").decode()
+    text = triton_families.render(server.pages.snapshot(), "resnet50").decode()
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     assert types == TRITON
     assert set(re.findall(r"^# HELP (\S+) .", text, re.MULTILINE)) == set(TRITON)
@@ -180,7 +181,7 @@ def test_tritons_names_types_and_labels_are_exact(server: Server) -> None:
 
 
 def test_every_failure_of_ours_has_one_reason_of_tritons() -> None:
-    ours = [name for names in metrics_triton.REASONS.values() for name in names]
+    ours = [name for names in triton_families.REASONS.values() for name in names]
     assert sorted(ours) == sorted(counters.FAILURES)
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from corral import models
 from corral.errors import ConfigError, ModelError
-from corral.models import weights
+from corral.models import registry, weights
 from corral.models.labels import labels
 from corral.models.spec import Weights
 from corral.models.weights import Packaged, Published, find_packaged, find_published
@@ -55,33 +54,33 @@ def cached(tmp_path: Path) -> Path:
 
 
 def test_the_zoo_lists_models_and_nothing_else() -> None:
-    assert models.names() == ["efficientnet_lite0", "resnet50", "vit_b_16"]
-    for name in models.names():
-        assert models.get(name).name == name
+    assert registry.names() == ["efficientnet_lite0", "resnet50", "vit_b_16"]
+    for name in registry.names():
+        assert registry.get(name).name == name
 
 
 def test_an_unknown_model_names_those_there_are() -> None:
     with pytest.raises(ConfigError, match="efficientnet_lite0, resnet50"):
-        models.get("loading")
+        registry.get("loading")
 
 
 def test_recipes_are_those_of_the_checkpoints() -> None:
-    resnet = models.get("resnet50").recipe
+    resnet = registry.get("resnet50").recipe
     assert (resnet.resize, resnet.crop, resnet.interpolation) == (256, 224, "bilinear")
     assert resnet.mean == pytest.approx([255 * m for m in (0.485, 0.456, 0.406)])
     assert resnet.std == pytest.approx([255 * s for s in (0.229, 0.224, 0.225)])
-    lite = models.get("efficientnet_lite0").recipe
+    lite = registry.get("efficientnet_lite0").recipe
     assert (lite.resize, lite.crop, lite.interpolation) == (256, 224, "bicubic")
     assert (set(lite.mean), set(lite.std)) == ({127.0}, {128.0})
 
 
 def test_the_one_transformer_is_known_as_such() -> None:
-    assert [name for name in models.names() if models.get(name).transformer] == ["vit_b_16"]
+    assert [name for name in registry.names() if registry.get(name).transformer] == ["vit_b_16"]
 
 
 def test_signatures() -> None:
-    for name in models.names():
-        signature = models.get(name).signature
+    for name in registry.names():
+        signature = registry.get(name).signature
         assert signature.input_shapes[Datatype.FP32] == (3, 224, 224)
         assert signature.input_shapes[Datatype.UINT8] == (224, 224, 3)
         assert signature.output_shape == (1000,)
@@ -203,9 +202,9 @@ def test_synthetic_weights_are_known_by_model_and_seed(cached: Path, tmp_path: P
     assert found.synthetic
     assert found.digest.startswith("synthetic:net:")
     others = {
-        models.get(n).find_weights("synthetic", tmp_path, True).digest for n in models.names()
+        registry.get(n).find_weights("synthetic", tmp_path, True).digest for n in registry.names()
     }
-    assert len(others) == len(models.names())
+    assert len(others) == len(registry.names())
 
 
 def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from corral.backends import create
-from corral.config import BackendName, Settings
-from corral.messages import ModelBoot, WorkerBoot
-from corral.region import Region, create_region
+from corral.backends.base import create
+from corral.ipc.messages import ModelBoot, WorkerBoot
+from corral.ipc.region import Region, create_region
+from corral.settings import BackendName, Settings
 from corral.tensors import Datatype, Signature
 
 _SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (10,))

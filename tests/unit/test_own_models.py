@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper, save
 
-from corral import models, optimize
-from corral.backends.torch import resolve_mode
-from corral.config import TorchMode
+from corral.artifacts import build
+from corral.backends.calibration import Calibration
+from corral.backends.onnxruntime.build import make_plain
+from corral.backends.torch.runtime import resolve_mode
 from corral.errors import ConfigError, ModelError
-from corral.makers.calibration import Calibration
-from corral.makers.onnx import make_plain
-from corral.models import own, photos
+from corral.models import custom, photos, registry
+from corral.settings import TorchMode
 from corral.tensors import Datatype
 
 FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
@@ -37,7 +37,7 @@ def _write(
 
 
 def test_shapes_and_datatypes_come_from_the_file(tmp_path: Path) -> None:
-    spec = models.get(str(_write(tmp_path / "my model.onnx", ["n", 7])))
+    spec = registry.get(str(_write(tmp_path / "my model.onnx", ["n", 7])))
     assert spec.name == "my_model"
     assert spec.signature.input_shapes == {Datatype.FP32: (7,)}
     assert spec.signature.output_shape == (4,)
@@ -47,19 +47,19 @@ def test_shapes_and_datatypes_come_from_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch", [0, -1])
 def test_a_batch_of_none_or_less_is_any(tmp_path: Path, batch: int) -> None:
-    spec = own.read(_write(tmp_path / "m.onnx", [batch, 7], output_shape=[batch, 4]))
+    spec = custom.read(_write(tmp_path / "m.onnx", [batch, 7], output_shape=[batch, 4]))
     assert spec.fixed_batch is None
     with pytest.raises(ModelError, match=r"\[\?,\?\]; only the first dimension may be dynamic"):
-        own.read(_write(tmp_path / "n.onnx", [batch, batch]))
+        custom.read(_write(tmp_path / "n.onnx", [batch, batch]))
 
 
 @pytest.mark.parametrize("output_shape", [[2, 4], ["n", 4]])
 def test_a_fixed_batch_is_told(tmp_path: Path, output_shape: list[int | str]) -> None:
     path = _write(tmp_path / "m.onnx", [2, 7], output_shape=output_shape)
-    spec = own.read(path)
+    spec = custom.read(path)
     assert spec.fixed_batch == 2
     assert spec.signature.input_shapes == {Datatype.FP32: (7,)}
-    assert own.read(_write(tmp_path / "n.onnx", ["n", 7])).fixed_batch is None
+    assert custom.read(_write(tmp_path / "n.onnx", ["n", 7])).fixed_batch is None
 
 
 def test_notes_bring_pictures_and_labels(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_notes_bring_pictures_and_labels(tmp_path: Path) -> None:
         'name = "pets"\nlabels = ["a", "b", "c", "d"]\n[preprocessing]\nresize = 10\n'
         "mean = [1, 2, 3]\nstd = [4, 5, 6]\n"
     )
-    spec = own.read(path)
+    spec = custom.read(path)
     assert spec.name == "pets"
     assert spec.label_names == ("a", "b", "c", "d")
     assert spec.signature.input_shapes == {Datatype.FP32: (3, 8, 8), Datatype.UINT8: (8, 8, 3)}
@@ -77,17 +77,17 @@ def test_notes_bring_pictures_and_labels(tmp_path: Path) -> None:
 
 
 def test_a_model_of_pixels_is_served_as_such(tmp_path: Path) -> None:
-    spec = own.read(_write(tmp_path / "m.onnx", ["n", 8, 8, 3], kind=UINT8))
+    spec = custom.read(_write(tmp_path / "m.onnx", ["n", 8, 8, 3], kind=UINT8))
     assert spec.native is Datatype.UINT8
     assert Datatype.FP32 not in spec.signature.input_shapes
 
 
 def test_pixels_are_pictures_only_where_the_notes_say_so(tmp_path: Path) -> None:
     path = _write(tmp_path / "m.onnx", ["n", 224, 224, 3], kind=UINT8)
-    assert own.read(path).views == ("tensor",)
-    assert not own.read(path).signature.takes_pictures
+    assert custom.read(path).views == ("tensor",)
+    assert not custom.read(path).signature.takes_pictures
     (tmp_path / "m.toml").write_text("[preprocessing]\nresize = 256\n")
-    assert own.read(path).views == ("tensor", "uint8", "image")
+    assert custom.read(path).views == ("tensor", "uint8", "image")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_it_is_calibrated_on_what_it_takes(
     monkeypatch.setattr(photos, "crops", lambda purpose, count, size: pixels)
     path = _write(tmp_path / "m.onnx", shape, kind=kind)
     (tmp_path / "m.toml").write_text("[preprocessing]\nresize = 8\nstd = [2, 2, 2]\n")
-    seen = list(Calibration(own.read(path), lambda step, share: None))
+    seen = list(Calibration(custom.read(path), lambda step, share: None))
     assert [picture.shape for picture in seen] == [expected] * 2
     if kind == UINT8:
         assert seen[1].dtype == np.uint8
@@ -120,9 +120,9 @@ def test_other_preprocessing_is_another_artefact(tmp_path: Path) -> None:
     keys = set()
     for notes in ("", "[preprocessing]\nresize = 8\n", "[preprocessing]\nresize = 9\n"):
         (tmp_path / "m.toml").write_text(notes)
-        spec = own.read(path)
+        spec = custom.read(path)
         weights = spec.find_weights("auto", tmp_path, True)
-        keys.add(optimize.make_order(spec, weights, "int8", frozenset()).key)
+        keys.add(build.make_order(spec, weights, "int8", frozenset()).key)
     assert len(keys) == 3
 
 
@@ -154,21 +154,21 @@ def _write_split(path: Path, value: float, *, in_node: bool = False) -> Path:
 def test_weights_in_another_file_are_a_part_of_the_digest(tmp_path: Path, in_node: bool) -> None:
     path = _write_split(tmp_path / "m.onnx", 1.0, in_node=in_node)
     before = path.read_bytes()
-    first = own.read(path).find_weights("auto", tmp_path, True).digest
-    assert own.read(path).find_weights("auto", tmp_path, True).digest == first
+    first = custom.read(path).find_weights("auto", tmp_path, True).digest
+    assert custom.read(path).find_weights("auto", tmp_path, True).digest == first
     _write_split(path, 2.0, in_node=in_node)
     assert path.read_bytes() == before
-    assert own.read(path).find_weights("auto", tmp_path, True).digest != first
+    assert custom.read(path).find_weights("auto", tmp_path, True).digest != first
 
 
 def test_weights_that_are_missing_or_elsewhere_are_named(tmp_path: Path) -> None:
     path = _write_split(tmp_path / "m.onnx", 1.0)
     (tmp_path / "w.bin").unlink()
     with pytest.raises(ModelError, match=r"m\.onnx: its weights 'w\.bin' are missing"):
-        own.read(path).find_weights("auto", tmp_path, True)
+        custom.read(path).find_weights("auto", tmp_path, True)
     path.write_bytes(path.read_bytes().replace(b"w.bin", b"../wb"))
     with pytest.raises(ModelError, match=r"m\.onnx: its weights '\.\./wb' lie outside its folder"):
-        own.read(path).find_weights("auto", tmp_path, True)
+        custom.read(path).find_weights("auto", tmp_path, True)
 
 
 def test_an_old_file_is_made_plain() -> None:
@@ -206,7 +206,7 @@ def test_what_cannot_be_served_is_named_with_its_cause(
 ) -> None:
     path = _write(tmp_path / "bad.onnx", **details)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=cause) as caught:
-        own.read(path)
+        custom.read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -217,7 +217,7 @@ def test_a_file_that_is_no_model(tmp_path: Path, name: str, content: bytes) -> N
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"not an|neither an") as caught:
-        own.read(path)
+        custom.read(path)
     assert str(path) in str(caught.value)
 
 
@@ -237,7 +237,7 @@ def test_wrong_notes_are_one_line(tmp_path: Path, text: str, cause: str) -> None
     path = _write(tmp_path / "m.onnx", ["n", 3, 8, 8])
     (tmp_path / "m.toml").write_text(text)
     with pytest.raises(ModelError, match=cause) as caught:
-        own.read(path)
+        custom.read(path)
     assert "m.toml" in str(caught.value)
 
 
@@ -258,9 +258,9 @@ def test_an_ir_is_read_without_openvino(tmp_path: Path) -> None:
     path = tmp_path / "m.xml"
     path.write_text(_ir("<dim>-1</dim><dim>5</dim>"))
     with pytest.raises(ModelError, match=r"m\.bin are missing"):
-        own.read(path)
+        custom.read(path)
     (tmp_path / "m.bin").write_bytes(b"")
-    spec = own.read(path)
+    spec = custom.read(path)
     assert spec.signature.input_shapes == {Datatype.FP32: (5,)}
     assert spec.signature.output_shape == (5,)
 
@@ -284,7 +284,7 @@ def test_an_ir_that_is_none_is_one_line(tmp_path: Path, content: bytes, cause: s
     path.write_bytes(content)
     path.with_suffix(".bin").write_bytes(b"")
     with pytest.raises(ModelError, match=cause) as caught:
-        own.read(path)
+        custom.read(path)
     assert str(path) in str(caught.value)
 
 
@@ -292,7 +292,7 @@ def test_names_need_not_be_utf_8(tmp_path: Path) -> None:
     path = _write(tmp_path / "m.onnx", ["n", 7], inputs=2)
     path.write_bytes(path.read_bytes().replace(b"in0", b"\xff\xfe\xfd"))
     with pytest.raises(ModelError, match="2 inputs"):
-        own.read(path)
+        custom.read(path)
 
 
 @pytest.mark.parametrize("method", ["is_file", "read_text"])
@@ -310,15 +310,15 @@ def test_a_file_that_cannot_be_read(
         pytest.raises(ModelError, match="Permission denied") as e,
     ):
         patched.setattr(Path, method, refuse)
-        own.read(path)
+        custom.read(path)
     assert str(e.value) == f"--model {path}: Permission denied"
 
 
 def test_a_name_that_is_too_long_for_a_file() -> None:
     with pytest.raises(ModelError, match="File name too long"):
-        models.get("m" * 300 + ".onnx")
+        registry.get("m" * 300 + ".onnx")
     with pytest.raises(ConfigError, match="no model"):
-        models.get("m" * 300)
+        registry.get("m" * 300)
 
 
 def test_modes_of_torch() -> None:

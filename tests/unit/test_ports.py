@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from corral.errors import ConfigError
-from corral.supervision import ports
+from corral.supervisor import ports
 
 
 def test_zero_picks_a_free_port() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral import profile
-from corral.profile import CostCurve
+from corral.batching import cost_curve
+from corral.batching.cost_curve import CostCurve
 from corral.tensors import Datatype
 
 _COSTS = st.dictionaries(
@@ -24,57 +24,57 @@ _COSTS = st.dictionaries(
     [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])],
 )
 def test_candidate_sizes(max_batch: int, sizes: list[int]) -> None:
-    assert profile.candidate_sizes(max_batch) == sizes
+    assert cost_curve.candidate_sizes(max_batch) == sizes
 
 
 @given(st.integers(1, 256))
 def test_candidate_sizes_climb_from_1_to_the_largest(max_batch: int) -> None:
-    sizes = profile.candidate_sizes(max_batch)
+    sizes = cost_curve.candidate_sizes(max_batch)
     assert sizes[0] == 1
     assert sizes[-1] == max_batch
     assert all(a < b <= 2 * a for a, b in itertools.pairwise(sizes))
 
 
 def test_knee_of_a_linear_cost_is_1() -> None:
-    assert profile.knee({n: 0.024 * n for n in (1, 2, 4, 8)}) == 1
+    assert cost_curve.knee({n: 0.024 * n for n in (1, 2, 4, 8)}) == 1
 
 
 def test_knee_of_a_fixed_cost_is_the_largest() -> None:
-    assert profile.knee(dict.fromkeys((1, 2, 4, 8), 0.01)) == 8
+    assert cost_curve.knee(dict.fromkeys((1, 2, 4, 8), 0.01)) == 8
 
 
 def test_knee_ignores_less_than_3_percent() -> None:
-    assert profile.knee({1: 0.1, 2: 0.15, 4: 0.4 / 1.34, 8: 0.8 / 1.36}) == 2
-    assert profile.knee({1: 0.1, 2: 0.15, 4: 0.4 / 1.34, 8: 0.8 / 1.40}) == 8
+    assert cost_curve.knee({1: 0.1, 2: 0.15, 4: 0.4 / 1.34, 8: 0.8 / 1.36}) == 2
+    assert cost_curve.knee({1: 0.1, 2: 0.15, 4: 0.4 / 1.34, 8: 0.8 / 1.40}) == 8
 
 
 def test_knee_of_a_clock_that_stood_still() -> None:
-    assert profile.knee({1: 0.0, 2: 0.0}) == 2
+    assert cost_curve.knee({1: 0.0, 2: 0.0}) == 2
 
 
 @given(_COSTS)
 def test_knee_is_the_smallest_within_3_percent(costs_s: dict[int, float]) -> None:
     rates = {n: n / cost_s for n, cost_s in costs_s.items()}
-    chosen = profile.knee(costs_s)
+    chosen = cost_curve.knee(costs_s)
     assert rates[chosen] >= 0.97 * max(rates.values())
     assert all(rate < 0.97 * max(rates.values()) for n, rate in rates.items() if n < chosen)
 
 
 def test_measuring_stops_after_two_doublings_without_gain() -> None:
-    assert profile.keep_going({})
-    assert profile.keep_going({1: 1.0, 2: 2.0})
-    assert not profile.keep_going({1: 1.0, 2: 2.0, 4: 4.0})
-    assert not profile.keep_going({1: 1.0, 2: 1.0, 4: 2.0, 8: 4.0})
-    assert profile.keep_going({1: 1.0, 2: 1.0, 4: 2.0})
+    assert cost_curve.keep_going({})
+    assert cost_curve.keep_going({1: 1.0, 2: 2.0})
+    assert not cost_curve.keep_going({1: 1.0, 2: 2.0, 4: 4.0})
+    assert not cost_curve.keep_going({1: 1.0, 2: 1.0, 4: 2.0, 8: 4.0})
+    assert cost_curve.keep_going({1: 1.0, 2: 1.0, 4: 2.0})
 
 
 def test_measuring_goes_on_past_one_flat_step() -> None:
-    assert profile.keep_going({1: 1.0, 2: 2.0, 4: 3.0})
-    assert profile.keep_going({1: 1.0, 2: 1.5, 4: 3.0, 8: 4.0})
+    assert cost_curve.keep_going({1: 1.0, 2: 2.0, 4: 3.0})
+    assert cost_curve.keep_going({1: 1.0, 2: 1.5, 4: 3.0, 8: 4.0})
 
 
 def test_sizes_up_to() -> None:
-    assert profile.sizes_up_to(4, [8, 4, 2, 1]) == [1, 2, 4]
+    assert cost_curve.sizes_up_to(4, [8, 4, 2, 1]) == [1, 2, 4]
 
 
 def _curve() -> CostCurve:
@@ -136,10 +136,10 @@ def test_names_that_make_no_sense(names: dict[str, float]) -> None:
 
 def test_cached_curve_comes_back(tmp_path: Path) -> None:
     folder = tmp_path / "not yet there"
-    assert profile.load_curve(folder, "0" * 64) is None
-    profile.save_curve(folder, "0" * 64, _curve())
-    assert profile.load_curve(folder, "0" * 64) == _curve()
-    assert profile.load_curve(folder, "1" * 64) is None
+    assert cost_curve.load_curve(folder, "0" * 64) is None
+    cost_curve.save_curve(folder, "0" * 64, _curve())
+    assert cost_curve.load_curve(folder, "0" * 64) == _curve()
+    assert cost_curve.load_curve(folder, "1" * 64) is None
     assert [file.name for file in folder.iterdir()] == ["costs-000000000000.json"]
 
 
@@ -149,10 +149,10 @@ def test_cached_curve_comes_back(tmp_path: Path) -> None:
 def test_broken_curve_is_ignored_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
-    profile.save_curve(tmp_path, "0" * 64, _curve())
+    cost_curve.save_curve(tmp_path, "0" * 64, _curve())
     next(tmp_path.iterdir()).write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        assert profile.load_curve(tmp_path, "0" * 64) is None
+        assert cost_curve.load_curve(tmp_path, "0" * 64) is None
     assert "ignored" in caplog.text
 
 
@@ -160,7 +160,7 @@ def test_curve_that_cannot_be_cached_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    profile.save_curve(tmp_path / "file", "0" * 64, _curve())
+    cost_curve.save_curve(tmp_path / "file", "0" * 64, _curve())
     assert "not cached" in caplog.text
 
 
@@ -181,5 +181,5 @@ def test_key_depends_on_all_its_parts() -> None:
         {**base, "cpu_model": "Xeon"},
         {**base, "mode": "throughput"},
     ]
-    keys = {profile.curve_key(**parts) for parts in (base, *others)}  # type: ignore[arg-type]
+    keys = {cost_curve.curve_key(**parts) for parts in (base, *others)}  # type: ignore[arg-type]
     assert len(keys) == 7

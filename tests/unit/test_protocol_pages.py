@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from corral import __version__, counters, protocol_pages
+from corral import __version__
+from corral.accuracy import GuardReport
 from corral.errors import NotFound
-from corral.guard import GuardReport
+from corral.metrics import counters
+from corral.protocol import metadata as protocol_pages
 from corral.tensors import Datatype, Signature
 
 MODEL = protocol_pages.ServedModel(

@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-from corral.cli import settings_of
-from corral.config import build
-from corral.messages import ModelBoot
-from corral.profile import CostCurve
-from corral.supervision.provision import BatchSizes, CurveCache, batch_sizes, worker_extras
+from corral.batching.cost_curve import CostCurve
+from corral.cli.main import settings_of
+from corral.ipc.messages import ModelBoot
+from corral.launch.worker_runtime import BatchSizes, CurveCache, batch_sizes, worker_extras
+from corral.settings import build
 from corral.tensors import Datatype
 
 #: batching pays up to 4

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from corral.errors import InvalidRequest, QueueFull
-from corral.receiving import Receiver
+from corral.frontend.admission import Receiver
 
 
 class Call:

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from corral.config import Mode, Settings, field_names
 from corral.errors import ConfigError
-from corral.supervision.reload import LIVE, refuse_fixed
+from corral.settings import Mode, Settings, field_names
+from corral.supervisor.reload import LIVE, refuse_fixed
 
 
 def test_what_may_change_may_change() -> None:

@@ -7,7 +7,7 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.supervision.rolling import Done, Member, Renew, Retire, Spare, Wait, next_step
+from corral.supervisor.rollout import Done, Member, Renew, Retire, Spare, Wait, next_step
 
 
 def old(key: int, cell: int = 0, *, wanted: bool = True, serving: bool = True) -> Member:

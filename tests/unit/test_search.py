@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corral import models, search, trials
-from corral.artefact import Artefact
-from corral.choice import Candidate
-from corral.config import BackendName, Mode, Precision, Settings, TorchMode
+from corral.accuracy import Fidelity
+from corral.artifacts.store import Artefact
 from corral.errors import ModelError
-from corral.guard import Fidelity
-from corral.models import photos
-from corral.plan import PlannedWorker
-from corral.search import Bench
+from corral.models import photos, registry
+from corral.planning.plan import PlannedWorker
+from corral.settings import BackendName, Mode, Precision, Settings, TorchMode
 from corral.tensors import Datatype, Signature
-from corral.trials import TrialOrder
+from corral.tuning import search, trial_worker
+from corral.tuning.candidates import Candidate
+from corral.tuning.search import Bench
+from corral.tuning.trial_worker import TrialOrder
 
 _FP32 = Candidate(backend=BackendName.TORCH, precision=Precision.FP32)
 _INT8 = Candidate(backend=BackendName.TORCH, precision=Precision.INT8)
@@ -149,7 +149,7 @@ def test_a_cache_that_is_no_folder_is_a_warning(
 
 @pytest.mark.parametrize("native", list(Datatype))
 def test_guard_pictures_are_what_the_network_itself_takes(native: Datatype) -> None:
-    spec = models.get("resnet50")
+    spec = registry.get("resnet50")
     shape = spec.signature.input_shapes[native]
     own = dataclasses.replace(spec, shapes=Signature({native: shape}, (1000,)))
     found = search.guard_pictures(own, 3)
@@ -182,7 +182,7 @@ def test_candidates_are_measured_on_pictures(bench: Bench, monkeypatch: pytest.M
         started.append(_Trial())
         yield started[-1]
 
-    monkeypatch.setattr(trials, "start", start)
+    monkeypatch.setattr(trial_worker, "start", start)
     monkeypatch.setattr(search, "_TURN_S", 0.0)
     ready = {one: _made(one.precision.value) for one in (_FP32, _BF16, _INT8)}
     found = search._measure(bench, ready)

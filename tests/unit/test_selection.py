@@ -8,15 +8,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from corral import models, optimize, selection
-from corral.artefact import Artefact
-from corral.choice import Candidate, Row
-from corral.config import BackendName, Precision, TorchMode
+from corral.accuracy import Fidelity
+from corral.artifacts import build as optimize
+from corral.artifacts.store import Artefact
 from corral.errors import ConfigError, ModelError, PassingError
-from corral.guard import Fidelity
+from corral.models import registry
 from corral.models.spec import ModelSpec, Recipe, Weights
-from corral.search import Bench, search
+from corral.settings import BackendName, Precision, TorchMode
 from corral.tensors import Datatype, Signature
+from corral.tuning import select as selection
+from corral.tuning.candidates import Candidate, Row
+from corral.tuning.search import Bench, search
 
 _FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)
 _INT8 = Candidate(backend=BackendName.OPENVINO, precision=Precision.INT8)
@@ -164,7 +166,7 @@ def test_where_nothing_quick_can_do_it_everything_is_measured(
 @pytest.fixture
 def rows(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose model is a file that takes no pictures."""
-    monkeypatch.setattr(models, "get", lambda name: _ROWS)
+    monkeypatch.setattr(registry, "get", lambda name: _ROWS)
     monkeypatch.setattr(Bench, "prepare", _prepare)
     return bench
 

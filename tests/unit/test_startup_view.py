@@ -3,8 +3,8 @@ from typing import Any
 
 from rich.console import Console
 
-from corral.status import Cause, Phase, ServerStatus, State, WorkerStatus
-from corral.supervision.startup_view import render
+from corral.ipc.status import Cause, Phase, ServerStatus, State, WorkerStatus
+from corral.supervisor.views import render
 
 
 def worker(number: int, **changes: Any) -> WorkerStatus:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from certificates import Authority, Pair, private
 
-from corral import tls
 from corral.errors import ConfigError
-from corral.watched import Watched
+from corral.security import tls
+from corral.system.watched_file import Watched
 
 
 @pytest.fixture(scope="module")

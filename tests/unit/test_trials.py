@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from corral import control
-from corral.config import BackendName, Settings
 from corral.errors import ModelError, PassingError
-from corral.messages import ModelBoot, WorkerFailed
-from corral.region import Region, create_region
+from corral.ipc import channel
+from corral.ipc.messages import ModelBoot, WorkerFailed
+from corral.ipc.region import Region, create_region
+from corral.settings import BackendName, Settings
 from corral.tensors import Datatype, Signature
-from corral.trials import Trial, TrialOrder
+from corral.tuning.trial_worker import Trial, TrialOrder
 
 _SIGNATURE = Signature({Datatype.FP32: (4,)}, (3,))
 _MODEL = ModelBoot(name="tiny", artefact=None, precision="fp32", synthetic=True, weights="none")
@@ -26,7 +26,7 @@ class _Process:
     """What a trial needs of a process to hear its report."""
 
     def __init__(self) -> None:
-        self.control, self.theirs = control.pair()
+        self.control, self.theirs = channel.pair()
         self.stderr_fd, self._stderr = os.pipe()
 
     def close(self) -> None:
@@ -50,9 +50,9 @@ def test_a_failure_that_may_pass_is_told_from_one_that_stays(
     fd = create_region(_SIGNATURE, 1)
     region = Region(fd, _SIGNATURE, 1)
     os.close(fd)
-    ours, theirs = control.pair()
+    ours, theirs = channel.pair()
     trial = Trial(process, ours, region, _ORDER)  # type: ignore[arg-type]
-    control.send(process.theirs, WorkerFailed(worker=0, message="no room", passing=passing))
+    channel.send(process.theirs, WorkerFailed(worker=0, message="no room", passing=passing))
     with ours, theirs, pytest.raises(ModelError, match="no room") as caught:
         trial.wait_until_ready()
     assert caught.type is kind

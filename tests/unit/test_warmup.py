@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corral import warmup
-from corral.messages import WorkerBoot
-from corral.region import Region, create_region
+from corral.ipc.messages import WorkerBoot
+from corral.ipc.region import Region, create_region
 from corral.tensors import Datatype, Signature
+from corral.worker import warmup
 
 SIGNATURE = Signature({Datatype.FP32: (4,), Datatype.UINT8: (4,)}, (3,))
 

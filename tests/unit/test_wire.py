@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral import envelope, wire
-from corral.client_memory import Tensor
 from corral.errors import InvalidRequest, NotFound
+from corral.protocol import envelope
+from corral.protocol import request as wire
+from corral.protocol.shared_memory import Tensor
 from corral.tensors import Datatype, Signature
 from corral_protos import open_inference_pb2 as pb
 

@@ -8,13 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from corral.errors import ConfigError
-from corral.planning.division import (
-    Division,
-    divide,
-    divide_among,
-    divide_by_default,
-    divide_whole,
-)
+from corral.planning.division import Division, divide, divide_among, divide_by_default, divide_whole
 from corral.planning.machine import Core
 
 

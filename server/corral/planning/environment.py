@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from corral.config import Allocator
+from corral.settings import Allocator
 
 #: backends that compute on an OpenMP runtime; the others bring threads of their own
 OPENMP_BACKENDS = {"torch", "ipex"}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from corral.placement import PlanRequest
-from corral.plan import Plan
 from corral.planning.machine import Core, Machine, format_cpus
+from corral.planning.placement import PlanRequest
+from corral.planning.plan import Plan
 
 ARCHIVES = Path(__file__).parents[2] / "data" / "topologies"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.planning.cgroups import Limits, Throttling, read_limits, read_throttling
+from corral.system.cgroups import Limits, Throttling, read_limits, read_throttling
 
 
 def write(root: Path, files: dict[str, str]) -> None:

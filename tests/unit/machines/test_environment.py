@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from corral.config import Allocator, Settings
 from corral.planning.environment import (
     allocator_environment,
     compute_environment,
     ingress_environment,
 )
+from corral.settings import Allocator, Settings
 
 TCMALLOC = Path("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4")
 JEMALLOC = Path("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")

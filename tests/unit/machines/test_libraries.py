@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from corral.config import Allocator
-from corral.supervision.libraries import NAMES, find_libraries, find_library, library_folders
+from corral.launch.libraries import NAMES, find_libraries, find_library, library_folders
+from corral.settings import Allocator
 
 
 def put(path: Path) -> Path:

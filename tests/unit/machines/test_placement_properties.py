@@ -8,11 +8,11 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.config import Mode
 from corral.errors import ConfigError
-from corral.placement import PlanRequest, make_plan
-from corral.plan import Plan
 from corral.planning.machine import Core, CpuKind, Machine, Node
+from corral.planning.placement import PlanRequest, make_plan
+from corral.planning.plan import Plan
+from corral.settings import Mode
 
 CheckPlan = Callable[[Machine, Plan, PlanRequest], None]
 

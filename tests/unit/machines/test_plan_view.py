@@ -7,9 +7,9 @@ import json
 
 from rich.console import Console
 
-from corral.placement import PlanRequest, make_plan
 from corral.planning.machine import Core, Machine, Node
-from corral.planning.plan_view import plan_json, print_plan
+from corral.planning.placement import PlanRequest, make_plan
+from corral.planning.view import plan_json, print_plan
 
 MACHINE = Machine(
     cores=tuple(Core(cpus=(n, n + 16), package=1, node=3, l3=0) for n in range(16)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from corral import procfs
+from corral.system import procfs
 
 
 def test_every_thread_is_seen_with_its_own_mask() -> None:

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from corral.config import Mode
-from corral.placement import PlanRequest, make_plan
-from corral.plan import Plan
 from corral.planning.machine import CpuKind, Machine
-from corral.topology import read_machine
+from corral.planning.placement import PlanRequest, make_plan
+from corral.planning.plan import Plan
+from corral.planning.topology import read_machine
+from corral.settings import Mode
 
 DATA = Path(__file__).parents[2] / "data" / "topologies"
 HWLOC: dict[str, Any] = json.loads((DATA / "hwloc.json").read_text())

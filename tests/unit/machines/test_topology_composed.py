@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from corral.config import Mode
 from corral.errors import ConfigError
-from corral.placement import PlanRequest, make_plan
-from corral.plan import Plan
 from corral.planning.machine import Core, CpuKind, Machine
-from corral.topology import read_machine
+from corral.planning.placement import PlanRequest, make_plan
+from corral.planning.plan import Plan
+from corral.planning.topology import read_machine
+from corral.settings import Mode
 
 CheckPlan = Callable[[Machine, Plan, PlanRequest], None]
 

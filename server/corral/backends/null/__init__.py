@@ -1,0 +1,1 @@
+"""The null backend: answers without computing, for tests of the data path."""

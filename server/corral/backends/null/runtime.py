@@ -1,0 +1,98 @@
+"""The null backend: takes a settable time and computes nothing.
+
+It takes any model's signature and needs no artefact, so that tests and benchmarks of the data
+path measure the server and not an engine. Its answers depend on what was asked, so that a mix-up
+of requests shows: of each item, output[0] is the input's first element, output[1] its last,
+output[2] its datatype's number, and the rest 0. Writing that costs 2 µs a batch, for no pass
+over the input is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.backends.null import faults
+from corral.ipc.messages import WorkerBoot
+from corral.tensors import Datatype
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """Views of the region, made once: an item a row."""
+
+    first: NDArray[np.generic]
+    last: NDArray[np.generic]
+    answers: NDArray[np.float32]
+
+
+class NullBackend:
+    """Sleeps or spins ``null_batch_ms + n * null_item_ms`` for a batch of n."""
+
+    def __init__(self) -> None:
+        self._batches: dict[tuple[Datatype, int], _Batch] = {}
+        self._batch_s = 0.0
+        self._item_s = 0.0
+        self._spin = False
+        self._faults = False
+        self._threads = 0
+
+    def load(self, boot: WorkerBoot) -> None:
+        """Takes the times from the settings."""
+        self._batch_s = boot.settings.null_batch_ms / 1000
+        self._item_s = boot.settings.null_item_ms / 1000
+        self._spin = boot.settings.null_spin
+        self._faults = boot.settings.null_faults
+        if self._faults:
+            faults.listen()
+        self._threads = boot.threads
+
+    def compile(
+        self,
+        datatype: Datatype,
+        inputs: NDArray[np.generic],
+        outputs: NDArray[np.float32],
+    ) -> None:
+        """Readies batches of exactly ``len(inputs)`` items; the output has 3 elements or more."""
+        count = len(inputs)
+        items = inputs.reshape(count, -1)
+        answers = outputs.reshape(count, -1)
+        answers[:] = 0
+        self._batches[datatype, count] = _Batch(items[:, 0], items[:, -1], answers)
+
+    def run(self, datatype: Datatype, count: int) -> None:
+        """Waits as long as it was told and writes the answers."""
+        started_s = time.perf_counter()
+        batch = self._batches[datatype, count]
+        if self._faults:
+            faults.obey(batch.first)
+        batch.answers[:, 0] = batch.first
+        batch.answers[:, 1] = batch.last
+        batch.answers[:, 2] = datatype
+        duration_s = self._batch_s + count * self._item_s
+        if not duration_s:
+            return
+        if self._spin:
+            while time.perf_counter() - started_s < duration_s:
+                pass
+        else:
+            time.sleep(duration_s)
+
+    def discard(self, datatype: Datatype, count: int) -> None:
+        """Forgets a batch size."""
+        del self._batches[datatype, count]
+
+    def describe(self) -> dict[str, str]:
+        """Engine, version, precision, threads, and the time it takes."""
+        manner = "spinning" if self._spin else "sleeping"
+        return {
+            "engine": "null",
+            "version": importlib.metadata.version("corral"),
+            "precision": "none",
+            "threads": str(self._threads),
+            "time": f"{self._batch_s * 1000:g} ms + {self._item_s * 1000:g} ms an item, {manner}",
+        }

@@ -1,0 +1,124 @@
+"""ONNX Runtime on a worker's own cores: its sessions read and write the region itself.
+
+Inputs and outputs are bound by address, so nothing is copied; one session serves every batch
+size. Pixels get a session of their own, with the normalisation in the graph.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.backends.onnxruntime.build import with_pixels
+from corral.errors import ModelError, telling_line
+from corral.ipc.messages import WorkerBoot
+from corral.tensors import Datatype, Recipe
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+class OnnxRuntimeBackend:
+    """Runs an ONNX file with one input and one FP32 output."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[Datatype, onnxruntime.InferenceSession] = {}
+        self._bindings: dict[tuple[Datatype, int], Any] = {}
+        #: the arrays that the bindings point at
+        self._arrays: dict[tuple[Datatype, int], tuple[NDArray[Any], NDArray[Any]]] = {}
+        self._file = ""
+        self._model_name = ""
+        self._recipe: Recipe | None = None
+        self._native = Datatype.FP32
+        self._precision = ""
+        self._threads = 0
+
+    def load(self, boot: WorkerBoot) -> None:
+        """Reads the model. The process must be pinned before.
+
+        Raises:
+            ModelError: the file cannot be read.
+        """
+        if boot.model.artefact is None:
+            raise ModelError("the onnxruntime backend needs an artefact")
+        self._file = boot.model.artefact
+        self._model_name = boot.settings.model
+        self._recipe = boot.signature.recipe
+        self._native = boot.signature.native
+        self._precision = boot.model.precision
+        self._threads = boot.threads
+        self._sessions[self._native] = self._session(self._file)
+
+    def _session(self, model: str | bytes) -> onnxruntime.InferenceSession:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+        options.log_severity_level = 3
+        try:
+            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ModelError(
+                f"the artefact {self._file} of {self._model_name} cannot be read: "
+                f"{telling_line(error)}"
+            ) from None
+
+    def compile(
+        self,
+        datatype: Datatype,
+        inputs: NDArray[np.generic],
+        outputs: NDArray[np.float32],
+    ) -> None:
+        """Binds both arrays for batches of exactly ``len(inputs)``.
+
+        Raises:
+            ModelError: the model does not take them.
+        """
+        if datatype not in self._sessions:
+            assert self._recipe is not None
+            self._sessions[datatype] = self._session(
+                with_pixels(self._file, self._recipe.mean, self._recipe.std)
+            )
+        session = self._sessions[datatype]
+        binding = session.io_binding()
+        source, target = session.get_inputs()[0].name, session.get_outputs()[0].name
+        binding.bind_input(
+            source, "cpu", 0, inputs.dtype.type, list(inputs.shape), inputs.ctypes.data
+        )
+        binding.bind_output(target, "cpu", 0, np.float32, list(outputs.shape), outputs.ctypes.data)
+        try:
+            session.run_with_iobinding(binding)
+        except Exception as error:
+            raise ModelError(
+                f"ONNX Runtime cannot run {self._model_name} for {datatype.name} "
+                f"{list(inputs.shape)}: {telling_line(error)}"
+            ) from None
+        self._bindings[datatype, len(inputs)] = (session, binding)
+        self._arrays[datatype, len(inputs)] = (inputs, outputs)
+
+    def run(self, datatype: Datatype, count: int) -> None:
+        """Runs the batch that lies in the input array; the result is in the output array then."""
+        session, binding = self._bindings[datatype, count]
+        session.run_with_iobinding(binding)
+
+    def discard(self, datatype: Datatype, count: int) -> None:
+        """Forgets a batch size."""
+        del self._bindings[datatype, count]
+        del self._arrays[datatype, count]
+
+    def describe(self) -> dict[str, str]:
+        """Engine, version, precision and threads."""
+        import onnxruntime
+
+        return {
+            "engine": "onnxruntime",
+            "version": onnxruntime.__version__,
+            "precision": self._precision,
+            "threads": str(self._threads),
+        }

@@ -1,0 +1,1 @@
+"""OpenVINO: how it runs a model, and how its artefacts are built."""

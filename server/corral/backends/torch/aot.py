@@ -1,0 +1,176 @@
+"""torch.compile's compiler ahead of time: what it makes is kept, and a second start only loads it.
+
+inductor's own cache refuses graphs with frozen weights in oneDNN's layout, and these are what
+makes it fast (torch 2.13: every start would compile for as long as the first). A package, which
+AOTInductor writes, holds code and weights. It is checked (its CRCs) before it is loaded; one that
+is broken, or does not load, is compiled again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from corral.errors import PassingError
+from corral.system.process_group import end_with_us
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+_COMPILERS = ("g++", "c++", "clang++")
+
+
+def package_folder(cache_dir: str, user: str | None) -> Path:
+    """Where packages lie: another user's apart, for whoever can write code is believed."""
+    return Path(cache_dir).absolute() / ("inductor" if user is None else f"inductor-{user}")
+
+
+class PackageCache:
+    """Compiled modules, one package each, in a folder; workers that want the same share it.
+
+    Args:
+        folder: made if it is missing.
+        ingredients: what all of this worker's packages depend on, beyond shape and code.
+    """
+
+    def __init__(self, folder: Path, ingredients: Iterable[str]) -> None:
+        self._folder = folder
+        self._ingredients = list(ingredients)
+
+    def load(self, make_entry: Callable[[], Any], example: torch.Tensor) -> Any:
+        """The compiled form of a module for exactly this shape: from the cache, else made.
+
+        Args:
+            make_entry: makes the module, in inference form; called where it is not in the cache.
+            example: its input.
+
+        Raises:
+            PassingError: there is no C++ compiler, and it is not in the cache.
+        """
+        package = self._folder / f"{self._key(example)}.pt2"
+        before = _identity(package)
+        # What is there needs no lock, so that a cache that cannot be written to serves, too.
+        loaded = _load(package)
+        if loaded is not None:
+            return loaded
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with package.with_suffix(".lock").open("wb") as lock:
+            # Of several workers, one compiles and the others wait for it.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _identity(package) == before:
+                _sweep(package)
+                _compile(make_entry(), example, package)
+        return _open(package)
+
+    def _key(self, example: torch.Tensor) -> str:
+        import torch
+
+        sources = [Path(__file__), Path(__file__).with_name("runtime.py")]
+        parts = [
+            *self._ingredients,
+            str(example.dtype),
+            str(list(example.shape)),
+            torch.__version__,
+            torch.backends.cpu.get_cpu_capability(),
+            str(torch.get_num_threads()),
+            *(hashlib.sha256(source.read_bytes()).hexdigest() for source in sources),
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _identity(package: Path) -> tuple[int, int] | None:
+    """Tells a package from one that another worker has put in its place; None without one."""
+    try:
+        found = package.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _load(package: Path) -> Any | None:
+    """The package, loaded; None where it is missing or, with a warning, of no use."""
+    try:
+        with zipfile.ZipFile(package) as archive:
+            broken = archive.testzip()
+        if broken is None:
+            return _open(package)
+        fault = f"{broken} has another checksum"
+    except FileNotFoundError:
+        return None
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A parser that meets damage raises whatever it stumbles over; so does torch.
+        fault = (str(error).strip() or type(error).__name__).splitlines()[0]
+    logger.warning("cached package %s is damaged (%s): it is compiled again", package, fault)
+    return None
+
+
+def _open(package: Path) -> Any:
+    import torch
+
+    with _own_temporary_folder():
+        # A process of one thread a core: the runner's own pool of threads is not needed.
+        return torch._inductor.aoti_load_package(str(package), run_single_threaded=True)
+
+
+@contextlib.contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """Where torch unpacks a package: it would stay there, 100 MB, whenever a worker is killed.
+
+    Once it is loaded the files are mapped, and need no names.
+    """
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="corral-inductor-") as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
+
+
+def _sweep(package: Path) -> None:
+    """Removes what compilers that were killed have left: the lock's holder is the only one now."""
+    for draft in package.parent.glob(f".{package.stem}.*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+#: precompiled headers, of use to one package, would take longer than they save
+_OPTIONS = {"freezing": True, "aot_inductor.precompile_headers": False}
+
+
+def _compile(entry: Any, example: torch.Tensor, package: Path) -> None:
+    if not any(shutil.which(name) for name in _COMPILERS):
+        raise PassingError(
+            "--torch-mode compile needs a C++ compiler (Debian, Ubuntu: apt-get install g++), "
+            "or use --torch-mode traced"
+        )
+    import torch
+
+    drafts = tempfile.TemporaryDirectory(prefix=f".{package.stem}.", dir=package.parent)
+    with end_with_us(), drafts as work:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = work
+        # Its pool of compilers would outlive the warm-up on the worker's cores.
+        os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+        draft = Path(work) / "draft.pt2"
+        with torch.no_grad():
+            exported = torch.export.export(entry, (example,), strict=False)
+            torch._inductor.aoti_compile_and_package(
+                exported, package_path=str(draft), inductor_configs=_OPTIONS
+            )
+        draft.rename(package)

@@ -1,0 +1,1 @@
+"""The queue's decisions: pure, without clock or socket."""

@@ -1,0 +1,245 @@
+"""The ``corral`` command: reads argv and the environment, builds the settings, calls a room.
+
+argv and the environment are read here and in the children's entry points, nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from corral import logs
+from corral import settings as config
+from corral.cli.options import ADMIN_COMMANDS, make_parser
+from corral.errors import ConfigError, CorralError
+from corral.ipc.messages import ModelBoot
+from corral.lab.ladder import command as ladder
+from corral.lab.ladder.command import LadderOptions
+from corral.models import registry
+from corral.planning import topology, view
+from corral.planning.plan import PlannedWorker
+from corral.settings import BackendName, Mode, Settings
+from corral.supervisor import admin, app, ports, status_view
+from corral.supervisor.deployment import Prepared
+from corral.supervisor.deployments import Source, plan_for
+from corral.tuning import prepare, report
+from corral.tuning.select import Selected
+
+_COMMANDS = ("serve", "plan", "prepare", "ladder", "tune", *ADMIN_COMMANDS)
+_NOT_SETTINGS = (
+    "command",
+    "config",
+    "json",
+    "explain",
+    "sysfs",
+    "repeats",
+    "seconds",
+    "rungs",
+    "out",
+    "every",
+)
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry of the command; ends the process with the exit code."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv, os.environ))
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Runs one command; returns its exit code."""
+    words = list(argv)
+    if not words or (words[0] not in _COMMANDS and words[0] not in {"-h", "--help", "--version"}):
+        words.insert(0, "serve")
+    options = make_parser().parse_args(words)
+    try:
+        return _run(options, environ)
+    except CorralError as error:
+        print(f"corral: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read standard output has seen enough; the interpreter's own flush must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.command in ADMIN_COMMANDS:
+        return _ask(options, environ)
+    settings = _settings(options, environ)
+    match options.command:
+        case "plan":
+            return _plan(settings, options)
+        case "prepare":
+            return _prepare(settings)
+        case "ladder":
+            return _ladder(settings, options, environ)
+        case "tune":
+            return _tune(settings, every=options.every)
+        case _:
+            return _serve(settings, options, environ)
+
+
+def settings_of(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """The settings that a command line asks for.
+
+    Raises:
+        ConfigError: they contradict one another, or what is there.
+        ModelError: the model's file cannot be served.
+    """
+    return _settings(make_parser().parse_args(argv), environ)
+
+
+def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    layers: list[dict[str, Any]] = [environment(environ)]
+    if options.config is not None:
+        layers.append(config.read_toml(options.config))
+    names = config.field_names()
+    given = {k: v for k, v in vars(options).items() if k not in _NOT_SETTINGS}
+    layers.append({names[name]: value for name, value in given.items()})
+    settings = config.build(*layers)
+    spec = registry.get(settings.model)
+    if spec.fixed_batch is None:
+        return settings
+    if settings.max_batch not in {None, 1}:
+        raise ConfigError(
+            f"--max-batch {settings.max_batch}: the batch of {spec.file} is fixed, so that it is "
+            "served in batches of one; export it with a dynamic first dimension"
+        )
+    return msgspec.structs.replace(settings, max_batch=1)
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that the environment gives: cache folder and offline."""
+    cache = environ.get("CORRAL_CACHE")
+    if not cache:
+        base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "/tmp")) / ".cache")  # noqa: S108
+        cache = str(Path(base) / "corral")
+    return {"cache-dir": cache, "offline": environ.get("CORRAL_OFFLINE", "") not in {"", "0"}}
+
+
+def _plan(settings: Settings, options: argparse.Namespace) -> int:
+    if options.sysfs is None:
+        machine = topology.read_machine()
+    elif options.sysfs.is_dir():
+        machine = topology.read_machine(options.sysfs, live=False)
+    else:
+        raise ConfigError(f"--sysfs {options.sysfs}: no such folder")
+    plan = plan_for(settings, machine)
+    if options.json:
+        print(view.plan_json(plan), flush=True)
+    else:
+        view.print_plan(plan, machine, options.explain, Console())
+    return 0
+
+
+def _prepare(settings: Settings) -> int:
+    if settings.backend is BackendName.NULL:
+        raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
+    logs.configure(settings, "prepare")
+    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    print(prepare.prepare_apart(settings, pen).model.artefact)
+    return 0
+
+
+def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.repeats < 1 or options.seconds <= 0:
+        raise ConfigError("--repeats and --seconds: more than nothing")
+    logs.configure(settings, "ladder")
+    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    chosen = LadderOptions(
+        repeats=options.repeats,
+        seconds=options.seconds,
+        keys=tuple(key for key in options.rungs.split(",") if key),
+        out=options.out,
+    )
+    return ladder.run(settings, chosen, pen, environ)
+
+
+def _tune(settings: Settings, *, every: bool) -> int:
+    if settings.backend is BackendName.NULL:
+        raise ConfigError("--backend null computes nothing; there is nothing to measure")
+    logs.configure(settings, "tune")
+    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    selected = prepare.prepare_apart(settings, pen, again=True, every=every)
+    if selected.search is None:
+        print(f"{selected.backend.value} {selected.precision.value}: nothing to choose from")
+    else:
+        Console().print(report.render(selected.search, settings))
+    return 0
+
+
+def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    logs.configure(settings, "supervisor")
+    app.check_security(settings)
+    # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
+    plan = plan_for(settings, topology.read_machine())
+    ports.claim(settings.host, settings.port, "--port")
+    ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
+    spec = registry.get(settings.model)
+    null = settings.backend is BackendName.NULL
+    pen = plan.cells[0].workers[0]
+    prepared = _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
+    # The environment of the workers depends on the engine.
+    plan = plan_for(prepared.settings, topology.read_machine())
+
+    def read_again() -> Settings:
+        again = _settings(options, environ)
+        if again.model == settings.model and registry.get(again.model).front != spec.front:
+            raise ConfigError(
+                f"--model {settings.model}: its inputs, preprocessing or labels are not those of "
+                "the start any more, which needs a restart; nothing was changed"
+            )
+        return again
+
+    source = Source(read=read_again, prepare=_prepare_again)
+    return app.run(prepared, plan, spec.signature, source=source, environ=environ)
+
+
+async def _prepare_again(settings: Settings, pen: PlannedWorker) -> Prepared:
+    if settings.backend is BackendName.NULL:
+        return _prepared(settings, None)
+    return _prepared(settings, await prepare.prepare_beside(settings, pen))
+
+
+def _ask(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    path = options.admin_socket or admin.default_path(environ, options.port)
+    mode = Mode(options.mode) if options.mode else None
+    reply = admin.ask(path, admin.Request(command=options.command, mode=mode))
+    if reply.status is None:
+        if reply.exit_code:
+            print(f"corral: {reply.text}", file=sys.stderr)
+        else:
+            print(reply.text)
+    elif options.json:
+        print(msgspec.json.format(msgspec.json.encode(reply.status)).decode())
+    else:
+        Console().print(status_view.render(reply.status, time.time()))
+    return reply.exit_code
+
+
+def _prepared(asked: Settings, selected: Selected | None) -> Prepared:
+    """What serves; without a selection, the null backend."""
+    if selected is None:
+        model = ModelBoot(
+            name=registry.get(asked.model).name,
+            artefact=None,
+            precision="fp32",
+            synthetic=True,
+            weights="none",
+        )
+        return Prepared(asked=asked, settings=asked, model=model)
+    settings = msgspec.structs.replace(
+        asked, backend=selected.backend, precision=selected.precision
+    )
+    return Prepared(asked=asked, settings=settings, model=selected.model)

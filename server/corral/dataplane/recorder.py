@@ -1,0 +1,162 @@
+"""What an ingress counts, written into its page of the counter memory."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import time
+
+from corral.batching.jobs import Batch
+from corral.dataplane.worker_link import Request
+from corral.metrics.counters import BATCH_BUCKETS, FAILURES, TIME_BUCKETS_S, VIEWS, Pages
+
+
+@dataclasses.dataclass(slots=True, frozen=True)
+class _ViewSlots:
+    """Slot numbers of one view's counters, named as in counters.py."""
+
+    received: int
+    admitted: int
+    succeeded: int
+    inferences: int
+    executions: int
+    success_ns: int
+    fail_ns: int
+    queue_ns: int
+    compute_input_ns: int
+    compute_infer_ns: int
+    compute_output_ns: int
+    last_inference_ms: int
+    pending: int
+    inflight: int
+    failures: dict[str, int]
+
+
+def _view_slots(index: dict[str, int], view: str) -> _ViewSlots:
+    names = [field.name for field in dataclasses.fields(_ViewSlots) if field.name != "failures"]
+    return _ViewSlots(
+        **{name: index[f"view/{view}/{name}"] for name in names},
+        failures={reason: index[f"view/{view}/failure_{reason}"] for reason in FAILURES},
+    )
+
+
+class Tally:
+    """The only writer of one cell's page.
+
+    Args:
+        pages: the counter memory.
+        cell: whose page.
+    """
+
+    def __init__(self, pages: Pages, cell: int) -> None:
+        pages.reset_gauges(cell)
+        index = pages.layout.index
+        self._page = pages.page(cell)
+        self._index = index
+        self._views = {view: _view_slots(index, view) for view in VIEWS}
+        self._histograms = {
+            name: (index[f"hist/{name}/0"], index[f"hist/{name}/sum_ns"])
+            for name in ("request_seconds", "queue_seconds", "inference_seconds")
+        }
+        self._batch_histogram = (index["hist/batch_size/0"], index["hist/batch_size/sum"])
+
+    def received(self, view: str) -> None:
+        """A request that names this view came in."""
+        self._page[self._views[view].received] += 1
+
+    def admitted(self, request: Request) -> None:
+        """A request got its place in the queue."""
+        slots = self._views[request.view]
+        request.waiting = request.count
+        self._page[slots.admitted] += 1
+        self._page[slots.pending] += request.count
+        self._page[slots.inflight] += 1
+
+    def batch_formed(self, batch: Batch[Request]) -> None:
+        """A worker gets a batch: its items wait no more."""
+        page = self._page
+        for span in batch.spans:
+            request = span.job
+            request.waiting -= len(span)
+            page[self._views[request.view].pending] -= len(span)
+            if not request.started_s:
+                request.started_s = batch.formed_s
+                self._time("queue_seconds", batch.formed_s - request.arrived_s)
+
+    def waiting_again(self, request: Request, items: int) -> None:
+        """Items whose worker died are queued again."""
+        request.waiting += items
+        self._page[self._views[request.view].pending] += items
+        self._page[self._index["cell/retried_items"]] += items
+
+    def batch_done(
+        self, batch: Batch[Request], slot: int, copy_s: float, engine_s: float, out_s: float
+    ) -> None:
+        """A batch came back with results."""
+        page, index = self._page, self._index
+        engine_ns = int(engine_s * 1e9)
+        copy_ns, out_ns = int(copy_s * 1e9), int(out_s * 1e9)
+        seen: set[str] = set()
+        for span in batch.spans:
+            request, items = span.job, len(span)
+            slots = self._views[request.view]
+            page[slots.compute_input_ns] += copy_ns * items
+            page[slots.compute_infer_ns] += engine_ns * items
+            page[slots.compute_output_ns] += out_ns * items
+            page[slots.queue_ns] += max(0, int((batch.formed_s - request.arrived_s) * 1e9)) * items
+            page[slots.inferences] += items
+            if request.view not in seen:
+                seen.add(request.view)
+                page[slots.executions] += 1
+                page[slots.last_inference_ms] = time.time_ns() // 1_000_000
+        page[index["cell/batches"]] += 1
+        page[index["cell/batch_items"]] += batch.count
+        page[index[f"slot/{slot}/batches"]] += 1
+        page[index[f"slot/{slot}/items"]] += batch.count
+        page[index[f"slot/{slot}/busy_ns"]] += engine_ns
+        page[index[f"size/{batch.count}/executions"]] += 1
+        page[index[f"size/{batch.count}/infer_ns"]] += engine_ns
+        first, total = self._batch_histogram
+        page[first + bisect.bisect_left(BATCH_BUCKETS, batch.count)] += 1
+        page[total] += batch.count
+        self._time("inference_seconds", engine_s)
+
+    def succeeded(self, request: Request, now_s: float) -> None:
+        """A request is answered with a result."""
+        slots = self._views[request.view]
+        self._page[slots.inflight] -= 1
+        self._page[slots.succeeded] += 1
+        self._page[slots.success_ns] += int((now_s - request.arrived_s) * 1e9)
+        self._time("request_seconds", now_s - request.arrived_s)
+
+    def refused(self, view: str, reason: str, seconds: float) -> None:
+        """A request ends at the door, for one of counters.FAILURES."""
+        slots = self._views[view]
+        self._page[slots.failures[reason]] += 1
+        self._page[slots.fail_ns] += int(seconds * 1e9)
+
+    def failed(self, request: Request, reason: str, now_s: float) -> None:
+        """An admitted request ends without a result, for one of counters.FAILURES."""
+        slots = self._views[request.view]
+        self._page[slots.inflight] -= 1
+        self._page[slots.pending] -= request.waiting
+        request.waiting = 0
+        self.refused(request.view, reason, now_s - request.arrived_s)
+
+    def worker(self, slot: int, *, attached: bool, lost: bool = True) -> None:
+        """A worker came, or went; ``lost``: without being asked to."""
+        self._page[self._index[f"slot/{slot}/attached"]] = int(attached)
+        if not attached and lost:
+            self._page[self._index["cell/lost_workers"]] += 1
+
+    def state(self, *, queue_depth: int | None = None, serving: bool | None = None) -> None:
+        """Sets the cell's gauges."""
+        if queue_depth is not None:
+            self._page[self._index["cell/queue_depth"]] = queue_depth
+        if serving is not None:
+            self._page[self._index["cell/serving"]] = int(serving)
+
+    def _time(self, histogram: str, seconds: float) -> None:
+        first, total = self._histograms[histogram]
+        self._page[first + bisect.bisect_left(TIME_BUCKETS_S, seconds)] += 1
+        self._page[total] += max(0, int(seconds * 1e9))

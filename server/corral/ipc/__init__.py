@@ -1,0 +1,1 @@
+"""What corral's processes say to one another, and share."""

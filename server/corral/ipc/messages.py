@@ -1,0 +1,217 @@
+"""What the supervisor and its children say to one another.
+
+Control messages are JSON over SOCK_SEQPACKET socketpairs (one message a packet, descriptors by
+SCM_RIGHTS); a batch and its result are fixed structs over a worker's own data socketpair.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+
+import msgspec
+
+from corral.accuracy import GuardReport
+from corral.settings import Settings
+from corral.tensors import Datatype, Signature
+
+#: the largest control message, bytes
+MAX_CONTROL_BYTES = 65536
+
+
+# --- boot: a child's whole configuration, a JSON file behind a descriptor named in its argv ---
+
+
+class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):
+    """The model as prepared: what the children need to know beyond its name."""
+
+    name: str
+    #: path of the OpenVINO IR (.xml); None for the null backend
+    artefact: str | None
+    #: the precision that came out, "fp32", "bf16" or "int8"
+    precision: str
+    #: True when the weights carry no knowledge
+    synthetic: bool
+    #: a person's description of the weights
+    weights: str
+    #: what the precision guard found; None for FP32 that serves in place of nothing
+    guard: GuardReport | None = None
+    #: who won the search for the fastest, and by how much; empty where nothing was searched
+    search: str = ""
+
+
+class CellBoot(msgspec.Struct, frozen=True, kw_only=True):
+    """An ingress's boot file."""
+
+    cell: int
+    #: number of cells in all; the counter memory has a page for each
+    cells: int
+    #: number of worker slots in this cell
+    slots: int
+    #: number of workers in all cells
+    workers: int
+    #: worker slots that a cell's counter page has room for: its layout depends on it
+    page_slots: int
+    #: the largest batch a region holds
+    region_batch: int
+    settings: Settings
+    model: ModelBoot
+    control_fd: int
+    counters_fd: int
+
+
+class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's boot file."""
+
+    worker: int
+    cell: int
+    cpus: list[int]
+    #: OpenMP/oneTBB threads, one a core
+    threads: int
+    region_batch: int
+    #: shapes, and how pixels become the input: a file of the user's may have moved since
+    signature: Signature
+    #: batch sizes to compile; with ``find_knee`` the worker stops where batching stops paying
+    sizes: list[int]
+    find_knee: bool
+    #: shared objects that must be found mapped, by what they are for ("allocator", "openmp")
+    expected_libraries: dict[str, str]
+    settings: Settings
+    model: ModelBoot
+    control_fd: int
+    data_fd: int
+    region_fd: int
+    #: a trial's: this datatype alone is compiled, and no costs are measured
+    only: Datatype | None = None
+
+
+# --- control: child to supervisor ---
+
+
+class WorkerReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The worker has compiled, warmed up and looked at what took hold."""
+
+    worker: int
+    #: seconds of one batch, by "DATATYPE:count", e.g. {"FP32:1": 0.024}
+    costs_s: dict[str, float]
+    sizes: list[int]
+    #: resident bytes after warm-up
+    memory_bytes: int
+    #: what the engine says of itself: engine, version, precision, threads
+    engine: dict[str, str]
+    #: what took hold: e.g. {"allocator": "libtcmalloc_minimal.so.4", "affinity": "0-1"}
+    checks: dict[str, str]
+    #: what did not, one sentence each
+    warnings: list[str]
+
+
+class WorkerFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The worker cannot start, and trying again would not help: exit code 2."""
+
+    worker: int
+    message: str
+    #: it may work on another day (disk, compiler): a search does not remember it
+    passing: bool = False
+
+
+class IngressUp(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The ingress listens and takes workers."""
+
+    cell: int
+    port: int
+
+
+class IngressFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The ingress cannot start, and trying again would not help: exit code 2."""
+
+    cell: int
+    message: str
+
+
+class WorkerProven(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A batch went through this worker and came back."""
+
+    worker: int
+
+
+class WorkerGone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The worker's data socket ended, or was given up; what it held is queued again."""
+
+    worker: int
+    #: which of the processes that have filled its slot
+    pid: int
+    #: it did not answer in time: it will not leave by itself
+    hung: bool = False
+
+
+class Drained(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Everything accepted is answered; the ingress may end."""
+
+    cell: int
+
+
+# --- control: supervisor to ingress ---
+
+
+class AttachWorker(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A worker to feed. Carries two descriptors: its data socket, its region."""
+
+    worker: int
+    #: the worker's slot in the cell's counter page, 0 .. slots - 1
+    slot: int
+    pid: int
+    sizes: list[int]
+    costs_s: dict[str, float]
+    #: the largest batch its region holds
+    region_batch: int
+
+
+class DetachWorker(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Let the worker finish its batch and give it no other; then close its data socket."""
+
+    worker: int
+
+
+class Reconfigure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Other settings hold from now on: the queue's limits, and what is said of the model."""
+
+    settings: Settings
+    model: ModelBoot
+    #: workers of this cell, and of all cells
+    slots: int
+    workers: int
+    #: the largest batch a region holds
+    region_batch: int
+
+
+class Open(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Every cell has a proven worker: say SERVING and take requests."""
+
+
+class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Say NOT_SERVING, refuse what is new, answer what was accepted, then say Drained."""
+
+
+FromChild = (
+    WorkerReady | WorkerFailed | IngressUp | IngressFailed | WorkerProven | WorkerGone | Drained
+)
+ToIngress = AttachWorker | DetachWorker | Reconfigure | Open | Drain
+
+from_child_decoder = msgspec.json.Decoder(FromChild)
+to_ingress_decoder = msgspec.json.Decoder(ToIngress)
+encode = msgspec.json.encode
+
+
+# --- data: ingress and worker ---
+
+#: batch number, datatype, number of items in the region
+BATCH = struct.Struct("<QHH4x")
+#: batch number, status, nanoseconds the engine took
+RESULT = struct.Struct("<QHxxxxxxQ")
+
+
+class ResultStatus(enum.IntEnum):
+    """How a batch ended."""
+
+    OK = 0
+    FAILED = 1

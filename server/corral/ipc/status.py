@@ -1,0 +1,147 @@
+"""What the supervisor knows of its children: frozen snapshots that other threads may read.
+
+The supervisor publishes a new snapshot after every event; whoever reads one (the metrics server,
+in a thread of its own) holds something that never changes.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from corral.accuracy import GuardReport
+
+
+class Phase(enum.StrEnum):
+    """Where the server as a whole is."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class State(enum.StrEnum):
+    """Where one child is in its life."""
+
+    #: not running; it is started when its delay is over
+    WAITING = "waiting"
+    #: running, and getting ready
+    STARTING = "starting"
+    #: has said that it is ready
+    READY = "ready"
+    #: a batch went through it and came back
+    PROVEN = "proven"
+    #: not running, and not to be started again
+    ENDED = "ended"
+
+
+class Cause(enum.StrEnum):
+    """Why a child had to be started again."""
+
+    #: it died after it had been ready
+    CRASH = "crash"
+    #: it died before it was ready
+    BOOT = "boot"
+    #: it had been ready, did not answer in time, and was killed for it
+    HANG = "hang"
+    #: it was replaced on purpose, by one with new settings, weights or CPUs
+    RELOAD = "reload"
+    #: it left in order, because the other end of its data socket went away
+    DETACHED = "detached"
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker slot. What the last process reported stays until the next one reports."""
+
+    id: int
+    cell: int
+    #: index in the cell's counter page
+    slot: int
+    state: State
+    #: None while no process runs
+    pid: int | None
+    #: how often the slot was filled again, by cause; every cause is there
+    restarts: dict[Cause, int]
+    cpus: list[int]
+    cores: int
+    memory_node: int | None
+    #: seconds from spawn to ready of the last process that got there; None before
+    boot_s: float | None
+    #: resident bytes after warm-up; 0 before the first report
+    memory_bytes: int
+    #: see messages.WorkerReady
+    engine: dict[str, str]
+    checks: dict[str, str]
+    warnings: list[str]
+    sizes: list[int]
+    costs_s: dict[str, float]
+
+    @property
+    def ready(self) -> bool:
+        """True when the worker has said that it is ready, and lives."""
+        return self.state in {State.READY, State.PROVEN}
+
+
+class CellStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One cell's ingress."""
+
+    cell: int
+    state: State
+    #: None while no process runs
+    pid: int | None
+    restarts: dict[Cause, int]
+    cpus: list[int]
+    #: True when the ingress lives and one of its workers is proven
+    ready: bool
+
+
+class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole server at one moment."""
+
+    phase: Phase
+    #: True when requests are taken and every cell is ready
+    ready: bool
+    #: unix time at which the supervisor started
+    started_at_s: float
+    #: seconds from there to the first ready; None before
+    ready_after_s: float | None
+    host: str
+    port: int
+    metrics_host: str
+    metrics_port: int
+    mode: str
+    model: str
+    backend: str
+    precision: str
+    #: the allocator asked for; what each worker really has is in its checks
+    allocator: str
+    weights: str
+    #: True when the weights carry no knowledge
+    synthetic: bool
+    #: what the precision guard found, or None
+    guard: GuardReport | None = None
+    #: who won the search for the fastest, and by how much; or nothing
+    search: str = ""
+    cells: list[CellStatus]
+    workers: list[WorkerStatus]
+    #: what did not take hold, one sentence each, without repeats
+    warnings: list[str]
+    #: path of the admin socket; None where there is none
+    admin_socket: str | None = None
+
+
+class StatusBoard:
+    """Holds the latest snapshot: one thread publishes, any thread reads."""
+
+    def __init__(self, status: ServerStatus) -> None:
+        self._status = status
+
+    def publish(self, status: ServerStatus) -> None:
+        """Replaces the snapshot (one reference: atomic for readers)."""
+        self._status = status
+
+    def current(self) -> ServerStatus:
+        """The latest snapshot."""
+        return self._status

@@ -1,0 +1,1 @@
+"""Measurements beside the server: the ladder, the raw engine, the overflow fix."""

@@ -1,0 +1,257 @@
+"""Climbing: every rung's workers are started, kept, and measured in turns.
+
+All rungs that can run are up at once, and each repeat goes over all of them: what else happens
+on the machine meets all alike. Workers that have no turn wait for a packet and compute nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import select
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.accuracy import compare
+from corral.errors import ConfigError, CorralError
+from corral.lab.ladder.results import RungResult, summarise
+from corral.lab.ladder.rungs import Rung
+from corral.models import registry
+from corral.planning.environment import compute_environment
+from corral.settings import BackendName, Settings
+from corral.tensors import Datatype
+from corral.tuning import prepare, trial_worker
+from corral.tuning.search import guard_pictures
+from corral.tuning.trial_worker import Trial, TrialOrder
+
+logger = logging.getLogger(__name__)
+
+#: pictures whose logits are compared with the baseline's
+FIDELITY_PICTURES = 32
+#: what the engine's own defaults still need: see planning.environment
+_PLAIN = {"TBB_ENABLE_SANITIZERS": "1"}
+
+#: called with what is being done and the share of the whole, 0 to 1
+Climbed = Callable[[str, float], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a climb happens.
+
+    Attributes:
+        settings: model, weights, cache; backend, precision and malloc are the rungs'.
+        cpus: one a physical core, all that may be used.
+        memory_node: NUMA node, or None.
+        environ: this process's environment.
+        repeats: turns of every rung.
+        seconds: of each turn and batch size.
+    """
+
+    settings: Settings
+    cpus: Sequence[int]
+    memory_node: int | None
+    environ: Mapping[str, str]
+    repeats: int
+    seconds: float
+
+
+@dataclasses.dataclass
+class _Standing:
+    """A rung whose workers are up."""
+
+    rung: Rung
+    trials: list[Trial]
+    prepare_s: float
+    seconds: dict[int, list[float]]
+    rates: dict[int, list[float]]
+    logits: NDArray[np.float32]
+    native: Datatype
+
+
+def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungResult]:
+    """Measures all rungs; those that cannot run here come back with the reason.
+
+    Raises:
+        ConfigError: the model takes no pictures, which is what rungs are measured and compared on.
+    """
+    spec = registry.get(place.settings.model)
+    if not spec.takes_pictures:
+        raise ConfigError(
+            f"--model {place.settings.model}: the ladder is measured on pictures, and this model "
+            "takes none; a [preprocessing] table in a TOML file beside it would say how"
+        )
+    inputs = guard_pictures(spec, FIDELITY_PICTURES)
+    reasons: dict[str, str] = {}
+    standing: list[_Standing] = []
+    with contextlib.ExitStack() as stack:
+        for index, rung in enumerate(rungs):
+            progress(f"{rung.title}: start", 0.5 * index / len(rungs))
+            try:
+                standing.append(_stand(place, rung, inputs, stack))
+            except (CorralError, OSError) as error:
+                reasons[rung.key] = str(error).splitlines()[0]
+                logger.info("%s cannot run here: %s", rung.title, reasons[rung.key])
+        turns = [(turn, one) for turn in range(place.repeats) for one in standing]
+        for done, (turn, one) in enumerate(turns):
+            share = 0.5 + 0.5 * done / len(turns)
+            progress(f"{one.rung.title}: {turn + 1} of {place.repeats}", share)
+            if one.rung.key in reasons:
+                continue
+            try:
+                for size in one.rung.sizes:
+                    _turn(one, size, place.seconds)
+            except CorralError as error:
+                reasons[one.rung.key] = str(error).splitlines()[0]
+        progress("done", 1.0)
+        by_key = {one.rung.key: one for one in standing if one.rung.key not in reasons}
+        baseline = next(iter(by_key.values()), None)
+        return [
+            _result(rung, by_key.get(rung.key), baseline, reasons.get(rung.key, ""))
+            for rung in rungs
+        ]
+
+
+def rung_settings(settings: Settings, rung: Rung) -> Settings:
+    """The server's settings with a rung's."""
+    return msgspec.structs.replace(
+        settings,
+        backend=rung.backend,
+        torch_mode=rung.torch_mode,
+        precision=rung.precision,
+        allocator=rung.allocator,
+        huge_pages=rung.huge_pages,
+        # Another environment is IPEX's: every other engine runs in this one.
+        worker_python=_ipex_python(settings) if rung.backend is BackendName.IPEX else None,
+        boot_timeout_s=max(settings.boot_timeout_s, 600.0),
+    )
+
+
+def _ipex_python(settings: Settings) -> str | None:
+    """The interpreter that was named, else what ``make ipex`` makes beside this environment."""
+    made = Path(sys.prefix).parent / ".venv-ipex" / "bin" / "python"
+    return settings.worker_python or (str(made) if made.exists() else None)
+
+
+def share_cpus(cpus: Sequence[int], workers: int) -> list[list[int]]:
+    """CPUs by worker, as even as can be; all get all where there are too few."""
+    if workers > len(cpus):
+        return [list(cpus)] * workers
+    bounds = [len(cpus) * n // workers for n in range(workers + 1)]
+    return [list(cpus[a:b]) for a, b in itertools.pairwise(bounds)]
+
+
+def _stand(
+    place: Place, rung: Rung, inputs: NDArray[np.generic], stack: contextlib.ExitStack
+) -> _Standing:
+    """Prepares a rung's artefact and starts its workers; they end with ``stack``."""
+    settings = rung_settings(place.settings, rung)
+    spec = registry.get(settings.model)
+    began_s = time.monotonic()
+    model = prepare.make_apart(settings)
+    prepare_s = time.monotonic() - began_s
+    with contextlib.ExitStack() as undo:
+        running = []
+        for cpus in share_cpus(place.cpus, rung.workers):
+            order = TrialOrder(
+                settings=settings,
+                model=model,
+                signature=spec.signature,
+                cpus=cpus,
+                memory_node=place.memory_node,
+                sizes=rung.sizes,
+                datatype=spec.native,
+                environment=compute_environment if rung.tuned else _defaults,
+                openmp=rung.tuned,
+            )
+            running.append(undo.enter_context(trial_worker.start(order, place.environ)))
+        logits = running[0].answer(inputs, spec.native)
+        # What engines compute on zeros is not what they compute on data.
+        for trial in running:
+            trial.fill(np.resize(inputs, (max(rung.sizes), *inputs.shape[1:])), spec.native)
+        stack.push(undo.pop_all())
+    empty: dict[int, list[float]] = {size: [] for size in rung.sizes}
+    rates: dict[int, list[float]] = {size: [] for size in rung.sizes}
+    return _Standing(rung, running, prepare_s, empty, rates, logits, spec.native)
+
+
+def _defaults(cpus: Sequence[int], backend: str) -> dict[str, str]:
+    """What a person gets who sets nothing: as many threads as the process may use CPUs."""
+    return dict(_PLAIN)
+
+
+def _turn(one: _Standing, size: int, seconds: float) -> None:
+    """All of a rung's workers run batches of a size for a time, side by side."""
+    for trial in one.trials:
+        trial.run(one.native, size)
+    began_s = time.monotonic()
+    done = 0
+    for trial in one.trials:
+        trial.submit(one.native, size)
+    busy = list(one.trials)
+    last_s = began_s
+    while busy:
+        ready, _, _ = select.select(busy, [], [], 120)
+        for trial in ready or busy:
+            one.seconds[size].append(trial.collect())
+            done += 1
+            last_s = time.monotonic()
+            if last_s - began_s < seconds:
+                trial.submit(one.native, size)
+            else:
+                busy.remove(trial)
+    one.rates[size].append(done * size / (last_s - began_s))
+
+
+def _result(
+    rung: Rung, one: _Standing | None, baseline: _Standing | None, reason: str
+) -> RungResult:
+    said = {
+        "backend": rung.backend.value,
+        "torch-mode": rung.torch_mode.value if rung.backend in _TORCHES else "-",
+        "precision": rung.precision.value,
+        "allocator": rung.allocator.value,
+        "huge-pages": "on" if rung.huge_pages else "off",
+        "workers": str(rung.workers),
+        "openmp": _openmp(rung, one),
+        "version": one.trials[0].report.engine["version"] if one else "-",
+    }
+    result = RungResult(
+        key=rung.key,
+        title=rung.title,
+        change=rung.change,
+        base=rung.base,
+        settings=said,
+        article=rung.article,
+        reason=reason,
+    )
+    if one is None:
+        return result
+    exact = baseline is None or baseline is one
+    return msgspec.structs.replace(
+        result,
+        sizes=summarise(one.seconds, one.rates),
+        memory_bytes=sum(trial.report.memory_bytes for trial in one.trials),
+        prepare_s=one.prepare_s,
+        start_s=max(trial.start_s for trial in one.trials),
+        fidelity=None if exact or baseline is None else compare(baseline.logits, one.logits),
+    )
+
+
+def _openmp(rung: Rung, one: _Standing | None) -> str:
+    """Whose environment it was, and the runtime that was found mapped where one was preloaded."""
+    if not rung.tuned:
+        return "defaults"
+    runtime = one.trials[0].report.checks.get("openmp") if one else None
+    return f"corral's, {runtime}" if runtime else "corral's"
+
+
+_TORCHES = {BackendName.TORCH, BackendName.IPEX}

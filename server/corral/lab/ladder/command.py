@@ -1,0 +1,141 @@
+"""``corral ladder``: climbs with a progress bar, and writes what it found."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from corral.artifacts.store import versions
+from corral.errors import ConfigError
+from corral.lab.ladder import chart, tables
+from corral.lab.ladder.climb import Climbed, Place, climb
+from corral.lab.ladder.results import Ladder
+from corral.lab.ladder.rungs import pick, rungs
+from corral.models import registry
+from corral.planning import topology
+from corral.planning.machine import format_cpus
+from corral.planning.plan import PlannedWorker
+from corral.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+#: flags that decide what is fast
+_TELLING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+_PACKAGES = ("torch", "torchao", "openvino", "nncf", "onnxruntime")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LadderOptions:
+    """What the command line adds to the settings.
+
+    Attributes:
+        repeats: turns of every rung.
+        seconds: of each turn and batch size.
+        keys: rungs to climb; all if empty.
+        out: folder for ladder-MODEL.json, .md, .png and .svg.
+    """
+
+    repeats: int
+    seconds: float
+    keys: tuple[str, ...]
+    out: Path
+
+
+def run(
+    settings: Settings, options: LadderOptions, pen: PlannedWorker, environ: Mapping[str, str]
+) -> int:
+    """Measures, prints the table, writes the files; returns the exit code.
+
+    Raises:
+        ConfigError: no such rung, or the folder cannot be written to.
+    """
+    machine = topology.read_machine()
+    try:
+        chosen = pick(rungs(bf16=bool(machine.isa & _BF16), model=settings.model), options.keys)
+    except ValueError as error:
+        raise ConfigError(f"--rungs: {error}") from None
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {options.out}: {error.strerror}") from None
+    place = Place(
+        settings=settings,
+        cpus=pen.cpus,
+        memory_node=pen.memory_node,
+        environ=environ,
+        repeats=options.repeats,
+        seconds=options.seconds,
+    )
+    weights = registry.get(settings.model).find_weights(
+        settings.weights, Path(settings.cache_dir), settings.offline
+    )
+    began_s = time.monotonic()
+    with _shown() as progress:
+        found = climb(place, chosen, progress)
+    ladder = Ladder(
+        model=registry.get(settings.model).name,
+        weights=weights.description,
+        synthetic=weights.synthetic,
+        machine={
+            "CPU": machine.model_name,
+            "flags": " ".join(flag for flag in _TELLING if flag in machine.isa),
+            "CPUs used": f"{format_cpus(pen.cpus)} ({pen.cores} cores)",
+            "kernel": platform.release(),
+        },
+        versions={name: text for name, text in versions(_PACKAGES).items() if text != "absent"},
+        repeats=options.repeats,
+        seconds=options.seconds,
+        took_s=time.monotonic() - began_s,
+        rungs=found,
+    )
+    _write(ladder, options.out)
+    return 0
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[Climbed]:
+    """A bar on standard error; where none can move, a log line for every step."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda step, share: logger.info("%3.0f %%  %s", 100 * share, step)
+        return
+    columns = (
+        TextColumn("ladder [bold]{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda step, share: bar.update(task, description=step, completed=share)
+
+
+def _write(ladder: Ladder, out: Path) -> None:
+    """Prints the table; writes JSON, Markdown, and the chart where matplotlib is installed."""
+    stem = out / f"ladder-{ladder.model}"
+    console = Console()
+    console = console if console.is_terminal else Console(width=140)
+    console.print(tables.table(ladder, console.width))
+    for line in tables.reasons(ladder):
+        console.print(f"not run here: {line}", markup=False, highlight=False)
+    try:
+        files = chart.draw(ladder, stem)
+    except ConfigError as error:
+        logger.warning("%s", error)
+        files = []
+    picture = files[0].name if files else None
+    page, data = stem.with_name(f"{stem.name}.md"), stem.with_name(f"{stem.name}.json")
+    page.write_text(tables.markdown(ladder, picture))
+    data.write_bytes(msgspec.json.format(msgspec.json.encode(ladder), indent=1) + b"\n")
+    names = ", ".join(str(file) for file in (data, page, *files))
+    console.print(f"written: {names}", highlight=False)

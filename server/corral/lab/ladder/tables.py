@@ -1,0 +1,158 @@
+"""A ladder as a table on the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from corral.lab.ladder.results import Ladder, RungResult
+from corral.lab.ladder.rungs import ARTICLE_MACHINE, ARTICLE_MODEL
+
+_HEADINGS = (
+    "rung",
+    "batch 1",
+    "best",
+    "at",
+    "p50 ms",
+    "p99 ms",
+    "memory MB",
+    "start s",
+    "step",
+    "total",
+    "cosine",
+    "SNR dB",
+    "article",
+)
+
+_LEGEND = (
+    "Images/s at batch 1 and at the best batch; *step* is the ratio to the rung that it is built "
+    "on (docs/ladder.md), *total* to the baseline; cosine and SNR compare logits with the "
+    "baseline's"
+)
+_ARTICLE_LEGEND = f"; *article* is the article's figure for ResNet50 on {ARTICLE_MACHINE}"
+
+
+def headings(ladder: Ladder) -> tuple[str, ...]:
+    """The columns; the article's last, for its own model."""
+    return _HEADINGS if ladder.model == ARTICLE_MODEL else _HEADINGS[:-1]
+
+
+def rows(ladder: Ladder) -> list[list[str]]:
+    """A row a rung, in the order of the headings; a rung that did not run says why."""
+    columns = len(headings(ladder))
+    found = []
+    for rung, (step, total) in zip(ladder.rungs, ladder.ratios(), strict=True):
+        article = "" if rung.article is None else f"{rung.article:.1f}"
+        if not rung.ran:
+            cells = [rung.title, rung.reason, *[""] * 10, article]
+        else:
+            measured = [*_measured(rung), _ratio(step), _ratio(total)]
+            cells = [*measured, *_closeness(rung), article]
+        found.append(cells[:columns])
+    return found
+
+
+#: what a narrow terminal has room for
+_ESSENTIAL = {"rung", "best", "at", "p50 ms", "step", "total", "SNR dB", "article"}
+_WIDE = 120
+
+
+def table(ladder: Ladder, width: int) -> Table:
+    """For a terminal ``width`` columns wide; a narrow one gets fewer columns."""
+    names = headings(ladder)
+    kept = [i for i, name in enumerate(names) if width >= _WIDE or name in _ESSENTIAL]
+    shown = Table(
+        title=f"corral ladder: {ladder.model}, images/s ({ladder.repeats} x {ladder.seconds:g} s)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+        show_footer=False,
+    )
+    for index in kept:
+        shown.add_column(names[index], justify="right" if index else "left", no_wrap=True)
+    for row, rung in zip(rows(ladder), ladder.rungs, strict=True):
+        cells = row if rung.ran else [row[0], "-", "-", *row[3:]]
+        shown.add_row(*(cells[index] for index in kept))
+    return shown
+
+
+def reasons(ladder: Ladder) -> list[str]:
+    """A line for every rung that did not run."""
+    return [f"{rung.title}: {rung.reason}" for rung in ladder.rungs if not rung.ran]
+
+
+def markdown(ladder: Ladder, chart: str | None) -> str:
+    """A page: the machine, the chart, the table, and what could not run.
+
+    Args:
+        ladder: the outcome.
+        chart: file name of the chart beside it, or None.
+    """
+    lines = [f"# Ladder: {ladder.model}", ""]
+    turns = f"{ladder.repeats} interleaved repeats of {ladder.seconds:g} s a batch size"
+    lines += [f"{turns}; {ladder.took_s / 60:.0f} minutes. Weights: {ladder.weights}.", ""]
+    lines += [f"- {name}: {text}" for name, text in ladder.machine.items()]
+    lines += [f"- {name} {version}" for name, version in ladder.versions.items()] + [""]
+    if chart is not None:
+        lines += [f"![images/s by rung]({chart})", ""]
+    names, article = headings(ladder), ladder.model == ARTICLE_MODEL
+    lines += [
+        f"{_LEGEND}{_ARTICLE_LEGEND if article else ''}.",
+        "",
+        "| " + " | ".join(names) + " |",
+        "| --- |" + " ---: |" * (len(names) - 1),
+    ]
+    for row, rung in zip(rows(ladder), ladder.rungs, strict=True):
+        cells = row if rung.ran else [row[0], "-", "-", *row[3:]]
+        lines.append("| " + " | ".join(cells) + " |")
+    if article:
+        lines += ["", f"Beside the article ({ARTICLE_MACHINE}):", "", beside_article(ladder)]
+    missing = reasons(ladder)
+    if missing:
+        lines += ["", "Not run here:", "", *(f"- {line}" for line in missing)]
+    return "\n".join(lines) + "\n"
+
+
+def beside_article(ladder: Ladder) -> str:
+    """A narrow table of this ladder and the article's, for a README."""
+    lines = [
+        f"| {ladder.model} | here, images/s | | article, images/s | |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    ground = next((rung.article for rung in ladder.rungs if rung.article), None)
+    for rung, (_, total) in zip(ladder.rungs, ladder.ratios(), strict=True):
+        ours = [f"{rung.best.images_per_s:.1f}", _times(total)] if rung.ran else ["not run", ""]
+        theirs = ["", ""]
+        if rung.article and ground:
+            theirs = [f"{rung.article:.1f}", _times(rung.article / ground)]
+        lines.append("| " + " | ".join([rung.title, *ours, *theirs]) + " |")
+    return "\n".join(lines)
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f} x"
+
+
+def _measured(rung: RungResult) -> list[str]:
+    best, single = rung.best, rung.single
+    return [
+        rung.title,
+        f"{single.images_per_s:.1f}",
+        f"{best.images_per_s:.1f}",
+        str(best.batch),
+        f"{single.p50_ms:.1f}",
+        f"{single.p99_ms:.1f}",
+        f"{rung.memory_bytes / 2**20:.0f}",
+        f"{rung.start_s:.1f}",
+    ]
+
+
+def _closeness(rung: RungResult) -> list[str]:
+    if rung.fidelity is None:
+        return ["", ""]
+    return [f"{rung.fidelity.cosine:.4f}", f"{rung.fidelity.snr_db:.1f}"]
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

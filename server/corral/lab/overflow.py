@@ -1,0 +1,92 @@
+"""What NNCF's overflow fix is worth on this CPU: ``corral lab overflow [MODEL]``.
+
+Quantizes a model with the fix and without, and compares both with FP32 on the guard's pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from corral.accuracy import Fidelity, compare
+from corral.artifacts import build
+from corral.cli import main as cli
+from corral.errors import CorralError
+from corral.models import registry
+from corral.planning import topology
+from corral.settings import BackendName, Precision, Settings
+from corral.tuning import trial_worker
+from corral.tuning.search import GUARD_PICTURES, boot_model, guard_pictures
+from corral.tuning.trial_worker import TrialOrder
+
+#: an instruction that sums in 32 bits: with it among the flags, the fix is left out
+_WIDE = frozenset({"avx512_vnni"})
+
+
+def measure(settings: Settings) -> dict[str, Fidelity]:
+    """INT8 against FP32, by "on" and "off" of the fix.
+
+    Args:
+        settings: model, weights, cache; backend and precision are OpenVINO's.
+
+    Raises:
+        ModelError: something cannot be prepared or run.
+    """
+    spec = registry.get(settings.model)
+    cpus = sorted(os.sched_getaffinity(0))
+    inputs = guard_pictures(spec, GUARD_PICTURES)
+    plain = topology.read_machine().isa - build.WIDE_SUMS
+    logits = {}
+    for name, precision, isa in (
+        ("fp32", Precision.FP32, plain),
+        ("on", Precision.INT8, plain),
+        ("off", Precision.INT8, plain | _WIDE),
+    ):
+        wanted = Settings(
+            model=settings.model,
+            weights=settings.weights,
+            backend=BackendName.OPENVINO,
+            precision=precision,
+            cache_dir=settings.cache_dir,
+            offline=settings.offline,
+        )
+        made = build.prepare(wanted, lambda step, share: None, isa)
+        order = TrialOrder(
+            settings=wanted, model=boot_model(made), signature=spec.signature, cpus=cpus
+        )
+        with trial_worker.start(order, os.environ) as trial:
+            logits[name] = trial.answer(inputs)
+    return {name: compare(logits["fp32"], logits[name]) for name in ("on", "off")}
+
+
+def main() -> int:
+    """Prints a table; returns the exit code."""
+    model = sys.argv[1] if len(sys.argv) > 1 else "efficientnet_lite0"
+    table = Table(title=f"INT8 against FP32: {model}", box=SIMPLE_HEAD, title_justify="left")
+    for heading in ("overflow fix", "SNR dB", "cosine", "top-1, decided", "top-1, all"):
+        table.add_column(heading, justify="right")
+    try:
+        found = measure(Settings(model=model, cache_dir=str(_cache()), offline=True))
+    except CorralError as error:
+        print(f"corral: {error}", file=sys.stderr)
+        return error.exit_code
+    for name, fidelity in found.items():
+        top1 = "-" if fidelity.top1 is None else f"{fidelity.top1:.1%} of {fidelity.decided}"
+        cells = (f"{fidelity.snr_db:.1f}", f"{fidelity.cosine:.4f}", top1)
+        every = "-" if fidelity.top1_all is None else f"{fidelity.top1_all:.1%}"
+        table.add_row(name, *cells, every)
+    Console().print(table)
+    return 0
+
+
+def _cache() -> Path:
+    return Path(cli.environment(os.environ)["cache-dir"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

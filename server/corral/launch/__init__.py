@@ -1,0 +1,1 @@
+"""How any child process starts."""

@@ -1,0 +1,34 @@
+"""Finds a model: one of the zoo by its name, or a user's own file by its path."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from corral.errors import ConfigError
+from corral.models import custom, zoo
+from corral.models.spec import ModelSpec
+
+
+def names() -> list[str]:
+    """The models of the zoo, sorted."""
+    return sorted(m.name for m in pkgutil.iter_modules(zoo.__path__))
+
+
+def get(name: str) -> ModelSpec:
+    """The specification of a model of the zoo, or of a user's own file; imports no framework.
+
+    Raises:
+        ConfigError: there is no such model.
+        ModelError: the file cannot be served; one line that says why.
+    """
+    if name not in names():
+        if custom.is_path(name):
+            return custom.read(Path(name))
+        raise ConfigError(
+            f"--model: no model {name!r}; there are: {', '.join(names())}; "
+            "or a path that ends in .onnx or .xml"
+        )
+    spec: ModelSpec = importlib.import_module(f"corral.models.zoo.{name}").SPEC
+    return spec

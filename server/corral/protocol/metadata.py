@@ -1,0 +1,279 @@
+"""What the server says of itself: metadata, configuration and statistics, as messages.
+
+Pure: what is served and a copy of the counters in, protobuf messages out. The shapes of these
+answers are those that Triton's clients and perf_analyzer go by.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from corral import __version__
+from corral.accuracy import GuardReport
+from corral.errors import InvalidRequest, NotFound
+from corral.metrics.counters import FAILURES, VIEWS, Counts
+from corral.protocol.request import INPUT_NAME, OUTPUT_NAME
+from corral.tensors import Datatype, Signature
+from corral_protos import open_inference_pb2 as pb
+
+M = TypeVar("M", bound=Message)
+
+#: the one version of every model
+VERSION = "1"
+#: what of Triton's extensions is true of corral
+EXTENSIONS = ("classification", "model_configuration", "statistics")
+#: batch sizes that the counters tell apart
+_COUNTED_SIZES = range(1, 257)
+#: a client's own words are quoted up to this length
+_QUOTED_CHARS = 80
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """What the pages tell of the model that is served under three names.
+
+    Attributes:
+        name: the base name; the views' names are made from it.
+        signature: one item's shapes.
+        max_items: items a request, shown as max_batch_size.
+        workers: how many there are, in all cells.
+        backend: "openvino", "null".
+        precision: what came out, "fp32", "bf16" or "int8".
+        weights: a person's description of the weights.
+        synthetic: True when the weights carry no knowledge.
+        mode: "rti" or "throughput".
+        max_queue_delay_ms: the batcher's timer, 0 for none.
+        guard: what the precision guard found; None where FP32 was never in question.
+    """
+
+    name: str
+    signature: Signature
+    max_items: int
+    workers: int
+    backend: str
+    precision: str
+    weights: str
+    synthetic: bool
+    mode: str
+    max_queue_delay_ms: float = 0.0
+    guard: GuardReport | None = None
+
+    @property
+    def platform(self) -> str:
+        """The platform as clients see it, "corral_openvino"."""
+        return f"corral_{self.backend}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Input:
+    """A view's input: its datatype as the protocol and as Triton name it, one item's shape."""
+
+    datatype: str
+    config_type: pb.DataType.ValueType
+    shape: tuple[int, ...]
+
+
+def _input(view: str, signature: Signature) -> _Input:
+    if view == "tensor":
+        native = signature.datatypes[0]
+        kind = pb.TYPE_FP32 if native is Datatype.FP32 else pb.TYPE_UINT8
+        return _Input(native.name, kind, signature.input_shapes[native])
+    if view == "uint8":
+        return _Input("UINT8", pb.TYPE_UINT8, signature.input_shapes[Datatype.UINT8])
+    return _Input("BYTES", pb.TYPE_STRING, (1,))
+
+
+def view_names(base: str) -> dict[str, str]:
+    """The model's names by view: NAME, NAME_uint8, NAME_image."""
+    return {view: base + suffix for view, suffix in VIEWS.items()}
+
+
+def resolve_view(model_name: str, version: str, base: str) -> str:
+    """The view that a client's model name and version mean; the version may be empty.
+
+    Raises:
+        NotFound: this server has no such model or version; the sentence says what it has.
+    """
+    names = view_names(base)
+    for view, name in names.items():
+        if name == model_name:
+            if version in {"", VERSION}:
+                return view
+            raise NotFound(
+                f"model {name!r} has the version {VERSION!r} only, not {version[:_QUOTED_CHARS]!r}"
+            )
+    raise NotFound(
+        f"no model {model_name[:_QUOTED_CHARS]!r}; this server has: {', '.join(names.values())}"
+    )
+
+
+def parse(kind: type[M], message: bytes) -> M:
+    """The message that the bytes are.
+
+    Raises:
+        InvalidRequest: they are none of that kind.
+    """
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise InvalidRequest(f"the message is no {kind.DESCRIPTOR.full_name}") from None
+
+
+def server_metadata(*, shared_memory: bool = False) -> pb.ServerMetadataResponse:
+    """Name, version and the extensions that are there."""
+    extensions = (*EXTENSIONS, "system_shared_memory") if shared_memory else EXTENSIONS
+    return pb.ServerMetadataResponse(name="corral", version=__version__, extensions=extensions)
+
+
+def model_metadata(model: ServedModel, view: str) -> pb.ModelMetadataResponse:
+    """One input and one output, batch dimension (-1) first, and what a client should know."""
+    tensor = _input(view, model.signature)
+    make = pb.ModelMetadataResponse.TensorMetadata
+    return pb.ModelMetadataResponse(
+        name=view_names(model.name)[view],
+        versions=[VERSION],
+        platform=model.platform,
+        inputs=[make(name=INPUT_NAME, datatype=tensor.datatype, shape=(-1, *tensor.shape))],
+        outputs=[
+            make(name=OUTPUT_NAME, datatype="FP32", shape=(-1, *model.signature.output_shape))
+        ],
+        properties=_properties(model),
+    )
+
+
+def _properties(model: ServedModel) -> dict[str, str]:
+    return {
+        "backend": model.backend,
+        "mode": model.mode,
+        "precision": model.precision,
+        "synthetic": "true" if model.synthetic else "false",
+        "weights": model.weights,
+        **_guard_properties(model.guard),
+    }
+
+
+def _guard_properties(report: GuardReport | None) -> dict[str, str]:
+    if report is None:
+        return {}
+    properties = {"guard": report.verdict, "guard_candidate": report.candidate}
+    fidelity = report.fidelity
+    if fidelity is None:
+        return properties
+    properties["guard_cosine"] = f"{fidelity.cosine:.4f}"
+    properties["guard_snr_db"] = f"{fidelity.snr_db:.1f}"
+    if fidelity.top1 is not None:
+        properties["guard_top1"] = f"{fidelity.top1:.3f}"
+    return properties
+
+
+def model_config(
+    model: ServedModel, view: str, batch_sizes: Sequence[int]
+) -> pb.ModelConfigResponse:
+    """Triton's model configuration, dims without the batch dimension.
+
+    Args:
+        model: what is served.
+        view: the signature asked for.
+        batch_sizes: the compiled sizes, that is what one execution takes.
+    """
+    tensor = _input(view, model.signature)
+    name = view_names(model.name)[view]
+    config = pb.ModelConfig(
+        name=name,
+        platform=model.platform,
+        backend=model.backend,
+        max_batch_size=model.max_items,
+        input=[pb.ModelInput(name=INPUT_NAME, data_type=tensor.config_type, dims=tensor.shape)],
+        output=[
+            pb.ModelOutput(
+                name=OUTPUT_NAME, data_type=pb.TYPE_FP32, dims=model.signature.output_shape
+            )
+        ],
+        instance_group=[
+            pb.ModelInstanceGroup(
+                name=f"{name}_0", count=model.workers, kind=pb.ModelInstanceGroup.KIND_CPU
+            )
+        ],
+        dynamic_batching=pb.ModelDynamicBatching(
+            # Triton's clients take a preferred size above max_batch_size for a broken server.
+            preferred_batch_size=sorted({n for n in batch_sizes if n <= model.max_items}),
+            max_queue_delay_microseconds=round(model.max_queue_delay_ms * 1000),
+        ),
+    )
+    for key, value in _properties(model).items():
+        config.parameters[key].string_value = value
+    return pb.ModelConfigResponse(config=config)
+
+
+def model_statistics(
+    counts: Counts, base: str, name: str = "", version: str = ""
+) -> pb.ModelStatisticsResponse:
+    """Statistics since the server started, all cells summed.
+
+    Args:
+        counts: a copy of the counters.
+        base: the name of the model that is served.
+        name: one of its three names; empty for all.
+        version: "" or "1".
+
+    Raises:
+        NotFound: there is no such model or version.
+    """
+    # Without a name there is still a version to check.
+    asked = resolve_view(name or base, version, base)
+    views = (asked,) if name else tuple(VIEWS)
+    batches = _batch_statistics(counts)
+    return pb.ModelStatisticsResponse(
+        model_stats=[_statistics(counts, base, view, batches) for view in views]
+    )
+
+
+def _statistics(
+    counts: Counts, base: str, view: str, batches: list[pb.InferBatchStatistics]
+) -> pb.ModelStatistics:
+    def read(key: str) -> int:
+        return counts.read(f"view/{view}/{key}")
+
+    inferences = read("inferences")
+
+    def spent(key: str) -> pb.StatisticDuration:
+        return pb.StatisticDuration(count=inferences, ns=read(key))
+
+    failures = sum(read(f"failure_{reason}") for reason in FAILURES)
+    return pb.ModelStatistics(
+        name=view_names(base)[view],
+        version=VERSION,
+        last_inference=counts.latest(f"view/{view}/last_inference_ms"),
+        inference_count=inferences,
+        execution_count=read("executions"),
+        inference_stats=pb.InferStatistics(
+            success=pb.StatisticDuration(count=read("succeeded"), ns=read("success_ns")),
+            fail=pb.StatisticDuration(count=failures, ns=read("fail_ns")),
+            queue=spent("queue_ns"),
+            compute_input=spent("compute_input_ns"),
+            compute_infer=spent("compute_infer_ns"),
+            compute_output=spent("compute_output_ns"),
+        ),
+        batch_stats=batches,
+    )
+
+
+def _batch_statistics(counts: Counts) -> list[pb.InferBatchStatistics]:
+    """The workers' batches by size. The views share workers and batches, so they share these."""
+    batches = []
+    for size in _COUNTED_SIZES:
+        executions = counts.read(f"size/{size}/executions")
+        if executions:
+            batches.append(
+                pb.InferBatchStatistics(
+                    batch_size=size,
+                    compute_infer=pb.StatisticDuration(
+                        count=executions, ns=counts.read(f"size/{size}/infer_ns")
+                    ),
+                )
+            )
+    return batches

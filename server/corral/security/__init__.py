@@ -1,0 +1,1 @@
+"""Who may connect, certificates, and what children give up."""

@@ -1,0 +1,173 @@
+"""Who may use the server: bearer tokens, and names in verified client certificates.
+
+Knows nothing of gRPC or HTTP. As soon as anything is configured, everything else is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import hmac
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from corral.errors import ConfigError
+from corral.system.watched_file import Watched, read_private
+
+logger = logging.getLogger(__name__)
+
+_OPTION = "--auth-token-file"
+#: shorter ones can be guessed
+MIN_TOKEN_CHARACTERS = 16
+#: how soon a changed token file is noticed, seconds
+_LOOK_S = 1.0
+
+Digests = tuple[bytes, ...]
+
+
+class Verdict(enum.Enum):
+    """What becomes of a caller."""
+
+    ALLOWED = "allowed"
+    #: no credentials, or none that are valid
+    UNAUTHENTICATED = "unauthenticated"
+    #: known, and not allowed
+    DENIED = "denied"
+
+
+def parse_tokens(text: str) -> list[str]:
+    """The tokens of a file: one a line; empty lines and lines that begin with # are skipped.
+
+    Raises:
+        ValueError: what is wrong with which line; the text never repeats a token.
+    """
+    tokens = []
+    for number, line in enumerate(text.splitlines(), 1):
+        token = line.strip()
+        if not token or token.startswith("#"):
+            continue
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise ValueError(f"line {number}: a token is printable ASCII without spaces")
+        if len(token) < MIN_TOKEN_CHARACTERS:
+            raise ValueError(
+                f"line {number}: a token has at least {MIN_TOKEN_CHARACTERS} characters; "
+                "openssl rand -hex 32 makes one"
+            )
+        tokens.append(token)
+    return tokens
+
+
+def bearer_token(authorization: str) -> str | None:
+    """The token in ``Bearer TOKEN``, the value of an authorization header; None: no such thing."""
+    scheme, _, token = authorization.strip().partition(" ")
+    token = token.strip()
+    return token if scheme.lower() == "bearer" and token else None
+
+
+def digest(token: str) -> bytes:
+    """What is kept and compared instead of a token; 32 bytes."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def matches(token: str, digests: Digests) -> bool:
+    """Whether a token is among those, in a time that does not tell which, or how nearly."""
+    presented = digest(token)
+    found = False
+    for known in digests:
+        found |= hmac.compare_digest(presented, known)
+    return found
+
+
+class TokenFile:
+    """The tokens in a file, read again when it changes. Safe for any thread.
+
+    A file without tokens is a mistake at the start; later it means that none is valid any more.
+
+    Args:
+        path: the file.
+        look_s: how often to look whether it changed, seconds.
+
+    Raises:
+        ConfigError: it cannot be read, is open to everybody, or holds no token.
+    """
+
+    def __init__(self, path: Path, *, look_s: float = _LOOK_S) -> None:
+        self._path = path
+        self._watched = Watched([path], self._load, every_s=look_s)
+        if not self._watched.current():
+            raise ConfigError(f"{_OPTION} {path}: there is no token in it")
+
+    def accepts(self, token: str) -> bool:
+        """Whether the token is valid now."""
+        return matches(token, self._watched.current())
+
+    def _load(self) -> Digests:
+        content = read_private(self._path, _OPTION)
+        try:
+            tokens = parse_tokens(content.decode())
+        except UnicodeDecodeError:
+            raise ConfigError(f"{_OPTION} {self._path}: not a text file") from None
+        except ValueError as error:
+            raise ConfigError(f"{_OPTION} {self._path}: {error}") from None
+        if not tokens:
+            logger.warning("%s %s: no token is valid", _OPTION, self._path)
+        return tuple(digest(token) for token in tokens)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Access:
+    """The rules.
+
+    Attributes:
+        tokens: the valid bearer tokens; None when tokens are not used.
+        names: names of the clients that may come by certificate; empty: names are not asked for.
+        certificate_required: whether a verified certificate is needed whatever else there is.
+    """
+
+    tokens: TokenFile | None = None
+    names: frozenset[str] = frozenset()
+    certificate_required: bool = False
+
+    @property
+    def by_header(self) -> bool:
+        """Whether an authorization header is looked at."""
+        return self.tokens is not None
+
+    def judge(self, authorizations: Sequence[str], names: frozenset[str] | None) -> Verdict:
+        """Decides.
+
+        A wrong token is refused even where the certificate alone would do: somebody meant it.
+
+        Args:
+            authorizations: the values of the authorization headers; more than one is one too many.
+            names: those in the verified client certificate (common name and subject alternative
+                names, compared as they are); None: there is no such certificate.
+        """
+        if self.certificate_required and names is None:
+            return Verdict.UNAUTHENTICATED
+        if self.tokens is not None and authorizations:
+            token = bearer_token(authorizations[0]) if len(authorizations) == 1 else None
+            valid = token is not None and self.tokens.accepts(token)
+            return Verdict.ALLOWED if valid else Verdict.UNAUTHENTICATED
+        if self.names:
+            return Verdict.ALLOWED if names and names & self.names else Verdict.DENIED
+        return Verdict.UNAUTHENTICATED if self.tokens is not None else Verdict.ALLOWED
+
+
+def make_access(
+    token_file: str | None, names: Sequence[str], *, client_ca: str | None
+) -> Access | None:
+    """The rules that the settings ask for; None when everybody may come.
+
+    Raises:
+        ConfigError: the token file is of no use.
+    """
+    if token_file is None and client_ca is None:
+        return None
+    return Access(
+        tokens=None if token_file is None else TokenFile(Path(token_file)),
+        names=frozenset(names),
+        certificate_required=client_ca is not None,
+    )

@@ -1,0 +1,206 @@
+"""The admin socket: a person on this machine, with our user's rights, talks to the supervisor.
+
+A unix socket of mode 0600 in a folder of mode 0700; whoever connects must run as the server's
+user or as root. One line of JSON goes in, one comes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from corral.errors import ConfigError, StartError
+from corral.ipc.status import ServerStatus
+from corral.settings import Mode
+from corral.supervisor import ports
+
+logger = logging.getLogger(__name__)
+
+_MAX_LINE_BYTES = 4096
+#: status of a large machine
+_MAX_REPLY_BYTES = 64 * 2**20
+_CREDENTIALS = struct.Struct("3i")
+#: for the question to come, once somebody has connected
+_PATIENCE_S = 5.0
+#: who connects and says nothing holds one of these
+_MAX_CONNECTIONS = 16
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked of the supervisor."""
+
+    command: Literal["reload", "mode", "status"]
+    mode: Mode | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """Its answer: a sentence, and the exit code for whoever asked."""
+
+    text: str
+    exit_code: int = 0
+    status: ServerStatus | None = None
+
+
+Handler = Callable[[Request], Awaitable[Reply]]
+_request_decoder = msgspec.json.Decoder(Request)
+_reply_decoder = msgspec.json.Decoder(Reply)
+
+
+def default_path(environ: Mapping[str, str], port: int) -> Path:
+    """Where the server on this gRPC port has its socket unless told otherwise."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    folder = Path(runtime) / "corral" if runtime else Path(f"/tmp/corral-{os.geteuid()}")  # noqa: S108
+    return folder / f"{port}.sock"
+
+
+def make_private_folder(folder: Path) -> None:
+    """Makes the folder, mode 0700, or makes sure that the one there is ours alone.
+
+    Raises:
+        ConfigError: it is not, or cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise ConfigError(f"the admin socket's folder {folder}: {error.strerror}") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise ConfigError(
+            f"the admin socket's folder {folder} is not ours alone; "
+            "remove it, or name another place with --admin-socket PATH"
+        )
+
+
+def bind(path: Path) -> socket.socket:
+    """Binds the socket, in place of one that a dead server left behind.
+
+    Raises:
+        ConfigError: another server has it, or something else is there.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if ports.is_left_over(path, "--admin-socket"):
+            path.unlink(missing_ok=True)
+        # Its mode counts from the first moment: nobody else connects before a chmod.
+        mask = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(mask)
+        # From here on whoever tries it finds somebody there, and does not take it for left over.
+        sock.listen()
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        reason = error.strerror or str(error)
+        raise ConfigError(f"--admin-socket {path}: {reason}") from None
+    except ConfigError:
+        sock.close()
+        raise
+    return sock
+
+
+@contextlib.asynccontextmanager
+async def listening(sock: socket.socket | None, handle: Handler) -> AsyncIterator[None]:
+    """Answers on a bound socket while the context lasts, and removes it; None for no socket."""
+    if sock is None:
+        yield
+        return
+    path = sock.getsockname()
+    ours = _inode(path)
+    connections: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        connections.add(task)
+        try:
+            if len(connections) <= _MAX_CONNECTIONS:
+                await _answer(reader, writer, handle)
+        except OSError:
+            logger.debug("whoever asked went away")
+        finally:
+            connections.discard(task)
+            writer.close()
+
+    server = await asyncio.start_unix_server(serve, sock=sock, limit=_MAX_LINE_BYTES)
+    try:
+        yield
+    finally:
+        server.close()
+        for task in connections:
+            task.cancel()
+        _remove(Path(path), ours)
+
+
+def _inode(path: str) -> int:
+    return Path(path).stat().st_ino
+
+
+def _remove(path: Path, inode: int) -> None:
+    """Removes the socket, unless another server has put its own there."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_ino == inode:
+            path.unlink()
+
+
+async def _answer(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handle: Handler
+) -> None:
+    uid = _peer_uid(writer.get_extra_info("socket"))
+    if uid not in {0, os.geteuid()}:
+        logger.warning("admin socket: user %d was turned away", uid)
+        return
+    try:
+        line = await asyncio.wait_for(reader.readline(), _PATIENCE_S)
+        request = _request_decoder.decode(line)
+    except (TimeoutError, ValueError):
+        reply = Reply(text="that is no request", exit_code=2)
+    else:
+        reply = await handle(request)
+    writer.write(msgspec.json.encode(reply) + b"\n")
+    await writer.drain()
+
+
+def _peer_uid(sock: socket.socket) -> int:
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(data)
+    return int(uid)
+
+
+def ask(path: Path, request: Request) -> Reply:
+    """Asks a running server and waits for its answer, as long as that takes.
+
+    Raises:
+        ConfigError: there is no server, or it is not ours to ask.
+        StartError: it went away meanwhile.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.connect(str(path))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise ConfigError(
+                f"no server answers at {path} ({reason}); "
+                "name its --port, or its --admin-socket, and ask as the user that it runs as"
+            ) from None
+        with contextlib.suppress(OSError):
+            sock.sendall(msgspec.json.encode(request) + b"\n")
+        data = b""
+        with contextlib.suppress(ConnectionResetError):
+            while len(data) < _MAX_REPLY_BYTES and (more := sock.recv(65536)):
+                data += more
+    try:
+        return _reply_decoder.decode(data)
+    except msgspec.DecodeError:
+        raise StartError("the server went away before it had answered") from None

@@ -1,0 +1,198 @@
+"""Makes generations: reads the settings again, plans, finds curves and libraries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import msgspec
+
+from corral.errors import ConfigError
+from corral.launch.factory import Nursery
+from corral.launch.libraries import find_libraries
+from corral.launch.worker_runtime import CurveCache, batch_sizes, worker_extras
+from corral.planning import placement
+from corral.planning.environment import OPENMP_BACKENDS
+from corral.planning.machine import Machine
+from corral.planning.plan import Plan, PlannedWorker
+from corral.settings import BackendName, Mode, Precision, Settings
+from corral.supervisor.deployment import Generation, Prepared
+from corral.tensors import Signature
+
+#: workers that a cell can grow to, at the least, while the server runs
+_MIN_SLOTS = 16
+
+
+def plan_for(settings: Settings, machine: Machine) -> Plan:
+    """The plan that these settings ask for.
+
+    Raises:
+        ConfigError: they do not fit the machine.
+    """
+    return placement.make_plan(
+        machine,
+        placement.PlanRequest(
+            mode=settings.mode,
+            workers=settings.workers,
+            cores_per_worker=settings.cores_per_worker,
+            cells=settings.cells,
+            oversubscribe=settings.oversubscribe,
+            backend=settings.backend,
+        ),
+    )
+
+
+def _is_searched(asked: Settings) -> bool:
+    """Whether measurements decide on engine or precision."""
+    return asked.backend is not BackendName.NULL and (
+        asked.backend is BackendName.AUTO or asked.precision is Precision.AUTO
+    )
+
+
+def slots_to_reserve(plan: Plan) -> int:
+    """Workers that a cell's counter page has room for: more than there are now, and a spare."""
+    largest = max(len(cell.workers) for cell in plan.cells)
+    return max(_MIN_SLOTS, 2 * largest, len(plan.allowed_cpus)) + 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where another generation's settings and model come from.
+
+    Attributes:
+        read: builds the settings anew.
+        prepare: settles engine and precision and makes the artefact, in a process of its own;
+            candidates are tried where the worker that it is given would be.
+    """
+
+    read: Callable[[], Settings]
+    prepare: Callable[[Settings, PlannedWorker], Awaitable[Prepared]]
+
+
+class Forge:
+    """See generation.Workshop.
+
+    Args:
+        settings: of the first generation, with the ports settled.
+        signature: the model's shapes.
+        source: where to read again; None for a server that cannot be reloaded.
+        environ: the supervisor's own environment; children get the harmless part.
+        counters_fd: the counter memory.
+        page_slots: workers that a page of it has room for.
+        cells: number of its pages.
+        ingress_module: run as an ingress.
+        read_machine: reads the machine, with what of it is allowed now.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        signature: Signature,
+        source: Source | None,
+        *,
+        environ: Mapping[str, str],
+        counters_fd: int,
+        page_slots: int,
+        cells: int,
+        ingress_module: str,
+        read_machine: Callable[[], Machine],
+    ) -> None:
+        self._ports = {"port": settings.port, "metrics_port": settings.metrics_port}
+        self._signature = signature
+        self._source = source
+        self._environ = environ
+        self._counters_fd = counters_fd
+        self._page_slots = page_slots
+        self._cells = cells
+        self._ingress_module = ingress_module
+        self._read_machine = read_machine
+
+    def read_again(self) -> Settings:
+        """The settings as they are written now; port 0 means the one there is."""
+        settings = self._reloadable().read()
+        free = {name: port for name, port in self._ports.items() if not getattr(settings, name)}
+        return msgspec.structs.replace(settings, **free)
+
+    async def in_mode(self, now: Prepared, mode: Mode) -> Prepared:
+        """The same in another mode; see generation.Workshop."""
+        self._reloadable()
+        other = now.replace(mode=mode)
+        # What is fastest depends on the mode.
+        return await self.prepare(other.asked) if _is_searched(other.asked) else other
+
+    async def prepare(self, asked: Settings) -> Prepared:
+        """Settles engine and precision, and makes the artefact; see generation.Workshop."""
+        source = self._reloadable()
+        plan = plan_for(asked, self._read_machine())
+        self._fits(plan)
+        return await source.prepare(asked, plan.cells[0].workers[0])
+
+    def _reloadable(self) -> Source:
+        if self._source is None:
+            raise ConfigError("this server was started without settings that can be read again")
+        return self._source
+
+    def make(self, prepared: Prepared, *, lenient: bool = False) -> Generation:
+        """Plans for the CPUs that are allowed now; see generation.Workshop.
+
+        Raises:
+            ConfigError: there is no such plan, or the server cannot change to it while it runs.
+        """
+        machine = self._read_machine()
+        settings = prepared.settings
+        warnings = []
+        try:
+            plan = plan_for(settings, machine)
+            self._fits(plan)
+        except ConfigError as error:
+            if not lenient:
+                raise
+            free = msgspec.structs.replace(
+                settings, workers=None, cores_per_worker=None, cells=self._cells
+            )
+            plan = plan_for(free, machine)
+            self._fits(plan)
+            warnings.append(f"planned without the wished number and width of workers: {error}")
+        return self.first(prepared, plan, warnings)
+
+    def first(self, prepared: Prepared, plan: Plan, warnings: Sequence[str] = ()) -> Generation:
+        """A generation by a plan that is there already."""
+        settings, model = prepared.settings, prepared.model
+        cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
+        curves = CurveCache(settings, model, cores, self._read_machine().model_name)
+        extras = worker_extras(
+            settings,
+            find_libraries(settings.allocator, openmp=settings.backend in OPENMP_BACKENDS),
+        )
+        guard = [model.guard.sentence()] if model.guard and not model.guard.passed else []
+        nursery = Nursery(
+            settings=settings,
+            plan=plan,
+            model=model,
+            signature=self._signature,
+            batch=batch_sizes(settings, curves.load()),
+            curves=curves,
+            extras=extras,
+            environ=self._environ,
+            counters_fd=self._counters_fd,
+            page_slots=self._page_slots,
+            ingress_module=self._ingress_module,
+        )
+        return Generation(
+            prepared=prepared,
+            plan=plan,
+            nursery=nursery,
+            warnings=(*warnings, *extras.warnings, *guard),
+        )
+
+    def _fits(self, plan: Plan) -> None:
+        if len(plan.cells) != self._cells:
+            raise ConfigError(
+                f"that would make {len(plan.cells)} cells of {self._cells}, which needs a restart"
+            )
+        largest = max(len(cell.workers) for cell in plan.cells)
+        if largest >= self._page_slots:
+            raise ConfigError(
+                f"--workers: a cell of this server can grow to {self._page_slots - 1} workers, not "
+                f"{largest}; more needs a restart"
+            )

@@ -1,0 +1,96 @@
+"""One child slot's life as a state machine: pure, clock readings in, decisions out.
+
+    WAITING ── started ──> STARTING ── ready ──> READY ── proven ──> PROVEN
+       ^                       │                   │                    │
+       └─────────────────────── died ──────────────┴────────────────────┘
+
+A child that had been ready is started again at once; one that died before waits, longer each
+time. A child that gets ready again and again but is never proven waits too, from its second
+death on: else one that dies of its first batch would spin.
+"""
+
+from __future__ import annotations
+
+from corral.ipc.status import Cause, State
+from corral.supervisor.backoff import Backoff
+
+
+class Life:
+    """The life of one slot, over all the processes that fill it one after the other."""
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._early_deaths = 0
+        self._started_at_s = 0.0
+        self.state = State.WAITING
+        self.restarts = dict.fromkeys(Cause, 0)
+        #: seconds from start to ready, of the last process that got there
+        self.boot_s: float | None = None
+
+    @property
+    def early_deaths(self) -> int:
+        """Deaths since the last time that a batch went through one of the processes."""
+        return self._early_deaths
+
+    @property
+    def alive(self) -> bool:
+        """True while a process runs."""
+        return self.state in {State.STARTING, State.READY, State.PROVEN}
+
+    @property
+    def is_ready(self) -> bool:
+        """True while a process runs that has said that it is ready."""
+        return self.state in {State.READY, State.PROVEN}
+
+    def started(self, now_s: float) -> None:
+        """A process was spawned."""
+        assert self.state is State.WAITING
+        self.state = State.STARTING
+        self._started_at_s = now_s
+
+    def ready(self, now_s: float) -> None:
+        """The process said that it is ready."""
+        if self.state is State.STARTING:
+            self.state = State.READY
+            self.boot_s = now_s - self._started_at_s
+
+    def proven(self) -> None:
+        """A batch went through the process and came back."""
+        if self.state is State.READY:
+            self.state = State.PROVEN
+            self._early_deaths = 0
+
+    def died(self, *, in_order: bool, cause: Cause | None = None) -> float:
+        """The process ended.
+
+        Args:
+            in_order: it left with code 0, because its peer went away.
+            cause: why the supervisor ended it, if it did.
+
+        Returns:
+            Seconds to wait before the slot is filled again.
+        """
+        assert self.alive
+        was_ready = self.is_ready
+        if self.state is not State.PROVEN:
+            self._early_deaths += 1
+        # One death of a ready child is free.
+        deaths = self._early_deaths - 1 if was_ready else self._early_deaths
+        if cause is None:
+            if in_order and was_ready:
+                cause = Cause.DETACHED
+            else:
+                cause = Cause.CRASH if was_ready else Cause.BOOT
+        self.restarts[cause] += 1
+        self.state = State.WAITING
+        return self._backoff.delay_s(deaths)
+
+    def relieved(self) -> None:
+        """The process left because it was asked to; another takes its place at once."""
+        self.restarts[Cause.RELOAD] += 1
+        self._early_deaths = 0
+        self.state = State.WAITING
+
+    def end(self) -> None:
+        """The slot is not filled again."""
+        self.state = State.ENDED

@@ -1,0 +1,85 @@
+"""The supervisor's slots: each is filled by one process after another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from corral.ipc.messages import WorkerReady
+from corral.ipc.status import Cause, State
+from corral.launch.spawn import Process
+from corral.planning.plan import PlannedCell, PlannedWorker
+from corral.supervisor.lifecycle import Life
+
+if TYPE_CHECKING:
+    from corral.launch.factory import Nursery
+
+
+class Slot:
+    """A place for one child."""
+
+    def __init__(self, life: Life, name: str, cell: int) -> None:
+        self.life = life
+        self.name = name
+        self.cell = cell
+        self.process: Process | None = None
+        #: how the last process ended, with its last line: for the error that names a reason
+        self.obituary = ""
+        #: the pending start, while the slot waits; then the end of the time to get ready
+        self.timer: asyncio.TimerHandle | None = None
+        #: why we ended the process ourselves, if we did
+        self.ended_for: Cause | None = None
+
+
+class IngressSlot(Slot):
+    """A place for a cell's ingress."""
+
+    def __init__(self, life: Life, cell: int, planned: PlannedCell) -> None:
+        super().__init__(life, f"ingress {cell}", cell)
+        self.planned = planned
+        self.opened = False
+        self.drained = False
+
+
+class WorkerSlot(Slot):
+    """A place for a worker, ``index`` in its cell's counter page."""
+
+    def __init__(
+        self, life: Life, cell: int, index: int, planned: PlannedWorker, nursery: Nursery
+    ) -> None:
+        super().__init__(life, f"worker {planned.id}", cell)
+        self.index = index
+        self.planned = planned
+        #: makes its processes: what workers of one generation have in common
+        self.nursery = nursery
+        #: it was told to finish its batch and go
+        self.leaving = False
+        #: what fills the slot when it has gone; without, the slot goes too
+        self.successor: tuple[Nursery, PlannedWorker] | None = None
+        #: what the last process that got ready said
+        self.report: WorkerReady | None = None
+        #: the ingress's end of the data socket and the region, until the ingress has them
+        self.handover: tuple[socket.socket, int] | None = None
+        #: pid of the ingress that feeds it
+        self.attached_to: int | None = None
+
+    @property
+    def waits_for_ingress(self) -> bool:
+        """True when it is ready and nobody feeds it."""
+        return self.life.state is State.READY and self.handover is not None
+
+    def drop_handover(self) -> None:
+        """Closes our copies of what the ingress has now, or nobody needs any more.
+
+        While one is open here, the death of the process at one end is no EOF at the other.
+        """
+        if self.handover is not None:
+            data, region_fd = self.handover
+            data.close()
+            os.close(region_fd)
+            self.handover = None
+
+
+AnySlot = IngressSlot | WorkerSlot

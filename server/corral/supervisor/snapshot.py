@@ -1,0 +1,95 @@
+"""From the supervisor's slots to the frozen status that other threads read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from corral.ipc.messages import ModelBoot
+from corral.ipc.status import CellStatus, Phase, ServerStatus, State, WorkerStatus
+from corral.settings import Settings
+from corral.supervisor.slots import IngressSlot, WorkerSlot
+
+
+def take(
+    *,
+    settings: Settings,
+    model: ModelBoot,
+    phase: Phase,
+    started_at_s: float,
+    ready_after_s: float | None,
+    ingresses: Sequence[IngressSlot],
+    workers: Sequence[WorkerSlot],
+    warnings: Iterable[str],
+    admin_socket: str | None = None,
+) -> ServerStatus:
+    """The server as it is now.
+
+    Args:
+        settings: with the ports settled.
+        model: as prepared.
+        phase: of the server.
+        started_at_s: unix time.
+        ready_after_s: seconds from there to ready, or None.
+        ingresses: by cell.
+        workers: all of them.
+        warnings: what did not take hold.
+        admin_socket: its path, or None.
+    """
+    cells = [_cell(slot, workers) for slot in ingresses]
+    return ServerStatus(
+        phase=phase,
+        ready=phase is Phase.SERVING and all(cell.ready for cell in cells),
+        started_at_s=started_at_s,
+        ready_after_s=ready_after_s,
+        host=settings.host,
+        port=settings.port,
+        metrics_host=settings.metrics_host,
+        metrics_port=settings.metrics_port,
+        mode=settings.mode.value,
+        model=model.name,
+        backend=settings.backend.value,
+        precision=model.precision,
+        allocator=settings.allocator.value,
+        weights=model.weights,
+        synthetic=model.synthetic,
+        guard=model.guard,
+        search=model.search,
+        cells=cells,
+        workers=[_worker(slot) for slot in workers],
+        warnings=list(warnings),
+        admin_socket=admin_socket,
+    )
+
+
+def _cell(slot: IngressSlot, workers: Sequence[WorkerSlot]) -> CellStatus:
+    proven = any(w.cell == slot.cell and w.life.state is State.PROVEN for w in workers)
+    return CellStatus(
+        cell=slot.cell,
+        state=slot.life.state,
+        pid=slot.process.pid if slot.process else None,
+        restarts=dict(slot.life.restarts),
+        cpus=slot.planned.ingress_cpus,
+        ready=slot.opened and proven,
+    )
+
+
+def _worker(slot: WorkerSlot) -> WorkerStatus:
+    report = slot.report
+    return WorkerStatus(
+        id=slot.planned.id,
+        cell=slot.cell,
+        slot=slot.index,
+        state=slot.life.state,
+        pid=slot.process.pid if slot.process else None,
+        restarts=dict(slot.life.restarts),
+        cpus=slot.planned.cpus,
+        cores=slot.planned.cores,
+        memory_node=slot.planned.memory_node,
+        boot_s=slot.life.boot_s,
+        memory_bytes=report.memory_bytes if report else 0,
+        engine=report.engine if report else {},
+        checks=report.checks if report else {},
+        warnings=report.warnings if report else [],
+        sizes=report.sizes if report else [],
+        costs_s=report.costs_s if report else {},
+    )

@@ -1,0 +1,364 @@
+"""The supervisor: from a plan to a server that runs until it is told to stop. One loop acts.
+
+Everything that happens (a child's message, its end, a signal, a timer) is a callback of one
+asyncio loop in the main thread, and none of them blocks. fleet.py acts on children, life.py says
+when one is started again; here is what all of that means for the server:
+
+    STARTING ── every cell has a proven worker ──> SERVING ── signal ──> DRAINING ──> STOPPED
+        └── boot timeout, a child's failure: an error ─────────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from corral import logs
+from corral.errors import ConfigError, CorralError, StartError
+from corral.ipc.messages import Drain, Open
+from corral.ipc.status import Phase, ServerStatus, State, StatusBoard
+from corral.metrics.counters import Pages
+from corral.planning.plan import Plan
+from corral.settings import Settings
+from corral.supervisor import snapshot
+from corral.supervisor.admin import Reply
+from corral.supervisor.allowance import Allowance
+from corral.supervisor.backoff import Backoff
+from corral.supervisor.children import Fleet
+from corral.supervisor.commands import Commands
+from corral.supervisor.cpu_watch import Surroundings
+from corral.supervisor.deployment import Generation, Workshop
+from corral.supervisor.lifecycle import Life
+from corral.supervisor.ports import format_address
+from corral.supervisor.reload import Reloader
+from corral.supervisor.slots import AnySlot, IngressSlot, WorkerSlot
+from corral.supervisor.terminal import Terminal
+
+logger = logging.getLogger(__name__)
+
+#: for children to leave by themselves, once told to
+_LEAVE_S = 1.0
+#: for SIGTERM, then for SIGKILL
+_TERMINATE_S = 0.5
+
+
+class Spectator(Protocol):
+    """Who shows people what happens."""
+
+    def ready(self, board: StatusBoard) -> None:
+        """Requests are taken from now on."""
+
+    def complete(self, board: StatusBoard) -> None:
+        """Every worker has reported once, or has had its time."""
+
+
+class Supervisor:
+    """One server's life; its methods are callbacks of the running loop, but for ``run``.
+
+    Args:
+        generation: what the server starts with.
+        workshop: makes what it is reloaded to.
+        pages: the counters.
+        spectator: is told.
+        admin_path: of the admin socket, if there is one.
+        read_allowance: the CPUs that are ours now.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        workshop: Workshop,
+        *,
+        pages: Pages,
+        spectator: Spectator,
+        admin_path: str | None,
+        read_allowance: Callable[[], Allowance],
+    ) -> None:
+        self._generation = generation
+        self._spectator = spectator
+        self._admin_path = admin_path
+        self._read_allowance = read_allowance
+        self._terminal = Terminal()
+        self._loop = asyncio.get_running_loop()
+        self._started_at_s = time.time()
+        self._started_s = self._loop.time()
+        self._ready_after_s: float | None = None
+        self._phase = Phase.STARTING
+        self._signals = 0
+        self._forced_code: int | None = None
+        self._complete = False
+        self._warnings = dict.fromkeys(generation.warnings)
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        ingresses, workers = _slots(generation)
+        self._fleet = Fleet(
+            generation.nursery,
+            pages,
+            ingresses,
+            workers,
+            boot_timeout_s=self._settings.boot_timeout_s,
+            watcher=self,
+        )
+        #: the latest snapshot, for other threads
+        self.board = StatusBoard(self._snapshot())
+        self._reloader = Reloader(self._fleet, workshop, generation, self._on_generation)
+        self._commands = Commands(self._reloader, self.board)
+        #: answers what the admin socket asks
+        self.command = self._commands.handle
+
+    @property
+    def _settings(self) -> Settings:
+        return self._generation.settings
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that holds now; any thread may ask."""
+        return self._generation.plan
+
+    # --- life of the server ---
+
+    async def run(self) -> int:
+        """Starts everything, serves, drains, stops; returns the exit code.
+
+        Raises:
+            StartError: no worker got ready in time.
+            ConfigError: a child said that trying again would not help.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_signal, number)
+        self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        for warning in self._warnings:
+            logger.warning("%s", warning)
+        surroundings = Surroundings(
+            self._read_allowance,
+            self._on_allowance,
+            lambda sentence: logger.warning("%s", sentence),
+        )
+        timer = self._loop.call_later(self._settings.boot_timeout_s, self._on_boot_timeout)
+        try:
+            for slot in self._fleet.slots:
+                self._fleet.start(slot)
+            await self._ended
+        finally:
+            timer.cancel()
+            surroundings.stop()
+            self._commands.stop()
+            await self._stop()
+        return 0 if self._forced_code is None else self._forced_code
+
+    def _on_boot_timeout(self) -> None:
+        if self._phase is Phase.STARTING:
+            self._fail(StartError(self._why_not_ready()))
+        else:
+            self._show_complete()
+
+    def _why_not_ready(self) -> str:
+        """One sentence: which cells have no proven worker, and what became of those they had."""
+        waiting = [i for i in self._fleet.ingresses if not self._is_proven(i)]
+        deaths = [
+            slot.obituary
+            for ingress in waiting
+            for slot in (ingress, *self._workers_of(ingress))
+            if slot.obituary
+        ]
+        reason = deaths[0] if deaths else "no worker has finished its warm-up"
+        return f"not ready after --boot-timeout-s {self._settings.boot_timeout_s:g}: {reason}"
+
+    def _open_if_proven(self) -> None:
+        if self._phase is Phase.STARTING:
+            if not all(self._is_proven(ingress) for ingress in self._fleet.ingresses):
+                return
+            self._phase = Phase.SERVING
+            self._ready_after_s = self._loop.time() - self._started_s
+        if self._phase is Phase.SERVING:
+            for ingress in self._fleet.ingresses:
+                if not ingress.opened and self._is_proven(ingress):
+                    ingress.opened = True
+                    self._fleet.tell(ingress, Open())
+
+    def _is_proven(self, ingress: IngressSlot) -> bool:
+        return ingress.life.is_ready and any(
+            w.life.state is State.PROVEN for w in self._workers_of(ingress)
+        )
+
+    def _workers_of(self, ingress: IngressSlot) -> Iterator[WorkerSlot]:
+        return (w for w in self._fleet.workers if w.cell == ingress.cell)
+
+    def _fail(self, error: CorralError) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    # --- changes while it serves ---
+
+    def _on_hangup(self) -> None:
+        if self._terminal.closed:
+            self._terminal.let_go()
+            # Not a wish to reload: the terminal that the server was started in was closed.
+            self._on_signal(signal.SIGHUP)
+        else:
+            self._commands.start(self._reloader.reload, "SIGHUP: reload")
+
+    def _on_allowance(self, allowance: Allowance) -> asyncio.Task[Reply] | None:
+        if self._phase is not Phase.SERVING:
+            logger.debug("the server may use %s now: not while it is %s", allowance, self._phase)
+            return None
+        what = f"the server may use {allowance} now: plan anew"
+        return self._commands.start(self._reloader.replan, what)
+
+    def _on_generation(self, generation: Generation) -> None:
+        self._generation = generation
+        logs.configure(generation.settings, "supervisor")
+        self.warn(generation.warnings)
+
+    # --- stopping ---
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            logger.warning("%s again: stopping at once", number.name)
+            self._forced_code = 128 + number
+            self._fleet.signal(signal.SIGKILL)
+            self._end()
+        elif self._phase is Phase.STARTING:
+            logger.info("%s while starting: stopping", number.name)
+            self._end()
+        else:
+            self._drain(number)
+        self.changed()
+
+    def _drain(self, number: signal.Signals) -> None:
+        grace_s = self._settings.grace_s
+        logger.info("%s: draining, for at most %g s", number.name, grace_s)
+        self._phase = Phase.DRAINING
+        for ingress in self._fleet.ingresses:
+            self._fleet.tell(ingress, Drain())
+        self._loop.call_later(grace_s, self._on_grace_over)
+        self._end_if_drained()
+
+    def _end_if_drained(self) -> None:
+        if self._phase is Phase.DRAINING and all(
+            ingress.drained or not ingress.life.is_ready for ingress in self._fleet.ingresses
+        ):
+            self._end()
+
+    def _on_grace_over(self) -> None:
+        if not self._ended.done():
+            logger.warning("the grace time is over: what is not answered by now will not be")
+            self._end()
+
+    async def _stop(self) -> None:
+        """Ends every child: by its sockets, else by SIGTERM, else by SIGKILL."""
+        self._phase = Phase.STOPPED
+        self.changed()
+        fleet = self._fleet
+        fleet.cancel_starts()
+        in_order = self._ended.done() and self._ended.exception() is None
+        if in_order and self._forced_code is None:
+            fleet.dismiss()
+            if await fleet.gone(_LEAVE_S):
+                return
+            fleet.signal(signal.SIGTERM)
+            if await fleet.gone(_TERMINATE_S):
+                return
+            logger.warning("some children did not leave when told to: killed")
+        fleet.signal(signal.SIGKILL)
+        if not await fleet.gone(_TERMINATE_S):
+            logger.error("some children do not even die of SIGKILL; they will when they can")
+
+    def warn(self, sentences: Iterable[str]) -> None:
+        """Logs what did not take hold, and keeps it for the status; each sentence once."""
+        for sentence in sentences:
+            if sentence not in self._warnings:
+                self._warnings[sentence] = None
+                logger.warning("%s", sentence)
+        self.changed()
+
+    # --- what the fleet tells ---
+
+    def may_restart(self, slot: AnySlot) -> bool:
+        """Not once all is over; while draining, only workers that still have work to do."""
+        if self._phase is Phase.DRAINING:
+            ingress = self._fleet.ingresses[slot.cell]
+            return isinstance(slot, WorkerSlot) and ingress.life.is_ready and not ingress.drained
+        return self._phase is not Phase.STOPPED and not self._ended.done()
+
+    def worker_ready(self, slot: WorkerSlot) -> None:
+        """Takes note of what it has to say."""
+        assert slot.report
+        logger.debug("%s is ready after %.2f s", slot.name, slot.life.boot_s)
+        self.warn(slot.report.warnings)
+        if all(worker.report for worker in self._fleet.workers) and self._phase is Phase.SERVING:
+            self._loop.call_soon(self._show_complete)
+
+    def worker_proven(self, ingress: IngressSlot) -> None:
+        """Opens the server, or an ingress that came back, when the time has come."""
+        before = self._phase
+        self._open_if_proven()
+        if before is not self._phase:
+            self.changed()
+            logger.info("ready in %.2f s: %s", self._ready_after_s, _addresses(self._settings))
+            self._spectator.ready(self.board)
+            if all(worker.report for worker in self._fleet.workers):
+                self._show_complete()
+
+    def _show_complete(self) -> None:
+        if not self._complete:
+            self._complete = True
+            self.changed()
+            self._spectator.complete(self.board)
+
+    def child_failed(self, slot: AnySlot, message: str) -> None:
+        """While starting, the end; later, one slot's trouble."""
+        if self._phase is Phase.STARTING:
+            self._fail(ConfigError(message))
+        else:
+            logger.error("%s cannot start: %s", slot.name, message)
+            if isinstance(slot, WorkerSlot):
+                self._reloader.worker_failed(slot, message)
+
+    def ingress_done(self, ingress: IngressSlot) -> None:
+        """The last cell to drain ends the server."""
+        self._end_if_drained()
+
+    def changed(self) -> None:
+        """Publishes a snapshot."""
+        self.board.publish(self._snapshot())
+        self._reloader.news()
+
+    def _snapshot(self) -> ServerStatus:
+        return snapshot.take(
+            settings=self._settings,
+            model=self._generation.model,
+            phase=self._phase,
+            started_at_s=self._started_at_s,
+            ready_after_s=self._ready_after_s,
+            ingresses=self._fleet.ingresses,
+            workers=self._fleet.workers,
+            warnings=self._warnings,
+            admin_socket=self._admin_path,
+        )
+
+
+def _slots(generation: Generation) -> tuple[list[IngressSlot], list[WorkerSlot]]:
+    """A slot for every child of the plan."""
+    settings, plan = generation.settings, generation.plan
+    backoff = Backoff(settings.restart_backoff_s, settings.restart_backoff_max_s)
+    ingresses, workers = [], []
+    for cell, planned in enumerate(plan.cells):
+        ingresses.append(IngressSlot(Life(backoff), cell, planned))
+        for index, worker in enumerate(planned.workers):
+            workers.append(WorkerSlot(Life(backoff), cell, index, worker, generation.nursery))
+    return ingresses, workers
+
+
+def _addresses(settings: Settings) -> str:
+    grpc = format_address(settings.host, settings.port)
+    metrics = format_address(settings.metrics_host, settings.metrics_port)
+    return f"gRPC on {grpc}, metrics on http://{metrics}/metrics"

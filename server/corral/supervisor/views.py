@@ -1,0 +1,143 @@
+"""What a person sees when the server is up: one table, what did not take hold, where to ask."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from corral.batching.cost_curve import CostCurve
+from corral.ipc.status import ServerStatus, StatusBoard, WorkerStatus
+from corral.planning.machine import format_cpus
+from corral.settings import BackendName
+from corral.supervisor.ports import format_address
+
+#: images/s beyond which an engine computes nothing
+_COUNTABLE = 100_000
+
+
+class StartupView:
+    """Prints to a console, standard error's as a rule.
+
+    Args:
+        console: where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def ready(self, board: StatusBoard) -> None:
+        """Nothing yet: the table waits for the workers that are still warming up."""
+
+    def complete(self, board: StatusBoard) -> None:
+        """Prints the table."""
+        self._console.print(render(board.current()))
+
+
+def render(status: ServerStatus) -> Group:
+    """The table of workers, and everything below it."""
+    parts: list[RenderableType] = [_table(status), _facts(status)]
+    if status.warnings:
+        lines = Text("\n").join(Text(f"! {warning}") for warning in status.warnings)
+        lines.stylize("yellow")
+        parts.append(lines)
+    if status.synthetic and status.backend != BackendName.NULL:
+        parts.append(_synthetic_panel(status))
+    return Group(*parts)
+
+
+def _table(status: ServerStatus) -> Table:
+    table = Table(
+        title=f"corral: {status.model}, {status.mode}, {_engine(status)}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    several = len(status.cells) > 1
+    for heading in (*(["cell"] if several else []), "worker", "pid", "node", "CPUs", "threads"):
+        table.add_column(heading)
+    table.add_column("malloc")
+    for heading in ("batch 1", "best", "memory"):
+        table.add_column(heading, justify="right")
+    for worker in status.workers:
+        table.add_row(*([str(worker.cell)] if several else []), *_row(worker))
+    return table
+
+
+def _row(worker: WorkerStatus) -> list[str]:
+    """``threads`` is where they were really found, ``malloc`` what was really mapped."""
+    head = [
+        str(worker.id),
+        str(worker.pid or "-"),
+        "-" if worker.memory_node is None else str(worker.memory_node),
+        format_cpus(worker.cpus),
+    ]
+    if not worker.costs_s:
+        return [*head, worker.state.value, *[""] * 4]
+    return [
+        *head,
+        worker.checks.get("affinity", "?"),
+        _short(worker.checks.get("allocator", "?")),
+        *_costs(worker.costs_s),
+        f"{worker.memory_bytes / 2**20:.0f} MB",
+    ]
+
+
+def _short(library: str) -> str:
+    """libtcmalloc_minimal.so.4 as "tcmalloc"."""
+    return library.removeprefix("lib").partition(".so")[0].partition("_")[0]
+
+
+def _engine(status: ServerStatus) -> str:
+    """What the first worker that reported says of its engine."""
+    engine = next((worker.engine for worker in status.workers if worker.engine), {})
+    keys = ("engine", "version", "precision")
+    return " ".join(engine[key] for key in keys if key in engine) or status.backend
+
+
+def _costs(costs_s: dict[str, float]) -> tuple[str, str]:
+    """Milliseconds of a batch of one, and the best images/s with the batch that gives them."""
+    curve = CostCurve.from_names(costs_s)
+    datatype = next(iter(curve.costs_s))[0]
+    by_size = curve.of(datatype)
+    best = max(by_size, key=lambda size: size / max(by_size[size], 1e-9))
+    rate = best / max(by_size[best], 1e-9)
+    if rate > _COUNTABLE:
+        return "0 ms", "-"
+    return f"{by_size[1] * 1000:.1f} ms", f"{rate:,.0f}/s" + (f" at {best}" if best > 1 else "")
+
+
+def _facts(status: ServerStatus) -> Text:
+    lines = [
+        f"gRPC      {format_address(status.host, status.port)}",
+        f"metrics   http://{format_address(status.metrics_host, status.metrics_port)}/metrics",
+        f"weights   {status.weights}",
+    ]
+    if status.search:
+        lines.append(f"chosen    {status.search}")
+    # What did not pass is among the warnings.
+    if status.guard is not None and status.guard.passed:
+        lines.append(f"guard     {status.guard.sentence()}")
+    runtimes = [worker.checks["openmp"] for worker in status.workers if "openmp" in worker.checks]
+    if runtimes:
+        mapped = f"mapped by {len(runtimes)} of {len(status.workers)} workers"
+        lines.append(f"OpenMP    {', '.join(sorted(set(runtimes)))}, {mapped}")
+    if status.admin_socket:
+        lines.append(f"admin     {status.admin_socket}")
+    if status.ready_after_s is not None:
+        lines.append(f"ready     after {status.ready_after_s:.1f} s")
+    return Text("\n".join(lines))
+
+
+def _synthetic_panel(status: ServerStatus) -> Panel:
+    return Panel(
+        f"The weights of {status.model} are SYNTHETIC: its answers mean nothing.\n"
+        "Speed is real, labels are not. Give it real ones with --weights FILE, or let it "
+        "download them with --weights imagenet.",
+        title="WARNING",
+        border_style="bold red",
+        expand=False,
+    )

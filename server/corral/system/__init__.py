@@ -1,0 +1,1 @@
+"""The kernel's interfaces: /proc, /sys, cgroups, memory files, process groups."""

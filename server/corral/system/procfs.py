@@ -1,0 +1,221 @@
+"""What is read below /proc: of the CPU, and of the running server and its children."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from corral.planning.machine import parse_cpu_list
+from corral.system import cgroups
+
+_ROOT = Path("/")
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Memory:
+    """A process's memory.
+
+    Attributes:
+        resident_bytes: pages it has in memory, shared ones included (RSS).
+        proportional_bytes: the same, but its share alone of each shared page (PSS); the resident
+            bytes where the kernel does not say.
+    """
+
+    resident_bytes: int
+    proportional_bytes: int
+
+
+def thread_affinities(pid: int, root: Path = _ROOT) -> dict[int, set[int]]:
+    """The CPUs that each thread of a process may run on, by thread id.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    affinities = {}
+    for task in _tasks(pid, root):
+        try:
+            status = (task / "status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # the thread ended while we looked
+        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        affinities[int(task.name)] = set(parse_cpu_list(fields["Cpus_allowed_list"]))
+    return affinities
+
+
+def move(pid: int, cpus: Iterable[int], root: Path = _ROOT) -> None:
+    """Sets the CPUs that every thread of a process may run on; nothing happens if it has ended."""
+    mask = set(cpus)
+    with contextlib.suppress(OSError):
+        for task in _tasks(pid, root):
+            os.sched_setaffinity(int(task.name), mask)
+
+
+def mapped_libraries(pid: int, root: Path = _ROOT) -> set[str]:
+    """The paths of all files that a process has mapped.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    lines = _read(pid, "maps", root).splitlines()
+    # address, permissions, offset, device, inode, and a path that may contain blanks
+    fields = (line.split(maxsplit=5) for line in lines)
+    return {
+        field[5].removesuffix(" (deleted)") for field in fields if field[5:] and "/" in field[5]
+    }
+
+
+def memory(pid: int, root: Path = _ROOT) -> Memory:
+    """A process's memory.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    resident = int(_read(pid, "statm", root).split()[1]) * _PAGE_BYTES
+    try:
+        rollup = _read(pid, "smaps_rollup", root)
+    except (PermissionError, ProcessLookupError):
+        return Memory(resident, resident)
+    sizes = {
+        name: int(rest.split()[0]) * 1024
+        for name, _, rest in (line.partition(":") for line in rollup.splitlines()[1:])
+    }
+    return Memory(sizes.get("Rss", resident), sizes.get("Pss", resident))
+
+
+def resident_bytes(pid: int, root: Path = _ROOT) -> int:
+    """Bytes of memory that a process has resident (RSS), to some hundred KB.
+
+    ``memory`` is exact, and goes over every page of the process while nobody can map another:
+    a millisecond for each 250 MB, too much for a process that looks at itself while it serves.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    return int(_read(pid, "statm", root).split()[1]) * _PAGE_BYTES
+
+
+def children(pid: int, root: Path = _ROOT) -> set[int]:
+    """The process ids of a process's children, whichever thread started them.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    found: set[int] = set()
+    if (root / "proc" / str(pid) / "task" / str(pid) / "children").exists():
+        for task in _tasks(pid, root):
+            try:
+                found.update(map(int, (task / "children").read_text().split()))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        return found
+    # Kernels without CONFIG_PROC_CHILDREN: ask everybody who their parent is.
+    _tasks(pid, root)
+    for entry in (root / "proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int(_stat_fields(int(entry.name), root)[1])
+            except ProcessLookupError:
+                continue
+            if parent == pid:
+                found.add(int(entry.name))
+    return found
+
+
+def process_cpu_seconds(pid: int, root: Path = _ROOT) -> float:
+    """CPU time that a process has used, user and system, all its threads.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    fields = _stat_fields(pid, root)
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+
+def unacknowledged_bytes(port: int, root: Path = _ROOT) -> int:
+    """The most that one client of this machine's TCP port has not acknowledged yet."""
+    most = 0
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = (root / "proc/net" / table).read_text().splitlines()[1:]
+        except OSError:
+            continue  # a kernel without IPv6, or one that does not say
+        for line in lines:
+            _, local, _, _, queues, *_ = line.split()
+            if int(local.rpartition(":")[2], 16) == port:
+                most = max(most, int(queues.partition(":")[0], 16))
+    return most
+
+
+def cpu_throttling(root: Path = _ROOT) -> cgroups.Throttling | None:
+    """How the CPU quota of our group throttled it; None where cpu.stat does not say."""
+    return cgroups.read_throttling(root)
+
+
+def throttling() -> tuple[int, float] | None:
+    """Periods in which, and seconds for which, a CPU quota stopped us; None where unknown."""
+    stat = cpu_throttling()
+    return None if stat is None else (stat.throttled_periods, stat.throttled_seconds)
+
+
+def cpu_model(root: Path = _ROOT) -> str:
+    """The name of the machine's CPU, as /proc/cpuinfo has it."""
+    for processor in _cpuinfo(root):
+        for name in ("model name", "Model", "cpu model", "Processor"):
+            if processor.get(name):
+                return " ".join(processor[name].split())
+        if "CPU implementer" in processor:
+            return f"ARM {processor['CPU implementer']}:{processor.get('CPU part', '?')}"
+    return "unknown CPU"
+
+
+def cpu_flags(root: Path = _ROOT) -> frozenset[str]:
+    """The instruction-set flags that all CPUs have, by their names in /proc/cpuinfo."""
+    flags = [
+        frozenset((processor.get("flags") or processor.get("Features") or "").split())
+        for processor in _cpuinfo(root)
+        if "processor" in processor
+    ]
+    return frozenset.intersection(*flags) if flags else frozenset()
+
+
+def cpu_numbers(root: Path = _ROOT) -> tuple[int, ...]:
+    """The CPUs that /proc/cpuinfo lists."""
+    found = (processor.get("processor", "") for processor in _cpuinfo(root))
+    return tuple(sorted(int(number) for number in found if number.isdigit()))
+
+
+def _cpuinfo(root: Path) -> list[dict[str, str]]:
+    """The blocks of /proc/cpuinfo, a dictionary each; none where it cannot be read."""
+    try:
+        text = (root / "proc" / "cpuinfo").read_text(errors="replace")
+    except OSError:
+        return []
+    blocks = []
+    for block in text.split("\n\n"):
+        pairs = (line.partition(":") for line in block.splitlines())
+        blocks.append({name.strip(): value.strip() for name, _, value in pairs})
+    return [block for block in blocks if block]
+
+
+def _tasks(pid: int, root: Path) -> list[Path]:
+    try:
+        return sorted((root / "proc" / str(pid) / "task").iterdir())
+    except FileNotFoundError:
+        raise ProcessLookupError(f"no process {pid}") from None
+
+
+def _stat_fields(pid: int, root: Path) -> list[str]:
+    """The fields of stat from the third on: state, parent, … (the second may hold blanks)."""
+    return _read(pid, "stat", root).rpartition(")")[2].split()
+
+
+def _read(pid: int, name: str, root: Path) -> str:
+    try:
+        return (root / "proc" / str(pid) / name).read_text(errors="replace")
+    except FileNotFoundError:
+        raise ProcessLookupError(f"no process {pid}") from None

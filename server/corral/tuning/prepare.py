@@ -1,0 +1,202 @@
+"""Preparing a model, with a progress bar: in this process, or in one of its own.
+
+The supervisor imports no framework, so it has the artefact made by a child:
+``python -m corral.tuning.prepare_entry ORDER_FD``, whose only output is what was selected, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from corral import logs
+from corral.artifacts import build
+from corral.errors import CorralError, ModelError
+from corral.ipc.messages import ModelBoot
+from corral.launch.spawn import memory_file
+from corral.launch.worker_runtime import python_path, worker_python
+from corral.planning import topology
+from corral.planning.plan import PlannedWorker
+from corral.settings import Settings
+from corral.tuning.search import boot_model
+from corral.tuning.select import Selected, select
+
+logger = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Order(msgspec.Struct, frozen=True):
+    """What the child is told; without a pen it makes the artefact, and nobody guards it."""
+
+    settings: Settings
+    pen: PlannedWorker | None
+    again: bool = False
+    every: bool = False
+    #: whoever waits for the answer
+    parent: int = msgspec.field(default_factory=os.getpid)
+
+
+def prepare_here(
+    settings: Settings,
+    pen: PlannedWorker,
+    environ: Mapping[str, str],
+    *,
+    again: bool = False,
+    every: bool = False,
+) -> Selected:
+    """Settles engine and precision, and makes the artefact or finds it in the cache.
+
+    The progress bar goes to standard error.
+
+    Args:
+        settings: of the server.
+        pen: what a worker gets: candidates are tried there.
+        environ: this process's environment.
+        again, every: see selection.select.
+
+    Raises:
+        ConfigError: no such model, or the CPU lacks the precision.
+        ModelError: weights, frameworks or disk do not allow it.
+    """
+    console = Console(stderr=True)
+    columns = (
+        TextColumn(f"preparing {settings.model} [bold]{{task.description}}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    if not console.is_terminal:
+        return select(settings, pen, environ, _log_phases(settings.model), again=again, every=every)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        return select(
+            settings,
+            pen,
+            environ,
+            lambda phase, share: bar.update(task, description=phase, completed=share),
+            again=again,
+            every=every,
+        )
+
+
+def _log_phases(model: str) -> build.Progress:
+    """Where a bar cannot move, every phase is a log line; looking for weights is none yet."""
+    seen: set[str] = set()
+
+    def progress(phase: str, share: float) -> None:
+        if phase not in seen and not phase.endswith(build.FIND_WEIGHTS):
+            seen.add(phase)
+            logger.info("preparing %s: %s (%.0f %%)", model, phase, share * 100)
+
+    return progress
+
+
+def prepare_apart(
+    settings: Settings, pen: PlannedWorker, *, again: bool = False, every: bool = False
+) -> Selected:
+    """The same in a process of its own.
+
+    Raises:
+        ModelError: it could not be made; the child has said why.
+    """
+    with _start_child(_Order(settings, pen, again, every)) as child:
+        try:
+            output, _ = child.communicate()
+        except BaseException:
+            child.kill()
+            raise
+    return _selected(child, output)
+
+
+def make_apart(settings: Settings) -> ModelBoot:
+    """The artefact of a backend and a precision that were named, made in a process of its own.
+
+    It runs on the interpreter of the workers, where an engine may be that is not installed here.
+    Nothing is searched for, compared or shown.
+
+    Raises:
+        ConfigError: no such interpreter.
+        ModelError: it could not be made, with what the child said.
+    """
+    with _start_child(_Order(settings, None)) as child:
+        try:
+            output, _ = child.communicate()
+        except BaseException:
+            child.kill()
+            raise
+    return _selected(child, output).model
+
+
+async def prepare_beside(settings: Settings, pen: PlannedWorker) -> Selected:
+    """The same while an event loop goes on; the child dies if the task is cancelled.
+
+    Raises:
+        ModelError: it could not be made; the child has said why.
+    """
+    # Started from the loop's own thread: the child's death signal is bound to its parent thread.
+    with _start_child(_Order(settings, pen, again=False, every=False)) as child:
+        try:
+            output, _ = await asyncio.to_thread(child.communicate)
+        except BaseException:
+            child.kill()
+            raise
+    return _selected(child, output)
+
+
+def _start_child(order: _Order) -> subprocess.Popen[bytes]:
+    settings = order.settings
+    fd = memory_file("order", msgspec.json.encode(order))
+    command = [worker_python(settings), "-P", "-m", "corral.tuning.prepare_entry", str(fd)]
+    try:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=(fd,),
+            process_group=0, env={**os.environ, **python_path(settings)},
+        )  # fmt: skip
+    finally:
+        os.close(fd)
+
+
+def _selected(child: subprocess.Popen[bytes], output: bytes) -> Selected:
+    if child.returncode == 0:
+        return msgspec.json.decode(output, type=Selected)
+    raise ModelError(
+        output.decode(errors="replace").strip()
+        or f"preparing the model ended with exit code {child.returncode}"
+    )
+
+
+def main() -> None:
+    """Entry of the child: prints what was selected, or one line and a non-zero exit code."""
+    # Nothing is left behind when the parent dies, whatever it dies of.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with os.fdopen(int(sys.argv[1]), "rb") as file:
+        order = msgspec.json.decode(file.read(), type=_Order)
+    # A parent that died before the signal was asked for sends none any more.
+    if os.getppid() != order.parent:
+        sys.exit("whoever wanted the model is gone")
+    logs.configure(order.settings, "prepare")
+    try:
+        selected = _obey(order)
+    except CorralError as error:
+        print(error)
+        sys.exit(error.exit_code)
+    sys.stdout.buffer.write(msgspec.json.encode(selected))
+
+
+def _obey(order: _Order) -> Selected:
+    settings, pen = order.settings, order.pen
+    if pen is not None:
+        return prepare_here(settings, pen, os.environ, again=order.again, every=order.every)
+    made = build.prepare(settings, lambda phase, share: None, topology.read_machine().isa)
+    return Selected(backend=settings.backend, precision=settings.precision, model=boot_model(made))

@@ -1,0 +1,251 @@
+"""Which engine and precision serve: what was asked for, what a search found, what the guard says.
+
+Asked for by name, backend and precision both, an arithmetic serves; the guard only warns. Where
+either is ``auto``, all that passes the guard is measured once, and the outcome is cached by all
+that it depends on: model, weights, mode, CPU, cores of a worker, engines' versions, thresholds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
+from pathlib import Path
+
+import msgspec
+
+from corral import accuracy
+from corral.accuracy import GuardReport
+from corral.artifacts import build
+from corral.artifacts.store import Artefact, artefact_key, source_digest, versions
+from corral.errors import ConfigError
+from corral.ipc.messages import ModelBoot
+from corral.planning import topology
+from corral.planning.plan import PlannedWorker
+from corral.settings import BackendName, Precision, Settings
+from corral.tuning.candidates import Candidate, Search, candidates, guard_report, packages
+from corral.tuning.search import (
+    Bench,
+    boot_model,
+    engine_sources,
+    measure_fidelity,
+    read_json,
+    search,
+    write_json,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Selected(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be served."""
+
+    backend: BackendName
+    precision: Precision
+    model: ModelBoot
+    #: None where nothing was searched for
+    search: Search | None = None
+
+
+def select(
+    settings: Settings,
+    pen: PlannedWorker,
+    environ: Mapping[str, str],
+    progress: Callable[[str, float], None],
+    *,
+    again: bool = False,
+    every: bool = False,
+) -> Selected:
+    """Settles backend and precision, and prepares the model for them.
+
+    Args:
+        settings: either may be auto.
+        pen: what a worker gets; trials run there.
+        environ: this process's environment.
+        progress: told what is being done.
+        again: measure even where a cached search says who wins.
+        every: measure also what takes minutes to prepare; later starts go by that search.
+
+    Raises:
+        ConfigError: the CPU, the torch mode, or what is installed, lacks it.
+        ModelError: weights, frameworks or disk do not allow it.
+    """
+    machine = topology.read_machine()
+    bench = Bench(
+        settings=settings,
+        pen=pen,
+        environ=environ,
+        isa=machine.isa,
+        cpu_model=machine.model_name,
+        progress=progress,
+    )
+    precision = Precision(build.resolve_precision(settings.precision, machine.isa))
+    # A mode that cannot run what was named is told before minutes are spent on preparing it.
+    bench.title(Candidate(backend=settings.backend, precision=precision))
+    installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
+    if not bench.spec.takes_pictures:
+        return _unguarded(bench, precision, installed)
+    if BackendName.AUTO is not settings.backend and Precision.AUTO is not settings.precision:
+        return _as_asked(bench)
+    options = _options(bench, settings.precision, installed, every=every)
+    exact = _options(bench, Precision.FP32, installed)
+    if not options or not exact:
+        raise ConfigError(
+            f"--backend {settings.backend} --precision {settings.precision}: nothing that is "
+            "installed can do that; pip install 'corral[openvino,torch]'"
+        )
+    found = None
+    if not again:
+        # What was measured in full counts for every start that follows.
+        whole = _options(bench, settings.precision, installed, every=True)
+        found = _remembered(bench, whole, exact[0])
+        if found is None and options != whole:
+            found = _remembered(bench, options, exact[0])
+    if found is None and options == exact[:1]:
+        made = bench.prepare(options[0], 0.0, 1.0)
+        progress("ready", 1.0)
+        return _selected(options[0], made, None, None)
+    return _searched(bench, options, exact[0], found)
+
+
+def _options(
+    bench: Bench, precision: Precision, installed: Set[str], *, every: bool = False
+) -> list[Candidate]:
+    """What there is to choose from, FP32 first; also what is slow to prepare if all is slow."""
+    asked = (bench.settings.backend, precision, bench.isa, installed)
+    quick = [] if every else _able(bench, candidates(*asked))
+    return quick or _able(bench, candidates(*asked, every=True))
+
+
+def _able(bench: Bench, options: Sequence[Candidate]) -> list[Candidate]:
+    """Those that run in the torch mode, and take the model's file where no engine was named."""
+    spec = bench.spec
+    found = []
+    for option in options:
+        with contextlib.suppress(ConfigError):
+            bench.title(option)
+            if bench.settings.backend is BackendName.AUTO:
+                build.check_engine(bench.settings_for(option), spec, option.precision.value)
+            found.append(option)
+    return found
+
+
+def _unguarded(bench: Bench, precision: Precision, installed: Set[str]) -> Selected:
+    """What takes no pictures cannot be compared on any: FP32, or what was asked for by name."""
+    default = Candidate(backend=BackendName.OPENVINO, precision=precision)
+    if bench.settings.backend is not BackendName.AUTO:
+        default = msgspec.structs.replace(default, backend=bench.settings.backend)
+    # One that is missing gets its own error.
+    chosen = next(iter(_options(bench, precision, installed)), default)
+    report = None
+    if precision is not Precision.FP32:
+        report = GuardReport(candidate=chosen.name, fidelity=None, faults=[])
+    return _selected(chosen, bench.prepare(chosen, 0.0, 1.0), report, None)
+
+
+def _as_asked(bench: Bench) -> Selected:
+    settings = bench.settings
+    asked = Candidate(backend=settings.backend, precision=settings.precision)
+    if asked.precision is Precision.FP32:
+        made = build.prepare(settings, bench.progress, bench.isa)
+        return _selected(asked, made, None, None)
+    reference = Candidate(backend=settings.backend, precision=Precision.FP32)
+    made = bench.prepare(asked, 0.0, 0.7)
+    exact = bench.prepare(reference, 0.7, 0.7)
+    fidelity = measure_fidelity(bench, asked, made, reference, exact)
+    bench.progress("ready", 1.0)
+    report = GuardReport(
+        candidate=asked.name,
+        fidelity=fidelity,
+        faults=accuracy.faults(fidelity, bench.thresholds, synthetic=made.synthetic),
+    )
+    return _selected(asked, made, report, None)
+
+
+def _searched(
+    bench: Bench, options: Sequence[Candidate], reference: Candidate, found: Search | None
+) -> Selected:
+    """By the search that is remembered, or by a new one."""
+    if found is None:
+        found = _search(bench, options, reference)
+    made = bench.prepare(found.winner, 0.99, 1.0)
+    bench.progress("ready", 1.0)
+    asked = bench.settings.precision
+    report = guard_report(found, asked, bench.thresholds, synthetic=made.synthetic)
+    return _selected(found.winner, made, report, found)
+
+
+def _search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> Search:
+    began_s = time.monotonic()
+    rows = search(bench, options, reference)
+    best = rows[0]
+    winner = reference if best.excluded else best.candidate
+    found = Search(winner=winner, rows=rows, took_s=time.monotonic() - began_s)
+    failed = [row for row in rows if row.passing]
+    if not failed:
+        write_json(_profile_file(bench, options), found)
+    for row in failed:
+        logger.warning(
+            "%s could not be measured, and the next start tries again: %s",
+            row.candidate.name,
+            row.excluded,
+        )
+    return found
+
+
+def _selected(
+    candidate: Candidate, made: Artefact, report: GuardReport | None, found: Search | None
+) -> Selected:
+    return Selected(
+        backend=candidate.backend,
+        precision=candidate.precision,
+        model=boot_model(made, report, "" if found is None else found.sentence()),
+        search=found,
+    )
+
+
+def _profile_file(bench: Bench, options: Sequence[Candidate]) -> Path:
+    settings = bench.settings
+    spec = bench.spec
+    cache_dir = Path(settings.cache_dir)
+    weights = spec.find_weights(settings.weights, cache_dir, settings.offline)
+    order = build.make_order(spec, weights, "fp32", bench.isa)
+    here = Path(__file__)
+    sources = [here, *(here.with_name(f"{name}.py") for name in ("search", "choice", "guard"))]
+    key = artefact_key(
+        {
+            "model": order.key,
+            "options": ", ".join(bench.title(option) for option in options),
+            "mode": settings.mode.value,
+            "max-batch": str(settings.max_batch),
+            "allocator": f"{settings.allocator.value}, huge pages {settings.huge_pages}",
+            "cpu": bench.cpu_model,
+            "isa": " ".join(sorted(bench.isa)),
+            "cores": str(bench.pen.cores),
+            "thresholds": str(bench.thresholds),
+            "source": source_digest([*sources, *engine_sources()]),
+            **versions(sorted(packages())),
+        }
+    )
+    return cache_dir / "profiles" / f"{spec.name}-{settings.mode.value}-{key[:12]}.json"
+
+
+def _remembered(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> Search | None:
+    """The search among these that is cached; one that cannot be gone by is a warning and None."""
+    file = _profile_file(bench, options)
+    found = read_json(file, Search)
+    if found is not None and not _usable(found, [*options, reference]):
+        logger.warning("the cached search %s contradicts itself, and is made again", file)
+        return None
+    return found
+
+
+def _usable(found: Search, options: Sequence[Candidate]) -> bool:
+    """Whether the winner is one of these, and was compared where that is asked of it."""
+    if found.winner.precision is Precision.FP32:
+        return found.winner in options
+    rows = [row for row in found.rows if row.candidate == found.winner]
+    compared = any(row.fidelity is not None and not row.excluded for row in rows)
+    return found.winner in options and compared

@@ -1,0 +1,286 @@
+"""Trials: corral's own worker, started apart to be measured, with the environment of a setting.
+
+A trial is the process that would serve (pinned, with its allocator and its threads), so what is
+measured holds for the server. Whoever starts one takes the ingress's place: batches go over the
+data socket, tensors through the region. Start and end trials from the main thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.errors import ModelError, PassingError
+from corral.ipc import channel
+from corral.ipc.messages import (
+    BATCH,
+    RESULT,
+    ModelBoot,
+    ResultStatus,
+    WorkerBoot,
+    WorkerFailed,
+    WorkerReady,
+    from_child_decoder,
+)
+from corral.ipc.region import Region, create_region
+from corral.launch import worker_user as identity
+from corral.launch.libraries import find_libraries
+from corral.launch.spawn import Child, Process, inherited, spawn
+from corral.launch.worker_runtime import WorkerExtras, python_path, worker_extras, worker_python
+from corral.planning.environment import OPENMP_BACKENDS, compute_environment
+from corral.settings import Settings
+from corral.tensors import Datatype, Signature
+
+#: environment by what it needs to know: the CPUs and the backend
+Environment = Callable[[Sequence[int], str], dict[str, str]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialOrder:
+    """What to start.
+
+    Attributes:
+        settings: with a concrete backend.
+        model: as prepared.
+        signature: the model's shapes.
+        cpus: the affinity mask, one CPU a physical core.
+        memory_node: NUMA node, or None.
+        sizes: batch sizes to compile, ascending.
+        datatype: of the batches; no other is compiled.
+        environment: makes the compute environment; the server's own by default.
+        threads: of the engine; one a CPU if None.
+        openmp: whether engines on OpenMP get libiomp5 where it is installed.
+    """
+
+    settings: Settings
+    model: ModelBoot
+    signature: Signature
+    cpus: Sequence[int]
+    memory_node: int | None = None
+    sizes: Sequence[int] = (1,)
+    datatype: Datatype = Datatype.FP32
+    environment: Environment = compute_environment
+    threads: int | None = None
+    openmp: bool = True
+
+
+class Trial:
+    """A worker under trial. Use it as a context manager; it ends with it.
+
+    Attributes:
+        report: what the worker said when it was ready.
+        start_s: seconds from spawn to ready.
+    """
+
+    def __init__(
+        self, process: Process, data: socket.socket, region: Region, order: TrialOrder
+    ) -> None:
+        self._process = process
+        self._data = data
+        self._region = region
+        self._order = order
+        self._started_s = time.monotonic()
+        self._number = 0
+        self.report: WorkerReady
+        self.start_s = 0.0
+
+    def wait_until_ready(self) -> None:
+        """Waits for its report.
+
+        Raises:
+            ModelError: it failed, and would again.
+            PassingError: it died, took longer than the boot timeout, or says that it may pass.
+        """
+        deadline_s = self._started_s + self._order.settings.boot_timeout_s
+        while not self._readable(self._process.control.fileno(), deadline_s):
+            continue
+        try:
+            message, _ = channel.receive(self._process.control, from_child_decoder)
+        except (channel.Closed, ConnectionError):
+            raise PassingError(self._death()) from None
+        if isinstance(message, WorkerFailed):
+            raise (PassingError if message.passing else ModelError)(message.message)
+        assert isinstance(message, WorkerReady)
+        self.report = message
+        self.start_s = time.monotonic() - self._started_s
+
+    def submit(self, datatype: Datatype, count: int) -> None:
+        """Gives it the batch that lies in its region."""
+        self._number += 1
+        try:
+            self._data.send(BATCH.pack(self._number, datatype, count), socket.MSG_NOSIGNAL)
+        except OSError:
+            raise PassingError(self._death()) from None
+
+    def collect(self, timeout_s: float = 120.0) -> float:
+        """Waits for the batch that was submitted; returns the engine's seconds.
+
+        Raises:
+            ModelError: the batch failed.
+            PassingError: the worker died.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not self._readable(self._data.fileno(), deadline_s):
+            continue
+        packet = self._data.recv(RESULT.size)
+        if len(packet) != RESULT.size:
+            raise PassingError(self._death())
+        _, status, engine_ns = RESULT.unpack(packet)
+        if status != ResultStatus.OK:
+            raise ModelError(f"{self._name()} failed on a batch")
+        return float(engine_ns) / 1e9
+
+    def run(self, datatype: Datatype, count: int) -> float:
+        """Runs one batch; returns the engine's seconds."""
+        self.submit(datatype, count)
+        return self.collect()
+
+    def fileno(self) -> int:
+        """Readable when a submitted batch is done: for select."""
+        return self._data.fileno()
+
+    def fill(self, inputs: NDArray[np.generic], datatype: Datatype) -> None:
+        """Puts a batch into its region; it stays there for all runs that follow."""
+        self._region.inputs(datatype, len(inputs))[:] = inputs
+
+    def answer(
+        self, inputs: NDArray[np.generic], datatype: Datatype = Datatype.FP32
+    ) -> NDArray[np.float32]:
+        """The answers to items, [n,*item shape] to FP32 [n,*output shape], one at a time."""
+        logits = []
+        for item in inputs:
+            self.fill(item[np.newaxis], datatype)
+            self.run(datatype, 1)
+            logits.append(self._region.outputs(1)[0].copy())
+        return np.stack(logits)
+
+    def end(self) -> None:
+        """Ends the process and gives everything back."""
+        self._process.signal(signal.SIGKILL)
+        self._process.reap()
+        self._data.close()
+        self._region.close()
+
+    def _readable(self, fd: int, deadline_s: float) -> bool:
+        """True when ``fd`` has something to read; passes on what the worker writes meanwhile."""
+        remaining_s = deadline_s - time.monotonic()
+        if remaining_s <= 0:
+            raise PassingError(f"{self._name()} took too long")
+        ready, _, _ = select.select([fd, self._process.stderr_fd], [], [], remaining_s)
+        if self._process.stderr_fd in ready and not self._process.forward_stderr():
+            # Its end of the pipe is closed: it is dying, and the other socket will say so.
+            ready, _, _ = select.select([fd], [], [], min(remaining_s, 1.0))
+        return fd in ready
+
+    def _name(self) -> str:
+        settings = self._order.settings
+        return f"{settings.backend.value} {self._order.model.precision}"
+
+    def _death(self) -> str:
+        while self._process.forward_stderr():
+            pass
+        words = self._process.last_words()
+        return f"{self._name()} died while it was measured" + (f": {words}" if words else "")
+
+
+@contextlib.contextmanager
+def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[Trial]:
+    """Starts a worker and waits until it is ready; it ends with the context.
+
+    Args:
+        order: what to start.
+        environ: this process's environment; the worker gets the harmless part.
+
+    Raises:
+        ModelError: the worker failed or died, or there is no process to be had.
+    """
+    trial = _spawn(order, environ)
+    try:
+        trial.wait_until_ready()
+        yield trial
+    finally:
+        trial.end()
+
+
+def _spawn(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
+    largest = max(order.sizes)
+    extras = _extras(order)
+    with contextlib.ExitStack() as undo:
+        try:
+            region_fd = create_region(order.signature, largest)
+            undo.callback(os.close, region_fd)
+            region = Region(region_fd, order.signature, largest)
+            ours, theirs = channel.pair()
+            control_ours, control_theirs = channel.pair()
+            with theirs, control_theirs:
+                boot = _boot(order, extras, control_theirs.fileno(), theirs.fileno(), region_fd)
+                process = spawn(
+                    _child(order, extras, environ),
+                    boot,
+                    control_ours,
+                    [control_theirs.fileno(), theirs.fileno(), region_fd],
+                )
+        except OSError as error:
+            raise PassingError(f"no process for a measurement: {error.strerror}") from None
+    return Trial(process, ours, region, order)
+
+
+def _boot(
+    order: TrialOrder, extras: WorkerExtras, control_fd: int, data_fd: int, region_fd: int
+) -> WorkerBoot:
+    return WorkerBoot(
+        worker=0,
+        cell=0,
+        cpus=list(order.cpus),
+        threads=order.threads or len(order.cpus),
+        signature=order.signature,
+        region_batch=max(order.sizes),
+        sizes=list(order.sizes),
+        find_knee=False,
+        expected_libraries=extras.expected_libraries,
+        settings=order.settings,
+        model=order.model,
+        control_fd=control_fd,
+        data_fd=data_fd,
+        region_fd=region_fd,
+        only=order.datatype,
+    )
+
+
+def _extras(order: TrialOrder) -> WorkerExtras:
+    settings = order.settings
+    openmp = order.openmp and settings.backend in OPENMP_BACKENDS
+    return worker_extras(settings, find_libraries(settings.allocator, openmp=openmp))
+
+
+def _child(order: TrialOrder, extras: WorkerExtras, environ: Mapping[str, str]) -> Child:
+    settings = order.settings
+    compute = order.environment(order.cpus, settings.backend.value)
+    python = worker_python(settings)
+    user = identity.worker_user(settings, order.model.artefact, python)
+    return Child(
+        kind="worker",
+        number=0,
+        module="corral.worker.process",
+        cpus=list(order.cpus),
+        memory_node=order.memory_node,
+        env={
+            **inherited(environ),
+            **compute,
+            **extras.env,
+            **python_path(settings),
+            **identity.home(user),
+        },
+        python=python,
+        drop=True,
+        user=identity.ids(user),
+    )

@@ -1,0 +1,158 @@
+"""The worker process: ``python -m corral.worker.process ID BOOT_FD``.
+
+It waits for a batch, runs it and says so.
+
+It serves nothing else and has no timer and no other thread of its own, so that its cores do
+nothing but inference and it costs nothing while it waits.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+
+import msgspec
+
+from corral import logs
+from corral.backends import base
+from corral.backends.base import Backend
+from corral.errors import ConfigError, ModelError, PassingError
+from corral.ipc import channel
+from corral.ipc.messages import BATCH, RESULT, ResultStatus, WorkerBoot, WorkerFailed, WorkerReady
+from corral.ipc.region import Region
+from corral.launch.launcher import WARNINGS_VARIABLE
+from corral.security import sandbox
+from corral.tensors import Datatype
+from corral.worker import checks
+from corral.worker.warmup import warm_up
+
+logger = logging.getLogger(__name__)
+
+
+def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, WorkerReady]:
+    """Loads and warms up the engine, and looks at what took hold.
+
+    Args:
+        boot: the boot file; its region is mapped for good and its descriptor closed.
+        launch_warnings: what the launcher was refused.
+
+    Raises:
+        ModelError, ConfigError: this can never work.
+    """
+    signature = boot.signature
+    region = Region(boot.region_fd, signature, boot.region_batch)
+    os.close(boot.region_fd)
+    try:
+        backend = base.create(boot.settings.backend)
+        backend.load(boot)
+    except ModuleNotFoundError as error:
+        name = boot.settings.backend.value
+        raise ConfigError(
+            f"--backend {name}: the Python package {error.name!r} is not installed; "
+            f"pip install 'corral[{name}]' brings it"
+        ) from None
+    warmed = warm_up(
+        backend,
+        region,
+        signature.datatypes if boot.only is None else (boot.only,),
+        boot.sizes,
+        find_knee=boot.find_knee,
+        measured=boot.only is None,
+    )
+    # What is there now stays for good. Without reference cycles in the loop below, a collection
+    # would find nothing and cost a request its time.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    found = checks.look(boot.cpus, boot.expected_libraries)
+    return backend, WorkerReady(
+        worker=boot.worker,
+        costs_s=warmed.costs_s,
+        sizes=warmed.sizes,
+        memory_bytes=found.memory_bytes,
+        engine=backend.describe(),
+        checks=found.checks,
+        warnings=[*launch_warnings, *found.warnings],
+    )
+
+
+def serve(data: socket.socket, backend: Backend) -> None:
+    """Runs batches until the ingress, or whoever holds the other end, goes away.
+
+    An engine's exception is a failed batch; what is no fault of the batch (MemoryError) ends
+    the process, and the batch is run elsewhere.
+    """
+    request = bytearray(BATCH.size)
+    datatypes = {datatype.value: datatype for datatype in Datatype}
+    clock_ns = time.perf_counter_ns
+    while _receive(data, request):
+        number, datatype, count = BATCH.unpack(request)
+        status = ResultStatus.OK
+        started_ns = clock_ns()
+        try:
+            backend.run(datatypes[datatype], count)
+        except MemoryError:
+            raise
+        except Exception:
+            logger.exception("batch %d of %d items failed", number, count)
+            status = ResultStatus.FAILED
+            gc.collect()
+        result = RESULT.pack(number, status, clock_ns() - started_ns)
+        try:
+            data.send(result, socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+
+def _receive(data: socket.socket, request: bytearray) -> bool:
+    """Waits for a batch; False when there will be none."""
+    try:
+        return data.recv_into(request) == BATCH.size
+    except ConnectionResetError:
+        return False
+
+
+def main() -> int:
+    """Entry of the process: argv is the worker's id and its boot file's descriptor.
+
+    Returns:
+        the exit code: 0 when the ingress went away, 2 when this can never work.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+    with os.fdopen(int(sys.argv[2]), "rb") as file:
+        boot = msgspec.json.decode(file.read(), type=WorkerBoot)
+    logs.configure(boot.settings, f"worker {boot.worker}")
+    refused = os.environ.get(WARNINGS_VARIABLE, "").splitlines()
+    supervisor = socket.socket(fileno=boot.control_fd)
+    data = socket.socket(fileno=boot.data_fd)
+    try:
+        try:
+            backend, report = get_ready(boot, refused)
+            sandbox.keep_memory_private()
+            if boot.settings.seccomp:
+                sandbox.forbid_calls()
+        except (ConfigError, ModelError) as error:
+            passing = isinstance(error, PassingError)
+            failed = WorkerFailed(worker=boot.worker, message=str(error), passing=passing)
+            channel.send(supervisor, failed)
+            return error.exit_code
+        channel.send(supervisor, report)
+    except channel.Closed:
+        # The supervisor is stopping, and nobody wants to hear.
+        return 0
+    serve(data, backend)
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    # The interpreter's farewell would wait for an engine's threads and free what goes anyway.
+    os._exit(code)
