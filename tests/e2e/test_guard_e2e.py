@@ -14,13 +14,13 @@ from running_server import Server, StartServer
 
 from corral.artifacts import build
 from corral.artifacts.build import prepare
+from corral.artifacts.served_model import boot_model
 from corral.artifacts.store import store
 from corral.errors import PassingError
 from corral.models import registry
 from corral.planning import topology
 from corral.settings import BackendName, Precision, Settings
 from corral.tuning import trial_worker
-from corral.tuning.search import boot_model
 from corral.tuning.trial_worker import TrialOrder
 from corral_client import Client
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corral.backends.base import create
 from corral.backends.openvino.runtime import OpenVINOBackend
+from corral.backends.registry import create
 from corral.backends.telemetry import silence_telemetry
 from corral.errors import ConfigError, ModelError
 from corral.ipc.messages import ModelBoot, WorkerBoot
@@ -233,7 +233,7 @@ import json, os, sys
 cpu = max(os.sched_getaffinity(0))
 os.sched_setaffinity(0, {cpu})
 import msgspec, numpy as np
-from corral.backends.base import create
+from corral.backends.registry import create
 from corral.ipc.messages import WorkerBoot
 from corral.tensors import Datatype
 boot = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerBoot)

@@ -11,7 +11,7 @@ import msgspec
 from corral.dataplane import worker_link
 from corral.frontend import process
 from corral.ipc.messages import CellBoot
-from corral.protocol import request
+from corral.protocol import response
 
 _kept: list[object] = []
 
@@ -27,13 +27,13 @@ def leak_descriptors() -> None:
 
 
 def leak_memory() -> None:
-    response = request.response
+    original = response.response
 
     def leaky(*args: object) -> bytes:
         _kept.append(bytearray(os.urandom(4096)))
-        return response(*args)  # type: ignore[arg-type]
+        return original(*args)  # type: ignore[arg-type]
 
-    request.response = leaky  # type: ignore[assignment]
+    response.response = leaky  # type: ignore[assignment]
 
 
 def main() -> None:

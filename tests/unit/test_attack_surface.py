@@ -28,9 +28,9 @@ UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "system", "popen"}
 PICKLE_NAMES = {("loading.py", "UnpicklingError")}
 #: what runs code out of the cache folder, where only the server's own user writes (SECURITY.md)
 CODE_OF_OURS = {
-    ("makers/torch.py", "torch.export.load"),
-    ("backends/torch.py", "torch.jit.load"),
-    ("backends/inductor.py", "torch._inductor.aoti_load_package"),
+    ("backends/torch/build.py", "torch.export.load"),
+    ("backends/torch/runtime.py", "torch.jit.load"),
+    ("backends/torch/aot.py", "torch._inductor.aoti_load_package"),
 }
 
 
@@ -97,7 +97,7 @@ def test_code_is_loaded_in_three_places_and_no_other() -> None:
                     called = ast.unparse(function) if "load" in name.split("_") else ""
                     # torch.load itself has a test of its own.
                     if called.startswith("torch.") and called != "torch.load":
-                        found.add(("/".join(path.parts[-2:]), called))
+                        found.add(("/".join(path.parts[-3:]), called))
     assert found == CODE_OF_OURS
 
 
@@ -145,8 +145,8 @@ def test_no_method_loads_writes_or_configures() -> None:
 
 
 def _served_methods() -> set[str]:
-    """The keys of the method table in ingress.py, as written there."""
-    tree = ast.parse((ROOT / "server/corral/ingress.py").read_text())
+    """The keys of the method table in process.py, as written there."""
+    tree = ast.parse((ROOT / "server/corral/frontend/process.py").read_text())
     function = next(
         node
         for node in ast.walk(tree)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from corral.backends.base import create
+from corral.backends.registry import create
 from corral.ipc.messages import ModelBoot, WorkerBoot
 from corral.ipc.region import Region, create_region
 from corral.settings import BackendName, Settings

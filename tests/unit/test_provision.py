@@ -3,10 +3,12 @@ from typing import Any
 
 import pytest
 
+from corral.artifacts.curve_cache import CurveCache
 from corral.batching.cost_curve import CostCurve
+from corral.batching.sizes import BatchSizes, batch_sizes
 from corral.cli.main import settings_of
 from corral.ipc.messages import ModelBoot
-from corral.launch.worker_runtime import BatchSizes, CurveCache, batch_sizes, worker_extras
+from corral.launch.worker_runtime import worker_extras
 from corral.settings import build
 from corral.tensors import Datatype
 

@@ -16,6 +16,7 @@ from corral.accuracy import Fidelity
 from corral.artifacts.store import Artefact
 from corral.errors import ModelError
 from corral.models import photos, registry
+from corral.models.evaluation import guard_pictures
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Mode, Precision, Settings, TorchMode
 from corral.tensors import Datatype, Signature
@@ -152,7 +153,7 @@ def test_guard_pictures_are_what_the_network_itself_takes(native: Datatype) -> N
     spec = registry.get("resnet50")
     shape = spec.signature.input_shapes[native]
     own = dataclasses.replace(spec, shapes=Signature({native: shape}, (1000,)))
-    found = search.guard_pictures(own, 3)
+    found = guard_pictures(own, 3)
     assert found.shape == (3, *shape)
     assert found.dtype == native.numpy
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.errors import InvalidRequest, NotFound
-from corral.protocol import envelope
+from corral.protocol import envelope, response
 from corral.protocol import request as wire
 from corral.protocol.shared_memory import Tensor
 from corral.tensors import Datatype, Signature
@@ -332,7 +332,7 @@ def test_split_loses_nothing(
 @given(st.text(max_size=200), st.integers(1, 40), st.binary(max_size=5000))
 def test_responses_are_what_protobuf_reads(request_id: str, count: int, content: bytes) -> None:
     parsed = pb.ModelInferResponse.FromString(
-        wire.response("m", request_id, "FP32", (count, 10), content)
+        response.response("m", request_id, "FP32", (count, 10), content)
     )
     assert (parsed.model_name, parsed.model_version, parsed.id) == ("m", "1", request_id)
     (output,) = parsed.outputs
@@ -342,7 +342,7 @@ def test_responses_are_what_protobuf_reads(request_id: str, count: int, content:
 
 def test_classification_is_what_triton_says() -> None:
     logits = np.array([[0.5, 2.0, -1.0], [3.0, 3.0, 4.5]], np.float32).tobytes()
-    content = wire.classification(logits, 3, 2, ("cat", "dog"))
+    content = response.classification(logits, 3, 2, ("cat", "dog"))
     from tritonclient.utils import deserialize_bytes_tensor
 
     assert deserialize_bytes_tensor(content).tolist() == [

@@ -7,9 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.errors import ConfigError
 from corral.ipc.messages import WorkerBoot
-from corral.settings import BackendName
 from corral.tensors import Datatype
 
 
@@ -38,26 +36,3 @@ class Backend(Protocol):
 
     def describe(self) -> dict[str, str]:
         """Engine, version, precision, threads: what the start-up table shows."""
-
-
-def create(name: BackendName) -> Backend:
-    """The backend of that name, its framework imported."""
-    match name:
-        case BackendName.NULL:
-            from corral.backends.null.runtime import NullBackend
-
-            return NullBackend()
-        case BackendName.ONNXRUNTIME:
-            from corral.backends.onnxruntime.runtime import OnnxRuntimeBackend
-
-            return OnnxRuntimeBackend()
-        case BackendName.TORCH | BackendName.IPEX:
-            from corral.backends.torch.runtime import TorchBackend
-
-            return TorchBackend()
-        case BackendName.OPENVINO:
-            from corral.backends.openvino.runtime import OpenVINOBackend
-
-            return OpenVINOBackend()
-        case BackendName.AUTO:
-            raise ConfigError("--backend auto is settled before a worker starts")

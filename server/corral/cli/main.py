@@ -26,10 +26,11 @@ from corral.lab.ladder.command import LadderOptions
 from corral.models import registry
 from corral.planning import topology, view
 from corral.planning.plan import PlannedWorker
+from corral.planning.request import plan_for
 from corral.settings import BackendName, Mode, Settings
 from corral.supervisor import admin, app, ports, status_view
 from corral.supervisor.deployment import Prepared
-from corral.supervisor.deployments import Source, plan_for
+from corral.supervisor.deployments import Source
 from corral.tuning import prepare, report
 from corral.tuning.select import Selected
 

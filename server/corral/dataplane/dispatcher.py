@@ -36,6 +36,7 @@ from corral.ipc.messages import AttachWorker, ResultStatus
 from corral.models.labels import labels
 from corral.models.spec import ModelSpec
 from corral.protocol import request as wire
+from corral.protocol import response
 from corral.protocol.shared_memory import Tensor
 from corral.tensors import Datatype
 
@@ -300,19 +301,19 @@ class Cell:
         content, datatype = logits, "FP32"
         shape: tuple[int, ...] = (head.count, *self._signature.output_shape)
         if head.classification:
-            content = wire.classification(
+            content = response.classification(
                 bytes(logits), self._spec.classes, head.classification, self._labels
             )
             datatype, shape = "BYTES", (head.count, head.classification)
         if output is None:
-            return wire.response(name, request_id, datatype, shape, content)
+            return response.response(name, request_id, datatype, shape, content)
         if len(content) > len(output):
             raise InvalidRequest(
                 f"the output has {len(content)} bytes, its place in shared memory {len(output)}"
             )
         output.write(content)
         assert head.output_slice is not None
-        return wire.response_in_memory(name, request_id, datatype, shape, head.output_slice)
+        return response.response_in_memory(name, request_id, datatype, shape, head.output_slice)
 
     async def _run(
         self,

@@ -1,4 +1,4 @@
-"""The ingress process: the gRPC front of one cell. ``python -m corral.frontend.process CELL BOOT_FD``.
+"""The frontend's process of one cell: ``python -m corral.frontend.process CELL BOOT_FD``.
 
 It speaks the Open Inference Protocol, takes workers from the supervisor and maps the error tree
 to status codes. Messages come and go as bytes: grpc.aio answers what a deserializer raises with
@@ -25,7 +25,6 @@ import msgspec
 from google.protobuf.message import Message
 
 from corral import logs
-from corral.batching.batcher import Policy
 from corral.dataplane.dispatcher import Cell
 from corral.dataplane.recorder import Tally
 from corral.errors import (
@@ -43,6 +42,7 @@ from corral.frontend import auth
 from corral.frontend import shared_memory as memory_calls
 from corral.frontend.admission import Receiver
 from corral.frontend.health import Health, add_reflection
+from corral.frontend.limits import arrival_limits, message_limit, queue_policy
 from corral.ipc import channel
 from corral.ipc.messages import (
     AttachWorker,
@@ -66,7 +66,7 @@ from corral.protocol import metadata
 from corral.protocol import request as wire
 from corral.protocol.shared_memory import ClientMemory
 from corral.security import credentials, sandbox, tls
-from corral.settings import Mode, Settings
+from corral.settings import Settings
 from corral.system import procfs
 from corral.system.malloc_trim import HeapKeeper
 from corral_protos import open_inference_pb2 as pb
@@ -74,17 +74,7 @@ from corral_protos import open_inference_pb2 as pb
 logger = logging.getLogger(__name__)
 
 SERVICE = "inference.GRPCInferenceService"
-#: what all unanswered requests of a cell may hold
-_MAX_HELD_BYTES = 512 * 2**20
-#: room in a message for everything but the tensor
-_ENVELOPE_BYTES = 64 * 2**10
-#: What messages under way may hold: so many of the largest are received at a time. 100 that stop
-#: in the middle must leave room for others.
-_MAX_ARRIVING_BYTES = 2 * 2**30
-_LEAST_ARRIVING = 16
 _SLOW_S = 5.0
-#: calls whose message waits to be received, or is, besides those that the queue has room for
-_SPARE_ARRIVALS = 256
 #: the same for requests about the server itself, whose messages are as short as they are quick
 _PAGES_AT_ONCE = 16
 _SLOW_PAGE_S = 0.05
@@ -106,31 +96,6 @@ _STATUS: dict[type[RequestError], grpc.StatusCode] = {
 
 Handler = Callable[[Any, Any], Awaitable[bytes]]
 Page = Callable[[bytes], Message]
-
-
-def message_limit(settings: Settings, spec: ModelSpec) -> int:
-    """The largest message: a full request of tensors, or one of the largest pictures."""
-    if settings.max_message_bytes is not None:
-        return settings.max_message_bytes
-    tensors = settings.max_items * max(spec.signature.input_bytes.values())
-    return max(tensors, settings.max_image_bytes) + _ENVELOPE_BYTES
-
-
-def queue_policy(settings: Settings, slots: int, region_batch: int) -> Policy:
-    """The queue's limits: 64 items a worker, or 64 of its largest batches for throughput."""
-    deep = 64 * slots * (region_batch if settings.mode is Mode.THROUGHPUT else 1)
-    return Policy(
-        max_queue=settings.max_queue or deep,
-        max_bytes=_MAX_HELD_BYTES,
-        max_delay_s=settings.max_queue_delay_ms / 1000,
-    )
-
-
-def arrival_limits(settings: Settings, spec: ModelSpec, max_queue: int) -> tuple[int, int]:
-    """Messages that are received at a time, and how many more may wait for that."""
-    most = max_queue + _SPARE_ARRIVALS
-    at_once = max(_LEAST_ARRIVING, _MAX_ARRIVING_BYTES // message_limit(settings, spec))
-    return min(at_once, most), max(0, most - at_once)
 
 
 def _served(

@@ -15,13 +15,15 @@ from rich.table import Table
 
 from corral.accuracy import Fidelity, compare
 from corral.artifacts import build
+from corral.artifacts.served_model import boot_model
 from corral.cli import main as cli
 from corral.errors import CorralError
 from corral.models import registry
+from corral.models.evaluation import guard_pictures
 from corral.planning import topology
 from corral.settings import BackendName, Precision, Settings
 from corral.tuning import trial_worker
-from corral.tuning.search import GUARD_PICTURES, boot_model, guard_pictures
+from corral.tuning.search import GUARD_PICTURES
 from corral.tuning.trial_worker import TrialOrder
 
 #: an instruction that sums in 32 bits: with it among the flags, the fix is left out

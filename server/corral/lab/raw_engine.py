@@ -18,12 +18,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from corral.cli import main as cli
 from corral.errors import CorralError
 from corral.models import registry
+from corral.models.evaluation import guard_pictures
 from corral.planning import topology
+from corral.planning.request import plan_for
 from corral.settings import Settings
-from corral.supervisor.deployments import plan_for
 from corral.tensors import Datatype
 from corral.tuning import prepare, trial_worker
-from corral.tuning.search import guard_pictures
 from corral.tuning.trial_worker import Trial, TrialOrder
 
 

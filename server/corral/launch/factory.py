@@ -8,18 +8,14 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from corral.artifacts.curve_cache import CurveCache
+from corral.batching.sizes import BatchSizes
 from corral.ipc import channel
 from corral.ipc.messages import CellBoot, ModelBoot, WorkerBoot, WorkerReady
 from corral.ipc.region import create_region
 from corral.launch import worker_user as identity
 from corral.launch.spawn import Child, Process, inherited, spawn
-from corral.launch.worker_runtime import (
-    BatchSizes,
-    CurveCache,
-    WorkerExtras,
-    python_path,
-    worker_python,
-)
+from corral.launch.worker_runtime import WorkerExtras, python_path, worker_python
 from corral.planning.environment import ingress_environment
 from corral.planning.plan import Plan
 from corral.settings import Settings

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from corral.planning.allotment import PlannedNode
-from corral.planning.machine import Core, CpuKind, Machine, format_cpus
+from corral.planning.machine import Core, CpuKind, Machine
 from corral.planning.plan import PlannedCell
+from corral.system.cpu_list import format_cpus
 
 
 def explain(

@@ -17,9 +17,10 @@ from corral.planning import explain as plan_reasons
 from corral.planning.allotment import PlannedNode, Wish, allot
 from corral.planning.division import group_by_l3
 from corral.planning.environment import compute_environment
-from corral.planning.machine import Core, Machine, format_cpus
+from corral.planning.machine import Core, Machine
 from corral.planning.plan import MachineSummary, Plan, PlannedCell, PlannedWorker
 from corral.settings import Mode
+from corral.system.cpu_list import format_cpus
 
 #: nodes of this many cores keep one core in 16 free for ingresses
 _RESERVING_CORES = 8

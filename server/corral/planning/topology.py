@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from corral.errors import ConfigError
-from corral.planning.machine import Core, CpuKind, Machine, Node, parse_cpu_list, parse_cpu_mask
+from corral.planning.machine import Core, CpuKind, Machine, Node
 from corral.system import cgroups, procfs
+from corral.system.cpu_list import parse_cpu_list, parse_cpu_mask
 
 __all__ = ["Machine", "read_allowed", "read_machine"]
 

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from corral.planning.explain import count
-from corral.planning.machine import Machine, format_cpus
+from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedCell
+from corral.system.cpu_list import format_cpus
 
 
 def plan_json(plan: Plan) -> str:

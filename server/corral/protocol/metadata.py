@@ -16,7 +16,7 @@ from corral import __version__
 from corral.accuracy import GuardReport
 from corral.errors import InvalidRequest, NotFound
 from corral.metrics.counters import FAILURES, VIEWS, Counts
-from corral.protocol.request import INPUT_NAME, OUTPUT_NAME
+from corral.protocol.response import INPUT_NAME, OUTPUT_NAME
 from corral.tensors import Datatype, Signature
 from corral_protos import open_inference_pb2 as pb
 

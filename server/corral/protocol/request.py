@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import struct
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -27,15 +26,11 @@ from corral.protocol.envelope import (
     cut,
     split,
     split_contents,
-    varint,
 )
+from corral.protocol.response import INPUT_NAME, LENGTH_PREFIX, OUTPUT_NAME
 from corral.protocol.shared_memory import ClientMemory, Slice, Tensor
 from corral.tensors import Datatype, Signature
 from corral_protos import open_inference_pb2 as pb
-
-#: requests are answered under this name, and asked under this one
-OUTPUT_NAME = "output"
-INPUT_NAME = "input"
 
 #: the protocol's datatypes that each view of a model takes
 VIEW_DATATYPES = {
@@ -44,8 +39,6 @@ VIEW_DATATYPES = {
     "image": ("BYTES",),
 }
 
-_RAW_OUTPUT_TAG = b"\x32"
-_ID_TAG = b"\x1a"
 #: heads up to this size are remembered: a client sends the same one again and again
 _CACHEABLE_HEAD_BYTES = 512
 #: where typed contents belong: the field of InferTensorContents, and its number
@@ -55,7 +48,6 @@ _TYPED_FIELDS = {
     None: ("bytes_contents", 8),
 }
 
-_LENGTH_PREFIX = struct.Struct("<I")
 
 #: a request's tensor where it lies: in the message, in shared memory, or as encoded pictures
 Data = memoryview | Tensor | list[memoryview]
@@ -194,7 +186,7 @@ class RequestReader:
         if head.datatype is not None:
             self._check_length(head.datatype, head.count, len(tensor))
             return tensor
-        most = head.count * (self._limits.max_image_bytes + _LENGTH_PREFIX.size)
+        most = head.count * (self._limits.max_image_bytes + LENGTH_PREFIX.size)
         if len(tensor) > most:
             raise InvalidRequest(f"the pictures have {len(tensor)} bytes; at most {most} are taken")
         content = bytearray(len(tensor))
@@ -224,7 +216,7 @@ class RequestReader:
         while at < len(data):
             if len(pictures) == count or at + 4 > len(data):
                 break
-            (length,) = _LENGTH_PREFIX.unpack_from(data, at)
+            (length,) = LENGTH_PREFIX.unpack_from(data, at)
             at += 4
             if at + length > len(data):
                 raise InvalidRequest(
@@ -439,79 +431,3 @@ def _read_timeout(request: pb.ModelInferRequest) -> float | None:
     if timeout_us is None or timeout_us < 0:
         raise InvalidRequest("the parameter timeout takes a whole number of microseconds")
     return timeout_us / 1e6 if timeout_us else None
-
-
-@functools.lru_cache(maxsize=1024)
-def _response_head(
-    model_name: str, datatype: str, shape: tuple[int, ...], content_bytes: int
-) -> tuple[bytes, bytes]:
-    output = pb.ModelInferResponse.InferOutputTensor(
-        name=OUTPUT_NAME, datatype=datatype, shape=shape
-    )
-    head = pb.ModelInferResponse(model_name=model_name, model_version="1", outputs=[output])
-    return head.SerializeToString(), _RAW_OUTPUT_TAG + varint(content_bytes)
-
-
-def response(
-    model_name: str,
-    request_id: str,
-    datatype: str,
-    shape: tuple[int, ...],
-    content: bytes | bytearray | memoryview,
-) -> bytes:
-    """Serialises a ModelInferResponse with one output.
-
-    Args:
-        model_name: as the client asked.
-        request_id: echoed; may be empty.
-        datatype: "FP32" or "BYTES".
-        shape: the output's.
-        content: its raw bytes, copied once.
-    """
-    head, raw_head = _response_head(model_name, datatype, shape, len(content))
-    if not request_id:
-        return b"".join((head, raw_head, content))
-    encoded = request_id.encode()
-    return b"".join((head, _ID_TAG, varint(len(encoded)), encoded, raw_head, content))
-
-
-def response_in_memory(
-    model_name: str, request_id: str, datatype: str, shape: tuple[int, ...], part: Slice
-) -> bytes:
-    """Serialises a ModelInferResponse whose output lies in the client's shared memory."""
-    output = pb.ModelInferResponse.InferOutputTensor(
-        name=OUTPUT_NAME, datatype=datatype, shape=shape
-    )
-    output.parameters["shared_memory_region"].string_param = part.region
-    output.parameters["shared_memory_offset"].int64_param = part.offset
-    output.parameters["shared_memory_byte_size"].int64_param = part.byte_size
-    return pb.ModelInferResponse(
-        model_name=model_name,
-        model_version="1",
-        id=request_id,
-        outputs=[output],
-        raw_output_contents=[b""],
-    ).SerializeToString()
-
-
-def classification(logits: bytes, classes: int, top: int, labels: tuple[str, ...]) -> bytes:
-    """The top ``top`` of each item as a BYTES tensor of "score:index:label", best first.
-
-    Args:
-        logits: FP32 [n,classes].
-        classes: length of one item's logits.
-        top: how many, 1 to classes.
-        labels: by index; an index beyond them gets no label.
-
-    Returns:
-        the raw content of a BYTES [n,top] tensor.
-    """
-    scores = np.frombuffer(logits, np.float32).reshape(-1, classes)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    parts: list[bytes] = []
-    for row, indexes in zip(scores, best, strict=True):
-        for index in indexes.tolist():
-            label = f":{labels[index]}" if index < len(labels) else ""
-            text = f"{row[index]:f}:{index}{label}".encode()
-            parts += (_LENGTH_PREFIX.pack(len(text)), text)
-    return b"".join(parts)

@@ -7,39 +7,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
+from corral.artifacts.curve_cache import CurveCache
+from corral.batching.sizes import batch_sizes
 from corral.errors import ConfigError
 from corral.launch.factory import Nursery
 from corral.launch.libraries import find_libraries
-from corral.launch.worker_runtime import CurveCache, batch_sizes, worker_extras
-from corral.planning import placement
+from corral.launch.worker_runtime import worker_extras
 from corral.planning.environment import OPENMP_BACKENDS
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
+from corral.planning.request import plan_for
 from corral.settings import BackendName, Mode, Precision, Settings
 from corral.supervisor.deployment import Generation, Prepared
 from corral.tensors import Signature
 
 #: workers that a cell can grow to, at the least, while the server runs
 _MIN_SLOTS = 16
-
-
-def plan_for(settings: Settings, machine: Machine) -> Plan:
-    """The plan that these settings ask for.
-
-    Raises:
-        ConfigError: they do not fit the machine.
-    """
-    return placement.make_plan(
-        machine,
-        placement.PlanRequest(
-            mode=settings.mode,
-            workers=settings.workers,
-            cores_per_worker=settings.cores_per_worker,
-            cells=settings.cells,
-            oversubscribe=settings.oversubscribe,
-            backend=settings.backend,
-        ),
-    )
 
 
 def _is_searched(asked: Settings) -> bool:

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from corral.ipc.status import CellStatus, ServerStatus, WorkerStatus
-from corral.planning.machine import format_cpus
 from corral.supervisor.ports import format_address
+from corral.system.cpu_list import format_cpus
 
 
 def render(status: ServerStatus, now_s: float) -> Group:

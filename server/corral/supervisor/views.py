@@ -10,9 +10,9 @@ from rich.text import Text
 
 from corral.batching.cost_curve import CostCurve
 from corral.ipc.status import ServerStatus, StatusBoard, WorkerStatus
-from corral.planning.machine import format_cpus
 from corral.settings import BackendName
 from corral.supervisor.ports import format_address
+from corral.system.cpu_list import format_cpus
 
 #: images/s beyond which an engine computes nothing
 _COUNTABLE = 100_000

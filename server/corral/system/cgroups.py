@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from corral.planning.machine import parse_cpu_list
+from corral.system.cpu_list import parse_cpu_list
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 

@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from corral.planning.machine import parse_cpu_list
 from corral.system import cgroups
+from corral.system.cpu_list import parse_cpu_list
 
 _ROOT = Path("/")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")

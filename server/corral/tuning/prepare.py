@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from corral import logs
 from corral.artifacts import build
+from corral.artifacts.served_model import boot_model
 from corral.errors import CorralError, ModelError
 from corral.ipc.messages import ModelBoot
 from corral.launch.spawn import memory_file
@@ -28,7 +29,6 @@ from corral.launch.worker_runtime import python_path, worker_python
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
-from corral.tuning.search import boot_model
 from corral.tuning.select import Selected, select
 
 logger = logging.getLogger(__name__)

@@ -19,14 +19,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.accuracy import Fidelity, GuardReport, Thresholds, compare, faults
+from corral.accuracy import Fidelity, Thresholds, compare, faults
 from corral.artifacts import build
+from corral.artifacts.served_model import boot_model
 from corral.artifacts.store import Artefact, artefact_key, source_digest, versions
 from corral.backends import base
 from corral.backends.torch.runtime import resolve_mode
 from corral.errors import ConfigError, CorralError, ModelError, PassingError
-from corral.ipc.messages import ModelBoot
-from corral.models import photos, pictures, registry
+from corral.models import photos, registry
+from corral.models.evaluation import guard_pictures
 from corral.models.spec import ModelSpec
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Mode, Precision, Settings
@@ -109,24 +110,6 @@ class Bench:
         return registry.get(self.settings.model)
 
 
-def boot_model(artefact: Artefact, guard: GuardReport | None = None, search: str = "") -> ModelBoot:
-    """What children need to know of a prepared model."""
-    return ModelBoot(
-        name=artefact.model,
-        artefact=str(artefact.path),
-        precision=artefact.precision,
-        synthetic=artefact.synthetic,
-        weights=artefact.weights,
-        guard=guard,
-        search=search,
-    )
-
-
-def guard_pictures(spec: ModelSpec, count: int) -> NDArray[np.generic]:
-    """Crops that no quantizer has seen, as the network itself takes them: pictures.as_input."""
-    return pictures.as_input(photos.crops(photos.GUARD, count, spec.recipe.crop), spec)
-
-
 def measure_fidelity(
     bench: Bench, candidate: Candidate, made: Artefact, reference: Candidate, exact: Artefact
 ) -> Fidelity:
@@ -165,7 +148,7 @@ def _answers(
 def _fidelity_file(
     bench: Bench, candidate: Candidate, made: Artefact, reference: Candidate, exact: Artefact
 ) -> Path:
-    sources = [Path(__file__), Path(__file__).with_name("guard.py"), *engine_sources()]
+    sources = [Path(__file__), Path(__file__).parents[1] / "accuracy.py", *engine_sources()]
     key = artefact_key(
         {
             "artefact": made.key,

@@ -19,6 +19,7 @@ import msgspec
 from corral import accuracy
 from corral.accuracy import GuardReport
 from corral.artifacts import build
+from corral.artifacts.served_model import boot_model
 from corral.artifacts.store import Artefact, artefact_key, source_digest, versions
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
@@ -28,7 +29,6 @@ from corral.settings import BackendName, Precision, Settings
 from corral.tuning.candidates import Candidate, Search, candidates, guard_report, packages
 from corral.tuning.search import (
     Bench,
-    boot_model,
     engine_sources,
     measure_fidelity,
     read_json,
@@ -213,7 +213,8 @@ def _profile_file(bench: Bench, options: Sequence[Candidate]) -> Path:
     weights = spec.find_weights(settings.weights, cache_dir, settings.offline)
     order = build.make_order(spec, weights, "fp32", bench.isa)
     here = Path(__file__)
-    sources = [here, *(here.with_name(f"{name}.py") for name in ("search", "choice", "guard"))]
+    sources = [here, *(here.with_name(f"{name}.py") for name in ("search", "candidates"))]
+    sources.append(here.parents[1] / "accuracy.py")
     key = artefact_key(
         {
             "model": order.key,

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from corral.planning.machine import format_cpus
 from corral.system import procfs
+from corral.system.cpu_list import format_cpus
 
 #: what the allocators' libraries are called
 _ALLOCATORS = ("libtcmalloc", "libjemalloc", "libmimalloc")

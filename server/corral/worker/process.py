@@ -20,7 +20,7 @@ import time
 import msgspec
 
 from corral import logs
-from corral.backends import base
+from corral.backends import registry
 from corral.backends.base import Backend
 from corral.errors import ConfigError, ModelError, PassingError
 from corral.ipc import channel
@@ -49,7 +49,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
     region = Region(boot.region_fd, signature, boot.region_batch)
     os.close(boot.region_fd)
     try:
-        backend = base.create(boot.settings.backend)
+        backend = registry.create(boot.settings.backend)
         backend.load(boot)
     except ModuleNotFoundError as error:
         name = boot.settings.backend.value

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from corral.planning.machine import Core, Machine, format_cpus
+from corral.planning.machine import Core, Machine
 from corral.planning.placement import PlanRequest
 from corral.planning.plan import Plan
+from corral.system.cpu_list import format_cpus
 
 ARCHIVES = Path(__file__).parents[2] / "data" / "topologies"
 

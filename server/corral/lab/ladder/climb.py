@@ -25,11 +25,11 @@ from corral.errors import ConfigError, CorralError
 from corral.lab.ladder.results import RungResult, summarise
 from corral.lab.ladder.rungs import Rung
 from corral.models import registry
+from corral.models.evaluation import guard_pictures
 from corral.planning.environment import compute_environment
 from corral.settings import BackendName, Settings
 from corral.tensors import Datatype
 from corral.tuning import prepare, trial_worker
-from corral.tuning.search import guard_pictures
 from corral.tuning.trial_worker import Trial, TrialOrder
 
 logger = logging.getLogger(__name__)

@@ -22,9 +22,9 @@ from corral.lab.ladder.results import Ladder
 from corral.lab.ladder.rungs import pick, rungs
 from corral.models import registry
 from corral.planning import topology
-from corral.planning.machine import format_cpus
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
+from corral.system.cpu_list import format_cpus
 
 logger = logging.getLogger(__name__)
 

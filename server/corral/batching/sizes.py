@@ -1,0 +1,48 @@
+"""Which batch sizes a worker compiles."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from corral.batching.cost_curve import (
+    CostCurve,
+    candidate_sizes,
+    sizes_up_to,
+)
+from corral.settings import Mode, Settings
+
+#: the largest batch that is tried where nobody said what is the largest
+_MAX_TRIED = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchSizes:
+    """Which batch sizes a worker compiles.
+
+    Attributes:
+        sizes: ascending, from 1.
+        find_knee: the worker stops where batching stops paying.
+    """
+
+    sizes: list[int]
+    find_knee: bool
+
+
+def batch_sizes(settings: Settings, curve: CostCurve | None) -> BatchSizes:
+    """What is to be compiled: what was asked for, else 1 for rti, else up to the knee.
+
+    Args:
+        settings: mode and max-batch.
+        curve: what an earlier start measured, or None.
+    """
+    if settings.max_batch is not None:
+        return BatchSizes(sizes=candidate_sizes(settings.max_batch), find_knee=False)
+    if settings.mode is Mode.RTI:
+        return BatchSizes(sizes=[1], find_knee=False)
+    candidates = candidate_sizes(_MAX_TRIED)
+    if curve is None:
+        return BatchSizes(sizes=candidates, find_knee=True)
+    # The curve holds what was kept, so its largest batch is the knee: looking for the knee in it
+    # again would allow the 3 % twice.
+    largest = max(size for _, size in curve.costs_s)
+    return BatchSizes(sizes=sizes_up_to(largest, candidates), find_knee=False)

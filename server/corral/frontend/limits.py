@@ -1,0 +1,43 @@
+"""How much of what a cell takes at once."""
+
+from __future__ import annotations
+
+from corral.batching.batcher import Policy
+from corral.models.spec import ModelSpec
+from corral.settings import Mode, Settings
+
+#: what all unanswered requests of a cell may hold
+_MAX_HELD_BYTES = 512 * 2**20
+#: room in a message for everything but the tensor
+_ENVELOPE_BYTES = 64 * 2**10
+#: What messages under way may hold: so many of the largest are received at a time. 100 that stop
+#: in the middle must leave room for others.
+_MAX_ARRIVING_BYTES = 2 * 2**30
+_LEAST_ARRIVING = 16
+#: calls whose message waits to be received, or is, besides those that the queue has room for
+_SPARE_ARRIVALS = 256
+
+
+def message_limit(settings: Settings, spec: ModelSpec) -> int:
+    """The largest message: a full request of tensors, or one of the largest pictures."""
+    if settings.max_message_bytes is not None:
+        return settings.max_message_bytes
+    tensors = settings.max_items * max(spec.signature.input_bytes.values())
+    return max(tensors, settings.max_image_bytes) + _ENVELOPE_BYTES
+
+
+def queue_policy(settings: Settings, slots: int, region_batch: int) -> Policy:
+    """The queue's limits: 64 items a worker, or 64 of its largest batches for throughput."""
+    deep = 64 * slots * (region_batch if settings.mode is Mode.THROUGHPUT else 1)
+    return Policy(
+        max_queue=settings.max_queue or deep,
+        max_bytes=_MAX_HELD_BYTES,
+        max_delay_s=settings.max_queue_delay_ms / 1000,
+    )
+
+
+def arrival_limits(settings: Settings, spec: ModelSpec, max_queue: int) -> tuple[int, int]:
+    """Messages that are received at a time, and how many more may wait for that."""
+    most = max_queue + _SPARE_ARRIVALS
+    at_once = max(_LEAST_ARRIVING, _MAX_ARRIVING_BYTES // message_limit(settings, spec))
+    return min(at_once, most), max(0, most - at_once)
