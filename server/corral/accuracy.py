@@ -55,7 +55,7 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     decided: int
 
 
-class GuardReport(msgspec.Struct, frozen=True, kw_only=True):
+class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True):
     """What the guard found, and what became of it."""
 
     #: what was compared with FP32, or should have been: "openvino int8"

@@ -1,4 +1,4 @@
-"""The one error tree. It knows nothing of gRPC: ingress.py maps the kinds to status codes.
+"""The one error tree. It knows nothing of gRPC: frontend.py maps the kinds to status codes.
 
     CorralError
     ├── ConfigError          a setting is wrong or cannot be had       exit code 2

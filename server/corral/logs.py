@@ -13,7 +13,7 @@ def configure(settings: Settings, name: str) -> None:
 
     Args:
         settings: level and format.
-        name: who speaks, on every line: "supervisor", "ingress 0", "worker 3".
+        name: who speaks, on every line: "supervisor", "frontend 0", "worker 3".
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(settings.log_format, name))

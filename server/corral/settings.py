@@ -100,9 +100,9 @@ class Settings(
     torch_mode: TorchMode = TorchMode.AUTO
     worker_python: Name | None = None
 
-    guard_top1: Share = Thresholds().top1
-    guard_cosine: Annotated[float, msgspec.Meta(ge=-1, le=1)] = Thresholds().cosine
-    guard_snr_db: float = Thresholds().snr_db
+    accuracy_top1: Share = Thresholds().top1
+    accuracy_cosine: Annotated[float, msgspec.Meta(ge=-1, le=1)] = Thresholds().cosine
+    accuracy_snr_db: float = Thresholds().snr_db
 
     workers: Count | None = None
     cores_per_worker: Count | Literal["node"] | None = None

@@ -85,7 +85,7 @@ def test_a_spoiled_quantization_falls_back_to_fp32_and_says_so(
         server.wait_for_line("int8 is not close enough to FP32 .* FP32 serves in its place")
         found = _properties(server)
         assert (found["precision"], found["guard"]) == ("fp32", "fell back")
-        assert float(found["guard_snr_db"]) < 8.5
+        assert float(found["accuracy_snr_db"]) < 8.5
         page = _metrics(server)
     assert "corral_precision_fallback 1.0" in page
     assert 'corral_precision_guard_passed{candidate="openvino int8"} 0.0' in page
@@ -161,7 +161,7 @@ def test_answers_that_are_no_scores_of_classes_are_compared(
         with Client(f"127.0.0.1:{server.port}", model="streets") as client:
             found = dict(client.metadata("streets").properties)
             answer = client.infer(np.zeros((1, 3, 32, 32), np.float32))
-        assert (found["guard"], "guard_top1" in found) == ("passed", False)
+        assert (found["guard"], "accuracy_top1" in found) == ("passed", False)
         assert answer.shape == (1, 4, 32, 32)
 
 

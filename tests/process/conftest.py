@@ -1,6 +1,6 @@
 """Servers as subprocesses, on free ports, with the null backend.
 
-``server`` starts the real thing. ``supervisor`` starts it with a plan made by hand and an ingress
+``server`` starts the real thing. ``supervisor`` starts it with a plan made by hand and a frontend
 that speaks the protocol but no gRPC: for tests of supervision alone.
 """
 
@@ -27,9 +27,9 @@ def server() -> StartServer:
 
 @pytest.fixture
 def supervisor() -> StartSupervisor:
-    """Starts the supervisor with the fake ingress and a plan of ``cells`` of ``workers`` each.
+    """Starts the supervisor with the fake frontend and a plan of ``cells`` of ``workers`` each.
 
-    ``worker`` changes fields of every planned worker, ``ingress`` is run as one; other keywords
+    ``worker`` changes fields of every planned worker, ``frontend`` is run as one; other keywords
     are settings.
     """
 
@@ -39,7 +39,7 @@ def supervisor() -> StartSupervisor:
         workers: int = 2,
         worker: dict[str, Any] | None = None,
         model: str = "resnet50",
-        ingress: str = "fake_ingress",
+        frontend: str = "fake_frontend",
         ready: bool = True,
         **settings: Any,
     ) -> contextlib.AbstractContextManager[Server]:
@@ -48,7 +48,7 @@ def supervisor() -> StartSupervisor:
         pens = [
             {
                 "node": 0,
-                "ingress_cpus": sorted(os.sched_getaffinity(0)),
+                "frontend_cpus": sorted(os.sched_getaffinity(0)),
                 "workers": [{**planned, "id": cell * workers + n} for n in range(workers)],
             }
             for cell in range(cells)
@@ -65,7 +65,7 @@ def supervisor() -> StartSupervisor:
         defaults = {"backend": "null", "port": 0, "metrics-port": 0, "allocator": "system"}
         named = {name.replace("_", "-"): value for name, value in settings.items()}
         order = {"settings": {**defaults, **named}, "plan": plan, "model": model}
-        order["ingress"] = ingress
+        order["frontend"] = frontend
         script = str(SUPPORT / "serve_with_fake.py")
         return running([sys.executable, script, json.dumps(order)], ready=ready)
 

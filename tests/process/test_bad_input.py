@@ -44,7 +44,7 @@ class Case:
     metadata: Sequence[tuple[str, str]] = ()
     gzip: bool = False
     most_bytes: float = math.inf
-    """how much more memory the ingress may hold meanwhile"""
+    """how much more memory the frontend may hold meanwhile"""
     most_s: float = math.inf
     """how long it may take: the event loop stands still meanwhile"""
 
@@ -225,10 +225,10 @@ TABLE = [
 def null() -> Iterator[Server]:
     """One server for the whole table: that it lives through it is part of what is tested."""
     with running(null_server_command("--max-image-pixels", str(MAX_PIXELS))) as server:
-        workers, ingresses = server.workers(), server.ingresses()
+        workers, frontends = server.workers(), server.frontends()
         yield server
         assert server.workers() == workers
-        assert server.ingresses() == ingresses
+        assert server.frontends() == frontends
         assert "Traceback" not in server.stderr
 
 
@@ -240,7 +240,7 @@ def channel(null: Server) -> Iterator[grpc.Channel]:
 
 
 def pids(server: Server) -> list[int]:
-    return [server.pid, *server.workers(), *server.ingresses()]
+    return [server.pid, *server.workers(), *server.frontends()]
 
 
 def output(channel: grpc.Channel, message: bytes) -> np.ndarray[Any, Any]:
@@ -256,7 +256,7 @@ def test_bad_input_gets_its_status(case: Case, null: Server, channel: grpc.Chann
     began_s = time.monotonic()
     with (
         pytest.raises(grpc.RpcError) as refusal,
-        peak_growth_bytes(null.ingresses()[0]) as growth,
+        peak_growth_bytes(null.frontends()[0]) as growth,
     ):
         channel.unary_unary(case.method)(
             message,
@@ -319,7 +319,7 @@ def test_png_bombs_below_the_limit_of_pixels_take_no_memory(server: StartServer)
     with (
         server() as s,
         grpc.insecure_channel(f"127.0.0.1:{s.port}") as channel,
-        peak_growth_bytes(s.ingresses()[0]) as growth,
+        peak_growth_bytes(s.frontends()[0]) as growth,
     ):
         infer = channel.unary_unary(INFER)
         for width, height, depth in ((7_000, 7_000, 8), (7_000, 7_000, 1), (2_000, 2_000, 8)):

@@ -12,7 +12,7 @@ import pytest
 
 from corral.batching.batcher import Policy
 from corral.dataplane.dispatcher import Cell
-from corral.dataplane.recorder import Tally
+from corral.dataplane.recorder import Recorder
 from corral.errors import DeadlineMissed, InferenceFailed, InvalidRequest, QueueFull, Unavailable
 from corral.ipc.messages import BATCH, RESULT, AttachWorker, ResultStatus
 from corral.ipc.region import Region, create_region
@@ -78,7 +78,7 @@ class Rig:
     ) -> None:
         layout = make_layout(4)
         self.pages = Pages(create_memory(layout, 1), layout, 1)
-        self.proven: list[int] = []
+        self.verified: list[int] = []
         self.gone: list[int] = []
         self.hung: list[int] = []
         limits = wire.Limits(max_items=8, max_image_bytes=10**6, classes=1000)
@@ -86,10 +86,10 @@ class Rig:
             SPEC,
             wire.RequestReader(SIGNATURE, limits, lambda n, v: resolve_view(n, v, "resnet50")),
             Policy(max_queue=max_queue, max_bytes=10**9),
-            Tally(self.pages, 0),
+            Recorder(self.pages, 0),
             max_image_pixels=max_image_pixels,
             decode_threads=1,
-            on_proven=self.proven.append,
+            on_verified=self.verified.append,
             hang_floor_s=hang_floor_s,
             on_gone=lambda worker, _pid: self.gone.append(worker),
             on_hung=lambda worker, _pid: self.hung.append(worker),
@@ -99,7 +99,7 @@ class Rig:
     async def worker(self, worker: int = 0, sizes: tuple[int, ...] = (1, 2, 4)) -> FakeWorker:
         fake = FakeWorker(self.cell, worker, list(sizes))
         await fake.prove()
-        await until(lambda: worker in self.proven)
+        await until(lambda: worker in self.verified)
         return fake
 
     def ask(
@@ -304,7 +304,7 @@ async def test_an_answer_to_nothing_is_no_second_proof(rig: Rig, number: int) ->
     worker = await rig.worker()
     worker.socket.send(result(number, ResultStatus.OK, 1))
     await until(lambda: rig.gone == [0])
-    assert rig.proven == [0]
+    assert rig.verified == [0]
     tasks = [rig.ask([1.0]), rig.ask([2.0])]
     heir = await rig.worker(1)
     assert await heir.run() == (Datatype.FP32, 2)
@@ -353,7 +353,7 @@ async def test_a_worker_that_hangs_on_its_first_batch_is_given_up() -> None:
     rig = Rig(hang_floor_s=0.05)
     worker = FakeWorker(rig.cell, 0, [1])
     await until(lambda: rig.hung == [0])
-    assert rig.proven == []
+    assert rig.verified == []
     worker.die()
     await rig.cell.close()
 
@@ -371,7 +371,7 @@ async def test_a_worker_that_is_back_before_its_end_was_read_is_not_taken_for_de
     await second.run()
     assert await task == [1.0]
     assert rig.gone == [0]
-    assert rig.cell.proven
+    assert rig.cell.verified
     assert rig.pages.read("cell/lost_workers") == 1
 
 
@@ -404,7 +404,7 @@ async def test_a_worker_with_nothing_to_do_is_let_go_at_once(rig: Rig) -> None:
     rig.cell.detach(1)
     await unproven.prove()
     await until(lambda: rig.gone == [0, 1])
-    assert rig.proven == [0], "one that leaves is not proven any more"
+    assert rig.verified == [0], "one that leaves is not verified any more"
 
 
 async def test_a_death_while_it_is_let_go_is_invisible_too(rig: Rig) -> None:

@@ -15,7 +15,7 @@ from running_server import Server, StartServer, wait_until
 
 def clients(server: Server) -> set[int]:
     """The ports that clients' connections come from."""
-    (front,) = server.ingresses()
+    (front,) = server.frontends()
     return {
         connection.raddr.port
         for connection in psutil.Process(front).net_connections("tcp")

@@ -53,7 +53,7 @@ def test_a_front_that_fell_behind_refuses_in_words_that_one_tries_again_after(
         channels = [grpc.insecure_channel(f"127.0.0.1:{s.port}", options) for _ in range(4)]
         for channel in channels:
             grpc.channel_ready_future(channel).result(20)
-        (front,) = s.ingresses()
+        (front,) = s.frontends()
         os.kill(front, signal.SIGSTOP)
         try:
             calls = [

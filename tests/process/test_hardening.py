@@ -40,7 +40,7 @@ def status(pid: int) -> dict[str, str]:
 
 
 def everybody(server: Server) -> list[int]:
-    return [server.pid, *server.ingresses(), *server.workers()]
+    return [server.pid, *server.frontends(), *server.workers()]
 
 
 def test_workers_have_no_privileges_no_ports_and_only_what_they_were_given(
@@ -57,13 +57,13 @@ def test_workers_have_no_privileges_no_ports_and_only_what_they_were_given(
             # Without capabilities even root is nobody special, and can become nobody else.
             assert {int(found[name], 16) for name in CAPABILITIES} == {0}
             process = psutil.Process(pid)
-            # Two sockets: the supervisor's and the ingress's ends are elsewhere.
+            # Two sockets: the supervisor's and the frontend's ends are elsewhere.
             kinds = sorted(descriptors(pid))
             assert kinds.count("socket") == 2, kinds
             assert set(kinds) <= {"/dev/null", "pipe", "socket", "memfd:region"}, kinds
             assert not process.net_connections()
             assert process.environ().keys().isdisjoint({"CORRAL_OFFLINE", "CORRAL_CACHE"})
-        for pid in (*workers, *s.ingresses()):
+        for pid in (*workers, *s.frontends()):
             # A worker gives that up last, when it is ready, which it need not be yet.
             wait_until(
                 partial(dumps_no_core, pid),
@@ -119,13 +119,13 @@ def test_a_seccomp_filter_is_in_force_in_every_thread(server: StartServer) -> No
             for task in Path(f"/proc/{pid}/task").iterdir():
                 wait_until(partial(is_filtered, task), "a filter")
         # And whoever has none: the others.
-        assert status(s.ingresses()[0])["Seccomp"] == "0"
+        assert status(s.frontends()[0])["Seccomp"] == "0"
         assert s.stop() == 0
 
 
 _TRY = """
 import ctypes, errno, json, os, socket, subprocess, threading
-from corral import hardening
+from corral.security import sandbox
 libc = ctypes.CDLL(None, use_errno=True)
 before, after, stop = threading.Event(), threading.Event(), threading.Event()
 outcome = {}
@@ -161,8 +161,8 @@ def other():
 ours, theirs = socket.socketpair()
 old = threading.Thread(target=other)
 old.start()
-hardening.keep_memory_private()
-hardening.forbid_calls()
+sandbox.keep_memory_private()
+sandbox.forbid_calls()
 attempts("main")
 after.set()
 old.join()

@@ -1,4 +1,4 @@
-"""What the ingress does with memory under load: buffers of messages stay mapped."""
+"""What the frontend does with memory under load: buffers of messages stay mapped."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ async def send_rounds(port: int, rounds: int) -> None:
 
 def test_messages_fault_no_new_pages_in(server: StartServer) -> None:
     with server("--workers", "1") as s:
-        [ingress] = s.ingresses()
+        [frontend] = s.frontends()
         faults_per_request = []
         for _ in range(STRETCHES):
-            before = minor_faults(ingress)
+            before = minor_faults(frontend)
             asyncio.run(send_rounds(s.port, ROUNDS))
-            faults_per_request.append((minor_faults(ingress) - before) / (ROUNDS * CLIENTS))
+            faults_per_request.append((minor_faults(frontend) - before) / (ROUNDS * CLIENTS))
         # A message has 147 pages of tensor; the first stretches map what the later ones use.
         assert min(faults_per_request) < 10

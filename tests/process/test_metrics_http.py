@@ -16,7 +16,7 @@ from corral.errors import ConfigError
 from corral.metrics import http as metrics_http
 from corral.metrics.http import MetricsServer
 from corral.security.tls import Material
-from corral.system.watched_file import Watched
+from corral.system.watched_file import WatchedFile
 
 PAGE = b"# HELP corral_ready 1 when requests are taken\n# TYPE corral_ready gauge\ncorral_ready 1\n"
 
@@ -239,7 +239,7 @@ def test_a_connection_that_cannot_be_secured_costs_no_other(
             raise ValueError("a secret")
 
     server = MetricsServer(
-        "127.0.0.1", 0, lambda: PAGE, lambda: True, files=cast("Watched[Material]", Broken())
+        "127.0.0.1", 0, lambda: PAGE, lambda: True, files=cast("WatchedFile[Material]", Broken())
     )
     server.start()
     for _ in range(2):

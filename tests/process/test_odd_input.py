@@ -133,7 +133,7 @@ def test_metadata_bombs_in_a_picture_are_not_unpacked(null: Server, channel: grp
     text = b"Comment\0\0" + zlib.compress(bytes(50 * MIB))
     rows = (b"IDAT", zlib.compress((b"\0" + b"\x80" * 8) * 8))
     encoded = by_hand.png(8, 8, 8, 0, (b"zTXt", text), (b"iCCP", text), (b"iTXt", text), rows)
-    with peak_growth_bytes(null.ingresses()[0]) as growth:
+    with peak_growth_bytes(null.frontends()[0]) as growth:
         assert corners(channel, encoded) == (128, 128)
     assert growth.bytes < 20 * MIB
 

@@ -145,7 +145,9 @@ def test_r7_a_supervisor_killed_while_its_model_is_prepared_leaves_nothing_behin
     ]  # fmt: skip
     with running(command, ready=False) as server:
         # As early as possible: it has not asked for its death signal yet.
-        children = wait_until(lambda: server.children(r"corral\.prepare"), "the preparing")
+        children = wait_until(
+            lambda: server.children(r"corral\.tuning\.prepare_entry"), "the preparing"
+        )
         server.signal(signal.SIGKILL)
         # To make the model would take longer than that.
         wait_until(lambda: gone(children), "it to be gone", 5 + BUSY_S)

@@ -53,13 +53,13 @@ def test_r15_workers_follow_the_affinity_mask(server: StartServer) -> None:
 @needs_two_cpus
 def test_r15_cpus_that_change_while_it_starts_are_followed(server: StartServer) -> None:
     with server("--null-batch-ms", "1", "--log-level", "debug", ready=False) as s:
-        (ingress,) = wait_until(s.ingresses, "the ingress")
+        (frontend,) = wait_until(s.frontends, "the frontend")
         # Nothing is ready without it.
-        os.kill(ingress, signal.SIGSTOP)
+        os.kill(frontend, signal.SIGSTOP)
         left = {max(os.sched_getaffinity(0))}
         set_affinity(s, left)
         s.wait_for_line("the server may use CPUs .* now: not while it is starting")
-        os.kill(ingress, signal.SIGCONT)
+        os.kill(frontend, signal.SIGCONT)
         s.wait_until_ready()
         wait_until(lambda: inside(s, left, 1), "the workers to be inside what is left")
         assert s.stop() == 0

@@ -24,14 +24,14 @@ def small() -> Iterator[Server]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_r16_a_server_survives_fuzzed_messages(small: Server, seed: int) -> None:
-    workers, ingresses = small.workers(), small.ingresses()
-    with peak_growth_bytes(ingresses[0]) as growth:
-        found = fuzz_server(small.port, [small.pid, *workers, *ingresses], seed=seed, count=2500)
+    workers, frontends = small.workers(), small.frontends()
+    with peak_growth_bytes(frontends[0]) as growth:
+        found = fuzz_server(small.port, [small.pid, *workers, *frontends], seed=seed, count=2500)
     assert not found.strange
     assert found.statuses.total() == 2500
     assert found.statuses["OK"] > 100, "some wounds are harmless"
     assert found.statuses["INVALID_ARGUMENT"] > 500
     assert growth.bytes < _CAP_BYTES
-    assert (small.workers(), small.ingresses()) == (workers, ingresses)
+    assert (small.workers(), small.frontends()) == (workers, frontends)
     assert "Traceback" not in small.stderr
     assert ask(small.port, 7, 8) == "OK"

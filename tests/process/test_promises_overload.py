@@ -35,7 +35,7 @@ def test_r10_what_expired_or_was_cancelled_never_runs(server: StartServer) -> No
     with server("--workers", "2", "--oversubscribe", "--null-batch-ms", "1") as s:
         wait_for_workers(s, 2)
         churn_queue(s, rounds=1)
-        before = use_of(s.ingresses()[0])
+        before = use_of(s.frontends()[0])
         churn = churn_queue(s, rounds=2)
         assert not churn.wrong
         assert (churn.expired, churn.cancelled, churn.kept, churn.held) == (40, 40, 40, 4)
@@ -49,7 +49,7 @@ def test_r10_what_expired_or_was_cancelled_never_runs(server: StartServer) -> No
             assert scrape.total(gauge) == 0, gauge
         # 150 KB of each of 124 requests are 19 MB; less may be what the allocator keeps.
         wait_until(
-            lambda: use_of(s.ingresses()[0]).memory_bytes < before.memory_bytes + 12e6,
+            lambda: use_of(s.frontends()[0]).memory_bytes < before.memory_bytes + 12e6,
             "the requests' memory to be released",
         )
         assert "Traceback" not in s.stderr, "a client that is gone is no error"

@@ -23,8 +23,8 @@ FULL_DISK = Path(__file__).parents[1] / "support" / "full_disk.py"
 
 
 def skip_unless_seen(server: Server) -> None:
-    if not may_look_into(server.ingresses()[0]):
-        pytest.skip("only root may count an ingress's descriptors")
+    if not may_look_into(server.frontends()[0]):
+        pytest.skip("only root may count a frontend's descriptors")
 
 
 def test_r11_clients_that_crash_idle_or_stop_leave_nothing_behind(server: StartServer) -> None:
@@ -45,13 +45,13 @@ def test_r12_clients_that_take_all_descriptors_stop_nobody_else() -> None:
     with running(with_descriptors(256, command)) as s:
         wait_for_workers(s, 2)
         skip_unless_seen(s)
-        ingress, workers = s.ingresses()[0], s.workers()
+        frontend, workers = s.frontends()[0], s.workers()
         s.wait_for_line(r"256 descriptors only: \d+ connections are taken instead of 2048")
         with closed_loop(s.port, clients=1, connections=1) as load:
             load.wait_for_answers(5)
             with held_open([idle_connection(s.port) for _ in range(400)]):
                 load.wait_for_answers(50)
-                assert 150 < use_of(ingress).descriptors < 256
+                assert 150 < use_of(frontend).descriptors < 256
                 os.kill(workers[0], signal.SIGKILL)
                 wait_until(lambda: workers[0] not in s.workers(), "the worker's death")
                 # What is left of the descriptors is enough for its successor.
@@ -59,7 +59,7 @@ def test_r12_clients_that_take_all_descriptors_stop_nobody_else() -> None:
                 load.wait_for_answers(50)
             assert ask(s.port) == "OK"
         assert load.counted.lost == 0, str(load.counted)
-        assert s.ingresses() == [ingress]
+        assert s.frontends() == [frontend]
         assert "Traceback" not in s.stderr
 
 

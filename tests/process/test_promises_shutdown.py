@@ -11,7 +11,7 @@ import signal
 import time
 
 from counted_load import closed_loop
-from end_scenarios import family, gone, kill_ingress, kill_supervisor, terminate
+from end_scenarios import family, gone, kill_frontend, kill_supervisor, terminate
 from fault_scenarios import wait_for_workers
 from running_server import BUSY_S, StartServer
 
@@ -69,8 +69,8 @@ def test_r7_a_killed_supervisor_leaves_nothing_behind(server: StartServer) -> No
         assert kill_supervisor(s) < 5
 
 
-def test_r7_a_killed_ingress_comes_back_and_the_other_cell_goes_on(server: StartServer) -> None:
+def test_r7_a_killed_frontend_comes_back_and_the_other_cell_goes_on(server: StartServer) -> None:
     with server("--workers", "2", "--cells", "2", "--oversubscribe", "--null-batch-ms", "20") as s:
         wait_for_workers(s, 2)
-        counted = kill_ingress(s)
+        counted = kill_frontend(s)
         assert counted.answered

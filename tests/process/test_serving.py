@@ -218,11 +218,11 @@ def test_sigterm_answers_everything_that_was_accepted(server: StartServer) -> No
         assert s.wait() == 0
 
 
-def test_an_ingress_that_dies_comes_back_and_counts_on(server: StartServer) -> None:
+def test_an_frontend_that_dies_comes_back_and_counts_on(server: StartServer) -> None:
     with server("--workers", "2", "--oversubscribe") as s:
         with connect(s) as client:
             ask(client, 1.0)
-        os.kill(s.ingresses()[0], signal.SIGKILL)
+        os.kill(s.frontends()[0], signal.SIGKILL)
 
         def answered() -> bool:
             try:
@@ -231,14 +231,14 @@ def test_an_ingress_that_dies_comes_back_and_counts_on(server: StartServer) -> N
             except InferenceServerException:
                 return False
 
-        wait_until(answered, "an answer from the new ingress")
+        wait_until(answered, "an answer from the new frontend")
         assert metrics(s)["nv_inference_count"] == 2
         assert metrics(s)["nv_inference_pending_request_count"] == 0
 
 
 def test_two_cells_share_the_port_and_the_statistics(server: StartServer) -> None:
     with server("--workers", "2", "--cells", "2", "--oversubscribe") as s:
-        assert len(s.ingresses()) == 2
+        assert len(s.frontends()) == 2
         for value in range(16):
             # A new connection each time: the kernel gives it to either cell.
             with connect(s) as client:

@@ -1,4 +1,4 @@
-"""The supervisor's life: start, ready, and every way to stop. With the fake ingress."""
+"""The supervisor's life: start, ready, and every way to stop. With the fake frontend."""
 
 import os
 import re
@@ -22,10 +22,10 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 def test_serves_when_every_cell_has_a_proven_worker(supervisor: StartSupervisor) -> None:
     with supervisor(cells=2, workers=1) as s:
-        s.wait_for_line("ingress 0: open")
-        s.wait_for_line("ingress 1: open")
+        s.wait_for_line("frontend 0: open")
+        s.wait_for_line("frontend 1: open")
         s.wait_for_line("ready +after")
-        assert len(s.workers()) == len(s.ingresses()) == 2
+        assert len(s.workers()) == len(s.frontends()) == 2
         assert s.stop() == 0
 
 
@@ -34,7 +34,7 @@ def test_only_workers_command_lines_say_so_and_which(supervisor: StartSupervisor
         lines = [" ".join(child.cmdline()) for child in s.children()]
         workers = [line for line in lines if re.search(r"\bworker\b", line)]
         assert len(lines) == 3
-        assert sorted(re.findall(r"corral\.worker (\d)", line)[0] for line in workers) == [
+        assert sorted(re.findall(r"corral\.worker\.process (\d)", line)[0] for line in workers) == [
             "0",
             "1",
         ]

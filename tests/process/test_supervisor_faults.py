@@ -1,4 +1,4 @@
-"""Children that die, hang or cannot start. With the fake ingress."""
+"""Children that die, hang or cannot start. With the fake frontend."""
 
 import os
 import signal
@@ -58,46 +58,46 @@ def test_descriptors_stay_flat_over_restarts(supervisor: StartSupervisor) -> Non
             wait_for_ready(s, ready)
         # A worker that has just got ready may not have been handed over yet, then and now.
         wait_until(lambda: fds(s) <= before, "the descriptors to be as before")
-        assert len(os.listdir(f"/proc/{s.ingresses()[0]}/fd")) < 30  # noqa: PTH208
+        assert len(os.listdir(f"/proc/{s.frontends()[0]}/fd")) < 30  # noqa: PTH208
         assert s.stop() == 0
 
 
-def test_an_ingress_that_cannot_boot_is_the_reason_given(supervisor: StartSupervisor) -> None:
-    with supervisor(ready=False, weights="ingress-dies", boot_timeout_s=4) as s:
+def test_an_frontend_that_cannot_boot_is_the_reason_given(supervisor: StartSupervisor) -> None:
+    with supervisor(ready=False, weights="frontend-dies", boot_timeout_s=4) as s:
         assert s.wait() == 1
-        assert "ingress 0 exited with code 1 before it was ready: no luck today" in s.lines[-1]
+        assert "frontend 0 exited with code 1 before it was ready: no luck today" in s.lines[-1]
 
 
-def test_an_ingress_that_reports_a_failure_is_exit_2_at_once(supervisor: StartSupervisor) -> None:
-    with supervisor(ready=False, weights="ingress-fails") as s:
+def test_an_frontend_that_reports_a_failure_is_exit_2_at_once(supervisor: StartSupervisor) -> None:
+    with supervisor(ready=False, weights="frontend-fails") as s:
         assert s.wait() == 2
         assert s.lines[-1] == "corral: the port is haunted"
 
 
-def test_a_killed_ingress_comes_back_and_its_workers_with_it(supervisor: StartSupervisor) -> None:
+def test_a_killed_frontend_comes_back_and_its_workers_with_it(supervisor: StartSupervisor) -> None:
     with supervisor(cells=2, workers=1, log_level="debug") as s:
-        s.wait_for_line("ingress 0: open")
-        s.wait_for_line("ingress 1: open")
+        s.wait_for_line("frontend 0: open")
+        s.wait_for_line("frontend 1: open")
         # By their numbers: those that start in one tick of the clock have no other order.
-        (ingress,) = s.children(r"ingress 0 ")
-        (other,) = s.children(r"ingress 1 ")
+        (frontend,) = s.children(r"frontend 0 ")
+        (other,) = s.children(r"frontend 1 ")
         (other_worker,) = s.children(r"worker 1 ")
-        ingress.kill()
-        wait_until(lambda: s.stderr.count("ingress 0: open") == 2, "it to be open again")
+        frontend.kill()
+        wait_until(lambda: s.stderr.count("frontend 0: open") == 2, "it to be open again")
         s.wait_for_line("worker 0 exited with code 0; starting another at once")
-        assert other.pid in s.ingresses()
+        assert other.pid in s.frontends()
         assert other_worker.pid in s.workers()
         assert s.stop() == 0
 
 
-def test_a_hung_worker_does_not_outlive_its_ingress(supervisor: StartSupervisor) -> None:
+def test_a_hung_worker_does_not_outlive_its_frontend(supervisor: StartSupervisor) -> None:
     with supervisor(workers=1) as s:
-        s.wait_for_line("ingress 0: open")
+        s.wait_for_line("frontend 0: open")
         (worker,) = s.workers()
         os.kill(worker, signal.SIGSTOP)
-        os.kill(s.ingresses()[0], signal.SIGKILL)
+        os.kill(s.frontends()[0], signal.SIGKILL)
         s.wait_for_line("worker 0 does not leave: killed")
-        wait_until(lambda: s.stderr.count("ingress 0: open") == 2, "it to be open again", 8)
+        wait_until(lambda: s.stderr.count("frontend 0: open") == 2, "it to be open again", 8)
         assert s.stop() == 0
 
 

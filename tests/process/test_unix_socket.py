@@ -48,9 +48,9 @@ def _infer(address: str) -> bytes:
     return found
 
 
-def _ingress(server: Server) -> int:
+def _frontend(server: Server) -> int:
     children = psutil.Process(server.pid).children()
-    found = [c.pid for c in children if any("ingress" in word for word in c.cmdline())]
+    found = [c.pid for c in children if any("frontend" in word for word in c.cmdline())]
     return int(found[0])
 
 
@@ -108,16 +108,16 @@ def test_the_socket_asks_for_tls_and_tokens_as_the_port_does(
                 assert _ready(address, trusted, token) is expected, (address, token)
 
 
-def test_an_ingress_that_died_comes_back_on_the_socket(server: StartServer, path: Path) -> None:
+def test_an_frontend_that_died_comes_back_on_the_socket(server: StartServer, path: Path) -> None:
     with server("--unix-socket", str(path)) as s:
-        before = _ingress(s)
+        before = _frontend(s)
         os.kill(before, signal.SIGKILL)
         wait_until(
             lambda: any(
-                c.pid != before and any("ingress" in word for word in c.cmdline())
+                c.pid != before and any("frontend" in word for word in c.cmdline())
                 for c in psutil.Process(s.pid).children()
             ),
-            "another ingress",
+            "another frontend",
         )
         assert len(_infer(f"unix:{path}")) == 4000
 

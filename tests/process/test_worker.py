@@ -1,4 +1,4 @@
-"""One worker process, driven over its own sockets as supervisor and ingress would."""
+"""One worker process, driven over its own sockets as supervisor and frontend would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--worker-user`` in a whole server: root's supervisor and ingress, somebody else's workers."""
+"""``--worker-user`` in a whole server: root's supervisor and frontend, somebody else's workers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_workers_are_another_user_and_come_back_as_that_user(tmp_path: Path) -> 
         wait_until(lambda: len(server.workers()) == 2, "both workers")
         before = server.workers()
         assert users(before) == {nobody.pw_uid}
-        assert users([server.pid, *server.ingresses()]) == {0}
+        assert users([server.pid, *server.frontends()]) == {0}
         for pid in before:
             status = Path(f"/proc/{pid}/status").read_text()
             assert f"Gid:\t{nobody.pw_gid}\t{nobody.pw_gid}" in status

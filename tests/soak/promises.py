@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cgroup_scenarios import change_cpus, control_group, set_affinity, throttle
-from end_scenarios import kill_ingress, kill_supervisor, terminate
+from end_scenarios import kill_frontend, kill_supervisor, terminate
 from fault_scenarios import (
     FOUR_WORKERS,
     TWO_WORKERS,
@@ -199,7 +199,7 @@ def _killed_parts(duration_s: float) -> Measured:
     def once() -> None:
         with serve(*cells) as server:
             wait_for_workers(server, 2)
-            kill_ingress(server)
+            kill_frontend(server)
             gone_s.append(kill_supervisor(server))
 
     times = _again(duration_s, once)
@@ -349,7 +349,7 @@ def _load(duration_s: float) -> Measured:
 def _fuzz(_: float) -> Measured:
     measured: Measured = {"messages": _FUZZED}
     with serve("--max-image-pixels", "1000000") as server:
-        before = (server.workers(), server.ingresses())
+        before = (server.workers(), server.frontends())
         pids = [server.pid, *before[0], *before[1]]
         with peak_growth_bytes(before[1][0]) as growth:
             for seed in range(_FUZZED // _FUZZED_AT_A_TIME):
@@ -357,7 +357,7 @@ def _fuzz(_: float) -> Measured:
                     server.port, pids, seed=1000 + seed, count=_FUZZED_AT_A_TIME
                 )  # fmt: skip
                 assert not found.strange, found.strange
-        assert (server.workers(), server.ingresses()) == before, "something died"
+        assert (server.workers(), server.frontends()) == before, "something died"
     measured["memory + MB"] = round(growth.bytes / 1e6, 1)
     return hold(growth.bytes < _FUZZ_BYTES, measured)
 
@@ -377,7 +377,7 @@ PROMISES = (
     Promise("R5", "workers that cannot boot", 0.01, by_tests(_PROCESS, "-k", "test_r5")),
     Promise("R6", "SIGTERM under load", 0.04, _terminations),
     Promise("R6", "a hung worker, a second signal", 0.01, by_tests(_PROCESS, "-k", "test_r6")),
-    Promise("R7", "ingress killed, then the supervisor", 0.04, _killed_parts),
+    Promise("R7", "frontend killed, then the supervisor", 0.04, _killed_parts),
     Promise(
         "R7", "the supervisor killed with a real engine, and while it prepares", 0.01,
         by_tests(_PROCESS, "tests/e2e", "-k", "test_r7"),

@@ -110,7 +110,7 @@ def set_affinity(server: Server, cpus: set[int]) -> None:
 def inside(server: Server, cpus: set[int], budget: int) -> ServerStatus | None:
     """The status once all workers serve, inside these CPUs, with no more threads than that."""
     status = status_of(server)
-    ready = [worker for worker in status.workers if worker.state == "proven"]
+    ready = [worker for worker in status.workers if worker.state == "verified"]
     if len(ready) < len(status.workers) or sum(worker.cores for worker in ready) > budget:
         return None
     for worker in ready:

@@ -100,13 +100,13 @@ def kill_supervisor(server: Server, *, clients: int = 8) -> float:
 
 
 def _connections(pid: int) -> int:
-    """How many clients an ingress is connected with."""
+    """How many clients a frontend is connected with."""
     found = psutil.Process(pid).net_connections("tcp")
     return sum(connection.status == psutil.CONN_ESTABLISHED for connection in found)
 
 
-def kill_ingress(server: Server, *, connections: int = 8) -> Counted:
-    """R7, R14: one of two ingresses dies under load; it comes back, the other goes on.
+def kill_frontend(server: Server, *, connections: int = 8) -> Counted:
+    """R7, R14: one of two frontends dies under load; it comes back, the other goes on.
 
     Args:
         server: with two cells, and nobody else's connections.
@@ -116,16 +116,16 @@ def kill_ingress(server: Server, *, connections: int = 8) -> Counted:
     with CounterWatch(server.metrics_port) as watch:
         with closed_loop(server.port, 2 * connections, connections=connections) as load:
             load.wait_for_answers(4 * connections)
-            victim, survivor = server.ingresses()
+            victim, survivor = server.frontends()
             untouched = _connections(survivor)
             os.kill(victim, signal.SIGKILL)
-            wait_until(lambda: len({*server.ingresses()} - {victim}) == 2, "another ingress")
+            wait_until(lambda: len({*server.frontends()} - {victim}) == 2, "another frontend")
             wait_until(
                 lambda: Scrape(server.metrics_port).total("corral_ready") == 1,
                 "both cells to be ready",
             )
             load.wait_for_answers(4 * connections)
-        assert survivor in server.ingresses()
+        assert survivor in server.frontends()
         after = Scrape(server.metrics_port)
     counted = load.counted
     assert set(counted.statuses) <= _REFUSALS, str(counted)
@@ -133,7 +133,7 @@ def kill_ingress(server: Server, *, connections: int = 8) -> Counted:
     # Whoever was connected to the other cell noticed nothing.
     assert len(counted.failures_by_connection) <= connections - untouched, str(counted)
     assert not watch.went_down
-    # Between counting an answer and sending it, an ingress may die; nothing is sent uncounted.
+    # Between counting an answer and sending it, a frontend may die; nothing is sent uncounted.
     succeeded = _since(before, after, "corral_requests_total", outcome="succeeded")
     unanswered = counted.statuses["UNAVAILABLE"]
     assert counted.answered <= succeeded <= counted.answered + unanswered

@@ -1,7 +1,7 @@
-"""An ingress without gRPC: takes workers, proves them, drains. Speaks the real protocol.
+"""A frontend without gRPC: takes workers, proves them, drains. Speaks the real protocol.
 
 Run by the supervisor like the real one. What it is to do wrong stands in ``--weights``, as words:
-``ingress-fails``, ``ingress-dies``, ``never-drains``.
+``frontend-fails``, ``frontend-dies``, ``never-drains``.
 """
 
 import os
@@ -20,13 +20,13 @@ from corral.ipc.messages import (
     DetachWorker,
     Drain,
     Drained,
-    IngressFailed,
-    IngressUp,
+    FrontendFailed,
+    FrontendUp,
     Open,
     Reconfigure,
     WorkerGone,
-    WorkerProven,
-    to_ingress_decoder,
+    WorkerVerified,
+    to_frontend_decoder,
 )
 
 
@@ -35,12 +35,12 @@ def main() -> None:
         boot = msgspec.json.decode(file.read(), type=CellBoot)
     faults = boot.settings.weights.split()
     supervisor = socket.socket(fileno=boot.control_fd)
-    if "ingress-fails" in faults:
-        channel.send(supervisor, IngressFailed(cell=boot.cell, message="the port is haunted"))
+    if "frontend-fails" in faults:
+        channel.send(supervisor, FrontendFailed(cell=boot.cell, message="the port is haunted"))
         return
-    if "ingress-dies" in faults:
+    if "frontend-dies" in faults:
         sys.exit("no luck today")
-    channel.send(supervisor, IngressUp(cell=boot.cell, port=boot.settings.port))
+    channel.send(supervisor, FrontendUp(cell=boot.cell, port=boot.settings.port))
     with selectors.DefaultSelector() as selector:
         selector.register(supervisor, selectors.EVENT_READ)
         while True:
@@ -49,7 +49,7 @@ def main() -> None:
                     hear_worker(key, selector, supervisor)
                     continue
                 try:
-                    message, fds = channel.receive(supervisor, to_ingress_decoder)
+                    message, fds = channel.receive(supervisor, to_frontend_decoder)
                 except channel.Closed:
                     return
                 match message:
@@ -63,9 +63,9 @@ def main() -> None:
                         leave(message.worker, selector, supervisor)
                     case Reconfigure():
                         mode = message.settings.mode
-                        print(f"ingress {boot.cell}: {mode}", file=sys.stderr, flush=True)
+                        print(f"frontend {boot.cell}: {mode}", file=sys.stderr, flush=True)
                     case Open():
-                        print(f"ingress {boot.cell}: open", file=sys.stderr, flush=True)
+                        print(f"frontend {boot.cell}: open", file=sys.stderr, flush=True)
                     case Drain() if "never-drains" not in faults:
                         channel.send(supervisor, Drained(cell=boot.cell))
 
@@ -90,7 +90,7 @@ def hear_worker(
     except ConnectionResetError:
         answer = b""
     if answer:
-        channel.send(supervisor, WorkerProven(worker=key.data.worker))
+        channel.send(supervisor, WorkerVerified(worker=key.data.worker))
     else:
         selector.unregister(data)
         data.close()

@@ -1,4 +1,4 @@
-"""The real ingress with a leak: what to leak stands in ``--weights``, as words.
+"""The real frontend with a leak: what to leak stands in ``--weights``, as words.
 
 ``leaks-descriptors``: one a worker that dies; ``leaks-memory``: 4 KiB a request.
 """

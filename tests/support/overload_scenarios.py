@@ -44,7 +44,7 @@ class Overload:
         goodput_per_s: answers a second under the overload.
         refusal_p99_s: how soon refusals came, see refusal_probe.py.
         refusals: how many of them were measured.
-        growth_bytes: how much more memory the ingress held at its worst.
+        growth_bytes: how much more memory the frontend held at its worst.
     """
 
     counted: Counted
@@ -67,7 +67,7 @@ def overload(server: Server, *, peak_s: float, duration_s: float) -> Overload:
         load.wait_for_answers(4)
         peak_per_s = _answers_per_s(load.counted, lambda: load.run_for(peak_s))
     with (
-        peak_growth_bytes(server.ingresses()[0]) as growth,
+        peak_growth_bytes(server.frontends()[0]) as growth,
         fixed_rate(server.port, per_s=TIMES * _PEAK_PER_S) as flood,
     ):
         flood.wait_for_answers(4)

@@ -59,7 +59,7 @@ def forget_peak(pid: int) -> None:
 
 
 def may_look_into(pid: int) -> bool:
-    """Whether descriptors and peaks can be read: ingresses hide themselves from all but root."""
+    """Whether descriptors and peaks can be read: frontends hide themselves from all but root."""
     return os.access(f"/proc/{pid}/fd", os.R_OK) and os.access(f"/proc/{pid}/clear_refs", os.W_OK)
 
 

@@ -48,7 +48,7 @@ def status_of(server: Server) -> ServerStatus:
 
 def serving(server: Server) -> int:
     """Workers through which a batch went, and which live."""
-    return sum(worker.state is State.PROVEN for worker in status_of(server).workers)
+    return sum(worker.state is State.VERIFIED for worker in status_of(server).workers)
 
 
 class CapacityWatch:
@@ -158,7 +158,7 @@ _BREATH_THREADS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Holdings:
-    """What the supervisor and the ingresses hold, and what they tell.
+    """What the supervisor and the frontends hold, and what they tell.
 
     Attributes:
         descriptors: open ones.
@@ -188,7 +188,7 @@ class Holdings:
 
 def holdings(server: Server) -> Holdings:
     """What a server holds now, the workers' own processes apart."""
-    pids = [server.pid, *server.ingresses()]
+    pids = [server.pid, *server.frontends()]
     uses = [use_of(pid) for pid in pids]
     return Holdings(
         descriptors=sum(use.descriptors for use in uses),
@@ -200,7 +200,7 @@ def holdings(server: Server) -> Holdings:
 
 
 def _memory_bytes(server: Server) -> int:
-    return sum(_private_bytes(pid) for pid in (server.pid, *server.ingresses()))
+    return sum(_private_bytes(pid) for pid in (server.pid, *server.frontends()))
 
 
 def _shared_maps(pid: int) -> int:

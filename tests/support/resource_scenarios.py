@@ -37,7 +37,7 @@ class Breakage:
         counted: what the others saw.
         quiet_p99_s: of the others' latencies before.
         p99_s: of those meanwhile.
-        before: what the ingress held before.
+        before: what the frontend held before.
         after: what it held at most ``_RETURN_S`` after.
         return_s: how soon it was back at that.
     """
@@ -72,25 +72,25 @@ def break_clients(
         warm_up: the memory need not come back yet: glibc keeps what a first such load needed
             (40 MB of 62), and no more after a second and a third.
     """
-    ingress = server.ingresses()[0]
+    frontend = server.frontends()[0]
     with closed_loop(server.port, clients=1, connections=1) as load:
         load.wait_for_answers(4)
         crashing = CrashingClients(server.port, processes)
-        before = use_of(ingress)
+        before = use_of(frontend)
         load.run_for(quiet_s)
         began_s = time.monotonic()
         connections = [idle_connection(server.port) for _ in range(idle)]
         connections += [half_sent(server.port) for _ in range(half)]
         with held_open(connections):
             wait_until(
-                lambda: use_of(ingress).descriptors >= before.descriptors + idle + half,
+                lambda: use_of(frontend).descriptors >= before.descriptors + idle + half,
                 "all connections to be accepted",
             )
             crash_connections(server.port, crashes - processes, _PACE_S)
             crashing.crash()
         ended_s = time.monotonic()
         after = wait_until(
-            lambda: _back(use_of(ingress), before, warm_up), f"no more than {before}", _RETURN_S
+            lambda: _back(use_of(frontend), before, warm_up), f"no more than {before}", _RETURN_S
         )
         return_s = time.monotonic() - ended_s
     wait_until(

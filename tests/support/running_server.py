@@ -108,9 +108,9 @@ class Server:
                     found[int(match[1])] = child.pid
         return found
 
-    def ingresses(self) -> list[int]:
-        """The ingresses' pids."""
-        return [child.pid for child in self.children("ingress")]
+    def frontends(self) -> list[int]:
+        """The frontends' pids."""
+        return [child.pid for child in self.children("frontend")]
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -180,7 +180,7 @@ class StartSupervisor(Protocol):
         workers: int = 2,
         worker: dict[str, Any] | None = None,
         model: str = "resnet50",
-        ingress: str = "fake_ingress",
+        frontend: str = "fake_frontend",
         ready: bool = True,
         **settings: Any,
     ) -> contextlib.AbstractContextManager[Server]: ...

@@ -1,9 +1,9 @@
-"""``corral serve`` with a plan made by hand and the fake ingress: argv[1] is JSON.
+"""``corral serve`` with a plan made by hand and the fake frontend: argv[1] is JSON.
 
 settings     option names and values
 plan         corral.planning.plan.Plan
 model        name in the children's boot files
-ingress      module to run as one; the fake one unless told otherwise
+frontend      module to run as one; the fake one unless told otherwise
 """
 
 import json
@@ -18,7 +18,7 @@ from corral.ipc.messages import ModelBoot
 from corral.models import registry
 from corral.planning.plan import Plan
 from corral.supervisor import app
-from corral.supervisor.deployment import Prepared
+from corral.supervisor.deployment import DeploymentSpec
 
 
 def main() -> int:
@@ -30,11 +30,11 @@ def main() -> int:
     )
     try:
         return app.run(
-            Prepared(asked=settings, settings=settings, model=model),
+            DeploymentSpec(asked=settings, settings=settings, model=model),
             plan,
             registry.get("resnet50").signature,
             environ=os.environ,
-            ingress_module=order.get("ingress", "fake_ingress"),
+            frontend_module=order.get("frontend", "fake_frontend"),
         )
     except CorralError as error:
         print(f"corral: {error}", file=sys.stderr)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.supervisor.backoff import Backoff
+from corral.supervisor.lifecycle import Backoff
 
 backoffs = st.builds(
     lambda first, factor: Backoff(first, first * factor),

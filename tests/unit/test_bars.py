@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.planning.environment import ingress_environment
+from corral.planning.environment import frontend_environment
 from corral_loadtest.bars import bar, bench, command, model_rows, null_rows, queue_rows, scaling
 from corral_loadtest.bars.bar import Bar, Report
 from corral_loadtest.result import Machine
 from corral_loadtest.specification import OpenLoop
 
-_COST = scaling.Cost(server_cpu_s=500e-6, ingress_per_s=2000.0, inference_cpu_s=50e-3)
+_COST = scaling.Cost(server_cpu_s=500e-6, frontend_per_s=2000.0, inference_cpu_s=50e-3)
 
 
 def _report(*bars: Bar, **changes: object) -> Report:
@@ -91,7 +91,7 @@ def test_unevenness_is_the_furthest_count() -> None:
     assert null_rows.unevenness([0.0, 0.0]) == math.inf
 
 
-def test_one_cell_is_one_ingress_and_many_cells_are_the_cores() -> None:
+def test_one_cell_is_one_frontend_and_many_cells_are_the_cores() -> None:
     assert scaling.carried_per_s(_COST, 64, 1, inference=False) == 2000.0
     assert scaling.carried_per_s(_COST, 64, 16, inference=False) == 32_000.0
     assert scaling.carried_per_s(_COST, 2, 4, inference=False) == pytest.approx(4000.0)
@@ -105,16 +105,16 @@ def test_one_cell_is_one_ingress_and_many_cells_are_the_cores() -> None:
     st.integers(1, 64),
 )  # fmt: skip
 def test_more_cores_and_cells_never_carry_less(
-    cpu_s: float, ingress_per_s: float, inference_s: float, cores: int, cells: int
+    cpu_s: float, frontend_per_s: float, inference_s: float, cores: int, cells: int
 ) -> None:
     cost = scaling.Cost(
-        server_cpu_s=cpu_s, ingress_per_s=ingress_per_s, inference_cpu_s=inference_s
+        server_cpu_s=cpu_s, frontend_per_s=frontend_per_s, inference_cpu_s=inference_s
     )
     here = scaling.carried_per_s(cost, cores, cells, inference=True)
     assert here <= scaling.carried_per_s(cost, cores + 1, cells, inference=True)
     assert here <= scaling.carried_per_s(cost, cores, cells + 1, inference=True)
     assert here <= scaling.carried_per_s(cost, cores, cells, inference=False)
-    assert here <= cells * ingress_per_s
+    assert here <= cells * frontend_per_s
 
 
 def test_enough_cells_are_the_fewest_that_leave_the_cores_as_the_limit() -> None:
@@ -136,5 +136,5 @@ def test_the_floor_is_of_the_requests_that_were_measured() -> None:
     assert whole.min() == pytest.approx(0.05)
 
 
-def test_the_tuned_bare_server_has_what_the_ingress_has() -> None:
-    assert ingress_environment() == bench.TUNED
+def test_the_tuned_bare_server_has_what_the_frontend_has() -> None:
+    assert frontend_environment() == bench.TUNED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corral.batching.batcher import Batcher, Policy
-from corral.batching.cost_model import Costs
+from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Batch, Job
 from corral.errors import DeadlineMissed, QueueFull
 from corral.tensors import Datatype
@@ -13,8 +13,8 @@ from corral.tensors import Datatype
 FP32, UINT8 = Datatype.FP32, Datatype.UINT8
 
 
-def costs(sizes: tuple[int, ...] = (1, 2, 4, 8), item_s: float = 0.01) -> Costs:
-    return Costs(sizes, {f"{d.name}:{n}": n * item_s for d in Datatype for n in sizes})
+def costs(sizes: tuple[int, ...] = (1, 2, 4, 8), item_s: float = 0.01) -> CostModel:
+    return CostModel(sizes, {f"{d.name}:{n}": n * item_s for d in Datatype for n in sizes})
 
 
 def make(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from corral.batching.batcher import Batcher, Policy
-from corral.batching.cost_model import Costs
+from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Batch, Job
 from corral.errors import DeadlineMissed, QueueFull
 from corral.tensors import Datatype
@@ -43,7 +43,7 @@ class BatcherMachine(RuleBasedStateMachine):
     def worker_comes(self) -> None:
         if len(self.workers) < 4:
             self.workers[self.next_worker] = None
-            self.batcher.add_worker(self.next_worker, Costs(SIZES, MEASURED_S))
+            self.batcher.add_worker(self.next_worker, CostModel(SIZES, MEASURED_S))
             self.next_worker += 1
 
     @rule(
@@ -156,7 +156,7 @@ class BatcherMachine(RuleBasedStateMachine):
         for job in self.admitted:
             if job.reserved:
                 self.batcher.enqueue(job)
-        self.batcher.add_worker(-1, Costs(SIZES, MEASURED_S))
+        self.batcher.add_worker(-1, CostModel(SIZES, MEASURED_S))
         while (batch := self.batcher.take(-1, self.now_s)) is not None:
             self._count_settled(self.batcher.complete(batch, self.now_s, 0.01))
         self._count_expired()

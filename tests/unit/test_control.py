@@ -10,9 +10,9 @@ from corral.ipc.messages import (
     AttachWorker,
     Open,
     WorkerFailed,
-    WorkerProven,
+    WorkerVerified,
     from_child_decoder,
-    to_ingress_decoder,
+    to_frontend_decoder,
 )
 
 Pair = tuple[socket.socket, socket.socket]
@@ -31,9 +31,9 @@ def open_fds() -> set[str]:
 
 def test_messages_keep_their_bounds_and_order(pair: Pair) -> None:
     for worker in range(3):
-        channel.send(pair[0], WorkerProven(worker=worker))
+        channel.send(pair[0], WorkerVerified(worker=worker))
     received = [channel.receive(pair[1], from_child_decoder)[0] for _ in range(3)]
-    assert received == [WorkerProven(worker=worker) for worker in range(3)]
+    assert received == [WorkerVerified(worker=worker) for worker in range(3)]
 
 
 def test_descriptors_arrive_as_the_same_files_and_close_on_exec(pair: Pair) -> None:
@@ -42,7 +42,7 @@ def test_descriptors_arrive_as_the_same_files_and_close_on_exec(pair: Pair) -> N
         worker=1, slot=0, pid=5, sizes=[1], costs_s={"FP32:1": 0.5}, region_batch=1
     )
     channel.send(pair[0], message, [read, write])
-    received, fds = channel.receive(pair[1], to_ingress_decoder)
+    received, fds = channel.receive(pair[1], to_frontend_decoder)
     assert received == message
     assert [os.fstat(fd).st_ino for fd in fds] == [os.fstat(read).st_ino, os.fstat(write).st_ino]
     assert not any(os.get_inheritable(fd) for fd in fds)

@@ -27,14 +27,16 @@ def artefact(tmp_path: Path) -> Path:
     return folder / "model.pt2"
 
 
-def doubts(artefact: Path, uid: int | None = None) -> list[str]:
+def warnings(artefact: Path, uid: int | None = None) -> list[str]:
     settings = Settings(cache_dir=str(artefact.parents[2]), backend=BackendName.TORCH)
-    return cache_permissions.doubts(settings, str(artefact), os.geteuid() if uid is None else uid)
+    return cache_permissions.warnings(settings, str(artefact), os.geteuid() if uid is None else uid)
 
 
 def test_what_is_ours_is_in_no_doubt(artefact: Path) -> None:
-    assert doubts(artefact) == []
-    assert cache_permissions.doubts(Settings(cache_dir="/tmp"), None, 0) == [], "nothing is loaded"
+    assert warnings(artefact) == []
+    assert cache_permissions.warnings(Settings(cache_dir="/tmp"), None, 0) == [], (
+        "nothing is loaded"
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,22 +48,22 @@ def test_what_is_ours_is_in_no_doubt(artefact: Path) -> None:
 )  # fmt: skip
 def test_what_others_can_change_is_one_line(artefact: Path, tmp_path: Path, path: str) -> None:
     (tmp_path / path).chmod(0o777)
-    (sentence,) = doubts(artefact)
+    (sentence,) = warnings(artefact)
     assert sentence.startswith(f"{tmp_path / path} can be written to by everybody: ")
     (tmp_path / path).chmod(0o775)
-    assert doubts(artefact) == []
+    assert warnings(artefact) == []
     if os.geteuid() == 0:
         os.chown(tmp_path / path, NOBODY, NOBODY)
-        (sentence,) = doubts(artefact)
+        (sentence,) = warnings(artefact)
         assert sentence.startswith(f"{tmp_path / path} belongs to ")
 
 
 def test_what_belongs_to_another_user_is_one_line(artefact: Path) -> None:
     if os.geteuid() == 0:
         os.chown(artefact, NOBODY, NOBODY)
-        (sentence,) = doubts(artefact)
+        (sentence,) = warnings(artefact)
         assert sentence.startswith(f"{artefact} belongs to ")
-        assert doubts(artefact, NOBODY) == []
+        assert warnings(artefact, NOBODY) == []
     else:
-        (sentence,) = doubts(artefact, os.geteuid() + 1)
+        (sentence,) = warnings(artefact, os.geteuid() + 1)
         assert " belongs to " in sentence

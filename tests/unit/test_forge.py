@@ -13,8 +13,8 @@ from corral.models import registry
 from corral.planning.machine import Core, Machine, Node
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Mode, Precision, Settings
-from corral.supervisor.deployment import Prepared
-from corral.supervisor.deployments import Forge, Source
+from corral.supervisor.deployment import DeploymentSpec
+from corral.supervisor.deployments import Deployments, Source
 
 MACHINE = Machine(
     cores=tuple(Core(cpus=(n,), package=0, node=0, l3=0) for n in range(4)),
@@ -31,16 +31,16 @@ class Bench:
     def __init__(self) -> None:
         self.calls: list[tuple[Settings, PlannedWorker]] = []
 
-    async def prepare(self, asked: Settings, pen: PlannedWorker) -> Prepared:
+    async def prepare(self, asked: Settings, pen: PlannedWorker) -> DeploymentSpec:
         self.calls.append((asked, pen))
         settled = msgspec.structs.replace(
             asked, backend=BackendName.ONNXRUNTIME, precision=Precision.FP32
         )
-        return Prepared(asked=asked, settings=settled, model=MODEL)
+        return DeploymentSpec(asked=asked, settings=settled, model=MODEL)
 
 
-def _forge(bench: Bench) -> Forge:
-    return Forge(
+def _forge(bench: Bench) -> Deployments:
+    return Deployments(
         Settings(),
         registry.get("resnet50").signature,
         Source(read=Settings, prepare=bench.prepare),
@@ -48,7 +48,7 @@ def _forge(bench: Bench) -> Forge:
         counters_fd=-1,
         page_slots=17,
         cells=1,
-        ingress_module="none",
+        frontend_module="none",
         read_machine=lambda: MACHINE,
     )
 
@@ -67,7 +67,7 @@ def test_what_a_search_settled_is_settled_again_for_the_other_mode(asked: Settin
     settings = msgspec.structs.replace(
         asked, backend=BackendName.OPENVINO, precision=Precision.INT8
     )
-    now = Prepared(asked=asked, settings=settings, model=MODEL)
+    now = DeploymentSpec(asked=asked, settings=settings, model=MODEL)
     new = asyncio.run(_forge(bench).in_mode(now, Mode.THROUGHPUT))
     assert new.asked == msgspec.structs.replace(asked, mode=Mode.THROUGHPUT)
     assert (new.settings.mode, new.settings.backend) == (Mode.THROUGHPUT, BackendName.ONNXRUNTIME)
@@ -79,7 +79,7 @@ def test_what_a_search_settled_is_settled_again_for_the_other_mode(asked: Settin
 @pytest.mark.parametrize("asked", [NAMED, Settings(backend=BackendName.NULL)])
 def test_what_was_named_is_kept(asked: Settings) -> None:
     bench = Bench()
-    now = Prepared(asked=asked, settings=asked, model=MODEL)
+    now = DeploymentSpec(asked=asked, settings=asked, model=MODEL)
     new = asyncio.run(_forge(bench).in_mode(now, Mode.THROUGHPUT))
     assert new.settings == msgspec.structs.replace(asked, mode=Mode.THROUGHPUT)
     assert new.model is MODEL

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral import accuracy
-from corral.accuracy import Fidelity, GuardReport, Thresholds, compare, faults
+from corral.accuracy import AccuracyReport, Fidelity, Thresholds, compare, faults
 
 _RANDOM = np.random.default_rng(1)
 
@@ -132,13 +132,13 @@ def test_zeros_agree_with_zeros_and_with_nothing_else() -> None:
 
 
 def test_verdicts_and_sentences() -> None:
-    passed = GuardReport(candidate="openvino int8", fidelity=_fidelity(), faults=[])
-    warned = GuardReport(candidate="openvino int8", fidelity=_fidelity(), faults=["SNR low"])
-    fell = GuardReport(
+    passed = AccuracyReport(candidate="openvino int8", fidelity=_fidelity(), faults=[])
+    warned = AccuracyReport(candidate="openvino int8", fidelity=_fidelity(), faults=["SNR low"])
+    fell = AccuracyReport(
         candidate="openvino int8", fidelity=_fidelity(), faults=["SNR low"], fell_back=True
     )
-    blind = GuardReport(candidate="openvino bf16", fidelity=None, faults=[])
-    broke = GuardReport(
+    blind = AccuracyReport(candidate="openvino bf16", fidelity=None, faults=[])
+    broke = AccuracyReport(
         candidate="openvino int8", fidelity=None, faults=["no such op"], fell_back=True
     )
     assert [r.verdict for r in (passed, warned, fell)] == ["passed", "failed", "fell back"]

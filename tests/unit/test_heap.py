@@ -1,10 +1,10 @@
-"""When the ingress's heap is trimmed."""
+"""When the frontend's heap is trimmed."""
 
 from __future__ import annotations
 
 import pytest
 
-from corral.system.malloc_trim import HeapKeeper
+from corral.system.malloc_trim import MallocTrimmer
 
 MIB = 2**20
 
@@ -28,11 +28,11 @@ def quiet_process() -> Process:
 
 
 @pytest.fixture(name="keeper")
-def keeper_of(process: Process) -> HeapKeeper:
-    return HeapKeeper(lambda: process.requests, lambda: process.resident_bytes, process.trim)
+def keeper_of(process: Process) -> MallocTrimmer:
+    return MallocTrimmer(lambda: process.requests, lambda: process.resident_bytes, process.trim)
 
 
-def looks(process: Process, keeper: HeapKeeper, requests: int, times: int = 1) -> list[int]:
+def looks(process: Process, keeper: MallocTrimmer, requests: int, times: int = 1) -> list[int]:
     found = []
     for _ in range(times):
         process.requests += requests
@@ -41,12 +41,12 @@ def looks(process: Process, keeper: HeapKeeper, requests: int, times: int = 1) -
     return found
 
 
-def test_an_idle_process_is_left_alone(process: Process, keeper: HeapKeeper) -> None:
+def test_an_idle_process_is_left_alone(process: Process, keeper: MallocTrimmer) -> None:
     assert looks(process, keeper, 0, 10) == [0] * 10
 
 
 def test_it_is_trimmed_once_when_nobody_comes_any_more(
-    process: Process, keeper: HeapKeeper
+    process: Process, keeper: MallocTrimmer
 ) -> None:
     assert looks(process, keeper, 100, 3) == [0, 0, 0]
     assert looks(process, keeper, 0, 3) == [1, 1, 1]
@@ -55,7 +55,7 @@ def test_it_is_trimmed_once_when_nobody_comes_any_more(
 
 
 def test_under_load_it_is_trimmed_only_when_much_is_kept(
-    process: Process, keeper: HeapKeeper
+    process: Process, keeper: MallocTrimmer
 ) -> None:
     process.resident_bytes += 30 * MIB
     assert looks(process, keeper, 100, 20) == [0] * 20
@@ -65,7 +65,7 @@ def test_under_load_it_is_trimmed_only_when_much_is_kept(
 
 def test_not_at_every_look(process: Process) -> None:
     trims: list[int] = []
-    keeper = HeapKeeper(
+    keeper = MallocTrimmer(
         lambda: process.requests, lambda: process.resident_bytes, lambda: trims.append(1)
     )
     process.resident_bytes += 100 * MIB
@@ -75,7 +75,7 @@ def test_not_at_every_look(process: Process) -> None:
 
 def test_the_c_librarys_own_trim_can_be_called() -> None:
     requests = 0
-    keeper = HeapKeeper(lambda: requests, lambda: 0)
+    keeper = MallocTrimmer(lambda: requests, lambda: 0)
     requests = 1
     keeper.look()
     keeper.look()

@@ -3,8 +3,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from corral.ipc.status import Cause, State
-from corral.supervisor.backoff import Backoff
-from corral.supervisor.lifecycle import Life
+from corral.supervisor.lifecycle import Backoff, Life
 
 BACKOFF = Backoff(1.0, 30.0)
 
@@ -30,7 +29,7 @@ def test_proven_worker_is_started_again_at_once_every_time() -> None:
     for _ in range(5):
         life.started(0.0)
         life.ready(1.0)
-        life.proven()
+        life.verified()
         assert life.died(in_order=False) == 0.0
     assert life.restarts[Cause.CRASH] == 5
 
@@ -51,7 +50,7 @@ def test_proof_forgives_early_deaths() -> None:
     assert life.died(in_order=False) == 1.0
     life.started(0.0)
     life.ready(1.0)
-    life.proven()
+    life.verified()
     assert life.died(in_order=False) == 0.0
     life.started(0.0)
     assert life.died(in_order=False) == 1.0
@@ -70,7 +69,7 @@ def test_a_process_that_was_asked_to_leave_did_not_die() -> None:
     life = started()
     life.died(in_order=False)
     life.started(11.0)
-    life.relieved()
+    life.asked_to_end()
     assert life.restarts[Cause.RELOAD] == 1
     assert (life.state, life.early_deaths) == (State.WAITING, 0)
     life.started(12.0)
@@ -88,7 +87,7 @@ def test_boot_time_is_from_start_to_ready() -> None:
 
 def test_proof_of_a_process_that_is_not_ready_is_somebody_elses() -> None:
     life = started()
-    life.proven()
+    life.verified()
     assert life.state is State.STARTING
 
 
@@ -99,7 +98,7 @@ def test_a_slot_is_not_filled_twice() -> None:
 
 
 class Lives(RuleBasedStateMachine):
-    """Whatever happens, a slot that was proven since its last death costs no wait."""
+    """Whatever happens, a slot that was verified since its last death costs no wait."""
 
     @initialize()
     def born(self) -> None:
@@ -120,7 +119,7 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def prove(self) -> None:
         self.was_proven |= self.life.is_ready
-        self.life.proven()
+        self.life.verified()
 
     @precondition(lambda self: self.life.alive)
     @rule(in_order=st.booleans())
@@ -143,6 +142,6 @@ def test_who_is_killed_for_hanging_counts_as_that() -> None:
     life = Life(Backoff(1, 30))
     life.started(0.0)
     life.ready(1.0)
-    life.proven()
+    life.verified()
     assert life.died(in_order=False, cause=Cause.HANG) == 0.0
     assert life.restarts[Cause.HANG] == sum(life.restarts.values()) == 1

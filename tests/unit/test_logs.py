@@ -25,11 +25,11 @@ def test_a_line_says_who_speaks(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(build({"log-format": "json"}), "ingress 0")
+    logs.configure(build({"log-format": "json"}), "frontend 0")
     logging.getLogger("corral.x").warning("it is %s", "late")
     line = json.loads(capsys.readouterr().err)
     assert line.pop("time")
-    assert line == {"level": "WARNING", "message": "it is late", "process": "ingress 0"}
+    assert line == {"level": "WARNING", "message": "it is late", "process": "frontend 0"}
 
 
 def test_levels_are_ours_and_libraries_are_quieter(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from corral import __version__
-from corral.accuracy import Fidelity, GuardReport
+from corral.accuracy import AccuracyReport, Fidelity
 from corral.ipc.status import (
     Cause,
     CellStatus,
@@ -44,7 +44,7 @@ class FakeClock:
 
 def worker(number: int, cell: int, slot: int) -> WorkerStatus:
     return WorkerStatus(
-        id=number, cell=cell, slot=slot, state=State.PROVEN, pid=4000 + number,
+        id=number, cell=cell, slot=slot, state=State.VERIFIED, pid=4000 + number,
         restarts=dict.fromkeys(Cause, 0), cpus=[2 * number, 2 * number + 1, 9], cores=2,
         memory_node=0, boot_s=1.5, memory_bytes=200_000_000 + number,
         engine={"engine": "OpenVINO", "version": "2026.4", "precision": "int8"},
@@ -66,7 +66,7 @@ STATUS = ServerStatus(
     port=8001, metrics_host="127.0.0.1", metrics_port=8002, mode="rti", model="resnet50",
     backend="openvino", precision="int8", allocator="tcmalloc", weights="synthetic",
     synthetic=True, cells=[cell_status(0), cell_status(1)],
-    guard=GuardReport(
+    guard=AccuracyReport(
         candidate="openvino int8",
         fidelity=Fidelity(
             top1=0.9, top1_all=0.8, cosine=0.96, snr_db=12.5, pictures=64, decided=30
@@ -84,7 +84,7 @@ PLAN = Plan(
     cells=[
         PlannedCell(
             node=node,
-            ingress_cpus=[9],
+            frontend_cpus=[9],
             workers=[
                 PlannedWorker(id=n, cpus=[2 * n, 2 * n + 1], cores=2, memory_node=node, env={})
                 for n in numbers
@@ -320,7 +320,7 @@ def test_cells(server: Server) -> None:
     samples = server.scrape()
     assert value(samples, "corral_queue_depth", cell="0") == 0
     assert value(samples, "corral_queue_depth", cell="1") == 17
-    assert value(samples, "corral_ingress_up", cell="0") == 1
+    assert value(samples, "corral_frontend_up", cell="0") == 1
 
 
 def test_what_the_server_is(server: Server) -> None:
@@ -374,7 +374,7 @@ def test_the_guards_fallback_is_a_metric(server: Server) -> None:
 
 
 def test_what_was_not_compared_has_a_verdict_and_no_measures() -> None:
-    blind = GuardReport(candidate="openvino bf16", fidelity=None, faults=[])
+    blind = AccuracyReport(candidate="openvino bf16", fidelity=None, faults=[])
     text = Server(msgspec.structs.replace(STATUS, guard=blind)).metrics.render().decode()
     assert "corral_precision_fallback 0.0" in text
     assert 'corral_precision_guard_passed{candidate="openvino bf16"} 0.0' in text
@@ -419,7 +419,7 @@ def test_the_dashboard_can_be_imported() -> None:
 
 
 def restarted(status: ServerStatus, times: int) -> ServerStatus:
-    """Worker 1 crashed ``times`` times and is on its way up; cell 0's ingress as often."""
+    """Worker 1 crashed ``times`` times and is on its way up; cell 0's frontend as often."""
     replace = msgspec.structs.replace
     restarts: dict[Cause, int] = dict.fromkeys(Cause, 0) | {Cause.CRASH: times}
     workers: list[Any] = [
@@ -443,11 +443,11 @@ def test_restarts_change_values_but_never_the_series(server: Server) -> None:
     assert value(after, "corral_worker_restarts_total", worker="0", cause="crash") == 0
     assert value(after, "corral_worker_up", worker="1") == 0
     assert value(after, "corral_worker_up", worker="0") == 1
-    assert value(after, "corral_ingress_restarts_total", cell="0", cause="crash") == 19
-    assert value(after, "corral_ingress_up", cell="0") == 0
+    assert value(after, "corral_frontend_restarts_total", cell="0", cause="crash") == 19
+    assert value(after, "corral_frontend_up", cell="0") == 0
 
 
-def test_an_ingress_death_resets_gauges_and_nothing_else(server: Server) -> None:
+def test_an_frontend_death_resets_gauges_and_nothing_else(server: Server) -> None:
     for cell in range(2):
         server.count(cell, **dict.fromkeys(server.pages.layout.index, 3))
     before = server.scrape()

@@ -28,17 +28,17 @@ def test_a_name_that_means_nothing_is_blamed_on_the_host() -> None:
         ports.claim("no..name", 0, "--metrics-port")
 
 
-def test_a_held_port_lets_ingresses_in_and_a_second_server_not() -> None:
+def test_a_held_port_lets_frontends_in_and_a_second_server_not() -> None:
     port = ports.claim("127.0.0.1", 0, "--port")
     with ports.hold("127.0.0.1", port, shared=True):
         with pytest.raises(ConfigError, match="in use"):
             ports.claim("127.0.0.1", port, "--port")
-        with socket.create_server(("127.0.0.1", port), reuse_port=True) as ingress:
+        with socket.create_server(("127.0.0.1", port), reuse_port=True) as frontend:
             # The held socket would swallow some of these if it took part.
-            ingress.settimeout(10)
+            frontend.settimeout(10)
             for _ in range(20):
                 with socket.create_connection(("127.0.0.1", port)):
-                    ingress.accept()[0].close()
+                    frontend.accept()[0].close()
     assert ports.claim("127.0.0.1", port, "--port") == port
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from corral import __version__
-from corral.accuracy import GuardReport
+from corral.accuracy import AccuracyReport
 from corral.errors import NotFound
 from corral.metrics import counters
 from corral.protocol import metadata as protocol_pages
@@ -96,7 +96,7 @@ def test_metadata_says_whether_the_weights_know_anything(synthetic: bool) -> Non
 
 
 def test_metadata_says_that_a_precision_was_not_compared() -> None:
-    blind = GuardReport(candidate="openvino bf16", fidelity=None, faults=[])
+    blind = AccuracyReport(candidate="openvino bf16", fidelity=None, faults=[])
     model = dataclasses.replace(MODEL, guard=blind)
     properties = dict(protocol_pages.model_metadata(model, "tensor").properties)
     found = {name: text for name, text in properties.items() if name.startswith("guard")}

@@ -4,7 +4,7 @@ from typing import Any
 from rich.console import Console
 
 from corral.ipc.status import Cause, Phase, ServerStatus, State, WorkerStatus
-from corral.supervisor.views import render
+from corral.supervisor.views import render_startup
 
 
 def worker(number: int, **changes: Any) -> WorkerStatus:
@@ -12,7 +12,7 @@ def worker(number: int, **changes: Any) -> WorkerStatus:
         "id": number,
         "cell": 0,
         "slot": number,
-        "state": State.PROVEN,
+        "state": State.VERIFIED,
         "pid": 4711,
         "restarts": dict.fromkeys(Cause, 0),
         "cpus": [2, 3, 4, 8],
@@ -51,7 +51,7 @@ def text(**changes: Any) -> str:
         "warnings": [],
     }
     console = Console(file=io.StringIO(), width=200)
-    console.print(render(ServerStatus(**{**fields, **changes})))
+    console.print(render_startup(ServerStatus(**{**fields, **changes})))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

@@ -9,7 +9,7 @@ from certificates import Authority, Pair, private
 
 from corral.errors import ConfigError
 from corral.security import tls
-from corral.system.watched_file import Watched
+from corral.system.watched_file import WatchedFile
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def server(authority: Authority) -> Pair:
     return authority.issue("server", "localhost")
 
 
-def watch(pair: Pair, ca: Path | None = None) -> Watched[tls.Material]:
+def watch(pair: Pair, ca: Path | None = None) -> WatchedFile[tls.Material]:
     found = tls.watch(str(pair.cert), str(pair.key), str(ca) if ca else None)
     assert found
     return found
@@ -78,7 +78,7 @@ def test_a_reader_that_breaks_keeps_the_old_content(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = private(tmp_path / "number", "1")
-    watched = Watched([file], lambda: int(file.read_text()), every_s=0.0)
+    watched = WatchedFile([file], lambda: int(file.read_text()), every_s=0.0)
     private(file, "many")
     assert watched.current() == 1
     assert watched.current() == 1

@@ -21,7 +21,7 @@ class Clock:
 
 
 class Engine:
-    """Costs what a function says, and remembers what it was asked."""
+    """CostModel what a function says, and remembers what it was asked."""
 
     def __init__(self, clock: Clock, batch_s: float, item_s: float) -> None:
         self.clock, self.batch_s, self.item_s = clock, batch_s, item_s

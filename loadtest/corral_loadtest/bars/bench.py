@@ -30,7 +30,7 @@ from corral_protos import open_inference_pb2 as pb
 
 #: names under which servers show a datatype in their metadata, which perf_analyzer goes by
 MODELS = {InputKind.FP32: "resnet50", InputKind.UINT8: "resnet50_uint8"}
-#: as server/corral/planning/environment.py sets it for an ingress
+#: as server/corral/planning/environment.py sets it for a frontend
 TUNED = {
     "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864"
 }

@@ -84,7 +84,7 @@ def cost(bars: Sequence[Bar]) -> scaling.Cost | None:
         return None
     return scaling.Cost(
         server_cpu_s=used.judged / 1e6,
-        ingress_per_s=statistics.median(carried.values),
+        frontend_per_s=statistics.median(carried.values),
         inference_cpu_s=inference.judged / 1e3,
     )
 

@@ -13,7 +13,7 @@ from corral_loadtest.bars.bench import TUNED, Answered, Bench, worker_items
 from corral_loadtest.specification import ClosedLoop, InputKind
 
 CLIENTS = 17
-CARRIED = "null, UINT8, one ingress carries, requests/s"
+CARRIED = "null, UINT8, one frontend carries, requests/s"
 NULL = ("--backend", "null")
 _KINDS = (InputKind.FP32, InputKind.UINT8)
 _RATIO = {InputKind.FP32: 0.94, InputKind.UINT8: 0.88}
@@ -109,7 +109,7 @@ def connections(bench: Bench) -> list[Bar]:
 
 
 def oversubscribed(bench: Bench) -> list[Bar]:
-    """32 workers that sleep 4 ms, by what one ingress carries whose workers do not sleep."""
+    """32 workers that sleep 4 ms, by what one frontend carries whose workers do not sleep."""
     carried: list[float] = []
     answered: list[float] = []
     uneven: list[float] = []
@@ -125,10 +125,10 @@ def oversubscribed(bench: Bench) -> list[Bar]:
     return [
         Bar(
             row="oversubscribed",
-            name="32 workers that sleep 4 ms ÷ min(8,000/s, one ingress)",
+            name="32 workers that sleep 4 ms ÷ min(8,000/s, one frontend)",
             values=[a / min(8000.0, b) for a, b in zip(answered, carried, strict=True)],
             bound=0.9,
-            detail=f"{shown(answered)}/s, one ingress {shown(carried)}/s",
+            detail=f"{shown(answered)}/s, one frontend {shown(carried)}/s",
         ),
         Bar(
             row="oversubscribed",

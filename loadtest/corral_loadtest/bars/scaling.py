@@ -1,7 +1,7 @@
 """What more cores would carry, modelled from one request's measured cost. Pure.
 
 A model, and not a measurement: it takes the cost of a request as it is here, and knows two limits,
-the cores and what one ingress can carry. Memory bandwidth and the load generator are not in it.
+the cores and what one frontend can carry. Memory bandwidth and the load generator are not in it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         server_cpu_s: CPU time of a request with the null backend, all of the server's processes.
-        ingress_per_s: requests that one ingress carries at most. It is measured beside a generator
-            on few cores, so it is a lower bound.
+        frontend_per_s: requests that one frontend carries at most. It is measured beside a
+            generator on few cores, so it is a lower bound.
         inference_cpu_s: CPU time of one inference alone.
     """
 
     server_cpu_s: float
-    ingress_per_s: float
+    frontend_per_s: float
     inference_cpu_s: float
 
 
 def carried_per_s(cost: Cost, cores: int, cells: int, inference: bool) -> float:
-    """Requests a second that ``cores`` cores with ``cells`` ingresses carry.
+    """Requests a second that ``cores`` cores with ``cells`` frontends carry.
 
     Raises:
         ValueError: no core or no cell.
@@ -36,7 +36,7 @@ def carried_per_s(cost: Cost, cores: int, cells: int, inference: bool) -> float:
     if cores < 1 or cells < 1:
         raise ValueError("a server has at least one core and one cell")
     cpu_s = cost.server_cpu_s + (cost.inference_cpu_s if inference else 0.0)
-    return min(cells * cost.ingress_per_s, cores / cpu_s)
+    return min(cells * cost.frontend_per_s, cores / cpu_s)
 
 
 def enough_cells(cost: Cost, cores: int, inference: bool) -> int:
@@ -53,10 +53,10 @@ def table(cost: Cost) -> str:
     """The curve as Markdown: the null backend by cells, and ResNet50 with enough of them."""
     lines = [
         f"From {cost.server_cpu_s * 1e6:.0f} µs of server CPU a request (null backend, UINT8),",
-        f"{cost.ingress_per_s:.0f} requests/s through one ingress, and",
+        f"{cost.frontend_per_s:.0f} requests/s through one frontend, and",
         f"{cost.inference_cpu_s * 1e3:.1f} ms of CPU an inference, all measured in this run.",
-        "Requests/s: cells times one ingress, or cores ÷ CPU a request if that is less. A model:",
-        "its load generator is elsewhere; here it shared the cores, and slowed the ingress.",
+        "Requests/s: cells times one frontend, or cores ÷ CPU a request if that is less. A model:",
+        "its load generator is elsewhere; here it shared the cores, and slowed the frontend.",
         "",
         "| cores | " + " | ".join(f"null, {n} cells" for n in CELLS) + " | ResNet50 | its cells |",
         "| ---: " * (len(CELLS) + 3) + "|",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from corral.accuracy import GuardReport
+from corral.accuracy import AccuracyReport
 from corral.artifacts.store import Artefact
 from corral.ipc.messages import ModelBoot
 
 
-def boot_model(artefact: Artefact, guard: GuardReport | None = None, search: str = "") -> ModelBoot:
+def boot_model(
+    artefact: Artefact, guard: AccuracyReport | None = None, search: str = ""
+) -> ModelBoot:
     """What children need to know of a prepared model."""
     return ModelBoot(
         name=artefact.model,

@@ -16,7 +16,7 @@ import math
 from collections import deque
 from typing import Generic
 
-from corral.batching.cost_model import Costs
+from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Batch, J, Job, Span
 from corral.errors import DeadlineMissed, QueueFull
 from corral.tensors import Datatype
@@ -51,7 +51,7 @@ class Batcher(Generic[J]):
         self._queues: dict[Datatype, deque[Span[J]]] = {d: deque() for d in Datatype}
         self._live: dict[Datatype, int] = dict.fromkeys(Datatype, 0)
         self._reserved = 0
-        self._workers: dict[int, Costs] = {}
+        self._workers: dict[int, CostModel] = {}
         self._busy_until_s: dict[int, float] = {}
         self._order = 0
         self._batch_number = 0
@@ -65,7 +65,7 @@ class Batcher(Generic[J]):
 
     # --- workers ---
 
-    def add_worker(self, worker: int, costs: Costs) -> None:
+    def add_worker(self, worker: int, costs: CostModel) -> None:
         """A worker that may ask for batches from now on."""
         self._workers[worker] = costs
         self._busy_until_s[worker] = 0.0
@@ -229,7 +229,7 @@ class Batcher(Generic[J]):
         if len(queue) > 2 * self._live[datatype] + 64:
             self._queues[datatype] = deque(span for span in queue if not span.job.done)
 
-    def _front(self, datatype: Datatype, costs: Costs, now_s: float) -> Span[J] | None:
+    def _front(self, datatype: Datatype, costs: CostModel, now_s: float) -> Span[J] | None:
         """The oldest span that is still worth running; those before it are settled."""
         queue = self._queues[datatype]
         while queue:
@@ -244,7 +244,7 @@ class Batcher(Generic[J]):
                 return span
         return None
 
-    def _head_datatype(self, costs: Costs, now_s: float) -> Datatype | None:
+    def _head_datatype(self, costs: CostModel, now_s: float) -> Datatype | None:
         heads = [
             (span.order, datatype)
             for datatype in self._queues
@@ -252,7 +252,7 @@ class Batcher(Generic[J]):
         ]
         return min(heads)[1] if heads else None
 
-    def _ready_at_s(self, datatype: Datatype, costs: Costs) -> float:
+    def _ready_at_s(self, datatype: Datatype, costs: CostModel) -> float:
         """When the head's batch may be formed: at once, unless company was asked for."""
         head = self._queues[datatype][0]
         if not self._policy.max_delay_s or self._live[datatype] >= costs.largest or head.alone:
@@ -265,7 +265,7 @@ class Batcher(Generic[J]):
             )
         return ready_s
 
-    def _gather(self, datatype: Datatype, costs: Costs, now_s: float) -> list[Span[J]]:
+    def _gather(self, datatype: Datatype, costs: CostModel, now_s: float) -> list[Span[J]]:
         """Takes one batch's spans off the queue, whose front is live."""
         queue = self._queues[datatype]
         alone = queue[0].alone
@@ -297,7 +297,9 @@ class Batcher(Generic[J]):
             self._live[datatype] -= len(span)
         return spans
 
-    def _in_time(self, spans: list[Span[J]], datatype: Datatype, costs: Costs, now_s: float) -> int:
+    def _in_time(
+        self, spans: list[Span[J]], datatype: Datatype, costs: CostModel, now_s: float
+    ) -> int:
         """The largest compiled size within ``spans`` that makes none of them late."""
         have = sum(map(len, spans))
         size = costs.size_at_most(have)
@@ -346,7 +348,7 @@ class Batcher(Generic[J]):
         return min(costs.fastest_s(job.datatype, share) for costs in self._workers.values())
 
 
-def _hopeless(job: Job, costs: Costs, now_s: float) -> bool:
+def _hopeless(job: Job, costs: CostModel, now_s: float) -> bool:
     return job.deadline_s is not None and now_s + costs.fastest_s(job.datatype, 1) > job.deadline_s
 
 

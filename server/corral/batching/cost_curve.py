@@ -97,7 +97,7 @@ class CostCurve:
         return cls(costs_s)
 
     def names(self) -> dict[str, float]:
-        """Costs by "DATATYPE:count", as messages carry them."""
+        """CostModel by "DATATYPE:count", as messages carry them."""
         return {f"{datatype.name}:{size}": s for (datatype, size), s in self.costs_s.items()}
 
     def of(self, datatype: Datatype) -> dict[int, float]:

@@ -11,7 +11,7 @@ from corral.tensors import Datatype
 _LEARNING_RATE = 0.1
 
 
-class Costs:
+class CostModel:
     """The cost curve of one worker.
 
     Two readings: ``expected_s`` follows what is observed; ``fastest_s`` is the least that was

@@ -28,8 +28,8 @@ from corral.planning import topology, view
 from corral.planning.plan import PlannedWorker
 from corral.planning.request import plan_for
 from corral.settings import BackendName, Mode, Settings
-from corral.supervisor import admin, app, ports, status_view
-from corral.supervisor.deployment import Prepared
+from corral.supervisor import admin, app, ports, views
+from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Source
 from corral.tuning import prepare, report
 from corral.tuning.select import Selected
@@ -207,7 +207,7 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
     return app.run(prepared, plan, spec.signature, source=source, environ=environ)
 
 
-async def _prepare_again(settings: Settings, pen: PlannedWorker) -> Prepared:
+async def _prepare_again(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
     if settings.backend is BackendName.NULL:
         return _prepared(settings, None)
     return _prepared(settings, await prepare.prepare_beside(settings, pen))
@@ -225,11 +225,11 @@ def _ask(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     elif options.json:
         print(msgspec.json.format(msgspec.json.encode(reply.status)).decode())
     else:
-        Console().print(status_view.render(reply.status, time.time()))
+        Console().print(views.render_status(reply.status, time.time()))
     return reply.exit_code
 
 
-def _prepared(asked: Settings, selected: Selected | None) -> Prepared:
+def _prepared(asked: Settings, selected: Selected | None) -> DeploymentSpec:
     """What serves; without a selection, the null backend."""
     if selected is None:
         model = ModelBoot(
@@ -239,8 +239,8 @@ def _prepared(asked: Settings, selected: Selected | None) -> Prepared:
             synthetic=True,
             weights="none",
         )
-        return Prepared(asked=asked, settings=asked, model=model)
+        return DeploymentSpec(asked=asked, settings=asked, model=model)
     settings = msgspec.structs.replace(
         asked, backend=selected.backend, precision=selected.precision
     )
-    return Prepared(asked=asked, settings=settings, model=selected.model)
+    return DeploymentSpec(asked=asked, settings=settings, model=selected.model)

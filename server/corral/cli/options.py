@@ -279,9 +279,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
     guard = group("precision guard (what must hold of logits below fp32, against fp32's)")
-    guard("guard-top1", "share of pictures that keep their label", type=float, metavar="SHARE")
-    guard("guard-cosine", "mean cosine similarity", type=float, metavar="COSINE")
-    guard("guard-snr-db", "signal-to-noise ratio in dB", type=float, metavar="DB")
+    guard("accuracy-top1", "share of pictures that keep their label", type=float, metavar="SHARE")
+    guard("accuracy-cosine", "mean cosine similarity", type=float, metavar="COSINE")
+    guard("accuracy-snr-db", "signal-to-noise ratio in dB", type=float, metavar="DB")
 
     where = group("where to run")
     where("workers", "worker processes (default: what the cores allow)", type=int, metavar="N")

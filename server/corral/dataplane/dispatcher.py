@@ -19,7 +19,7 @@ import numpy as np
 from corral.batching.batcher import Batcher, Policy
 from corral.batching.jobs import Batch
 from corral.batching.watchdog import HangWatch
-from corral.dataplane.recorder import Tally
+from corral.dataplane.recorder import Recorder
 from corral.dataplane.worker_link import Request, WorkerLink
 from corral.errors import (
     DeadlineMissed,
@@ -64,11 +64,11 @@ class Cell:
         spec: the model.
         reader: reads requests.
         policy: the queue's limits.
-        tally: what is counted.
+        recorder: what is counted.
         max_image_pixels: pixels of a picture that is decoded.
         decode_threads: pictures decoded at a time.
         hang_floor_s: no worker hangs before it has had a batch for so long.
-        on_proven: called with a worker's id when its first batch came back.
+        on_verified: called with a worker's id when its first batch came back.
         on_gone: called with a worker's id and pid when it is gone.
         on_hung: called instead with those of one that was given up and must be killed.
     """
@@ -78,21 +78,21 @@ class Cell:
         spec: ModelSpec,
         reader: wire.RequestReader,
         policy: Policy,
-        tally: Tally,
+        recorder: Recorder,
         *,
         max_image_pixels: int,
         decode_threads: int,
         hang_floor_s: float,
-        on_proven: Callable[[int], None],
+        on_verified: Callable[[int], None],
         on_gone: Callable[[int, int], None],
         on_hung: Callable[[int, int], None],
     ) -> None:
         self._spec = spec
         self._signature = spec.signature
         self._reader = reader
-        self._tally = tally
+        self._recorder = recorder
         self._max_image_pixels = max_image_pixels
-        self._on_proven = on_proven
+        self._on_verified = on_verified
         self._on_gone = on_gone
         self._on_hung = on_hung
         self._loop = asyncio.get_running_loop()
@@ -109,9 +109,9 @@ class Cell:
         self.open = False
 
     @property
-    def proven(self) -> bool:
+    def verified(self) -> bool:
         """True when a batch went through one of the living workers and came back."""
-        return any(link.proven for link in self._links.values())
+        return any(link.verified for link in self._links.values())
 
     # --- workers ---
 
@@ -153,7 +153,7 @@ class Cell:
         self._has_nothing(link)
         # The worker gets its next batch before anybody is told of this one.
         self._dispatch()
-        self._tally.batch_done(batch, link.slot, link.copy_s, engine_s, self._now_s() - back_s)
+        self._recorder.batch_done(batch, link.slot, link.copy_s, engine_s, self._now_s() - back_s)
         for request in answered:
             self._answer(request, None)
 
@@ -188,19 +188,19 @@ class Cell:
     def _forget(self, link: WorkerLink, *, lost: bool) -> None:
         self._loop.remove_reader(link.fileno())
         del self._links[link.worker]
-        if link.proven:
-            self._tally.worker(link.slot, attached=False, lost=lost)
+        if link.verified:
+            self._recorder.worker(link.slot, attached=False, lost=lost)
         link.close()
 
     def _prove(self, link: WorkerLink) -> None:
         if link.leaving:
             self._let_go(link)
             return
-        link.proven = True
+        link.verified = True
         self._batcher.add_worker(link.worker, link.costs)
-        self._tally.worker(link.slot, attached=True)
+        self._recorder.worker(link.slot, attached=True)
         self._free.append(link)
-        self._on_proven(link.worker)
+        self._on_verified(link.worker)
         self._dispatch()
 
     def _lose(self, link: WorkerLink, *, hung: bool = False) -> None:
@@ -227,7 +227,7 @@ class Cell:
             self._answer(request, InferenceFailed(_FAILED))
         for span in batch.spans:
             if not span.job.done:
-                self._tally.waiting_again(span.job, len(span))
+                self._recorder.waiting_again(span.job, len(span))
 
     # --- requests ---
 
@@ -243,8 +243,8 @@ class Cell:
             self._check_open()
             self._batcher.check_room(deadline_s, self._now_s())
         except RequestError as error:
-            self._tally.received("tensor")
-            self._tally.refused("tensor", _REASONS[type(error)], 0.0)
+            self._recorder.received("tensor")
+            self._recorder.refused("tensor", _REASONS[type(error)], 0.0)
             raise
 
     def _check_open(self) -> None:
@@ -269,10 +269,10 @@ class Cell:
             head, data = self._reader.read(message)
             output = self._reader.output(head)
         except RequestError as error:
-            self._tally.received(error.view)
-            self._tally.refused(error.view, _REASONS[type(error)], self._now_s() - arrived_s)
+            self._recorder.received(error.view)
+            self._recorder.refused(error.view, _REASONS[type(error)], self._now_s() - arrived_s)
             raise
-        self._tally.received(head.view)
+        self._recorder.received(head.view)
         timeout_s = None
         if head.timeout_s is not None:
             timeout_s = arrived_s + head.timeout_s
@@ -290,9 +290,9 @@ class Cell:
             self._check_open()
             self._batcher.admit(request, arrived_s)
         except RequestError as error:
-            self._tally.refused(head.view, _REASONS[type(error)], self._now_s() - arrived_s)
+            self._recorder.refused(head.view, _REASONS[type(error)], self._now_s() - arrived_s)
             raise
-        self._tally.admitted(request)
+        self._recorder.admitted(request)
         return await self._run(request, head, data, output, timeout_s)
 
     def _wrap(self, head: wire.Head, output: Tensor | None, logits: bytes | bytearray) -> bytes:
@@ -348,17 +348,17 @@ class Cell:
             reason = _REASONS.get(type(error), "failed")
             if reason == "cancelled" and _passed(request.deadline_s, self._now_s()):
                 reason = "expired"
-            self._tally.failed(request, reason, self._now_s())
+            self._recorder.failed(request, reason, self._now_s())
             raise
         else:
-            self._tally.succeeded(request, self._now_s())
+            self._recorder.succeeded(request, self._now_s())
             return answer_bytes
         finally:
             request.payload = None
             request.answer = None
             if timer is not None:
                 timer.cancel()
-            self._tally.state(queue_depth=self._batcher.queued)
+            self._recorder.state(queue_depth=self._batcher.queued)
 
     async def _decode(self, pictures: list[memoryview]) -> memoryview:
         """Encoded pictures to UINT8 [n,crop,crop,3], in the decoders' threads.
@@ -404,13 +404,13 @@ class Cell:
             spoiled = link.send(batch)
             link.copy_s = self._now_s() - before_s
             self._expect(link, link.costs.expected_s(batch.datatype, batch.count), before_s)
-            self._tally.batch_formed(batch)
+            self._recorder.batch_formed(batch)
             for request, error in spoiled:
                 self._batcher.drop(request)
                 self._answer(request, error)
         for request in self._batcher.expired():
             self._answer(request, DeadlineMissed(_LATE))
-        self._tally.state(queue_depth=self._batcher.queued)
+        self._recorder.state(queue_depth=self._batcher.queued)
         self._look_again(now_s)
 
     def _look_again(self, now_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What an ingress counts, written into its page of the counter memory."""
+"""What a frontend counts, written into its page of the counter memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _view_slots(index: dict[str, int], view: str) -> _ViewSlots:
     )
 
 
-class Tally:
+class Recorder:
     """The only writer of one cell's page.
 
     Args:

@@ -1,4 +1,4 @@
-"""The ingress's end of a worker: its data socket and its region.
+"""The frontend's end of a worker: its data socket and its region.
 
 A batch is copied into the region, the engine's own input tensor, once and consecutively; a fixed
 message over SOCK_SEQPACKET says what lies there. One batch at a time: nothing is written to the
@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from corral.batching.cost_model import Costs
+from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Batch, Job
 from corral.errors import RequestError
 from corral.ipc.messages import BATCH, RESULT, AttachWorker, ResultStatus
@@ -76,8 +76,8 @@ class WorkerLink:
         self.worker = hello.worker
         self.slot = hello.slot
         self.pid = hello.pid
-        self.costs = Costs(hello.sizes, hello.costs_s)
-        self.proven = False
+        self.costs = CostModel(hello.sizes, hello.costs_s)
+        self.verified = False
         #: it is to go as soon as it holds nothing
         self.leaving = False
         #: what it holds; None while it is free
@@ -98,7 +98,7 @@ class WorkerLink:
         return self._socket.fileno()
 
     def probe(self) -> None:
-        """Sends a batch of one, zeros: the worker is proven when it comes back."""
+        """Sends a batch of one, zeros: the worker is verified when it comes back."""
         self._send(_PROBE, self._signature.datatypes[0], 1)
 
     def send(self, batch: Batch[Request]) -> list[tuple[Request, RequestError]]:

@@ -14,7 +14,7 @@ import grpc
 from corral.security.credentials import Access, Verdict
 from corral.security.tls import Material
 from corral.settings import Settings
-from corral.system.watched_file import Watched
+from corral.system.watched_file import WatchedFile
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _NOTE_EVERY_S = 60.0
 #: room for requests about the server itself when the queue is full
 _SPARE_REQUESTS = 1024
 _ANY_NUMBER = 2**31 - 1
-#: descriptors that an ingress needs for itself: workers that come and go, logs, gRPC's own
+#: descriptors that a frontend needs for itself: workers that come and go, logs, gRPC's own
 _OWN_DESCRIPTORS = 96
 
 _TEXT = {
@@ -74,7 +74,7 @@ def server_options(
     Args:
         settings: the limits.
         message_limit: the largest message taken, bytes.
-        shared: whether several ingresses have the port.
+        shared: whether several frontends have the port.
     """
     options = [
         ("grpc.max_receive_message_length", message_limit),
@@ -112,7 +112,7 @@ def max_requests(settings: Settings, max_queue: int) -> int:
     return settings.max_requests or max_queue + _SPARE_REQUESTS
 
 
-def server_credentials(files: Watched[Material]) -> grpc.ServerCredentials:
+def server_credentials(files: WatchedFile[Material]) -> grpc.ServerCredentials:
     """TLS whose files are looked at on every new connection.
 
     gRPC asks on threads of its own, before each handshake; connections that exist stay.
@@ -140,7 +140,7 @@ def _configuration(material: Material) -> Any:
     )
 
 
-class Doorkeeper(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untyped
+class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc is untyped
     """Asks everybody who calls for credentials, before a message is received.
 
     Args:

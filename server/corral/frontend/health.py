@@ -1,10 +1,10 @@
-"""grpc.health.v1 and server reflection for an ingress's gRPC server.
+"""grpc.health.v1 and server reflection for a frontend's gRPC server.
 
 The health service is our own: grpc_health's asyncio servicer never ends a Watch stream (so a
 graceful stop waits for clients that watch), and forgets every watcher of a service when one of
 them leaves.
 
-Messages come as bytes, as in ingress.py: what a deserializer raises would go out as UNKNOWN.
+Messages come as bytes, as in frontend.py: what a deserializer raises would go out as UNKNOWN.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from google.protobuf.message import Message
 
 from corral import logs
 from corral.dataplane.dispatcher import Cell
-from corral.dataplane.recorder import Tally
+from corral.dataplane.recorder import Recorder
 from corral.errors import (
     ConfigError,
     DeadlineMissed,
@@ -50,14 +50,14 @@ from corral.ipc.messages import (
     DetachWorker,
     Drain,
     Drained,
-    IngressFailed,
-    IngressUp,
+    FrontendFailed,
+    FrontendUp,
     ModelBoot,
     Open,
     Reconfigure,
     WorkerGone,
-    WorkerProven,
-    to_ingress_decoder,
+    WorkerVerified,
+    to_frontend_decoder,
 )
 from corral.metrics import counters
 from corral.models import registry
@@ -68,7 +68,7 @@ from corral.protocol.shared_memory import ClientMemory
 from corral.security import credentials, sandbox, tls
 from corral.settings import Settings
 from corral.system import procfs
-from corral.system.malloc_trim import HeapKeeper
+from corral.system.malloc_trim import MallocTrimmer
 from corral_protos import open_inference_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def _served(
     )
 
 
-class Ingress:
+class Frontend:
     """One cell's front."""
 
     def __init__(self, boot: CellBoot) -> None:
@@ -129,7 +129,7 @@ class Ingress:
         self._ended = self._loop.create_future()
         layout = counters.make_layout(boot.page_slots)
         self._pages = counters.Pages(boot.counters_fd, layout, boot.cells)
-        self._tally = Tally(self._pages, boot.cell)
+        self._recorder = Recorder(self._pages, boot.cell)
         self._model = _served(self._spec, boot.model, settings, boot.workers)
         limits = wire.Limits(
             max_items=settings.max_items,
@@ -142,10 +142,10 @@ class Ingress:
             self._spec,
             wire.RequestReader(self._spec.signature, limits, self._resolve, self._memory),
             self._policy,
-            self._tally,
+            self._recorder,
             max_image_pixels=settings.max_image_pixels,
             decode_threads=len(os.sched_getaffinity(0)),
-            on_proven=self._on_proven,
+            on_verified=self._on_verified,
             hang_floor_s=settings.hang_floor_s,
             on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
@@ -177,7 +177,7 @@ class Ingress:
         )
         server = grpc.aio.server(
             # Where nobody is asked for credentials, nothing is in the way of a request.
-            interceptors=[auth.Doorkeeper(access)] if access else None,
+            interceptors=[auth.AuthInterceptor(access)] if access else None,
             maximum_concurrent_rpcs=auth.max_requests(settings, self._policy.max_queue),
             options=auth.server_options(
                 settings, message_limit(settings, self._spec), shared=self._boot.cells > 1
@@ -228,7 +228,7 @@ class Ingress:
         return await self._cell.infer(message, deadline_s)
 
     def _ready(self) -> bool:
-        return self._cell.open and self._cell.proven
+        return self._cell.open and self._cell.verified
 
     def _model_ready(self, message: bytes) -> Message:
         request = metadata.parse(pb.ModelReadyRequest, message)
@@ -260,7 +260,7 @@ class Ingress:
 
     def _on_control(self) -> None:
         try:
-            message, fds = channel.receive(self._control, to_ingress_decoder)
+            message, fds = channel.receive(self._control, to_frontend_decoder)
         except BlockingIOError:
             return
         except channel.Closed:
@@ -295,7 +295,7 @@ class Ingress:
         settings = new.settings
         policy = queue_policy(settings, new.slots, new.region_batch)
         self._messages.set_limits(*arrival_limits(settings, self._spec, policy.max_queue))
-        logs.configure(settings, f"ingress {self._boot.cell}")
+        logs.configure(settings, f"frontend {self._boot.cell}")
         self._model = _served(self._spec, new.model, settings, new.workers)
         self._cell.reconfigure(
             policy,
@@ -303,8 +303,8 @@ class Ingress:
             hang_floor_s=settings.hang_floor_s,
         )
 
-    def _on_proven(self, worker: int) -> None:
-        self._say(WorkerProven(worker=worker))
+    def _on_verified(self, worker: int) -> None:
+        self._say(WorkerVerified(worker=worker))
         self._show_state()
 
     def _on_gone(self, worker: int, pid: int, *, hung: bool) -> None:
@@ -313,7 +313,7 @@ class Ingress:
 
     def _show_state(self) -> None:
         self._health.serving(self._ready())
-        self._tally.state(serving=self._ready())
+        self._recorder.state(serving=self._ready())
 
     async def _drain(self) -> None:
         """Not ready, then nothing new, then everything accepted is answered.
@@ -324,7 +324,7 @@ class Ingress:
         waited for, until the supervisor's grace time is over.
         """
         self._cell.open = False
-        self._tally.state(serving=False)
+        self._recorder.state(serving=False)
         await self._health.shutdown()
         while not all(call.done() for call in self._accepted):  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_S)
@@ -358,15 +358,15 @@ class Ingress:
                 address = f"unix:{settings.unix_socket}"
                 self._listen(address)
         except RuntimeError:
-            self._say(IngressFailed(cell=self._boot.cell, message=f"cannot listen on {address}"))
+            self._say(FrontendFailed(cell=self._boot.cell, message=f"cannot listen on {address}"))
             return
         await self._server.start()
         self._loop.add_reader(self._control, self._on_control)
-        self._say(IngressUp(cell=self._boot.cell, port=port))
+        self._say(FrontendUp(cell=self._boot.cell, port=port))
         # What is there now stays for good: no collection need look at it again.
         gc.collect()
         gc.freeze()
-        HeapKeeper(lambda: self._requests, lambda: procfs.resident_bytes(os.getpid())).start(
+        MallocTrimmer(lambda: self._requests, lambda: procfs.resident_bytes(os.getpid())).start(
             self._loop
         )
         await self._ended
@@ -407,10 +407,10 @@ def _client_is_there(record: logging.LogRecord) -> bool:
 async def _serve(boot: CellBoot) -> None:
     logging.getLogger("grpc._cython.cygrpc").addFilter(_client_is_there)
     try:
-        await Ingress(boot).run()
+        await Frontend(boot).run()
     except ConfigError as error:
         with socket.socket(fileno=os.dup(boot.control_fd)) as supervisor:
-            channel.send(supervisor, IngressFailed(cell=boot.cell, message=str(error)))
+            channel.send(supervisor, FrontendFailed(cell=boot.cell, message=str(error)))
     logging.shutdown()
     # Here, and not once asyncio and gRPC have cancelled what is under way: who waits for an answer
     # that will not come finds the connection closed, which is UNAVAILABLE, and tries again.
@@ -422,7 +422,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         boot = msgspec.json.decode(file.read(), type=CellBoot)
-    logs.configure(boot.settings, f"ingress {boot.cell}")
+    logs.configure(boot.settings, f"frontend {boot.cell}")
     sandbox.keep_memory_private()
     asyncio.run(_serve(boot))
 

@@ -1,4 +1,4 @@
-"""Encoded pictures to pixels, as a model's recipe says. Called in threads of the ingress.
+"""Encoded pictures to pixels, as a model's recipe says. Called in threads of the frontend.
 
 Pillow lets go of the GIL while it decodes and scales, so that threads run side by side and the
 event loop runs on. A JPEG is decoded at 1/2, 1/4 or 1/8 where that is still as large as the

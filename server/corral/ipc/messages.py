@@ -11,7 +11,7 @@ import struct
 
 import msgspec
 
-from corral.accuracy import GuardReport
+from corral.accuracy import AccuracyReport
 from corral.settings import Settings
 from corral.tensors import Datatype, Signature
 
@@ -35,13 +35,13 @@ class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):
     #: a person's description of the weights
     weights: str
     #: what the precision guard found; None for FP32 that serves in place of nothing
-    guard: GuardReport | None = None
+    guard: AccuracyReport | None = None
     #: who won the search for the fastest, and by how much; empty where nothing was searched
     search: str = ""
 
 
 class CellBoot(msgspec.Struct, frozen=True, kw_only=True):
-    """An ingress's boot file."""
+    """A frontend's boot file."""
 
     cell: int
     #: number of cells in all; the counter memory has a page for each
@@ -114,21 +114,21 @@ class WorkerFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     passing: bool = False
 
 
-class IngressUp(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The ingress listens and takes workers."""
+class FrontendUp(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The frontend listens and takes workers."""
 
     cell: int
     port: int
 
 
-class IngressFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The ingress cannot start, and trying again would not help: exit code 2."""
+class FrontendFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The frontend cannot start, and trying again would not help: exit code 2."""
 
     cell: int
     message: str
 
 
-class WorkerProven(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class WorkerVerified(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A batch went through this worker and came back."""
 
     worker: int
@@ -145,12 +145,12 @@ class WorkerGone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Everything accepted is answered; the ingress may end."""
+    """Everything accepted is answered; the frontend may end."""
 
     cell: int
 
 
-# --- control: supervisor to ingress ---
+# --- control: supervisor to frontend ---
 
 
 class AttachWorker(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -185,7 +185,7 @@ class Reconfigure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Open(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Every cell has a proven worker: say SERVING and take requests."""
+    """Every cell has a verified worker: say SERVING and take requests."""
 
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -193,16 +193,16 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 FromChild = (
-    WorkerReady | WorkerFailed | IngressUp | IngressFailed | WorkerProven | WorkerGone | Drained
+    WorkerReady | WorkerFailed | FrontendUp | FrontendFailed | WorkerVerified | WorkerGone | Drained
 )
-ToIngress = AttachWorker | DetachWorker | Reconfigure | Open | Drain
+ToFrontend = AttachWorker | DetachWorker | Reconfigure | Open | Drain
 
 from_child_decoder = msgspec.json.Decoder(FromChild)
-to_ingress_decoder = msgspec.json.Decoder(ToIngress)
+to_frontend_decoder = msgspec.json.Decoder(ToFrontend)
 encode = msgspec.json.encode
 
 
-# --- data: ingress and worker ---
+# --- data: frontend and worker ---
 
 #: batch number, datatype, number of items in the region
 BATCH = struct.Struct("<QHH4x")

@@ -1,6 +1,6 @@
 """A worker's region: the anonymous shared memory that is its engine's input and output.
 
-The supervisor makes it as a sealed memfd; the worker and its ingress map it; nobody else can.
+The supervisor makes it as a sealed memfd; the worker and its frontend map it; nobody else can.
 Output first, then input, so that a small batch touches few pages.
 """
 
@@ -65,7 +65,7 @@ class Region:
         """Writes every page that batches of up to ``count`` items use, from the calling thread.
 
         The kernel places a page on the node of the CPU that first writes it: the pinned
-        worker calls this, so its ingress never pays for page faults, nor the engine for distance.
+        worker calls this, so its frontend never pays for page faults, nor the engine for distance.
         """
         ends = [
             (0, self._signature.output_bytes * count),

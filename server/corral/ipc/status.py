@@ -10,7 +10,7 @@ import enum
 
 import msgspec
 
-from corral.accuracy import GuardReport
+from corral.accuracy import AccuracyReport
 
 
 class Phase(enum.StrEnum):
@@ -32,7 +32,7 @@ class State(enum.StrEnum):
     #: has said that it is ready
     READY = "ready"
     #: a batch went through it and came back
-    PROVEN = "proven"
+    VERIFIED = "verified"
     #: not running, and not to be started again
     ENDED = "ended"
 
@@ -81,11 +81,11 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ready(self) -> bool:
         """True when the worker has said that it is ready, and lives."""
-        return self.state in {State.READY, State.PROVEN}
+        return self.state in {State.READY, State.VERIFIED}
 
 
 class CellStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One cell's ingress."""
+    """One cell's frontend."""
 
     cell: int
     state: State
@@ -93,7 +93,7 @@ class CellStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     restarts: dict[Cause, int]
     cpus: list[int]
-    #: True when the ingress lives and one of its workers is proven
+    #: True when the frontend lives and one of its workers is verified
     ready: bool
 
 
@@ -121,7 +121,7 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     #: True when the weights carry no knowledge
     synthetic: bool
     #: what the precision guard found, or None
-    guard: GuardReport | None = None
+    guard: AccuracyReport | None = None
     #: who won the search for the fastest, and by how much; or nothing
     search: str = ""
     cells: list[CellStatus]

@@ -1,7 +1,7 @@
 """The raw engine, to compare a server with: ``corral lab raw --backend torch ...``.
 
 Takes the options of ``corral serve``. A worker as the server would start it runs batches of one,
-one after another, with no server around it: no gRPC, no queue, no ingress. Says as a line of JSON
+one after another, with no server around it: no gRPC, no queue, no frontend. Says as a line of JSON
 what it is once it is ready; then every line on standard input is a number of seconds to run for,
 and is answered with what was measured. It ends with standard input.
 """

@@ -16,16 +16,16 @@ from corral.ipc.region import create_region
 from corral.launch import worker_user as identity
 from corral.launch.spawn import Child, Process, inherited, spawn
 from corral.launch.worker_runtime import WorkerExtras, python_path, worker_python
-from corral.planning.environment import ingress_environment
+from corral.planning.environment import frontend_environment
 from corral.planning.plan import Plan
 from corral.settings import Settings
-from corral.supervisor.slots import IngressSlot, WorkerSlot
+from corral.supervisor.slots import FrontendSlot, WorkerSlot
 from corral.tensors import Signature
 
 _WORKER_MODULE = "corral.worker.process"
 
 
-class Nursery:
+class ChildFactory:
     """Starts processes, and knows nothing of when.
 
     Args:
@@ -39,7 +39,7 @@ class Nursery:
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
         page_slots: workers that a page of it has room for.
-        ingress_module: run as an ingress.
+        frontend_module: run as a frontend.
 
     Raises:
         ConfigError: ``settings.worker_user`` is nobody, or cannot read what workers need;
@@ -59,7 +59,7 @@ class Nursery:
         environ: Mapping[str, str],
         counters_fd: int,
         page_slots: int,
-        ingress_module: str,
+        frontend_module: str,
     ) -> None:
         self._settings = settings
         self._plan = plan
@@ -73,7 +73,7 @@ class Nursery:
         self._extras = extras
         self._base_env = inherited(environ)
         self._counters_fd = counters_fd
-        self._ingress_module = ingress_module
+        self._frontend_module = frontend_module
         self._python = worker_python(settings)
         self._user = identity.worker_user(settings, model.artefact, self._python)
 
@@ -83,8 +83,8 @@ class Nursery:
             self._curves.save(report.costs_s)
             self._batch = BatchSizes(sizes=report.sizes, find_knee=False)
 
-    def start_ingress(self, slot: IngressSlot) -> Process:
-        """Starts an ingress.
+    def start_frontend(self, slot: FrontendSlot) -> Process:
+        """Starts a frontend.
 
         Raises:
             OSError: no process, memory or descriptor to be had; nothing stays open.
@@ -106,18 +106,18 @@ class Nursery:
             )
 
         child = Child(
-            kind="ingress",
+            kind="frontend",
             number=slot.cell,
-            module=self._ingress_module,
-            cpus=slot.planned.ingress_cpus,
+            module=self._frontend_module,
+            cpus=slot.planned.frontend_cpus,
             memory_node=slot.planned.workers[0].memory_node,
             # gRPC's own lines about handshakes that fail would let anybody fill the log.
-            env={**self._base_env, **ingress_environment(), "GRPC_VERBOSITY": "ERROR"},
+            env={**self._base_env, **frontend_environment(), "GRPC_VERBOSITY": "ERROR"},
         )
         return _start(child, boot, [self._counters_fd])
 
     def start_worker(self, slot: WorkerSlot) -> Process:
-        """Starts a worker, and leaves in the slot what its ingress is to be given.
+        """Starts a worker, and leaves in the slot what its frontend is to be given.
 
         Raises:
             OSError: no process, memory or descriptor to be had; nothing stays open.

@@ -37,8 +37,8 @@ class Child:
     """What to start.
 
     Attributes:
-        kind: "worker" or "ingress": what its command line says.
-        number: the worker's id or the ingress's cell.
+        kind: "worker" or "frontend": what its command line says.
+        number: the worker's id or the frontend's cell.
         module: run as ``python -m module NUMBER BOOT_FD``.
         cpus: the affinity mask.
         memory_node: NUMA node its memory is bound to, or None.
@@ -123,7 +123,7 @@ class Process:
             _write_stderr(text)
         return bool(data)
 
-    def last_words(self) -> str:
+    def last_error_line(self) -> str:
         """The last line that speaks of an error, else the last line, else nothing.
 
         What dies in C, or before Python is up, ends with a stack that says less.

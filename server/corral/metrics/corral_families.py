@@ -17,7 +17,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from corral.accuracy import GuardReport
+from corral.accuracy import AccuracyReport
 from corral.ipc.status import ServerStatus, State, WorkerStatus
 from corral.metrics.counters import BATCH_BUCKETS, FAILURES, TIME_BUCKETS_S, VIEWS, Counts
 from corral.planning.plan import Plan
@@ -129,14 +129,14 @@ def worker_families(
 
 
 def cell_families(counts: Counts, status: ServerStatus) -> Iterator[Metric]:
-    """What every cell's ingress does."""
-    up = GaugeMetricFamily("corral_ingress_up", "1 when the ingress is ready", labels=["cell"])
+    """What every cell's frontend does."""
+    up = GaugeMetricFamily("corral_frontend_up", "1 when the frontend is ready", labels=["cell"])
     depth = GaugeMetricFamily("corral_queue_depth", "Items that wait in the queue", labels=["cell"])
     restarts = CounterMetricFamily(
-        "corral_ingress_restarts", "Times the ingress was started again", labels=["cell", "cause"]
+        "corral_frontend_restarts", "Times the frontend was started again", labels=["cell", "cause"]
     )
     for cell in status.cells:
-        up.add_metric([str(cell.cell)], cell.state in {State.READY, State.PROVEN})
+        up.add_metric([str(cell.cell)], cell.state in {State.READY, State.VERIFIED})
         depth.add_metric([str(cell.cell)], counts.read("cell/queue_depth", cell.cell))
         for cause, times in cell.restarts.items():
             restarts.add_metric([str(cell.cell), str(cause)], times)
@@ -189,7 +189,7 @@ def server_families(status: ServerStatus, plan: Plan, version: str) -> Iterator[
     yield pens
 
 
-def _guard_families(report: GuardReport | None) -> Iterator[Metric]:
+def _guard_families(report: AccuracyReport | None) -> Iterator[Metric]:
     """The precision guard's verdict; the measures only where something was measured."""
     yield GaugeMetricFamily(
         "corral_precision_fallback",

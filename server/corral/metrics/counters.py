@@ -1,7 +1,7 @@
-"""Counter pages: 64-bit slots in the supervisor's shared memory, one page an ingress.
+"""Counter pages: 64-bit slots in the supervisor's shared memory, one page a frontend.
 
-Each page has one writer, the cell's ingress, and any reader. The memory outlives the writer, so
-what a dead ingress counted is still there, and its successor counts on.
+Each page has one writer, the cell's frontend, and any reader. The memory outlives the writer, so
+what a dead frontend counted is still there, and its successor counts on.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def make_layout(slots: int) -> Layout:
 
 def create_memory(layout: Layout, cells: int) -> int:
     """Makes the zeroed memory of all pages, sealed against resizing; returns the memfd."""
-    # An ingress reads what strangers send; whatever becomes of it, who reads its page lives on.
+    # A frontend reads what strangers send; whatever becomes of it, who reads its page lives on.
     return memfd.create("counters", layout.page_bytes * cells)
 
 
@@ -137,7 +137,7 @@ class Pages:
         return self._memory[cell * size : (cell + 1) * size].cast("Q")
 
     def reset_gauges(self, cell: int) -> None:
-        """Zeroes what a dead ingress left in its gauges; its counters stay."""
+        """Zeroes what a dead frontend left in its gauges; its counters stay."""
         page = self.page(cell)
         for name in self.layout.gauges:
             page[self.layout.index[name]] = 0

@@ -22,7 +22,7 @@ from typing import Any
 from corral.errors import ConfigError
 from corral.security.credentials import Access, Verdict
 from corral.security.tls import Material, peer_names
-from corral.system.watched_file import Watched
+from corral.system.watched_file import WatchedFile
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class _Server(socketserver.ThreadingTCPServer):
         ready: Callable[[], bool],
         *,
         access: Access | None,
-        files: Watched[Material] | None,
+        files: WatchedFile[Material] | None,
     ) -> None:
         self.address_family = family
         self.collect = collect
@@ -225,7 +225,7 @@ class MetricsServer:
         ready: Callable[[], bool],
         *,
         access: Access | None = None,
-        files: Watched[Material] | None = None,
+        files: WatchedFile[Material] | None = None,
     ) -> None:
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

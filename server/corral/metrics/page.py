@@ -1,6 +1,6 @@
 """The text of /metrics: Triton's names, corral's own, and the supervisor's process.
 
-Everything is read at the moment of the scrape: the counter pages (the dead ingresses' too), the
+Everything is read at the moment of the scrape: the counter pages (the dead frontends' too), the
 supervisor's latest snapshot, cpu.stat.
 """
 

@@ -84,7 +84,7 @@ class ModelSpec:
 
     @property
     def front(self) -> tuple[object, ...]:
-        """What an ingress goes by, to compare: shapes, preprocessing, classes and their names."""
+        """What a frontend goes by, to compare: shapes, preprocessing, classes and their names."""
         shapes = (self.signature.input_shapes, self.signature.output_shape)
         return self.name, *shapes, self.signature.recipe, self.classes, self.label_names
 

@@ -36,7 +36,7 @@ class PlannedNode:
     Attributes:
         id: the kernel's number.
         cores: what may be used of it.
-        reserve: how many of these are kept free for ingresses.
+        reserve: how many of these are kept free for frontends.
         reserved: which, once it is divided.
         workers: each worker's cores, once it is divided.
     """
@@ -170,7 +170,7 @@ def _no_room(nodes: Sequence[PlannedNode], workers: int, width: int) -> ConfigEr
     asked += f" asked for, {workers * width} in all" if workers > 1 else " asked for"
     kept = sum(node.reserve for node in nodes)
     available = f"{free} available" + (
-        f" ({kept} more are kept free for ingresses)" if kept else ""
+        f" ({kept} more are kept free for frontends)" if kept else ""
     )
     if width > largest:
         hint = f"a worker stays inside one NUMA node and kind of core, which gives it {largest}"

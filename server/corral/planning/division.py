@@ -23,7 +23,7 @@ class Division:
     """One node, divided.
 
     Attributes:
-        reserved: cores kept free of workers, for ingresses.
+        reserved: cores kept free of workers, for frontends.
         workers: each worker's cores.
         value: compute of the workers, to compare divisions of one node with.
     """

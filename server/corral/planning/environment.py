@@ -90,7 +90,7 @@ def allocator_environment(
     return environment
 
 
-def ingress_environment() -> dict[str, str]:
+def frontend_environment() -> dict[str, str]:
     """What keeps the buffers of messages mapped from one request to the next.
 
     The C library gives a freed buffer of some hundred kilobytes back to the kernel, and the next

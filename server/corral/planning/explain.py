@@ -96,13 +96,13 @@ def _what_is_reserved(nodes: Sequence[PlannedNode]) -> Iterable[str]:
     if large:
         cores = sum(len(node.reserved) for node in large)
         yield (
-            f"{_nodes(large)} {_keep(large)} one core in 16, at least one, free for ingresses: "
+            f"{_nodes(large)} {_keep(large)} one core in 16, at least one, free for frontends: "
             f"{count(cores, 'core')} in all."
         )
     if small:
         yield (
             f"{_nodes(small)} {_have(small)} fewer than 8 usable cores, so none is kept free: the "
-            "ingress runs on its workers' CPUs."
+            "frontend runs on its workers' CPUs."
         )
 
 

@@ -22,7 +22,7 @@ from corral.planning.plan import MachineSummary, Plan, PlannedCell, PlannedWorke
 from corral.settings import Mode
 from corral.system.cpu_list import format_cpus
 
-#: nodes of this many cores keep one core in 16 free for ingresses
+#: nodes of this many cores keep one core in 16 free for frontends
 _RESERVING_CORES = 8
 _CORES_A_RESERVED_ONE = 16
 
@@ -63,7 +63,7 @@ def make_plan(machine: Machine, request: PlanRequest) -> Plan:
     busy = {
         cpu
         for cell in cells
-        for cpus in (cell.ingress_cpus, *(worker.cpus for worker in cell.workers))
+        for cpus in (cell.frontend_cpus, *(worker.cpus for worker in cell.workers))
         for cpu in cpus
     }
     idle = [cpu for cpu in machine.allowed_cpus if cpu not in busy]
@@ -147,14 +147,14 @@ def _by_node(cores: Iterable[Core]) -> dict[int, list[Core]]:
 
 
 def _reserve(cores: int) -> int:
-    """Cores of a node of that many that are kept free for ingresses."""
+    """Cores of a node of that many that are kept free for frontends."""
     return max(1, cores // _CORES_A_RESERVED_ONE) if cores >= _RESERVING_CORES else 0
 
 
 def _pen(worker: Sequence[Core], node: PlannedNode, shared: bool) -> list[int]:
     """A worker's CPUs: its own cores', or all of their kind that the node's workers share.
 
-    Bound to one core each, workers that share would fall behind wherever the ingress or another
+    Bound to one core each, workers that share would fall behind wherever the frontend or another
     program keeps a core busy; the scheduler spreads them better.
     """
     cores = {*worker}
@@ -186,7 +186,7 @@ def _make_cells(
             cells.append(
                 PlannedCell(
                     node=node.id,
-                    ingress_cpus=_ingress_cpus(machine, node.reserved, i, number)
+                    frontend_cpus=_frontend_cpus(machine, node.reserved, i, number)
                     or sorted({cpu for worker in workers for cpu in worker.cpus}),
                     workers=workers,
                 )
@@ -230,13 +230,13 @@ def _split(workers: Sequence[tuple[Core, ...]], parts: int) -> list[Sequence[tup
     return [workers[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _ingress_cpus(machine: Machine, reserved: Sequence[Core], cell: int, cells: int) -> list[int]:
+def _frontend_cpus(machine: Machine, reserved: Sequence[Core], cell: int, cells: int) -> list[int]:
     """The reserved cores' CPUs that one of a node's cells gets; cells share when cores are few."""
     if len(reserved) >= cells:
         mine = list(reserved[cell::cells])
     else:
         mine = [reserved[cell % len(reserved)]] if reserved else []
-    # A quota counts every CPU; without one, an ingress gains from both threads of its core.
+    # A quota counts every CPU; without one, a frontend gains from both threads of its core.
     return sorted(
         cpu for core in mine for cpu in (core.cpus if machine.cpu_quota is None else core.cpus[:1])
     )

@@ -20,10 +20,10 @@ class PlannedWorker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlannedCell(msgspec.Struct, frozen=True, kw_only=True):
-    """An ingress and the workers it feeds, inside one NUMA node."""
+    """A frontend and the workers it feeds, inside one NUMA node."""
 
     node: int
-    ingress_cpus: list[int]
+    frontend_cpus: list[int]
     workers: list[PlannedWorker]
 
 

@@ -41,10 +41,10 @@ def print_plan(plan: Plan, machine: Machine, explain: bool, console: Console) ->
 
 
 def _add_cell(table: Table, number: int, cell: PlannedCell, package_of: dict[int, int]) -> None:
-    head = [str(package_of[cell.ingress_cpus[0]]), str(cell.node), str(number)]
+    head = [str(package_of[cell.frontend_cpus[0]]), str(cell.node), str(number)]
     workers_cpus = {cpu for worker in cell.workers for cpu in worker.cpus}
-    shares = " (shared)" if workers_cpus.intersection(cell.ingress_cpus) else ""
-    table.add_row(*head, "ingress", "", format_cpus(cell.ingress_cpus) + shares, "")
+    shares = " (shared)" if workers_cpus.intersection(cell.frontend_cpus) else ""
+    table.add_row(*head, "frontend", "", format_cpus(cell.frontend_cpus) + shares, "")
     for worker in cell.workers:
         table.add_row(
             str(package_of[worker.cpus[0]]),

@@ -13,7 +13,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from corral import __version__
-from corral.accuracy import GuardReport
+from corral.accuracy import AccuracyReport
 from corral.errors import InvalidRequest, NotFound
 from corral.metrics.counters import FAILURES, VIEWS, Counts
 from corral.protocol.response import INPUT_NAME, OUTPUT_NAME
@@ -60,7 +60,7 @@ class ServedModel:
     synthetic: bool
     mode: str
     max_queue_delay_ms: float = 0.0
-    guard: GuardReport | None = None
+    guard: AccuracyReport | None = None
 
     @property
     def platform(self) -> str:
@@ -156,17 +156,17 @@ def _properties(model: ServedModel) -> dict[str, str]:
     }
 
 
-def _guard_properties(report: GuardReport | None) -> dict[str, str]:
+def _guard_properties(report: AccuracyReport | None) -> dict[str, str]:
     if report is None:
         return {}
     properties = {"guard": report.verdict, "guard_candidate": report.candidate}
     fidelity = report.fidelity
     if fidelity is None:
         return properties
-    properties["guard_cosine"] = f"{fidelity.cosine:.4f}"
-    properties["guard_snr_db"] = f"{fidelity.snr_db:.1f}"
+    properties["accuracy_cosine"] = f"{fidelity.cosine:.4f}"
+    properties["accuracy_snr_db"] = f"{fidelity.snr_db:.1f}"
     if fidelity.top1 is not None:
-        properties["guard_top1"] = f"{fidelity.top1:.3f}"
+        properties["accuracy_top1"] = f"{fidelity.top1:.3f}"
     return properties
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from corral.errors import ConfigError
-from corral.system.watched_file import Watched, read_private
+from corral.system.watched_file import WatchedFile, read_private
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class TokenFile:
 
     def __init__(self, path: Path, *, look_s: float = _LOOK_S) -> None:
         self._path = path
-        self._watched = Watched([path], self._load, every_s=look_s)
+        self._watched = WatchedFile([path], self._load, every_s=look_s)
         if not self._watched.current():
             raise ConfigError(f"{_OPTION} {path}: there is no token in it")
 

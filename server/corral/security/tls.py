@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from corral.errors import ConfigError
-from corral.system.watched_file import Watched, read_private
+from corral.system.watched_file import WatchedFile, read_private
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def _read(path: Path, option: str) -> bytes:
 
 def watch(
     certificate: str | None, key: str | None, client_ca: str | None
-) -> Watched[Material] | None:
+) -> WatchedFile[Material] | None:
     """What the settings' files hold, always the newest that works; None without TLS.
 
     Raises:
@@ -84,7 +84,7 @@ def watch(
     authority = None if client_ca is None else Path(client_ca)
     if authority is not None:
         paths.append(authority)
-    return Watched(paths, lambda: load(paths[0], paths[1], authority), every_s=0.0)
+    return WatchedFile(paths, lambda: load(paths[0], paths[1], authority), every_s=0.0)
 
 
 def peer_names(connection: Any) -> frozenset[str] | None:

@@ -24,9 +24,9 @@ from corral.planning.plan import Plan
 from corral.security import credentials, sandbox, tls
 from corral.settings import Settings, is_loopback
 from corral.supervisor import admin, cache_permissions, ports
-from corral.supervisor.allowance import Allowance
-from corral.supervisor.deployment import Prepared
-from corral.supervisor.deployments import Forge, Source, slots_to_reserve
+from corral.supervisor.cpu_watch import AllowedCpus
+from corral.supervisor.deployment import DeploymentSpec
+from corral.supervisor.deployments import Deployments, Source, slots_to_reserve
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
 from corral.system import procfs
@@ -34,18 +34,18 @@ from corral.tensors import Signature
 
 logger = logging.getLogger(__name__)
 
-INGRESS_MODULE = "corral.frontend.process"
+FRONTEND_MODULE = "corral.frontend.process"
 
 
 def run(
-    prepared: Prepared,
+    prepared: DeploymentSpec,
     plan: Plan,
     signature: Signature,
     *,
     source: Source | None = None,
     environ: Mapping[str, str],
     console: Console | None = None,
-    ingress_module: str = INGRESS_MODULE,
+    frontend_module: str = FRONTEND_MODULE,
 ) -> int:
     """Serves until told to stop. Call it from the main thread: children die with it.
 
@@ -56,7 +56,7 @@ def run(
         source: where a reload finds settings and model; None for a server that has none.
         environ: the process's environment; children get the harmless part.
         console: for the start-up table; standard error if there is none.
-        ingress_module: what to run as an ingress.
+        frontend_module: what to run as a frontend.
 
     Returns:
         The exit code.
@@ -90,7 +90,7 @@ def run(
     layout = counters.make_layout(page_slots)
     counters_fd = counters.create_memory(layout, len(plan.cells))
     pages = counters.Pages(counters_fd, layout, len(plan.cells))
-    forge = Forge(
+    deployments = Deployments(
         settings,
         signature,
         source,
@@ -98,23 +98,23 @@ def run(
         counters_fd=counters_fd,
         page_slots=page_slots,
         cells=len(plan.cells),
-        ingress_module=ingress_module,
+        frontend_module=frontend_module,
         read_machine=topology.read_machine,
     )
-    generation = forge.first(prepared, plan)
+    deployment = deployments.first(prepared, plan)
 
     admin_socket, warnings = _admin_socket(settings, environ)
-    warnings += cache_permissions.doubts(settings, prepared.model.artefact, os.geteuid())
+    warnings += cache_permissions.warnings(settings, prepared.model.artefact, os.geteuid())
 
     async def supervise() -> int:
         view = StartupView(console or _console())
         supervisor = Supervisor(
-            generation,
-            forge,
+            deployment,
+            deployments,
             pages=pages,
             spectator=view,
             admin_path=admin_socket.getsockname() if admin_socket else None,
-            read_allowance=_read_allowance,
+            read_allowed_cpus=_read_allowed_cpus,
         )
         supervisor.warn([*warnings, *exposure(settings)])
         async with admin.listening(admin_socket, supervisor.command):
@@ -148,9 +148,9 @@ def _admin_socket(
         return None, [f"no admin socket, so no corral reload, mode and status: {error}"]
 
 
-def _read_allowance() -> Allowance:
+def _read_allowed_cpus() -> AllowedCpus:
     cpus, quota = topology.read_allowed()
-    return Allowance(cpus=cpus, quota=quota)
+    return AllowedCpus(cpus=cpus, quota=quota)
 
 
 def check_security(settings: Settings) -> None:

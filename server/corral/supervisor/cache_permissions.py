@@ -12,7 +12,7 @@ from corral.planning.environment import OPENMP_BACKENDS
 from corral.settings import Settings
 
 
-def doubts(settings: Settings, artefact: str | None, uid: int) -> list[str]:
+def warnings(settings: Settings, artefact: str | None, uid: int) -> list[str]:
     """What is in the hands of others; at most one sentence, about the first such file or folder.
 
     Args:

@@ -17,11 +17,11 @@ import msgspec
 
 from corral.ipc import channel, messages
 from corral.ipc.status import Cause
-from corral.launch.factory import Nursery
+from corral.launch.factory import ChildFactory
 from corral.launch.spawn import Process, describe_end
 from corral.metrics.counters import Pages
 from corral.planning.plan import PlannedWorker
-from corral.supervisor.slots import AnySlot, IngressSlot, WorkerSlot
+from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
 from corral.supervisor.watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ class Fleet:
     """The children of one server.
 
     Args:
-        nursery: makes ingresses; workers' slots name their own.
-        pages: the counters, whose gauges a dead ingress leaves behind.
-        ingresses: the ingress slots, by cell.
+        factory: makes frontends; workers' slots name their own.
+        pages: the counters, whose gauges a dead frontend leaves behind.
+        frontends: the frontend slots, by cell.
         workers: the worker slots, any order.
         boot_timeout_s: a process that is not ready by then is killed.
         watcher: is told.
@@ -46,17 +46,17 @@ class Fleet:
 
     def __init__(
         self,
-        nursery: Nursery,
+        factory: ChildFactory,
         pages: Pages,
-        ingresses: Sequence[IngressSlot],
+        frontends: Sequence[FrontendSlot],
         workers: Sequence[WorkerSlot],
         *,
         boot_timeout_s: float,
         watcher: Watcher,
     ) -> None:
-        self._nursery = nursery
+        self._factory = factory
         self._pages = pages
-        self.ingresses = ingresses
+        self.frontends = frontends
         self.workers = list(workers)
         self._boot_timeout_s = boot_timeout_s
         self._watcher = watcher
@@ -67,8 +67,8 @@ class Fleet:
 
     @property
     def slots(self) -> list[AnySlot]:
-        """Ingresses first."""
-        return [*self.ingresses, *self.workers]
+        """Frontendes first."""
+        return [*self.frontends, *self.workers]
 
     # --- starting ---
 
@@ -80,12 +80,12 @@ class Fleet:
         slot.life.started(self._loop.time())
         try:
             process = (
-                slot.nursery.start_worker(slot)
+                slot.factory.start_worker(slot)
                 if isinstance(slot, WorkerSlot)
-                else self._nursery.start_ingress(slot)
+                else self._factory.start_frontend(slot)
             )
         except OSError as error:
-            slot.obituary = f"{slot.name} could not be started: {error.strerror}"
+            slot.end_reason = f"{slot.name} could not be started: {error.strerror}"
             self._fill_again(slot, in_order=False)
             return
         slot.process = process
@@ -121,14 +121,14 @@ class Fleet:
             slot.life.end()
         level = logging.DEBUG if not again else logging.INFO if in_order else logging.WARNING
         when = f"in {delay_s:g} s" if delay_s else "at once"
-        logger.log(level, "%s%s", slot.obituary, f"; starting another {when}" if again else "")
+        logger.log(level, "%s%s", slot.end_reason, f"; starting another {when}" if again else "")
         self._watcher.changed()
 
     # --- replacing ---
 
-    def use(self, nursery: Nursery, boot_timeout_s: float) -> None:
-        """From now on ingresses are started by this nursery."""
-        self._nursery, self._boot_timeout_s = nursery, boot_timeout_s
+    def use(self, factory: ChildFactory, boot_timeout_s: float) -> None:
+        """From now on frontends are started by this factory."""
+        self._factory, self._boot_timeout_s = factory, boot_timeout_s
 
     def worker(self, key: int) -> WorkerSlot:
         """The worker's slot, by its id."""
@@ -140,9 +140,9 @@ class Fleet:
         self._workers_by_id[slot.planned.id] = slot
         self.start(slot)
 
-    def replace(self, slot: WorkerSlot, nursery: Nursery, planned: PlannedWorker) -> None:
+    def replace(self, slot: WorkerSlot, factory: ChildFactory, planned: PlannedWorker) -> None:
         """Lets a worker finish its batch and go, and fills its slot with another at once."""
-        slot.successor = nursery, planned
+        slot.successor = factory, planned
         self._release(slot)
 
     def retire(self, slot: WorkerSlot) -> None:
@@ -151,7 +151,7 @@ class Fleet:
 
     def _release(self, slot: WorkerSlot) -> None:
         slot.leaving = True
-        ingress = self.ingresses[slot.cell]
+        frontend = self.frontends[slot.cell]
         if slot.process is None:
             if slot.timer:
                 slot.timer.cancel()
@@ -160,15 +160,15 @@ class Fleet:
         elif slot.attached_to is None:
             # Nobody feeds it: there is nothing to finish.
             slot.process.signal(signal.SIGTERM)
-        elif ingress.process and ingress.process.pid == slot.attached_to:
-            self.tell(ingress, messages.DetachWorker(worker=slot.planned.id))
+        elif frontend.process and frontend.process.pid == slot.attached_to:
+            self.tell(frontend, messages.DetachWorker(worker=slot.planned.id))
 
     def _has_left(self, slot: WorkerSlot) -> None:
         slot.leaving = False
-        slot.life.relieved()
+        slot.life.asked_to_end()
         successor, slot.successor = slot.successor, None
         if successor:
-            slot.nursery, slot.planned = successor
+            slot.factory, slot.planned = successor
             self.start(slot)
         else:
             slot.life.end()
@@ -188,25 +188,25 @@ class Fleet:
         if slot.timer:
             slot.timer.cancel()
             slot.timer = None
-        slot.obituary = f"{slot.name} {describe_end(code)}"
+        slot.end_reason = f"{slot.name} {describe_end(code)}"
         if not slot.life.is_ready:
-            slot.obituary += " before it was ready"
-            slot.obituary += f": {process.last_words()}" if process.last_words() else ""
+            slot.end_reason += " before it was ready"
+            slot.end_reason += f": {process.last_error_line()}" if process.last_error_line() else ""
         if isinstance(slot, WorkerSlot):
             slot.drop_handover()
             slot.attached_to = None
         else:
-            self._mourn(slot, process)
+            self._on_frontend_end(slot, process)
         self._fill_again(slot, in_order=code == 0)
-        if isinstance(slot, IngressSlot):
-            self._watcher.ingress_done(slot)
+        if isinstance(slot, FrontendSlot):
+            self._watcher.frontend_done(slot)
         if not any(other.process for other in self.slots):
             self._gone.set()
 
-    def _mourn(self, ingress: IngressSlot, process: Process) -> None:
-        """An ingress is dead: its gauges are nobody's, and its workers must leave."""
-        ingress.opened = False
-        self._pages.reset_gauges(ingress.cell)
+    def _on_frontend_end(self, frontend: FrontendSlot, process: Process) -> None:
+        """A frontend is dead: its gauges are nobody's, and its workers must leave."""
+        frontend.opened = False
+        self._pages.reset_gauges(frontend.cell)
         for worker in self.workers:
             if worker.attached_to == process.pid:
                 self._expect_to_leave(worker)
@@ -249,7 +249,7 @@ class Fleet:
             if isinstance(slot, WorkerSlot):
                 self._hear_worker(slot, message)
             else:
-                self._hear_ingress(slot, message)
+                self._hear_frontend(slot, message)
             self._watcher.changed()
 
     def _hear_worker(self, slot: WorkerSlot, message: messages.FromChild) -> None:
@@ -257,7 +257,7 @@ class Fleet:
             case messages.WorkerReady():
                 self._is_ready(slot)
                 slot.report = message
-                slot.nursery.learn(message)
+                slot.factory.learn(message)
                 self._watcher.worker_ready(slot)
                 self._attach(slot)
             case messages.WorkerFailed():
@@ -265,30 +265,30 @@ class Fleet:
             case _:
                 logger.error("%s: unexpected %s", slot.name, type(message).__name__)
 
-    def _hear_ingress(self, slot: IngressSlot, message: messages.FromChild) -> None:
+    def _hear_frontend(self, slot: FrontendSlot, message: messages.FromChild) -> None:
         match message:
-            case messages.IngressUp():
+            case messages.FrontendUp():
                 self._is_ready(slot)
                 for worker in self.workers:
                     self._attach(worker)
-            case messages.IngressFailed():
+            case messages.FrontendFailed():
                 self._watcher.child_failed(slot, message.message)
-            case messages.WorkerProven():
+            case messages.WorkerVerified():
                 if message.worker in self._workers_by_id:
-                    self._workers_by_id[message.worker].life.proven()
-                slot.life.proven()
-                self._watcher.worker_proven(slot)
+                    self._workers_by_id[message.worker].life.verified()
+                slot.life.verified()
+                self._watcher.worker_verified(slot)
             case messages.WorkerGone():
                 self._worker_gone(slot, message)
             case messages.Drained():
                 slot.drained = True
-                self._watcher.ingress_done(slot)
+                self._watcher.frontend_done(slot)
             case _:
                 logger.error("%s: unexpected %s", slot.name, type(message).__name__)
 
-    def _worker_gone(self, ingress: IngressSlot, message: messages.WorkerGone) -> None:
+    def _worker_gone(self, frontend: FrontendSlot, message: messages.WorkerGone) -> None:
         worker = self._workers_by_id.get(message.worker)
-        if worker is None or not ingress.process or worker.attached_to != ingress.process.pid:
+        if worker is None or not frontend.process or worker.attached_to != frontend.process.pid:
             return
         if worker.process is None or worker.process.pid != message.pid:
             # Old news: the slot is filled by another process already.
@@ -299,11 +299,11 @@ class Fleet:
             self._expect_to_leave(worker)
 
     def _attach(self, worker: WorkerSlot) -> None:
-        """Hands a ready worker to its ingress, if both are there."""
-        ingress = self.ingresses[worker.cell]
-        if not worker.waits_for_ingress or not ingress.life.is_ready:
+        """Hands a ready worker to its frontend, if both are there."""
+        frontend = self.frontends[worker.cell]
+        if not worker.waits_for_frontend or not frontend.life.is_ready:
             return
-        assert worker.process and worker.report and worker.handover and ingress.process
+        assert worker.process and worker.report and worker.handover and frontend.process
         data, region_fd = worker.handover
         message = messages.AttachWorker(
             worker=worker.planned.id,
@@ -311,34 +311,34 @@ class Fleet:
             pid=worker.process.pid,
             sizes=worker.report.sizes,
             costs_s=worker.report.costs_s,
-            region_batch=worker.nursery.region_batch,
+            region_batch=worker.factory.region_batch,
         )
-        if self._send(ingress, message, (data.fileno(), region_fd), lambda: self._attach(worker)):
-            worker.attached_to = ingress.process.pid
+        if self._send(frontend, message, (data.fileno(), region_fd), lambda: self._attach(worker)):
+            worker.attached_to = frontend.process.pid
             worker.drop_handover()
 
-    def tell(self, ingress: IngressSlot, message: messages.ToIngress) -> None:
-        """Sends a message to the ingress that fills the slot now; if none does, nothing."""
-        process = ingress.process
+    def tell(self, frontend: FrontendSlot, message: messages.ToFrontend) -> None:
+        """Sends a message to the frontend that fills the slot now; if none does, nothing."""
+        process = frontend.process
         if process is None:
             return
 
         def again() -> None:
-            if ingress.process is process:
-                self.tell(ingress, message)
+            if frontend.process is process:
+                self.tell(frontend, message)
 
-        self._send(ingress, message, (), again)
+        self._send(frontend, message, (), again)
 
     def _send(
         self,
-        ingress: IngressSlot,
-        message: messages.ToIngress,
+        frontend: FrontendSlot,
+        message: messages.ToFrontend,
         fds: Sequence[int],
         again: Callable[[], None],
     ) -> bool:
-        assert ingress.process
+        assert frontend.process
         try:
-            channel.send(ingress.process.control, message, fds)
+            channel.send(frontend.process.control, message, fds)
         except BlockingIOError:
             self._loop.call_later(_RETRY_S, again)
             return False
@@ -355,14 +355,14 @@ class Fleet:
                 slot.process.signal(number)
 
     def dismiss(self) -> None:
-        """Lets children leave: ingresses on the end of their control sockets, workers on theirs.
+        """Lets children leave: frontends on the end of their control sockets, workers on theirs.
 
-        A worker that no ingress feeds yet holds nothing, and is told by a signal.
+        A worker that no frontend feeds yet holds nothing, and is told by a signal.
         """
-        for ingress in self.ingresses:
-            if ingress.process:
+        for frontend in self.frontends:
+            if frontend.process:
                 with contextlib.suppress(OSError):
-                    ingress.process.control.shutdown(socket.SHUT_RDWR)
+                    frontend.process.control.shutdown(socket.SHUT_RDWR)
         for worker in self.workers:
             if worker.process and worker.handover is not None:
                 worker.process.signal(signal.SIGTERM)

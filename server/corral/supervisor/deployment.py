@@ -1,4 +1,4 @@
-"""A generation of workers: all that workers started from now on have in common."""
+"""A deployment of workers: all that workers started from now on have in common."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Protocol
 import msgspec
 
 from corral.ipc.messages import ModelBoot
-from corral.launch.factory import Nursery
+from corral.launch.factory import ChildFactory
 from corral.planning.plan import Plan
 from corral.settings import Mode, Settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Prepared:
+class DeploymentSpec:
     """Settings, and the model that was prepared for them.
 
     Attributes:
@@ -27,9 +27,9 @@ class Prepared:
     settings: Settings
     model: ModelBoot
 
-    def replace(self, **fields: Any) -> Prepared:
+    def replace(self, **fields: Any) -> DeploymentSpec:
         """The same model with other settings, which it does not depend on."""
-        return Prepared(
+        return DeploymentSpec(
             asked=msgspec.structs.replace(self.asked, **fields),
             settings=msgspec.structs.replace(self.settings, **fields),
             model=self.model,
@@ -37,19 +37,19 @@ class Prepared:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Generation:
+class Deployment:
     """What a server runs on, until it is reloaded.
 
     Attributes:
         prepared: settings, with the ports settled, and model.
         plan: cells and workers.
-        nursery: makes processes of this generation.
+        factory: makes processes of this deployment.
         warnings: what of it cannot be had, one sentence each.
     """
 
-    prepared: Prepared
+    prepared: DeploymentSpec
     plan: Plan
-    nursery: Nursery
+    factory: ChildFactory
     warnings: tuple[str, ...] = ()
 
     @property
@@ -63,22 +63,22 @@ class Generation:
         return self.prepared.model
 
 
-class Workshop(Protocol):
-    """Makes generations. Errors are CorralErrors, meant for the person who asked."""
+class DeploymentBuilder(Protocol):
+    """Makes deployments. Errors are CorralErrors, meant for the person who asked."""
 
     def read_again(self) -> Settings:
         """The settings, as configuration file and command line have them now."""
 
-    async def in_mode(self, now: Prepared, mode: Mode) -> Prepared:
+    async def in_mode(self, now: DeploymentSpec, mode: Mode) -> DeploymentSpec:
         """The same in another mode; where a search settles engine or precision, by that mode's."""
 
-    async def prepare(self, asked: Settings) -> Prepared:
+    async def prepare(self, asked: Settings) -> DeploymentSpec:
         """Settles engine and precision, and makes the artefact or finds it in the cache.
 
         The plan is looked at first: nobody should wait for a model to hear that it does not fit.
         """
 
-    def make(self, prepared: Prepared, *, lenient: bool = False) -> Generation:
+    def make(self, prepared: DeploymentSpec, *, lenient: bool = False) -> Deployment:
         """Plans for the CPUs that are allowed now.
 
         Args:

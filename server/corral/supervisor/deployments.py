@@ -1,4 +1,4 @@
-"""Makes generations: reads the settings again, plans, finds curves and libraries."""
+"""Makes deployments: reads the settings again, plans, finds curves and libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from corral.artifacts.curve_cache import CurveCache
 from corral.batching.sizes import batch_sizes
 from corral.errors import ConfigError
-from corral.launch.factory import Nursery
+from corral.launch.factory import ChildFactory
 from corral.launch.libraries import find_libraries
 from corral.launch.worker_runtime import worker_extras
 from corral.planning.environment import OPENMP_BACKENDS
@@ -18,7 +18,7 @@ from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
 from corral.settings import BackendName, Mode, Precision, Settings
-from corral.supervisor.deployment import Generation, Prepared
+from corral.supervisor.deployment import Deployment, DeploymentSpec
 from corral.tensors import Signature
 
 #: workers that a cell can grow to, at the least, while the server runs
@@ -40,7 +40,7 @@ def slots_to_reserve(plan: Plan) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where another generation's settings and model come from.
+    """Where another deployment's settings and model come from.
 
     Attributes:
         read: builds the settings anew.
@@ -49,21 +49,21 @@ class Source:
     """
 
     read: Callable[[], Settings]
-    prepare: Callable[[Settings, PlannedWorker], Awaitable[Prepared]]
+    prepare: Callable[[Settings, PlannedWorker], Awaitable[DeploymentSpec]]
 
 
-class Forge:
-    """See generation.Workshop.
+class Deployments:
+    """See deployment.DeploymentBuilder.
 
     Args:
-        settings: of the first generation, with the ports settled.
+        settings: of the first deployment, with the ports settled.
         signature: the model's shapes.
         source: where to read again; None for a server that cannot be reloaded.
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
         page_slots: workers that a page of it has room for.
         cells: number of its pages.
-        ingress_module: run as an ingress.
+        frontend_module: run as a frontend.
         read_machine: reads the machine, with what of it is allowed now.
     """
 
@@ -77,7 +77,7 @@ class Forge:
         counters_fd: int,
         page_slots: int,
         cells: int,
-        ingress_module: str,
+        frontend_module: str,
         read_machine: Callable[[], Machine],
     ) -> None:
         self._ports = {"port": settings.port, "metrics_port": settings.metrics_port}
@@ -87,7 +87,7 @@ class Forge:
         self._counters_fd = counters_fd
         self._page_slots = page_slots
         self._cells = cells
-        self._ingress_module = ingress_module
+        self._frontend_module = frontend_module
         self._read_machine = read_machine
 
     def read_again(self) -> Settings:
@@ -96,15 +96,15 @@ class Forge:
         free = {name: port for name, port in self._ports.items() if not getattr(settings, name)}
         return msgspec.structs.replace(settings, **free)
 
-    async def in_mode(self, now: Prepared, mode: Mode) -> Prepared:
-        """The same in another mode; see generation.Workshop."""
+    async def in_mode(self, now: DeploymentSpec, mode: Mode) -> DeploymentSpec:
+        """The same in another mode; see DeploymentBuilder."""
         self._reloadable()
         other = now.replace(mode=mode)
         # What is fastest depends on the mode.
         return await self.prepare(other.asked) if _is_searched(other.asked) else other
 
-    async def prepare(self, asked: Settings) -> Prepared:
-        """Settles engine and precision, and makes the artefact; see generation.Workshop."""
+    async def prepare(self, asked: Settings) -> DeploymentSpec:
+        """Settles engine and precision, and makes the artefact; see DeploymentBuilder."""
         source = self._reloadable()
         plan = plan_for(asked, self._read_machine())
         self._fits(plan)
@@ -115,8 +115,8 @@ class Forge:
             raise ConfigError("this server was started without settings that can be read again")
         return self._source
 
-    def make(self, prepared: Prepared, *, lenient: bool = False) -> Generation:
-        """Plans for the CPUs that are allowed now; see generation.Workshop.
+    def make(self, prepared: DeploymentSpec, *, lenient: bool = False) -> Deployment:
+        """Plans for the CPUs that are allowed now; see DeploymentBuilder.
 
         Raises:
             ConfigError: there is no such plan, or the server cannot change to it while it runs.
@@ -138,8 +138,10 @@ class Forge:
             warnings.append(f"planned without the wished number and width of workers: {error}")
         return self.first(prepared, plan, warnings)
 
-    def first(self, prepared: Prepared, plan: Plan, warnings: Sequence[str] = ()) -> Generation:
-        """A generation by a plan that is there already."""
+    def first(
+        self, prepared: DeploymentSpec, plan: Plan, warnings: Sequence[str] = ()
+    ) -> Deployment:
+        """A deployment by a plan that is there already."""
         settings, model = prepared.settings, prepared.model
         cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
         curves = CurveCache(settings, model, cores, self._read_machine().model_name)
@@ -148,7 +150,7 @@ class Forge:
             find_libraries(settings.allocator, openmp=settings.backend in OPENMP_BACKENDS),
         )
         guard = [model.guard.sentence()] if model.guard and not model.guard.passed else []
-        nursery = Nursery(
+        factory = ChildFactory(
             settings=settings,
             plan=plan,
             model=model,
@@ -159,12 +161,12 @@ class Forge:
             environ=self._environ,
             counters_fd=self._counters_fd,
             page_slots=self._page_slots,
-            ingress_module=self._ingress_module,
+            frontend_module=self._frontend_module,
         )
-        return Generation(
+        return Deployment(
             prepared=prepared,
             plan=plan,
-            nursery=nursery,
+            factory=factory,
             warnings=(*warnings, *extras.warnings, *guard),
         )
 

@@ -1,18 +1,19 @@
 """One child slot's life as a state machine: pure, clock readings in, decisions out.
 
-    WAITING ── started ──> STARTING ── ready ──> READY ── proven ──> PROVEN
+    WAITING ── started ──> STARTING ── ready ──> READY ── verified ──> VERIFIED
        ^                       │                   │                    │
        └─────────────────────── died ──────────────┴────────────────────┘
 
 A child that had been ready is started again at once; one that died before waits, longer each
-time. A child that gets ready again and again but is never proven waits too, from its second
+time. A child that gets ready again and again but is never verified waits too, from its second
 death on: else one that dies of its first batch would spin.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 from corral.ipc.status import Cause, State
-from corral.supervisor.backoff import Backoff
 
 
 class Life:
@@ -35,12 +36,12 @@ class Life:
     @property
     def alive(self) -> bool:
         """True while a process runs."""
-        return self.state in {State.STARTING, State.READY, State.PROVEN}
+        return self.state in {State.STARTING, State.READY, State.VERIFIED}
 
     @property
     def is_ready(self) -> bool:
         """True while a process runs that has said that it is ready."""
-        return self.state in {State.READY, State.PROVEN}
+        return self.state in {State.READY, State.VERIFIED}
 
     def started(self, now_s: float) -> None:
         """A process was spawned."""
@@ -54,10 +55,10 @@ class Life:
             self.state = State.READY
             self.boot_s = now_s - self._started_at_s
 
-    def proven(self) -> None:
+    def verified(self) -> None:
         """A batch went through the process and came back."""
         if self.state is State.READY:
-            self.state = State.PROVEN
+            self.state = State.VERIFIED
             self._early_deaths = 0
 
     def died(self, *, in_order: bool, cause: Cause | None = None) -> float:
@@ -72,7 +73,7 @@ class Life:
         """
         assert self.alive
         was_ready = self.is_ready
-        if self.state is not State.PROVEN:
+        if self.state is not State.VERIFIED:
             self._early_deaths += 1
         # One death of a ready child is free.
         deaths = self._early_deaths - 1 if was_ready else self._early_deaths
@@ -85,7 +86,7 @@ class Life:
         self.state = State.WAITING
         return self._backoff.delay_s(deaths)
 
-    def relieved(self) -> None:
+    def asked_to_end(self) -> None:
         """The process left because it was asked to; another takes its place at once."""
         self.restarts[Cause.RELOAD] += 1
         self._early_deaths = 0
@@ -94,3 +95,18 @@ class Life:
     def end(self) -> None:
         """The slot is not filled again."""
         self.state = State.ENDED
+
+
+@dataclasses.dataclass(frozen=True)
+class Backoff:
+    """``first_s``, doubled with every further death in a row, never more than ``max_s``."""
+
+    first_s: float
+    max_s: float
+
+    def delay_s(self, deaths: int) -> float:
+        """Seconds to wait after the ``deaths``-th death in a row; 0 deaths wait for nothing."""
+        if deaths <= 0:
+            return 0.0
+        # Beyond 2**62 a float has long passed any maximum, and a larger power would overflow.
+        return min(self.max_s, self.first_s * 2.0 ** min(deaths - 1, 62))

@@ -15,7 +15,7 @@ from corral.errors import ConfigError
 def claim(host: str, port: int, option: str) -> int:
     """Makes sure that nobody has the port; 0 picks a free one.
 
-    Ingresses share the port by SO_REUSEPORT, and the kernel would let a second server join them
+    Frontendes share the port by SO_REUSEPORT, and the kernel would let a second server join them
     without a word. So this binds without it, which fails if anybody is there, and closes again.
 
     Args:
@@ -80,7 +80,7 @@ def is_left_over(path: Path, option: str) -> bool:
 
 @contextlib.contextmanager
 def removed_at_end(name: str | None) -> Iterator[None]:
-    """Removes a unix socket, if one is named, at the end: an ingress leaves it behind."""
+    """Removes a unix socket, if one is named, at the end: a frontend leaves it behind."""
     try:
         yield
     finally:
@@ -92,14 +92,14 @@ def removed_at_end(name: str | None) -> Iterator[None]:
 def hold(host: str, port: int, *, shared: bool) -> Iterator[None]:
     """Keeps a claimed port from others for as long as the context lasts.
 
-    The sockets are bound and do not listen: they get no connection, and our ingresses can join
+    The sockets are bound and do not listen: they get no connection, and our frontends can join
     them. The kernel gives the port to nobody who asks for a free one, and while it is shared,
-    ``claim`` of a second server fails even before the ingresses are there.
+    ``claim`` of a second server fails even before the frontends are there.
 
     Args:
         host: as claimed.
         port: as claimed.
-        shared: several ingresses will bind it, with SO_REUSEPORT; else one will, without.
+        shared: several frontends will bind it, with SO_REUSEPORT; else one will, without.
     """
     option = socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR
     with contextlib.ExitStack() as stack:

@@ -2,7 +2,7 @@
 
 Everything that can go wrong is tried before the first worker is touched: the settings are read,
 the artefact is made, the plan fits. If the new workers do not start all the same, the old
-generation comes back, one worker at a time like the new one.
+deployment comes back, one worker at a time like the new one.
 """
 
 from __future__ import annotations
@@ -16,29 +16,28 @@ import msgspec
 from corral.errors import ConfigError, StartError
 from corral.ipc.messages import Reconfigure
 from corral.ipc.status import State
-from corral.launch.factory import Nursery
+from corral.launch.factory import ChildFactory
 from corral.planning.plan import PlannedWorker
 from corral.settings import Mode, Settings, field_names
-from corral.supervisor.backoff import Backoff
 from corral.supervisor.children import Fleet
-from corral.supervisor.deployment import Generation, Prepared, Workshop
-from corral.supervisor.lifecycle import Life
+from corral.supervisor.deployment import Deployment, DeploymentBuilder, DeploymentSpec
+from corral.supervisor.lifecycle import Backoff, Life
 from corral.supervisor.rollout import Done, Member, Renew, Retire, Spare, next_step
 from corral.supervisor.slots import WorkerSlot
 from corral.system import procfs
 
 logger = logging.getLogger(__name__)
 
-#: What may differ between two generations. Whatever is not named here needs a restart: a setting
+#: What may differ between two deployments. Anything else needs a restart: a setting
 #: that is new is fixed until somebody has thought about it.
 LIVE = frozenset({
-    "mode", "backend", "precision", "weights", "torch_mode", "worker_python", "guard_top1",
-    "guard_cosine", "guard_snr_db", "workers", "cores_per_worker", "oversubscribe", "allocator",
-    "huge_pages", "max_batch", "max_queue_delay_ms", "max_queue", "max_image_pixels",
+    "mode", "backend", "precision", "weights", "torch_mode", "worker_python", "accuracy_top1",
+    "accuracy_cosine", "accuracy_snr_db", "workers", "cores_per_worker", "oversubscribe",
+    "allocator", "huge_pages", "max_batch", "max_queue_delay_ms", "max_queue", "max_image_pixels",
     "null_batch_ms", "null_item_ms", "null_spin", "null_faults", "boot_timeout_s",
     "restart_backoff_s", "restart_backoff_max_s", "grace_s", "hang_floor_s", "log_level", "offline",
 })  # fmt: skip
-#: processes of a new generation that may die before they are ready, a slot
+#: processes of a new deployment that may die before they are ready, a slot
 _MAX_EARLY_DEATHS = 3
 
 
@@ -62,35 +61,35 @@ def refuse_fixed(now: Settings, wanted: Settings) -> None:
 
 
 class _NotStarting(Exception):
-    """Workers of the new generation do not get ready."""
+    """Workers of the new deployment do not get ready."""
 
 
 class Reloader:
-    """Takes a server from one generation to the next; one at a time.
+    """Takes a server from one deployment to the next; one at a time.
 
     Args:
         fleet: the children.
-        workshop: makes generations.
-        generation: the first.
-        on_change: called when another generation holds.
+        builder: makes deployments.
+        deployment: the first.
+        on_change: called when another deployment holds.
     """
 
     def __init__(
         self,
         fleet: Fleet,
-        workshop: Workshop,
-        generation: Generation,
-        on_change: Callable[[Generation], None],
+        builder: DeploymentBuilder,
+        deployment: Deployment,
+        on_change: Callable[[Deployment], None],
     ) -> None:
         self._fleet = fleet
-        self._workshop = workshop
+        self._builder = builder
         self._on_change = on_change
         self._news = asyncio.Event()
         self._failure: str | None = None
         #: workers replaced or started, of the reload under way
         self._replaced = 0
-        self._target: Nursery | None = None
-        self.generation = generation
+        self._target: ChildFactory | None = None
+        self.deployment = deployment
 
     # --- what is asked for ---
 
@@ -103,25 +102,25 @@ class Reloader:
         Raises:
             CorralError: why not; the server runs on as before.
         """
-        asked = self._workshop.read_again()
-        refuse_fixed(self.generation.prepared.asked, asked)
-        return await self._change(await self._workshop.prepare(asked))
+        asked = self._builder.read_again()
+        refuse_fixed(self.deployment.prepared.asked, asked)
+        return await self._change(await self._builder.prepare(asked))
 
     async def switch(self, mode: Mode) -> str:
         """Switches the mode; see ``reload``."""
-        return await self._change(await self._workshop.in_mode(self.generation.prepared, mode))
+        return await self._change(await self._builder.in_mode(self.deployment.prepared, mode))
 
     async def replan(self) -> str:
         """Plans anew for the CPUs that are allowed now; see ``reload``."""
-        now = self.generation
-        new = self._workshop.make(now.prepared, lenient=True)
+        now = self.deployment
+        new = self._builder.make(now.prepared, lenient=True)
         if new.plan.cells == now.plan.cells:
             return "the plan stays as it is"
         return await self._apply(new)
 
-    async def _change(self, new: Prepared) -> str:
-        changed = _differences(self.generation.prepared, new)
-        done = await self._apply(self._workshop.make(new))
+    async def _change(self, new: DeploymentSpec) -> str:
+        changed = _differences(self.deployment.prepared, new)
+        done = await self._apply(self._builder.make(new))
         return f"{done}; changed: {', '.join(changed)}" if changed else done
 
     # --- what the supervisor tells ---
@@ -132,13 +131,13 @@ class Reloader:
 
     def worker_failed(self, slot: WorkerSlot, message: str) -> None:
         """A worker said that it cannot start."""
-        if slot.nursery is self._target:
+        if slot.factory is self._target:
             self._failure = message
 
     # --- the roll ---
 
-    async def _apply(self, new: Generation) -> str:
-        old = self.generation
+    async def _apply(self, new: Deployment) -> str:
+        old = self.deployment
         began_s = asyncio.get_running_loop().time()
         try:
             await self._roll(new, patient=False)
@@ -148,38 +147,38 @@ class Reloader:
             raise StartError(
                 f"the new workers do not start, nothing was changed: {error}"
             ) from None
-        self.generation = new
-        self._fleet.use(new.nursery, new.settings.boot_timeout_s)
-        for ingress in self._fleet.ingresses:
-            planned = new.plan.cells[ingress.cell]
-            if planned.ingress_cpus != ingress.planned.ingress_cpus and ingress.process:
-                procfs.move(ingress.process.pid, planned.ingress_cpus)
-            ingress.planned = planned
+        self.deployment = new
+        self._fleet.use(new.factory, new.settings.boot_timeout_s)
+        for frontend in self._fleet.frontends:
+            planned = new.plan.cells[frontend.cell]
+            if planned.frontend_cpus != frontend.planned.frontend_cpus and frontend.process:
+                procfs.move(frontend.process.pid, planned.frontend_cpus)
+            frontend.planned = planned
             self._fleet.tell(
-                ingress,
+                frontend,
                 Reconfigure(
                     settings=new.settings,
                     model=new.model,
                     slots=len(planned.workers),
                     workers=sum(len(cell.workers) for cell in new.plan.cells),
-                    region_batch=new.nursery.region_batch,
+                    region_batch=new.factory.region_batch,
                 ),
             )
         self._on_change(new)
         took_s = asyncio.get_running_loop().time() - began_s
         return f"{self._replaced} workers replaced in {took_s:.1f} s"
 
-    async def _roll(self, target: Generation, *, patient: bool) -> None:
+    async def _roll(self, target: Deployment, *, patient: bool) -> None:
         """Makes ``target`` what all workers are.
 
         Args:
-            target: the generation.
+            target: the deployment.
             patient: go on whatever happens, because there is nothing to go back to.
 
         Raises:
             _NotStarting: its workers do not get ready.
         """
-        self._target, self._failure, self._replaced = target.nursery, None, 0
+        self._target, self._failure, self._replaced = target.factory, None, 0
         wanted = self._match(target)
         try:
             while True:
@@ -189,7 +188,7 @@ class Reloader:
                 match next_step(self._members(wanted)):
                     case Renew(key):
                         self._replaced += 1
-                        self._fleet.replace(self._fleet.worker(key), target.nursery, wanted[key])
+                        self._fleet.replace(self._fleet.worker(key), target.factory, wanted[key])
                     case Retire(key):
                         self._fleet.retire(self._fleet.worker(key))
                     case Spare(cell):
@@ -201,7 +200,7 @@ class Reloader:
         finally:
             self._target = None
 
-    def _match(self, target: Generation) -> dict[int, PlannedWorker]:
+    def _match(self, target: Deployment) -> dict[int, PlannedWorker]:
         """Every worker that shall be there, by id; starts those whose slot does not exist yet.
 
         A slot keeps its id and its place in the cell, and with them its counters.
@@ -222,14 +221,14 @@ class Reloader:
             self._add(target, cell, key, wanted[key])
         return wanted
 
-    def _add(self, target: Generation, cell: int, key: int, planned: PlannedWorker | None) -> None:
+    def _add(self, target: Deployment, cell: int, key: int, planned: PlannedWorker | None) -> None:
         """Starts a worker in a slot of its own; a spare lives in the pen of the first."""
         backoff = Backoff(target.settings.restart_backoff_s, target.settings.restart_backoff_max_s)
         if planned is None:
             planned = msgspec.structs.replace(target.plan.cells[cell].workers[0], id=key)
         taken = {worker.index for worker in self._fleet.workers if worker.cell == cell}
         index = _first_free(taken)
-        self._fleet.add(WorkerSlot(Life(backoff), cell, index, planned, target.nursery))
+        self._fleet.add(WorkerSlot(Life(backoff), cell, index, planned, target.factory))
 
     def _free_id(self, wanted: Iterable[int]) -> int:
         return _first_free({*wanted, *(worker.planned.id for worker in self._fleet.workers)})
@@ -240,20 +239,20 @@ class Reloader:
                 key=worker.planned.id,
                 cell=worker.cell,
                 wanted=worker.planned.id in wanted,
-                current=worker.nursery is self._target,
-                serving=worker.life.state is State.PROVEN,
+                current=worker.factory is self._target,
+                serving=worker.life.state is State.VERIFIED,
                 leaving=worker.leaving,
             )
             for worker in self._fleet.workers
         ]
 
     def _why_not(self) -> str | None:
-        """Why the new generation will never be ready, if that is so."""
+        """Why the new deployment will never be ready, if that is so."""
         if self._failure:
             return self._failure
         for worker in self._fleet.workers:
-            if worker.nursery is self._target and worker.life.early_deaths >= _MAX_EARLY_DEATHS:
-                return worker.obituary
+            if worker.factory is self._target and worker.life.early_deaths >= _MAX_EARLY_DEATHS:
+                return worker.end_reason
         return None
 
 
@@ -261,7 +260,7 @@ def _first_free(taken: set[int]) -> int:
     return next(number for number in range(len(taken) + 1) if number not in taken)
 
 
-def _differences(old: Prepared, new: Prepared) -> list[str]:
+def _differences(old: DeploymentSpec, new: DeploymentSpec) -> list[str]:
     """What is new, in a person's words: "mode rti → throughput"."""
     was, now = old.settings, new.settings
     found = [

@@ -19,7 +19,7 @@ class Member:
         key: the worker's id.
         cell: whose requests it runs.
         wanted: it is there when all is done.
-        current: its process has what the new generation brings.
+        current: its process has what the new deployment brings.
         serving: a batch went through its process, which lives.
         leaving: it was told to finish its batch and go.
     """
@@ -34,7 +34,7 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class Renew:
-    """Let this worker go, and fill its slot with one of the new generation."""
+    """Let this worker go, and fill its slot with one of the new deployment."""
 
     key: int
 
@@ -48,7 +48,7 @@ class Retire:
 
 @dataclasses.dataclass(frozen=True)
 class Spare:
-    """Start another worker of the new generation in this cell."""
+    """Start another worker of the new deployment in this cell."""
 
     cell: int
 

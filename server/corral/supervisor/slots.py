@@ -14,7 +14,7 @@ from corral.planning.plan import PlannedCell, PlannedWorker
 from corral.supervisor.lifecycle import Life
 
 if TYPE_CHECKING:
-    from corral.launch.factory import Nursery
+    from corral.launch.factory import ChildFactory
 
 
 class Slot:
@@ -26,18 +26,18 @@ class Slot:
         self.cell = cell
         self.process: Process | None = None
         #: how the last process ended, with its last line: for the error that names a reason
-        self.obituary = ""
+        self.end_reason = ""
         #: the pending start, while the slot waits; then the end of the time to get ready
         self.timer: asyncio.TimerHandle | None = None
         #: why we ended the process ourselves, if we did
         self.ended_for: Cause | None = None
 
 
-class IngressSlot(Slot):
-    """A place for a cell's ingress."""
+class FrontendSlot(Slot):
+    """A place for a cell's frontend."""
 
     def __init__(self, life: Life, cell: int, planned: PlannedCell) -> None:
-        super().__init__(life, f"ingress {cell}", cell)
+        super().__init__(life, f"frontend {cell}", cell)
         self.planned = planned
         self.opened = False
         self.drained = False
@@ -47,31 +47,31 @@ class WorkerSlot(Slot):
     """A place for a worker, ``index`` in its cell's counter page."""
 
     def __init__(
-        self, life: Life, cell: int, index: int, planned: PlannedWorker, nursery: Nursery
+        self, life: Life, cell: int, index: int, planned: PlannedWorker, factory: ChildFactory
     ) -> None:
         super().__init__(life, f"worker {planned.id}", cell)
         self.index = index
         self.planned = planned
-        #: makes its processes: what workers of one generation have in common
-        self.nursery = nursery
+        #: makes its processes: what workers of one deployment have in common
+        self.factory = factory
         #: it was told to finish its batch and go
         self.leaving = False
         #: what fills the slot when it has gone; without, the slot goes too
-        self.successor: tuple[Nursery, PlannedWorker] | None = None
+        self.successor: tuple[ChildFactory, PlannedWorker] | None = None
         #: what the last process that got ready said
         self.report: WorkerReady | None = None
-        #: the ingress's end of the data socket and the region, until the ingress has them
+        #: the frontend's end of the data socket and the region, until the frontend has them
         self.handover: tuple[socket.socket, int] | None = None
-        #: pid of the ingress that feeds it
+        #: pid of the frontend that feeds it
         self.attached_to: int | None = None
 
     @property
-    def waits_for_ingress(self) -> bool:
+    def waits_for_frontend(self) -> bool:
         """True when it is ready and nobody feeds it."""
         return self.life.state is State.READY and self.handover is not None
 
     def drop_handover(self) -> None:
-        """Closes our copies of what the ingress has now, or nobody needs any more.
+        """Closes our copies of what the frontend has now, or nobody needs any more.
 
         While one is open here, the death of the process at one end is no EOF at the other.
         """
@@ -82,4 +82,4 @@ class WorkerSlot(Slot):
             self.handover = None
 
 
-AnySlot = IngressSlot | WorkerSlot
+AnySlot = FrontendSlot | WorkerSlot

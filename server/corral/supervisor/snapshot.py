@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from corral.ipc.messages import ModelBoot
 from corral.ipc.status import CellStatus, Phase, ServerStatus, State, WorkerStatus
 from corral.settings import Settings
-from corral.supervisor.slots import IngressSlot, WorkerSlot
+from corral.supervisor.slots import FrontendSlot, WorkerSlot
 
 
 def take(
@@ -17,7 +17,7 @@ def take(
     phase: Phase,
     started_at_s: float,
     ready_after_s: float | None,
-    ingresses: Sequence[IngressSlot],
+    frontends: Sequence[FrontendSlot],
     workers: Sequence[WorkerSlot],
     warnings: Iterable[str],
     admin_socket: str | None = None,
@@ -30,12 +30,12 @@ def take(
         phase: of the server.
         started_at_s: unix time.
         ready_after_s: seconds from there to ready, or None.
-        ingresses: by cell.
+        frontends: by cell.
         workers: all of them.
         warnings: what did not take hold.
         admin_socket: its path, or None.
     """
-    cells = [_cell(slot, workers) for slot in ingresses]
+    cells = [_cell(slot, workers) for slot in frontends]
     return ServerStatus(
         phase=phase,
         ready=phase is Phase.SERVING and all(cell.ready for cell in cells),
@@ -61,15 +61,15 @@ def take(
     )
 
 
-def _cell(slot: IngressSlot, workers: Sequence[WorkerSlot]) -> CellStatus:
-    proven = any(w.cell == slot.cell and w.life.state is State.PROVEN for w in workers)
+def _cell(slot: FrontendSlot, workers: Sequence[WorkerSlot]) -> CellStatus:
+    verified = any(w.cell == slot.cell and w.life.state is State.VERIFIED for w in workers)
     return CellStatus(
         cell=slot.cell,
         state=slot.life.state,
         pid=slot.process.pid if slot.process else None,
         restarts=dict(slot.life.restarts),
-        cpus=slot.planned.ingress_cpus,
-        ready=slot.opened and proven,
+        cpus=slot.planned.frontend_cpus,
+        ready=slot.opened and verified,
     )
 
 

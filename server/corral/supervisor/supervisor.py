@@ -4,7 +4,7 @@ Everything that happens (a child's message, its end, a signal, a timer) is a cal
 asyncio loop in the main thread, and none of them blocks. fleet.py acts on children, life.py says
 when one is started again; here is what all of that means for the server:
 
-    STARTING ── every cell has a proven worker ──> SERVING ── signal ──> DRAINING ──> STOPPED
+    STARTING ── every cell has a verified worker ──> SERVING ── signal ──> DRAINING ──> STOPPED
         └── boot timeout, a child's failure: an error ─────────────────────────────────┘
 """
 
@@ -26,16 +26,14 @@ from corral.planning.plan import Plan
 from corral.settings import Settings
 from corral.supervisor import snapshot
 from corral.supervisor.admin import Reply
-from corral.supervisor.allowance import Allowance
-from corral.supervisor.backoff import Backoff
 from corral.supervisor.children import Fleet
 from corral.supervisor.commands import Commands
-from corral.supervisor.cpu_watch import Surroundings
-from corral.supervisor.deployment import Generation, Workshop
-from corral.supervisor.lifecycle import Life
+from corral.supervisor.cpu_watch import AllowedCpus, CpuWatch
+from corral.supervisor.deployment import Deployment, DeploymentBuilder
+from corral.supervisor.lifecycle import Backoff, Life
 from corral.supervisor.ports import format_address
 from corral.supervisor.reload import Reloader
-from corral.supervisor.slots import AnySlot, IngressSlot, WorkerSlot
+from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
 from corral.supervisor.terminal import Terminal
 
 logger = logging.getLogger(__name__)
@@ -60,28 +58,28 @@ class Supervisor:
     """One server's life; its methods are callbacks of the running loop, but for ``run``.
 
     Args:
-        generation: what the server starts with.
-        workshop: makes what it is reloaded to.
+        deployment: what the server starts with.
+        builder: makes what it is reloaded to.
         pages: the counters.
         spectator: is told.
         admin_path: of the admin socket, if there is one.
-        read_allowance: the CPUs that are ours now.
+        read_allowed_cpus: the CPUs that are ours now.
     """
 
     def __init__(
         self,
-        generation: Generation,
-        workshop: Workshop,
+        deployment: Deployment,
+        builder: DeploymentBuilder,
         *,
         pages: Pages,
         spectator: Spectator,
         admin_path: str | None,
-        read_allowance: Callable[[], Allowance],
+        read_allowed_cpus: Callable[[], AllowedCpus],
     ) -> None:
-        self._generation = generation
+        self._deployment = deployment
         self._spectator = spectator
         self._admin_path = admin_path
-        self._read_allowance = read_allowance
+        self._read_allowed_cpus = read_allowed_cpus
         self._terminal = Terminal()
         self._loop = asyncio.get_running_loop()
         self._started_at_s = time.time()
@@ -91,32 +89,32 @@ class Supervisor:
         self._signals = 0
         self._forced_code: int | None = None
         self._complete = False
-        self._warnings = dict.fromkeys(generation.warnings)
+        self._warnings = dict.fromkeys(deployment.warnings)
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        ingresses, workers = _slots(generation)
+        frontends, workers = _slots(deployment)
         self._fleet = Fleet(
-            generation.nursery,
+            deployment.factory,
             pages,
-            ingresses,
+            frontends,
             workers,
             boot_timeout_s=self._settings.boot_timeout_s,
             watcher=self,
         )
         #: the latest snapshot, for other threads
         self.board = StatusBoard(self._snapshot())
-        self._reloader = Reloader(self._fleet, workshop, generation, self._on_generation)
+        self._reloader = Reloader(self._fleet, builder, deployment, self._on_deployment)
         self._commands = Commands(self._reloader, self.board)
         #: answers what the admin socket asks
         self.command = self._commands.handle
 
     @property
     def _settings(self) -> Settings:
-        return self._generation.settings
+        return self._deployment.settings
 
     @property
     def plan(self) -> Plan:
         """The plan that holds now; any thread may ask."""
-        return self._generation.plan
+        return self._deployment.plan
 
     # --- life of the server ---
 
@@ -132,9 +130,9 @@ class Supervisor:
         self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         for warning in self._warnings:
             logger.warning("%s", warning)
-        surroundings = Surroundings(
-            self._read_allowance,
-            self._on_allowance,
+        cpu_watch = CpuWatch(
+            self._read_allowed_cpus,
+            self._on_allowed_cpus,
             lambda sentence: logger.warning("%s", sentence),
         )
         timer = self._loop.call_later(self._settings.boot_timeout_s, self._on_boot_timeout)
@@ -144,7 +142,7 @@ class Supervisor:
             await self._ended
         finally:
             timer.cancel()
-            surroundings.stop()
+            cpu_watch.stop()
             self._commands.stop()
             await self._stop()
         return 0 if self._forced_code is None else self._forced_code
@@ -156,36 +154,36 @@ class Supervisor:
             self._show_complete()
 
     def _why_not_ready(self) -> str:
-        """One sentence: which cells have no proven worker, and what became of those they had."""
-        waiting = [i for i in self._fleet.ingresses if not self._is_proven(i)]
+        """One sentence: which cells have no verified worker, and what became of those they had."""
+        waiting = [i for i in self._fleet.frontends if not self._is_verified(i)]
         deaths = [
-            slot.obituary
-            for ingress in waiting
-            for slot in (ingress, *self._workers_of(ingress))
-            if slot.obituary
+            slot.end_reason
+            for frontend in waiting
+            for slot in (frontend, *self._workers_of(frontend))
+            if slot.end_reason
         ]
         reason = deaths[0] if deaths else "no worker has finished its warm-up"
         return f"not ready after --boot-timeout-s {self._settings.boot_timeout_s:g}: {reason}"
 
-    def _open_if_proven(self) -> None:
+    def _open_if_verified(self) -> None:
         if self._phase is Phase.STARTING:
-            if not all(self._is_proven(ingress) for ingress in self._fleet.ingresses):
+            if not all(self._is_verified(frontend) for frontend in self._fleet.frontends):
                 return
             self._phase = Phase.SERVING
             self._ready_after_s = self._loop.time() - self._started_s
         if self._phase is Phase.SERVING:
-            for ingress in self._fleet.ingresses:
-                if not ingress.opened and self._is_proven(ingress):
-                    ingress.opened = True
-                    self._fleet.tell(ingress, Open())
+            for frontend in self._fleet.frontends:
+                if not frontend.opened and self._is_verified(frontend):
+                    frontend.opened = True
+                    self._fleet.tell(frontend, Open())
 
-    def _is_proven(self, ingress: IngressSlot) -> bool:
-        return ingress.life.is_ready and any(
-            w.life.state is State.PROVEN for w in self._workers_of(ingress)
+    def _is_verified(self, frontend: FrontendSlot) -> bool:
+        return frontend.life.is_ready and any(
+            w.life.state is State.VERIFIED for w in self._workers_of(frontend)
         )
 
-    def _workers_of(self, ingress: IngressSlot) -> Iterator[WorkerSlot]:
-        return (w for w in self._fleet.workers if w.cell == ingress.cell)
+    def _workers_of(self, frontend: FrontendSlot) -> Iterator[WorkerSlot]:
+        return (w for w in self._fleet.workers if w.cell == frontend.cell)
 
     def _fail(self, error: CorralError) -> None:
         if not self._ended.done():
@@ -205,17 +203,17 @@ class Supervisor:
         else:
             self._commands.start(self._reloader.reload, "SIGHUP: reload")
 
-    def _on_allowance(self, allowance: Allowance) -> asyncio.Task[Reply] | None:
+    def _on_allowed_cpus(self, allowed_cpus: AllowedCpus) -> asyncio.Task[Reply] | None:
         if self._phase is not Phase.SERVING:
-            logger.debug("the server may use %s now: not while it is %s", allowance, self._phase)
+            logger.debug("the server may use %s now: not while it is %s", allowed_cpus, self._phase)
             return None
-        what = f"the server may use {allowance} now: plan anew"
+        what = f"the server may use {allowed_cpus} now: plan anew"
         return self._commands.start(self._reloader.replan, what)
 
-    def _on_generation(self, generation: Generation) -> None:
-        self._generation = generation
-        logs.configure(generation.settings, "supervisor")
-        self.warn(generation.warnings)
+    def _on_deployment(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        logs.configure(deployment.settings, "supervisor")
+        self.warn(deployment.warnings)
 
     # --- stopping ---
 
@@ -237,14 +235,14 @@ class Supervisor:
         grace_s = self._settings.grace_s
         logger.info("%s: draining, for at most %g s", number.name, grace_s)
         self._phase = Phase.DRAINING
-        for ingress in self._fleet.ingresses:
-            self._fleet.tell(ingress, Drain())
+        for frontend in self._fleet.frontends:
+            self._fleet.tell(frontend, Drain())
         self._loop.call_later(grace_s, self._on_grace_over)
         self._end_if_drained()
 
     def _end_if_drained(self) -> None:
         if self._phase is Phase.DRAINING and all(
-            ingress.drained or not ingress.life.is_ready for ingress in self._fleet.ingresses
+            frontend.drained or not frontend.life.is_ready for frontend in self._fleet.frontends
         ):
             self._end()
 
@@ -285,8 +283,8 @@ class Supervisor:
     def may_restart(self, slot: AnySlot) -> bool:
         """Not once all is over; while draining, only workers that still have work to do."""
         if self._phase is Phase.DRAINING:
-            ingress = self._fleet.ingresses[slot.cell]
-            return isinstance(slot, WorkerSlot) and ingress.life.is_ready and not ingress.drained
+            frontend = self._fleet.frontends[slot.cell]
+            return isinstance(slot, WorkerSlot) and frontend.life.is_ready and not frontend.drained
         return self._phase is not Phase.STOPPED and not self._ended.done()
 
     def worker_ready(self, slot: WorkerSlot) -> None:
@@ -297,10 +295,10 @@ class Supervisor:
         if all(worker.report for worker in self._fleet.workers) and self._phase is Phase.SERVING:
             self._loop.call_soon(self._show_complete)
 
-    def worker_proven(self, ingress: IngressSlot) -> None:
-        """Opens the server, or an ingress that came back, when the time has come."""
+    def worker_verified(self, frontend: FrontendSlot) -> None:
+        """Opens the server, or a frontend that came back, when the time has come."""
         before = self._phase
-        self._open_if_proven()
+        self._open_if_verified()
         if before is not self._phase:
             self.changed()
             logger.info("ready in %.2f s: %s", self._ready_after_s, _addresses(self._settings))
@@ -323,7 +321,7 @@ class Supervisor:
             if isinstance(slot, WorkerSlot):
                 self._reloader.worker_failed(slot, message)
 
-    def ingress_done(self, ingress: IngressSlot) -> None:
+    def frontend_done(self, frontend: FrontendSlot) -> None:
         """The last cell to drain ends the server."""
         self._end_if_drained()
 
@@ -335,27 +333,27 @@ class Supervisor:
     def _snapshot(self) -> ServerStatus:
         return snapshot.take(
             settings=self._settings,
-            model=self._generation.model,
+            model=self._deployment.model,
             phase=self._phase,
             started_at_s=self._started_at_s,
             ready_after_s=self._ready_after_s,
-            ingresses=self._fleet.ingresses,
+            frontends=self._fleet.frontends,
             workers=self._fleet.workers,
             warnings=self._warnings,
             admin_socket=self._admin_path,
         )
 
 
-def _slots(generation: Generation) -> tuple[list[IngressSlot], list[WorkerSlot]]:
+def _slots(deployment: Deployment) -> tuple[list[FrontendSlot], list[WorkerSlot]]:
     """A slot for every child of the plan."""
-    settings, plan = generation.settings, generation.plan
+    settings, plan = deployment.settings, deployment.plan
     backoff = Backoff(settings.restart_backoff_s, settings.restart_backoff_max_s)
-    ingresses, workers = [], []
+    frontends, workers = [], []
     for cell, planned in enumerate(plan.cells):
-        ingresses.append(IngressSlot(Life(backoff), cell, planned))
+        frontends.append(FrontendSlot(Life(backoff), cell, planned))
         for index, worker in enumerate(planned.workers):
-            workers.append(WorkerSlot(Life(backoff), cell, index, worker, generation.nursery))
-    return ingresses, workers
+            workers.append(WorkerSlot(Life(backoff), cell, index, worker, deployment.factory))
+    return frontends, workers
 
 
 def _addresses(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""What a person sees when the server is up: one table, what did not take hold, where to ask."""
+"""A server as tables: while it starts, and what ``corral status`` prints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from corral.batching.cost_curve import CostCurve
-from corral.ipc.status import ServerStatus, StatusBoard, WorkerStatus
+from corral.ipc.status import CellStatus, ServerStatus, StatusBoard, WorkerStatus
 from corral.settings import BackendName
 from corral.supervisor.ports import format_address
 from corral.system.cpu_list import format_cpus
@@ -33,12 +33,12 @@ class StartupView:
 
     def complete(self, board: StatusBoard) -> None:
         """Prints the table."""
-        self._console.print(render(board.current()))
+        self._console.print(render_startup(board.current()))
 
 
-def render(status: ServerStatus) -> Group:
+def render_startup(status: ServerStatus) -> Group:
     """The table of workers, and everything below it."""
-    parts: list[RenderableType] = [_table(status), _facts(status)]
+    parts: list[RenderableType] = [_table(status), _startup_facts(status)]
     if status.warnings:
         lines = Text("\n").join(Text(f"! {warning}") for warning in status.warnings)
         lines.stylize("yellow")
@@ -110,7 +110,7 @@ def _costs(costs_s: dict[str, float]) -> tuple[str, str]:
     return f"{by_size[1] * 1000:.1f} ms", f"{rate:,.0f}/s" + (f" at {best}" if best > 1 else "")
 
 
-def _facts(status: ServerStatus) -> Text:
+def _startup_facts(status: ServerStatus) -> Text:
     lines = [
         f"gRPC      {format_address(status.host, status.port)}",
         f"metrics   http://{format_address(status.metrics_host, status.metrics_port)}/metrics",
@@ -141,3 +141,54 @@ def _synthetic_panel(status: ServerStatus) -> Panel:
         border_style="bold red",
         expand=False,
     )
+
+
+def render_status(status: ServerStatus, now_s: float) -> Group:
+    """The table of processes, and the server's state below it.
+
+    Args:
+        status: as the server told it.
+        now_s: unix time.
+    """
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for heading in ("process", "pid", "state", "CPUs", "boot"):
+        table.add_column(heading)
+    table.add_column("restarts", overflow="fold")
+    for cell in status.cells:
+        name = f"frontend {cell.cell}"
+        table.add_row(name, *_process(cell), "", _restarts(cell))
+        for worker in status.workers:
+            if worker.cell == cell.cell:
+                boot = "" if worker.boot_s is None else f"{worker.boot_s:.1f} s"
+                row = _process(worker)
+                table.add_row(f"worker {worker.id}", *row, boot, _restarts(worker))
+    return Group(table, _status_facts(status, now_s))
+
+
+def _process(child: CellStatus | WorkerStatus) -> tuple[str, str, str]:
+    state = "serving" if child.state == "verified" else str(child.state)
+    return str(child.pid or "-"), state, format_cpus(child.cpus)
+
+
+def _restarts(child: CellStatus | WorkerStatus) -> str:
+    """How often by cause: "2 crash, 1 reload"; a dash for never."""
+    found = [f"{times} {cause}" for cause, times in child.restarts.items() if times]
+    return ", ".join(found) or "-"
+
+
+def _status_facts(status: ServerStatus, now_s: float) -> Text:
+    ready = "ready" if status.ready else "not ready"
+    lines = [
+        f"server    {status.phase}, {ready}, up {_duration(now_s - status.started_at_s)}",
+        f"mode      {status.mode}",
+        f"model     {status.model}, {status.backend} {status.precision}, {status.weights}",
+        f"gRPC      {format_address(status.host, status.port)}",
+        f"metrics   {format_address(status.metrics_host, status.metrics_port)}",
+    ]
+    return Text("\n".join([*lines, *(f"! {warning}" for warning in status.warnings)]))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from corral.supervisor.slots import AnySlot, IngressSlot, WorkerSlot
+from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
 
 
 class Watcher(Protocol):
@@ -16,14 +16,14 @@ class Watcher(Protocol):
     def worker_ready(self, slot: WorkerSlot) -> None:
         """A worker reported."""
 
-    def worker_proven(self, ingress: IngressSlot) -> None:
+    def worker_verified(self, frontend: FrontendSlot) -> None:
         """A batch went through a worker of this cell."""
 
     def child_failed(self, slot: AnySlot, message: str) -> None:
         """A child said that it cannot start, and that trying again would not help."""
 
-    def ingress_done(self, ingress: IngressSlot) -> None:
-        """An ingress drained, or died."""
+    def frontend_done(self, frontend: FrontendSlot) -> None:
+        """A frontend drained, or died."""
 
     def changed(self) -> None:
         """Something of the above or anything else happened."""

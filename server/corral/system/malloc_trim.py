@@ -1,6 +1,6 @@
 """The C library's heap: what was freed goes back to the kernel when it is of no more use.
 
-The ingress keeps freed buffers mapped (see planning.environment), because the next message needs
+The frontend keeps freed buffers mapped (see planning.environment), because the next message needs
 them at once. After a peak, or when nobody comes any more, they are of use to somebody else.
 """
 
@@ -17,7 +17,7 @@ _KEPT_BYTES = 32 * 2**20
 _BUSY_LOOKS = 4
 
 
-class HeapKeeper:
+class MallocTrimmer:
     """Trims the heap of this process once a second, when there is a reason to.
 
     Args:

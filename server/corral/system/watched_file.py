@@ -18,7 +18,7 @@ T = TypeVar("T")
 Stamp = tuple[tuple[int, ...], ...]
 
 
-class Watched(Generic[T]):
+class WatchedFile(Generic[T]):
     """What a set of files says, as of the last time that it made sense. Safe for any thread.
 
     Links are followed, so that the swapped links of Kubernetes' secrets count as a change.

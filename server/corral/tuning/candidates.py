@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 
 import msgspec
 
-from corral.accuracy import Fidelity, GuardReport, Thresholds, faults
+from corral.accuracy import AccuracyReport, Fidelity, Thresholds, faults
 from corral.settings import BackendName, Mode, Precision
 
 #: CPU flags of BF16 arithmetic that is worth measuring
@@ -155,7 +155,7 @@ def rank(rows: Sequence[Row], mode: Mode) -> list[Row]:
 
 def guard_report(
     found: Search, asked: Precision, thresholds: Thresholds, *, synthetic: bool
-) -> GuardReport | None:
+) -> AccuracyReport | None:
     """The guard's words on a search's winner, or on what FP32 serves in place of.
 
     None where FP32 was never in question: nothing else was there, or FP32 is faster than what
@@ -174,12 +174,14 @@ def guard_report(
     ]
     for row, too_low in judged:
         if row.candidate == found.winner:
-            return GuardReport(candidate=row.candidate.name, fidelity=row.fidelity, faults=too_low)
+            return AccuracyReport(
+                candidate=row.candidate.name, fidelity=row.fidelity, faults=too_low
+            )
     if any(not row.excluded for row, _ in judged):
         return None
     for row, too_low in judged:
         if too_low:
-            return GuardReport(
+            return AccuracyReport(
                 candidate=row.candidate.name,
                 fidelity=row.fidelity,
                 faults=too_low,
@@ -188,6 +190,6 @@ def guard_report(
     if asked is Precision.AUTO or not judged:
         return None
     failed, _ = judged[0]
-    return GuardReport(
+    return AccuracyReport(
         candidate=failed.candidate.name, fidelity=None, faults=[failed.excluded], fell_back=True
     )

@@ -99,9 +99,9 @@ class Bench:
     def thresholds(self) -> Thresholds:
         """What passes the guard."""
         return Thresholds(
-            top1=self.settings.guard_top1,
-            cosine=self.settings.guard_cosine,
-            snr_db=self.settings.guard_snr_db,
+            top1=self.settings.accuracy_top1,
+            cosine=self.settings.accuracy_cosine,
+            snr_db=self.settings.accuracy_snr_db,
         )
 
     @property

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from corral import accuracy
-from corral.accuracy import GuardReport
+from corral.accuracy import AccuracyReport
 from corral.artifacts import build
 from corral.artifacts.served_model import boot_model
 from corral.artifacts.store import Artefact, artefact_key, source_digest, versions
@@ -141,7 +141,7 @@ def _unguarded(bench: Bench, precision: Precision, installed: Set[str]) -> Selec
     chosen = next(iter(_options(bench, precision, installed)), default)
     report = None
     if precision is not Precision.FP32:
-        report = GuardReport(candidate=chosen.name, fidelity=None, faults=[])
+        report = AccuracyReport(candidate=chosen.name, fidelity=None, faults=[])
     return _selected(chosen, bench.prepare(chosen, 0.0, 1.0), report, None)
 
 
@@ -156,7 +156,7 @@ def _as_asked(bench: Bench) -> Selected:
     exact = bench.prepare(reference, 0.7, 0.7)
     fidelity = measure_fidelity(bench, asked, made, reference, exact)
     bench.progress("ready", 1.0)
-    report = GuardReport(
+    report = AccuracyReport(
         candidate=asked.name,
         fidelity=fidelity,
         faults=accuracy.faults(fidelity, bench.thresholds, synthetic=made.synthetic),
@@ -196,7 +196,7 @@ def _search(bench: Bench, options: Sequence[Candidate], reference: Candidate) ->
 
 
 def _selected(
-    candidate: Candidate, made: Artefact, report: GuardReport | None, found: Search | None
+    candidate: Candidate, made: Artefact, report: AccuracyReport | None, found: Search | None
 ) -> Selected:
     return Selected(
         backend=candidate.backend,

@@ -1,7 +1,7 @@
 """Trials: corral's own worker, started apart to be measured, with the environment of a setting.
 
 A trial is the process that would serve (pinned, with its allocator and its threads), so what is
-measured holds for the server. Whoever starts one takes the ingress's place: batches go over the
+measured holds for the server. Whoever starts one takes the frontend's place: batches go over the
 data socket, tensors through the region. Start and end trials from the main thread.
 """
 
@@ -188,7 +188,7 @@ class Trial:
     def _death(self) -> str:
         while self._process.forward_stderr():
             pass
-        words = self._process.last_words()
+        words = self._process.last_error_line()
         return f"{self._name()} died while it was measured" + (f": {words}" if words else "")
 
 

@@ -83,7 +83,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
 
 
 def serve(data: socket.socket, backend: Backend) -> None:
-    """Runs batches until the ingress, or whoever holds the other end, goes away.
+    """Runs batches until the frontend, or whoever holds the other end, goes away.
 
     An engine's exception is a failed batch; what is no fault of the batch (MemoryError) ends
     the process, and the batch is run elsewhere.
@@ -122,7 +122,7 @@ def main() -> int:
     """Entry of the process: argv is the worker's id and its boot file's descriptor.
 
     Returns:
-        the exit code: 0 when the ingress went away, 2 when this can never work.
+        the exit code: 0 when the frontend went away, 2 when this can never work.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()

@@ -149,19 +149,19 @@ def _check_shares(machine: Machine, plan: Plan, limited: bool) -> None:
         widths = [worker.cores for cell in cells for worker in cell.workers]
         assert max(widths) - min(widths) <= 1
         mine = [core for core in machine.cores if core.node == node and allowed & set(core.cpus)]
-        ingress = {cpu for cell in cells for cpu in cell.ingress_cpus}
+        frontend = {cpu for cell in cells for cpu in cell.frontend_cpus}
         if not limited and len(mine) >= 8:
-            kept = [core for core in mine if ingress.intersection(core.cpus)]
+            kept = [core for core in mine if frontend.intersection(core.cpus)]
             assert len(kept) == max(1, len(mine) // 16)
             assert not any(used.intersection(core.cpus) for core in kept)
         elif len(mine) < 8:
             for cell in cells:
-                assert cell.ingress_cpus == sorted({c for w in cell.workers for c in w.cpus})
-    ingress = {cpu for cell in plan.cells for cpu in cell.ingress_cpus}
-    assert len(used | ingress) <= plan.cpu_budget
-    # Every allowed CPU is a worker's, an ingress's, or idle.
-    assert used | ingress | set(plan.idle_cpus) == allowed
-    assert not (used | ingress).intersection(plan.idle_cpus)
+                assert cell.frontend_cpus == sorted({c for w in cell.workers for c in w.cpus})
+    frontend = {cpu for cell in plan.cells for cpu in cell.frontend_cpus}
+    assert len(used | frontend) <= plan.cpu_budget
+    # Every allowed CPU is a worker's, a frontend's, or idle.
+    assert used | frontend | set(plan.idle_cpus) == allowed
+    assert not (used | frontend).intersection(plan.idle_cpus)
     assert len(plan.idle_cpus) == len(set(plan.idle_cpus))
 
 

@@ -9,7 +9,7 @@ import pytest
 from corral.planning.environment import (
     allocator_environment,
     compute_environment,
-    ingress_environment,
+    frontend_environment,
 )
 from corral.settings import Allocator, Settings
 
@@ -76,8 +76,8 @@ def test_a_missing_allocator_is_not_preloaded() -> None:
     assert environment == {}
 
 
-def test_an_ingress_keeps_what_the_largest_messages_need() -> None:
-    tunables = dict(pair.split("=") for pair in ingress_environment()["GLIBC_TUNABLES"].split(":"))
+def test_an_frontend_keeps_what_the_largest_messages_need() -> None:
+    tunables = dict(pair.split("=") for pair in frontend_environment()["GLIBC_TUNABLES"].split(":"))
     mmap_threshold = int(tunables["glibc.malloc.mmap_threshold"])
     assert Settings().max_image_bytes < mmap_threshold
     # glibc takes no larger one: half a heap of 64 MiB.

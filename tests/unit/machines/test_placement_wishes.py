@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_said_in_one_line(wish: dict[str, Any], words: str)
 
 
 def test_cores_kept_free_are_counted_out() -> None:
-    with pytest.raises(ConfigError, match=r"7 available \(1 more are kept free for ingresses\)"):
+    with pytest.raises(ConfigError, match=r"7 available \(1 more are kept free for frontends\)"):
         make_plan(uniform(1, 8), PlanRequest(workers=8))
 
 
@@ -166,10 +166,10 @@ def test_cells_of_a_node_share_what_is_kept_free(check_plan: CheckPlan) -> None:
     machine = uniform(1, 32)
     plan = make_plan(machine, PlanRequest(cells=2))
     check_plan(machine, plan, PlanRequest(cells=2))
-    assert [cell.ingress_cpus for cell in plan.cells] == [[0], [1]]
+    assert [cell.frontend_cpus for cell in plan.cells] == [[0], [1]]
     assert [len(cell.workers) for cell in plan.cells] == [4, 4]
     plan = make_plan(machine, PlanRequest(cells=3))
-    assert [cell.ingress_cpus for cell in plan.cells] == [[0], [1], [0]]
+    assert [cell.frontend_cpus for cell in plan.cells] == [[0], [1], [0]]
     assert [len(cell.workers) for cell in plan.cells] == [3, 3, 2]
 
 

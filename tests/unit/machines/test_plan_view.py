@@ -27,7 +27,7 @@ def shown(explain: bool) -> str:
 
 def test_the_table_says_who_runs_where() -> None:
     lines = [line.replace(" ", "") for line in shown(explain=False).splitlines()]
-    assert "│1│3│0│ingress││0,16││" in lines
+    assert "│1│3│0│frontend││0,16││" in lines
     assert "│1│3│0│worker0│3│1-3│node3│" in lines
     assert "│1│3│0│worker3│4│12-15│node3│" in lines
     assert "idleCPUs:17-31" in lines[-1]
@@ -44,7 +44,7 @@ def test_json_has_exactly_the_promised_keys() -> None:
         "mode", "machine", "allowed_cpus", "cpu_budget", "cells", "idle_cpus", "reasons",
     ]  # fmt: skip
     assert plan["machine"] == {"packages": 1, "nodes": 1, "cores": 16, "cpus": 32}
-    assert set(plan["cells"][0]) == {"node", "ingress_cpus", "workers"}
+    assert set(plan["cells"][0]) == {"node", "frontend_cpus", "workers"}
     worker = plan["cells"][0]["workers"][0]
     assert set(worker) == {"id", "cpus", "cores", "memory_node", "env"}
     assert plan["mode"] == "rti"

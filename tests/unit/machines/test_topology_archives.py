@@ -136,7 +136,7 @@ def test_kinds_of_a_hybrid_are_kept_apart(read: Callable[[str], Machine]) -> Non
     assert kinds[12] is CpuKind.EFFICIENCY
     plan = make_plan(machine, PlanRequest())
     # The core that costs inference least is the one kept free.
-    assert plan.cells[0].ingress_cpus == [12]
+    assert plan.cells[0].frontend_cpus == [12]
     assert plan.idle_cpus == [1, 3, 5, 7, 9, 11]
     whole = make_plan(machine, PlanRequest(cores_per_worker="node"))
     assert [worker.cpus for worker in whole.cells[0].workers] == [[0, 2, 4, 6, 8, 10]]

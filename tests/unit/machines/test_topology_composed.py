@@ -57,8 +57,8 @@ def test_two_packages_with_smt_and_snc4(composed: Any, check_plan: CheckPlan) ->
     assert machine.packages == (0, 1)
     assert len(machine.nodes) == 8
     assert len(plan.allowed_cpus) == 224
-    # 14 cores a node: one is the ingress's with both its threads, 13 are 3 + 3 + 3 + 4.
-    assert plan.cells[1].ingress_cpus == [14, 126]
+    # 14 cores a node: one is the frontend's with both its threads, 13 are 3 + 3 + 3 + 4.
+    assert plan.cells[1].frontend_cpus == [14, 126]
     assert widths(plan) == [[3, 3, 3, 4]] * 8
     _, plan = plan_of(composed, check_plan, mode=Mode.THROUGHPUT)
     assert widths(plan) == [[2, 2, 2, 2, 2, 3]] * 8
@@ -74,7 +74,7 @@ def test_a_ccx_is_not_split(mode: Mode, epyc_machine: Machine, check_plan: Check
     assert len(machine.l3_groups) == 24
     l3_of = {cpu: core.l3 for core in machine.cores for cpu in core.cpus}
     for cell in plan.cells:
-        assert len(cell.ingress_cpus) == 2 * 6
+        assert len(cell.frontend_cpus) == 2 * 6
         assert sum(worker.cores for worker in cell.workers) == 90
         for worker in cell.workers:
             assert len({l3_of[cpu] for cpu in worker.cpus}) == 1
@@ -118,7 +118,7 @@ def test_a_container_with_holes_in_its_cpuset(composed: Any, check_plan: CheckPl
         1: [[17, 18, 20, 21], [22, 23, 24, 131]],
         4: [[60]],
     }
-    assert plan.cells[1].ingress_cpus == [16, 128]
+    assert plan.cells[1].frontend_cpus == [16, 128]
 
 
 def test_a_quota_of_two_and_a_half_cpus(composed: Any, check_plan: CheckPlan) -> None:
@@ -144,7 +144,7 @@ def test_a_quota_is_packed_onto_few_l3s(
     check_plan(machine, plan, PlanRequest())
     assert plan.cpu_budget == cpus
     l3_of = {cpu: core.l3 for core in machine.cores for cpu in core.cpus}
-    busy = [c for cell in plan.cells for w in cell.workers for c in [*w.cpus, *cell.ingress_cpus]]
+    busy = [c for cell in plan.cells for w in cell.workers for c in [*w.cpus, *cell.frontend_cpus]]
     assert len(set(busy)) == cpus
     assert len({l3_of[cpu] for cpu in busy}) == (cpus + 7) // 8
 
@@ -234,7 +234,7 @@ def test_kinds_by_speed(name: str, composed: Any, check_plan: CheckPlan) -> None
     machine, plan = plan_of(composed, check_plan)
     assert kinds(machine) == THREE_KINDS
     # An efficiency core is kept free: without a low-power one, the other would be idle.
-    assert plan.cells[0].ingress_cpus == [4]
+    assert plan.cells[0].frontend_cpus == [4]
     assert [worker.cpus for worker in plan.cells[0].workers] == [[0, 2], [5, 6, 7], [8, 9]]
 
 

@@ -10,25 +10,30 @@ import pytest
 
 from corral.planning import topology
 from corral.supervisor.admin import Reply
-from corral.supervisor.allowance import REPORT_S, Allowance, AllowanceWatch, ThrottlingReport
-from corral.supervisor.backoff import Backoff
-from corral.supervisor.cpu_watch import Surroundings
+from corral.supervisor.cpu_watch import (
+    REPORT_S,
+    AllowedCpus,
+    AllowedCpusWatch,
+    CpuWatch,
+    ThrottlingReport,
+)
+from corral.supervisor.lifecycle import Backoff
 from corral.system.cgroups import Throttling
 
 
-def cpus(*numbers: int, quota: float | None = None) -> Allowance:
-    return Allowance(cpus=numbers, quota=quota)
+def cpus(*numbers: int, quota: float | None = None) -> AllowedCpus:
+    return AllowedCpus(cpus=numbers, quota=quota)
 
 
 def test_nothing_changed() -> None:
-    watch = AllowanceWatch(cpus(0, 1))
+    watch = AllowedCpusWatch(cpus(0, 1))
     assert watch.look(cpus(0, 1), 0.0) is None
     assert watch.look(cpus(0, 1), 1.0) is None
 
 
 @pytest.mark.parametrize("now", [cpus(0), cpus(0, 1, 2), cpus(0, 1, quota=1.5)])
-def test_a_change_that_has_settled_is_told_until_it_is_planned_for(now: Allowance) -> None:
-    watch = AllowanceWatch(cpus(0, 1))
+def test_a_change_that_has_settled_is_told_until_it_is_planned_for(now: AllowedCpus) -> None:
+    watch = AllowedCpusWatch(cpus(0, 1))
     assert watch.look(now, 0.0) is None
     assert watch.look(now, 1.0) == now
     assert watch.look(now, 2.0) == now, "nobody had the time for it, a second ago"
@@ -37,7 +42,7 @@ def test_a_change_that_has_settled_is_told_until_it_is_planned_for(now: Allowanc
 
 
 def test_what_passes_is_not_told() -> None:
-    watch = AllowanceWatch(cpus(0, 1))
+    watch = AllowedCpusWatch(cpus(0, 1))
     assert watch.look(cpus(0), 0.0) is None
     assert watch.look(cpus(1), 1.0) is None
     assert watch.look(cpus(0, 1), 2.0) is None
@@ -45,7 +50,7 @@ def test_what_passes_is_not_told() -> None:
 
 
 def test_the_way_back_is_a_change_too() -> None:
-    watch = AllowanceWatch(cpus(0, 1))
+    watch = AllowedCpusWatch(cpus(0, 1))
     watch.look(cpus(0), 0.0)
     assert watch.look(cpus(0), 1.0)
     watch.planned(cpus(0))
@@ -54,7 +59,7 @@ def test_the_way_back_is_a_change_too() -> None:
 
 
 def test_a_plan_that_failed_is_tried_again_later_each_time() -> None:
-    watch = AllowanceWatch(cpus(0, 1))
+    watch = AllowedCpusWatch(cpus(0, 1))
     watch.look(cpus(0), 0.0)
     waits_s, now_s = [], 1.0
     for _ in range(9):
@@ -85,8 +90,8 @@ def one_task(reply: Reply | Exception) -> asyncio.Task[Reply]:
 async def test_a_change_waits_until_there_is_time_for_it_and_fails_until_it_succeeds(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("corral.supervisor.allowance._RETRY", Backoff(0.0, 0.0))
-    now, told = cpus(0, 1), list[Allowance]()
+    monkeypatch.setattr("corral.supervisor.cpu_watch._RETRY", Backoff(0.0, 0.0))
+    now, told = cpus(0, 1), list[AllowedCpus]()
     replies: list[Reply | Exception] = [
         Reply(text="no", exit_code=1),
         ValueError("a fault"),
@@ -94,26 +99,26 @@ async def test_a_change_waits_until_there_is_time_for_it_and_fails_until_it_succ
     ]
     starting = True
 
-    def on_allowance(allowance: Allowance) -> asyncio.Task[Reply] | None:
+    def on_allowed_cpus(allowed_cpus: AllowedCpus) -> asyncio.Task[Reply] | None:
         if starting:
             return None
-        told.append(allowance)
+        told.append(allowed_cpus)
         return one_task(replies.pop(0))
 
-    surroundings = Surroundings(lambda: now, on_allowance, lambda sentence: None)
+    cpu_watch = CpuWatch(lambda: now, on_allowed_cpus, lambda sentence: None)
     now = cpus(0)
     for _ in range(3):
-        surroundings._look()
+        cpu_watch._look()
     assert not told
     starting = False
     for times in (1, 2, 3, 3):
-        surroundings._look()
-        surroundings._look()
+        cpu_watch._look()
+        cpu_watch._look()
         assert told == [cpus(0)] * times, "one at a time"
         # The task, and then its callback.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    surroundings.stop()
+    cpu_watch.stop()
     assert not replies
     assert caplog.text.count("a fault") == 1
 
