@@ -218,7 +218,7 @@ def test_sigterm_answers_everything_that_was_accepted(server: StartServer) -> No
         assert s.wait() == 0
 
 
-def test_an_frontend_that_dies_comes_back_and_counts_on(server: StartServer) -> None:
+def test_a_frontend_that_dies_comes_back_and_counts_on(server: StartServer) -> None:
     with server("--workers", "2", "--oversubscribe") as s:
         with connect(s) as client:
             ask(client, 1.0)

@@ -62,13 +62,13 @@ def test_descriptors_stay_flat_over_restarts(supervisor: StartSupervisor) -> Non
         assert s.stop() == 0
 
 
-def test_an_frontend_that_cannot_boot_is_the_reason_given(supervisor: StartSupervisor) -> None:
+def test_a_frontend_that_cannot_boot_is_the_reason_given(supervisor: StartSupervisor) -> None:
     with supervisor(ready=False, weights="frontend-dies", boot_timeout_s=4) as s:
         assert s.wait() == 1
         assert "frontend 0 exited with code 1 before it was ready: no luck today" in s.lines[-1]
 
 
-def test_an_frontend_that_reports_a_failure_is_exit_2_at_once(supervisor: StartSupervisor) -> None:
+def test_a_frontend_that_reports_a_failure_is_exit_2_at_once(supervisor: StartSupervisor) -> None:
     with supervisor(ready=False, weights="frontend-fails") as s:
         assert s.wait() == 2
         assert s.lines[-1] == "corral: the port is haunted"

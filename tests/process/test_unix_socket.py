@@ -108,7 +108,7 @@ def test_the_socket_asks_for_tls_and_tokens_as_the_port_does(
                 assert _ready(address, trusted, token) is expected, (address, token)
 
 
-def test_an_frontend_that_died_comes_back_on_the_socket(server: StartServer, path: Path) -> None:
+def test_a_frontend_that_died_comes_back_on_the_socket(server: StartServer, path: Path) -> None:
     with server("--unix-socket", str(path)) as s:
         before = _frontend(s)
         os.kill(before, signal.SIGKILL)

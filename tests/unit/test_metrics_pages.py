@@ -447,7 +447,7 @@ def test_restarts_change_values_but_never_the_series(server: Server) -> None:
     assert value(after, "corral_frontend_up", cell="0") == 0
 
 
-def test_an_frontend_death_resets_gauges_and_nothing_else(server: Server) -> None:
+def test_a_frontend_death_resets_gauges_and_nothing_else(server: Server) -> None:
     for cell in range(2):
         server.count(cell, **dict.fromkeys(server.pages.layout.index, 3))
     before = server.scrape()

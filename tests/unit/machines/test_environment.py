@@ -76,7 +76,7 @@ def test_a_missing_allocator_is_not_preloaded() -> None:
     assert environment == {}
 
 
-def test_an_frontend_keeps_what_the_largest_messages_need() -> None:
+def test_a_frontend_keeps_what_the_largest_messages_need() -> None:
     tunables = dict(pair.split("=") for pair in frontend_environment()["GLIBC_TUNABLES"].split(":"))
     mmap_threshold = int(tunables["glibc.malloc.mmap_threshold"])
     assert Settings().max_image_bytes < mmap_threshold
