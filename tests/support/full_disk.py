@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from corral.artifacts import store as artefact
-from corral.batching.cost_curve import CostCurve, load_curve, save_curve
+from corral.artifacts.curve_cache import load_curve, save_curve
+from corral.batching.cost_curve import CostCurve
 from corral.errors import ModelError
 from corral.tensors import Datatype
 
@@ -20,6 +21,7 @@ _ORDER = artefact.Order(
     model="m", precision="fp32", synthetic=True, weights="none", ingredients={"made": "up"}
 )
 _CURVE = CostCurve({(Datatype.FP32, 1): 0.1})
+_OF = {"made": "up"}
 
 
 def _write(xml: Path) -> None:
@@ -37,8 +39,8 @@ def _store(folder: Path) -> str:
 
 
 def _cache_curve(folder: Path) -> str:
-    save_curve(folder / "curves", "k" * 64, _CURVE)
-    return "cached" if load_curve(folder / "curves", "k" * 64) else "not cached"
+    save_curve(folder / "curves", _OF, _CURVE)
+    return "cached" if load_curve(folder / "curves", _OF) else "not cached"
 
 
 def main() -> None:

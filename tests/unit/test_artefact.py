@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from corral.artifacts import store as artefact
 from corral.artifacts.store import Artefact, Order
-from corral.errors import ModelError
+from corral.errors import ModelError, PassingError
 
 
 def _order(**ingredients: str) -> Order:
@@ -63,19 +66,6 @@ def test_description_is_not_part_of_the_key() -> None:
         ingredients={"weights": "abc"},
     )
     assert other.key == _order().key
-
-
-def test_source_digest_sees_content_and_name(tmp_path: Path) -> None:
-    first, second = tmp_path / "a.py", tmp_path / "b.py"
-    first.write_text("x = 1")
-    second.write_text("y = 2")
-    digest = artefact.source_digest([first, second])
-    assert artefact.source_digest([second, first]) == digest
-    second.write_text("y = 3")
-    assert artefact.source_digest([first, second]) != digest
-    first.rename(tmp_path / "c.py")
-    second.write_text("y = 2")
-    assert artefact.source_digest([tmp_path / "c.py", second]) != digest
 
 
 def test_versions_of_installed_and_missing() -> None:
@@ -203,3 +193,126 @@ def test_second_start_waits_for_the_first(tmp_path: Path) -> None:
         stored = artefact.store(tmp_path, order, _write)
     thread.join(10)
     assert found == [stored]
+
+
+# --- file systems that lack something: NFS, CIFS, Lustre ---
+
+
+def _refuse(number: int) -> Callable[..., None]:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_without_locks_it_is_stored_with_a_warning(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    monkeypatch.setattr("fcntl.flock", _refuse(number))
+    order = _order()
+    others = tmp_path / "artefacts" / f".{order.folder_name}.of-another-process"
+    others.mkdir(parents=True)
+    with caplog.at_level(logging.WARNING):
+        stored = _store(tmp_path, order)
+    (warning,) = caplog.messages
+    assert "no locks" in warning
+    assert os.strerror(number) in warning
+    assert artefact.find(tmp_path, order) == stored
+    # Without a lock, its writer may be alive.
+    assert others.exists()
+
+
+def test_a_lock_that_fails_while_waiting_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = iter([errno.EAGAIN, errno.ENOLCK])
+    monkeypatch.setattr("fcntl.flock", lambda *_: _refuse(next(answers))())
+    waited: list[bool] = []
+    with artefact.exclusive(tmp_path, _order(), lambda: waited.append(True)):
+        artefact.store(tmp_path, _order(), _write)
+    assert waited == [True]
+    assert "no locks" in caplog.text
+
+
+def test_a_lock_that_breaks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcntl.flock", _refuse(errno.EIO))
+    with (
+        pytest.raises(PassingError, match=r"--cache-dir .*Input/output error"),
+        artefact.exclusive(tmp_path, _order(), pytest.fail),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("function", "number"),
+    [
+        ("pathlib.Path.chmod", errno.EPERM),
+        ("pathlib.Path.chmod", errno.EOPNOTSUPP),
+        ("os.fsync", errno.EINVAL),
+        ("os.fsync", errno.ENOSYS),
+    ],
+)
+def test_without_modes_or_syncs_it_is_stored_with_one_warning(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    function: str,
+    number: int,
+) -> None:
+    order = _order()
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(function, _refuse(number))
+        stored = _store(tmp_path, order)
+    (warning,) = caplog.messages
+    assert os.strerror(number) in warning
+    assert artefact.find(tmp_path, order) == stored
+    names = {entry.name for entry in (tmp_path / "artefacts").iterdir()}
+    assert names == {order.folder_name, f".{order.folder_name}.lock"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_a_sync_that_fails_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("os.fsync", _refuse(number))
+    with pytest.raises(PassingError, match=os.strerror(number)):
+        _store(tmp_path, _order())
+    assert artefact.find(tmp_path, _order()) is None
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before it is placed", "while it is placed"])
+def test_two_without_locks_leave_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    """The other start stores the same while this one writes, or between its look and its rename."""
+    order = _order()
+    rename = Path.rename
+    begun: list[bool] = []
+
+    def other() -> None:
+        if not begun:
+            begun.append(True)
+            artefact.store(tmp_path, order, _write)
+
+    def write(xml: Path) -> None:
+        _write(xml)
+        if not late:
+            other()
+
+    def late_rename(source: Path, target: Path) -> Path:
+        other()
+        return rename(source, target)
+
+    if late:
+        monkeypatch.setattr(Path, "rename", late_rename)
+    monkeypatch.setattr("fcntl.flock", _refuse(errno.ENOLCK))
+    with artefact.exclusive(tmp_path, order, pytest.fail):
+        stored = artefact.store(tmp_path, order, write)
+    assert begun
+    assert artefact.find(tmp_path, order) == stored
+    names = {entry.name for entry in (tmp_path / "artefacts").iterdir()}
+    assert names == {order.folder_name, f".{order.folder_name}.lock"}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corral.artifacts import curve_cache
+from corral.artifacts.json_cache import ingredients_key
 from corral.batching import cost_curve
 from corral.batching.cost_curve import CostCurve
 from corral.tensors import Datatype
@@ -134,52 +138,60 @@ def test_names_that_make_no_sense(names: dict[str, float]) -> None:
         CostCurve.from_names(names)
 
 
+_OF: Mapping[str, str] = {"artefact": "resnet50", "cores": "2"}
+
+
+def _content(costs_s: bytes) -> bytes:
+    """A whole entry with these costs."""
+    ingredients = json.dumps(_OF).encode()
+    return b'{"format": %d, "ingredients": %s, "content": {"costs_s": %s}}' % (
+        curve_cache.FORMAT, ingredients, costs_s
+    )  # fmt: skip
+
+
 def test_cached_curve_comes_back(tmp_path: Path) -> None:
     folder = tmp_path / "not yet there"
-    assert cost_curve.load_curve(folder, "0" * 64) is None
-    cost_curve.save_curve(folder, "0" * 64, _curve())
-    assert cost_curve.load_curve(folder, "0" * 64) == _curve()
-    assert cost_curve.load_curve(folder, "1" * 64) is None
-    assert [file.name for file in folder.iterdir()] == ["costs-000000000000.json"]
+    assert curve_cache.load_curve(folder, _OF) is None
+    curve_cache.save_curve(folder, _OF, _curve())
+    assert curve_cache.load_curve(folder, _OF) == _curve()
+    assert curve_cache.load_curve(folder, {**_OF, "cores": "4"}) is None
+    assert [file.name for file in folder.iterdir()] == [f"costs-{ingredients_key(_OF)[:12]}.json"]
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"FP32:1": "fast"}', b'{"FP64:1": 1.0}', b"\xff"]
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"FP32:1": "fast"}',
+        b'{"FP64:1": 1.0}',
+        b"\xff",
+        _content(b'{"FP32:1": "fast"}'),
+        _content(b'{"FP64:1": 1.0}'),
+        _content(b'{"FP32:1": -1.0}'),
+    ],
 )
 def test_broken_curve_is_ignored_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
-    cost_curve.save_curve(tmp_path, "0" * 64, _curve())
+    curve_cache.save_curve(tmp_path, _OF, _curve())
     next(tmp_path.iterdir()).write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        assert cost_curve.load_curve(tmp_path, "0" * 64) is None
+        assert curve_cache.load_curve(tmp_path, _OF) is None
     assert "ignored" in caplog.text
+
+
+def test_a_curve_without_costs_is_none(tmp_path: Path) -> None:
+    curve_cache.save_curve(tmp_path, _OF, _curve())
+    next(tmp_path.iterdir()).write_bytes(_content(b'{"FP32:1": 0.5}'))
+    assert curve_cache.load_curve(tmp_path, _OF) == CostCurve({(Datatype.FP32, 1): 0.5})
+    next(tmp_path.iterdir()).write_bytes(_content(b"{}"))
+    assert curve_cache.load_curve(tmp_path, _OF) is None
 
 
 def test_curve_that_cannot_be_cached_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    cost_curve.save_curve(tmp_path / "file", "0" * 64, _curve())
+    curve_cache.save_curve(tmp_path / "file", _OF, _curve())
     assert "not cached" in caplog.text
-
-
-def test_key_depends_on_all_its_parts() -> None:
-    base = {
-        "artefact": "a",
-        "backend": "openvino",
-        "engine": "2026.4",
-        "cores": 2,
-        "cpu_model": "EPYC",
-        "mode": "rti",
-    }
-    others = [
-        {**base, "artefact": "b"},
-        {**base, "backend": "null"},
-        {**base, "engine": "2026.5"},
-        {**base, "cores": 4},
-        {**base, "cpu_model": "Xeon"},
-        {**base, "mode": "throughput"},
-    ]
-    keys = {cost_curve.curve_key(**parts) for parts in (base, *others)}  # type: ignore[arg-type]
-    assert len(keys) == 7

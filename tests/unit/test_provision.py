@@ -1,15 +1,18 @@
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from corral.artifacts import curve_cache
 from corral.artifacts.curve_cache import CurveCache
 from corral.batching.cost_curve import CostCurve
 from corral.batching.sizes import BatchSizes, batch_sizes
 from corral.cli.main import settings_of
 from corral.ipc.messages import ModelBoot
 from corral.launch.worker_runtime import worker_extras
-from corral.settings import build
+from corral.settings import BackendName, build
 from corral.tensors import Datatype
 
 #: batching pays up to 4
@@ -37,8 +40,17 @@ def test_throughput_looks_for_the_knee_once() -> None:
     assert sizes(CURVE, mode="throughput") == BatchSizes(sizes=[1, 2, 4], find_knee=False)
 
 
-def cache(folder: Path, cores: int = 2, **settings: str) -> CurveCache:
-    return CurveCache(build({"cache-dir": str(folder), **settings}), MODEL, cores, "a CPU")
+def cache(
+    folder: Path,
+    cores: int = 2,
+    model: ModelBoot = MODEL,
+    cpu: str = "a CPU",
+    isa: Iterable[str] = ("avx2",),
+    **settings: Any,
+) -> CurveCache:
+    asked = {name.replace("_", "-"): value for name, value in settings.items()}
+    asked.setdefault("backend", "openvino")
+    return CurveCache(build({"cache-dir": str(folder), **asked}), model, cores, cpu, frozenset(isa))
 
 
 def test_a_curve_is_found_again_for_the_same_width_and_backend_only(tmp_path: Path) -> None:
@@ -47,6 +59,54 @@ def test_a_curve_is_found_again_for_the_same_width_and_backend_only(tmp_path: Pa
     assert cache(tmp_path).load() == CURVE
     assert cache(tmp_path, cores=4).load() is None
     assert cache(tmp_path, mode="throughput").load() is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": msgspec.structs.replace(MODEL, artefact="other/a.xml")},
+        {"model": msgspec.structs.replace(MODEL, precision="bf16")},
+        {"cores": 4},
+        {"cpu": "another CPU"},
+        {"isa": ("avx2", "avx_vnni")},
+        {"backend": "onnxruntime"},
+        {"torch_mode": "eager"},
+        {"worker_python": "/opt/python"},
+        {"allocator": "system"},
+        {"huge_pages": False},
+        {"mode": "throughput"},
+    ],
+    ids=str,
+)
+def test_a_curve_depends_on(tmp_path: Path, other: dict[str, Any]) -> None:
+    cache(tmp_path).save(CURVE.names())
+    assert cache(tmp_path, **other).load() is None
+
+
+def test_a_curve_depends_on_the_backends_revision_and_on_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache(tmp_path).save(CURVE.names())
+    assert cache(tmp_path).load() == CURVE
+    with monkeypatch.context() as patch:
+        patch.setattr(curve_cache, "REVISIONS", {BackendName.OPENVINO: 99})
+        assert cache(tmp_path).load() is None
+    with monkeypatch.context() as patch:
+        patch.setattr(curve_cache, "versions", lambda names: dict.fromkeys(names, "next"))
+        assert cache(tmp_path).load() is None
+
+
+def test_a_curve_of_an_older_format_is_replaced_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(curve_cache, "FORMAT", curve_cache.FORMAT - 1)
+        cache(tmp_path).save(CURVE.names())
+    assert cache(tmp_path).load() is None
+    cache(tmp_path).save(CURVE.names())
+    assert cache(tmp_path).load() == CURVE
+    assert len(list((tmp_path / "curves").iterdir())) == 1
+    assert not caplog.messages
 
 
 def test_the_null_backend_leaves_nothing_behind(tmp_path: Path) -> None:

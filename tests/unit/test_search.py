@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from corral.accuracy import Fidelity
 from corral.artifacts.store import Artefact
+from corral.backends.registry import REVISIONS
 from corral.errors import ModelError
 from corral.models import photos, registry
 from corral.models.evaluation import guard_pictures
@@ -100,14 +102,25 @@ def test_the_guards_result_holds_for_one_mode_of_torch(
     assert _measured(traced, monkeypatch)[1] == 2
 
 
-def test_the_guards_result_holds_for_one_source_of_the_engine(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_guards_result_holds_for_one_revision_of_the_engines_backend(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _measured(bench, monkeypatch)
-    changed = tmp_path / "torch.py"
-    changed.write_text("another")
-    monkeypatch.setattr(search, "engine_sources", lambda: [changed])
+    monkeypatch.setattr(search, "REVISIONS", {**REVISIONS, BackendName.TORCH: 99})
     assert _measured(bench, monkeypatch)[1] == 2
+
+
+def test_a_result_of_an_older_format_is_measured_again_and_replaced(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(search, "FIDELITY_FORMAT", 0)
+    _measured(bench, monkeypatch)
+    monkeypatch.undo()
+    monkeypatch.setattr(photos, "crops", lambda *_: np.zeros((1, 4, 4, 3), np.uint8))
+    assert _measured(bench, monkeypatch)[1] == 2
+    assert _measured(bench, monkeypatch)[1] == 0
+    assert json.loads(_entry(bench).read_text())["format"] == search.FIDELITY_FORMAT
+    assert not caplog.messages
 
 
 def _garbage(entry: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from corral.accuracy import Fidelity
 from corral.artifacts import build as optimize
+from corral.artifacts.json_cache import ingredients_key
 from corral.artifacts.store import Artefact
 from corral.errors import ConfigError, ModelError, PassingError
 from corral.models import registry
@@ -35,6 +36,10 @@ _ROWS = ModelSpec(
     shapes=Signature({Datatype.FP32: (5,)}, (3,)),
     file=Path("rows.onnx"),
 )
+
+
+def _key(bench: Bench, options: list[Candidate]) -> str:
+    return ingredients_key(selection.search_ingredients(bench, options))
 
 
 def _prepare(bench: Bench, candidate: Candidate, begin: float, end: float) -> Artefact:
@@ -85,10 +90,10 @@ def test_a_search_tells_what_may_pass(
 def test_an_engine_that_is_installed_later_is_looked_at(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = selection._profile_file(bench, [_FP32])
+    before = _key(bench, [_FP32])
     known = {"openvino": "2026.4", "onnxruntime": "1.31"}
     monkeypatch.setattr(selection, "versions", lambda names: known)
-    assert selection._profile_file(bench, [_FP32]) != before
+    assert _key(bench, [_FP32]) != before
 
 
 def _in_mode(bench: Bench, mode: TorchMode, backend: BackendName = BackendName.AUTO) -> Bench:
@@ -98,14 +103,14 @@ def _in_mode(bench: Bench, mode: TorchMode, backend: BackendName = BackendName.A
 
 def test_what_was_measured_of_torch_holds_for_its_mode_alone(bench: Bench) -> None:
     files = {
-        mode: selection._profile_file(_in_mode(bench, mode), [_FP32, _TORCH_FP32])
+        mode: _key(_in_mode(bench, mode), [_FP32, _TORCH_FP32])
         for mode in (TorchMode.AUTO, TorchMode.COMPILE, TorchMode.TRACED)
     }
     assert files[TorchMode.AUTO] == files[TorchMode.COMPILE]
     assert files[TorchMode.AUTO] != files[TorchMode.TRACED]
     # Without torch among the candidates the mode changes nothing.
     traced = _in_mode(bench, TorchMode.TRACED)
-    assert selection._profile_file(traced, [_FP32]) == selection._profile_file(bench, [_FP32])
+    assert _key(traced, [_FP32]) == _key(bench, [_FP32])
 
 
 @pytest.mark.parametrize(
@@ -188,9 +193,11 @@ def test_a_file_without_pictures_runs_on_what_is_installed(
 
 
 def _remember(bench: Bench, content: object) -> None:
-    file = selection._profile_file(bench, [_FP32, _INT8])
+    ingredients = selection.search_ingredients(bench, [_FP32, _INT8])
+    file = selection.searches(bench).file("resnet50-rti", ingredients)
     file.parent.mkdir(parents=True)
-    file.write_bytes(msgspec.json.encode(content))
+    entry = {"format": selection.SEARCH_FORMAT, "ingredients": ingredients, "content": content}
+    file.write_bytes(msgspec.json.encode(entry))
 
 
 def test_a_profile_from_before_is_read(bench: Bench) -> None:

@@ -25,14 +25,14 @@ import msgspec
 
 from corral.artifacts import store as artefact
 from corral.artifacts.store import Artefact, Order
-from corral.backends import onnxruntime
+from corral.backends import calibration
 from corral.backends.calibration import Calibration
 from corral.backends.onnxruntime import build as onnx_maker
 from corral.backends.openvino import build as ir_maker
 from corral.backends.telemetry import silence_telemetry
 from corral.backends.torch import build as torch_maker
 from corral.errors import ConfigError, CorralError, ModelError, PassingError, telling_line
-from corral.models import photos, registry
+from corral.models import registry
 from corral.models.spec import ModelSpec, Weights
 from corral.settings import BackendName, Precision, Settings
 
@@ -61,6 +61,8 @@ class _Form:
     """What an engine loads: by whom it is made, and its files."""
 
     engine: str
+    #: of the maker
+    format: int
     made_with: tuple[str, ...]
     quantized_with: tuple[str, ...]
     files: tuple[str, ...]
@@ -71,13 +73,22 @@ _STATE = (torch_maker.STATE_FILE,)
 _ONNX = (onnx_maker.ONNX_FILE,)
 _IR = artefact.IR_FILES
 _FORMS: Mapping[BackendName, _Form] = {
-    BackendName.OPENVINO: _Form("openvino", ("openvino", "torch"), ("nncf",), _IR, _IR),
-    BackendName.ONNXRUNTIME: _Form(
-        "onnxruntime", ("torch", "onnx"), ("onnxruntime",), _ONNX, _ONNX
+    BackendName.OPENVINO: _Form(
+        "openvino", ir_maker.FORMAT, ("openvino", "torch"), ("nncf",), _IR, _IR
     ),
-    BackendName.TORCH: _Form("torch", ("torch",), ("torchao",), _STATE, (torch_maker.PT2E_FILE,)),
+    BackendName.ONNXRUNTIME: _Form(
+        "onnxruntime", onnx_maker.FORMAT, ("torch", "onnx"), ("onnxruntime",), _ONNX, _ONNX
+    ),
+    BackendName.TORCH: _Form(
+        "torch", torch_maker.FORMAT, ("torch",), ("torchao",), _STATE, (torch_maker.PT2E_FILE,)
+    ),
     BackendName.IPEX: _Form(
-        "torch", ("torch",), ("intel_extension_for_pytorch",), _STATE, (torch_maker.IPEX_FILE,)
+        "torch",
+        torch_maker.FORMAT,
+        ("torch",),
+        ("intel_extension_for_pytorch",),
+        _STATE,
+        (torch_maker.IPEX_FILE,),
     ),
 }
 
@@ -175,23 +186,21 @@ def make_order(
     AUTO counts as OpenVINO, whose artefact every search needs first.
     """
     form = _FORMS[BackendName.OPENVINO if backend is BackendName.AUTO else backend]
-    sources = [
-        Path(__file__),
-        *Path(onnxruntime.__file__).parent.glob("*.py"),
-        *_model_sources(spec),
-    ]
+    # A user's file passes through no module.
+    made_with = [name for name in form.made_with if spec.file is None or name != "torch"]
     ingredients = {
         "engine": form.engine,
+        "format": str(form.format),
         "weights": weights.digest,
-        "source": artefact.source_digest(sources),
-        **artefact.versions(form.made_with),
+        "model revision": str(spec.revision),
+        # It is not in a user's file, and neither INT8 nor the guard holds for another one.
+        "recipe": str(spec.signature.recipe),
+        **artefact.versions(made_with),
     }
-    if spec.file is not None:
-        # It is not in the file, and neither INT8 nor the guard holds for another one.
-        ingredients["recipe"] = str(spec.signature.recipe)
     if precision == "int8":
         ingredients |= artefact.versions(form.quantized_with)
-        ingredients["photographs"] = photos.digest()
+        ingredients |= calibration.ingredients()
+        ingredients["transformer"] = str(spec.transformer)
         ingredients["overflow_fix"] = "disable" if isa & WIDE_SUMS else "enable"
     return Order(
         model=spec.name,
@@ -241,13 +250,6 @@ def _remedy(backend: BackendName) -> str:
     if backend is BackendName.IPEX:
         return "make ipex, then --worker-python .venv-ipex/bin/python"
     return f"pip install 'corral[{backend}]'"
-
-
-def _model_sources(spec: ModelSpec) -> list[Path]:
-    """The source files of the zoo that matter to a model: all but the other models'."""
-    others = set(registry.names()) - {spec.name}
-    folder = Path(registry.__file__).parent
-    return [file for file in folder.glob("*.py") if file.stem not in others]
 
 
 class _Steps:

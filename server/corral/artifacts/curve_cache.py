@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
+from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.store import versions
-from corral.batching.cost_curve import (
-    CostCurve,
-    curve_key,
-    load_curve,
-    save_curve,
-)
+from corral.backends.registry import REVISIONS
+from corral.batching.cost_curve import CostCurve
 from corral.ipc.messages import ModelBoot
 from corral.settings import BackendName, Settings
+
+#: raise it whenever a worker measures costs in another way, or they are written in another form
+FORMAT = 1
+_NAME = "costs"
+
+
+class _Costs(msgspec.Struct, frozen=True):
+    """A curve as cached: seconds of one batch by "DATATYPE:count"."""
+
+    costs_s: dict[str, float]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where a name or a cost makes no sense."""
+        CostCurve.from_names(self.costs_s)
+
+
+def load_curve(folder: Path, ingredients: Mapping[str, str]) -> CostCurve | None:
+    """The cached curve; None if there is none or it is empty, with a warning if it is broken.
+
+    Args:
+        folder: of the curves.
+        ingredients: all that the curve depends on, by name.
+    """
+    found = _cache(folder).read(_NAME, ingredients)
+    return CostCurve.from_names(found.costs_s) if found is not None and found.costs_s else None
+
+
+def save_curve(folder: Path, ingredients: Mapping[str, str], curve: CostCurve) -> None:
+    """Caches a curve, whole or not at all; a folder that refuses it is a warning, no error."""
+    _cache(folder).write(_NAME, ingredients, _Costs(curve.names()))
+
+
+def _cache(folder: Path) -> JsonCache[_Costs]:
+    return JsonCache(folder, _Costs, format_number=FORMAT, title="cost curve")
 
 
 class CurveCache:
@@ -23,29 +57,42 @@ class CurveCache:
         model: its artefact.
         cores: of the narrowest worker.
         cpu_model: the CPU's name.
+        isa: the CPU's flags.
     """
 
-    def __init__(self, settings: Settings, model: ModelBoot, cores: int, cpu_model: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model: ModelBoot,
+        cores: int,
+        cpu_model: str,
+        isa: frozenset[str],
+    ) -> None:
         # The null backend's curve is quickly measured, and nobody wants it kept.
         self._used = settings.backend is not BackendName.NULL
         self._folder = Path(settings.cache_dir) / "curves"
-        self._key = curve_key(
-            artefact=model.artefact or "",
-            backend=f"{settings.backend.value} {settings.torch_mode.value} {model.precision}",
-            engine=_engine_version(settings),
-            cores=cores,
-            cpu_model=cpu_model,
-            mode=settings.mode.value,
-        )
+        self._ingredients = {
+            # Its folder is named after the key of all that is in it.
+            "artefact": Path(model.artefact or "").parent.name,
+            "engine": f"{settings.backend.value} {_engine_version(settings)}",
+            "precision": model.precision,
+            "torch mode": settings.torch_mode.value,
+            "runner": str(REVISIONS[settings.backend]),
+            "allocator": f"{settings.allocator.value}, huge pages {settings.huge_pages}",
+            "cores": str(cores),
+            "cpu": cpu_model,
+            "isa": " ".join(sorted(isa)),
+            "mode": settings.mode.value,
+        }
 
     def load(self) -> CostCurve | None:
         """What an earlier start measured, or None."""
-        return load_curve(self._folder, self._key) if self._used else None
+        return load_curve(self._folder, self._ingredients) if self._used else None
 
     def save(self, costs_s: dict[str, float]) -> None:
         """Keeps what a worker measured, by "DATATYPE:count"."""
         if self._used:
-            save_curve(self._folder, self._key, CostCurve.from_names(costs_s))
+            save_curve(self._folder, self._ingredients, CostCurve.from_names(costs_s))
 
 
 def _engine_version(settings: Settings) -> str:

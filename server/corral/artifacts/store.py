@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
-import json
 import logging
 import os
 import shutil
@@ -28,12 +29,18 @@ from pathlib import Path
 
 import msgspec
 
+from corral.artifacts.json_cache import ingredients_key
 from corral.errors import PassingError
 
 _log = logging.getLogger(__name__)
 
 #: grows when the folder's form changes, so that older artefacts are prepared anew
 _FORM = 1
+#: how file systems refuse what they do not have; all else, a full disk, is an error
+_NOT_SUPPORTED = {
+    *(errno.EPERM, errno.EACCES, errno.EINVAL, errno.EBADF),
+    *(errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP),
+}
 #: what an OpenVINO IR consists of
 IR_FILES = ("model.xml", "model.bin")
 
@@ -109,22 +116,12 @@ class Order:
 
 def artefact_key(ingredients: Mapping[str, str]) -> str:
     """SHA-256, in hex, of ingredients by name, whatever their order."""
-    canonical = json.dumps({**ingredients, "form": str(_FORM)}, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return ingredients_key({**ingredients, "form": str(_FORM)})
 
 
 def with_precision(found: Artefact, precision: str) -> Artefact:
     """The same file, to be run in another arithmetic: BF16 from FP32."""
     return dataclasses.replace(found, precision=precision)
-
-
-def source_digest(files: Iterable[Path]) -> str:
-    """SHA-256, in hex, of source files' names and contents, whatever their order."""
-    digest = hashlib.sha256()
-    for name, content in sorted((file.name, file.read_bytes()) for file in files):
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
@@ -141,15 +138,9 @@ def versions(distributions: Iterable[str]) -> dict[str, str]:
 def find(cache_dir: Path, order: Order) -> Artefact | None:
     """The artefact of this order if it is there and whole; a broken one is a warning and None."""
     folder = _home(cache_dir) / order.folder_name
-    try:
-        meta = msgspec.json.decode((folder / "meta.json").read_bytes(), type=_Meta)
-        fault = _fault(folder, meta, order)
-    except (FileNotFoundError, NotADirectoryError):
-        fault = "meta.json is missing" if folder.exists() else ""
-        if not fault:
-            return None
-    except (OSError, ValueError, msgspec.DecodeError) as error:
-        fault = f"meta.json cannot be read: {error}"
+    fault = _condition(folder, order)
+    if fault is None:
+        return None
     if fault:
         _log.warning("cached artefact %s is damaged (%s): it is prepared again", folder, fault)
         return None
@@ -159,6 +150,9 @@ def find(cache_dir: Path, order: Order) -> Artefact | None:
 @contextlib.contextmanager
 def exclusive(cache_dir: Path, order: Order, on_wait: Callable[[], None]) -> Iterator[None]:
     """Holds the order's lock, so that of several starts one prepares and the others find.
+
+    Where the file system has no locks, a warning says so and each start prepares for itself: what
+    they store is the same, and is put in place whole.
 
     Args:
         cache_dir: the cache folder; made if it is missing.
@@ -176,11 +170,28 @@ def exclusive(cache_dir: Path, order: Order, on_wait: Callable[[], None]) -> Ite
         raise PassingError(f"--cache-dir {cache_dir}: {error.strerror}") from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            refused = _lock(lock.fileno(), on_wait)
+        except OSError as error:
+            raise PassingError(f"--cache-dir {cache_dir}: {error.strerror}") from None
+        if refused:
+            _log.warning(
+                "%s has no locks (%s): starts at the same time prepare the same model",
+                home,
+                ", ".join(refused),
+            )
+        else:
+            # A draft that is there under the lock is of a start that died.
+            _sweep(home, order)
         yield
+
+
+def _lock(fd: int, on_wait: Callable[[], None]) -> set[str]:
+    """Locks a file, or waits for its lock; returns how the file system refuses to."""
+    try:
+        return _refusal(lambda: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB))
+    except BlockingIOError:
+        on_wait()
+    return _refusal(lambda: fcntl.flock(fd, fcntl.LOCK_EX))
 
 
 def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artefact:
@@ -195,28 +206,46 @@ def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artef
         PassingError: the disk is full or cannot be written to.
     """
     home = _home(cache_dir)
-    _sweep(home, order)
     try:
         draft = Path(tempfile.mkdtemp(prefix=f".{order.folder_name}.", dir=home))
         try:
             write(draft / order.files[0])
-            _seal(draft, order)
-            folder = home / order.folder_name
-            if folder.exists():
-                # Renamed away first: a folder cannot replace one that is not empty.
-                folder.rename(draft / "damaged")
-                shutil.rmtree(draft / "damaged", ignore_errors=True)
-            draft.rename(folder)
-            _sync(home)
-        except BaseException:
+            refused = _seal(draft, order)
+            _place(draft, home / order.folder_name, order)
+            refused |= _refusal(lambda: _sync(home))
+        finally:
             shutil.rmtree(draft, ignore_errors=True)
-            raise
     except OSError as error:
         raise PassingError(
             f"the artefact cannot be written below --cache-dir {cache_dir}: "
             f"{error.strerror or error}"
         ) from None
-    return _artefact(folder, order)
+    if refused:
+        _log.warning(
+            "%s: its file system takes no modes or does not sync (%s); the artefact is used as it "
+            "is, and its SHA-256 is checked at each start",
+            home,
+            ", ".join(sorted(refused)),
+        )
+    return _artefact(home / order.folder_name, order)
+
+
+def _place(draft: Path, folder: Path, order: Order) -> None:
+    """Renames a sealed draft into its place, unless another process has just put a whole one there.
+
+    That happens on file systems without locks only.
+    """
+    if _condition(folder, order) == "":
+        return
+    if folder.exists():
+        # Renamed away first: a folder cannot replace one that is not empty.
+        folder.rename(draft / "damaged")
+        shutil.rmtree(draft / "damaged", ignore_errors=True)
+    try:
+        draft.rename(folder)
+    except OSError:
+        if _condition(folder, order) != "":
+            raise
 
 
 def _home(cache_dir: Path) -> Path:
@@ -232,6 +261,17 @@ def _artefact(folder: Path, order: Order) -> Artefact:
         weights=order.weights,
         key=order.key,
     )
+
+
+def _condition(folder: Path, order: Order) -> str | None:
+    """What is wrong with an artefact, empty when nothing is; None where there is none."""
+    try:
+        meta = msgspec.json.decode((folder / "meta.json").read_bytes(), type=_Meta)
+        return _fault(folder, meta, order)
+    except (FileNotFoundError, NotADirectoryError):
+        return "meta.json is missing" if folder.exists() else None
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        return f"meta.json cannot be read: {error}"
 
 
 def _fault(folder: Path, meta: _Meta, order: Order) -> str:
@@ -251,8 +291,8 @@ def _fault(folder: Path, meta: _Meta, order: Order) -> str:
     return ""
 
 
-def _seal(draft: Path, order: Order) -> None:
-    """Adds meta.json, makes everything readable, and syncs it."""
+def _seal(draft: Path, order: Order) -> set[str]:
+    """Adds meta.json, makes everything readable, and syncs it; returns what was refused."""
     files = {
         name: _File((draft / name).stat().st_size, _sha256(draft / name)) for name in order.files
     }
@@ -266,16 +306,29 @@ def _seal(draft: Path, order: Order) -> None:
         files=files,
     )
     (draft / "meta.json").write_bytes(msgspec.json.format(msgspec.json.encode(meta), indent=2))
-    for name in (*order.files, "meta.json"):
-        (draft / name).chmod(0o644)
-        _sync(draft / name)
+    modes = {draft / name: 0o644 for name in (*order.files, "meta.json")}
     # mkdtemp's 0700 would keep the workers of another user out.
-    draft.chmod(0o755)
-    _sync(draft)
+    modes[draft] = 0o755
+    refused = set()
+    for path, mode in modes.items():
+        refused |= _refusal(functools.partial(path.chmod, mode))
+        refused |= _refusal(functools.partial(_sync, path))
+    return refused
+
+
+def _refusal(call: Callable[[], None]) -> set[str]:
+    """Calls; returns the words in which the file system refuses what it does not have."""
+    try:
+        call()
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+        return {str(error.strerror)}
+    return set()
 
 
 def _sweep(home: Path, order: Order) -> None:
-    """Removes the drafts of starts that died: whoever holds the lock is the only writer."""
+    """Removes an order's drafts; only for the process that holds its lock."""
     for draft in home.glob(f".{order.folder_name}.*"):
         if draft.is_dir():
             shutil.rmtree(draft, ignore_errors=True)

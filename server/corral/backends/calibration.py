@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 from corral.models import photos, pictures
 from corral.models.spec import ModelSpec
 
+#: raise it whenever other inputs are made of the same photographs
+FORMAT = 1
 _PICTURES = 128
+
+
+def ingredients() -> dict[str, str]:
+    """What decides which inputs a quantizer sees, beside the model's recipe."""
+    return {
+        "photographs": photos.digest(),
+        "calibration": f"{_PICTURES} crops, format {FORMAT}, cut by format {photos.FORMAT}",
+    }
 
 
 class Calibration:

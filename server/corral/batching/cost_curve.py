@@ -12,20 +12,10 @@ that has a time a batch.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import logging
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-
-import msgspec
 
 from corral.tensors import Datatype
-
-_log = logging.getLogger(__name__)
 
 #: a gain in images/s that is smaller than this does not pay
 WORTHWHILE = 0.03
@@ -130,56 +120,3 @@ class CostCurve:
             return costs_s[above]
         share = (count - below) / (above - below)
         return costs_s[below] + share * (costs_s[above] - costs_s[below])
-
-
-def curve_key(
-    *, artefact: str, backend: str, engine: str, cores: int, cpu_model: str, mode: str
-) -> str:
-    """SHA-256, in hex, of all that a curve depends on.
-
-    Args:
-        artefact: the artefact's key; empty for the null backend.
-        backend: the backend's name and its settings, if they change its costs.
-        engine: the engine's version.
-        cores: of one worker.
-        cpu_model: the CPU's name.
-        mode: "rti" or "throughput".
-    """
-    parts = [artefact, backend, engine, str(cores), cpu_model, mode]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def load_curve(folder: Path, key: str) -> CostCurve | None:
-    """The cached curve of this key; None if there is none, or with a warning if it is broken."""
-    file = _file(folder, key)
-    try:
-        named_s = msgspec.json.decode(file.read_bytes(), type=dict[str, float])
-        curve = CostCurve.from_names(named_s)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError, ValueError) as error:
-        _log.warning("cached cost curve %s is ignored: %s", file, error)
-        return None
-    return curve if curve.costs_s else None
-
-
-def save_curve(folder: Path, key: str, curve: CostCurve) -> None:
-    """Caches a curve, whole or not at all; a folder that refuses it is a warning, no error."""
-    file = _file(folder, key)
-    draft: Path | None = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=folder)
-        draft = Path(name)
-        with os.fdopen(fd, "wb") as stream:
-            stream.write(msgspec.json.encode(curve.names()))
-        draft.chmod(0o644)
-        draft.rename(file)
-    except OSError as error:
-        _log.warning("the cost curve is not cached: %s: %s", file, error.strerror)
-        if draft is not None:
-            draft.unlink(missing_ok=True)
-
-
-def _file(folder: Path, key: str) -> Path:
-    return folder / f"costs-{key[:12]}.json"

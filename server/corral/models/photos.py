@@ -15,6 +15,8 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+#: raise it whenever ``crops`` cuts other pictures out of the same photographs
+FORMAT = 1
 #: what photographs are there for
 CALIBRATION = "calibration"
 GUARD = "guard"

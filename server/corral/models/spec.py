@@ -66,6 +66,8 @@ class ModelSpec:
     fixed_batch: int | None = None
     #: built of attention, which is quantized in a way of its own
     transformer: bool = False
+    #: of what ``build`` builds: raise it whenever the same weights give another module
+    revision: int = 1
 
     @property
     def native(self) -> Datatype:

@@ -144,7 +144,8 @@ class Deployments:
         """A deployment by a plan that is there already."""
         settings, model = prepared.settings, prepared.model
         cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
-        curves = CurveCache(settings, model, cores, self._read_machine().model_name)
+        machine = self._read_machine()
+        curves = CurveCache(settings, model, cores, machine.model_name, machine.isa)
         extras = worker_extras(
             settings,
             find_libraries(settings.allocator, openmp=settings.backend in OPENMP_BACKENDS),

@@ -11,9 +11,8 @@ import dataclasses
 import logging
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -21,9 +20,10 @@ from numpy.typing import NDArray
 
 from corral.accuracy import Fidelity, Thresholds, compare, faults
 from corral.artifacts import build
+from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.served_model import boot_model
-from corral.artifacts.store import Artefact, artefact_key, source_digest, versions
-from corral.backends import base
+from corral.artifacts.store import Artefact, versions
+from corral.backends.registry import REVISIONS
 from corral.backends.torch.runtime import resolve_mode
 from corral.errors import ConfigError, CorralError, ModelError, PassingError
 from corral.models import photos, registry
@@ -38,14 +38,14 @@ from corral.tuning.trial_worker import Trial, TrialOrder
 
 logger = logging.getLogger(__name__)
 
+#: raise it whenever a fidelity is measured in another way, or Fidelity changes
+FIDELITY_FORMAT = 1
 #: pictures that the guard compares on
 GUARD_PICTURES = 64
 _ROUNDS = 6
 _TURN_S = 0.4
 #: the batch that stands for large ones in throughput mode
 _LARGE_BATCH = 8
-
-_Content = TypeVar("_Content", bound=msgspec.Struct)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,15 +126,16 @@ def measure_fidelity(
         ModelError: a worker failed.
         ConfigError: torch cannot run the precision in the mode that was asked for.
     """
-    file = _fidelity_file(bench, candidate, made, reference, exact)
-    known = read_json(file, Fidelity)
+    cache = _fidelities(bench)
+    ingredients = fidelity_ingredients(bench, candidate, made, reference, exact)
+    known = cache.read(made.model, ingredients)
     if known is not None:
         return known
     bench.progress(f"guard: {candidate.name} against FP32", 0.7)
     inputs = guard_pictures(bench.spec, GUARD_PICTURES)
     expected = _answers(bench, reference, exact, inputs)
     fidelity = compare(expected, _answers(bench, candidate, made, inputs))
-    write_json(file, fidelity)
+    cache.write(made.model, ingredients, fidelity)
     return fidelity
 
 
@@ -145,53 +146,38 @@ def _answers(
         return trial.answer(inputs, bench.spec.native)
 
 
-def _fidelity_file(
+def fidelity_ingredients(
     bench: Bench, candidate: Candidate, made: Artefact, reference: Candidate, exact: Artefact
-) -> Path:
-    sources = [Path(__file__), Path(__file__).parents[1] / "accuracy.py", *engine_sources()]
-    key = artefact_key(
-        {
-            "artefact": made.key,
-            "reference": exact.key,
-            "candidate": f"{bench.title(candidate)} against {bench.title(reference)}",
-            "cpu": bench.cpu_model,
-            "isa": " ".join(sorted(bench.isa)),
-            "pictures": f"{GUARD_PICTURES} of {photos.digest()}",
-            "source": source_digest(sources),
-            **versions(sorted(packages())),
-        }
-    )
-    return Path(bench.settings.cache_dir) / "guard" / f"{made.model}-{key[:12]}.json"
+) -> dict[str, str]:
+    """All that a candidate's fidelity depends on, by name; see measure_fidelity."""
+    return {
+        "artefact": made.key,
+        "reference": exact.key,
+        "candidate": f"{bench.title(candidate)} against {bench.title(reference)}",
+        "runners": runners([candidate, reference]),
+        "cpu": bench.cpu_model,
+        "isa": " ".join(sorted(bench.isa)),
+        "cores": str(bench.pen.cores),
+        "pictures": guard_pictures_name(),
+        "worker python": bench.settings.worker_python or "",
+        **versions(sorted(packages())),
+    }
 
 
-def engine_sources() -> list[Path]:
-    """The source files of how engines are run: what was measured holds for these."""
-    return list(Path(base.__file__).parent.glob("*.py"))
+def _fidelities(bench: Bench) -> JsonCache[Fidelity]:
+    folder = Path(bench.settings.cache_dir) / "guard"
+    return JsonCache(folder, Fidelity, format_number=FIDELITY_FORMAT, title="guard result")
 
 
-def read_json(file: Path, kind: type[_Content]) -> _Content | None:
-    """A cache entry; None where there is none, and with a warning where it is of no use."""
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, msgspec.DecodeError) as error:
-        logger.warning("the cached result %s is of no use, and measured again: %s", file, error)
-        return None
+def runners(candidates: Iterable[Candidate]) -> str:
+    """How corral runs these candidates' engines, in their backends' own numbers."""
+    names = sorted({candidate.backend for candidate in candidates})
+    return ", ".join(f"{name.value} {REVISIONS[name]}" for name in names)
 
 
-def write_json(file: Path, content: msgspec.Struct) -> None:
-    """Writes a cache entry, whole or not at all; a folder that refuses it is a warning."""
-    draft = file.with_name(f".{file.name}.{time.monotonic_ns()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2))
-        draft.rename(file)
-    except OSError as error:
-        logger.warning("%s is not cached: %s", file, error.strerror)
-        # Where its folder is no folder, there is no draft either.
-        with contextlib.suppress(OSError):
-            draft.unlink()
+def guard_pictures_name() -> str:
+    """What decides which pictures the guard compares on, beside the model's recipe."""
+    return f"{GUARD_PICTURES} of {photos.digest()}, cut by format {photos.FORMAT}"
 
 
 def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> list[Row]:

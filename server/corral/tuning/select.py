@@ -19,8 +19,9 @@ import msgspec
 from corral import accuracy
 from corral.accuracy import AccuracyReport
 from corral.artifacts import build
+from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.served_model import boot_model
-from corral.artifacts.store import Artefact, artefact_key, source_digest, versions
+from corral.artifacts.store import Artefact, versions
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.planning import topology
@@ -29,14 +30,16 @@ from corral.settings import BackendName, Precision, Settings
 from corral.tuning.candidates import Candidate, Search, candidates, guard_report, packages
 from corral.tuning.search import (
     Bench,
-    engine_sources,
+    guard_pictures_name,
     measure_fidelity,
-    read_json,
+    runners,
     search,
-    write_json,
 )
 
 logger = logging.getLogger(__name__)
+
+#: raise it whenever candidates are measured or ranked in another way, or Search changes
+SEARCH_FORMAT = 1
 
 
 class Selected(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +188,7 @@ def _search(bench: Bench, options: Sequence[Candidate], reference: Candidate) ->
     found = Search(winner=winner, rows=rows, took_s=time.monotonic() - began_s)
     failed = [row for row in rows if row.passing]
     if not failed:
-        write_json(_profile_file(bench, options), found)
+        searches(bench).write(_entry_name(bench), search_ingredients(bench, options), found)
     for row in failed:
         logger.warning(
             "%s could not be measured, and the next start tries again: %s",
@@ -206,38 +209,52 @@ def _selected(
     )
 
 
-def _profile_file(bench: Bench, options: Sequence[Candidate]) -> Path:
+def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, str]:
+    """All that a search among these depends on, by name."""
     settings = bench.settings
     spec = bench.spec
-    cache_dir = Path(settings.cache_dir)
-    weights = spec.find_weights(settings.weights, cache_dir, settings.offline)
-    order = build.make_order(spec, weights, "fp32", bench.isa)
-    here = Path(__file__)
-    sources = [here, *(here.with_name(f"{name}.py") for name in ("search", "candidates"))]
-    sources.append(here.parents[1] / "accuracy.py")
-    key = artefact_key(
-        {
-            "model": order.key,
-            "options": ", ".join(bench.title(option) for option in options),
-            "mode": settings.mode.value,
-            "max-batch": str(settings.max_batch),
-            "allocator": f"{settings.allocator.value}, huge pages {settings.huge_pages}",
-            "cpu": bench.cpu_model,
-            "isa": " ".join(sorted(bench.isa)),
-            "cores": str(bench.pen.cores),
-            "thresholds": str(bench.thresholds),
-            "source": source_digest([*sources, *engine_sources()]),
-            **versions(sorted(packages())),
-        }
-    )
-    return cache_dir / "profiles" / f"{spec.name}-{settings.mode.value}-{key[:12]}.json"
+    weights = spec.find_weights(settings.weights, Path(settings.cache_dir), settings.offline)
+    exact = build.make_order(spec, weights, "fp32", bench.isa)
+    made = {
+        f"artefact of {option.name}": build.make_order(
+            spec, weights, option.precision.value, bench.isa, option.backend
+        ).key
+        for option in options
+    }
+    return {
+        "model": exact.key,
+        **made,
+        "options": ", ".join(bench.title(option) for option in options),
+        "runners": runners(options),
+        "mode": settings.mode.value,
+        "max-batch": str(settings.max_batch),
+        "allocator": f"{settings.allocator.value}, huge pages {settings.huge_pages}",
+        "cpu": bench.cpu_model,
+        "isa": " ".join(sorted(bench.isa)),
+        "cores": str(bench.pen.cores),
+        "thresholds": str(bench.thresholds),
+        "pictures": guard_pictures_name(),
+        "worker python": settings.worker_python or "",
+        **versions(sorted(packages())),
+    }
+
+
+def searches(bench: Bench) -> JsonCache[Search]:
+    """The searches that are cached."""
+    folder = Path(bench.settings.cache_dir) / "profiles"
+    return JsonCache(folder, Search, format_number=SEARCH_FORMAT, title="search")
+
+
+def _entry_name(bench: Bench) -> str:
+    return f"{bench.spec.name}-{bench.settings.mode.value}"
 
 
 def _remembered(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> Search | None:
     """The search among these that is cached; one that cannot be gone by is a warning and None."""
-    file = _profile_file(bench, options)
-    found = read_json(file, Search)
+    cache, ingredients = searches(bench), search_ingredients(bench, options)
+    found = cache.read(_entry_name(bench), ingredients)
     if found is not None and not _usable(found, [*options, reference]):
+        file = cache.file(_entry_name(bench), ingredients)
         logger.warning("the cached search %s contradicts itself, and is made again", file)
         return None
     return found

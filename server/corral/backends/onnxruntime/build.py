@@ -22,6 +22,8 @@ from corral.models.spec import ModelSpec, Weights
 if TYPE_CHECKING:
     import onnx
 
+#: raise it whenever what is written changes: artefacts of before are not used then
+FORMAT = 1
 ONNX_FILE = "model.onnx"
 _OPSET = 17
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import openvino
     import torch
 
+#: raise it whenever what is written changes: artefacts of before are not used then
+FORMAT = 1
+
 
 def convert(module: torch.nn.Module, spec: ModelSpec) -> openvino.Model:
     """The module as an IR: FP32 ``input`` [?,3,crop,crop] to FP32 ``output`` [?,classes]."""

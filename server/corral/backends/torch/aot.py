@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: raise it whenever what is compiled, or how, changes; here or in runtime.py
+FORMAT = 1
 _COMPILERS = ("g++", "c++", "clang++")
 
 
@@ -68,26 +70,38 @@ class PackageCache:
         self._folder.mkdir(parents=True, exist_ok=True)
         with package.with_suffix(".lock").open("wb") as lock:
             # Of several workers, one compiles and the others wait for it.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locked = _lock(lock.fileno(), package)
             if _identity(package) == before:
-                _sweep(package)
+                if locked:
+                    _sweep(package)
                 _compile(make_entry(), example, package)
         return _open(package)
 
     def _key(self, example: torch.Tensor) -> str:
         import torch
 
-        sources = [Path(__file__), Path(__file__).with_name("runtime.py")]
         parts = [
+            f"format {FORMAT}",
             *self._ingredients,
             str(example.dtype),
             str(list(example.shape)),
             torch.__version__,
             torch.backends.cpu.get_cpu_capability(),
             str(torch.get_num_threads()),
-            *(hashlib.sha256(source.read_bytes()).hexdigest() for source in sources),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _lock(fd: int, package: Path) -> bool:
+    """Waits for a lock; False with a warning where the file system has none (NFS, CIFS)."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError as error:
+        logger.warning(
+            "%s has no locks (%s): each worker compiles for itself", package.parent, error.strerror
+        )
+        return False
+    return True
 
 
 def _identity(package: Path) -> tuple[int, int] | None:

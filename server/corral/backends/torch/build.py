@@ -23,6 +23,8 @@ from corral.models.spec import ModelSpec, Weights
 if TYPE_CHECKING:
     import torch
 
+#: raise it whenever what is written changes: artefacts of before are not used then
+FORMAT = 1
 STATE_FILE = "model.safetensors"
 PT2E_FILE = "model.pt2"
 IPEX_FILE = "model.pt"

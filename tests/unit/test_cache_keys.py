@@ -1,0 +1,291 @@
+"""What keys of cached work depend on: each ingredient, and no source file."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import corral
+from corral.artifacts import build as optimize
+from corral.artifacts import store as artefact
+from corral.artifacts.build import make_order
+from corral.artifacts.store import Artefact
+from corral.backends import calibration
+from corral.backends.registry import REVISIONS
+from corral.models import photos, registry
+from corral.models.spec import ModelSpec, Weights
+from corral.settings import Allocator, BackendName, Mode, Precision, TorchMode
+from corral.tensors import Recipe
+from corral.tuning import search
+from corral.tuning import select as selection
+from corral.tuning.candidates import Candidate
+from corral.tuning.search import Bench
+
+_WEIGHTS = Weights(source="synthetic", description="made up", path=None, digest="1")
+_NARROW = frozenset({"avx2"})
+_FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)
+_INT8 = Candidate(backend=BackendName.OPENVINO, precision=Precision.INT8)
+_TORCH = Candidate(backend=BackendName.TORCH, precision=Precision.FP32)
+
+_ENGINES = [engine for engine in optimize._FORMS if engine is not BackendName.IPEX]
+#: patches a module's attribute
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def _patch(module: object, name: str, value: object) -> Patch:
+    return lambda patch: patch.setattr(module, name, value)
+
+
+def _other_versions(module: object) -> Patch:
+    return _patch(module, "versions", lambda names: dict.fromkeys(names, "next"))
+
+
+# --- artefacts ---
+
+
+def _key(
+    spec: ModelSpec | None = None,
+    weights: Weights = _WEIGHTS,
+    precision: str = "int8",
+    isa: frozenset[str] = _NARROW,
+    backend: BackendName = BackendName.OPENVINO,
+) -> str:
+    return make_order(spec or registry.get("resnet50"), weights, precision, isa, backend).key
+
+
+def _changed(**fields: Any) -> ModelSpec:
+    return dataclasses.replace(registry.get("resnet50"), **fields)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"spec": _changed(name="other")},
+        {"spec": _changed(revision=2)},
+        {"spec": _changed(recipe=Recipe(resize=300))},
+        {"spec": _changed(transformer=True)},
+        {"weights": dataclasses.replace(_WEIGHTS, digest="2")},
+        {"precision": "fp32"},
+        {"isa": frozenset({"avx2", "avx_vnni"})},
+        {"backend": BackendName.ONNXRUNTIME},
+        {"backend": BackendName.TORCH},
+    ],
+    ids=[
+        "name",
+        "revision",
+        "recipe",
+        "transformer",
+        "weights",
+        "precision",
+        "overflow fix",
+        "onnxruntime",
+        "torch",
+    ],
+)
+def test_an_artefact_depends_on(other: dict[str, Any]) -> None:
+    assert _key(**other) != _key()
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        _other_versions(artefact),
+        _patch(photos, "digest", lambda: "other photographs"),
+        _patch(photos, "FORMAT", 99),
+        _patch(calibration, "FORMAT", 99),
+        _patch(calibration, "_PICTURES", 99),
+        _patch(artefact, "_FORM", 99),
+    ],
+    ids=["versions", "photographs", "crops", "calibration", "number of crops", "folder"],
+)
+def test_an_int8_artefact_depends_on(patch: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _key()
+    patch(monkeypatch)
+    assert _key() != before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("backend", _ENGINES)
+def test_an_artefact_depends_on_its_makers_format(
+    backend: BackendName, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {engine: _key(precision=precision, backend=engine) for engine in _ENGINES}
+    form = dataclasses.replace(optimize._FORMS[backend], format=99)
+    monkeypatch.setattr(optimize, "_FORMS", {**optimize._FORMS, backend: form})
+    after = {engine: _key(precision=precision, backend=engine) for engine in _ENGINES}
+    assert [engine for engine in _ENGINES if before[engine] != after[engine]] == [backend]
+
+
+def test_fp32_depends_on_no_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _key(precision="fp32")
+    monkeypatch.setattr(photos, "digest", lambda: "other photographs")
+    assert _key(precision="fp32") == before
+
+
+def test_a_users_file_depends_on_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def versions(names: list[str]) -> dict[str, str]:
+        return {name: versions_of.get(name, "1") for name in names}
+
+    versions_of: dict[str, str] = {}
+    monkeypatch.setattr(artefact, "versions", versions)
+    own = _changed(file=Path("m.onnx"))
+    zoo, users = _key(), _key(own)
+    versions_of["torch"] = "2"
+    assert _key() != zoo
+    assert _key(own) == users
+    versions_of["nncf"] = "2"
+    assert _key(own) != users
+
+
+# --- what was measured ---
+
+
+def _made(precision: str, key: str = "k") -> Artefact:
+    return Artefact(
+        path=Path("model.xml"), model="resnet50", precision=precision,
+        synthetic=True, weights="none", key=key,
+    )  # fmt: skip
+
+
+def _with(bench: Bench, **settings: Any) -> Bench:
+    changed = msgspec.structs.replace(bench.settings, **settings)
+    return dataclasses.replace(bench, settings=changed)
+
+
+def _wider(bench: Bench) -> Bench:
+    return dataclasses.replace(bench, pen=msgspec.structs.replace(bench.pen, cores=2))
+
+
+def _fidelity(
+    bench: Bench, candidate: Candidate = _INT8, made: str = "int8", exact: str = "fp32"
+) -> dict[str, str]:
+    reference = dataclasses.replace(_made("fp32"), key=exact)
+    return search.fidelity_ingredients(bench, candidate, _made("int8", made), _FP32, reference)
+
+
+_BENCHES: list[Callable[[Bench], Bench]] = [
+    lambda bench: dataclasses.replace(bench, cpu_model="another CPU"),
+    lambda bench: dataclasses.replace(bench, isa=bench.isa | {"avx_vnni"}),
+    _wider,
+    lambda bench: _with(bench, worker_python="/opt/python"),
+]
+_MEASURED = ["cpu", "isa", "cores", "worker python"]
+
+
+@pytest.mark.parametrize("change", _BENCHES, ids=_MEASURED)
+def test_a_fidelity_depends_on_where(bench: Bench, change: Callable[[Bench], Bench]) -> None:
+    assert _fidelity(change(bench)) != _fidelity(bench)
+
+
+@pytest.mark.parametrize("other", [{"made": "x"}, {"exact": "x"}, {"candidate": _TORCH}], ids=str)
+def test_a_fidelity_depends_on_what(bench: Bench, other: dict[str, Any]) -> None:
+    assert _fidelity(bench, **other) != _fidelity(bench)
+
+
+_PATCHES: list[tuple[Any, str, Any]] = [
+    (search, "GUARD_PICTURES", 99),
+    (search, "REVISIONS", {**REVISIONS, BackendName.OPENVINO: 99}),
+    (photos, "digest", lambda: "other photographs"),
+    (photos, "FORMAT", 99),
+]
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [*(_patch(*patch) for patch in _PATCHES), _other_versions(search)],
+    ids=["pictures", "runners", "photographs", "crops", "versions"],
+)
+def test_a_fidelity_depends_on_how(
+    bench: Bench, patch: Patch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _fidelity(bench)
+    patch(monkeypatch)
+    assert _fidelity(bench) != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *_BENCHES,
+        lambda bench: _with(bench, mode=Mode.THROUGHPUT),
+        lambda bench: _with(bench, max_batch=4),
+        lambda bench: _with(bench, allocator=Allocator.SYSTEM),
+        lambda bench: _with(bench, huge_pages=False),
+        lambda bench: _with(bench, accuracy_top1=0.5),
+        lambda bench: _with(bench, torch_mode=TorchMode.TRACED),
+    ],
+    ids=[*_MEASURED, "mode", "max batch", "allocator", "huge pages", "thresholds", "torch mode"],
+)
+def test_a_search_depends_on_where(bench: Bench, change: Callable[[Bench], Bench]) -> None:
+    options = [_FP32, _TORCH]
+    assert selection.search_ingredients(change(bench), options) != selection.search_ingredients(
+        bench, options
+    )
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        *(_patch(*patch) for patch in _PATCHES),
+        _other_versions(selection),
+        _patch(calibration, "FORMAT", 99),
+    ],
+    ids=["pictures", "runners", "photographs", "crops", "versions", "an option's artefact"],
+)
+def test_a_search_depends_on_how(
+    bench: Bench, patch: Patch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = selection.search_ingredients(bench, [_FP32, _INT8])
+    assert selection.search_ingredients(bench, [_FP32]) != before
+    patch(monkeypatch)
+    assert selection.search_ingredients(bench, [_FP32, _INT8]) != before
+
+
+# --- and on no source file ---
+
+
+def test_an_edited_comment_changes_no_key(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads of corral's own source, as any hash of it needs, show an edit; no key moves."""
+    read_bytes, read_text = Path.read_bytes, Path.read_text
+    edited: list[Path] = []
+
+    def bytes_of(file: Path) -> bytes:
+        edit = file.suffix == ".py"
+        edited.extend([file] * edit)
+        return read_bytes(file) + b"# edited" * edit
+
+    def text_of(file: Path, *arguments: Any, **options: Any) -> str:
+        edit = file.suffix == ".py"
+        edited.extend([file] * edit)
+        return read_text(file, *arguments, **options) + "# edited" * edit
+
+    def keys() -> list[object]:
+        artefacts = [_key(precision=p, backend=b) for p in ("fp32", "int8") for b in _ENGINES]
+        options = [_FP32, _INT8]
+        return [*artefacts, _fidelity(bench), selection.search_ingredients(bench, options)]
+
+    before = keys()
+    monkeypatch.setattr(Path, "read_bytes", bytes_of)
+    monkeypatch.setattr(Path, "read_text", text_of)
+    assert keys() == before
+    assert edited == []
+
+
+def test_no_module_hashes_source_files() -> None:
+    """Where a module knows its own file, it does not hash: they are told apart by their names."""
+    package = Path(inspect.getfile(corral)).parent
+    both = []
+    for file in package.rglob("*.py"):
+        names = {
+            node.id for node in ast.walk(ast.parse(file.read_text())) if type(node) is ast.Name
+        }
+        if {"__file__", "hashlib"} <= names:
+            both.append(file.name)
+    assert both == []
