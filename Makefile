@@ -48,7 +48,7 @@ e2e: .venv/dev.stamp allocator ## the real model, real clients
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/e2e
 
 soak: .venv/dev.stamp allocator ## every promise in its long form, an hour (SOAK_S=1200: 20 minutes)
-	CORRAL_OFFLINE=1 PYTHONPATH=tests/support:tests/soak $(BIN)/python tests/soak/soak.py \
+	CORRAL_OFFLINE=1 PYTHONPATH=tests:tests/soak $(BIN)/python tests/soak/soak.py \
 	    --seconds $(SOAK_S) $(if $(ONLY),--only $(ONLY))
 
 # Each starts from seeds, and from what earlier runs found; libFuzzer's options follow the corpus.

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fault_scenarios import wait_for_workers
-from running_server import Server, StartServer, wait_until
+from support.running_server import Server, StartServer, wait_until
+from support.scenarios.fault import wait_for_workers
 
 from corral.errors import ConfigError
 from corral.launch import launcher

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running_server import StartServer, environment, wait_until
+from support.running_server import StartServer, environment, wait_until
 
 from corral_loadtest import result, starts
 from corral_loadtest.floor import run_with_floor

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_server import StartServer
+from support.running_server import StartServer
 
 pytest.importorskip("mlperf_loadgen")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from end_scenarios import gone
-from running_server import BUSY_S, environment, running, wait_until
+from support.running_server import BUSY_S, environment, running, wait_until
+from support.scenarios.end import gone
 
 from corral.ipc import channel
 from corral.launch.spawn import Child, Process, spawn

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from running_server import environment, wait_until
+from support.running_server import environment, wait_until
 
 from corral.ipc import channel
 from corral.ipc.messages import (

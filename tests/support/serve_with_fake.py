@@ -34,7 +34,7 @@ def main() -> int:
             plan,
             registry.get("resnet50").signature,
             environ=os.environ,
-            frontend_module=order.get("frontend", "fake_frontend"),
+            frontend_module=order.get("frontend", "support.fake_frontend"),
         )
     except CorralError as error:
         print(f"corral: {error}", file=sys.stderr)

@@ -10,21 +10,20 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import grpc
 import numpy as np
-from counted_load import INFER, Counted, closed_loop, fixed_rate, infer_message
-from process_use import peak_growth_bytes
-from running_server import Server, wait_until
-from server_counters import Scrape
 
 from corral_loadtest.processes import free_port, serving
+from support import programs
+from support.counted_load import INFER, Counted, closed_loop, fixed_rate, infer_message
+from support.process_use import peak_growth_bytes
+from support.running_server import Server, wait_until
+from support.server_counters import Scrape
 
 #: two workers of 40 ms each: 50 requests a second are all they can do
 OVERLOADED = ("--workers", "2", "--oversubscribe", "--null-batch-ms", "40")
@@ -96,9 +95,7 @@ def bare_p99_s(duration_s: float) -> float:
 @contextlib.contextmanager
 def probing(port: int, status: str = "RESOURCE_EXHAUSTED") -> Iterator[list[float]]:
     """How soon answers of a status come meanwhile, seconds; filled in when the block has ended."""
-    program = str(Path(__file__).with_name("refusal_probe.py"))
-    command = [sys.executable, program, str(port), status]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as probe:
+    with programs.start("support.refusal_probe", str(port), status) as probe:
         took_s: list[float] = []
         yield took_s
         found, _ = probe.communicate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from certificates import Authority, Pair, private
+from support.certificates import Authority, Pair, private
 
 from corral.errors import ConfigError
 from corral.security import tls

@@ -27,7 +27,7 @@ from corral.metrics import counters, triton_families
 from corral.metrics import page as metrics
 from corral.planning.plan import MachineSummary, Plan, PlannedCell, PlannedWorker
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 #: (name, labels) to value
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -15,7 +15,7 @@ from corral.planning.placement import PlanRequest
 from corral.planning.plan import Plan
 from corral.system.cpu_list import format_cpus
 
-ARCHIVES = Path(__file__).parents[2] / "data" / "topologies"
+ARCHIVES = Path(__file__).parents[1] / "data" / "topologies"
 
 #: an archive holds thousands of files; these are the ones about CPUs, nodes, and what is allowed
 _NAMES = re.compile(

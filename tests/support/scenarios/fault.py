@@ -13,10 +13,10 @@ import random
 import signal
 import time
 
-from counted_load import Counted, ask, closed_loop, fixed_rate
-from health_watch import HealthWatch
-from running_server import Server, wait_until
-from server_counters import CounterWatch, Scrape
+from support.counted_load import Counted, ask, closed_loop, fixed_rate
+from support.health_watch import HealthWatch
+from support.running_server import Server, wait_until
+from support.server_counters import CounterWatch, Scrape
 
 #: how workers are made to die, by name; the last needs --null-faults
 DEATHS = {

@@ -177,7 +177,7 @@ def test_the_articles_figures_are_for_its_own_model_only() -> None:
 
 
 def test_the_committed_page_is_what_the_committed_figures_say() -> None:
-    stem = Path(__file__).parents[2] / "docs" / "benchmarks" / "ladder-resnet50"
+    stem = Path(__file__).parents[3] / "docs" / "benchmarks" / "ladder-resnet50"
     ladder = msgspec.json.decode(stem.with_suffix(".json").read_bytes(), type=Ladder)
     assert tables.markdown(ladder, f"{stem.name}.png") == stem.with_suffix(".md").read_text()
 

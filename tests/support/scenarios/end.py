@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import psutil
-from counted_load import Counted, closed_loop
-from health_watch import HealthWatch
-from running_server import Server, wait_until
-from server_counters import CounterWatch, Scrape
+
+from support.counted_load import Counted, closed_loop
+from support.health_watch import HealthWatch
+from support.running_server import Server, wait_until
+from support.server_counters import CounterWatch, Scrape
 
 #: what clients are told who come while the server stops, and after
 _REFUSALS = {"OK", "UNAVAILABLE"}

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
-from counted_load import closed_loop
-from fault_scenarios import check_counts
-from reload_scenarios import status_of
-from running_server import Server, wait_until
 
 from corral.ipc.status import ServerStatus
 from corral.system import procfs
+from support.counted_load import closed_loop
+from support.running_server import Server, wait_until
+from support.scenarios.fault import check_counts
+from support.scenarios.reload import status_of
 
 _MOUNT = Path("/sys/fs/cgroup")
 _QUOTA_US, _PERIOD_US = 50_000, 100_000

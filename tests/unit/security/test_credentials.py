@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from certificates import private
+from support.certificates import private
 
 from corral import settings
 from corral.errors import ConfigError

@@ -9,7 +9,7 @@ import numpy as np
 
 from corral.models import photos
 
-_PICTURES = Path(__file__).parents[1] / "data" / "pictures"
+_PICTURES = Path(__file__).parents[2] / "data" / "pictures"
 
 
 def test_calibration_and_guard_share_no_photograph_and_none_with_the_tests() -> None:
@@ -23,7 +23,7 @@ def test_calibration_and_guard_share_no_photograph_and_none_with_the_tests() -> 
 
 
 def test_every_photograph_is_named_in_the_notice() -> None:
-    notice = (Path(__file__).parents[2] / "NOTICE").read_text()
+    notice = (Path(__file__).parents[3] / "NOTICE").read_text()
     for purpose in (photos.CALIBRATION, photos.GUARD):
         for name, _ in photos.files(purpose):
             assert name in notice

@@ -12,15 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from counted_load import Counted, CountedLoad, closed_loop
-from fault_scenarios import check_counts, wait_for_workers
-from process_use import use_of
-from running_server import Server, wait_until
-from server_counters import Scrape
-
 from corral.ipc.status import ServerStatus, State
 from corral.settings import Mode
 from corral.supervisor import admin
+from support.counted_load import Counted, CountedLoad, closed_loop
+from support.process_use import use_of
+from support.running_server import Server, wait_until
+from support.scenarios.fault import check_counts, wait_for_workers
+from support.server_counters import Scrape
 
 _MIB = 2**20
 #: what a server's processes may grow by while it answers 10,000 requests

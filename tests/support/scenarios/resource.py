@@ -8,17 +8,17 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from broken_clients import (
+from support.broken_clients import (
     CrashingClients,
     crash_connections,
     half_sent,
     held_open,
     idle_connection,
 )
-from counted_load import Counted, closed_loop
-from process_use import Use, use_of
-from running_server import Server, wait_until
-from server_counters import Scrape
+from support.counted_load import Counted, closed_loop
+from support.process_use import Use, use_of
+from support.running_server import Server, wait_until
+from support.server_counters import Scrape
 
 #: two workers of 5 ms: those who crash take little of what they can do
 BUSY = ("--workers", "2", "--oversubscribe", "--null-batch-ms", "5")

@@ -6,10 +6,10 @@ import random
 import tracemalloc
 from typing import Any
 
-import fuzzing
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import fuzzing
 
 from corral.errors import InvalidRequest, RequestError
 from corral.images import decode as images

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
-from requests_by_hand import png_bomb
+from support.requests_by_hand import png_bomb
 
 from corral.errors import InvalidRequest
 from corral.images import decode as images

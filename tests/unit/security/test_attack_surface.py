@@ -15,7 +15,7 @@ from corral.models import loading
 from corral.protocol.shared_memory import ClientMemory
 from corral_protos import open_inference_pb2 as pb
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = sorted(
     path
     for folder in ("server/corral", "client/corral_client", "protos/corral_protos")
