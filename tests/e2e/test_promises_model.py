@@ -18,7 +18,7 @@ from support.scenarios.end import family, gone
 from support.scenarios.fault import is_back, wait_for_workers
 from support.server_counters import CounterWatch, Scrape
 
-from corral_loadtest import perf_analyzer
+from corral_loadtest.generator import perf_analyzer
 
 ROOT = Path(__file__).parents[2]
 MODEL = "efficientnet_lite0"

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from support.running_server import StartServer, environment, wait_until
 
-from corral_loadtest import result, starts
-from corral_loadtest.floor import run_with_floor
-from corral_loadtest.processes import free_port, serving
-from corral_loadtest.running import Progress, run
+from corral_loadtest import result
+from corral_loadtest.engines import starts
+from corral_loadtest.measure.floor import run_with_floor
+from corral_loadtest.measure.running import Progress, run
+from corral_loadtest.servers.processes import free_port, serving
 from corral_loadtest.specification import (
     ArrivalKind,
     ClosedLoop,
@@ -33,7 +34,9 @@ from corral_loadtest.specification import (
 def foreign() -> Iterator[tuple[int, int]]:
     """(port, pid) of a server that is not ours: the bare one, UINT8."""
     port = free_port()
-    with serving([sys.executable, "-m", "corral_loadtest.bare", str(port), "UINT8"], port) as pid:
+    with serving(
+        [sys.executable, "-m", "corral_loadtest.servers.baseline", str(port), "UINT8"], port
+    ) as pid:
         yield port, pid
 
 
@@ -144,7 +147,7 @@ def test_a_model_that_is_not_there_is_said_in_one_sentence(server: StartServer) 
 
 def _command(port: int, *more: str) -> list[str]:
     where = ["--address", f"127.0.0.1:{port}", "--model", "resnet50_uint8"]
-    return [sys.executable, "-m", "corral_loadtest.cli", *where, *more]
+    return [sys.executable, "-m", "corral_loadtest.cli.main", *where, *more]
 
 
 def test_the_command_writes_json_and_a_page(foreign: tuple[int, int], tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from support.scenarios.reload import (
 from support.scenarios.resource import BUSY, break_clients
 from support.serving_null import null_server_command
 
-from corral_loadtest.machine import stolen_s as stolen
+from corral_loadtest.servers.machine import stolen_s as stolen
 
 ROOT = Path(__file__).parents[2]
 #: what the promises allow

@@ -14,10 +14,11 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from corral_loadtest import perf_analyzer, process_tree
-from corral_loadtest.processes import free_port, serving
+from corral_loadtest.generator import perf_analyzer
+from corral_loadtest.measure.running import run
 from corral_loadtest.result import Result
-from corral_loadtest.running import run
+from corral_loadtest.servers import process_tree
+from corral_loadtest.servers.processes import free_port, serving
 from corral_loadtest.specification import (
     ClosedLoop,
     InputKind,
@@ -113,14 +114,15 @@ class Bench:
         """A bare server, whose metadata shows one datatype."""
         port = free_port()
         settings = [f"{name}={value}" for name, value in environment.items()]
-        command = [sys.executable, "-m", "corral_loadtest.bare", str(port), kind.upper()]
+        command = [sys.executable, "-m", "corral_loadtest.servers.baseline"]
+        command += [str(port), kind.upper()]
         # `env` replaces itself by the program, so the pid is the server's own.
         with serving(["env", *settings, *command], port) as pid:
             yield Server(f"127.0.0.1:{port}", pid)
 
     def raw(self, model: str, kind: InputKind) -> Raw:
         """The engine alone in a process, on all CPUs, one picture after another."""
-        command = [sys.executable, "-m", "corral_loadtest.raw"]
+        command = [sys.executable, "-m", "corral_loadtest.servers.raw_engine"]
         command += [model, str(self.model_seconds), kind.value]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         return msgspec.json.decode(done.stdout, type=Raw)

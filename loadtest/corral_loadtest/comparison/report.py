@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from corral_loadtest import histograms
 from corral_loadtest.comparison.rounds import (
     CAPACITY,
     IDLE,
@@ -17,6 +16,7 @@ from corral_loadtest.comparison.rounds import (
     Visit,
     share_name,
 )
+from corral_loadtest.generator import histograms
 from corral_loadtest.result import Machine
 
 

@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from corral_loadtest import process_tree
 from corral_loadtest.comparison import drive, senders
 from corral_loadtest.comparison.drive import Load
 from corral_loadtest.comparison.subjects import Subject, running
-from corral_loadtest.processes import free_port
+from corral_loadtest.servers import process_tree
+from corral_loadtest.servers.processes import free_port
 
 #: shares of the raw engine's rate at which the open loops run
 SHARES = (0.5, 0.7)
@@ -191,7 +191,7 @@ def raw(model: str, seconds: float, number: int) -> RawVisit:
         subprocess.CalledProcessError: it failed.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "corral_loadtest.raw", model, str(seconds)],
+        [sys.executable, "-m", "corral_loadtest.servers.raw_engine", model, str(seconds)],
         stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     found = json.loads(done.stdout)

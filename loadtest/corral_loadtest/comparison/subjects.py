@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from corral_loadtest import process_tree
 from corral_loadtest.comparison import peers
 from corral_loadtest.comparison.peers import Peer
+from corral_loadtest.servers import process_tree
 
 RAW, BENCHMARK_APP, BARE = "raw", "benchmark_app", "bare"
 CORRAL_RTI, CORRAL_THROUGHPUT = "corral-rti", "corral-throughput"
@@ -110,7 +110,7 @@ def _own(name: str, cores: int, corral: str) -> Subject:
             name=name, title="bare grpc.aio server", protocol=grpc, version="", computes=False,
             note="copies the tensor and answers zeros: what the protocol costs, no inference",
             command=lambda port: [
-                sys.executable, "-m", "corral_loadtest.bare", str(port), "FP32"
+                sys.executable, "-m", "corral_loadtest.servers.baseline", str(port), "FP32"
             ],
         )  # fmt: skip
     base = [

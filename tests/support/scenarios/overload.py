@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 
-from corral_loadtest.processes import free_port, serving
+from corral_loadtest.servers.processes import free_port, serving
 from support import programs
 from support.counted_load import INFER, Counted, closed_loop, fixed_rate, infer_message
 from support.process_use import peak_growth_bytes
@@ -83,7 +83,9 @@ def bare_p99_s(duration_s: float) -> float:
     """
     port = free_port()
     with (
-        serving([sys.executable, "-m", "corral_loadtest.bare", str(port), "UINT8"], port),
+        serving(
+            [sys.executable, "-m", "corral_loadtest.servers.baseline", str(port), "UINT8"], port
+        ),
         fixed_rate(port, per_s=TIMES * _PEAK_PER_S) as flood,
     ):
         flood.wait_for_answers(4)
