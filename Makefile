@@ -73,10 +73,10 @@ COMPARE_ARGS ?=
 PEERS_HOME ?= .cache/peers
 
 peers: .venv/dev.stamp ## installs the servers to compare with, each apart (4 GB; TorchServe needs Java)
-	$(BIN)/python -m corral_loadtest.comparison.peers install --home $(PEERS_HOME)
+	$(BIN)/corral-loadtest peers install --home $(PEERS_HOME)
 
 compare: .venv/dev.stamp allocator ## corral, other servers and the raw engine, interleaved (20 min)
-	$(BIN)/python -m corral_loadtest.comparison.command --rounds $(COMPARE_ROUNDS) \
+	$(BIN)/corral-loadtest compare --rounds $(COMPARE_ROUNDS) \
 	    --seconds $(COMPARE_S) --home $(PEERS_HOME) $(COMPARE_ARGS)
 
 ladder: .venv/dev.stamp allocator ## every optimization of the article, measured here (15 min)

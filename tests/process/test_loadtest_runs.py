@@ -145,17 +145,17 @@ def test_a_model_that_is_not_there_is_said_in_one_sentence(server: StartServer) 
             run(_quick(running.port, ClosedLoop(), target=target))
 
 
-def _command(port: int, *more: str) -> list[str]:
+def _command(port: int, *more: str, name: str = "run") -> list[str]:
     where = ["--address", f"127.0.0.1:{port}", "--model", "resnet50_uint8"]
-    return [sys.executable, "-m", "corral_loadtest.cli.main", *where, *more]
+    return [sys.executable, "-m", "corral_loadtest", name, *where, *more]
 
 
 def test_the_command_writes_json_and_a_page(foreign: tuple[int, int], tmp_path: Path) -> None:
     json, html = tmp_path / "r.json", tmp_path / "r.html"
     options = ["--duration", "0.5", "--warm-up", "0.1", "--warm-up-limit", "0.5"]
-    options += ["--window", "0.1", "--ramp", "clients", "--clients", "2"]
+    options += ["--window", "0.1", "--clients", "2"]
     done = subprocess.run(
-        [*_command(foreign[0], *options), "--json", str(json), "--html", str(html)],
+        [*_command(foreign[0], *options, name="ramp"), "--json", str(json), "--html", str(html)],
         capture_output=True, text=True, check=False, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

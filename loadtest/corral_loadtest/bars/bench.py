@@ -62,7 +62,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Raw(msgspec.Struct, frozen=True, kw_only=True):
-    """The engine alone, as ``corral_loadtest.raw`` prints it; other keys are left out."""
+    """The engine alone, as ``servers.raw_engine`` prints it; other keys are left out."""
 
     images_per_s: float
     p50_ms: float

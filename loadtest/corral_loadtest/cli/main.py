@@ -1,277 +1,67 @@
-"""``corral-loadtest``: measures any server that speaks the Open Inference Protocol.
-
-Exit codes: 0 measured, 1 measured but not valid, 2 asked for what cannot be measured.
-"""
+"""The commands of ``corral-loadtest`` by name."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-import msgspec
-from rich.console import Console
-
-from corral_loadtest import result
 from corral_loadtest.bars import command as bars
-from corral_loadtest.measure import ramp
-from corral_loadtest.measure.floor import check, run_with_floor
-from corral_loadtest.mlperf import command as mlperf_cli
-from corral_loadtest.report import page
-from corral_loadtest.report import tables as report
-from corral_loadtest.report.live import Live
-from corral_loadtest.specification import (
-    ArrivalKind,
-    InputKind,
-    OpenLoop,
-    Specification,
-    WrongInput,
-    make,
-)
-
-_EPILOG = """\
-examples:
-  corral-loadtest --clients 16                         closed loop
-  corral-loadtest --rate 50 --duration 60              open loop, Poisson arrivals
-  corral-loadtest --rate 35 --workers 2                beside what queueing alone costs
-  corral-loadtest --ramp clients --clients 64 --html page.html
-  corral-loadtest bars --rows connections cpu          scenarios with a bar, see bars --help
-  corral-loadtest --trace arrivals.txt --deadline-ms 100 --json result.json
-  corral-loadtest mlperf --help                        MLPerf's LoadGen"""
+from corral_loadtest.cli import run
+from corral_loadtest.cli.options import Parser
+from corral_loadtest.comparison import command as comparison
+from corral_loadtest.comparison import peers
+from corral_loadtest.engines import served, starts
+from corral_loadtest.mlperf import command as mlperf
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and not the whole usage with it."""
+class Command(NamedTuple):
+    """A command.
 
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The parser; options that were not given are absent from its namespace."""
-    parser = _Parser(
-        prog="corral-loadtest",
-        description=__doc__,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    _add_target(parser.add_argument_group("server"))
-    _add_payload(parser.add_argument_group("input"))
-    _add_load(parser.add_argument_group("load"))
-    _add_measurement(parser.add_argument_group("measurement"))
-    output = parser.add_argument_group("results")
-    output.add_argument("--json", type=Path, default=None, metavar="PATH", help="write as JSON")
-    output.add_argument("--html", type=Path, default=None, metavar="PATH", help="write a page")
-    output.add_argument("--json-schema", action="store_true", help="print JSON's schema and end")
-    return parser
-
-
-def _add_target(add: Any) -> None:
-    where = add.add_mutually_exclusive_group()
-    where.add_argument("--address", metavar="HOST:PORT", help="default: 127.0.0.1:8001")
-    where.add_argument("--unix-socket", metavar="PATH", help="a unix socket instead")
-    add.add_argument("--model", metavar="NAME", help="its name there (default: resnet50)")
-    add.add_argument("--version", metavar="V", help="of the model")
-    add.add_argument("--ca", metavar="FILE.pem", help="TLS, with this authority")
-    add.add_argument("--token-file", metavar="FILE", help="bearer token to send")
-    add.add_argument(
-        "--server-pid", type=int, metavar="PID", help="measure this process tree's CPU and memory"
-    )
-
-
-def _add_payload(add: Any) -> None:
-    add.add_argument(
-        "--input", choices=[k.value for k in InputKind], help="default: what the metadata says"
-    )
-    add.add_argument("--batch", type=int, metavar="N", help="items a request (default: 1)")
-    add.add_argument("--distinct", type=int, metavar="N", help="different requests (default: 4)")
-    add.add_argument(
-        "--shape", metavar="N,N,...", help="of one item, where the model leaves it open"
-    )
-    add.add_argument("--input-name", metavar="NAME", help="default: the model's only input")
-    add.add_argument("--pictures", nargs="+", metavar="FILE", help="JPEG or PNG files to send")
-    add.add_argument("--picture-size", metavar="WxH", help="of generated ones (default: 500x375)")
-    add.add_argument("--quality", type=int, metavar="N", help="of generated JPEG (default: 90)")
-
-
-def _add_load(add: Any) -> None:
-    add.add_argument("--clients", type=int, metavar="N", help="closed loop (default: 1)")
-    add.add_argument("--rate", type=float, metavar="R", help="open loop, requests/s")
-    add.add_argument(
-        "--arrivals", choices=["poisson", "constant", "bursts"], help="default: poisson"
-    )
-    add.add_argument("--burst", type=int, metavar="N", help="requests at once (default: 8)")
-    add.add_argument("--trace", metavar="FILE", help="open loop: arrival offsets in s, one a line")
-    add.add_argument(
-        "--ramp",
-        choices=["clients", "rate"],
-        default=None,
-        help="find the capacity, up to the load",
-    )
-    add.add_argument("--seed", type=int, metavar="N", help="of arrivals and contents (default: 0)")
-    add.add_argument("--connections", type=int, metavar="N", help="default: one a generator")
-    add.add_argument("--processes", type=int, metavar="N", help="generators (default: by the CPUs)")
-    add.add_argument("--deadline-ms", type=float, metavar="MS", help="of every request")
-
-
-def _add_measurement(add: Any) -> None:
-    add.add_argument("--duration", type=float, metavar="S", help="measured (default: 10)")
-    add.add_argument("--warm-up", type=float, metavar="S", help="at least (default: 1)")
-    add.add_argument("--warm-up-limit", type=float, metavar="S", help="at most (default: 15)")
-    add.add_argument(
-        "--stability", type=float, metavar="X", help="of steady windows (default: 0.1)"
-    )
-    add.add_argument("--window", type=float, metavar="S", help="of the timeline (default: 0.5)")
-    add.add_argument(
-        "--max-error-share", type=float, metavar="X", help="to be valid (default: 0.01)"
-    )
-    add.add_argument("--drain", type=float, metavar="S", help="wait for late answers (default: 30)")
-    add.add_argument("--workers", type=int, metavar="C", help="simulate the queue of C workers")
-    add.add_argument(
-        "--service-ms", type=float, metavar="MS", help="of one request (default: measured first)"
-    )
-
-
-_FIELDS = {
-    "target": {"model": "model", "version": "version", "ca": "ca", "token_file": "token_file"},
-    "payload": {
-        "input": "kind", "batch": "batch", "distinct": "distinct", "quality": "quality",
-        "input_name": "input_name", "pictures": "files", "seed": "seed",
-    },
-    "": {
-        "duration": "duration_s", "warm_up": "warm_up_s", "warm_up_limit": "warm_up_limit_s",
-        "stability": "stability", "window": "window_s", "max_error_share": "max_error_share",
-        "drain": "drain_s", "connections": "connections", "processes": "processes",
-        "deadline_ms": "deadline_ms", "server_pid": "server_pid",
-    },
-}  # fmt: skip
-
-
-def _numbers(text: str, separator: str, option: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(separator)]
-    except ValueError:
-        raise WrongInput(f"{option} takes numbers with '{separator}' between: {text}") from None
-
-
-def specify(given: dict[str, Any]) -> Specification:
-    """The specification that options describe.
-
-    Raises:
-        WrongInput: they contradict one another, or one is out of bounds.
+    Attributes:
+        main: takes its words; ends the process if its exit code is not 0.
+        help: what it does, for people.
     """
-    fields: dict[str, Any] = {
-        group: {name: given[option] for option, name in names.items() if option in given}
-        for group, names in _FIELDS.items()
-    }
-    fields |= fields.pop("")
-    if path := given.get("unix_socket"):
-        fields["target"]["address"] = f"unix:{path}"
-    elif "address" in given:
-        fields["target"]["address"] = given["address"]
-    if "pictures" in given:
-        fields["payload"].setdefault("kind", InputKind.JPEG.value)
-    if "shape" in given:
-        fields["payload"]["shape"] = _numbers(given["shape"], ",", "--shape")
-    if "picture_size" in given:
-        size = _numbers(given["picture_size"].lower(), "x", "--picture-size")
-        if len(size) != 2:
-            raise WrongInput("--picture-size takes WIDTHxHEIGHT")
-        fields["payload"] |= {"picture_width": size[0], "picture_height": size[1]}
-    fields["load"] = _load(given)
-    if "workers" in given:
-        fields["floor"] = {"workers": given["workers"], "service_ms": given.get("service_ms")}
-    elif "service_ms" in given:
-        raise WrongInput("--service-ms needs --workers")
-    found = make(fields)
-    check(found)
-    return found
+
+    main: Callable[[Sequence[str]], None]
+    help: str
 
 
-def _load(given: dict[str, Any]) -> dict[str, Any]:
-    is_open = "rate" in given or "trace" in given
-    if "clients" in given and is_open:
-        raise WrongInput("--clients is a closed loop, --rate and --trace are open ones: give one")
-    if "trace" in given and "arrivals" in given:
-        raise WrongInput("a trace has its own arrivals: leave --arrivals out")
-    if not is_open:
-        for option in ("arrivals", "burst"):
-            if option in given:
-                raise WrongInput(f"--{option} needs --rate")
-        return {"type": "closed", "clients": given.get("clients", 1)}
-    load = {"type": "open", "rate_per_s": given.get("rate"), "seed": given.get("seed", 0)}
-    if "burst" in given:
-        load["burst"] = given["burst"]
-    if "trace" in given:
-        return load | {"arrivals": ArrivalKind.TRACE.value, "trace": given["trace"]}
-    return load | {"arrivals": given.get("arrivals", "poisson")}
+COMMANDS = {
+    "run": Command(run.run, "one load on any server of the Open Inference Protocol (the default)"),
+    "ramp": Command(run.ramp_up, "rising load: the server's capacity"),
+    "bars": Command(bars.main, "every figure of corral that has a bound"),
+    "compare": Command(comparison.main, "corral, other servers and the raw engine, in turns"),
+    "engines": Command(served.main, "every engine served, against the same engine raw"),
+    "starts": Command(starts.main, "how long every engine takes to start"),
+    "mlperf": Command(mlperf.main, "MLPerf's LoadGen, all four scenarios"),
+    "peers": Command(peers.main, "installs the servers that corral is compared with"),
+}
 
 
-def _measure(
-    specification: Specification, kind: str | None, console: Console
-) -> result.Result | result.Ramp:
-    load = specification.load
-    with Live(console) as live:
-        if kind is None:
-            return run_with_floor(specification, live.listener, console.print)
-        if specification.floor:
-            raise WrongInput("--workers goes with one rate, not with a ramp")
-        if kind == "clients":
-            if isinstance(load, OpenLoop):
-                raise WrongInput("--ramp clients takes --clients, the most to try")
-            return ramp.ramp_clients(specification, load.clients, live.listener)
-        if not isinstance(load, OpenLoop) or load.rate_per_s is None or load.trace:
-            raise WrongInput("--ramp rate takes --rate, the highest to try, and no trace")
-        return ramp.ramp_rates(specification, load, load.rate_per_s, live.listener)
-
-
-def _valid(found: result.Result | result.Ramp) -> bool:
-    return found.capacity_per_s > 0 if isinstance(found, result.Ramp) else found.valid
-
-
-def _writable(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise WrongInput(f"there is no folder {path.parent} to write {path.name} into")
+def overview() -> str:
+    """The commands and what they do, a line each."""
+    lines = [f"  {name:<9} {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: corral-loadtest [COMMAND] [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "corral-loadtest COMMAND --help shows a command's options.",
+        ]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry of the command."""
+    """Entry of the command. Words that begin with an option belong to ``run``."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    if words[:1] == ["mlperf"]:
-        mlperf_cli.main(words[1:])
-        return
-    if words[:1] == ["bars"]:
-        bars.main(words[1:])
-    parser = make_parser()
-    given = vars(parser.parse_args(words))
-    if given.pop("json_schema", False):
-        print(msgspec.json.format(msgspec.json.encode(result.json_schema()), indent=1).decode())
-        return
-    outputs = {"json": given.pop("json"), "html": given.pop("html")}
-    try:
-        for path in filter(None, outputs.values()):
-            _writable(path)
-        found = _measure(specify(given), given.pop("ramp"), Console(stderr=True))
-        if path := outputs["json"]:
-            path.write_bytes(result.encode(found))
-        if path := outputs["html"]:
-            path.write_text(page.page(found), encoding="utf-8")
-    except WrongInput as error:
-        parser.exit(2, f"{parser.prog}: {' '.join(str(error).split())}\n")
-    except (RuntimeError, OSError) as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, f"{parser.prog}: interrupted before anything was measured\n")
-    if isinstance(found, result.Ramp):
-        Console().print(report.ramp_table(found))
+    name = words[0] if words else ""
+    if name in COMMANDS:
+        COMMANDS[name].main(words[1:])
+    elif name in {"-h", "--help"}:
+        print(overview())
+    elif name.startswith("-") or not words:
+        run.run(words)
     else:
-        Console().print(report.table(found))
-    sys.exit(0 if _valid(found) else 1)
-
-
-if __name__ == "__main__":
-    main()
+        Parser(prog="corral-loadtest").error(f"no command {name}; there are {', '.join(COMMANDS)}")

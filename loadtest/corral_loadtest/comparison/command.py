@@ -1,4 +1,4 @@
-"""``make compare``: corral and the others, interleaved, on the same work and the same cores."""
+"""``corral-loadtest compare``: corral and others, in turns, on the same work and the same cores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALL = (
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     found = argparse.ArgumentParser(
-        prog="corral_loadtest.comparison",
+        prog="corral-loadtest compare",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -196,7 +196,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for title, why in found.missing.items():
         print(f"not measured: {title}: {why}", file=sys.stderr)
     sys.exit(1 if found.missing else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Every engine served, against the same engine raw: ``python -m corral_loadtest.engines``.
+"""Every engine served, against the same engine raw: ``corral-loadtest engines``.
 
 For each engine and precision, a server in each mode and the raw engine (``corral lab raw``: the
 worker alone, with no server around it) are up side by side and take turns, several rounds. As in the bars,
@@ -261,19 +261,25 @@ def _rows(bench: Bench, names: Sequence[str]) -> Iterator[Row]:
         yield row
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(prog="corral-loadtest engines", description=__doc__)
+    add = found.add_argument
+    add("--model", default="resnet50")
+    add("--cases", nargs="+", default=DEFAULT_CASES, choices=list(CASES))
+    add("--rounds", type=int, default=2, help="interleaved repeats")
+    add("--seconds", type=float, default=1.2, help="of a measurement window")
+    add("--options", default="--weights synthetic", help="more of corral's options")
+    add("--python", default=sys.executable, help="of corral's environment")
+    add("--ipex-python", default=ipex_python())
+    add("--home", default=".cache/perf_analyzer", help="perf_analyzer's folder")
+    add("--json", type=Path, help="write every round's figures here")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="resnet50")
-    parser.add_argument("--cases", nargs="+", default=DEFAULT_CASES, choices=list(CASES))
-    parser.add_argument("--rounds", type=int, default=2, help="interleaved repeats")
-    parser.add_argument("--seconds", type=float, default=1.2, help="of a measurement window")
-    parser.add_argument("--options", default="--weights synthetic", help="more of corral's options")
-    parser.add_argument("--python", default=sys.executable, help="of corral's environment")
-    parser.add_argument("--ipex-python", default=ipex_python())
-    parser.add_argument("--home", default=".cache/perf_analyzer", help="perf_analyzer's folder")
-    parser.add_argument("--json", type=Path, help="write every round's figures here")
-    options = parser.parse_args()
+    options = parser().parse_args(arguments)
     bench = Bench(
         python=options.python,
         ipex_python=options.ipex_python,
@@ -294,7 +300,3 @@ def main() -> None:
             rows=rows,
         )
         options.json.write_bytes(encode(report))
-
-
-if __name__ == "__main__":
-    main()

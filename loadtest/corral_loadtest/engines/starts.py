@@ -1,4 +1,4 @@
-"""How long engines take to start, and whether they answer: ``python -m corral_loadtest.starts``.
+"""How long engines take to start, and whether they answer: ``corral-loadtest starts``.
 
 Each engine is started twice with a cache of its own, empty at first: the first start makes the
 artefact and compiles, the second loads what was kept. Both times a picture is sent, and the logits
@@ -161,18 +161,22 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(prog="corral-loadtest starts", description=__doc__)
+    add = found.add_argument
+    add("--model", default="resnet50")
+    add("--cases", nargs="+", default=DEFAULT_CASES, choices=list(CASES))
+    add("--options", default="--weights synthetic --workers 1", help="more of corral's options")
+    add("--python", default=sys.executable, help="of corral's environment")
+    add("--ipex-python", default=ipex_python())
+    add("--json", type=Path, help="write the figures here")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="resnet50")
-    parser.add_argument("--cases", nargs="+", default=DEFAULT_CASES, choices=list(CASES))
-    parser.add_argument(
-        "--options", default="--weights synthetic --workers 1", help="more of corral's options"
-    )
-    parser.add_argument("--python", default=sys.executable, help="of corral's environment")
-    parser.add_argument("--ipex-python", default=ipex_python())
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    options = parser.parse_args()
+    options = parser().parse_args(arguments)
     command = [options.python, "-m", "corral", "serve", "--metrics-port", "0"]
     command += ["--model", options.model, *options.options.split()]
     rows = []
@@ -184,7 +188,3 @@ def main() -> None:
     if options.json:
         report = Report(machine=machine.describe(), model=options.model, rows=rows)
         options.json.write_bytes(encode(report))
-
-
-if __name__ == "__main__":
-    main()

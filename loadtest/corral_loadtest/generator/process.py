@@ -1,8 +1,8 @@
 """One generator process: sends its part of the load and tells its parent what happened.
 
-``python -m corral_loadtest.generator``; see ``fleet.py`` for what goes over its pipes. Calls are
-futures whose callbacks send the next: of grpcio's ways it was the cheapest under load, 345 µs of
-CPU a request of 150 KB where threads took 394 and grpc.aio 411.
+``python -m corral_loadtest.generator.process``; see ``fleet.py`` for what goes over its pipes.
+Calls are futures whose callbacks send the next: of grpcio's ways it was the cheapest under load,
+345 µs of CPU a request of 150 KB where threads took 394 and grpc.aio 411.
 """
 
 from __future__ import annotations

@@ -234,7 +234,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         path = mlperf_page.write(page, found, options.output)
         print(f"written: {path}; LoadGen's own logs: {options.logs}", file=sys.stderr)
     sys.exit(0 if all(one.valid for one in found) else 1)
-
-
-if __name__ == "__main__":
-    main()

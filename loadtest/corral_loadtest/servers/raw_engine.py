@@ -1,10 +1,10 @@
 """The raw engine: the artefact in one process on the CPUs it is given, with no server.
 
-``python -m corral_loadtest.raw MODEL.xml SECONDS [fp32|uint8|jpeg]`` prints as JSON: images/s,
-percentiles in milliseconds, CPU milliseconds an image, memory (PSS, MiB), the seconds from its own
-start to the first image, and the first image's best class. This is what a server is measured
-against. Pictures are decoded, scaled and cropped by Pillow, each before it is run, as a script
-without a server would do it.
+``python -m corral_loadtest.servers.raw_engine MODEL.xml SECONDS [fp32|uint8|jpeg]`` prints as
+JSON: images/s, percentiles in milliseconds, CPU milliseconds an image, memory (PSS, MiB), the
+seconds from its own start to the first image, and the first image's best class. Servers are
+measured against this. Pictures are decoded, scaled and cropped by Pillow, each before it is run, as
+a script without a server would do it.
 """
 
 from __future__ import annotations
