@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import msgspec
 
 from corral_loadtest.bars import scaling
-from corral_loadtest.comparison.report import slug
 from corral_loadtest.result import Machine
 
 
@@ -80,7 +79,7 @@ def shown(values: Iterable[float]) -> str:
 
 def stem(found: Report) -> str:
     """bars-DATE-CPU, the files' common name."""
-    return f"bars-{found.date[:10]}-{slug(found.machine.cpu)}"
+    return f"bars-{found.date[:10]}-{found.machine.slug}"
 
 
 def row_command(found: Report, row: str) -> str:

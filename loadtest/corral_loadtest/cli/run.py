@@ -81,8 +81,10 @@ def _command(
         parser.exit(1, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: interrupted before anything was measured\n")
-    is_ramp = isinstance(found, result.Ramp)
-    Console().print(tables.ramp_table(found) if is_ramp else tables.table(found))
+    if isinstance(found, result.Ramp):
+        Console().print(tables.ramp_table(found))
+    else:
+        Console().print(tables.table(found))
     if not _valid(found):
         sys.exit(1)
 

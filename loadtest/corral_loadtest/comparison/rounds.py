@@ -122,12 +122,7 @@ def visit(
             start_s = time.monotonic() - begin_s
             try:
                 loads, memory_mib = await _loads(
-                    sender,
-                    server.pid,
-                    raw_per_s=raw_per_s,
-                    seconds=seconds,
-                    clients=clients,
-                    seed=number,
+                    sender, server.pid, raw_per_s, seconds=seconds, clients=clients, seed=number
                 )
             finally:
                 await sender.close()
@@ -143,7 +138,7 @@ def visit(
 
 
 async def _loads(
-    sender: senders.Sender, pid: int, *, raw_per_s: float, seconds: float, clients: int, seed: int
+    sender: senders.Sender, pid: int, raw_per_s: float, *, seconds: float, clients: int, seed: int
 ) -> tuple[dict[str, Load], float | None]:
     def cpu_s() -> float:
         return process_tree.cpu_s(pid)

@@ -1,9 +1,9 @@
 """Every engine served, against the same engine raw: ``corral-loadtest engines``.
 
 For each engine and precision, a server in each mode and the raw engine (``corral lab raw``: the
-worker alone, with no server around it) are up side by side and take turns, several rounds. As in the bars,
-throughput is asked of the mode that is meant for it, a worker a core, and latency of ``rti``.
-perf_analyzer, unmodified, is the client; its CPU is part of the machine's budget.
+worker alone, with no server around it) are up side by side and take turns, several rounds. As in
+the bars, throughput is asked of the mode that is meant for it, a worker a core, and latency of
+``rti``. perf_analyzer, unmodified, is the client; its CPU is part of the machine's budget.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Any
 
 import msgspec
 
@@ -68,18 +69,12 @@ def sum_up(
     first, last = span
     whole = windows.total(first, last)
     measured_s = (last - first) * windows.window_s
-    by_status = {s: histograms.merged(parts) for s, parts in whole.latencies.items()}
-    statuses = {s: int(found.get_total_count()) for s, found in sorted(by_status.items())}
-    latencies = {s: summary for s, h in by_status.items() if (summary := histograms.summary(h))}
-    fine = by_status.get(OK, histograms.empty())
+    statuses, latencies, fine = _by_status(whole)
     error_share = 1 - statuses.get(OK, 0) / whole.sent if whole.sent else 0.0
     generator = _generator(specification, whole, division, usage, latencies.get(OK))
     stolen = stolen_share(usage, os.cpu_count() or 1)
     remarks = _remarks(specification, whole, error_share, generator, steady=steady)
-    if stolen >= STOLEN_SHARE:
-        remarks.append(f"the hypervisor gave {stolen:.1%} of the CPU time to others: expect noise")
-    if not complete:
-        remarks.append("interrupted: the figures are of what was measured until then")
+    remarks += _disturbances(stolen, complete=complete)
     answered_per_s = whole.arrived[OK] / measured_s
     return Result(
         started_at=started_at,
@@ -106,6 +101,23 @@ def sum_up(
         histogram=histograms.encoded(fine),
         timeline=tuple(_interval(windows, n, span) for n in range(len(windows))),
     )
+
+
+def _by_status(whole: Window) -> tuple[dict[str, int], dict[str, Latency], Any]:
+    """How many answers of each status and their latencies; the histogram of the answers "OK"."""
+    found = {status: histograms.merged(parts) for status, parts in whole.latencies.items()}
+    counts = {status: int(one.get_total_count()) for status, one in sorted(found.items())}
+    latencies = {status: said for status, h in found.items() if (said := histograms.summary(h))}
+    return counts, latencies, found.get(OK, histograms.empty())
+
+
+def _disturbances(stolen: float, *, complete: bool) -> list[str]:
+    remarks = []
+    if stolen >= STOLEN_SHARE:
+        remarks.append(f"the hypervisor gave {stolen:.1%} of the CPU time to others: expect noise")
+    if not complete:
+        remarks.append("interrupted: the figures are of what was measured until then")
+    return remarks
 
 
 def _interval(windows: Windows, index: int, span: tuple[int, int]) -> Interval:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from corral_loadtest.comparison.report import slug
 from corral_loadtest.mlperf.loadgen import Verdict
 from corral_loadtest.result import Machine, encode
 
@@ -41,7 +40,7 @@ class Page:
     @property
     def stem(self) -> str:
         """mlperf-DATE-CPU, the files' common name."""
-        return f"mlperf-{self.date[:10]}-{slug(self.machine.cpu)}"
+        return f"mlperf-{self.date[:10]}-{self.machine.slug}"
 
 
 def figure(found: Verdict) -> str:

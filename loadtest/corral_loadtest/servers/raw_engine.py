@@ -74,6 +74,37 @@ def _fill(kind: InputKind, array: NDArray[Any]) -> Callable[[], None]:
     return lambda: None
 
 
+def _compiled(path: str, kind: InputKind) -> Any:
+    """The artefact for batches of one, on all CPUs of this process."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    if kind is not InputKind.FP32:
+        model = _pixels_in(model)
+    model.reshape([1, *list(model.input(0).get_partial_shape())[1:]])
+    return core.compile_model(
+        model,
+        "CPU",
+        {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+            "INFERENCE_PRECISION_HINT": "f32",
+        },
+    )
+
+
+def _timed(step: Callable[[], None], seconds: float) -> tuple[list[float], float]:
+    """Times of steps one after another, and the CPU time of all of them, in seconds."""
+    times_s: list[float] = []
+    used_s = time.process_time()
+    end_s = time.perf_counter() + seconds
+    while (start_s := time.perf_counter()) < end_s:
+        step()
+        times_s.append(time.perf_counter() - start_s)
+    return times_s, time.process_time() - used_s
+
+
 def main() -> None:
     """Runs batches of one, one after another, for the seconds asked for."""
     # Importing openvino would send a usage event, and leave a file in the home folder.
@@ -83,54 +114,33 @@ def main() -> None:
 
     path, seconds = sys.argv[1], float(sys.argv[2])
     kind = InputKind(sys.argv[3]) if len(sys.argv) > 3 else InputKind.FP32
-    core = openvino.Core()
-    model = core.read_model(path)
-    if kind is not InputKind.FP32:
-        model = _pixels_in(model)
-    model.reshape([1, *list(model.input(0).get_partial_shape())[1:]])
-    compiled = core.compile_model(
-        model,
-        "CPU",
-        {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
-            "INFERENCE_PRECISION_HINT": "f32",
-        },
-    )
+    compiled = _compiled(path, kind)
     request = compiled.create_infer_request()
     shape = tuple(compiled.input(0).shape)
     array = np.empty(shape, np.float32 if kind is InputKind.FP32 else np.uint8)
     fill = _fill(kind, array)
     request.set_input_tensor(openvino.Tensor(array, shared_memory=True))
-    fill()
-    request.infer()
+
+    def step() -> None:
+        fill()
+        request.infer()
+
+    step()
     ready_s = time.perf_counter() - begin_s
     top1 = int(request.get_output_tensor(0).data.argmax())
     for _ in range(WARM_UP):
-        fill()
-        request.infer()
-    times_s: list[float] = []
-    used_s = time.process_time()
-    end_s = time.perf_counter() + seconds
-    while (start_s := time.perf_counter()) < end_s:
-        fill()
-        request.infer()
-        times_s.append(time.perf_counter() - start_s)
-    used_s = time.process_time() - used_s
-    ordered = sorted(times_s)
-    print(
-        json.dumps(
-            {
-                "images_per_s": len(times_s) / sum(times_s),
-                "p50_ms": statistics.median(times_s) * 1000,
-                "p99_ms": ordered[int(len(ordered) * 0.99)] * 1000,
-                "cpu_ms": used_s / len(times_s) * 1000,
-                "memory_mib": process_tree.memory_mib(os.getpid()),
-                "start_s": ready_s,
-                "top1": top1,
-            }
-        )
-    )
+        step()
+    times_s, used_s = _timed(step, seconds)
+    figures = {
+        "images_per_s": len(times_s) / sum(times_s),
+        "p50_ms": statistics.median(times_s) * 1000,
+        "p99_ms": sorted(times_s)[int(len(times_s) * 0.99)] * 1000,
+        "cpu_ms": used_s / len(times_s) * 1000,
+        "memory_mib": process_tree.memory_mib(os.getpid()),
+        "start_s": ready_s,
+        "top1": top1,
+    }
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
