@@ -32,7 +32,7 @@ from corral_loadtest.specification import (
 
 @pytest.fixture(scope="module")
 def foreign() -> Iterator[tuple[int, int]]:
-    """(port, pid) of a server that is not ours: the bare one, UINT8."""
+    """(port, pid) of a server that is not ours: the baseline, UINT8."""
     port = free_port()
     with serving(
         [sys.executable, "-m", "corral_loadtest.servers.baseline", str(port), "UINT8"], port
@@ -61,7 +61,7 @@ def test_a_closed_loop_measures_a_foreign_server(foreign: tuple[int, int]) -> No
     assert found.valid
     assert found.statuses == {"OK": found.sent}
     assert found.sent > 10
-    assert found.server.name == "bare"
+    assert found.server.name == "baseline"
     assert found.server.cpu_s_per_request
     assert found.server.cpu_s_per_request > 0
     assert found.latency

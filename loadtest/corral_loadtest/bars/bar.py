@@ -137,8 +137,8 @@ figure is in [{stem(found)}.json]({stem(found)}.json).
   is the median of each round's own. Percentiles of the Poisson rows are of all rounds' requests.
 - Servers and load generator share the machine. Rows served and null: {found.generator};
   JPEG and the other rows: corral-loadtest's own generator.
-- "Bare" is `corral_loadtest.bare`; "bare, tuned" is the same program under the setting of the C
-  library's malloc that corral's own front starts with.
+- "Baseline" is `corral_loadtest.servers.baseline`; "baseline, tuned" is the same program under the
+  setting of the C library's malloc that corral's own frontend starts with.
 
 ```sh
 {commands}

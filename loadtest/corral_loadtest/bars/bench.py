@@ -1,4 +1,4 @@
-"""Servers of our own and bare ones on free ports, and the loads that the rows put on them."""
+"""Our own servers and baseline servers on free ports, and the loads that the rows put on them."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ class Bench:
             yield Server(f"127.0.0.1:{port}", pid, metrics_port)
 
     @contextlib.contextmanager
-    def bare(self, kind: InputKind, environment: Mapping[str, str]) -> Iterator[Server]:
-        """A bare server, whose metadata shows one datatype."""
+    def baseline(self, kind: InputKind, environment: Mapping[str, str]) -> Iterator[Server]:
+        """A baseline server, whose metadata shows one datatype."""
         port = free_port()
         settings = [f"{name}={value}" for name, value in environment.items()]
         command = [sys.executable, "-m", "corral_loadtest.servers.baseline"]

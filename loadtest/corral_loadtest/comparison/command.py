@@ -23,7 +23,7 @@ from corral_loadtest.servers.machine import describe
 
 ALL = (
     subjects.RAW, subjects.BENCHMARK_APP, subjects.CORRAL_RTI, subjects.CORRAL_THROUGHPUT,
-    subjects.BARE, *peers.BY_NAME,
+    subjects.BASELINE, *peers.BY_NAME,
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""The bare server: a grpc.aio front that finds a request's tensor, copies it once and answers.
+"""The baseline server: a grpc.aio server that finds a request's tensor, copies it once and answers.
 
 It checks nothing, queues nothing and computes nothing: what a Python front can carry at most on
-this machine, to measure every other server against. ``python -m corral_loadtest.bare PORT``.
+this machine, to measure every other server against.
+``python -m corral_loadtest.servers.baseline PORT [FP32|UINT8]`` starts it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _MAX_MESSAGE_BYTES = 64 * 2**20
 _CLASSES = 1000
 
 
-class Bare:
+class Baseline:
     """Answers every ModelInfer with zeros; speaks just enough for perf_analyzer.
 
     Args:
@@ -34,7 +35,7 @@ class Bare:
         self._metadata = pb.ModelMetadataResponse(
             name=name,
             versions=["1"],
-            platform="bare",
+            platform="baseline",
             inputs=[tensor(name="input", datatype=datatype, shape=(-1, *shape))],
             outputs=[tensor(name="output", datatype="FP32", shape=(-1, _CLASSES))],
         )
@@ -69,7 +70,7 @@ class Bare:
             "ServerReady": lambda: pb.ServerReadyResponse(ready=True),
             "ModelReady": lambda: pb.ModelReadyResponse(ready=True),
             "ServerMetadata": lambda: pb.ServerMetadataResponse(
-                name="bare", version="1", extensions=["statistics"]
+                name="baseline", version="1", extensions=["statistics"]
             ),
             "ModelMetadata": lambda: self._metadata,
             "ModelConfig": lambda: self._config,
@@ -138,7 +139,7 @@ async def serve(port: int, datatype: str) -> None:
     server.add_generic_rpc_handlers(
         (
             grpc.method_handlers_generic_handler(
-                "inference.GRPCInferenceService", Bare(name, datatype, shape).handlers()
+                "inference.GRPCInferenceService", Baseline(name, datatype, shape).handlers()
             ),
         )
     )

@@ -136,5 +136,5 @@ def test_the_floor_is_of_the_requests_that_were_measured() -> None:
     assert whole.min() == pytest.approx(0.05)
 
 
-def test_the_tuned_bare_server_has_what_the_frontend_has() -> None:
-    assert frontend_environment() == bench.TUNED
+def test_the_tuned_baseline_has_what_the_frontend_has() -> None:
+    assert ingress_environment() == bench.TUNED

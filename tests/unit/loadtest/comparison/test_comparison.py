@@ -66,7 +66,7 @@ def _comparison(*visits: Visit, missing: dict[str, str] | None = None) -> report
         subjects=tuple(
             report.Described(
                 name=name, title=name.title(), version="1", protocol="gRPC", note="as it comes",
-                computes=name != "bare",
+                computes=name != "baseline",
             )
             for name in names
         ),
@@ -123,9 +123,9 @@ def test_percentiles_are_of_all_rounds_together() -> None:
     assert p99_ms == pytest.approx(400.0, rel=0.01)
 
 
-def test_bare_server_has_no_ratio_to_the_engine() -> None:
-    found = report.rows(_comparison(_visit("bare", 0, 5000)))
-    assert next(row for row in found if row.name == "bare").to_raw is None
+def test_the_baseline_server_has_no_ratio_to_the_engine() -> None:
+    found = report.rows(_comparison(_visit("baseline", 0, 5000)))
+    assert next(row for row in found if row.name == "baseline").to_raw is None
 
 
 @pytest.mark.parametrize(
