@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 
+from corral_client.addresses import proxy_options
 from corral_client.errors import CorralClientError, DeadlineExceeded
 
 SERVICE = "inference.GRPCInferenceService"
@@ -40,10 +41,11 @@ def method_path(method: str) -> str:
     return f"/{SERVICE}/{method}"
 
 
-def options(retry_overloaded: bool, user_agent: str) -> list[tuple[str, str | int]]:
+def options(url: str, retry_overloaded: bool, user_agent: str) -> list[tuple[str, str | int]]:
     """The options of each of a client's channels.
 
     Args:
+        url: of the server.
         retry_overloaded: whether RESOURCE_EXHAUSTED is retried, too.
         user_agent: what the server's logs show.
     """
@@ -63,6 +65,7 @@ def options(retry_overloaded: bool, user_agent: str) -> list[tuple[str, str | in
         # gRPC's own up to two minutes would outlast a server's restart by far.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
+        *proxy_options(url),
     ]
 
 

@@ -71,7 +71,7 @@ class Client:
         self.model = model
         self.deadline_s = deadline_s
         self._security = make_security(tls=tls, ca=ca, cert=cert, key=key, token=token)
-        options = channels.options(retry_overloaded, f"corral-client/{__version__}")
+        options = channels.options(url, retry_overloaded, f"corral-client/{__version__}")
         credentials = self._security.credentials
         self._channels = [
             grpc.insecure_channel(url, options=options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ def _run(port: int, folder: Path, *options: str) -> tuple[int, list[dict[str, An
             "--logs", str(folder / "logs"), "--json", str(folder / "found.json"), *options,
         ],
         capture_output=True, text=True, check=False, timeout=100,
+        # A proxy that is not there: nothing of this goes to it.
+        env={**os.environ, "http_proxy": "http://127.0.0.1:9"},
     )  # fmt: skip
     file = folder / "found.json"
     return done.returncode, json.loads(file.read_text()) if file.exists() else [], done.stderr

@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import msgspec
 
+from corral_client.addresses import proxy_options
 from corral_loadtest.generator import perf_analyzer
 from corral_loadtest.measure.running import run
 from corral_loadtest.result import Result
@@ -195,7 +196,7 @@ class Bench:
 
 def inferences(server: Server) -> int:
     """Items that a server has answered so far under all names, by its ModelStatistics."""
-    with grpc.insecure_channel(server.address) as channel:
+    with grpc.insecure_channel(server.address, options=proxy_options(server.address)) as channel:
         ask = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelStatistics",
             request_serializer=pb.ModelStatisticsRequest.SerializeToString,
@@ -208,7 +209,9 @@ def inferences(server: Server) -> int:
 def worker_items(server: Server) -> dict[str, float]:
     """Items that each worker of ours has run so far, from its metrics."""
     url = f"http://127.0.0.1:{server.metrics_port}/metrics"
-    with urllib.request.urlopen(url, timeout=10.0) as page:
+    # Past every proxy of the environment.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(url, timeout=10.0) as page:
         lines = page.read().decode().splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("corral_worker_items_total{"))
     return {name: float(value) for name, value in pairs}

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from corral_client.addresses import proxy_options
 from corral_loadtest.specification import Target, WrongInput
 from corral_protos import open_inference_pb2 as pb
 
@@ -26,6 +27,7 @@ def open_channel(target: Target) -> Any:
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
         ("grpc.enable_retries", 0),
+        *proxy_options(target.address),
     ]
     if target.ca is None:
         return grpc.insecure_channel(target.address, options=options)

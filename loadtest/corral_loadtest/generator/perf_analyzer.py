@@ -16,9 +16,12 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from corral_client.addresses import on_this_machine
+
 #: that a measurement takes
 WINDOWS = 3
 
+_PROXIES = {"grpc_proxy", "https_proxy", "http_proxy", "all_proxy"}
 _WHEELS = ("tritonclient==2.41.1", "nvidia-cuda-runtime-cu12==12.9.79")
 _MEMBERS = {"perf_analyzer": "perf_analyzer", "libcudart.so.12": "libcudart.so.12"}
 
@@ -48,7 +51,7 @@ def install(home: Path) -> Path:
                 _extract(wheel, home)
         binary.chmod(0o755)
     probe = subprocess.run(
-        [binary, "--help"], env=_environment(binary), capture_output=True, text=True, check=False
+        [binary, "--help"], env=environment(binary), capture_output=True, text=True, check=False
     )
     if "error while loading shared libraries" in probe.stderr:
         raise Missing(f"{probe.stderr.strip()} (Debian: apt-get install libb64-0d)")
@@ -63,8 +66,17 @@ def _extract(wheel: Path, home: Path) -> None:
                 (home / _MEMBERS[name]).write_bytes(archive.read(member))
 
 
-def _environment(binary: Path) -> dict[str, str]:
-    return {**os.environ, "LD_LIBRARY_PATH": str(binary.parent)}
+def environment(binary: Path, address: str = "") -> dict[str, str]:
+    """What perf_analyzer runs in: its libraries, and no proxy to an address of this machine.
+
+    Args:
+        binary: as ``install`` returned it.
+        address: of the server; empty for none.
+    """
+    found = {**os.environ, "LD_LIBRARY_PATH": str(binary.parent)}
+    if on_this_machine(address):
+        return {name: value for name, value in found.items() if name.lower() not in _PROXIES}
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +125,7 @@ def _measure(
             "-s", "999", "-f", str(report),
         ]  # fmt: skip
         done = subprocess.run(
-            command, env=_environment(binary), capture_output=True, text=True, check=False
+            command, env=environment(binary, address), capture_output=True, text=True, check=False
         )
         if done.returncode or not report.exists():
             raise RuntimeError(f"perf_analyzer failed: {done.stdout[-500:]} {done.stderr[-500:]}")

@@ -18,6 +18,7 @@ from typing import Any
 
 import grpc
 
+from corral_client.addresses import proxy_options
 from corral_loadtest.generator import channel, payload
 from corral_loadtest.specification import Payload, Target, WrongInput
 
@@ -190,6 +191,7 @@ class _Client:
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", -1),
             ("grpc.use_local_subchannel_pool", 1),
+            *proxy_options(self._target.address),
         ]
         self._channels = [
             grpc.aio.insecure_channel(self._target.address, options=options)

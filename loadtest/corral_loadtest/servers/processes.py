@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import grpc
 
+from corral_client.addresses import proxy_options
 from corral_protos import open_inference_pb2 as pb
 
 _READY = "/inference.GRPCInferenceService/ServerReady"
@@ -53,7 +54,8 @@ def serving(command: Sequence[str], port: int, timeout_s: float = 180.0) -> Iter
 
 def _wait(server: subprocess.Popen[bytes], port: int, timeout_s: float) -> None:
     end_s = time.monotonic() + timeout_s
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    address = f"127.0.0.1:{port}"
+    with grpc.insecure_channel(address, options=proxy_options(address)) as channel:
         ask = channel.unary_unary(
             _READY,
             request_serializer=pb.ServerReadyRequest.SerializeToString,
