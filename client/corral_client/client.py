@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -17,6 +18,7 @@ from corral_client.codec import Label, Parameter
 from corral_client.errors import (
     CorralClientError,
     DeadlineExceeded,
+    Overloaded,
     Unavailable,
     from_rpc_error,
 )
@@ -71,7 +73,7 @@ class Client:
         self.model = model
         self.deadline_s = deadline_s
         self._security = make_security(tls=tls, ca=ca, cert=cert, key=key, token=token)
-        options = channels.options(url, retry_overloaded, f"corral-client/{__version__}")
+        options = channels.options(url, f"corral-client/{__version__}")
         credentials = self._security.credentials
         self._channels = [
             grpc.insecure_channel(url, options=options)
@@ -80,7 +82,8 @@ class Client:
             for _ in range(connections)
         ]
         self._turns = itertools.cycle(self._channels)
-        self._closed = False
+        self._retry_overloaded = retry_overloaded
+        self._closed = threading.Event()
 
     @overload
     def infer(
@@ -229,7 +232,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connections; calls under way end with an error."""
-        self._closed = True
+        self._closed.set()
         for channel in self._channels:
             channel.close()
 
@@ -259,19 +262,34 @@ class Client:
         return None if ready else Unavailable(channels.NOT_READY)
 
     def _run(self, call: Call[T], deadline_s: float | None, channel: Any = None) -> T:
-        if self._closed:
-            raise CorralClientError("the client is closed")
         deadline_s = self.deadline_s if deadline_s is None else deadline_s
+        if not self._retry_overloaded or call.method not in channels.RETRIED:
+            return self._attempt(call, deadline_s, deadline_s, channel)
+        retries = channels.OverloadRetries(deadline_s)
+        while True:
+            try:
+                return self._attempt(call, deadline_s, retries.left_s(), channel)
+            except Overloaded as error:
+                pause_s = retries.pause_s(error)
+                if pause_s is None:
+                    raise
+            # Closing the client ends the pause, too.
+            self._closed.wait(pause_s)
+
+    def _attempt(self, call: Call[T], deadline_s: float, left_s: float, channel: Any) -> T:
+        """Sends once; ``left_s`` is what earlier attempts left of the deadline."""
+        if self._closed.is_set():
+            raise CorralClientError("the client is closed")
         channel = channel or next(self._turns)
         try:
             # No serialiser: the message is bytes already.
             method = channel.unary_unary(channels.method_path(call.method))
-            answer = method(call.message, timeout=deadline_s, metadata=self._security.metadata)
+            answer = method(call.message, timeout=left_s, metadata=self._security.metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error, deadline_s) from None
         except ValueError:
             # That is how gRPC says that another thread has just closed the channel.
-            if self._closed:
+            if self._closed.is_set():
                 raise CorralClientError("the client is closed") from None
             raise
         return call.read(answer)

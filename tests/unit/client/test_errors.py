@@ -58,6 +58,8 @@ def test_the_retry_hint_is_read(
     error = errors.from_status("RESOURCE_EXHAUSTED", "full", trailing)
     assert isinstance(error, errors.Overloaded)
     assert error.retry_after_ms == hint_ms
+    # As gRPC reads it: negative, or no number, means that no other try is wanted.
+    assert error.may_retry == (hint_ms is not None or not trailing)
 
 
 def test_a_message_above_the_limit_is_not_taken_for_overload() -> None:
@@ -65,6 +67,14 @@ def test_a_message_above_the_limit_is_not_taken_for_overload() -> None:
     error = errors.from_status("RESOURCE_EXHAUSTED", text)
     assert type(error) is errors.InvalidArgument
     assert "32505856" in str(error)
+
+
+def test_corrals_own_sentence_about_the_limit_stays_as_it_is() -> None:
+    text = "a request of 24000000 bytes is larger than the limit of 19 MB; see --max-message-mb"
+    error = errors.from_status("RESOURCE_EXHAUSTED", text)
+    assert type(error) is errors.InvalidArgument
+    assert str(error) == text
+    assert error.status == "RESOURCE_EXHAUSTED"
 
 
 def test_a_deadline_says_how_long_it_was() -> None:
