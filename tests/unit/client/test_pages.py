@@ -14,7 +14,7 @@ import pytest
 import corral_client
 from corral_client import calls, channels, options, pages, views
 from corral_client.codec import Label
-from corral_client.errors import DeadlineExceeded, InternalError, Unavailable
+from corral_client.errors import DeadlineExceeded, InternalError, Overloaded, Unavailable
 from corral_protos import open_inference_pb2 as pb
 
 Tensor = pb.ModelMetadataResponse.TensorMetadata
@@ -89,6 +89,67 @@ def test_probabilities_are_a_softmax_that_large_scores_do_not_break() -> None:
     assert math.isclose(chances[0] / chances[1], math.e)
 
 
+SOFTMAXED = [0.994, 0.003, 0.002, 0.001]
+
+
+def labels_of(scores: list[float]) -> list[Label]:
+    return [Label(score, index, "") for index, score in enumerate(scores)]
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        SOFTMAXED,
+        [1.0, 0.0, 0.0],
+        [0.25] * 4,
+        [1.0],
+        # Scores travel with six digits after the point.
+        [round(1 / 3000, 6)] * 3000,
+        [0.9945, 0.003, 0.002, 0.001],
+    ],
+)
+def test_probabilities_are_shown_as_they_are(scores: list[float]) -> None:
+    assert views.probabilities(labels_of(scores)) == scores
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [4.0, 1.0, 0.5, 0.1],
+        [0.9, 0.11, 0.0, -0.01],
+        [0.994, 0.003, 0.001],
+        [0.6, 0.402],
+        [0.0, 0.0],
+        [math.nan, 1.0],
+    ],
+)
+def test_anything_else_is_taken_for_logits(scores: list[float]) -> None:
+    shown = views.probabilities(labels_of(scores))
+    powers = [math.exp(score) for score in scores]
+    expected = [power / sum(powers) for power in powers]
+    assert shown == pytest.approx(expected, nan_ok=True)
+    assert shown != scores
+
+
+def test_what_the_server_says_of_its_outputs_counts() -> None:
+    logits = views.probabilities(labels_of([0.5, 0.5]), "logits")
+    assert logits == [0.5, 0.5]
+    sure = views.probabilities(labels_of(SOFTMAXED), "logits")
+    assert sure[0] == pytest.approx(0.474, abs=0.001)
+    unusual = [0.7, 0.1]
+    assert views.probabilities(labels_of(unusual), "probabilities") == unusual
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("logits", "logits"), ("probabilities", "probabilities"), ("embedding", None), (None, None)],
+)
+def test_the_metadata_says_what_the_outputs_are(said: str | None, kind: str | None) -> None:
+    properties = {} if said is None else {"output_kind": said}
+    message = pb.ModelMetadataResponse(properties=properties).SerializeToString()
+    assert pages.read_metadata(message).output_kind == kind
+
+
 def test_labels_show_percentages_where_they_are_known_else_scores() -> None:
     labels = [Label(12.5, 282, "tiger cat"), Label(-1.0, 3, "")]
     assert views.labels_text("cat.jpg", labels, [0.75, 0.25]).splitlines() == [
@@ -128,11 +189,10 @@ def test_an_inference_is_printed() -> None:
     ]
 
 
-def test_retries_of_overload_are_asked_for_and_probes_are_not_retried() -> None:
-    (usual,) = json.loads(channels.service_config(False))["methodConfig"]
-    (more,) = json.loads(channels.service_config(True))["methodConfig"]
+def test_grpc_retries_what_is_unavailable_and_no_probes() -> None:
+    (usual,) = json.loads(channels.service_config())["methodConfig"]
+    # RESOURCE_EXHAUSTED is a message above the limit, too, which must be sent once.
     assert usual["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
-    assert more["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
     methods = {name["method"] for name in usual["name"]}
     service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     assert methods < {method.name for method in service.methods}
@@ -155,6 +215,26 @@ def test_patience_waits_longer_each_time_and_ends(monkeypatch: pytest.MonkeyPatc
     now_s = 110.0
     with pytest.raises(DeadlineExceeded, match="waited 10 s for it in vain: still no"):
         patience.pause_s(DeadlineExceeded("no answer within 0.25 s"))
+
+
+def test_a_refusal_is_answered_four_times_and_within_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("corral_client.channels.time.monotonic", lambda: now_s)
+    full = Overloaded("full")
+    retries = channels.OverloadRetries(10)
+    pauses_s = [retries.pause_s(full) for _ in range(5)]
+    assert pauses_s[4] is None
+    for pause_s, about_s in zip(pauses_s, (0.1, 0.2, 0.4, 0.8), strict=False):
+        assert pause_s == pytest.approx(about_s, rel=0.2)
+    retries = channels.OverloadRetries(10)
+    assert retries.pause_s(Overloaded("full", 3000)) == 3.0
+    now_s = 108.0
+    assert retries.left_s() == 2.0
+    assert retries.pause_s(Overloaded("full", 2000)) is None, "the deadline would pass"
+    retries = channels.OverloadRetries(10)
+    assert retries.pause_s(Overloaded("full", may_retry=False)) is None
 
 
 def test_patience_has_no_better_reason_than_silence() -> None:
