@@ -8,6 +8,7 @@ end in seconds from it. From its standard output come reports, one line of JSON 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import subprocess
 import sys
@@ -65,6 +66,8 @@ class Fleet:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 process_group=0,
+                # It computes nothing; NumPy would start a thread for each CPU.
+                env={"OPENBLAS_NUM_THREADS": "1", **os.environ},
             )
             self._children.append(child)
             threading.Thread(
