@@ -54,8 +54,11 @@ class GrpcSender:
             model_name="resnet50", inputs=[tensor], raw_input_contents=[item.tobytes()]
         ).SerializeToString()
         address = f"127.0.0.1:{port}"
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
-        options += proxy_options(address)
+        options = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_send_message_length", -1),
+            *proxy_options(address),
+        ]
         self._channel = grpc.aio.insecure_channel(address, options=options)
         self._call = self._channel.unary_unary(_METHOD)
 

@@ -137,4 +137,4 @@ def test_the_floor_is_of_the_requests_that_were_measured() -> None:
 
 
 def test_the_tuned_baseline_has_what_the_frontend_has() -> None:
-    assert ingress_environment() == bench.TUNED
+    assert frontend_environment() == bench.TUNED
