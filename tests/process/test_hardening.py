@@ -274,12 +274,12 @@ def test_the_death_signal_outlives_the_change_of_user(tmp_path: Path) -> None:
 @ROOT_ONLY
 def test_capabilities_stay_where_the_server_could_not_be_read_without(tmp_path: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    assert launcher._readable_without_capabilities(libc, "/bin/cat")
+    assert launcher.readable_without_capabilities(libc, "/bin/cat")
     closed = tmp_path / "program"
     closed.write_text("")
     closed.chmod(0o500)
     os.chown(closed, 65534, 65534)
-    assert not launcher._readable_without_capabilities(libc, str(closed))
+    assert not launcher.readable_without_capabilities(libc, str(closed))
     # Looking has taken nothing away.
     assert int(status(os.getpid())["CapEff"], 16) != 0
 

@@ -66,15 +66,13 @@ def sum_up(
         complete: it was not interrupted.
         steady: the warm-up ended because windows agreed.
     """
-    first, last = span
-    whole = windows.total(first, last)
-    measured_s = (last - first) * windows.window_s
+    whole = windows.total(*span)
+    measured_s = (span[1] - span[0]) * windows.window_s
     statuses, latencies, fine = _by_status(whole)
     error_share = 1 - statuses.get(OK, 0) / whole.sent if whole.sent else 0.0
     generator = _generator(specification, whole, division, usage, latencies.get(OK))
     stolen = stolen_share(usage, os.cpu_count() or 1)
     remarks = _remarks(specification, whole, error_share, generator, steady=steady)
-    remarks += _disturbances(stolen, complete=complete)
     answered_per_s = whole.arrived[OK] / measured_s
     return Result(
         started_at=started_at,
@@ -84,7 +82,7 @@ def sum_up(
         generator=generator,
         complete=complete,
         steady=steady,
-        warm_up_s=first * windows.window_s,
+        warm_up_s=span[0] * windows.window_s,
         measured_s=measured_s,
         offered_per_s=whole.sent / measured_s,
         requests_per_s=answered_per_s,
@@ -94,7 +92,7 @@ def sum_up(
         error_share=error_share,
         stolen_share=stolen,
         valid=bool(whole.sent) and error_share <= specification.max_error_share,
-        remarks=tuple(remarks),
+        remarks=(*remarks, *_disturbances(stolen, complete=complete)),
         latency=latencies.get(OK),
         latency_by_status=latencies,
         percentiles=histograms.curve(fine),

@@ -79,7 +79,7 @@ def _drop_privileges(libc: ctypes.CDLL, user: list[int] | None, program: str) ->
     """
     if os.geteuid() != 0:
         return ""
-    if user is None and not _readable_without_capabilities(libc, program):
+    if user is None and not readable_without_capabilities(libc, program):
         return "capabilities are kept: without them root cannot read the server's own files"
     # The bounding set first: to change it needs a capability that other users do not have.
     for number in range(64):
@@ -95,7 +95,7 @@ def _drop_privileges(libc: ctypes.CDLL, user: list[int] | None, program: str) ->
     return ""
 
 
-def _readable_without_capabilities(libc: ctypes.CDLL, program: str) -> bool:
+def readable_without_capabilities(libc: ctypes.CDLL, program: str) -> bool:
     """Whether root, when it is nobody special, could run the program with our modules."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     before = (ctypes.c_uint32 * 6)()

@@ -244,8 +244,8 @@ def test_a_damaged_choice_is_made_again(
 
     def choose() -> None:
         options = [_FP32, _INT8]
-        found = select._remembered(bench, options, _FP32)
-        select._searched(bench, options, _FP32, found)
+        found = select.remembered(bench, options, _FP32)
+        select.by_search(bench, options, _FP32, found)
 
     for _ in range(2):
         choose()

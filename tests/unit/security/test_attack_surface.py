@@ -120,7 +120,7 @@ def test_weights_that_would_run_code_are_refused_in_one_line(tmp_path: Path, for
         torch = pytest.importorskip("torch")
         torch.save({"conv1.weight": Bomb(mark)}, weights)
     with pytest.raises(ModelError) as caught:
-        loading._read(weights)
+        loading.read_state(weights)
     assert "\n" not in str(caught.value)
     assert str(weights) in str(caught.value)
     assert not mark.exists()

@@ -90,7 +90,7 @@ def one_task(reply: Reply | Exception) -> asyncio.Task[Reply]:
 async def test_a_change_waits_until_there_is_time_for_it_and_fails_until_it_succeeds(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("corral.supervisor.cpu_watch._RETRY", Backoff(0.0, 0.0))
+    monkeypatch.setattr("corral.supervisor.cpu_watch.RETRY", Backoff(0.0, 0.0))
     now, told = cpus(0, 1), list[AllowedCpus]()
     replies: list[Reply | Exception] = [
         Reply(text="no", exit_code=1),
@@ -108,12 +108,12 @@ async def test_a_change_waits_until_there_is_time_for_it_and_fails_until_it_succ
     cpu_watch = CpuWatch(lambda: now, on_allowed_cpus, lambda sentence: None)
     now = cpus(0)
     for _ in range(3):
-        cpu_watch._look()
+        cpu_watch.look()
     assert not told
     starting = False
     for times in (1, 2, 3, 3):
-        cpu_watch._look()
-        cpu_watch._look()
+        cpu_watch.look()
+        cpu_watch.look()
         assert told == [cpus(0)] * times, "one at a time"
         # The task, and then its callback.
         await asyncio.sleep(0)

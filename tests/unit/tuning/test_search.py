@@ -199,7 +199,7 @@ def test_candidates_are_measured_on_pictures(bench: Bench, monkeypatch: pytest.M
     monkeypatch.setattr(trial_worker, "start", start)
     monkeypatch.setattr(search, "_TURN_S", 0.0)
     ready = {one: _made(one.precision.value) for one in (_FP32, _BF16, _INT8)}
-    found = search._measure(bench, ready)
+    found = search.measure_speeds(bench, ready)
     assert found[_FP32] == {1: 0.01, 8: 0.08}
     assert isinstance(found[_BF16], ModelError)
     assert len(started) == 2

@@ -63,7 +63,7 @@ def test_a_failure_that_may_pass_is_not_remembered(
     rows = [Row(candidate=_FP32), Row(candidate=_INT8, excluded="it was killed", passing=passing)]
     monkeypatch.setattr(selection, "search", lambda *_: rows)
     monkeypatch.setattr(Bench, "prepare", _prepare)
-    chosen = selection._searched(bench, [_FP32, _INT8], _FP32, None)
+    chosen = selection.by_search(bench, [_FP32, _INT8], _FP32, None)
     assert chosen.precision is Precision.FP32
     profiles = list(Path(bench.settings.cache_dir).glob("profiles/*.json"))
     assert len(profiles) == (0 if passing else 1)
@@ -125,7 +125,7 @@ def test_int8_is_no_candidate_where_torchs_mode_cannot_run_it(
     bench: Bench, mode: TorchMode, expected: list[str]
 ) -> None:
     torch = _in_mode(bench, mode, BackendName.TORCH)
-    found = selection._options(torch, Precision.AUTO, {"torch", "torchao"})
+    found = selection.options_for(torch, Precision.AUTO, {"torch", "torchao"})
     assert [option.name for option in found] == expected
 
 
@@ -164,7 +164,7 @@ def test_where_nothing_quick_can_do_it_everything_is_measured(
 ) -> None:
     monkeypatch.setattr(optimize, "check_engine", lambda settings, spec, precision: None)
     auto = _in_mode(bench, TorchMode.AUTO)
-    found = selection._options(auto, precision, installed)
+    found = selection.options_for(auto, precision, installed)
     assert [option.name for option in found] == expected
 
 
@@ -177,19 +177,19 @@ def rows(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def test_bf16_that_cannot_be_compared_says_so(rows: Bench) -> None:
-    report = selection._unguarded(rows, Precision.BF16, {"openvino"}).model.guard
+    report = selection.without_pictures(rows, Precision.BF16, {"openvino"}).model.guard
     assert report is not None
     assert (report.verdict, report.candidate) == ("not compared", "openvino bf16")
-    assert selection._unguarded(rows, Precision.FP32, {"openvino"}).model.guard is None
+    assert selection.without_pictures(rows, Precision.FP32, {"openvino"}).model.guard is None
 
 
 def test_a_file_without_pictures_runs_on_what_is_installed(
     rows: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optimize, "check_engine", lambda settings, spec, precision: None)
-    chosen = selection._unguarded(rows, Precision.FP32, {"onnxruntime", "onnx"})
+    chosen = selection.without_pictures(rows, Precision.FP32, {"onnxruntime", "onnx"})
     assert chosen.backend is BackendName.ONNXRUNTIME
-    assert selection._unguarded(rows, Precision.FP32, set()).backend is BackendName.OPENVINO
+    assert selection.without_pictures(rows, Precision.FP32, set()).backend is BackendName.OPENVINO
 
 
 def _remember(bench: Bench, content: object) -> None:
@@ -202,7 +202,7 @@ def _remember(bench: Bench, content: object) -> None:
 
 def test_a_profile_from_before_is_read(bench: Bench) -> None:
     _remember(bench, {"winner": _FP32, "rows": [], "took_s": 1.0})
-    found = selection._remembered(bench, [_FP32, _INT8], _FP32)
+    found = selection.remembered(bench, [_FP32, _INT8], _FP32)
     assert found is not None
     assert found.winner == _FP32
 
@@ -225,9 +225,9 @@ def test_a_profile_that_cannot_be_gone_by_is_made_again(
     content: dict[str, object],
 ) -> None:
     _remember(bench, content)
-    assert selection._remembered(bench, [_FP32, _INT8], _FP32) is None
+    assert selection.remembered(bench, [_FP32, _INT8], _FP32) is None
     assert "profiles" in caplog.text
     monkeypatch.setattr(selection, "search", lambda *_: [Row(candidate=_FP32)])
     monkeypatch.setattr(Bench, "prepare", _prepare)
-    assert selection._searched(bench, [_FP32, _INT8], _FP32, None).precision is Precision.FP32
-    assert selection._remembered(bench, [_FP32, _INT8], _FP32) is not None
+    assert selection.by_search(bench, [_FP32, _INT8], _FP32, None).precision is Precision.FP32
+    assert selection.remembered(bench, [_FP32, _INT8], _FP32) is not None
