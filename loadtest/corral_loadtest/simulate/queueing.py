@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import heapq
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 
 Times = NDArray[np.float64]
 Cost = Callable[[int], float]
+#: how many a free worker takes, by how many are queued and by when each other worker is free
+Taker = Callable[[int, Sequence[float]], int]
 
 
 class Policy(enum.StrEnum):
@@ -84,17 +85,18 @@ def random_split(arrivals: Times, services: Times, workers: int, seed: int = 2) 
     return found
 
 
-def batched(arrivals: Times, cost: Cost, workers: int, policy: Policy, max_batch: int) -> Times:
+def batched(
+    arrivals: Times, cost: Cost, workers: int, policy: Policy | Taker, max_batch: int
+) -> Times:
     """Sojourns where a free worker takes several requests at once; shape [n].
 
     Args:
         arrivals: ascending, shape [n].
         cost: what a batch of n takes.
         workers: 1 or more.
-        policy: FAIR or GREEDY.
+        policy: FAIR, GREEDY, or a rule; it gets the others' times from now, none below 0.
         max_batch: the most requests one batch holds.
     """
-    costs = [math.nan, *(cost(n) for n in range(1, max_batch + 1))]
     times = arrivals.tolist()
     total = len(times)
     free = [0.0] * workers
@@ -105,9 +107,12 @@ def batched(arrivals: Times, cost: Cost, workers: int, policy: Policy, max_batch
         while tail < total and times[tail] <= now:
             tail += 1
         queued = tail - head
-        wanted = -(-queued // workers) if policy is Policy.FAIR else queued
+        if not isinstance(policy, Policy):
+            wanted = policy(queued, [max(0.0, time - now) for time in free[1:]])
+        else:
+            wanted = -(-queued // workers) if policy is Policy.FAIR else queued
         size = min(wanted, max_batch)
-        end = now + costs[size]
+        end = now + cost(size)
         heapq.heapreplace(free, end)
         ends[head : head + size] = end
         head += size

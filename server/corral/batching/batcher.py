@@ -5,19 +5,22 @@ asyncio, reads no clock and touches no socket, so every decision can be tested b
 
 No request is bound to a worker before that worker is free. A free worker gets its fair share of
 the queue, ceil(queued / workers), capped by its largest compiled batch (the knee of the measured
-cost curve) and by the slack of the tightest deadline in the batch. There is no timer unless a
-queue delay was asked for.
+cost curve) and by the slack of the tightest deadline in the batch. Real-time inference takes one
+item, and more only by the rule of ``backlog``. There is no timer unless a queue delay was asked
+for.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections import deque
 from typing import Generic
 
+from corral.batching import backlog
 from corral.batching.cost_model import CostModel
-from corral.batching.jobs import Batch, J, Job, Span
+from corral.batching.jobs import Batch, J, Job, Span, size_in_time
 from corral.errors import DeadlineMissed, QueueFull
 from corral.tensors import Datatype
 
@@ -33,11 +36,14 @@ class Policy:
         max_queue: items that may wait.
         max_bytes: what all unanswered requests may hold in memory.
         max_delay_s: how long the oldest item waits for company; 0 for not at all.
+        real_time: a batch is formed only where that answers the backlog sooner; else every free
+            worker takes its fair share.
     """
 
     max_queue: int
     max_bytes: int
     max_delay_s: float = 0.0
+    real_time: bool = False
 
 
 class Batcher(Generic[J]):
@@ -155,7 +161,7 @@ class Batcher(Generic[J]):
         while (datatype := self._head_datatype(costs, now_s)) is not None:
             if now_s < self._ready_at_s(datatype, costs):
                 return None
-            spans = self._gather(datatype, costs, now_s)
+            spans = self._gather(worker, datatype, now_s)
             if not spans:
                 continue
             self._batch_number += 1
@@ -265,14 +271,17 @@ class Batcher(Generic[J]):
             )
         return ready_s
 
-    def _gather(self, datatype: Datatype, costs: CostModel, now_s: float) -> list[Span[J]]:
+    def _gather(self, worker: int, datatype: Datatype, now_s: float) -> list[Span[J]]:
         """Takes one batch's spans off the queue, whose front is live."""
+        costs = self._workers[worker]
         queue = self._queues[datatype]
         alone = queue[0].alone
         if alone:
             share = len(queue[0])
         elif self._policy.max_delay_s:
             share = self._live[datatype]
+        elif self._policy.real_time:
+            share = self._real_time_share(worker, datatype, now_s)
         else:
             share = math.ceil(self._live[datatype] / len(self._workers))
         wanted = costs.size_at_most(share)
@@ -291,30 +300,26 @@ class Batcher(Generic[J]):
                 queue.appendleft(front)
             if alone:
                 break
-        self._give_back(spans, self._in_time(spans, datatype, costs, now_s))
+        self._give_back(spans, size_in_time(spans, datatype, costs, now_s))
         for span in spans:
             span.job.queued -= len(span)
             self._live[datatype] -= len(span)
         return spans
 
-    def _in_time(
-        self, spans: list[Span[J]], datatype: Datatype, costs: CostModel, now_s: float
-    ) -> int:
-        """The largest compiled size within ``spans`` that makes none of them late."""
-        have = sum(map(len, spans))
-        size = costs.size_at_most(have)
-        while size > 1:
-            left, tightest_s = size, math.inf
-            for span in spans:
-                if span.job.deadline_s is not None:
-                    tightest_s = min(tightest_s, span.job.deadline_s)
-                left -= len(span)
-                if left <= 0:
-                    break
-            if now_s + costs.expected_s(datatype, size) <= tightest_s:
-                break
-            size = costs.size_at_most(size - 1)
-        return size
+    def _real_time_share(self, worker: int, datatype: Datatype, now_s: float) -> int:
+        """Items that this free worker takes in real-time inference; see ``backlog``."""
+        costs = self._workers[worker]
+        return backlog.batch_size(
+            sum(self._live.values()),
+            self._live[datatype],
+            [
+                max(0.0, until_s - now_s)
+                for other, until_s in self._busy_until_s.items()
+                if other != worker
+            ],
+            costs.sizes,
+            functools.partial(costs.expected_s, datatype),
+        )
 
     def _give_back(self, spans: list[Span[J]], size: int) -> None:
         """Puts all but the first ``size`` items back in front of the queue."""

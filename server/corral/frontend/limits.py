@@ -33,6 +33,7 @@ def queue_policy(settings: Settings, slots: int, region_batch: int) -> Policy:
         max_queue=settings.max_queue or deep,
         max_bytes=_MAX_HELD_BYTES,
         max_delay_s=settings.max_queue_delay_ms / 1000,
+        real_time=settings.mode is Mode.RTI,
     )
 
 

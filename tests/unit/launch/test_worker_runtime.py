@@ -24,8 +24,18 @@ def sizes(curve: CostCurve | None = None, **settings: Any) -> BatchSizes:
     return batch_sizes(build({k.replace("_", "-"): v for k, v in settings.items()}), curve)
 
 
-def test_rti_runs_one_at_a_time() -> None:
-    assert sizes(mode="rti") == BatchSizes(sizes=[1], find_knee=False)
+def test_rti_looks_once_for_the_sizes_that_shorten_a_backlog() -> None:
+    assert sizes(mode="rti") == BatchSizes(sizes=[1, 2, 4, 8], find_knee=True)
+    assert sizes(CURVE, mode="rti") == BatchSizes(sizes=[1, 2, 4], find_knee=False)
+    one = CostCurve({(Datatype.FP32, 1): 1.0})
+    assert sizes(one, mode="rti") == BatchSizes(sizes=[1], find_knee=False)
+
+
+def test_rti_runs_one_at_a_time_where_that_is_asked_for_and_with_the_null_backend() -> None:
+    assert sizes(CURVE, mode="rti", max_batch=1) == BatchSizes(sizes=[1], find_knee=False)
+    assert sizes(mode="rti", backend="null") == BatchSizes(sizes=[1], find_knee=False)
+    asked = sizes(mode="rti", backend="null", max_batch=4)
+    assert asked == BatchSizes(sizes=[1, 2, 4], find_knee=False)
 
 
 def test_a_largest_batch_that_was_asked_for_is_compiled_whatever_it_costs() -> None:
