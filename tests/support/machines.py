@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from corral.planning.front import MOST_BUSY
 from corral.planning.machine import Core, Machine
 from corral.planning.placement import PlanRequest
 from corral.planning.plan import Plan
@@ -140,7 +141,28 @@ def _check_worker_cpus(machine: Machine, plan: Plan, oversubscribed: bool) -> No
             taken.update(worker.cpus)
 
 
-def _check_shares(machine: Machine, plan: Plan, limited: bool) -> None:
+def _check_kept(kept: int, usable: int, working: int, request: PlanRequest) -> None:
+    """What a node of 8 or more cores keeps free: no more than the frontends need."""
+    figures = request.figures
+    busy = figures.busy_cores(working)
+    if busy is None:
+        assert kept == max(1, usable // 16)
+    elif kept:
+        assert kept < usable
+        # Cores that division leaves over make the frontends less busy, never busier.
+        assert busy <= MOST_BUSY * kept + 1e-9 or kept == usable - 1
+        fewer_busy = figures.busy_cores(usable - kept + 1)
+        assert fewer_busy is not None
+        assert kept == 1 or fewer_busy > MOST_BUSY * (kept - 1)
+    else:
+        # On the workers' CPUs it stops at most one worker, for less than a core's worth.
+        whole = figures.busy_cores(usable)
+        assert whole is not None
+        assert whole <= MOST_BUSY
+        assert whole * request.width(usable) < 1
+
+
+def _check_shares(machine: Machine, plan: Plan, request: PlanRequest, limited: bool) -> None:
     """Widths, what is kept free, and the budget."""
     allowed = set(plan.allowed_cpus)
     used = {cpu for cell in plan.cells for worker in cell.workers for cpu in worker.cpus}
@@ -152,8 +174,14 @@ def _check_shares(machine: Machine, plan: Plan, limited: bool) -> None:
         frontend = {cpu for cell in cells for cpu in cell.frontend_cpus}
         if not limited and len(mine) >= 8:
             kept = [core for core in mine if frontend.intersection(core.cpus)]
-            assert len(kept) == max(1, len(mine) // 16)
+            if frontend <= used:
+                kept = []
+            working = len({cpu for cell in cells for worker in cell.workers for cpu in worker.cpus})
+            _check_kept(len(kept), len(mine), working, request)
             assert not any(used.intersection(core.cpus) for core in kept)
+            if request.cells is None and request.figures.images_per_core_s is not None:
+                workers = sum(len(cell.workers) for cell in cells)
+                assert len(cells) == max(1, min(len(kept), workers))
         elif len(mine) < 8:
             for cell in cells:
                 assert cell.frontend_cpus == sorted({c for w in cell.workers for c in w.cpus})
@@ -173,7 +201,7 @@ def _check_plan(machine: Machine, plan: Plan, request: PlanRequest) -> None:
     allowed = set(plan.allowed_cpus)
     limited = plan.cpu_budget < sum(bool(allowed & set(core.cpus)) for core in machine.cores)
     _check_worker_cpus(machine, plan, request.oversubscribe)
-    _check_shares(machine, plan, limited)
+    _check_shares(machine, plan, request, limited)
     if request.workers is not None:
         assert len(workers) == request.workers
     if isinstance(request.cores_per_worker, int):

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from corral import logs
 from corral import settings as config
+from corral.artifacts.figures import FigureCache
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError
 from corral.ipc.messages import ModelBoot
@@ -136,7 +137,8 @@ def _plan(settings: Settings, options: argparse.Namespace) -> int:
         machine = topology.read_machine(options.sysfs, live=False)
     else:
         raise ConfigError(f"--sysfs {options.sysfs}: no such folder")
-    plan = plan_for(settings, machine)
+    measured = FigureCache(settings, machine.model_name).load()
+    plan = plan_for(settings, machine, measured)
     if options.json:
         print(view.plan_json(plan), flush=True)
     else:
@@ -177,6 +179,9 @@ def _tune(settings: Settings, *, every: bool) -> int:
         print(f"{selected.backend.value} {selected.precision.value}: nothing to choose from")
     else:
         Console().print(report.render(selected.search, settings))
+    gain = FigureCache(settings, topology.read_machine().model_name).load().one_core_gain
+    if gain is not None:
+        print(f"workers of one core make {gain:+.1%} images a second, on the same cores")
     return 0
 
 
@@ -191,8 +196,10 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
     null = settings.backend is BackendName.NULL
     pen = plan.cells[0].workers[0]
     prepared = _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
-    # The environment of the workers depends on the engine.
-    plan = plan_for(prepared.settings, topology.read_machine())
+    # The environment of the workers depends on the engine, and a search has measured more.
+    machine = topology.read_machine()
+    measured = FigureCache(settings, machine.model_name).load()
+    plan = plan_for(prepared.settings, machine, measured)
 
     def read_again() -> Settings:
         again = _settings(options, environ)

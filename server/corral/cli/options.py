@@ -302,6 +302,18 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "let workers share CPUs (for tests with the null backend)",
         action="store_true",
     )
+    where(
+        "front-us",
+        "microseconds of CPU that a request costs the frontend (default: as measured here)",
+        type=float,
+        metavar="US",
+    )
+    where(
+        "images-per-core-s",
+        "images/s that a core of the workers makes (default: as measured here)",
+        type=float,
+        metavar="N",
+    )
     where("allocator", "the workers' malloc", choices=[a.value for a in Allocator])
     where(
         "huge-pages",
@@ -312,8 +324,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     queue = group("queue and batches")
     queue(
         "max-batch",
-        "items one execution takes (default: 1 for rti, for throughput the knee "
-        "of the measured cost curve)",
+        "most items one execution takes; 1 for never more than one (default: what pays by the "
+        "measured cost curve)",
         type=int,
         metavar="N",
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from corral.artifacts.curve_cache import CurveCache
+from corral.artifacts.figures import FigureCache
 from corral.batching.sizes import BatchSizes
 from corral.ipc import channel
 from corral.ipc.messages import CellBoot, ModelBoot, WorkerBoot, WorkerReady
@@ -35,6 +36,7 @@ class ChildFactory:
         signature: the model's shapes, for the regions.
         batch: what to compile.
         curves: keeps what the first worker finds out.
+        figures: keeps the rate that workers report, for later plans.
         extras: what the allocator adds to the workers' environment.
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
@@ -55,6 +57,7 @@ class ChildFactory:
         signature: Signature,
         batch: BatchSizes,
         curves: CurveCache,
+        figures: FigureCache,
         extras: WorkerExtras,
         environ: Mapping[str, str],
         counters_fd: int,
@@ -67,6 +70,7 @@ class ChildFactory:
         self._signature = signature
         self._batch = batch
         self._curves = curves
+        self._figures = figures
         #: the largest batch that its workers' regions hold
         self.region_batch = batch.sizes[-1]
         self._page_slots = page_slots
@@ -77,8 +81,9 @@ class ChildFactory:
         self._python = worker_python(settings)
         self._user = identity.worker_user(settings, model.artefact, self._python)
 
-    def learn(self, report: WorkerReady) -> None:
-        """Once a worker has found the knee, those that follow need not look for it."""
+    def learn(self, report: WorkerReady, cores: int) -> None:
+        """Once a worker of so many cores has found the knee, none that follows looks for it."""
+        self._figures.learn_costs(report.costs_s, cores)
         if self._batch.find_knee:
             self._curves.save(report.costs_s)
             self._batch = BatchSizes(sizes=report.sizes, find_knee=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from corral import logs
+from corral.artifacts.figures import FigureCache
 from corral.errors import ConfigError
 from corral.launch import worker_user as identity
 from corral.metrics import counters
@@ -27,6 +28,7 @@ from corral.supervisor import admin, cache_permissions, ports
 from corral.supervisor.cpu_watch import AllowedCpus
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Deployments, Source, slots_to_reserve
+from corral.supervisor.front_meter import FrontMeter
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
 from corral.system import procfs
@@ -119,7 +121,11 @@ def run(
         supervisor.warn([*warnings, *exposure(settings)])
         async with admin.listening(admin_socket, supervisor.command):
             with _metrics(settings, supervisor, pages):
-                return await supervisor.run()
+                meter = FrontMeter(supervisor.board, pages)
+                code = await supervisor.run()
+        if (found := meter.stop()) is not None:
+            FigureCache(prepared.asked, procfs.cpu_model()).learn_front(*found)
+        return code
 
     with (
         ports.hold(settings.host, port, shared=len(plan.cells) > 1),

@@ -257,7 +257,7 @@ class Fleet:
             case messages.WorkerReady():
                 self._is_ready(slot)
                 slot.report = message
-                slot.factory.learn(message)
+                slot.factory.learn(message, slot.planned.cores)
                 self._watcher.worker_ready(slot)
                 self._attach(slot)
             case messages.WorkerFailed():

@@ -30,6 +30,7 @@ from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
 from corral.tuning.select import Selected, select
+from corral.tuning.widths import learn_one_core
 
 logger = logging.getLogger(__name__)
 
@@ -197,6 +198,9 @@ def main() -> None:
 def _obey(order: PrepareOrder) -> Selected:
     settings, pen = order.settings, order.pen
     if pen is not None:
-        return prepare_here(settings, pen, os.environ, again=order.again, every=order.every)
+        selected = prepare_here(settings, pen, os.environ, again=order.again, every=order.every)
+        cpu_model = topology.read_machine().model_name
+        learn_one_core(settings, pen, selected, os.environ, cpu_model, again=order.again)
+        return selected
     made = build.prepare(settings, lambda phase, share: None, topology.read_machine().isa)
     return Selected(backend=settings.backend, precision=settings.precision, model=boot_model(made))

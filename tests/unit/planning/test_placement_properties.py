@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.errors import ConfigError
+from corral.planning.front import Figures
 from corral.planning.machine import Core, CpuKind, Machine, Node
 from corral.planning.placement import PlanRequest, make_plan
 from corral.planning.plan import Plan
@@ -73,6 +74,14 @@ def free_cores(machine: Machine) -> dict[int, int]:
     return {node: n - (max(1, n // 16) if n >= 8 else 0) for node, n in counts.items()}
 
 
+FIGURES = st.builds(
+    Figures,
+    front_us=st.floats(5, 3000),
+    images_per_core_s=st.none() | st.floats(0.5, 3000),
+    one_core_gain=st.none() | st.floats(-0.3, 0.5),
+)
+
+
 @given(machine=machines(), mode=st.sampled_from(Mode))
 @settings(deadline=None, max_examples=150)
 def test_by_default_there_is_always_a_plan(
@@ -111,6 +120,7 @@ def test_by_default_there_is_always_a_plan(
         cores_per_worker=st.none() | st.just("node") | st.integers(1, 9),
         cells=st.none() | st.integers(1, 8),
         oversubscribe=st.booleans(),
+        figures=FIGURES,
     ),
 )
 @settings(deadline=None, max_examples=300)
@@ -124,6 +134,29 @@ def test_a_plan_is_as_asked_for_or_refused_in_one_line(
         assert request.workers or request.cores_per_worker or request.cells
         return
     check_plan(machine, plan, request)
+
+
+@given(machine=machines(), mode=st.sampled_from(Mode), figures=FIGURES)
+@settings(deadline=None, max_examples=300)
+def test_frontends_get_what_they_need_and_no_core_more(
+    machine: Machine, mode: Mode, figures: Figures, check_plan: CheckPlan
+) -> None:
+    """The sets are disjoint, inside nodes, and the frontends at most 70 % busy: see check_plan."""
+    request = PlanRequest(mode=mode, figures=figures)
+    plan = make_plan(machine, request)
+    check_plan(machine, plan, request)
+    workers = [worker for cell in plan.cells for worker in cell.workers]
+    if request.one_core:
+        assert {worker.cores for worker in workers} == {1}
+    core_of = {cpu: core for core in machine.cores for cpu in core.cpus}
+    for cell in plan.cells:
+        assert {core_of[cpu].node for cpu in cell.frontend_cpus} == {cell.node}
+    taken = [cpu for cell in plan.cells for cpu in cell.frontend_cpus]
+    of_workers = {cpu for worker in workers for cpu in worker.cpus}
+    kept = [cpu for cpu in taken if cpu not in of_workers]
+    if figures.images_per_core_s is not None:
+        # No frontend shares a kept core with another.
+        assert len(kept) == len(set(kept))
 
 
 @given(machine=machines(), workers=st.integers(1, 30))

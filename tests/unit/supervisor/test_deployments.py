@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from corral.artifacts.figures import FigureCache
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.models import registry
 from corral.planning.machine import Core, Machine, Node
 from corral.planning.plan import PlannedWorker
+from corral.planning.request import plan_for
 from corral.settings import BackendName, Mode, Precision, Settings
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Deployments, Source
@@ -39,7 +42,7 @@ class Bench:
         return DeploymentSpec(asked=asked, settings=settled, model=MODEL)
 
 
-def _forge(bench: Bench) -> Deployments:
+def _forge(bench: Bench, machine: Machine = MACHINE, cells: int = 1) -> Deployments:
     return Deployments(
         Settings(),
         registry.get("resnet50").signature,
@@ -47,9 +50,9 @@ def _forge(bench: Bench) -> Deployments:
         environ={},
         counters_fd=-1,
         page_slots=17,
-        cells=1,
+        cells=cells,
         frontend_module="none",
-        read_machine=lambda: MACHINE,
+        read_machine=lambda: machine,
     )
 
 
@@ -91,3 +94,27 @@ def test_nothing_is_measured_for_a_plan_that_does_not_fit() -> None:
     with pytest.raises(ConfigError, match="workers"):
         asyncio.run(_forge(bench).prepare(Settings(workers=99)))
     assert not bench.calls
+
+
+@pytest.mark.parametrize("images_per_core_s", [21.0, 100.0])
+def test_a_running_server_keeps_its_frontends_whatever_it_learns(
+    tmp_path: Path, images_per_core_s: float
+) -> None:
+    """Their number is fixed while it runs: only a restart goes by new figures."""
+    cores = tuple(Core(cpus=(n,), package=0, node=0, l3=0) for n in range(16))
+    node = Node(id=0, cpus=tuple(range(16)), memory_bytes=2**34)
+    machine = Machine(cores=cores, nodes=(node,), model_name="CPU")
+    asked = msgspec.structs.replace(NAMED, cache_dir=str(tmp_path))
+    figures = FigureCache(asked, "CPU")
+    figures.learn_costs({"FP32:1": 1 / 197}, cores=1)
+    plan = plan_for(asked, machine, figures.load())
+    assert len(plan.cells) == 3
+    bench = Bench()
+    forge = _forge(bench, machine, cells=3)
+    prepared = DeploymentSpec(asked=asked, settings=asked, model=MODEL)
+    forge.first(prepared, plan)
+    figures.learn_costs({"FP32:1": 1 / images_per_core_s}, cores=1)
+    assert len(plan_for(asked, machine, figures.load()).cells) != 3
+    assert len(forge.make(prepared).plan.cells) == 3
+    asyncio.run(forge.prepare(asked))
+    assert len(bench.calls) == 1
