@@ -21,7 +21,7 @@ from corral.batching.batcher import Batcher, Policy
 from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Job
 from corral.tensors import Datatype
-from corral_loadtest import queue_simulation as queues
+from corral_loadtest.simulate import queueing as queues
 
 FP32, UINT8 = Datatype.FP32, Datatype.UINT8
 SIZES = (1, 2, 4, 8)
