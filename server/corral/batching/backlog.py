@@ -15,8 +15,8 @@ let a policy decide by the rule n times and by one afterwards. Its n-th decision
 over the waiting items no larger (1) and every later arrival no later (2), compared with the same
 policy that decides n - 1 times. So the sum over all requests never grows with n. The proof takes
 the costs and the ends of the other workers' batches as exact; tests/unit/batching has the test
-that tries to refute it. With one worker every request ends less than ``cost(batch) - cost(1)`` later than with
-batches of one, and the last of each batch no later at all.
+that tries to refute it. With one worker every request ends less than ``cost(batch) - cost(1)``
+later than with batches of one, and the last of each batch no later at all.
 
 Where a batch of n costs n batches of one, as on CPUs with AVX2 alone, nothing but 1 is allowed.
 """
