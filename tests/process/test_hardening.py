@@ -211,6 +211,7 @@ def launch(user: tuple[int, int] | None, *, drop: bool = True, program: str = "/
         "memory_node": None,
         "drop": drop,
         "user": user,
+        "warnings_variable": "REFUSED",
     }
     fd = os.memfd_create("launch")
     os.write(fd, json.dumps(order).encode())
@@ -261,6 +262,7 @@ def test_the_death_signal_outlives_the_change_of_user(tmp_path: Path) -> None:
         "memory_node": None,
         "drop": True,
         "user": (nobody.uid, nobody.gid),
+        "warnings_variable": "REFUSED",
     }
     fd = os.memfd_create("launch")
     os.write(fd, json.dumps(order).encode())

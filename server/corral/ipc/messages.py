@@ -15,11 +15,14 @@ from corral.accuracy import AccuracyReport
 from corral.settings import Settings
 from corral.tensors import Datatype, Signature
 
+#: names, in a child's environment, what its launcher was refused, one sentence a line
+WARNINGS_VARIABLE = "CORRAL_LAUNCH_WARNINGS"
 #: the largest control message, bytes
 MAX_CONTROL_BYTES = 65536
 
 
 # --- boot: a child's whole configuration, a JSON file behind a descriptor named in its argv ---
+# Its descriptors are filled in when they are there.
 
 
 class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +59,8 @@ class CellBoot(msgspec.Struct, frozen=True, kw_only=True):
     region_batch: int
     settings: Settings
     model: ModelBoot
-    control_fd: int
     counters_fd: int
+    control_fd: int = -1
 
 
 class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,9 +81,9 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     expected_libraries: dict[str, str]
     settings: Settings
     model: ModelBoot
-    control_fd: int
-    data_fd: int
-    region_fd: int
+    control_fd: int = -1
+    data_fd: int = -1
+    region_fd: int = -1
     #: a trial's: this datatype alone is compiled, and no costs are measured
     only: Datatype | None = None
 

@@ -79,11 +79,7 @@ class Fleet:
             return
         slot.life.started(self._loop.time())
         try:
-            process = (
-                slot.factory.start_worker(slot)
-                if isinstance(slot, WorkerSlot)
-                else self._factory.start_frontend(slot)
-            )
+            process = self._spawn(slot)
         except OSError as error:
             slot.end_reason = f"{slot.name} could not be started: {error.strerror}"
             self._fill_again(slot, in_order=False)
@@ -97,6 +93,12 @@ class Fleet:
         self._loop.add_reader(process.pidfd, self._on_end, slot, process)
         logger.debug("%s started, pid %d", slot.name, process.pid)
         self._watcher.changed()
+
+    def _spawn(self, slot: AnySlot) -> Process:
+        if isinstance(slot, FrontendSlot):
+            return self._factory.start_frontend(slot.cell, slot.planned)
+        slot.handover = slot.factory.start_worker(slot.cell, slot.planned)
+        return slot.handover.process
 
     def _on_boot_timeout(self, slot: AnySlot) -> None:
         """A child hangs before it is ready. While the server starts, that is its end, too."""
@@ -304,7 +306,7 @@ class Fleet:
         if not worker.waits_for_frontend or not frontend.life.is_ready:
             return
         assert worker.process and worker.report and worker.handover and frontend.process
-        data, region_fd = worker.handover
+        data, region_fd = worker.handover.data, worker.handover.region_fd
         message = messages.AttachWorker(
             worker=worker.planned.id,
             slot=worker.index,

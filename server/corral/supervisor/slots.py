@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from typing import TYPE_CHECKING
 
 from corral.ipc.messages import WorkerReady
@@ -15,6 +13,7 @@ from corral.supervisor.lifecycle import Life
 
 if TYPE_CHECKING:
     from corral.launch.factory import ChildFactory
+    from corral.launch.worker import StartedWorker
 
 
 class Slot:
@@ -60,8 +59,8 @@ class WorkerSlot(Slot):
         self.successor: tuple[ChildFactory, PlannedWorker] | None = None
         #: what the last process that got ready said
         self.report: WorkerReady | None = None
-        #: the frontend's end of the data socket and the region, until the frontend has them
-        self.handover: tuple[socket.socket, int] | None = None
+        #: with the data socket and the region that its frontend is given, until it has them
+        self.handover: StartedWorker | None = None
         #: pid of the frontend that feeds it
         self.attached_to: int | None = None
 
@@ -76,9 +75,7 @@ class WorkerSlot(Slot):
         While one is open here, the death of the process at one end is no EOF at the other.
         """
         if self.handover is not None:
-            data, region_fd = self.handover
-            data.close()
-            os.close(region_fd)
+            self.handover.close_feed()
             self.handover = None
 
 
