@@ -19,6 +19,7 @@ from rich.console import Console
 from corral import logs
 from corral import settings as config
 from corral.artifacts.figures import FigureCache
+from corral.artifacts.served_model import served_model
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError
 from corral.ipc.messages import ModelBoot
@@ -150,7 +151,7 @@ def _prepare(settings: Settings) -> int:
     if settings.backend is BackendName.NULL:
         raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
     logs.configure(settings, "prepare")
-    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    pen = plan_for(settings, topology.read_machine()).first_worker
     print(prepare.prepare_apart(settings, pen).model.artefact)
     return 0
 
@@ -159,7 +160,7 @@ def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[st
     if options.repeats < 1 or options.seconds <= 0:
         raise ConfigError("--repeats and --seconds: more than nothing")
     logs.configure(settings, "ladder")
-    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    pen = plan_for(settings, topology.read_machine()).first_worker
     chosen = LadderOptions(
         repeats=options.repeats,
         seconds=options.seconds,
@@ -173,7 +174,7 @@ def _tune(settings: Settings, *, every: bool) -> int:
     if settings.backend is BackendName.NULL:
         raise ConfigError("--backend null computes nothing; there is nothing to measure")
     logs.configure(settings, "tune")
-    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    pen = plan_for(settings, topology.read_machine()).first_worker
     selected = prepare.prepare_apart(settings, pen, again=True, every=every)
     if selected.search is None:
         print(f"{selected.backend.value} {selected.precision.value}: nothing to choose from")
@@ -194,7 +195,7 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
     ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
     spec = registry.get(settings.model)
     null = settings.backend is BackendName.NULL
-    pen = plan.cells[0].workers[0]
+    pen = plan.first_worker
     prepared = _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
     # The environment of the workers depends on the engine, and a search has measured more.
     machine = topology.read_machine()
@@ -211,7 +212,7 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
         return again
 
     source = Source(read=read_again, prepare=_prepare_again)
-    return app.run(prepared, plan, spec.signature, source=source, environ=environ)
+    return app.run(prepared, plan, served_model(spec), source=source, environ=environ)
 
 
 async def _prepare_again(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:

@@ -25,7 +25,8 @@ import msgspec
 from google.protobuf.message import Message
 
 from corral import logs
-from corral.dataplane.dispatcher import Cell
+from corral.dataplane.dispatcher import Dispatcher
+from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
 from corral.errors import (
     ConfigError,
@@ -55,13 +56,12 @@ from corral.ipc.messages import (
     ModelBoot,
     Open,
     Reconfigure,
+    ServedModel,
     WorkerGone,
     WorkerVerified,
     to_frontend_decoder,
 )
 from corral.metrics import counters
-from corral.models import registry
-from corral.models.spec import ModelSpec
 from corral.protocol import metadata
 from corral.protocol import request as wire
 from corral.protocol.shared_memory import ClientMemory
@@ -69,6 +69,7 @@ from corral.security import credentials, sandbox, tls
 from corral.settings import Settings
 from corral.system import procfs
 from corral.system.malloc_trim import MallocTrimmer
+from corral.tensors import View
 from corral_protos import open_inference_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -99,11 +100,11 @@ Page = Callable[[bytes], Message]
 
 
 def _served(
-    spec: ModelSpec, model: ModelBoot, settings: Settings, workers: int
-) -> metadata.ServedModel:
-    return metadata.ServedModel(
-        name=model.name,
-        signature=spec.signature,
+    served: ServedModel, model: ModelBoot, settings: Settings, workers: int
+) -> metadata.ModelDescription:
+    return metadata.ModelDescription(
+        name=served.name,
+        signature=served.signature,
         max_items=settings.max_items,
         workers=workers,
         backend=settings.backend,
@@ -122,7 +123,7 @@ class Frontend:
     def __init__(self, boot: CellBoot) -> None:
         settings = boot.settings
         self._boot = boot
-        self._spec = registry.get(boot.settings.model)
+        self._served = boot.served
         self._control = socket.socket(fileno=boot.control_fd)
         self._control.setblocking(False)
         self._loop = asyncio.get_running_loop()
@@ -130,27 +131,33 @@ class Frontend:
         layout = counters.make_layout(boot.page_slots)
         self._pages = counters.Pages(boot.counters_fd, layout, boot.cells)
         self._recorder = Recorder(self._pages, boot.cell)
-        self._model = _served(self._spec, boot.model, settings, boot.workers)
+        self._model = _served(self._served, boot.model, settings, boot.workers)
         limits = wire.Limits(
             max_items=settings.max_items,
             max_image_bytes=settings.max_image_bytes,
-            classes=self._spec.classes,
+            classes=self._served.classes,
         )
         self._memory = ClientMemory() if settings.client_shared_memory else None
         self._policy = queue_policy(settings, boot.slots, boot.region_batch)
-        self._cell = Cell(
-            self._spec,
-            wire.RequestReader(self._spec.signature, limits, self._resolve, self._memory),
+        signature = self._served.signature
+        self._dispatcher = Dispatcher(
+            signature,
             self._policy,
             self._recorder,
-            max_image_pixels=settings.max_image_pixels,
-            decode_threads=len(os.sched_getaffinity(0)),
             on_verified=self._on_verified,
             hang_floor_s=settings.hang_floor_s,
             on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
-        at_once, waiting = arrival_limits(settings, self._spec, self._policy.max_queue)
+        self._inference = Inference(
+            self._served,
+            wire.RequestReader(signature, limits, self._resolve, self._memory),
+            self._dispatcher,
+            self._recorder,
+            max_image_pixels=settings.max_image_pixels,
+            decode_threads=len(os.sched_getaffinity(0)),
+        )
+        at_once, waiting = arrival_limits(settings, self._served.signature, self._policy.max_queue)
         self._messages = Receiver(at_once, slow_s=_SLOW_S, most_waiting=waiting)
         #: the calls of accepted requests; those that are done have their answer with the kernel
         self._accepted: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
@@ -159,13 +166,13 @@ class Frontend:
         self._requests = 0
         self._server = self._make_server(settings)
         self._health = Health(
-            ["", SERVICE, *metadata.view_names(boot.model.name).values()], self._server
+            ["", SERVICE, *metadata.view_names(boot.served.name).values()], self._server
         )
         add_reflection(self._server, self._health)
 
-    def _resolve(self, name: str, version: str) -> str:
-        view = metadata.resolve_view(name, version, self._boot.model.name)
-        if view not in self._spec.views:
+    def _resolve(self, name: str, version: str) -> View:
+        view = metadata.resolve_view(name, version, self._served.name)
+        if view not in self._served.views:
             raise NotFound(f"model {name[:80]!r}: this model takes no pictures")
         return view
 
@@ -180,7 +187,9 @@ class Frontend:
             interceptors=[auth.AuthInterceptor(access)] if access else None,
             maximum_concurrent_rpcs=auth.max_requests(settings, self._policy.max_queue),
             options=auth.server_options(
-                settings, message_limit(settings, self._spec), shared=self._boot.cells > 1
+                settings,
+                message_limit(settings, self._served.signature),
+                shared=self._boot.cells > 1,
             ),
         )
         pages: dict[str, Page] = {
@@ -218,17 +227,17 @@ class Frontend:
         remaining_s = context.time_remaining()
         deadline_s = None if remaining_s is None else time.monotonic() + remaining_s
         self._requests += 1
-        self._cell.turn_away(deadline_s)
+        self._inference.turn_away(deadline_s)
         message = await self._messages.receive(context)
         # The task of the call ends when its answer is written, long after this handler where the
         # client reads slowly.
         task = asyncio.current_task()
         assert task
         self._accepted.add(task)
-        return await self._cell.infer(message, deadline_s)
+        return await self._inference.infer(message, deadline_s)
 
     def _ready(self) -> bool:
-        return self._cell.open and self._cell.verified
+        return self._inference.open and self._dispatcher.verified
 
     def _model_ready(self, message: bytes) -> Message:
         request = metadata.parse(pb.ModelReadyRequest, message)
@@ -269,18 +278,18 @@ class Frontend:
         if isinstance(message, AttachWorker):
             self._attach(message, fds)
         elif isinstance(message, DetachWorker):
-            self._cell.detach(message.worker)
+            self._dispatcher.detach(message.worker)
         elif isinstance(message, Reconfigure):
             self._reconfigure(message)
         elif isinstance(message, Open):
-            self._cell.open = True
+            self._inference.open = True
             self._show_state()
         elif isinstance(message, Drain):
             self._draining = self._loop.create_task(self._drain())
 
     def _attach(self, message: AttachWorker, fds: list[int]) -> None:
         try:
-            self._cell.attach(message, fds)
+            self._dispatcher.attach(message, fds)
         except (OSError, ValueError) as error:
             # Without descriptors to spare some or all of its own do not arrive. It notices that
             # nobody has the other end of its socket, leaves, and is started again.
@@ -294,14 +303,13 @@ class Frontend:
     def _reconfigure(self, new: Reconfigure) -> None:
         settings = new.settings
         policy = queue_policy(settings, new.slots, new.region_batch)
-        self._messages.set_limits(*arrival_limits(settings, self._spec, policy.max_queue))
-        logs.configure(settings, f"frontend {self._boot.cell}")
-        self._model = _served(self._spec, new.model, settings, new.workers)
-        self._cell.reconfigure(
-            policy,
-            max_image_pixels=settings.max_image_pixels,
-            hang_floor_s=settings.hang_floor_s,
+        self._messages.set_limits(
+            *arrival_limits(settings, self._served.signature, policy.max_queue)
         )
+        logs.configure(settings, f"frontend {self._boot.cell}")
+        self._model = _served(self._served, new.model, settings, new.workers)
+        self._inference.max_image_pixels = settings.max_image_pixels
+        self._dispatcher.reconfigure(policy, hang_floor_s=settings.hang_floor_s)
 
     def _on_verified(self, worker: int) -> None:
         self._say(WorkerVerified(worker=worker))
@@ -323,7 +331,7 @@ class Frontend:
         the connection closed, when this process ends. A client that does not read its answer is
         waited for, until the supervisor's grace time is over.
         """
-        self._cell.open = False
+        self._inference.open = False
         self._recorder.state(serving=False)
         await self._health.shutdown()
         while not all(call.done() for call in self._accepted):  # noqa: ASYNC110
@@ -370,7 +378,8 @@ class Frontend:
             self._loop
         )
         await self._ended
-        await self._cell.close()
+        self._dispatcher.close()
+        self._inference.close()
 
 
 def _page_handler(page: Page, messages: Receiver) -> Handler:

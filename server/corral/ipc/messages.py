@@ -13,7 +13,7 @@ import msgspec
 
 from corral.accuracy import AccuracyReport
 from corral.settings import Settings
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, View
 
 #: names, in a child's environment, what its launcher was refused, one sentence a line
 WARNINGS_VARIABLE = "CORRAL_LAUNCH_WARNINGS"
@@ -43,6 +43,23 @@ class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):
     search: str = ""
 
 
+class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What a frontend serves: all that it needs to know of the model, so that it opens no file."""
+
+    #: the views' names are made from it
+    name: str
+    signature: Signature
+    #: length of the logits
+    classes: int
+    #: the classes' names, in the order of the logits; empty: their numbers are all there is
+    labels: tuple[str, ...]
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The signatures that it is served under."""
+        return self.signature.views
+
+
 class CellBoot(msgspec.Struct, frozen=True, kw_only=True):
     """A frontend's boot file."""
 
@@ -59,6 +76,7 @@ class CellBoot(msgspec.Struct, frozen=True, kw_only=True):
     region_batch: int
     settings: Settings
     model: ModelBoot
+    served: ServedModel
     counters_fd: int
     control_fd: int = -1
 

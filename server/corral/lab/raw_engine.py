@@ -39,7 +39,7 @@ def run(settings: Settings, environ: Mapping[str, str], turns_s: Iterable[float]
         CorralError: it cannot be prepared or started, or died.
     """
     spec = registry.get(settings.model)
-    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    pen = plan_for(settings, topology.read_machine()).first_worker
     order = TrialOrder(
         settings=settings,
         model=prepare.make_apart(settings),

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from corral.artifacts.curve_cache import CurveCache
 from corral.artifacts.figures import FigureCache
 from corral.batching.sizes import BatchSizes
-from corral.ipc.messages import CellBoot, ModelBoot, WorkerBoot, WorkerReady
+from corral.ipc.messages import CellBoot, ModelBoot, ServedModel, WorkerBoot, WorkerReady
 from corral.launch.frontend import start_frontend
 from corral.launch.spawn import Process
 from corral.launch.worker import StartedWorker, WorkerProgram
 from corral.launch.worker_runtime import WorkerExtras
 from corral.planning.plan import Plan, PlannedCell, PlannedWorker
 from corral.settings import Settings
-from corral.tensors import Signature
 
 
 class ChildFactory:
@@ -24,7 +23,7 @@ class ChildFactory:
         settings: with the ports settled.
         plan: who gets which CPUs.
         model: what children need to know of the model.
-        signature: the model's shapes, for the regions.
+        served: the model as frontends serve it; its shapes make the regions.
         batch: what to compile.
         curves: keeps what the first worker finds out.
         figures: keeps the rate that workers report, for later plans.
@@ -45,7 +44,7 @@ class ChildFactory:
         settings: Settings,
         plan: Plan,
         model: ModelBoot,
-        signature: Signature,
+        served: ServedModel,
         batch: BatchSizes,
         curves: CurveCache,
         figures: FigureCache,
@@ -58,7 +57,7 @@ class ChildFactory:
         self._settings = settings
         self._plan = plan
         self._model = model
-        self._signature = signature
+        self._served = served
         self._batch = batch
         self._curves = curves
         self._figures = figures
@@ -94,6 +93,7 @@ class ChildFactory:
             region_batch=self.region_batch,
             settings=self._settings,
             model=self._model,
+            served=self._served,
             counters_fd=self._counters_fd,
         )
         return start_frontend(
@@ -115,7 +115,7 @@ class ChildFactory:
             cell=cell,
             cpus=planned.cpus,
             threads=planned.cores,
-            signature=self._signature,
+            signature=self._served.signature,
             region_batch=self.region_batch,
             sizes=self._batch.sizes,
             find_knee=self._batch.find_knee,

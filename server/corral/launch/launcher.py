@@ -15,7 +15,7 @@ itself by the child with the complete environment. FD is a JSON object:
     warnings_variable   names what was refused, in the child's environment
 
 What the machine refuses (containers forbid memory policies) is no reason not to start: the child
-finds a sentence for each refusal in its environment, under the name of warnings_variable, one a line.
+finds a sentence for each refusal in its environment, under that name, one a line.
 
 Imports nothing of corral and nothing outside the standard library.
 """

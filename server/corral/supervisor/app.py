@@ -16,6 +16,7 @@ from rich.console import Console
 from corral import logs
 from corral.artifacts.figures import FigureCache
 from corral.errors import ConfigError
+from corral.ipc.messages import ServedModel
 from corral.launch import worker_user as identity
 from corral.metrics import counters
 from corral.metrics.http import MetricsServer
@@ -32,7 +33,6 @@ from corral.supervisor.front_meter import FrontMeter
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
 from corral.system import procfs
-from corral.tensors import Signature
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ FRONTEND_MODULE = "corral.frontend.process"
 def run(
     prepared: DeploymentSpec,
     plan: Plan,
-    signature: Signature,
+    served: ServedModel,
     *,
     source: Source | None = None,
     environ: Mapping[str, str],
@@ -54,7 +54,7 @@ def run(
     Args:
         prepared: settings and model; port 0 picks a free one.
         plan: which CPUs everything gets.
-        signature: the model's shapes.
+        served: the model as frontends serve it.
         source: where a reload finds settings and model; None for a server that has none.
         environ: the process's environment; children get the harmless part.
         console: for the start-up table; standard error if there is none.
@@ -94,7 +94,7 @@ def run(
     pages = counters.Pages(counters_fd, layout, len(plan.cells))
     deployments = Deployments(
         settings,
-        signature,
+        served,
         source,
         environ=environ,
         counters_fd=counters_fd,

@@ -11,6 +11,7 @@ from corral.artifacts.curve_cache import CurveCache
 from corral.artifacts.figures import FigureCache
 from corral.batching.sizes import batch_sizes
 from corral.errors import ConfigError
+from corral.ipc.messages import ServedModel
 from corral.launch.factory import ChildFactory
 from corral.launch.libraries import find_libraries
 from corral.launch.worker_runtime import worker_extras
@@ -20,7 +21,6 @@ from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
 from corral.settings import BackendName, Mode, Precision, Settings
 from corral.supervisor.deployment import Deployment, DeploymentSpec
-from corral.tensors import Signature
 
 #: workers that a cell can grow to, at the least, while the server runs
 _MIN_SLOTS = 16
@@ -58,7 +58,7 @@ class Deployments:
 
     Args:
         settings: of the first deployment, with the ports settled.
-        signature: the model's shapes.
+        served: the model as frontends serve it.
         source: where to read again; None for a server that cannot be reloaded.
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
@@ -71,7 +71,7 @@ class Deployments:
     def __init__(
         self,
         settings: Settings,
-        signature: Signature,
+        served: ServedModel,
         source: Source | None,
         *,
         environ: Mapping[str, str],
@@ -82,7 +82,7 @@ class Deployments:
         read_machine: Callable[[], Machine],
     ) -> None:
         self._ports = {"port": settings.port, "metrics_port": settings.metrics_port}
-        self._signature = signature
+        self._served = served
         self._source = source
         self._environ = environ
         self._counters_fd = counters_fd
@@ -112,7 +112,7 @@ class Deployments:
         machine = self._read_machine()
         self._fits(self._plan(asked, asked, machine))
         # Candidates are tried where a worker of the default width would be, as at the start.
-        return await source.prepare(asked, plan_for(asked, machine).cells[0].workers[0])
+        return await source.prepare(asked, plan_for(asked, machine).first_worker)
 
     def _reloadable(self) -> Source:
         if self._source is None:
@@ -173,7 +173,7 @@ class Deployments:
             settings=settings,
             plan=plan,
             model=model,
-            signature=self._signature,
+            served=self._served,
             batch=batch_sizes(settings, curves.load()),
             curves=curves,
             figures=FigureCache(prepared.asked, machine.model_name),

@@ -14,15 +14,15 @@ from corral.errors import InvalidRequest, NotFound
 from corral.protocol import envelope, response
 from corral.protocol import request as wire
 from corral.protocol.shared_memory import Tensor
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
 SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (10,))
 LIMITS = wire.Limits(max_items=8, max_image_bytes=100, classes=10)
-VIEWS = {"m": "tensor", "m_uint8": "uint8", "m_image": "image"}
+VIEWS = {f"m{view.suffix}": view for view in View}
 
 
-def resolve(name: str, version: str) -> str:
+def resolve(name: str, version: str) -> View:
     if name not in VIEWS or version not in {"", "1"}:
         raise NotFound("no such model")
     return VIEWS[name]

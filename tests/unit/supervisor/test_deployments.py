@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from corral.artifacts.figures import FigureCache
+from corral.artifacts.served_model import served_model
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.models import registry
@@ -45,7 +46,7 @@ class Bench:
 def _forge(bench: Bench, machine: Machine = MACHINE, cells: int = 1) -> Deployments:
     return Deployments(
         Settings(),
-        registry.get("resnet50").signature,
+        served_model(registry.get("resnet50")),
         Source(read=Settings, prepare=bench.prepare),
         environ={},
         counters_fd=-1,
