@@ -23,6 +23,7 @@ from corral.artifacts.served_model import served_model
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError
 from corral.ipc.messages import ModelBoot
+from corral.lab import overflow, raw_engine
 from corral.lab.ladder import command as ladder
 from corral.lab.ladder.command import LadderOptions
 from corral.models import registry
@@ -36,9 +37,10 @@ from corral.supervisor.deployments import Source
 from corral.tuning import prepare, report
 from corral.tuning.select import Selected
 
-_COMMANDS = ("serve", "plan", "prepare", "ladder", "tune", *ADMIN_COMMANDS)
+_COMMANDS = ("serve", "plan", "prepare", "ladder", "lab", "tune", *ADMIN_COMMANDS)
 _NOT_SETTINGS = (
     "command",
+    "experiment",
     "config",
     "json",
     "explain",
@@ -85,8 +87,8 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
             return _plan(settings, options)
         case "prepare":
             return _prepare(settings)
-        case "ladder":
-            return _ladder(settings, options, environ)
+        case "lab":
+            return _lab(settings, options, environ)
         case "tune":
             return _tune(settings, every=options.every)
         case _:
@@ -168,6 +170,19 @@ def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[st
         out=options.out,
     )
     return ladder.run(settings, chosen, pen, environ)
+
+
+def _lab(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    match options.experiment:
+        case "ladder":
+            return _ladder(settings, options, environ)
+        case "raw":
+            turns_s = (float(line) for line in iter(sys.stdin.readline, ""))
+            for line in raw_engine.run(settings, environ, turns_s):
+                print(line, flush=True)
+        case _:
+            Console().print(overflow.render(settings.model, overflow.measure(settings, environ)))
+    return 0
 
 
 def _tune(settings: Settings, *, every: bool) -> int:
