@@ -31,7 +31,7 @@ from corral.planning import topology, view
 from corral.planning.plan import PlannedWorker
 from corral.planning.request import plan_for
 from corral.settings import BackendName, Mode, Settings
-from corral.supervisor import admin, app, ports, views
+from corral.supervisor import admin, app, views
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Source
 from corral.tuning import prepare, report
@@ -202,20 +202,7 @@ def _tune(settings: Settings, *, every: bool) -> int:
 
 
 def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    logs.configure(settings, "supervisor")
-    app.check_security(settings)
-    # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
-    plan = plan_for(settings, topology.read_machine())
-    ports.claim(settings.host, settings.port, "--port")
-    ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
     spec = registry.get(settings.model)
-    null = settings.backend is BackendName.NULL
-    pen = plan.first_worker
-    prepared = _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
-    # The environment of the workers depends on the engine, and a search has measured more.
-    machine = topology.read_machine()
-    measured = FigureCache(settings, machine.model_name).load()
-    plan = plan_for(prepared.settings, machine, measured)
 
     def read_again() -> Settings:
         again = _settings(options, environ)
@@ -227,7 +214,12 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
         return again
 
     source = Source(read=read_again, prepare=_prepare_again)
-    return app.run(prepared, plan, served_model(spec), source=source, environ=environ)
+    return app.serve(settings, served_model(spec), _prepare_first, source, environ=environ)
+
+
+def _prepare_first(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
+    null = settings.backend is BackendName.NULL
+    return _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
 
 
 async def _prepare_again(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:

@@ -140,7 +140,7 @@ class Deployments:
             plan = self._plan(free, prepared.asked, machine)
             self._fits(plan)
             warnings.append(f"planned without the wished number and width of workers: {error}")
-        return self.first(prepared, plan, warnings)
+        return self.first(prepared, plan, machine, warnings)
 
     def _plan(self, settings: Settings, asked: Settings, machine: Machine) -> Plan:
         """By what is known now; with as many cells as there are, if it is up to the frontends.
@@ -156,13 +156,16 @@ class Deployments:
         return plan
 
     def first(
-        self, prepared: DeploymentSpec, plan: Plan, warnings: Sequence[str] = ()
+        self,
+        prepared: DeploymentSpec,
+        plan: Plan,
+        machine: Machine,
+        warnings: Sequence[str] = (),
     ) -> Deployment:
-        """A deployment by a plan that is there already."""
+        """A deployment by a plan that is there already, for the machine as it was read for it."""
         settings, model = prepared.settings, prepared.model
         self._nodes = {cell.node for cell in plan.cells}
         cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
-        machine = self._read_machine()
         curves = CurveCache(settings, model, cores, machine.model_name, machine.isa)
         extras = worker_extras(
             settings,

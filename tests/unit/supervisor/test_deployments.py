@@ -113,7 +113,7 @@ def test_a_running_server_keeps_its_frontends_whatever_it_learns(
     bench = Bench()
     forge = _forge(bench, machine, cells=3)
     prepared = DeploymentSpec(asked=asked, settings=asked, model=MODEL)
-    forge.first(prepared, plan)
+    forge.first(prepared, plan, machine)
     figures.learn_costs({"FP32:1": 1 / images_per_core_s}, cores=1)
     assert len(plan_for(asked, machine, figures.load()).cells) != 3
     assert len(forge.make(prepared).plan.cells) == 3
