@@ -11,7 +11,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -21,6 +21,7 @@ from corral.launch.factory import ChildFactory
 from corral.launch.spawn import Process, describe_end
 from corral.metrics.counters import Pages
 from corral.planning.plan import PlannedWorker
+from corral.supervisor import frontend_link
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
 from corral.supervisor.watcher import Watcher
 
@@ -28,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 #: how long a worker whose data socket ended may take to leave by itself
 _LEAVE_S = 1.0
-#: how soon a message that did not fit into a child's socket is tried again
-_RETRY_S = 0.05
 
 
 class Fleet:
@@ -163,7 +162,7 @@ class Fleet:
             # Nobody feeds it: there is nothing to finish.
             slot.process.signal(signal.SIGTERM)
         elif frontend.process and frontend.process.pid == slot.attached_to:
-            self.tell(frontend, messages.DetachWorker(worker=slot.planned.id))
+            frontend_link.tell(frontend, messages.DetachWorker(worker=slot.planned.id))
 
     def _has_left(self, slot: WorkerSlot) -> None:
         slot.leaving = False
@@ -305,48 +304,7 @@ class Fleet:
         frontend = self.frontends[worker.cell]
         if not worker.waits_for_frontend or not frontend.life.is_ready:
             return
-        assert worker.process and worker.report and worker.handover and frontend.process
-        data, region_fd = worker.handover.data, worker.handover.region_fd
-        message = messages.AttachWorker(
-            worker=worker.planned.id,
-            slot=worker.index,
-            pid=worker.process.pid,
-            sizes=worker.report.sizes,
-            costs_s=worker.report.costs_s,
-            region_batch=worker.factory.region_batch,
-        )
-        if self._send(frontend, message, (data.fileno(), region_fd), lambda: self._attach(worker)):
-            worker.attached_to = frontend.process.pid
-            worker.drop_handover()
-
-    def tell(self, frontend: FrontendSlot, message: messages.ToFrontend) -> None:
-        """Sends a message to the frontend that fills the slot now; if none does, nothing."""
-        process = frontend.process
-        if process is None:
-            return
-
-        def again() -> None:
-            if frontend.process is process:
-                self.tell(frontend, message)
-
-        self._send(frontend, message, (), again)
-
-    def _send(
-        self,
-        frontend: FrontendSlot,
-        message: messages.ToFrontend,
-        fds: Sequence[int],
-        again: Callable[[], None],
-    ) -> bool:
-        assert frontend.process
-        try:
-            channel.send(frontend.process.control, message, fds)
-        except BlockingIOError:
-            self._loop.call_later(_RETRY_S, again)
-            return False
-        except channel.Closed:
-            return False
-        return True
+        frontend_link.attach(frontend, worker, again=lambda: self._attach(worker))
 
     # --- stopping ---
 

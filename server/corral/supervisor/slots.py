@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from corral.ipc.messages import WorkerReady
 from corral.ipc.status import Cause, State
 from corral.launch.spawn import Process
-from corral.planning.plan import PlannedCell, PlannedWorker
-from corral.supervisor.lifecycle import Life
+from corral.planning.plan import Plan, PlannedCell, PlannedWorker
+from corral.settings import Settings
+from corral.supervisor.lifecycle import Backoff, Life
 
 if TYPE_CHECKING:
     from corral.launch.factory import ChildFactory
@@ -80,3 +81,16 @@ class WorkerSlot(Slot):
 
 
 AnySlot = FrontendSlot | WorkerSlot
+
+
+def make_slots(
+    settings: Settings, plan: Plan, factory: ChildFactory
+) -> tuple[list[FrontendSlot], list[WorkerSlot]]:
+    """A slot for every child of the plan: frontends by cell, and all workers."""
+    backoff = Backoff(settings.restart_backoff_s, settings.restart_backoff_max_s)
+    frontends, workers = [], []
+    for cell, planned in enumerate(plan.cells):
+        frontends.append(FrontendSlot(Life(backoff), cell, planned))
+        for index, worker in enumerate(planned.workers):
+            workers.append(WorkerSlot(Life(backoff), cell, index, worker, factory))
+    return frontends, workers
