@@ -113,7 +113,9 @@ class Batcher(Generic[J]):
         if job.deadline_s is not None:
             slack_s = job.deadline_s - now_s
             if slack_s <= self._fastest_s(job):
-                raise DeadlineMissed("the deadline is too short for this model on this machine")
+                raise DeadlineMissed(
+                    "Deadline Exceeded: it is too short for this model on this machine"
+                )
             late_s = waiting_s + self._fastest_s(job) - slack_s
             if late_s > 0 and waiting_s > 0:
                 raise QueueFull(_TOO_LONG, _milliseconds(late_s))

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -28,6 +28,7 @@ from corral.errors import (
     NotFound,
     QueueFull,
     RequestError,
+    TooLarge,
     Unavailable,
     Unsupported,
 )
@@ -35,8 +36,8 @@ from corral.images import decode as images
 from corral.ipc.messages import AttachWorker, ResultStatus
 from corral.models.labels import labels
 from corral.models.spec import ModelSpec
-from corral.protocol import request as wire
-from corral.protocol import response
+from corral.protocol.request import Data, Head, RequestReader
+from corral.protocol.response import Answer, classification, encoded
 from corral.protocol.shared_memory import Tensor
 from corral.tensors import Datatype
 
@@ -47,13 +48,15 @@ _REASONS: dict[type[BaseException], str] = {
     InvalidRequest: "invalid",
     NotFound: "invalid",
     Unsupported: "invalid",
+    TooLarge: "invalid",
     QueueFull: "refused",
     DeadlineMissed: "expired",
     InferenceFailed: "failed",
     Unavailable: "unavailable",
     asyncio.CancelledError: "cancelled",
 }
-_LATE = "the deadline passed before the answer was there"
+#: Triton's clients look for the first two words.
+_LATE = "Deadline Exceeded: it passed before the answer was there"
 _FAILED = "the request could not be run: two workers failed on it"
 
 
@@ -76,7 +79,7 @@ class Cell:
     def __init__(
         self,
         spec: ModelSpec,
-        reader: wire.RequestReader,
+        reader: RequestReader,
         policy: Policy,
         recorder: Recorder,
         *,
@@ -104,7 +107,8 @@ class Cell:
         self._hangs = HangWatch(hang_floor_s)
         self._hang_timer: asyncio.TimerHandle | None = None
         self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
-        self._labels = labels() if spec.label_names is None else spec.label_names
+        #: names of the classes, by index
+        self.labels = labels() if spec.label_names is None else spec.label_names
         #: False before the server is open and while it drains: requests get UNAVAILABLE
         self.open = False
 
@@ -243,8 +247,7 @@ class Cell:
             self._check_open()
             self._batcher.check_room(deadline_s, self._now_s())
         except RequestError as error:
-            self._recorder.received("tensor")
-            self._recorder.refused("tensor", _REASONS[type(error)], 0.0)
+            self.refuse(error)
             raise
 
     def _check_open(self) -> None:
@@ -264,25 +267,59 @@ class Cell:
         Raises:
             RequestError: the answer is an error.
         """
+        return await self.infer_pieces((message,), deadline_s)
+
+    async def infer_pieces(
+        self, pieces: Sequence[bytes | memoryview], deadline_s: float | None
+    ) -> bytes:
+        """The same for one that came in pieces, which are kept as they are."""
+        size = sum(map(len, pieces))
+        read = self._reader.read_pieces
+        return encoded(await self._answer_to(lambda: read(pieces), size, deadline_s))
+
+    async def infer_parsed(
+        self, head: Head, raw: memoryview | None, deadline_s: float | None
+    ) -> Answer:
+        """Answers a request whose head was read, and checked, before; raises as ``infer``.
+
+        Args:
+            head: of a request without a tensor.
+            raw: the tensor as ``raw_input_contents`` holds it; None: it is in shared memory.
+            deadline_s: on the monotonic clock; None for never.
+        """
+        raws = () if raw is None else (raw,)
+        size = 0 if raw is None else len(raw)
+        return await self._answer_to(
+            lambda: (head, self._reader.data(head, raws)), size, deadline_s, deadline_s
+        )
+
+    async def _answer_to(
+        self,
+        read: Callable[[], tuple[Head, Data]],
+        size_bytes: int,
+        deadline_s: float | None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Answers a request, by ``timeout_s`` at the latest; gRPC's calls end at theirs anyway."""
         arrived_s = self._now_s()
         try:
-            head, data = self._reader.read(message)
+            head, data = read()
             output = self._reader.output(head)
         except RequestError as error:
             self._recorder.received(error.view)
             self._recorder.refused(error.view, _REASONS[type(error)], self._now_s() - arrived_s)
             raise
         self._recorder.received(head.view)
-        timeout_s = None
         if head.timeout_s is not None:
-            timeout_s = arrived_s + head.timeout_s
-            deadline_s = timeout_s if deadline_s is None else min(deadline_s, timeout_s)
+            ends_s = arrived_s + head.timeout_s
+            deadline_s = ends_s if deadline_s is None else min(deadline_s, ends_s)
+            timeout_s = deadline_s
         datatype = Datatype.UINT8 if head.datatype is None else head.datatype
         request = Request(
             head.view,
             datatype,
             head.count,
-            size_bytes=max(len(message), head.count * self._signature.input_bytes[datatype]),
+            size_bytes=max(size_bytes, head.count * self._signature.input_bytes[datatype]),
             arrived_s=arrived_s,
             deadline_s=deadline_s,
         )
@@ -295,34 +332,38 @@ class Cell:
         self._recorder.admitted(request)
         return await self._run(request, head, data, output, timeout_s)
 
-    def _wrap(self, head: wire.Head, output: Tensor | None, logits: bytes | bytearray) -> bytes:
-        """The answer's bytes; with its output in the client's shared memory if wanted there."""
+    def refuse(self, error: RequestError) -> None:
+        """Counts a request that was refused before it was read; see ``turn_away``."""
+        self._recorder.received("tensor")
+        self._recorder.refused("tensor", _REASONS[type(error)], 0.0)
+
+    def _wrap(self, head: Head, output: Tensor | None, logits: bytes | bytearray) -> Answer:
+        """The answer; with its output in the client's shared memory if wanted there."""
         name, request_id = head.model_name, head.request_id
         content, datatype = logits, "FP32"
         shape: tuple[int, ...] = (head.count, *self._signature.output_shape)
         if head.classification:
-            content = response.classification(
-                bytes(logits), self._spec.classes, head.classification, self._labels
+            content = classification(
+                bytes(logits), self._spec.classes, head.classification, self.labels
             )
             datatype, shape = "BYTES", (head.count, head.classification)
         if output is None:
-            return response.response(name, request_id, datatype, shape, content)
+            return Answer(name, request_id, datatype, shape, content)
         if len(content) > len(output):
             raise InvalidRequest(
                 f"the output has {len(content)} bytes, its place in shared memory {len(output)}"
             )
         output.write(content)
-        assert head.output_slice is not None
-        return response.response_in_memory(name, request_id, datatype, shape, head.output_slice)
+        return Answer(name, request_id, datatype, shape, b"", head.output_slice)
 
     async def _run(
         self,
         request: Request,
-        head: wire.Head,
-        data: wire.Data,
+        head: Head,
+        data: Data,
         output: Tensor | None,
         timeout_s: float | None,
-    ) -> bytes:
+    ) -> Answer:
         """Sees an admitted request through; every way out settles it and counts it once."""
         timer = None
         if timeout_s is not None:
@@ -342,7 +383,7 @@ class Cell:
             self._batcher.enqueue(request)
             self._dispatch()
             await done
-            answer_bytes = self._wrap(head, output, request.output)
+            answered = self._wrap(head, output, request.output)
         except BaseException as error:
             self._batcher.drop(request)
             reason = _REASONS.get(type(error), "failed")
@@ -352,7 +393,7 @@ class Cell:
             raise
         else:
             self._recorder.succeeded(request, self._now_s())
-            return answer_bytes
+            return answered
         finally:
             request.payload = None
             request.answer = None

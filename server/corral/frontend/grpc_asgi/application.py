@@ -62,9 +62,17 @@ class GrpcApplication:
         self._translate = translate
         self._max_fields_bytes = max_fields_bytes
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Answers one call; raises nothing but CancelledError."""
-        fields = dict(scope["headers"])
+    async def __call__(
+        self, scope: dict[str, Any], fields: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        """Answers one call; raises nothing but CancelledError.
+
+        Args:
+            scope: ASGI's, of the type "http", of a gRPC request.
+            fields: its head's fields by name.
+            receive: ASGI's.
+            send: ASGI's.
+        """
         call = Call(scope, fields, receive, send)
         timeout = fields.get(b"grpc-timeout")
         if timeout is None:
@@ -89,7 +97,7 @@ class GrpcApplication:
             await call.finish()
         except ClientGone:
             return
-        except Exception as error:  # noqa: BLE001 - no other text gets out
+        except Exception as error:
             await call.fail(self._status(error))
 
     def _check(self, scope: dict[str, Any]) -> None:

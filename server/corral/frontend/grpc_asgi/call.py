@@ -14,7 +14,13 @@ from corral.frontend.grpc_asgi.compression import (
     pack,
     unpack,
 )
-from corral.frontend.grpc_asgi.status import ClientGone, Code, GrpcError, status_fields
+from corral.frontend.grpc_asgi.status import (
+    ClientGone,
+    Code,
+    GrpcError,
+    MessageTooLarge,
+    status_fields,
+)
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 #: a message in as many pieces as it came
@@ -69,6 +75,15 @@ class Call:
         self._algorithm = fields.get(b"grpc-encoding", IDENTITY)
         self._accepts = fields.get(b"grpc-accept-encoding", b"")
 
+    async def more(self) -> bool:
+        """Whether there is another request message; waits until one begins, or there is none.
+
+        Raises:
+            ClientGone: the client is.
+            GrpcError: the call ends within a message's prefix.
+        """
+        return await self._body.prefix() is not None
+
     async def message(self, most_bytes: int, too_large: str) -> Pieces | None:
         """The next request message, unpacked; None when there is none.
 
@@ -85,10 +100,7 @@ class Call:
             return None
         flag, length = prefix
         if length > most_bytes:
-            # A client that retries what was refused would send it again for nothing.
-            raise GrpcError(
-                Code.RESOURCE_EXHAUSTED, too_large, ((b"grpc-retry-pushback-ms", b"-1"),)
-            )
+            raise MessageTooLarge(too_large)
         if flag == 0:
             return await self._body.pieces(length)
         if flag != 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 
-from corral.frontend.grpc_asgi.status import Code, GrpcError
+from corral.frontend.grpc_asgi.status import Code, GrpcError, MessageTooLarge
 
 IDENTITY = b"identity"
 #: what zlib calls the formats, by gRPC's names for them
@@ -31,8 +31,8 @@ def unpack(algorithm: bytes, pieces: Iterable[bytes], most_bytes: int, too_large
         too_large: says so to the client.
 
     Raises:
-        GrpcError: RESOURCE_EXHAUSTED beyond ``most_bytes``, of which no more is unpacked;
-            INTERNAL where it is not packed that way.
+        MessageTooLarge: it holds more, of which no more is unpacked.
+        GrpcError: it is not packed that way.
     """
     bits = _WINDOW_BITS.get(algorithm)
     if bits is None:
@@ -46,7 +46,7 @@ def unpack(algorithm: bytes, pieces: Iterable[bytes], most_bytes: int, too_large
             parts.append(part)
             left -= len(part)
             if left <= 0 or unpacker.unconsumed_tail:
-                raise GrpcError(Code.RESOURCE_EXHAUSTED, too_large)
+                raise MessageTooLarge(too_large)
     except zlib.error:
         raise _broken(algorithm) from None
     if not unpacker.eof or unpacker.unused_data:

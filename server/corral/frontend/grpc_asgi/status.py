@@ -54,6 +54,14 @@ class GrpcError(Exception):
         self.trailers = trailers
 
 
+class MessageTooLarge(GrpcError):
+    """A message is larger than its receiver takes; it would be the next time, too."""
+
+    def __init__(self, message: str) -> None:
+        # A client that retries what was refused would send it again for nothing.
+        super().__init__(Code.RESOURCE_EXHAUSTED, message, ((b"grpc-retry-pushback-ms", b"-1"),))
+
+
 class ClientGone(Exception):
     """The client has closed the stream: nobody is there to be answered."""
 
@@ -62,9 +70,7 @@ class ClientGone(Exception):
 def percent_encoded(text: str) -> bytes:
     """A sentence as the field ``grpc-message`` carries it: printable ASCII."""
     encoded = text.encode("utf-8", "replace")[:_MAX_MESSAGE_BYTES]
-    return b"".join(
-        bytes((byte,)) if byte in _PLAIN else b"%%%02X" % byte for byte in encoded
-    )
+    return b"".join(bytes((byte,)) if byte in _PLAIN else b"%%%02X" % byte for byte in encoded)
 
 
 def status_fields(error: GrpcError) -> Fields:
