@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import h2corn
@@ -43,6 +44,8 @@ _HEAD_ROOM = 4
 _FIELDS = 512
 #: how often it is looked whether certificates have changed
 _LOOK_S = 0.2
+#: says that there is TLS; its files are read by ourselves
+_NAME = Path("tls")
 #: as good as for ever: who ends the process bounds it
 _GRACE_S = 7 * 24 * 3600.0
 
@@ -59,11 +62,11 @@ def make_config(
     """
     head_bytes = settings.max_metadata_bytes * _HEAD_ROOM
     return h2corn.Config(
-        # Listeners are handed over; the names of the files only say that there is TLS.
+        # Listeners are handed over.
         bind=("127.0.0.1:0",),
-        certfile="tls" if settings.tls_cert else None,
-        keyfile="tls" if settings.tls_key else None,
-        ca_certs="tls" if client_certificates else None,
+        certfile=_NAME if settings.tls_cert else None,
+        keyfile=_NAME if settings.tls_key else None,
+        ca_certs=_NAME if client_certificates else None,
         cert_reqs="required" if client_certificates else "none",
         lifespan="off",
         grpc=True,
@@ -145,11 +148,9 @@ class HttpServer:
     async def _replace(self) -> None:
         """Puts a new server in the place of the one that serves."""
         self._material = material = self._files.current() if self._files else None
-        shown = material and TlsMaterial(
-            certificate=material.certificate,
-            private_key=material.key,
-            client_ca=material.client_ca,
-        )
+        shown = None
+        if material is not None:
+            shown = TlsMaterial(material.certificate, material.key, material.client_ca)
         try:
             prepared = prepare_tls(self._config, shown)
         except ValueError as error:

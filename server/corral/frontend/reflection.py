@@ -1,4 +1,4 @@
-"""Server reflection, v1 and v1alpha, which differ in their name only: what may be called, and how."""
+"""Server reflection, v1 and v1alpha, which differ in their names only."""
 
 from __future__ import annotations
 
@@ -101,29 +101,34 @@ class Reflection:
                 for name in self._services:
                     answer.list_services_response.service.add(name=name)
             elif asked == "file_by_filename":
-                self._add_files(answer, self._pool.FindFileByName(question.file_by_filename))
+                _add_files(answer, self._pool.FindFileByName(question.file_by_filename))
             elif asked == "file_containing_symbol":
                 symbol = question.file_containing_symbol
-                self._add_files(answer, self._pool.FindFileContainingSymbol(symbol))
+                _add_files(answer, self._pool.FindFileContainingSymbol(symbol))
             elif asked == "all_extension_numbers_of_type":
                 # There are no extensions; an unknown type is an error.
                 name = question.all_extension_numbers_of_type
                 self._pool.FindMessageTypeByName(name)
                 answer.all_extension_numbers_response.base_type_name = name
             else:
-                raise KeyError
+                _say_not_found(answer)
         except KeyError:
-            answer.error_response.error_code = int(Code.NOT_FOUND)
-            answer.error_response.error_message = "there is nothing of that name"
+            _say_not_found(answer)
         return answer
 
-    def _add_files(self, answer: Any, file: FileDescriptor) -> None:
-        """A file, and before it every file that it needs."""
-        wanted, found = [file], {file.name: file}
-        while wanted:
-            for needed in wanted.pop().dependencies:
-                if needed.name not in found:
-                    found[needed.name] = needed
-                    wanted.append(needed)
-        for one in found.values():
-            answer.file_descriptor_response.file_descriptor_proto.append(one.serialized_pb)
+
+def _say_not_found(answer: Any) -> None:
+    answer.error_response.error_code = int(Code.NOT_FOUND)
+    answer.error_response.error_message = "there is nothing of that name"
+
+
+def _add_files(answer: Any, file: FileDescriptor) -> None:
+    """A file, and behind it every file that it needs."""
+    wanted, found = [file], {file.name: file}
+    while wanted:
+        for needed in wanted.pop().dependencies:
+            if needed.name not in found:
+                found[needed.name] = needed
+                wanted.append(needed)
+    for one in found.values():
+        answer.file_descriptor_response.file_descriptor_proto.append(one.serialized_pb)

@@ -90,10 +90,7 @@ class GrpcApplication:
             if handler is not None:
                 await call.answer(await handler(call))
                 return
-            stream = self._streams.get(path)
-            if stream is None:
-                raise GrpcError(Code.UNIMPLEMENTED, f"no method {path[:_QUOTED_CHARS]!r}")
-            await stream(call)
+            await self._streams.get(path, _no_method)(call)
             await call.finish()
         except ClientGone:
             return
@@ -120,11 +117,11 @@ class GrpcApplication:
             return GrpcError(Code.INTERNAL, "internal error")
         return known
 
-    async def _serve_within(self, call: Call, timeout: bytes) -> None:
+    async def _serve_within(self, call: Call, allowed: bytes) -> None:
         """Serves a call with a deadline: its task is cancelled then, and the client told."""
         now_s = time.monotonic()
         try:
-            call.deadline_s = now_s + timeout_s(timeout)
+            call.deadline_s = now_s + timeout_s(allowed)
         except ValueError as error:
             await call.fail(GrpcError(Code.INVALID_ARGUMENT, str(error)))
             return
@@ -147,3 +144,8 @@ class GrpcApplication:
             await call.fail(GrpcError(Code.DEADLINE_EXCEEDED, _LATE))
         finally:
             timer.cancel()
+
+
+async def _no_method(call: Call) -> None:
+    path = call.scope["path"]
+    raise GrpcError(Code.UNIMPLEMENTED, f"no method {path[:_QUOTED_CHARS]!r}")
