@@ -173,7 +173,14 @@ class AsyncClient:
         self, model: str | None = None, *, deadline_s: float | None = None
     ) -> ModelMetadata:
         """What a model takes and gives, and how it is run."""
-        return await self._run(calls.metadata(model or self.model), deadline_s)
+        name = model or self.model
+        found = await self._run(calls.metadata(name), deadline_s)
+        try:
+            properties = await self._run(calls.properties(name), deadline_s)
+        except Unimplemented:
+            # The protocol knows no such call; it is an extension of Triton's.
+            return found
+        return dataclasses.replace(found, properties=properties)
 
     async def statistics(
         self, model: str = "", *, deadline_s: float | None = None

@@ -200,7 +200,14 @@ class Client:
         self, model: str | None = None, *, deadline_s: float | None = None
     ) -> ModelMetadata:
         """What a model takes and gives, and how it is run."""
-        return self._run(calls.metadata(model or self.model), deadline_s)
+        name = model or self.model
+        found = self._run(calls.metadata(name), deadline_s)
+        try:
+            properties = self._run(calls.properties(name), deadline_s)
+        except Unimplemented:
+            # The protocol knows no such call; it is an extension of Triton's.
+            return found
+        return dataclasses.replace(found, properties=properties)
 
     def statistics(
         self, model: str = "", *, deadline_s: float | None = None

@@ -39,9 +39,11 @@ _STALLED_ANSWER_S = 60.0
 _FRAME_BYTES = 2**18
 #: what a client may send before anybody has taken it, on a connection
 _WINDOW_BYTES = 4 * 2**20
-#: Beyond --max-metadata-bytes a call is refused in gRPC's words; beyond this in HTTP's.
+#: Beyond --max-metadata-bytes a call is refused in gRPC's words; beyond this in HTTP's, or its
+#: connection is closed.
+_HEAD_BYTES = 2**17
 _HEAD_ROOM = 4
-_FIELDS = 512
+_FIELDS = 4096
 #: how often it is looked whether certificates have changed
 _LOOK_S = 0.2
 #: says that there is TLS; its files are read by ourselves
@@ -51,19 +53,20 @@ _GRACE_S = 7 * 24 * 3600.0
 
 
 def make_config(
-    settings: Settings, *, connections: int, client_certificates: bool
+    settings: Settings, *, listeners: int, connections: int, client_certificates: bool
 ) -> h2corn.Config:
     """h2corn's settings.
 
     Args:
         settings: the limits.
+        listeners: how many there are.
         connections: how many there may be.
         client_certificates: whether clients must show one.
     """
-    head_bytes = settings.max_metadata_bytes * _HEAD_ROOM
+    head_bytes = max(_HEAD_BYTES, settings.max_metadata_bytes * _HEAD_ROOM)
     return h2corn.Config(
-        # Listeners are handed over.
-        bind=("127.0.0.1:0",),
+        # They are handed over: only their number counts.
+        bind=tuple(f"fd://{number}" for number in range(listeners)),
         certfile=_NAME if settings.tls_cert else None,
         keyfile=_NAME if settings.tls_key else None,
         ca_certs=_NAME if client_certificates else None,

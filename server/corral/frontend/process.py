@@ -31,6 +31,7 @@ from corral.frontend.listeners import connections_allowed, listen, listen_unix
 from corral.frontend.pages import Pages
 from corral.frontend.service import Service
 from corral.frontend.supervisor_link import SupervisorLink
+from corral.frontend.unix_relay import UnixRelay
 from corral.ipc import channel
 from corral.ipc.messages import (
     CellBoot,
@@ -148,6 +149,7 @@ class Frontend:
             self._service, self._health, only_grpc, max_fields_bytes=settings.max_metadata_bytes
         )
         self._server: HttpServer | None = None
+        self._relay: UnixRelay | None = None
 
     # --- what the supervisor says, and is told ---
 
@@ -198,6 +200,8 @@ class Frontend:
         while self._service.accepted:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_S)
         self._service.messages.close()
+        if self._relay is not None:
+            self._relay.stop()
         assert self._server
         await self._server.stop()
         # What is with the kernel is lost where this process ends and the client sends another word,
@@ -214,28 +218,35 @@ class Frontend:
         settings = self._boot.settings
         sockets = listen(settings.host, settings.port, shared=self._boot.cells > 1)
         if settings.unix_socket:
-            sockets.append(listen_unix(settings.unix_socket))
+            local = listen_unix(settings.unix_socket)
+            if settings.tls_cert:
+                self._relay = UnixRelay(local, sockets[0])
+            else:
+                sockets.append(local)
         return sockets
 
     async def run(self) -> None:
         """Serves until the supervisor closes the control socket."""
         settings = self._boot.settings
         files = tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-        config = make_config(
-            settings,
-            connections=connections_allowed(settings.max_connections),
-            client_certificates=settings.tls_client_ca is not None,
-        )
         try:
             listeners = self._listen()
         except OSError as error:
             text = f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
             self._supervisor.say(FrontendFailed(cell=self._boot.cell, message=text))
             return
+        config = make_config(
+            settings,
+            listeners=len(listeners),
+            connections=connections_allowed(settings.max_connections),
+            client_certificates=settings.tls_client_ca is not None,
+        )
         self._server = HttpServer(
             self._app, listeners, config, files=files, max_age_s=settings.max_connection_age_s
         )
         await self._server.start()
+        if self._relay is not None:
+            await self._relay.start()
         self._supervisor.start(self._cell)
         self._supervisor.say(FrontendUp(cell=self._boot.cell, port=settings.port))
         # What is there now stays for good: no collection need look at it again.
