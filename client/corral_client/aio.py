@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -18,6 +19,7 @@ from corral_client.codec import Label, Parameter
 from corral_client.errors import (
     CorralClientError,
     DeadlineExceeded,
+    NotFound,
     Unavailable,
     from_rpc_error,
 )
@@ -177,8 +179,8 @@ class AsyncClient:
         found = await self._run(calls.metadata(name), deadline_s)
         try:
             properties = await self._run(calls.properties(name), deadline_s)
-        except Unimplemented:
-            # The protocol knows no such call; it is an extension of Triton's.
+        except NotFound:
+            # The protocol knows no such call: it is an extension of Triton's.
             return found
         return dataclasses.replace(found, properties=properties)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from corral_client.codec import Label, Parameter
 from corral_client.errors import (
     CorralClientError,
     DeadlineExceeded,
+    NotFound,
     Unavailable,
     from_rpc_error,
 )
@@ -204,8 +206,8 @@ class Client:
         found = self._run(calls.metadata(name), deadline_s)
         try:
             properties = self._run(calls.properties(name), deadline_s)
-        except Unimplemented:
-            # The protocol knows no such call; it is an extension of Triton's.
+        except NotFound:
+            # The protocol knows no such call: it is an extension of Triton's.
             return found
         return dataclasses.replace(found, properties=properties)
 

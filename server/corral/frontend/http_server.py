@@ -8,7 +8,9 @@ asked, and ends. No connection is refused in between, because the listeners stay
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import select
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,6 +24,7 @@ from corral.errors import ConfigError
 from corral.frontend.listeners import duplicated
 from corral.security.tls import Material
 from corral.settings import Settings
+from corral.system import procfs
 from corral.system.watched_file import WatchedFile
 
 logger = logging.getLogger(__name__)
@@ -44,7 +47,7 @@ _WINDOW_BYTES = 4 * 2**20
 _HEAD_BYTES = 2**17
 _HEAD_ROOM = 4
 _FIELDS = 4096
-#: how often it is looked whether certificates have changed
+#: how often it is looked whether certificates have changed, or connections wait for a place
 _LOOK_S = 0.2
 #: says that there is TLS; its files are read by ourselves
 _NAME = Path("tls")
@@ -100,7 +103,7 @@ def make_config(
 
 
 class HttpServer:
-    """Serves an application on listeners until it is stopped.
+    """Serves an application on listeners for as long as the process lives.
 
     Args:
         app: the ASGI application.
@@ -127,7 +130,7 @@ class HttpServer:
         self._material: Material | None = None
         self._server: h2corn.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
-        self._keeper: asyncio.Task[None] | None = None
+        self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Serves from now on.
@@ -136,17 +139,9 @@ class HttpServer:
             ConfigError: the certificates are of no use.
         """
         await self._replace()
+        self._keepers.append(asyncio.create_task(self._refuse_surplus()))
         if self._files is not None or self._max_age_s:
-            self._keeper = asyncio.create_task(self._keep_fresh())
-
-    async def stop(self) -> None:
-        """Takes nothing new, asks clients to go, and returns when all answers are sent."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-        if self._server is not None:
-            self._server.shutdown()
-        if self._serving:
-            await asyncio.wait(self._serving)
+            self._keepers.append(asyncio.create_task(self._keep_fresh()))
 
     async def _replace(self) -> None:
         """Puts a new server in the place of the one that serves."""
@@ -175,6 +170,25 @@ class HttpServer:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a server ended: %s", error)
 
+    async def _refuse_surplus(self) -> None:
+        """Closes connections that wait for a place: h2corn leaves them with the kernel."""
+        poll = select.poll()
+        for listener in self._listeners:
+            poll.register(listener, select.POLLIN)
+        waited: set[int] = set()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            waiting = {fd for fd, _ in poll.poll(0)}
+            # Those of one look may only be on their way.
+            if waited & waiting and self._is_full():
+                for listener in self._listeners:
+                    if listener.fileno() in waiting:
+                        _close_waiting(listener)
+            waited = waiting
+
+    def _is_full(self) -> bool:
+        return procfs.open_descriptors() >= self._config.limit_connections
+
     async def _keep_fresh(self) -> None:
         """Replaces the server when its certificates have changed, or its connections are old."""
         loop = asyncio.get_running_loop()
@@ -191,3 +205,9 @@ class HttpServer:
             except ConfigError as error:
                 logger.warning("changed, but not used; the old content stays in force: %s", error)
             began_s = loop.time()
+
+
+def _close_waiting(listener: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()

@@ -30,6 +30,8 @@ _PAGES_AT_ONCE = 16
 _SLOW_PAGE_S = 0.05
 #: requests of one stream that wait for their answer, or to have it taken
 _STREAMED_AT_ONCE = 256
+#: what HTTP/2 lets out before the client asks for more, with room for other answers
+_SENT_AT_ONCE_BYTES = 2**14
 _RESPONSE_TAG = b"\x12"
 
 
@@ -46,15 +48,17 @@ class Methods:
 
     def unary(self) -> dict[str, Unary]:
         """The methods that answer once, by path."""
-        pages = {
+        return {
             f"/{SERVICE}/{name}": self._page(kind, page)
             for name, (kind, page) in self._service.pages.methods().items()
         }
-        return {**pages, f"/{SERVICE}/ModelInfer": self._infer}
 
     def streams(self) -> dict[str, Stream]:
-        """The methods that answer more often, by path."""
-        return {f"/{SERVICE}/ModelStreamInfer": self._stream_infer}
+        """The methods that send their answers themselves, by path."""
+        return {
+            f"/{SERVICE}/ModelInfer": self._infer,
+            f"/{SERVICE}/ModelStreamInfer": self._stream_infer,
+        }
 
     def _page(self, kind: type[Message], page: Page) -> Unary:
         async def answer(call: Call) -> bytes:
@@ -63,13 +67,17 @@ class Methods:
 
         return answer
 
-    async def _infer(self, call: Call) -> bytes:
+    async def _infer(self, call: Call) -> None:
         service = self._service
         service.turn_away(call.deadline_s)
         pieces = existing(await self._receive(call))
         service.accepted += 1
         try:
-            return await service.infer_pieces(pieces, call.deadline_s)
+            answer = await service.infer_pieces(pieces, call.deadline_s)
+            await call.answer(answer)
+            # A small answer is with the kernel at once, unless a client has stopped to read.
+            if len(answer) > _SENT_AT_ONCE_BYTES or service.draining:
+                await call.taken()
         finally:
             service.accepted -= 1
 

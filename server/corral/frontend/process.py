@@ -190,20 +190,18 @@ class Frontend:
     async def _drain(self) -> None:
         """Not ready, then nothing new, then everything accepted is answered.
 
-        Who comes meanwhile is told UNAVAILABLE. Only then the server asks its clients to go, which
-        ends when they have read their answers. One that does not is waited for, until the
-        supervisor's grace time is over.
+        The server is not stopped: it would close connections whose clients have not read yet. Who
+        comes now is told UNAVAILABLE, and so is who finds the connection closed, when this process
+        ends. A client that does not read its answer is waited for, until the supervisor's grace
+        time is over.
         """
+        self._service.draining = True
         self._cell.open = False
         self._recorder.state(serving=False)
         self._health.shutdown()
+        self._service.messages.close()
         while self._service.accepted:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_S)
-        self._service.messages.close()
-        if self._relay is not None:
-            self._relay.stop()
-        assert self._server
-        await self._server.stop()
         # What is with the kernel is lost where this process ends and the client sends another word,
         # but for what is on its way already.
         await asyncio.sleep(_LAST_ANSWERS_S)
@@ -252,9 +250,9 @@ class Frontend:
         # What is there now stays for good: no collection need look at it again.
         gc.collect()
         gc.freeze()
-        MallocTrimmer(lambda: self._service.count, lambda: procfs.resident_bytes(os.getpid())).start(
-            self._loop
-        )
+        MallocTrimmer(
+            lambda: self._service.count, lambda: procfs.resident_bytes(os.getpid())
+        ).start(self._loop)
         await self._supervisor.ended
         await self._cell.close()
 

@@ -44,7 +44,8 @@ class Service:
     Attributes:
         max_body_bytes: as given.
         labels: names of the model's classes, by index.
-        accepted: inferences whose message has come and whose answer has not been sent.
+        accepted: inferences whose message has come and whose answer has not left.
+        draining: whether the server ends: then answers are waited for until they have left.
         count: inferences since the start.
         under_way: requests of any kind, those of HTTP and those that wait included.
     """
@@ -69,6 +70,7 @@ class Service:
         self.labels = cell.labels
         self.accepted = 0
         self.count = 0
+        self.draining = False
         self.under_way = 0
         self._methods = pages.methods()
         self._max_requests = max_requests

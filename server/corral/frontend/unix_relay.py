@@ -38,9 +38,7 @@ class UnixRelay:
         if self._server is not None:
             self._server.close()
 
-    async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there, back = await asyncio.open_connection(*self._target, limit=_CHUNK_BYTES)
         except OSError:

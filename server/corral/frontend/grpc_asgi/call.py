@@ -62,7 +62,17 @@ class Call:
         deadline_s: when the answer becomes useless, on the monotonic clock; None for never.
     """
 
-    __slots__ = ("_accepts", "_algorithm", "_body", "_send", "_started", "deadline_s", "scope")
+    __slots__ = (
+        "_accepts",
+        "_algorithm",
+        "_body",
+        "_ended",
+        "_receive",
+        "_send",
+        "_started",
+        "deadline_s",
+        "scope",
+    )
 
     def __init__(
         self, scope: dict[str, Any], fields: dict[bytes, bytes], receive: Receive, send: Send
@@ -70,8 +80,9 @@ class Call:
         self.scope = scope
         self.deadline_s: float | None = None
         self._send = send
+        self._receive = receive
         self._body = Body(receive)
-        self._started = False
+        self._started = self._ended = False
         self._algorithm = fields.get(b"grpc-encoding", IDENTITY)
         self._accepts = fields.get(b"grpc-accept-encoding", b"")
 
@@ -163,7 +174,7 @@ class Call:
             await self.send(message)
             await self.finish()
             return
-        self._started = True
+        self._started = self._ended = True
         send = self._send
         try:
             await send(_START)
@@ -175,17 +186,28 @@ class Call:
             raise ClientGone from None
 
     async def finish(self) -> None:
-        """Ends the call with the status OK.
+        """Ends the call with the status OK, unless it has ended.
 
         Raises:
             ClientGone: the client is.
         """
+        if self._ended:
+            return
         await self.begin()
+        self._ended = True
         try:
             await self._send(_END_OF_BODY)
             await self._send(_OK)
         except OSError:
             raise ClientGone from None
+
+    async def taken(self) -> None:
+        """Returns when the answer, which was sent, has left for the client; or the client has.
+
+        HTTP/2 lets out no more of an answer than the client has asked for.
+        """
+        while (await self._receive())["type"] == "http.request":
+            pass
 
     async def fail(self, error: GrpcError) -> None:
         """Ends the call with an error, whatever was sent before; nothing where nobody listens."""
