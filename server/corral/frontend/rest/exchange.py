@@ -15,7 +15,7 @@ JSON = b"application/json"
 OCTETS = b"application/octet-stream"
 HTML = b"text/html; charset=utf-8"
 #: a smaller answer is not worth packing
-_LEAST_PACKED_BYTES = 512
+_LEAST_PACKED_BYTES = 256
 _MAX_QUERY_FIELDS = 16
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 
@@ -9,7 +10,7 @@ from corral.errors import InvalidRequest
 
 #: longer numbers are not read
 _MAX_DIGITS = 18
-_WEIGHT = re.compile(r"\s*;\s*q\s*=\s*([0-9.]+)\s*")
+_WEIGHT = re.compile(r"\s*q=([0-9.]+)\s*", re.IGNORECASE)
 
 
 def single(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
@@ -53,11 +54,10 @@ def accepted_encoding(value: str | None) -> str | None:
     wanted: dict[str, float] = {}
     for part in (value or "").split(","):
         name, _, rest = part.partition(";")
-        weight = _WEIGHT.fullmatch(f";{rest}") if rest else None
-        try:
-            wanted[name.strip().lower()] = float(weight[1]) if weight else 1.0
-        except ValueError:
-            continue
+        weight = _WEIGHT.fullmatch(rest or "q=1")
+        # An offer that cannot be read is none: an answer that is not packed is always right.
+        with contextlib.suppress(ValueError):
+            wanted[name.strip().lower()] = float(weight[1]) if weight else 0.0
     offers = [(wanted.get(name, 0.0), name) for name in ("gzip", "deflate")]
     weight_of_best, best = max(offers, key=lambda offer: offer[0])
     return best if weight_of_best > 0 else None
