@@ -16,8 +16,9 @@ import numpy as np
 from corral.errors import InvalidRequest, NotFound, RequestError, TooLarge
 from corral.frontend.rest.app import RestApp
 from corral.frontend.rest.service import Body, Receive, Scope
+from corral.protocol.request import Head, Limits, RequestReader
+from corral.protocol.response import classification
 from corral.tensors import Datatype, Signature
-from corral.wire import Head, Limits, RequestReader, classification
 from corral_protos import open_inference_pb2 as pb
 
 CLASSES = 10

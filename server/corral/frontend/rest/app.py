@@ -13,12 +13,12 @@ from corral.frontend.rest.pages import Pages
 from corral.frontend.rest.routes import Route
 from corral.frontend.rest.service import Answer, Body, Receive, Scope, Send, Service
 from corral.frontend.rest.side_work import SideWork
+from corral.protocol.request import Head
 from corral.protocol.rest import compression, fields, request, response, statuses
 from corral.protocol.rest.json_tensor import as_element
 from corral.protocol.rest.multipart import only_file
 from corral.protocol.rest.request import Form
 from corral.protocol.rest.statuses import LengthMissing, MediaNotTaken
-from corral.wire import Head
 
 logger = logging.getLogger(__name__)
 

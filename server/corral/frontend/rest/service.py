@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from corral.errors import RequestError
-from corral.wire import Head
+from corral.protocol.request import Head
 from corral_protos import open_inference_pb2 as pb
 
 Scope = MutableMapping[str, Any]
