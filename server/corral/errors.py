@@ -7,9 +7,6 @@
     ├── StartError           children did not become ready              exit code 1
     └── RequestError         a request is answered with this
         ├── InvalidRequest   INVALID_ARGUMENT
-        ├── TooLarge         RESOURCE_EXHAUSTED
-        ├── Unauthenticated  UNAUTHENTICATED
-        ├── PermissionDenied PERMISSION_DENIED
         ├── NotFound         NOT_FOUND
         ├── AlreadyExists    ALREADY_EXISTS
         ├── Unauthenticated  UNAUTHENTICATED
@@ -68,18 +65,6 @@ class RequestError(CorralError):
 
 class InvalidRequest(RequestError):
     """The request can never be answered as it is."""
-
-
-class TooLarge(RequestError):
-    """The message is above the limit: waiting does not make it smaller."""
-
-
-class Unauthenticated(RequestError):
-    """Credentials are missing or not valid."""
-
-
-class PermissionDenied(RequestError):
-    """The client is known, and not allowed."""
 
 
 class NotFound(RequestError):

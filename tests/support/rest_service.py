@@ -17,7 +17,7 @@ from corral.errors import InvalidRequest, NotFound, RequestError, TooLarge
 from corral.frontend.rest.app import RestApp
 from corral.frontend.rest.service import Body, Receive, Scope
 from corral.protocol.request import Head, Limits, RequestReader
-from corral.protocol.response import classification
+from corral.protocol.response import Answer, classification
 from corral.tensors import Datatype, Signature
 from corral_protos import open_inference_pb2 as pb
 
@@ -27,13 +27,6 @@ VIEWS = {"m": "tensor", "m_uint8": "uint8", "m_image": "image"}
 INPUTS = {"m": ("FP32", [-1, 3, 4, 4]), "m_uint8": ("UINT8", [-1, 4, 4, 3])}
 LABELS = tuple(f"class {index}" for index in range(CLASSES))
 MAX_BODY_BYTES = 200_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    datatype: str
-    shape: tuple[int, ...]
-    content: bytes
 
 
 def resolve(name: str, version: str) -> str:
@@ -51,6 +44,7 @@ class FakeService:
         self.ready = True
         self.error: RequestError | Exception | None = None
         self.closed: RequestError | None = None
+        self.full: RequestError | None = None
         self.counted: list[RequestError] = []
         self.raws: list[bytes | None] = []
         self.heads: list[Head] = []
@@ -58,6 +52,10 @@ class FakeService:
         self._reader = RequestReader(
             SIGNATURE, Limits(max_items=8, max_image_bytes=1_000, classes=CLASSES), resolve
         )
+
+    def check_room(self) -> None:
+        if self.full is not None:
+            raise self.full
 
     def authorize(self, _scope: Scope) -> None:
         if self.closed is not None:
@@ -83,7 +81,7 @@ class FakeService:
                 return bytes(body)
 
     def read_head(self, request: pb.ModelInferRequest) -> Head:
-        return self._reader._read_head(request.SerializeToString())
+        return self._reader.read_head(request)
 
     async def infer(
         self,
@@ -94,7 +92,7 @@ class FakeService:
     ) -> Answer:
         assert raw is not None
         content = bytes(raw)
-        data = self._reader._data(head, content, [(0, len(content))])
+        data = self._reader.data(head, [memoryview(content)])
         self.heads.append(head)
         self.raws.append(content)
         await asyncio.sleep(0)
@@ -105,13 +103,15 @@ class FakeService:
                     raise InvalidRequest("the data is not a picture: send an encoded JPEG or PNG")
                 row[picture[2] % CLASSES] = 1
         else:
+            assert isinstance(data, memoryview)
             kind = np.uint8 if head.datatype is Datatype.UINT8 else np.float32
             items = np.frombuffer(content, kind).reshape(head.count, -1)
             scores[:] = items[:, :CLASSES]
+        named = (head.model_name, head.request_id)
         if head.classification:
             best = classification(scores.tobytes(), CLASSES, head.classification, LABELS)
-            return Answer("BYTES", (head.count, head.classification), best)
-        return Answer("FP32", scores.shape, scores.tobytes())
+            return Answer(*named, "BYTES", (head.count, head.classification), best)
+        return Answer(*named, "FP32", scores.shape, scores.tobytes())
 
     def page(self, method: str, **fields: object) -> dict[str, Any]:
         self.asked.append((method, fields))

@@ -51,19 +51,20 @@ _GRACE_S = 7 * 24 * 3600.0
 
 
 def make_config(
-    settings: Settings, *, connections: int, client_certificates: bool
+    settings: Settings, *, listeners: int, connections: int, client_certificates: bool
 ) -> h2corn.Config:
     """h2corn's settings.
 
     Args:
         settings: the limits.
+        listeners: how many are handed over.
         connections: how many there may be.
         client_certificates: whether clients must show one.
     """
     head_bytes = settings.max_metadata_bytes * _HEAD_ROOM
     return h2corn.Config(
-        # Listeners are handed over.
-        bind=("127.0.0.1:0",),
+        # Only their number counts.
+        bind=tuple(f"fd://{number}" for number in range(listeners)),
         certfile=_NAME if settings.tls_cert else None,
         keyfile=_NAME if settings.tls_key else None,
         ca_certs=_NAME if client_certificates else None,

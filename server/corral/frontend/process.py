@@ -20,9 +20,9 @@ from corral import logs
 from corral.dataplane.dispatcher import Cell
 from corral.dataplane.recorder import Recorder
 from corral.errors import ConfigError
-from corral.frontend import methods
+from corral.frontend import methods, rest
 from corral.frontend.admission import Admission
-from corral.frontend.application import Application, only_grpc
+from corral.frontend.application import Application
 from corral.frontend.auth import Auth
 from corral.frontend.health import Health
 from corral.frontend.http_server import HttpServer, make_config
@@ -145,7 +145,10 @@ class Frontend:
         )
         self._health = Health(["", methods.SERVICE, *metadata.view_names(boot.model.name).values()])
         self._app = Application(
-            self._service, self._health, only_grpc, max_fields_bytes=settings.max_metadata_bytes
+            self._service,
+            self._health,
+            rest.make(self._service),
+            max_fields_bytes=settings.max_metadata_bytes,
         )
         self._server: HttpServer | None = None
 
@@ -212,7 +215,10 @@ class Frontend:
 
     def _listen(self) -> list[socket.socket]:
         settings = self._boot.settings
-        sockets = listen(settings.host, settings.port, shared=self._boot.cells > 1)
+        shared = self._boot.cells > 1
+        sockets = listen(settings.host, settings.port, shared=shared)
+        if settings.http_port is not None:
+            sockets += listen(settings.host, settings.http_port, shared=shared)
         if settings.unix_socket:
             sockets.append(listen_unix(settings.unix_socket))
         return sockets
@@ -221,17 +227,19 @@ class Frontend:
         """Serves until the supervisor closes the control socket."""
         settings = self._boot.settings
         files = tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-        config = make_config(
-            settings,
-            connections=connections_allowed(settings.max_connections),
-            client_certificates=settings.tls_client_ca is not None,
-        )
         try:
             listeners = self._listen()
         except OSError as error:
-            text = f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
+            named = f"{settings.port}, {settings.http_port}"
+            text = f"cannot listen on {settings.host}:{named}: {error.strerror or error}"
             self._supervisor.say(FrontendFailed(cell=self._boot.cell, message=text))
             return
+        config = make_config(
+            settings,
+            listeners=len(listeners),
+            connections=connections_allowed(settings.max_connections),
+            client_certificates=settings.tls_client_ca is not None,
+        )
         self._server = HttpServer(
             self._app, listeners, config, files=files, max_age_s=settings.max_connection_age_s
         )

@@ -6,14 +6,15 @@ import asyncio
 import functools
 import logging
 
-from corral.errors import InvalidRequest, RequestError
+from corral.errors import InvalidRequest, RequestError, TooLarge
 from corral.frontend.rest import routes
 from corral.frontend.rest.exchange import OCTETS, Reply, Request, answer, refusal
 from corral.frontend.rest.pages import Pages
 from corral.frontend.rest.routes import Route
-from corral.frontend.rest.service import Answer, Body, Receive, Scope, Send, Service
+from corral.frontend.rest.service import Body, Receive, Scope, Send, Service
 from corral.frontend.rest.side_work import SideWork
 from corral.protocol.request import Head
+from corral.protocol.response import Answer
 from corral.protocol.rest import compression, fields, request, response, statuses
 from corral.protocol.rest.json_tensor import as_element
 from corral.protocol.rest.multipart import only_file
@@ -79,6 +80,7 @@ class RestApp:
             logger.debug("the client left before its answer")
 
     async def _reply(self, asked: Request, scope: Scope, receive: Receive) -> Reply:
+        self._service.check_room()
         route = routes.find(asked.method, asked.path())
         if route.action not in _OPEN:
             self._service.authorize(scope)
@@ -94,9 +96,12 @@ class RestApp:
         self._service.turn_away(None)
         if asked.has_no_body:
             raise self._counted(LengthMissing("the request has no body, and no Content-Length"))
-        body = await self._service.receive_body(
-            receive, asked.length(b"content-length"), self._service.max_body_bytes
-        )
+        try:
+            body = await self._service.receive_body(
+                receive, asked.length(b"content-length"), self._service.max_body_bytes
+            )
+        except TooLarge as error:
+            raise self._counted(error) from None
         if not body:
             raise self._counted(InvalidRequest("the request's body is empty"))
         return body
@@ -122,7 +127,7 @@ class RestApp:
             raw = await self._side.run(take, len(form.data or b""))
         except RequestError as error:
             raise self._counted(error) from None
-        return _inference_reply(form, head, await self._service.infer(head, raw, None, receive))
+        return _inference_reply(form, await self._service.infer(head, raw, None, receive))
 
     async def _unpack(self, body: Body, encoding: str) -> Body:
         most = self._service.max_body_bytes
@@ -162,16 +167,15 @@ class RestApp:
         return error
 
 
-def _inference_reply(form: Form, head: Head, got: Answer) -> Reply:
-    name, request_id = head.model_name, head.request_id
-    if (part := head.output_slice) is not None:
-        region = (part.region, part.offset, part.byte_size)
-        return Reply(response.in_memory(name, request_id, got.datatype, got.shape, region))
+def _inference_reply(form: Form, got: Answer) -> Reply:
+    named = (got.model_name, got.request_id, got.datatype, got.shape)
+    if (part := got.part) is not None:
+        return Reply(response.in_memory(*named, (part.region, part.offset, part.byte_size)))
     if form.binary_output:
-        body, header_bytes = response.binary(name, request_id, got.datatype, got.shape, got.content)
+        body, header_bytes = response.binary(*named, got.content)
         more = ((b"inference-header-content-length", b"%d" % header_bytes),)
         return Reply(body, content_type=OCTETS, more=more)
-    return Reply(response.plain(name, request_id, got.datatype, got.shape, got.content))
+    return Reply(response.plain(*named, got.content))
 
 
 def _whole(query: dict[str, str], name: str, usual: int) -> int:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from corral.errors import NotFound
-from corral.protocol.rest.statuses import MethodNotAllowed
+from corral.protocol.rest.statuses import MediaNotTaken, MethodNotAllowed
 
 _QUOTED_CHARS = 80
+#: the service whose methods are paths, too
+_GRPC = "inference.GRPCInferenceService"
 
 #: what is asked of a model, by the last segment of the path, and the method that asks it
 _OF_A_MODEL: Final = {
@@ -83,6 +85,8 @@ def _look_up(path: tuple[str, ...]) -> tuple[str, Route]:
         return found[0], Route(found[1])
     if len(path) == 5 and (found := _NAMED.get((path[:3], path[4]))) is not None:
         return found[0], Route(found[1], path[3])
+    if path[0] == _GRPC:
+        raise MediaNotTaken("the content type of a gRPC call is application/grpc")
     if path[:2] == ("v2", "models") and len(path) >= 3:
         return _of_a_model(path[2], path[3:])
     raise NotFound(

@@ -7,29 +7,13 @@ from typing import Any, Protocol
 
 from corral.errors import RequestError
 from corral.protocol.request import Head
+from corral.protocol.response import Answer
 from corral_protos import open_inference_pb2 as pb
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 Body = bytes | bytearray | memoryview
-
-
-class Answer(Protocol):
-    """What came out of an inference."""
-
-    @property
-    def datatype(self) -> str:
-        """ "FP32", or "BYTES" for a classification."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Items first."""
-
-    @property
-    def content(self) -> Body:
-        """Raw, little-endian; empty when it was written to shared memory."""
 
 
 class Service(Protocol):
@@ -42,6 +26,9 @@ class Service(Protocol):
     @property
     def ready(self) -> bool:
         """Whether requests are served."""
+
+    def check_room(self) -> None:
+        """Raises QueueFull where more requests are under way than may be."""
 
     def authorize(self, scope: Scope) -> None:
         """Raises Unauthenticated or PermissionDenied."""

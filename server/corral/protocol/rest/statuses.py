@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from corral.errors import (
+    AlreadyExists,
     DeadlineMissed,
     InferenceFailed,
     InvalidRequest,
@@ -54,6 +55,7 @@ STATUSES: dict[type[RequestError], int] = {
     PermissionDenied: 403,
     NotFound: 404,
     MethodNotAllowed: 405,
+    AlreadyExists: 409,
     LengthMissing: 411,
     TooLarge: 413,
     MediaNotTaken: 415,

@@ -343,6 +343,13 @@ async def test_errors_have_their_status(
         assert field is None or reply.fields[field[0]] == field[1]
 
 
+async def test_more_requests_than_may_be(app: RestApp, service: FakeService) -> None:
+    service.full = QueueFull("as many as may be are under way", 100)
+    for method, path in (("GET", "/v2/health/live"), ("POST", INFER), ("GET", "/none")):
+        reply = await ask(app, method, path)
+        assert (reply.status, reply.fields["retry-after-ms"]) == (429, "100")
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [(Unauthenticated("credentials are needed"), 401), (PermissionDenied("not this client"), 403)],
@@ -381,6 +388,7 @@ async def test_credentials_are_asked_for(
         ("GET", "/v2/../v2", 404),
         ("GET", "/%ff", 404),
         ("GET", "*", 404),
+        ("POST", "/inference.GRPCInferenceService/ServerLive", 415),
         ("GET", INFER, 405),
         ("PUT", INFER, 405),
         ("DELETE", "/v2/models/m", 405),
