@@ -249,9 +249,9 @@ class Frontend:
         # What is there now stays for good: no collection need look at it again.
         gc.collect()
         gc.freeze()
-        MallocTrimmer(lambda: self._service.count, lambda: procfs.resident_bytes(os.getpid())).start(
-            self._loop
-        )
+        MallocTrimmer(
+            lambda: self._service.count, lambda: procfs.resident_bytes(os.getpid())
+        ).start(self._loop)
         await self._supervisor.ended
         await self._cell.close()
 

@@ -184,6 +184,7 @@ def _status_facts(status: ServerStatus, now_s: float) -> Text:
         f"mode      {status.mode}",
         f"model     {status.model}, {status.backend} {status.precision}, {status.weights}",
         f"gRPC      {format_address(status.host, status.port)}",
+        f"HTTP      {format_address(status.host, status.http_port)}",
         f"metrics   {format_address(status.metrics_host, status.metrics_port)}",
     ]
     return Text("\n".join([*lines, *(f"! {warning}" for warning in status.warnings)]))
