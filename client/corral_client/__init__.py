@@ -21,6 +21,7 @@ from corral_client.errors import (
     Unauthenticated,
     Unavailable,
 )
+from corral_client.http import HttpClient
 from corral_client.pages import ModelMetadata, ModelStatistics, Spent, TensorMetadata
 from corral_client.version import __version__
 
@@ -29,6 +30,7 @@ __all__ = [
     "Client",
     "CorralClientError",
     "DeadlineExceeded",
+    "HttpClient",
     "InternalError",
     "InvalidArgument",
     "Label",

@@ -76,7 +76,7 @@ class AsyncClient:
         self.model = model
         self.deadline_s = deadline_s
         self._security = make_security(tls=tls, ca=ca, cert=cert, key=key, token=token)
-        self._options = channels.options(retry_overloaded, f"corral-client/{__version__}")
+        self._options = channels.options(url, retry_overloaded, f"corral-client/{__version__}")
         self._connections = connections
         self._channels: list[Any] = []
         self._turns = itertools.count()

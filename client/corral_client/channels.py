@@ -7,6 +7,8 @@ Inference changes nothing in a server, so a request may safely be sent again.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import time
 
@@ -14,6 +16,7 @@ from corral_client.errors import CorralClientError, DeadlineExceeded
 
 SERVICE = "inference.GRPCInferenceService"
 DEFAULT_URL = "127.0.0.1:8001"
+DEFAULT_HTTP_URL = "127.0.0.1:8000"
 DEFAULT_MODEL = "resnet50"
 DEFAULT_DEADLINE_S = 30.0
 #: A server spreads connections over its cells, not requests.
@@ -40,14 +43,32 @@ def method_path(method: str) -> str:
     return f"/{SERVICE}/{method}"
 
 
-def options(retry_overloaded: bool, user_agent: str) -> list[tuple[str, str | int]]:
+def is_local(url: str) -> bool:
+    """Whether a server is on this machine by its address: on loopback, or a unix socket."""
+    if url.startswith(("unix:", "unix-abstract:")):
+        return True
+    # Of gRPC's own forms, dns:///HOST:PORT and ipv4:HOST:PORT.
+    address = url.rpartition("/")[2].removeprefix("ipv4:").removeprefix("ipv6:")
+    for host in (address, address.rpartition(":")[0]):
+        name = host.strip("[]")
+        if name == "localhost" or name.endswith(".localhost"):
+            return True
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(name).is_loopback
+    return False
+
+
+def options(url: str, retry_overloaded: bool, user_agent: str) -> list[tuple[str, str | int]]:
     """The options of each of a client's channels.
 
     Args:
+        url: of the server.
         retry_overloaded: whether RESOURCE_EXHAUSTED is retried, too.
         user_agent: what the server's logs show.
     """
     return [
+        # gRPC would go to loopback through the proxy that the environment names.
+        ("grpc.enable_http_proxy", int(not is_local(url))),
         # Without this, channels to one address share one connection.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.primary_user_agent", user_agent),

@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--ipex-python", default=ipex_python())
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    command = [options.python, "-m", "corral", "serve", "--metrics-port", "0"]
+    command = [options.python, "-m", "corral", "serve", "--http-port", "0", "--metrics-port", "0"]
     command += ["--model", options.model, *options.options.split()]
     rows = []
     for row in measure(options.cases, command, options.model, options.ipex_python):

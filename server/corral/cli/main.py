@@ -185,8 +185,7 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
     app.check_security(settings)
     # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
     plan = plan_for(settings, topology.read_machine())
-    ports.claim(settings.host, settings.port, "--port")
-    ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
+    ports.claim_all(settings)
     spec = registry.get(settings.model)
     null = settings.backend is BackendName.NULL
     pen = plan.cells[0].workers[0]

@@ -334,8 +334,9 @@ class Cell:
 
     def refuse(self, error: RequestError) -> None:
         """Counts a request that was refused before it was read; see ``turn_away``."""
-        self._recorder.received("tensor")
-        self._recorder.refused("tensor", _REASONS[type(error)], 0.0)
+        reason = next(_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)
+        self._recorder.received(error.view)
+        self._recorder.refused(error.view, reason, 0.0)
 
     def _wrap(self, head: Head, output: Tensor | None, logits: bytes | bytearray) -> Answer:
         """The answer; with its output in the client's shared memory if wanted there."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
-from corral.errors import QueueFull
 from corral.frontend import health, methods
 from corral.frontend.grpc_asgi.application import GrpcApplication, is_grpc
 from corral.frontend.grpc_asgi.body import Receive
@@ -18,8 +14,6 @@ from corral.frontend.methods import Methods
 from corral.frontend.reflection import Reflection
 from corral.frontend.service import Service
 from corral.frontend.statuses import to_status
-
-logger = logging.getLogger(__name__)
 
 RestApp = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
@@ -65,7 +59,7 @@ class Application:
             if is_grpc(fields.get(b"content-type", b"")):
                 await self._grpc(scope, fields, receive, send)
             else:
-                await self._answer_http(scope, receive, send)
+                await self._rest(scope, receive, send)
         finally:
             service.under_way -= 1
 
@@ -73,35 +67,6 @@ class Application:
         self._service.check_room()
         if call.scope["path"] not in OPEN_METHODS:
             self._service.authorize(call.scope)
-
-    async def _answer_http(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        try:
-            self._service.check_room()
-            await self._rest(scope, receive, send)
-        except QueueFull as error:
-            await answer_json(send, 429, str(error))
-        except OSError:
-            # The client has left; nobody is there to be answered.
-            return
-
-
-async def answer_json(send: Send, status: int, text: str) -> None:
-    """Answers a request of HTTP with an error."""
-    body = msgspec.json.encode({"error": text})
-    fields = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def only_grpc(scope: dict[str, Any], _receive: Receive, send: Send) -> None:
-    """Stands where no other protocol is spoken."""
-    if scope["path"].startswith(f"/{methods.SERVICE}/"):
-        await answer_json(send, 415, "the content type of a gRPC call is application/grpc")
-        return
-    await answer_json(send, 404, "there is nothing here")
 
 
 async def _refuse_socket(scope: dict[str, Any], send: Send) -> None:

@@ -20,9 +20,9 @@ from corral import logs
 from corral.dataplane.dispatcher import Cell
 from corral.dataplane.recorder import Recorder
 from corral.errors import ConfigError
-from corral.frontend import methods
+from corral.frontend import methods, rest
 from corral.frontend.admission import Admission
-from corral.frontend.application import Application, only_grpc
+from corral.frontend.application import Application
 from corral.frontend.auth import Auth
 from corral.frontend.health import Health
 from corral.frontend.http_server import HttpServer, make_config
@@ -146,7 +146,10 @@ class Frontend:
         )
         self._health = Health(["", methods.SERVICE, *metadata.view_names(boot.model.name).values()])
         self._app = Application(
-            self._service, self._health, only_grpc, max_fields_bytes=settings.max_metadata_bytes
+            self._service,
+            self._health,
+            rest.make(self._service),
+            max_fields_bytes=settings.max_metadata_bytes,
         )
         self._server: HttpServer | None = None
         self._relay: UnixRelay | None = None
@@ -205,16 +208,20 @@ class Frontend:
         # What is with the kernel is lost where this process ends and the client sends another word,
         # but for what is on its way already.
         await asyncio.sleep(_LAST_ANSWERS_S)
-        port = self._boot.settings.port
-        while procfs.unacknowledged_bytes(port) > _FIRST_WINDOW_BYTES:  # noqa: ASYNC110
-            await asyncio.sleep(_LAST_ANSWERS_S)
+        settings = self._boot.settings
+        for port in (settings.port, settings.http_port):
+            while port and procfs.unacknowledged_bytes(port) > _FIRST_WINDOW_BYTES:
+                await asyncio.sleep(_LAST_ANSWERS_S)
         self._supervisor.say(Drained(cell=self._boot.cell))
 
     # --- life ---
 
     def _listen(self) -> list[socket.socket]:
         settings = self._boot.settings
-        sockets = listen(settings.host, settings.port, shared=self._boot.cells > 1)
+        shared = self._boot.cells > 1
+        sockets = listen(settings.host, settings.port, shared=shared)
+        if settings.http_port is not None:
+            sockets += listen(settings.host, settings.http_port, shared=shared)
         if settings.unix_socket:
             local = listen_unix(settings.unix_socket)
             if settings.tls_cert:
@@ -230,7 +237,8 @@ class Frontend:
         try:
             listeners = self._listen()
         except OSError as error:
-            text = f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
+            named = f"{settings.port}, {settings.http_port}"
+            text = f"cannot listen on {settings.host}:{named}: {error.strerror or error}"
             self._supervisor.say(FrontendFailed(cell=self._boot.cell, message=text))
             return
         config = make_config(

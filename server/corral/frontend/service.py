@@ -6,11 +6,11 @@ Knows no transport but ASGI's ``scope`` and ``receive``. What it raises is the e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 from corral.dataplane.dispatcher import Cell
-from corral.errors import QueueFull, TooLarge
+from corral.errors import QueueFull, RequestError, TooLarge
 from corral.frontend.admission import Admission
 from corral.frontend.auth import Auth
 from corral.frontend.grpc_asgi.body import Receive
@@ -107,6 +107,10 @@ class Service:
         error = TooLarge(self.too_large)
         self._cell.refuse(error)
         return error
+
+    def refused(self, error: RequestError) -> None:
+        """Counts an inference that was refused before it was admitted, by what reads HTTP."""
+        self._cell.refuse(error)
 
     # --- inferences ---
 
@@ -215,10 +219,15 @@ class Service:
         return as_dict(page(filled(kind, fields)))
 
 
-async def _unless_left(answer: Awaitable[T], receive: Callable[[], Awaitable[Any]]) -> T:
+async def _unless_left(answer: Awaitable[T], receive: Receive) -> T:
     """The answer, unless the client leaves first."""
+
+    async def leave() -> None:
+        # Nothing else comes after the body.
+        await receive()
+
     running = asyncio.ensure_future(answer)
-    leaving = asyncio.ensure_future(receive())
+    leaving = asyncio.create_task(leave())
     try:
         await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)
         if running.done():

@@ -67,10 +67,7 @@ def run(
     """
     settings = prepared.settings
     logs.configure(settings, "supervisor")
-    port = ports.claim(settings.host, settings.port, "--port")
-    metrics_port = ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
-    if port == metrics_port:
-        raise ConfigError(f"--metrics-port {metrics_port}: the same as --port")
+    claimed = ports.claim_all(settings)
     if settings.client_shared_memory and len(plan.cells) > 1:
         raise ConfigError(
             f"--client-shared-memory needs one cell, for a region is registered with one; "
@@ -83,7 +80,7 @@ def run(
                 f"this plan has {len(plan.cells)} (--cells 1)"
             )
         ports.claim_socket(settings.unix_socket)
-    prepared = prepared.replace(port=port, metrics_port=metrics_port)
+    prepared = prepared.replace(**claimed)
     settings = prepared.settings
 
     page_slots = slots_to_reserve(plan)
@@ -122,7 +119,8 @@ def run(
                 return await supervisor.run()
 
     with (
-        ports.hold(settings.host, port, shared=len(plan.cells) > 1),
+        ports.hold(settings.host, claimed["port"], shared=len(plan.cells) > 1),
+        ports.hold(settings.host, claimed["http_port"], shared=len(plan.cells) > 1),
         ports.removed_at_end(settings.unix_socket),
     ):
         # What is there now stays; a collection need not look at it again.
