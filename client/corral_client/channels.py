@@ -18,6 +18,7 @@ from corral_client.errors import CorralClientError, DeadlineExceeded, Overloaded
 
 SERVICE = "inference.GRPCInferenceService"
 DEFAULT_URL = "127.0.0.1:8001"
+DEFAULT_HTTP_URL = "127.0.0.1:8000"
 DEFAULT_MODEL = "resnet50"
 DEFAULT_DEADLINE_S = 30.0
 #: A server spreads connections over its cells, not requests.

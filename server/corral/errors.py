@@ -8,6 +8,10 @@
     └── RequestError         a request is answered with this
         ├── InvalidRequest   INVALID_ARGUMENT
         ├── NotFound         NOT_FOUND
+        ├── AlreadyExists    ALREADY_EXISTS
+        ├── Unauthenticated  UNAUTHENTICATED
+        ├── PermissionDenied PERMISSION_DENIED
+        ├── TooLarge         RESOURCE_EXHAUSTED, and not worth another try
         ├── QueueFull        RESOURCE_EXHAUSTED, with a retry hint
         ├── DeadlineMissed   DEADLINE_EXCEEDED
         ├── Unavailable      UNAVAILABLE
@@ -71,6 +75,30 @@ class InvalidRequest(RequestError):
 
 class NotFound(RequestError):
     """No such model, version or service."""
+
+    outcome = "invalid"
+
+
+class AlreadyExists(RequestError):
+    """There is something of that name."""
+
+    outcome = "invalid"
+
+
+class Unauthenticated(RequestError):
+    """No credentials, or none that are valid."""
+
+    outcome = "invalid"
+
+
+class PermissionDenied(RequestError):
+    """The client is known, and not allowed."""
+
+    outcome = "invalid"
+
+
+class TooLarge(RequestError):
+    """The message is larger than the server takes; it would be the next time, too."""
 
     outcome = "invalid"
 

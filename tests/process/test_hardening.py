@@ -71,7 +71,7 @@ def test_workers_have_no_privileges_no_ports_and_only_what_they_were_given(
             )
             assert status(pid)["NoNewPrivs"] == "1"
         listening = {c.laddr.port for pid in everybody(s) for c in listeners(pid)}
-        assert listening == {s.port, s.metrics_port}
+        assert listening == {s.port, s.http_port, s.metrics_port}
 
 
 def dumps_no_core(pid: int) -> bool:

@@ -173,7 +173,8 @@ class Bench:
     def _server(self, options: Sequence[str]) -> Iterator[tuple[int, int]]:
         """Port and pid of a server that runs until the block ends."""
         port = free_port()
-        serve = ["-m", "corral", "serve", "--port", str(port), "--metrics-port", "0"]
+        serve = ["-m", "corral", "serve", "--port", str(port)]
+        serve += ["--http-port", "0", "--metrics-port", "0"]
         with serving([self.python, *serve, *options], port, timeout_s=900) as pid:
             yield port, pid
 

@@ -122,7 +122,9 @@ class Batcher(Generic[J]):
             slack_s = job.deadline_s - now_s
             fastest_s = self._workers.fastest_s(job)
             if slack_s <= fastest_s:
-                raise DeadlineMissed("the deadline is too short for this model on this machine")
+                raise DeadlineMissed(
+                    "Deadline Exceeded: it is too short for this model on this machine"
+                )
             late_s = waiting_s + fastest_s - slack_s
             if late_s > 0 and waiting_s > 0:
                 raise QueueFull(_TOO_LONG, _milliseconds(late_s))

@@ -362,8 +362,15 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     queue("max-image-pixels", "pixels of one encoded picture", type=int, metavar="PIXELS")
 
     network = group("addresses")
-    network("host", "address of the gRPC port", metavar="HOST")
+    network("host", "address of the gRPC and the HTTP port", metavar="HOST")
     network("port", "the gRPC port, 0 for a free one", type=int, metavar="PORT")
+    network(
+        "http-port",
+        "the HTTP port, 0 for a free one; both ports speak both (default: 8000, or a free one "
+        "with --port 0)",
+        type=int,
+        metavar="PORT",
+    )
     network("metrics-host", "address of the metrics port", metavar="HOST")
     network(
         "metrics-port", "/metrics, /livez and /readyz, 0 for a free one", type=int, metavar="PORT"

@@ -23,7 +23,8 @@ from corral.tensors import Signature
 
 logger = logging.getLogger(__name__)
 
-_LATE = "the deadline passed before the answer was there"
+#: Triton's clients look for the first two words.
+_LATE = "Deadline Exceeded: it passed before the answer was there"
 _FAILED = "the request could not be run: two workers failed on it"
 
 

@@ -7,8 +7,8 @@ There is no network in it. Everything runs on one event loop; only pictures are 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,28 +19,10 @@ from corral.dataplane.worker_link import Request
 from corral.errors import InvalidRequest, RequestError, Unavailable
 from corral.images import decode as images
 from corral.ipc.messages import ServedModel
-from corral.protocol import request as wire
-from corral.protocol import response
+from corral.protocol.request import Data, Head, RequestReader
+from corral.protocol.response import Answer, classification, encoded
 from corral.protocol.shared_memory import Tensor
-from corral.tensors import Datatype, View
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """A result, as it is sent.
-
-    Attributes:
-        head: of the request.
-        datatype: "FP32"; "BYTES" for a classification.
-        shape: with the batch dimension.
-        content: the tensor as raw_output_contents has it; empty where it was written to the
-            client's shared memory, as ``head.output_slice`` says.
-    """
-
-    head: wire.Head
-    datatype: str
-    shape: tuple[int, ...]
-    content: bytes | bytearray
+from corral.tensors import Datatype
 
 
 class Inference:
@@ -58,7 +40,7 @@ class Inference:
     def __init__(
         self,
         model: ServedModel,
-        reader: wire.RequestReader,
+        reader: RequestReader,
         dispatcher: Dispatcher,
         recorder: Recorder,
         *,
@@ -71,11 +53,18 @@ class Inference:
         self._recorder = recorder
         #: pixels of a picture that is decoded; a reload may change it
         self.max_image_pixels = max_image_pixels
+        #: names of the classes, by index
+        self.labels = model.labels
         self._loop = asyncio.get_running_loop()
         self._now_s = time.monotonic
         self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
         #: False before the server is open and while it drains: requests get UNAVAILABLE
         self.open = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests are answered now: it is open, and a worker is verified."""
+        return self.open and self._dispatcher.verified
 
     def turn_away(self, deadline_s: float | None) -> None:
         """Asked before a request's message is received: a refusal then costs a fraction.
@@ -92,9 +81,13 @@ class Inference:
             self._check_open()
             self._dispatcher.check_room(deadline_s)
         except RequestError as error:
-            self._recorder.received(View.TENSOR)
-            self._recorder.refused(View.TENSOR, error.outcome, 0.0)
+            self.refuse(error)
             raise
+
+    def refuse(self, error: RequestError) -> None:
+        """Counts a request that was refused before it was read; see ``turn_away``."""
+        self._recorder.received(error.view)
+        self._recorder.refused(error.view, error.outcome, 0.0)
 
     def _check_open(self) -> None:
         if not self.open:
@@ -113,57 +106,53 @@ class Inference:
         Raises:
             RequestError: the answer is an error.
         """
-        arrived_s = self._now_s()
-        try:
-            head, data = self._reader.read(message)
-            output = self._reader.output(head)
-        except RequestError as error:
-            self.refused(error, arrived_s)
-            raise
-        return encode(
-            await self.run(
-                head,
-                data,
-                output,
-                size_bytes=len(message),
-                arrived_s=arrived_s,
-                deadline_s=deadline_s,
-            )
-        )
+        return await self.infer_pieces((message,), deadline_s)
 
-    def refused(self, error: RequestError, arrived_s: float) -> None:
-        """Counts a request that could not even be read."""
-        self._recorder.received(error.view)
-        self._recorder.refused(error.view, error.outcome, self._now_s() - arrived_s)
+    async def infer_pieces(
+        self, pieces: Sequence[bytes | memoryview], deadline_s: float | None
+    ) -> bytes:
+        """The same for one that came in pieces, which are kept as they are."""
+        size = sum(map(len, pieces))
+        read = self._reader.read_pieces
+        return encoded(await self._answer_to(lambda: read(pieces), size, deadline_s))
 
-    async def run(
-        self,
-        head: wire.Head,
-        data: wire.Data,
-        output: Tensor | None,
-        *,
-        size_bytes: int,
-        arrived_s: float,
-        deadline_s: float | None,
+    async def infer_parsed(
+        self, head: Head, raw: memoryview | None, deadline_s: float | None
     ) -> Answer:
-        """Answers a request that was read.
+        """Answers a request whose head was read, and checked, before; raises as ``infer``.
 
         Args:
-            head: the request but for its tensor.
-            data: its tensor; what it lies in is kept until it is answered.
-            output: where in the client's shared memory the answer goes; None: it is sent.
-            size_bytes: of the message.
-            arrived_s: when the message was there, on the monotonic clock.
-            deadline_s: on the same clock; None for never.
-
-        Raises:
-            RequestError: the answer is an error.
+            head: of a request without a tensor.
+            raw: the tensor as ``raw_input_contents`` holds it; None: it is in shared memory.
+            deadline_s: on the monotonic clock; None for never.
         """
+        raws = () if raw is None else (raw,)
+        size = 0 if raw is None else len(raw)
+        return await self._answer_to(
+            lambda: (head, self._reader.data(head, raws)), size, deadline_s, deadline_s
+        )
+
+    async def _answer_to(
+        self,
+        read: Callable[[], tuple[Head, Data]],
+        size_bytes: int,
+        deadline_s: float | None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Answers a request, by ``timeout_s`` at the latest; gRPC's calls end at theirs anyway."""
+        arrived_s = self._now_s()
+        try:
+            head, data = read()
+            output = self._reader.output(head)
+        except RequestError as error:
+            self._recorder.received(error.view)
+            self._recorder.refused(error.view, error.outcome, self._now_s() - arrived_s)
+            raise
         self._recorder.received(head.view)
-        timeout_s = None
         if head.timeout_s is not None:
-            timeout_s = arrived_s + head.timeout_s
-            deadline_s = timeout_s if deadline_s is None else min(deadline_s, timeout_s)
+            ends_s = arrived_s + head.timeout_s
+            deadline_s = ends_s if deadline_s is None else min(deadline_s, ends_s)
+            timeout_s = deadline_s
         datatype = Datatype.UINT8 if head.datatype is None else head.datatype
         request = Request(
             head.view,
@@ -185,8 +174,8 @@ class Inference:
     async def _see_through(
         self,
         request: Request,
-        head: wire.Head,
-        data: wire.Data,
+        head: Head,
+        data: Data,
         output: Tensor | None,
         timeout_s: float | None,
     ) -> Answer:
@@ -231,23 +220,24 @@ class Inference:
             return "failed"
         return "expired" if _passed(request.deadline_s, self._now_s()) else "cancelled"
 
-    def _answer(self, head: wire.Head, output: Tensor | None, logits: bytes | bytearray) -> Answer:
-        """The answer; its content in the client's shared memory if wanted there."""
+    def _answer(self, head: Head, output: Tensor | None, logits: bytes | bytearray) -> Answer:
+        """The answer; with its output in the client's shared memory if wanted there."""
+        name, request_id = head.model_name, head.request_id
         content, datatype = logits, "FP32"
         shape: tuple[int, ...] = (head.count, *self._model.signature.output_shape)
         if head.classification:
-            content = response.classification(
+            content = classification(
                 bytes(logits), self._model.classes, head.classification, self._model.labels
             )
             datatype, shape = "BYTES", (head.count, head.classification)
         if output is None:
-            return Answer(head, datatype, shape, content)
+            return Answer(name, request_id, datatype, shape, content)
         if len(content) > len(output):
             raise InvalidRequest(
                 f"the output has {len(content)} bytes, its place in shared memory {len(output)}"
             )
         output.write(content)
-        return Answer(head, datatype, shape, b"")
+        return Answer(name, request_id, datatype, shape, b"", head.output_slice)
 
     async def _decode(self, pictures: list[memoryview]) -> memoryview:
         """Encoded pictures to UINT8 [n,crop,crop,3], in the decoders' threads.
@@ -273,17 +263,6 @@ class Inference:
     def close(self) -> None:
         """Ends the decoders."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
-
-
-def encode(answer: Answer) -> bytes:
-    """The bytes of the ModelInferResponse."""
-    head = answer.head
-    name, request_id = head.model_name, head.request_id
-    if head.output_slice is None:
-        return response.response(name, request_id, answer.datatype, answer.shape, answer.content)
-    return response.response_in_memory(
-        name, request_id, answer.datatype, answer.shape, head.output_slice
-    )
 
 
 def _passed(deadline_s: float | None, now_s: float) -> bool:

@@ -18,6 +18,7 @@ from corral.errors import RequestError
 from corral.ipc.batch_channel import BatchChannel, Nonsense
 from corral.ipc.messages import AttachWorker, ResultStatus
 from corral.ipc.region import Region
+from corral.protocol.scattered import Scattered
 from corral.protocol.shared_memory import Tensor
 from corral.tensors import Datatype, Signature
 
@@ -45,7 +46,7 @@ class Request(Job):
         super().__init__(datatype, count, size_bytes, arrived_s, deadline_s)
         self.view = view
         #: the items' bytes; None until a picture is decoded, and once the request is settled
-        self.payload: memoryview | Tensor | None = None
+        self.payload: memoryview | Scattered | Tensor | None = None
         #: the results' bytes, as they come in
         self.output: bytes | bytearray = b""
         #: called once with None, or with the error that answers the request
@@ -116,6 +117,8 @@ class WorkerLink:
             start = span.start * size
             if isinstance(payload, memoryview):
                 memory[at : at + length] = payload[start : start + length]
+            elif isinstance(payload, Scattered):
+                payload.read_into(memory[at : at + length], start)
             elif not payload.read_into(memory[at : at + length], start):
                 spoiled.append((span.job, payload.shrunk()))
             at += length

@@ -16,6 +16,8 @@ _MAX_ARRIVING_BYTES = 2 * 2**30
 _LEAST_ARRIVING = 16
 #: calls whose message waits to be received, or is, besides those that the queue has room for
 _SPARE_ARRIVALS = 256
+#: room for requests about the server itself when the queue is full
+_SPARE_REQUESTS = 1024
 
 
 def message_limit(settings: Settings, signature: Signature) -> int:
@@ -42,3 +44,8 @@ def arrival_limits(settings: Settings, signature: Signature, max_queue: int) -> 
     most = max_queue + _SPARE_ARRIVALS
     at_once = max(_LEAST_ARRIVING, _MAX_ARRIVING_BYTES // message_limit(settings, signature))
     return min(at_once, most), max(0, most - at_once)
+
+
+def max_requests(settings: Settings, max_queue: int) -> int:
+    """How many requests may be under way in a cell, their messages still arriving included."""
+    return settings.max_requests or max_queue + _SPARE_REQUESTS

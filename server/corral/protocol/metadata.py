@@ -130,7 +130,7 @@ def server_metadata(*, shared_memory: bool = False) -> pb.ServerMetadataResponse
 
 
 def model_metadata(model: ModelDescription, view: View) -> pb.ModelMetadataResponse:
-    """One input and one output, batch dimension (-1) first, and what a client should know."""
+    """One input and one output, batch dimension (-1) first."""
     tensor = _input(view, model.signature)
     make = pb.ModelMetadataResponse.TensorMetadata
     return pb.ModelMetadataResponse(
@@ -141,22 +141,21 @@ def model_metadata(model: ModelDescription, view: View) -> pb.ModelMetadataRespo
         outputs=[
             make(name=OUTPUT_NAME, datatype="FP32", shape=(-1, *model.signature.output_shape))
         ],
-        properties=_properties(model),
     )
 
 
-def _properties(model: ModelDescription) -> dict[str, str]:
+def _parameters(model: ModelDescription) -> dict[str, str]:
     return {
         "backend": model.backend,
         "mode": model.mode,
         "precision": model.precision,
         "synthetic": "true" if model.synthetic else "false",
         "weights": model.weights,
-        **_guard_properties(model.guard),
+        **_guard_parameters(model.guard),
     }
 
 
-def _guard_properties(report: AccuracyReport | None) -> dict[str, str]:
+def _guard_parameters(report: AccuracyReport | None) -> dict[str, str]:
     if report is None:
         return {}
     properties = {"guard": report.verdict, "guard_candidate": report.candidate}
@@ -204,7 +203,7 @@ def model_config(
             max_queue_delay_microseconds=round(model.max_queue_delay_ms * 1000),
         ),
     )
-    for key, value in _properties(model).items():
+    for key, value in _parameters(model).items():
         config.parameters[key].string_value = value
     return pb.ModelConfigResponse(config=config)
 

@@ -148,13 +148,10 @@ def _claim(settings: Settings) -> dict[str, int]:
     Raises:
         ConfigError: it cannot.
     """
-    port = ports.claim(settings.host, settings.port, "--port")
-    metrics_port = ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
-    if port == metrics_port:
-        raise ConfigError(f"--metrics-port {metrics_port}: the same as --port")
+    claimed = ports.claim_all(settings)
     if settings.unix_socket:
         ports.claim_socket(settings.unix_socket)
-    return {"port": port, "metrics_port": metrics_port}
+    return claimed
 
 
 def _check_cells(settings: Settings, plan: Plan) -> None:
@@ -175,8 +172,10 @@ def _check_cells(settings: Settings, plan: Plan) -> None:
 @contextlib.contextmanager
 def _held(settings: Settings, *, shared: bool) -> Iterator[None]:
     """Keeps claimed ports from others; see ports.hold."""
+    assert settings.http_port is not None, "claimed ports are settled"
     with (
         ports.hold(settings.host, settings.port, shared=shared),
+        ports.hold(settings.host, settings.http_port, shared=shared),
         ports.hold(settings.metrics_host, settings.metrics_port, shared=False),
     ):
         yield

@@ -81,7 +81,9 @@ class Deployments:
         frontend_module: str,
         read_machine: Callable[[], Machine],
     ) -> None:
-        self._ports = {"port": settings.port, "metrics_port": settings.metrics_port}
+        self._ports = {
+            name: getattr(settings, name) for name in ("port", "http_port", "metrics_port")
+        }
         self._served = served
         self._source = source
         self._environ = environ

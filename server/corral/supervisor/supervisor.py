@@ -345,5 +345,6 @@ class Supervisor:
 
 def _addresses(settings: Settings) -> str:
     grpc = format_address(settings.host, settings.port)
+    http = format_address(settings.host, settings.http_port or 0)
     metrics = format_address(settings.metrics_host, settings.metrics_port)
-    return f"gRPC on {grpc}, metrics on http://{metrics}/metrics"
+    return f"gRPC on {grpc}, HTTP on {http}, metrics on http://{metrics}/metrics"

@@ -136,6 +136,11 @@ def process_cpu_seconds(pid: int, root: Path = _ROOT) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
+def open_descriptors() -> int:
+    """How many descriptors this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def unacknowledged_bytes(port: int, root: Path = _ROOT) -> int:
     """The most that one client of this machine's TCP port has not acknowledged yet."""
     most = 0
