@@ -100,13 +100,17 @@ def test_answers() -> None:
         "name": "m",
         "versions": ["1"],
         "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 3]}],
-        "properties": {"synthetic": "true"},
         "new": 1,
     }
     metadata = calls.metadata("m").read(
         rest.answer("ModelMetadata", 200, none, json.dumps(page).encode())
     )
-    assert metadata.synthetic
+    assert metadata.inputs[0].shape == (-1, 3)
+    config = {"name": "m", "parameters": {"synthetic": {"string_value": "true"}}, "new": 1}
+    properties = calls.properties("m").read(
+        rest.answer("ModelConfig", 200, none, json.dumps(config).encode())
+    )
+    assert properties == {"synthetic": "true"}
     assert metadata.inputs[0].shape == (-1, 3)
     stats = {"model_stats": [{"name": "m", "inference_count": 2**40}]}
     found = calls.statistics("").read(
