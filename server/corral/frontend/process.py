@@ -15,6 +15,7 @@ import socket
 import sys
 
 import msgspec
+import uvloop
 
 from corral import logs
 from corral.dataplane.dispatcher import Dispatcher
@@ -213,9 +214,9 @@ class Frontend:
         # but for what is on its way already.
         await asyncio.sleep(_LAST_ANSWERS_S)
         settings = self._boot.settings
-        for port in (settings.port, settings.http_port):
-            while port and procfs.unacknowledged_bytes(port) > _FIRST_WINDOW_BYTES:
-                await asyncio.sleep(_LAST_ANSWERS_S)
+        ports = [port for port in (settings.port, settings.http_port) if port]
+        while max(map(procfs.unacknowledged_bytes, ports)) > _FIRST_WINDOW_BYTES:  # noqa: ASYNC110
+            await asyncio.sleep(_LAST_ANSWERS_S)
         self._supervisor.say(Drained(cell=self._boot.cell))
 
     # --- life ---
@@ -289,7 +290,8 @@ def main() -> None:
         boot = msgspec.json.decode(file.read(), type=CellBoot)
     logs.configure(boot.settings, f"frontend {boot.cell}")
     sandbox.keep_memory_private()
-    asyncio.run(_serve(boot))
+
+    uvloop.run(_serve(boot))
 
 
 if __name__ == "__main__":

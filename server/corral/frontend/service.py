@@ -6,8 +6,8 @@ Knows no transport but ASGI's ``scope`` and ``receive``. What it raises is the e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from corral.dataplane.inference import Inference
 from corral.errors import QueueFull, RequestError, TooLarge
@@ -18,8 +18,6 @@ from corral.frontend.pages import Pages, as_dict, filled
 from corral.protocol.request import Head, RequestReader
 from corral.protocol.response import Answer
 from corral_protos import open_inference_pb2 as pb
-
-T = TypeVar("T")
 
 _RETRY_MS = 100
 _TOO_MANY = "as many requests are under way as --max-requests allows"
@@ -133,7 +131,6 @@ class Service:
         head: Head,
         raw: bytes | bytearray | memoryview | None,
         deadline_s: float | None,
-        receive: Receive | None = None,
     ) -> Answer:
         """Answers a request whose head was read.
 
@@ -142,20 +139,14 @@ class Service:
             raw: the tensor as ``raw_input_contents`` holds it, kept until it is answered; None:
                 it is in shared memory.
             deadline_s: on the monotonic clock; None for never.
-            receive: ASGI's, of a request whose body was received: a client that leaves then ends
-                the request.
 
         Raises:
             RequestError: the answer is an error.
-            ClientLeft: the client has.
         """
         tensor = None if raw is None else memoryview(raw)
         self.accepted += 1
         try:
-            answer = self._inference.infer_parsed(head, tensor, deadline_s)
-            if receive is None:
-                return await answer
-            return await _unless_left(answer, receive)
+            return await self._inference.infer_parsed(head, tensor, deadline_s)
         finally:
             self.accepted -= 1
 
@@ -217,22 +208,3 @@ class Service:
         """
         kind, page = self._methods[method]
         return as_dict(page(filled(kind, fields)))
-
-
-async def _unless_left(answer: Awaitable[T], receive: Receive) -> T:
-    """The answer, unless the client leaves first."""
-
-    async def leave() -> None:
-        # Nothing else comes after the body.
-        await receive()
-
-    running = asyncio.ensure_future(answer)
-    leaving = asyncio.create_task(leave())
-    try:
-        await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            return running.result()
-        raise ClientLeft
-    finally:
-        leaving.cancel()
-        running.cancel()
