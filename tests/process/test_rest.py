@@ -24,10 +24,10 @@ import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 import tritonclient.utils.shared_memory as shm
-from certificates import Authority, private
-from http_by_hand import GOOD, connect, listen
-from running_server import Server, StartServer, null_server, wait_until
-from server_counters import Scrape
+from support.certificates import Authority, private
+from support.http_by_hand import GOOD, connect, listen
+from support.running_server import Server, StartServer, null_server, wait_until
+from support.server_counters import Scrape
 
 from corral_client import HttpClient, Overloaded, Unauthenticated
 

@@ -13,8 +13,8 @@ import pytest
 from corral.errors import ModelError, NotFound, Unsupported
 from corral.frontend.pages import Pages
 from corral.models import loading
-from corral.protocol.metadata import ServedModel
-from corral.tensors import Datatype, Signature
+from corral.protocol.metadata import ModelDescription
+from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
 ROOT = Path(__file__).parents[3]
@@ -136,7 +136,7 @@ def test_no_method_loads_writes_or_configures() -> None:
     methods = {m.name for m in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods}
     pages = Pages(
         SERVED,
-        ("tensor", "uint8", "image"),
+        tuple(View),
         ready=lambda: True,
         counts=lambda: pytest.fail("nothing is counted"),
         memory=None,
@@ -166,7 +166,7 @@ def test_no_method_loads_writes_or_configures() -> None:
     assert not call("SystemSharedMemoryStatus").regions
 
 
-SERVED = ServedModel(
+SERVED = ModelDescription(
     name="resnet50",
     signature=Signature(
         input_shapes={Datatype.FP32: (3, 224, 224), Datatype.UINT8: (224, 224, 3)},
