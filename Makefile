@@ -48,7 +48,7 @@ e2e: .venv/dev.stamp allocator ## the real model, real clients
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/e2e
 
 soak: .venv/dev.stamp allocator ## every promise in its long form, an hour (SOAK_S=1200: 20 minutes)
-	CORRAL_OFFLINE=1 PYTHONPATH=tests/support:tests/soak $(BIN)/python tests/soak/soak.py \
+	CORRAL_OFFLINE=1 PYTHONPATH=tests:tests/soak $(BIN)/python tests/soak/soak.py \
 	    --seconds $(SOAK_S) $(if $(ONLY),--only $(ONLY))
 
 # Each starts from seeds, and from what earlier runs found; libFuzzer's options follow the corpus.
@@ -73,10 +73,10 @@ COMPARE_ARGS ?=
 PEERS_HOME ?= .cache/peers
 
 peers: .venv/dev.stamp ## installs the servers to compare with, each apart (4 GB; TorchServe needs Java)
-	$(BIN)/python -m corral_loadtest.comparison.peers install --home $(PEERS_HOME)
+	$(BIN)/corral-loadtest peers install --home $(PEERS_HOME)
 
 compare: .venv/dev.stamp allocator ## corral, other servers and the raw engine, interleaved (20 min)
-	$(BIN)/python -m corral_loadtest.comparison --rounds $(COMPARE_ROUNDS) \
+	$(BIN)/corral-loadtest compare --rounds $(COMPARE_ROUNDS) \
 	    --seconds $(COMPARE_S) --home $(PEERS_HOME) $(COMPARE_ARGS)
 
 ladder: .venv/dev.stamp allocator ## every optimization of the article, measured here (15 min)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from corral_client.errors import (
     CorralClientError,
     DeadlineExceeded,
     NotFound,
+    Overloaded,
     Unavailable,
     from_rpc_error,
 )
@@ -76,11 +78,12 @@ class AsyncClient:
         self.model = model
         self.deadline_s = deadline_s
         self._security = make_security(tls=tls, ca=ca, cert=cert, key=key, token=token)
-        self._options = channels.options(url, retry_overloaded, f"corral-client/{__version__}")
+        self._options = channels.options(url, f"corral-client/{__version__}")
         self._connections = connections
         self._channels: list[Any] = []
         self._turns = itertools.count()
-        self._closed = False
+        self._retry_overloaded = retry_overloaded
+        self._closed = asyncio.Event()
 
     @overload
     async def infer(
@@ -214,7 +217,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connections; calls under way end with an error."""
-        self._closed = True
+        self._closed.set()
         for channel in self._channels:
             await channel.close()
 
@@ -259,21 +262,37 @@ class AsyncClient:
     async def _run(
         self, call: Call[T], deadline_s: float | None, connection: int | None = None
     ) -> T:
-        if self._closed:
-            raise CorralClientError("the client is closed")
         deadline_s = self.deadline_s if deadline_s is None else deadline_s
+        if not self._retry_overloaded or call.method not in channels.RETRIED:
+            return await self._attempt(call, deadline_s, deadline_s, connection)
+        retries = channels.OverloadRetries(deadline_s)
+        while True:
+            try:
+                return await self._attempt(call, deadline_s, retries.left_s(), connection)
+            except Overloaded as error:
+                pause_s = retries.pause_s(error)
+                if pause_s is None:
+                    raise
+            # Closing the client ends the pause, too.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), pause_s)
+
+    async def _attempt(
+        self, call: Call[T], deadline_s: float, left_s: float, connection: int | None
+    ) -> T:
+        """Sends once; ``left_s`` is what earlier attempts left of the deadline."""
+        if self._closed.is_set():
+            raise CorralClientError("the client is closed")
         # No serialiser: the message is bytes already.
         method = self._channel(connection).unary_unary(channels.method_path(call.method))
         try:
-            answer = await method(
-                call.message, timeout=deadline_s, metadata=self._security.metadata
-            )
+            answer = await method(call.message, timeout=left_s, metadata=self._security.metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error, deadline_s) from None
         except asyncio.CancelledError:
             # gRPC reports a closed channel like this, too; only the task's own may pass.
             task = asyncio.current_task()
-            if self._closed and (task is None or not task.cancelling()):
+            if self._closed.is_set() and (task is None or not task.cancelling()):
                 raise CorralClientError("the client was closed during the call") from None
             raise
         return call.read(answer)

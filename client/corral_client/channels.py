@@ -1,18 +1,20 @@
-"""How connections are set up, and when to give up waiting. No I/O here.
+"""How connections are set up, and when to try again or to give up. No I/O here.
 
-Retries are gRPC's own (the service config's retryPolicy), not a loop around the call: they know
-the deadline, obey the server's ``grpc-retry-pushback-ms``, and keep the serialised message.
-Inference changes nothing in a server, so a request may safely be sent again.
+Retries of UNAVAILABLE are gRPC's own (the service config's retryPolicy): they know the deadline,
+obey the server's ``grpc-retry-pushback-ms``, and keep the serialised message. Retries of
+RESOURCE_EXHAUSTED are the client's (``OverloadRetries``), because gRPC cannot tell a full queue
+from a message above the server's limit, and would send that five times. Inference changes nothing
+in a server, so a request may safely be sent again.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import json
+import random
 import time
 
-from corral_client.errors import CorralClientError, DeadlineExceeded
+from corral_client.addresses import proxy_options
+from corral_client.errors import CorralClientError, DeadlineExceeded, Overloaded
 
 SERVICE = "inference.GRPCInferenceService"
 DEFAULT_URL = "127.0.0.1:8001"
@@ -25,7 +27,7 @@ DEFAULT_CONNECTIONS = 4
 #: gRPC takes no more than five
 _MAX_ATTEMPTS = 5
 #: Not the probes: who asks whether a server is there wants to know now.
-_RETRIED = ("ModelInfer", "ModelMetadata", "ModelStatistics")
+RETRIED = ("ModelInfer", "ModelMetadata", "ModelConfig", "ModelStatistics")
 #: gRPC forgets a message larger than this once it is sent, and so cannot retry it. Its own
 #: 256 KiB would leave every FP32 tensor without retries.
 _RETRY_BUFFER_BYTES = 64 * 2**20
@@ -43,39 +45,22 @@ def method_path(method: str) -> str:
     return f"/{SERVICE}/{method}"
 
 
-def is_local(url: str) -> bool:
-    """Whether a server is on this machine by its address: on loopback, or a unix socket."""
-    if url.startswith(("unix:", "unix-abstract:")):
-        return True
-    # Of gRPC's own forms, dns:///HOST:PORT and ipv4:HOST:PORT.
-    address = url.rpartition("/")[2].removeprefix("ipv4:").removeprefix("ipv6:")
-    for host in (address, address.rpartition(":")[0]):
-        name = host.strip("[]")
-        if name == "localhost" or name.endswith(".localhost"):
-            return True
-        with contextlib.suppress(ValueError):
-            return ipaddress.ip_address(name).is_loopback
-    return False
-
-
-def options(url: str, retry_overloaded: bool, user_agent: str) -> list[tuple[str, str | int]]:
+def options(url: str, user_agent: str) -> list[tuple[str, str | int]]:
     """The options of each of a client's channels.
 
     Args:
         url: of the server.
-        retry_overloaded: whether RESOURCE_EXHAUSTED is retried, too.
         user_agent: what the server's logs show.
     """
     return [
         # gRPC would go to loopback through the proxy that the environment names.
-        ("grpc.enable_http_proxy", int(not is_local(url))),
         # Without this, channels to one address share one connection.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.primary_user_agent", user_agent),
         # The server knows its limit, and says so.
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
-        ("grpc.service_config", service_config(retry_overloaded)),
+        ("grpc.service_config", service_config()),
         ("grpc.per_rpc_retry_buffer_size", _RETRY_BUFFER_BYTES),
         # The shortest interval that servers with gRPC's defaults do not punish. It also turns
         # TCP_USER_TIMEOUT on, so that a connection into nowhere ends after keepalive_timeout.
@@ -84,28 +69,60 @@ def options(url: str, retry_overloaded: bool, user_agent: str) -> list[tuple[str
         # gRPC's own up to two minutes would outlast a server's restart by far.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
+        *proxy_options(url),
     ]
 
 
-def service_config(retry_overloaded: bool) -> str:
+def service_config() -> str:
     """The retry policy, as gRPC wants it: after about 0.1, 0.2, 0.4 and 0.8 s.
 
     UNAVAILABLE means that the server is starting, stopping or not there: always worth another
     try. RESOURCE_EXHAUSTED means that it has more work than it can do; a caller who would rather
     shed load or go elsewhere must hear of it, so retries of that are asked for.
     """
-    codes = ["UNAVAILABLE", *(["RESOURCE_EXHAUSTED"] if retry_overloaded else [])]
     policy = {
-        "name": [{"service": SERVICE, "method": method} for method in _RETRIED],
+        "name": [{"service": SERVICE, "method": method} for method in RETRIED],
         "retryPolicy": {
             "maxAttempts": _MAX_ATTEMPTS,
             "initialBackoff": "0.1s",
             "maxBackoff": "2s",
             "backoffMultiplier": 2,
-            "retryableStatusCodes": codes,
+            "retryableStatusCodes": ["UNAVAILABLE"],
         },
     }
     return json.dumps({"methodConfig": [policy]})
+
+
+class OverloadRetries:
+    """Paces what is sent again after the server had no room for it, within a deadline.
+
+    Args:
+        deadline_s: of the call with all its attempts.
+    """
+
+    def __init__(self, deadline_s: float) -> None:
+        self._end_s = time.monotonic() + deadline_s
+        self._attempts = 0
+
+    def left_s(self) -> float:
+        """What is left of the deadline for the next attempt."""
+        return max(0.0, self._end_s - time.monotonic())
+
+    def pause_s(self, refusal: Overloaded) -> float | None:
+        """How long to wait before the next attempt; None where there is none.
+
+        As long as the server suggests, or else about 0.1, 0.2, 0.4 and 0.8 s. The fifth refusal is
+        the last, and so is one after which the deadline would pass.
+        """
+        self._attempts += 1
+        if self._attempts >= _MAX_ATTEMPTS or not refusal.may_retry:
+            return None
+        if refusal.retry_after_ms is None:
+            # Clients that were refused together must not come back together.
+            pause_s = 0.1 * 2 ** (self._attempts - 1) * random.uniform(0.8, 1.2)  # noqa: S311
+        else:
+            pause_s = refusal.retry_after_ms / 1000
+        return pause_s if pause_s < self.left_s() else None
 
 
 class Patience:

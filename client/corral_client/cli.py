@@ -138,7 +138,7 @@ def _show_labels(
 ) -> None:
     chances = None
     if labels and len(labels) == metadata.classes:
-        chances = views.probabilities(labels)[: options.k]
+        chances = views.probabilities(labels, metadata.output_kind)[: options.k]
     view = views.labels_json if options.json else views.labels_text
     print(view(str(picture), labels[: options.k], chances), flush=True)
 

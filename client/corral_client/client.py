@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ import grpc
 from corral_client import channels
 from corral_client.caller import Caller
 from corral_client.calls import Call
-from corral_client.errors import CorralClientError, from_rpc_error
+from corral_client.errors import CorralClientError, Overloaded, from_rpc_error
 from corral_client.security import PathLike, make_security
 from corral_client.version import __version__
 
@@ -59,7 +60,7 @@ class Client(Caller):
             raise ValueError("a client needs at least one connection")
         super().__init__(url, model, deadline_s)
         self._security = make_security(tls=tls, ca=ca, cert=cert, key=key, token=token)
-        options = channels.options(url, retry_overloaded, f"corral-client/{__version__}")
+        options = channels.options(url, f"corral-client/{__version__}")
         credentials = self._security.credentials
         self._channels = [
             grpc.insecure_channel(url, options=options)
@@ -68,11 +69,12 @@ class Client(Caller):
             for _ in range(connections)
         ]
         self._turns = itertools.cycle(self._channels)
-        self._closed = False
+        self._retry_overloaded = retry_overloaded
+        self._closed = threading.Event()
 
     def close(self) -> None:
         """Closes the connections; calls under way end with an error."""
-        self._closed = True
+        self._closed.set()
         for channel in self._channels:
             channel.close()
 
@@ -80,19 +82,34 @@ class Client(Caller):
         return self._channels
 
     def _run(self, call: Call[T], deadline_s: float | None, connection: Any = None) -> T:
-        if self._closed:
-            raise CorralClientError("the client is closed")
         deadline_s = self.deadline_s if deadline_s is None else deadline_s
-        channel = connection or next(self._turns)
+        if not self._retry_overloaded or call.method not in channels.RETRIED:
+            return self._attempt(call, deadline_s, deadline_s, connection)
+        retries = channels.OverloadRetries(deadline_s)
+        while True:
+            try:
+                return self._attempt(call, deadline_s, retries.left_s(), connection)
+            except Overloaded as error:
+                pause_s = retries.pause_s(error)
+                if pause_s is None:
+                    raise
+            # Closing the client ends the pause, too.
+            self._closed.wait(pause_s)
+
+    def _attempt(self, call: Call[T], deadline_s: float, left_s: float, channel: Any) -> T:
+        """Sends once; ``left_s`` is what earlier attempts left of the deadline."""
+        if self._closed.is_set():
+            raise CorralClientError("the client is closed")
+        channel = channel or next(self._turns)
         try:
             # No serialiser: the message is bytes already.
             method = channel.unary_unary(channels.method_path(call.method))
-            answer = method(call.message, timeout=deadline_s, metadata=self._security.metadata)
+            answer = method(call.message, timeout=left_s, metadata=self._security.metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error, deadline_s) from None
         except ValueError:
             # That is how gRPC says that another thread has just closed the channel.
-            if self._closed:
+            if self._closed.is_set():
                 raise CorralClientError("the client is closed") from None
             raise
         return call.read(answer)

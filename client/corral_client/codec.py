@@ -48,7 +48,8 @@ class Label:
     """One of the best classes of a picture.
 
     Attributes:
-        score: the model's output for the class, a logit.
+        score: the model's output for the class: a logit, or a probability of a model that ends in
+            softmax.
         index: of the class.
         label: its name; "" when the server has none.
     """

@@ -21,7 +21,9 @@ from typing import Any
 #: the trailing metadata in which a server says when to try again (gRPC's own name for it)
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 #: what gRPC itself says of a message above the server's limit, under RESOURCE_EXHAUSTED
-_TOO_LARGE = "message larger than max"
+_TOO_LARGE_TO_GRPC = "message larger than max"
+#: what corral's own sentence about such a message contains
+_TOO_LARGE = "larger than the limit"
 #: what gRPC itself says when a deadline passes
 _BARE_DEADLINE = "Deadline Exceeded"
 
@@ -53,13 +55,17 @@ class Overloaded(CorralClientError):
 
     Attributes:
         retry_after_ms: when the server suggests another try; None when it does not say.
+        may_retry: False when the server asks for no other try.
     """
 
     status = "RESOURCE_EXHAUSTED"
 
-    def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
+    def __init__(
+        self, message: str, retry_after_ms: int | None = None, *, may_retry: bool = True
+    ) -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+        self.may_retry = may_retry
 
 
 class Unauthenticated(CorralClientError):
@@ -127,9 +133,14 @@ def from_status(
     text = message or f"the server answered {status} and nothing more"
     if kind is Overloaded:
         # Waiting does not make a message smaller.
-        if _TOO_LARGE in message:
+        if _TOO_LARGE_TO_GRPC in message:
             return _marked(InvalidArgument(f"the request is too large: {message}"), status)
-        return Overloaded(text, _pushback_ms(trailing))
+        if _TOO_LARGE in message:
+            return _marked(InvalidArgument(message), status)
+        hint_ms = _pushback_ms(trailing)
+        # In gRPC a hint that is negative or no number means: do not try again.
+        may_retry = hint_ms is None or hint_ms >= 0
+        return Overloaded(text, hint_ms if may_retry else None, may_retry=may_retry)
     if kind is DeadlineExceeded and message in {"", _BARE_DEADLINE} and deadline_s is not None:
         text = f"no answer within {deadline_s:g} s"
     if status == "UNIMPLEMENTED":
@@ -156,9 +167,7 @@ def _pushback_ms(trailing: Iterable[tuple[str, str | bytes]]) -> int | None:
     for key, value in trailing:
         if key == PUSHBACK_KEY:
             try:
-                hint_ms = int(value)
+                return int(value)
             except ValueError:
-                return None
-            # In gRPC's own retries a negative hint means: do not try again.
-            return hint_ms if hint_ms >= 0 else None
+                return -1
     return None

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from corral_client import channels, rest
+from corral_client.addresses import on_this_machine
 from corral_client.caller import Caller
 from corral_client.calls import Call
 from corral_client.errors import (
@@ -212,7 +213,7 @@ class HttpClient(Caller):
 def _proxy(host: str, scheme: str) -> tuple[str, int] | None:
     """The proxy that the environment names for a host; None: none, or it is this machine."""
     url = urllib.request.getproxies().get(scheme)
-    if url is None or channels.is_local(host) or urllib.request.proxy_bypass(host):
+    if url is None or on_this_machine(host) or urllib.request.proxy_bypass(host):
         return None
     parts = urlsplit(url if "://" in url else f"http://{url}")
     return (parts.hostname, parts.port or 80) if parts.hostname else None

@@ -33,7 +33,7 @@ class ModelMetadata:
         inputs: what it takes.
         outputs: what it gives.
         properties: what else corral tells: "weights", "precision", "backend", "mode",
-            "synthetic"; empty with other servers.
+            "synthetic", "output_kind"; empty with other servers.
     """
 
     name: str
@@ -47,6 +47,12 @@ class ModelMetadata:
     def synthetic(self) -> bool:
         """True when the weights carry no knowledge, so that labels mean nothing."""
         return self.properties.get("synthetic") == "true"
+
+    @property
+    def output_kind(self) -> str | None:
+        """ "logits" or "probabilities", what the outputs are; None when the server does not say."""
+        kind = self.properties.get("output_kind")
+        return kind if kind in {"logits", "probabilities"} else None
 
     @property
     def classes(self) -> int | None:

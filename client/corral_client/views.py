@@ -18,13 +18,30 @@ SYNTHETIC_WARNING = (
     "warning: {} runs on synthetic weights, which know nothing: its labels mean nothing"
 )
 
+#: how far from 1 probabilities may add up to: scores travel with few digits
+_SUM_TOLERANCE = 1e-3
 
-def probabilities(labels: Sequence[Label]) -> list[float]:
-    """The softmax of the scores; true only if ``labels`` are all the classes there are."""
-    highest = max(label.score for label in labels)
-    powers = [math.exp(label.score - highest) for label in labels]
+
+def probabilities(labels: Sequence[Label], output_kind: str | None = None) -> list[float]:
+    """The probability of each class; true only if ``labels`` are all the classes there are.
+
+    Args:
+        labels: with the model's outputs as scores.
+        output_kind: "probabilities" or "logits", as the server says; None where it does not.
+            Then scores that are none of them negative and add up to 1 are probabilities already;
+            all others are logits, whose softmax it is.
+    """
+    scores = [label.score for label in labels]
+    if output_kind == "probabilities" or (output_kind is None and _add_up(scores)):
+        return scores
+    highest = max(scores)
+    powers = [math.exp(score - highest) for score in scores]
     total = sum(powers)
     return [power / total for power in powers]
+
+
+def _add_up(scores: Sequence[float]) -> bool:
+    return min(scores) >= 0 and abs(sum(scores) - 1) <= _SUM_TOLERANCE
 
 
 def labels_text(picture: str, labels: Sequence[Label], chances: Sequence[float] | None) -> str:

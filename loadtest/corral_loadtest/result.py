@@ -6,6 +6,7 @@ from the time it was sent. Units are in the names; ``requests`` are RPCs, ``item
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -100,6 +101,12 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     kernel: str
     python: str
     grpcio: str
+
+    @property
+    def slug(self) -> str:
+        """The CPU's name as part of a file's name: "amd-epyc-7r13"."""
+        plain = re.sub(r"\((r|tm)\)", "", self.cpu.lower())
+        return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
 class QueueFloor(msgspec.Struct, frozen=True, kw_only=True):

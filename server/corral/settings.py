@@ -20,6 +20,7 @@ from corral.errors import ConfigError
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Duration = Annotated[float, msgspec.Meta(ge=0)]
+Figure = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -108,6 +109,8 @@ class Settings(
     cores_per_worker: Count | Literal["node"] | None = None
     cells: Count | None = None
     oversubscribe: bool = False
+    front_us: Figure | None = None
+    images_per_core_s: Figure | None = None
     allocator: Allocator = Allocator.TCMALLOC
     huge_pages: bool = True
 

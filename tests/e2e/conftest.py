@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running_server import Server, StartServer, running
+from support.running_server import Server, StartServer, running
 
 from corral.artifacts.build import prepare
 from corral.planning import topology

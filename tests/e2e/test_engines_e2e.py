@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from running_server import Server, StartServer
+from support.running_server import Server, StartServer
 
 from corral_client import Client
 

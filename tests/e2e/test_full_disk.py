@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from matrix_model import write_matrix_model
 from numpy.typing import NDArray
-from reload_scenarios import ask_admin
-from running_server import Server, environment, running
-from starved import can_mount, with_tmpfs
+from support.matrix_model import write_matrix_model
+from support.running_server import Server, environment, running
+from support.scenarios.reload import ask_admin
+from support.starved import can_mount, with_tmpfs
 
 _FULL = "No space left on device"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from running_server import Server, StartServer
+from support.running_server import Server, StartServer
 
 from corral.artifacts import build
 from corral.artifacts.build import prepare

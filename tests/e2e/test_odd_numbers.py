@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from running_server import Server, StartServer
+from support.running_server import Server, StartServer
 
 from corral_client import Client
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from matrix_model import write_matrix_model
-from running_server import StartServer
+from support.matrix_model import write_matrix_model
+from support.running_server import StartServer
 
 
 @pytest.fixture

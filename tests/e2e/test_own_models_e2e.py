@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, save
 from PIL import Image
-from running_server import StartServer
+from support.running_server import StartServer
 
 from corral.backends.onnxruntime.build import with_pixels
 from corral.backends.telemetry import silence_telemetry

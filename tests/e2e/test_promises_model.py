@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from end_scenarios import family, gone
-from fault_scenarios import is_back, wait_for_workers
-from running_server import BUSY_S, Server, StartServer, wait_until
-from server_counters import CounterWatch, Scrape
+from support.running_server import BUSY_S, Server, StartServer, wait_until
+from support.scenarios.end import family, gone
+from support.scenarios.fault import is_back, wait_for_workers
+from support.server_counters import CounterWatch, Scrape
 
-from corral_loadtest import perf_analyzer
+from corral_loadtest.generator import perf_analyzer
 
 ROOT = Path(__file__).parents[2]
 MODEL = "efficientnet_lite0"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from running_server import Server, StartServer
+from support.running_server import Server, StartServer
 
 from corral_client import Client
-from corral_loadtest import perf_analyzer
+from corral_loadtest.generator import perf_analyzer
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "tests" / "data" / "pictures"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reload_scenarios import CapacityWatch, ask_admin, serving, status_of
-from running_server import StartServer, running, wait_until
-from server_counters import Scrape
+from support.running_server import StartServer, running, wait_until
+from support.scenarios.reload import CapacityWatch, ask_admin, serving, status_of
+from support.server_counters import Scrape
 
 from corral_client import Client
 

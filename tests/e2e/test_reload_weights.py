@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from reload_scenarios import CapacityWatch, ask_admin, serving, status_of
-from running_server import StartServer, wait_until
-from server_counters import Scrape
+from support.running_server import StartServer, wait_until
+from support.scenarios.reload import CapacityWatch, ask_admin, serving, status_of
+from support.server_counters import Scrape
 
 MODEL = "efficientnet_lite0"
 

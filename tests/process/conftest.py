@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_server import Server, StartServer, StartSupervisor, null_server, running
+from support.running_server import Server, StartServer, StartSupervisor, null_server, running
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -39,7 +39,7 @@ def supervisor() -> StartSupervisor:
         workers: int = 2,
         worker: dict[str, Any] | None = None,
         model: str = "resnet50",
-        frontend: str = "fake_frontend",
+        frontend: str = "support.fake_frontend",
         ready: bool = True,
         **settings: Any,
     ) -> contextlib.AbstractContextManager[Server]:

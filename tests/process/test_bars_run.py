@@ -14,7 +14,7 @@ from corral_loadtest.bars.bar import Report
 def _run(folder: Path, *options: str) -> tuple[Report, subprocess.CompletedProcess[str]]:
     done = subprocess.run(
         [
-            sys.executable, "-m", "corral_loadtest.cli", "bars", "--own-generator",
+            sys.executable, "-m", "corral_loadtest", "bars", "--own-generator",
             "--rounds", "1", "--seconds", "0.3", "--overload-seconds", "1",
             "--output", str(folder), *options,
         ],

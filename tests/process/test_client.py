@@ -175,6 +175,8 @@ def answer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         output = make(name="output", datatype="FP32", shape=scores.shape)
         raw = scores.tobytes()
     else:
+        # More labels than there are classes cannot be had.
+        top = min(top, CLASSES)
         texts = [f"{-i:f}:{i}:class {i}".encode() for _ in range(items) for i in range(top)]
         output = make(name="output", datatype="BYTES", shape=[items, top])
         raw = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
@@ -241,6 +243,11 @@ def test_every_kind_of_picture_is_classified(peer: Peer, client: Client, cat: Pa
     assert kinds[:4] == [("BYTES", [1, 1])] * 3 + [("BYTES", [2, 1])]
     assert kinds[4:] == [("UINT8", [1, 8, 8, 3])] + [("UINT8", [2, 8, 8, 3])] * 3
     assert peer.requests[3].model_name == "m"
+
+
+def test_more_labels_than_classes_are_all_of_them(client: Client) -> None:
+    assert client.classify(b"jpeg", CLASSES + 5) == best(CLASSES)
+    assert client.infer(UINT8, classification=1000) == [best(CLASSES)] * 2
 
 
 def test_pages(peer: Peer, client: Client) -> None:
@@ -317,6 +324,73 @@ def test_retries_of_overload_wait_as_long_as_the_server_says(peer: Peer) -> None
     assert second_s - first_s >= 0.9 * PUSHBACK_MS / 1000
 
 
+async def test_the_async_client_waits_as_long(peer: Peer) -> None:
+    peer.refusals.append(Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", PUSHBACK_MS))
+    async with AsyncClient(peer.url, retry_overloaded=True) as client:
+        await client.infer(FP32)
+    first_s, second_s = peer.arrivals_s
+    assert second_s - first_s >= 0.9 * PUSHBACK_MS / 1000
+
+
+async def test_retries_of_overload_end(peer: Peer) -> None:
+    peer.refusals.extend([Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", 1)] * 20)
+    with (
+        Client(peer.url, retry_overloaded=True) as client,
+        pytest.raises(Overloaded, match=r"^full$"),
+    ):
+        client.infer(FP32)
+    assert peer.calls["ModelInfer"] == 5
+    async with AsyncClient(peer.url, retry_overloaded=True) as twin:
+        with pytest.raises(Overloaded, match=r"^full$"):
+            await twin.infer(FP32)
+    assert peer.calls["ModelInfer"] == 10
+
+
+async def test_a_retry_beyond_the_deadline_is_not_waited_for(peer: Peer) -> None:
+    hint_ms = int(1000 * WAIT_S)
+    peer.refusals.extend([Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", hint_ms)] * 2)
+    began_s = time.monotonic()
+    with Client(peer.url, retry_overloaded=True) as client, pytest.raises(Overloaded):
+        client.infer(FP32, deadline_s=WAIT_S / 2)
+    async with AsyncClient(peer.url, retry_overloaded=True) as twin:
+        with pytest.raises(Overloaded):
+            await twin.infer(FP32, deadline_s=WAIT_S / 2)
+    assert time.monotonic() - began_s < WAIT_S / 2
+    assert peer.calls["ModelInfer"] == 2
+
+
+async def test_a_server_that_wants_no_retry_gets_none(peer: Peer) -> None:
+    peer.refusals.extend([Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", -1)] * 2)
+    with Client(peer.url, retry_overloaded=True) as client, pytest.raises(Overloaded):
+        client.infer(FP32)
+    async with AsyncClient(peer.url, retry_overloaded=True) as twin:
+        with pytest.raises(Overloaded):
+            await twin.infer(FP32)
+    assert peer.calls["ModelInfer"] == 2
+
+
+async def test_closing_ends_the_wait_for_a_retry(peer: Peer) -> None:
+    hint_ms = int(1000 * WAIT_S)
+    refusal = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", hint_ms)
+    peer.refusals.append(refusal)
+    began_s = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        client = Client(peer.url, retry_overloaded=True, deadline_s=2 * WAIT_S)
+        call = pool.submit(client.infer, FP32)
+        await asyncio.to_thread(peer.until, lambda: peer.calls["ModelInfer"] == 1)
+        client.close()
+        with pytest.raises(CorralClientError):
+            await asyncio.wrap_future(call)
+    peer.refusals.append(refusal)
+    twin = AsyncClient(peer.url, retry_overloaded=True, deadline_s=2 * WAIT_S)
+    task = asyncio.create_task(twin.infer(FP32))
+    await asyncio.to_thread(peer.until, lambda: peer.calls["ModelInfer"] == 2)
+    await twin.close()
+    with pytest.raises(CorralClientError):
+        await task
+    assert time.monotonic() - began_s < WAIT_S
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
@@ -339,6 +413,54 @@ async def test_what_no_retry_can_mend_is_sent_once(
 def test_a_request_above_the_servers_limit_is_an_invalid_argument(client: Client) -> None:
     with pytest.raises(InvalidArgument, match="too large"):
         client.infer(bytes(3 * 2**20))
+
+
+class Counted:
+    """Passes connections on to a server, and counts the bytes that go there."""
+
+    def __init__(self, port: int) -> None:
+        self.sent = 0
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._port))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass, args=pair, daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        to_server = target.getpeername()[1] == self._port
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(2**16):
+                self.sent += len(chunk) if to_server else 0
+                target.sendall(chunk)
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+async def test_a_request_above_the_servers_limit_is_sent_once(peer: Peer) -> None:
+    size = 3 * 2**20
+    counted = Counted(peer.port)
+    with Client(counted.url, retry_overloaded=True) as client:
+        with pytest.raises(InvalidArgument, match="too large"):
+            client.infer(bytes(size))
+        # A small one afterwards, over the same connections: all that was sent has arrived.
+        for _ in range(4):
+            client.infer(b"jpeg")
+    assert counted.sent < 1.5 * size
+    sent = counted.sent
+    async with AsyncClient(counted.url, retry_overloaded=True) as twin:
+        with pytest.raises(InvalidArgument, match="too large"):
+            await twin.infer(bytes(size))
+    assert counted.sent - sent < 1.5 * size
+    counted.close()
 
 
 def test_an_answer_after_the_deadline_is_not_waited_for(peer: Peer, client: Client) -> None:
@@ -498,6 +620,14 @@ def test_the_command_classifies_and_warns_of_synthetic_weights(peer: Peer, cat: 
     # The server's own model, not our default.
     assert "toy runs on synthetic weights" in done.err
     assert done.err.count("\n") == 1
+
+
+def test_the_command_shows_as_many_labels_as_there_are(peer: Peer, cat: Path) -> None:
+    done = command("classify", cat, "-k", "50", "--json", "--url", peer.url)
+    assert done.code == 0, done.err
+    shown = json.loads(done.out)["labels"]
+    assert [label["index"] for label in shown] == list(range(CLASSES))
+    assert sum(label["probability"] for label in shown) == pytest.approx(1)
 
 
 def test_a_bad_picture_does_not_cost_the_others_their_labels(peer: Peer, cat: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.utils.shared_memory as shm
-from running_server import Server, StartServer, null_server
+from support.running_server import Server, StartServer, null_server
 from tritonclient.utils import InferenceServerException
 
 ITEM_BYTES = 3 * 224 * 224 * 4

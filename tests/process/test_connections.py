@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import grpc
 import psutil
 import pytest
-from broken_clients import ENHANCE_YOUR_CALM, GOAWAY, PONG, frames, idle_connection, ping
-from counted_load import INFER, closed_loop, infer_message
-from running_server import Server, StartServer, wait_until
+from support.broken_clients import ENHANCE_YOUR_CALM, GOAWAY, PONG, frames, idle_connection, ping
+from support.counted_load import INFER, closed_loop, infer_message
+from support.running_server import Server, StartServer, wait_until
 
 
 def clients(server: Server) -> set[int]:

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 from threading import Event
 
 import grpc
-from counted_load import INFER, ask, infer_message
-from requests_by_hand import SERVICE
-from running_server import StartServer, wait_until
-from server_counters import Scrape
+from support.counted_load import INFER, ask, infer_message
+from support.requests_by_hand import SERVICE
+from support.running_server import StartServer, wait_until
+from support.server_counters import Scrape
 
 CHECK = "/grpc.health.v1.Health/Check"
 READY = SERVICE + "ServerReady"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from running_server import StartServer
+from support.running_server import StartServer
 
 from corral_protos import open_inference_pb2 as pb
 

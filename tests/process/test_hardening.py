@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fault_scenarios import wait_for_workers
-from running_server import Server, StartServer, wait_until
+from support.running_server import Server, StartServer, wait_until
+from support.scenarios.fault import wait_for_workers
 
 from corral.errors import ConfigError
 from corral.launch import launcher
@@ -211,6 +211,7 @@ def launch(user: tuple[int, int] | None, *, drop: bool = True, program: str = "/
         "memory_node": None,
         "drop": drop,
         "user": user,
+        "warnings_variable": "REFUSED",
     }
     fd = os.memfd_create("launch")
     os.write(fd, json.dumps(order).encode())
@@ -261,6 +262,7 @@ def test_the_death_signal_outlives_the_change_of_user(tmp_path: Path) -> None:
         "memory_node": None,
         "drop": True,
         "user": (nobody.uid, nobody.gid),
+        "warnings_variable": "REFUSED",
     }
     fd = os.memfd_create("launch")
     os.write(fd, json.dumps(order).encode())
@@ -274,12 +276,12 @@ def test_the_death_signal_outlives_the_change_of_user(tmp_path: Path) -> None:
 @ROOT_ONLY
 def test_capabilities_stay_where_the_server_could_not_be_read_without(tmp_path: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    assert launcher._readable_without_capabilities(libc, "/bin/cat")
+    assert launcher.readable_without_capabilities(libc, "/bin/cat")
     closed = tmp_path / "program"
     closed.write_text("")
     closed.chmod(0o500)
     os.chown(closed, 65534, 65534)
-    assert not launcher._readable_without_capabilities(libc, str(closed))
+    assert not launcher.readable_without_capabilities(libc, str(closed))
     # Looking has taken nothing away.
     assert int(status(os.getpid())["CapEff"], 16) != 0
 

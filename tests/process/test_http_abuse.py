@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from certificates import Authority
-from http_by_hand import GOOD, HOST, Heard, connect, listen, post, say
-from process_use import use_of
-from running_server import Server, StartServer, null_server, wait_until
+from support.certificates import Authority
+from support.http_by_hand import GOOD, HOST, Heard, connect, listen, post, say
+from support.process_use import use_of
+from support.running_server import Server, StartServer, null_server, wait_until
 
 MIB = 2**20
 CHUNKED = b"Transfer-Encoding: chunked"

@@ -9,11 +9,11 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from broken_clients import asked, open_windows, ping, read_answer
 from PIL import Image
-from requests_by_hand import encode
-from running_server import Server, StartServer, wait_until
-from server_counters import Scrape
+from support.broken_clients import asked, open_windows, ping, read_answer
+from support.requests_by_hand import encode
+from support.running_server import Server, StartServer, wait_until
+from support.server_counters import Scrape
 
 from corral_protos import open_inference_pb2 as pb
 

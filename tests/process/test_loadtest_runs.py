@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running_server import StartServer, environment, wait_until
+from support.running_server import StartServer, environment, wait_until
 
-from corral_loadtest import result, starts
-from corral_loadtest.floor import run_with_floor
-from corral_loadtest.processes import free_port, serving
-from corral_loadtest.running import Progress, run
+from corral_loadtest import result
+from corral_loadtest.engines import starts
+from corral_loadtest.measure.floor import run_with_floor
+from corral_loadtest.measure.running import Progress, run
+from corral_loadtest.servers.processes import free_port, serving
 from corral_loadtest.specification import (
     ArrivalKind,
     ClosedLoop,
@@ -31,9 +32,11 @@ from corral_loadtest.specification import (
 
 @pytest.fixture(scope="module")
 def foreign() -> Iterator[tuple[int, int]]:
-    """(port, pid) of a server that is not ours: the bare one, UINT8."""
+    """(port, pid) of a server that is not ours: the baseline, UINT8."""
     port = free_port()
-    with serving([sys.executable, "-m", "corral_loadtest.bare", str(port), "UINT8"], port) as pid:
+    with serving(
+        [sys.executable, "-m", "corral_loadtest.servers.baseline", str(port), "UINT8"], port
+    ) as pid:
         yield port, pid
 
 
@@ -58,7 +61,7 @@ def test_a_closed_loop_measures_a_foreign_server(foreign: tuple[int, int]) -> No
     assert found.valid
     assert found.statuses == {"OK": found.sent}
     assert found.sent > 10
-    assert found.server.name == "bare"
+    assert found.server.name == "baseline"
     assert found.server.cpu_s_per_request
     assert found.server.cpu_s_per_request > 0
     assert found.latency
@@ -142,17 +145,17 @@ def test_a_model_that_is_not_there_is_said_in_one_sentence(server: StartServer) 
             run(_quick(running.port, ClosedLoop(), target=target))
 
 
-def _command(port: int, *more: str) -> list[str]:
+def _command(port: int, *more: str, name: str = "run") -> list[str]:
     where = ["--address", f"127.0.0.1:{port}", "--model", "resnet50_uint8"]
-    return [sys.executable, "-m", "corral_loadtest.cli", *where, *more]
+    return [sys.executable, "-m", "corral_loadtest", name, *where, *more]
 
 
 def test_the_command_writes_json_and_a_page(foreign: tuple[int, int], tmp_path: Path) -> None:
     json, html = tmp_path / "r.json", tmp_path / "r.html"
     options = ["--duration", "0.5", "--warm-up", "0.1", "--warm-up-limit", "0.5"]
-    options += ["--window", "0.1", "--ramp", "clients", "--clients", "2"]
+    options += ["--window", "0.1", "--clients", "2"]
     done = subprocess.run(
-        [*_command(foreign[0], *options), "--json", str(json), "--html", str(html)],
+        [*_command(foreign[0], *options, name="ramp"), "--json", str(json), "--html", str(html)],
         capture_output=True, text=True, check=False, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running_server import StartServer
+from support.running_server import StartServer
 
 pytest.importorskip("mlperf_loadgen")
 
@@ -17,11 +18,14 @@ pytest.importorskip("mlperf_loadgen")
 def _run(port: int, folder: Path, *options: str) -> tuple[int, list[dict[str, Any]], str]:
     done = subprocess.run(
         [
-            sys.executable, "-m", "corral_loadtest.cli", "mlperf", "--target", f"127.0.0.1:{port}",
+            sys.executable, "-m", "corral_loadtest", "mlperf",
+            "--target", f"127.0.0.1:{port}",
             "--input", "uint8", "--model", "resnet50_uint8", "--samples", "4",
             "--logs", str(folder / "logs"), "--json", str(folder / "found.json"), *options,
         ],
         capture_output=True, text=True, check=False, timeout=100,
+        # A proxy that is not there: nothing of this goes to it.
+        env={**os.environ, "http_proxy": "http://127.0.0.1:9"},
     )  # fmt: skip
     file = folder / "found.json"
     return done.returncode, json.loads(file.read_text()) if file.exists() else [], done.stderr
@@ -83,7 +87,7 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_one_command_serves_runs_and_writes_the_page(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            sys.executable, "-m", "corral_loadtest.cli", "mlperf", "--serve", "--backend null",
+            sys.executable, "-m", "corral_loadtest", "mlperf", "--serve", "--backend null",
             "--scenario", "Offline", "--duration-s", "1", "--input", "uint8", "--samples", "4",
             "--logs", str(tmp_path / "logs"), "--output", str(tmp_path / "out"),
         ],
@@ -99,7 +103,7 @@ def test_one_command_serves_runs_and_writes_the_page(tmp_path: Path) -> None:
 def test_options_that_cannot_be_served_are_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            sys.executable, "-m", "corral_loadtest.cli", "mlperf", "--serve", "--backend none",
+            sys.executable, "-m", "corral_loadtest", "mlperf", "--serve", "--backend none",
             "--logs", str(tmp_path / "logs"),
         ],
         capture_output=True, text=True, check=False, timeout=60,

@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-import requests_by_hand as by_hand
 from PIL import Image
-from process_use import peak_growth_bytes
-from requests_by_hand import INFER, fp32, pictures, with_parameter
-from running_server import Server, running
-from serving_null import null_server_command
+from support import requests_by_hand as by_hand
+from support.process_use import peak_growth_bytes
+from support.requests_by_hand import INFER, fp32, pictures, with_parameter
+from support.running_server import Server, running
+from support.serving_null import null_server_command
 
 from corral_protos import open_inference_pb2 as pb
 

@@ -7,7 +7,9 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from cgroup_scenarios import (
+from support.counted_load import closed_loop
+from support.running_server import StartServer, wait_until
+from support.scenarios.cgroup import (
     Group,
     change_cpus,
     control_group,
@@ -16,9 +18,7 @@ from cgroup_scenarios import (
     set_affinity,
     throttle,
 )
-from counted_load import closed_loop
-from running_server import StartServer, wait_until
-from server_counters import Scrape
+from support.server_counters import Scrape
 
 needs_two_cpus = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="there is one CPU: none can be taken away"

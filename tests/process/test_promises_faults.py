@@ -11,9 +11,10 @@ import re
 import signal
 
 import pytest
-from cgroup_scenarios import control_group
-from counted_load import ask, fixed_rate
-from fault_scenarios import (
+from support.counted_load import ask, fixed_rate
+from support.running_server import StartServer, StartSupervisor, wait_until
+from support.scenarios.cgroup import control_group
+from support.scenarios.fault import (
     FOUR_WORKERS,
     TWO_WORKERS,
     check_counts,
@@ -24,8 +25,7 @@ from fault_scenarios import (
     poison_workers,
     wait_for_workers,
 )
-from running_server import StartServer, StartSupervisor, wait_until
-from server_counters import CounterWatch, Scrape
+from support.server_counters import CounterWatch, Scrape
 
 #: what keeps a Python from starting at all
 NO_PYTHON = {"env": {"PYTHONHOME": "/nonexistent"}}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from counted_load import ask
-from fuzzing import fuzz_server
-from process_use import peak_growth_bytes
-from running_server import Server, running
-from serving_null import null_server_command
+from support.counted_load import ask
+from support.fuzzing import fuzz_server
+from support.process_use import peak_growth_bytes
+from support.running_server import Server, running
+from support.serving_null import null_server_command
 
 #: of all that is decoded and queued at a time; the rest is the allocator's
 _CAP_BYTES = 64 * 2**20

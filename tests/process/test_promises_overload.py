@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from fault_scenarios import wait_for_workers
-from overload_scenarios import OVERLOADED, churn_queue, overload
-from process_use import use_of
-from running_server import StartServer, wait_until
-from server_counters import Scrape
+from support.process_use import use_of
+from support.running_server import StartServer, wait_until
+from support.scenarios.fault import wait_for_workers
+from support.scenarios.overload import OVERLOADED, churn_queue, overload
+from support.server_counters import Scrape
 
 
 @pytest.mark.timing

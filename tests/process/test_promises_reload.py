@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from counted_load import closed_loop
-from reload_scenarios import (
+from support.counted_load import closed_loop
+from support.running_server import StartServer, StartSupervisor, wait_until
+from support.scenarios.reload import (
     GROWTH_PER_10000_BYTES,
     CapacityWatch,
     reload_under_load,
@@ -23,7 +24,6 @@ from reload_scenarios import (
     status_of,
     switch_modes,
 )
-from running_server import StartServer, StartSupervisor, wait_until
 
 QUICK = ("--null-batch-ms", "5", "--oversubscribe")
 #: a window of 200 requests sees pages, and not the promise's 100 bytes a request
@@ -216,13 +216,13 @@ def test_r13_requests_leave_nothing_behind(server: StartServer) -> None:
 
 
 def test_r13_a_descriptor_that_leaks_is_caught(supervisor: StartSupervisor) -> None:
-    with supervisor(workers=4, frontend="leaky_frontend", weights="leaks-descriptors") as s:
+    with supervisor(workers=4, frontend="support.leaky_frontend", weights="leaks-descriptors") as s:
         growth = restart_workers(s, 8, clients=2, settle_requests=50)
         assert any(line.startswith("descriptors: ") for line in growth.grown)
 
 
 def test_r13_memory_that_leaks_is_caught(supervisor: StartSupervisor) -> None:
-    with supervisor(workers=2, frontend="leaky_frontend", weights="leaks-memory") as s:
+    with supervisor(workers=2, frontend="support.leaky_frontend", weights="leaks-memory") as s:
         growth = serve_many(s, 1300, settle=300)
         # 4 KiB of each request, 39 MiB of 10,000.
         assert growth.steady_per_10000_bytes > 4 * SHORT * GROWTH_PER_10000_BYTES, growth

@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from broken_clients import held_open, idle_connection
-from counted_load import ask, closed_loop
-from fault_scenarios import wait_for_workers
-from process_use import may_look_into, use_of
-from resource_scenarios import BUSY, break_clients
-from running_server import Server, StartServer, environment, running, wait_until
-from serving_null import null_server_command
-from starved import can_mount, with_descriptors, with_tmpfs
+from support.broken_clients import held_open, idle_connection
+from support.counted_load import ask, closed_loop
+from support.process_use import may_look_into, use_of
+from support.running_server import Server, StartServer, environment, running, wait_until
+from support.scenarios.fault import wait_for_workers
+from support.scenarios.resource import BUSY, break_clients
+from support.serving_null import null_server_command
+from support.starved import can_mount, with_descriptors, with_tmpfs
 
 FULL_DISK = Path(__file__).parents[1] / "support" / "full_disk.py"
 

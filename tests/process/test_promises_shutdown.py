@@ -10,10 +10,10 @@ import os
 import signal
 import time
 
-from counted_load import closed_loop
-from end_scenarios import family, gone, kill_frontend, kill_supervisor, terminate
-from fault_scenarios import wait_for_workers
-from running_server import BUSY_S, StartServer
+from support.counted_load import closed_loop
+from support.running_server import BUSY_S, StartServer
+from support.scenarios.end import family, gone, kill_frontend, kill_supervisor, terminate
+from support.scenarios.fault import wait_for_workers
 
 TWO_SLOW_WORKERS = ("--workers", "2", "--oversubscribe", "--null-batch-ms", "50")
 

@@ -16,9 +16,9 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from certificates import Authority, Pair, private
 from grpc_health.v1 import health_pb2
-from running_server import Server, StartServer, wait_until
+from support.certificates import Authority, Pair, private
+from support.running_server import Server, StartServer, wait_until
 
 from corral_client import AsyncClient, Client, PermissionDenied, Unauthenticated, cli
 from corral_protos import open_inference_pb2 as pb

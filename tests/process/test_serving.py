@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from running_server import Server, StartServer, wait_until
+from support.running_server import Server, StartServer, wait_until
 from tritonclient.utils import InferenceServerException
 
 from corral_protos import open_inference_pb2 as pb

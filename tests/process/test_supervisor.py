@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from running_server import Server, StartSupervisor, wait_until
+from support.running_server import Server, StartSupervisor, wait_until
 
 
 def family(server: Server) -> list[psutil.Process]:

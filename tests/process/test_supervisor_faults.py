@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from running_server import Server, StartSupervisor, wait_until
+from support.running_server import Server, StartSupervisor, wait_until
 
 
 def kill_worker(server: Server) -> None:
@@ -81,7 +81,7 @@ def test_a_killed_frontend_comes_back_and_its_workers_with_it(supervisor: StartS
         # By their numbers: those that start in one tick of the clock have no other order.
         (frontend,) = s.children(r"frontend 0 ")
         (other,) = s.children(r"frontend 1 ")
-        (other_worker,) = s.children(r"worker 1 ")
+        (other_worker,) = s.children(r"worker\.process 1 ")
         frontend.kill()
         wait_until(lambda: s.stderr.count("frontend 0: open") == 2, "it to be open again")
         s.wait_for_line("worker 0 exited with code 0; starting another at once")

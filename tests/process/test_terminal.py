@@ -16,9 +16,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from counted_load import ask
-from running_server import PATIENCE_S, READY, environment, wait_until
-from serving_null import null_server_command
+from support.counted_load import ask
+from support.running_server import PATIENCE_S, READY, environment, wait_until
+from support.serving_null import null_server_command
 
 #: becomes a session's leader with the terminal at descriptor 0, as a shell's job is in one
 _LEADER = """

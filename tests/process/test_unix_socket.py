@@ -12,10 +12,10 @@ import grpc
 import numpy as np
 import psutil
 import pytest
-from certificates import Authority, private
-from running_server import Server, StartServer, wait_until
+from support.certificates import Authority, private
+from support.running_server import Server, StartServer, wait_until
 
-from corral_loadtest.running import run
+from corral_loadtest.measure.running import run
 from corral_loadtest.specification import ClosedLoop, Specification, Target
 from corral_protos import open_inference_pb2 as pb
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from counted_load import ask
-from running_server import running, wait_until
-from serving_null import null_server_command
+from support.counted_load import ask
+from support.running_server import running, wait_until
+from support.serving_null import null_server_command
 
 ROOT = Path(__file__).parents[2]
 #: The interpreter often lies in root's home, which is closed to others. In a mount namespace of

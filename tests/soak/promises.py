@@ -11,9 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cgroup_scenarios import change_cpus, control_group, set_affinity, throttle
-from end_scenarios import kill_frontend, kill_supervisor, terminate
-from fault_scenarios import (
+from support.fuzzing import fuzz_server
+from support.process_use import peak_growth_bytes
+from support.running_server import Server, environment, running
+from support.scenarios.cgroup import change_cpus, control_group, set_affinity, throttle
+from support.scenarios.end import kill_frontend, kill_supervisor, terminate
+from support.scenarios.fault import (
     FOUR_WORKERS,
     TWO_WORKERS,
     hang_workers,
@@ -22,10 +25,8 @@ from fault_scenarios import (
     poison_workers,
     wait_for_workers,
 )
-from fuzzing import fuzz_server
-from overload_scenarios import OVERLOADED, bare_p99_s, churn_queue, overload
-from process_use import peak_growth_bytes
-from reload_scenarios import (
+from support.scenarios.overload import OVERLOADED, bare_p99_s, churn_queue, overload
+from support.scenarios.reload import (
     GROWTH_PER_10000_BYTES,
     Growth,
     reload_under_load,
@@ -33,11 +34,10 @@ from reload_scenarios import (
     serve_many,
     switch_modes,
 )
-from resource_scenarios import BUSY, break_clients
-from running_server import Server, environment, running
-from serving_null import null_server_command
+from support.scenarios.resource import BUSY, break_clients
+from support.serving_null import null_server_command
 
-from corral_loadtest.machine import stolen_s as stolen
+from corral_loadtest.servers.machine import stolen_s as stolen
 
 ROOT = Path(__file__).parents[2]
 #: what the promises allow

@@ -15,9 +15,11 @@ import time
 from collections.abc import Iterator
 
 import grpc
-from counted_load import INFER, infer_message
-from fuzzing import picture_seeds
-from requests_by_hand import pictures
+
+from support import programs
+from support.counted_load import INFER, infer_message
+from support.fuzzing import picture_seeds
+from support.requests_by_hand import pictures
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 4, 6, 8
@@ -165,11 +167,7 @@ class CrashingClients:
     """
 
     def __init__(self, port: int, count: int) -> None:
-        command = [sys.executable, __file__, str(port)]
-        self._children = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            for _ in range(count)
-        ]
+        self._children = [programs.start("support.broken_clients", str(port)) for _ in range(count)]
         for child in self._children:
             self._hear(child, b"connected\n")
 

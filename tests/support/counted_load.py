@@ -23,9 +23,9 @@ from typing import Any, Self
 
 import grpc
 import numpy as np
-from running_server import PATIENCE_S, wait_until
 
 from corral_protos import open_inference_pb2 as pb
+from support.running_server import PATIENCE_S, wait_until
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 #: first elements up to here mean nothing to the null backend; those above are its faults

@@ -15,12 +15,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 import grpc
-import requests_by_hand as by_hand
 from PIL import Image
-from requests_by_hand import SERVICE, infer, pictures, tensor, wanted, with_parameter
 
 from corral.models.pictures import draw_pictures
 from corral_protos import open_inference_pb2 as pb
+from support import requests_by_hand as by_hand
+from support.requests_by_hand import SERVICE, infer, pictures, tensor, wanted, with_parameter
 
 #: what a message may be answered with, however broken; UNKNOWN and INTERNAL are not among them
 EXPECTED = frozenset(

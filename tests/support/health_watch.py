@@ -9,7 +9,8 @@ from typing import Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from running_server import PATIENCE_S, wait_until
+
+from support.running_server import PATIENCE_S, wait_until
 
 
 class HealthWatch:

@@ -14,7 +14,8 @@ import sys
 import time
 
 import grpc
-from counted_load import INFER, infer_message
+
+from support.counted_load import INFER, infer_message
 
 _INTERVAL_S = 0.02
 #: shorter than the queue of an overloaded server

@@ -11,14 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
 
 from corral.system import procfs
+from support.programs import TESTS
 
-HERE = Path(__file__).parent
 READY = re.compile(
     r"ready in .*gRPC on \S+:(\d+), HTTP on \S+:(\d+), metrics on http://\S+:(\d+)/metrics"
 )
@@ -107,7 +106,7 @@ class Server:
         found = {}
         for child in self.children(r"\bworker\b"):
             with contextlib.suppress(psutil.NoSuchProcess):
-                if match := re.search(r"\bworker (\d+) \d+$", " ".join(child.cmdline())):
+                if match := re.search(r"\bworker\.process (\d+) \d+$", " ".join(child.cmdline())):
                     found[int(match[1])] = child.pid
         return found
 
@@ -143,7 +142,7 @@ def environment() -> dict[str, str]:
     """What servers under test are started with."""
     inherited = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "VIRTUAL_ENV")
     env = {name: os.environ[name] for name in inherited if name in os.environ}
-    return {**env, "CORRAL_OFFLINE": "1", "PYTHONPATH": str(HERE), "COLUMNS": "200"}
+    return {**env, "CORRAL_OFFLINE": "1", "PYTHONPATH": str(TESTS), "COLUMNS": "200"}
 
 
 @contextlib.contextmanager
@@ -183,7 +182,7 @@ class StartSupervisor(Protocol):
         workers: int = 2,
         worker: dict[str, Any] | None = None,
         model: str = "resnet50",
-        frontend: str = "fake_frontend",
+        frontend: str = "support.fake_frontend",
         ready: bool = True,
         **settings: Any,
     ) -> contextlib.AbstractContextManager[Server]: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.machines import archive_root, check_plan, compose, composed
 
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
@@ -22,3 +23,6 @@ def bench(tmp_path: Path) -> Bench:
         cpu_model="a CPU",
         progress=lambda phase, share: None,
     )
+
+
+__all__ = ["archive_root", "bench", "check_plan", "compose", "composed"]

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import msgspec
 
 from corral_loadtest.bars import scaling
-from corral_loadtest.comparison.report import slug
 from corral_loadtest.result import Machine
 
 
@@ -80,7 +79,7 @@ def shown(values: Iterable[float]) -> str:
 
 def stem(found: Report) -> str:
     """bars-DATE-CPU, the files' common name."""
-    return f"bars-{found.date[:10]}-{slug(found.machine.cpu)}"
+    return f"bars-{found.date[:10]}-{found.machine.slug}"
 
 
 def row_command(found: Report, row: str) -> str:
@@ -138,8 +137,8 @@ figure is in [{stem(found)}.json]({stem(found)}.json).
   is the median of each round's own. Percentiles of the Poisson rows are of all rounds' requests.
 - Servers and load generator share the machine. Rows served and null: {found.generator};
   JPEG and the other rows: corral-loadtest's own generator.
-- "Bare" is `corral_loadtest.bare`; "bare, tuned" is the same program under the setting of the C
-  library's malloc that corral's own front starts with.
+- "Baseline" is `corral_loadtest.servers.baseline`; "baseline, tuned" is the same program under the
+  setting of the C library's malloc that corral's own frontend starts with.
 
 ```sh
 {commands}

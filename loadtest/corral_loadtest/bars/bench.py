@@ -1,4 +1,4 @@
-"""Servers of our own and bare ones on free ports, and the loads that the rows put on them."""
+"""Our own servers and baseline servers on free ports, and the loads that the rows put on them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from corral_loadtest import perf_analyzer, process_tree
-from corral_loadtest.processes import free_port, serving
+from corral_client.addresses import proxy_options
+from corral_loadtest.generator import perf_analyzer
+from corral_loadtest.measure.running import run
 from corral_loadtest.result import Result
-from corral_loadtest.running import run
+from corral_loadtest.servers import process_tree
+from corral_loadtest.servers.processes import free_port, serving
 from corral_loadtest.specification import (
     ClosedLoop,
     InputKind,
@@ -61,7 +63,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Raw(msgspec.Struct, frozen=True, kw_only=True):
-    """The engine alone, as ``corral_loadtest.raw`` prints it; other keys are left out."""
+    """The engine alone, as ``servers.raw_engine`` prints it; other keys are left out."""
 
     images_per_s: float
     p50_ms: float
@@ -110,18 +112,19 @@ class Bench:
             yield Server(f"127.0.0.1:{port}", pid, metrics_port)
 
     @contextlib.contextmanager
-    def bare(self, kind: InputKind, environment: Mapping[str, str]) -> Iterator[Server]:
-        """A bare server, whose metadata shows one datatype."""
+    def baseline(self, kind: InputKind, environment: Mapping[str, str]) -> Iterator[Server]:
+        """A baseline server, whose metadata shows one datatype."""
         port = free_port()
         settings = [f"{name}={value}" for name, value in environment.items()]
-        command = [sys.executable, "-m", "corral_loadtest.bare", str(port), kind.upper()]
+        command = [sys.executable, "-m", "corral_loadtest.servers.baseline"]
+        command += [str(port), kind.upper()]
         # `env` replaces itself by the program, so the pid is the server's own.
         with serving(["env", *settings, *command], port) as pid:
             yield Server(f"127.0.0.1:{port}", pid)
 
     def raw(self, model: str, kind: InputKind) -> Raw:
         """The engine alone in a process, on all CPUs, one picture after another."""
-        command = [sys.executable, "-m", "corral_loadtest.raw"]
+        command = [sys.executable, "-m", "corral_loadtest.servers.raw_engine"]
         command += [model, str(self.model_seconds), kind.value]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         return msgspec.json.decode(done.stdout, type=Raw)
@@ -194,7 +197,7 @@ class Bench:
 
 def inferences(server: Server) -> int:
     """Items that a server has answered so far under all names, by its ModelStatistics."""
-    with grpc.insecure_channel(server.address) as channel:
+    with grpc.insecure_channel(server.address, options=proxy_options(server.address)) as channel:
         ask = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelStatistics",
             request_serializer=pb.ModelStatisticsRequest.SerializeToString,
@@ -207,7 +210,9 @@ def inferences(server: Server) -> int:
 def worker_items(server: Server) -> dict[str, float]:
     """Items that each worker of ours has run so far, from its metrics."""
     url = f"http://127.0.0.1:{server.metrics_port}/metrics"
-    with urllib.request.urlopen(url, timeout=10.0) as page:
+    # Past every proxy of the environment.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(url, timeout=10.0) as page:
         lines = page.read().decode().splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("corral_worker_items_total{"))
     return {name: float(value) for name, value in pairs}

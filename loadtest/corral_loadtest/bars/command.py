@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from corral_loadtest import machine, perf_analyzer
 from corral_loadtest.bars import bar, model_rows, null_rows, queue_rows, scaling
 from corral_loadtest.bars.bar import Bar, Report
 from corral_loadtest.bars.bench import Bench
+from corral_loadtest.generator import perf_analyzer
 from corral_loadtest.result import encode
+from corral_loadtest.servers import machine
 from corral_loadtest.specification import WrongInput
 
 ROWS: dict[str, Callable[[Bench], list[Bar]]] = {

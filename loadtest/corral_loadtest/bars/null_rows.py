@@ -1,4 +1,4 @@
-"""Rows with the null backend: what the data path costs, alone and beside a bare server."""
+"""Rows with the null backend: what the data path costs, alone and beside a baseline server."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ _KINDS = (InputKind.FP32, InputKind.UINT8)
 _RATIO = {InputKind.FP32: 0.94, InputKind.UINT8: 0.88}
 _MORE_MS = 0.25
 _CPU_US = {InputKind.FP32: 800.0, InputKind.UINT8: 400.0}
-_BARE: Mapping[str, Mapping[str, str]] = {"bare": {}, "bare, tuned": TUNED}
+_BASELINES: Mapping[str, Mapping[str, str]] = {"baseline": {}, "baseline, tuned": TUNED}
 
 Found = dict[tuple[str, InputKind, int], list[Answered]]
 
 
 def null(bench: Bench) -> list[Bar]:
-    """The null backend by two bare servers, 17 clients and one, both datatypes."""
+    """The null backend by two baseline servers, 17 clients and one, both datatypes."""
     found: Found = defaultdict(list)
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(bench.server(*NULL))
         servers = {
-            (name, kind): stack.enter_context(bench.bare(kind, environment))
-            for name, environment in _BARE.items()
+            (name, kind): stack.enter_context(bench.baseline(kind, environment))
+            for name, environment in _BASELINES.items()
             for kind in _KINDS
         }
         for _ in range(bench.rounds):
             for kind in _KINDS:
                 for clients in (CLIENTS, 1):
-                    for name in ("null", *_BARE):
+                    for name in ("null", *_BASELINES):
                         server = servers.get((name, kind), ours)
                         answered = bench.closed(server, kind, clients, bench.seconds)
                         found[name, kind, clients].append(answered)
-    bars = [_rate(found, kind, name) for kind in _KINDS for name in _BARE]
+    bars = [_rate(found, kind, name) for kind in _KINDS for name in _BASELINES]
     carried = [one.per_s for one in found["null", InputKind.UINT8, CLIENTS]]
     bars.append(Bar(row="null", name=CARRIED, values=carried))
-    bars += [_alone(found, kind, name) for kind in _KINDS for name in _BARE]
+    bars += [_alone(found, kind, name) for kind in _KINDS for name in _BASELINES]
     return bars + [_cpu(found, kind) for kind in _KINDS]
 
 
@@ -77,7 +77,7 @@ def _cpu(found: Found, kind: InputKind) -> Bar:
     def used_us(name: str) -> list[float]:
         return [one.cpu_s_per_request * 1e6 for one in found[name, kind, CLIENTS]]
 
-    others = ", ".join(f"{name} {shown(used_us(name))} µs" for name in _BARE)
+    others = ", ".join(f"{name} {shown(used_us(name))} µs" for name in _BASELINES)
     return Bar(
         row="null",
         name=f"server CPU a request, {kind.upper()}, {CLIENTS} clients, µs",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from corral_loadtest import arrivals, histograms, queue_simulation
 from corral_loadtest.bars.bar import Bar, shown
 from corral_loadtest.bars.bench import Bench, Server
 from corral_loadtest.bars.null_rows import NULL
-from corral_loadtest.queue_simulation import Times
+from corral_loadtest.generator import arrivals, histograms
 from corral_loadtest.result import Result
+from corral_loadtest.simulate import queueing as queue_simulation
+from corral_loadtest.simulate.queueing import Times
 from corral_loadtest.specification import ClosedLoop, InputKind, OpenLoop
 
 _WORKERS = 2

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from corral_loadtest import arrivals, histograms
 from corral_loadtest.comparison.senders import OK, Sender
+from corral_loadtest.generator import arrivals, histograms
 
 UNANSWERED = "UNANSWERED"
 

@@ -1,7 +1,7 @@
 """The servers that corral is compared with: what they are, and how each is installed and started.
 
 Their start scripts and pinned requirements lie in ``loadtest/peers``; every peer lives in an
-environment of its own. ``python -m corral_loadtest.comparison.peers install`` installs them all.
+environment of its own. ``corral-loadtest peers install`` installs them all.
 """
 
 from __future__ import annotations
@@ -176,7 +176,9 @@ def command(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry of the command: installs peers; exit code 1 if one cannot be."""
-    parser = argparse.ArgumentParser(description="Installs the servers that are compared with.")
+    parser = argparse.ArgumentParser(
+        prog="corral-loadtest peers", description="Installs the servers that are compared with."
+    )
     parser.add_argument("action", choices=["install", "list"])
     parser.add_argument("names", nargs="*", default=list(BY_NAME), metavar="NAME")
     parser.add_argument("--home", type=Path, default=HOME, help="folder of the environments")
@@ -194,7 +196,3 @@ def main(argv: Sequence[str] | None = None) -> None:
                 failed = True
                 print(error, file=sys.stderr)
     sys.exit(failed)
-
-
-if __name__ == "__main__":
-    main()

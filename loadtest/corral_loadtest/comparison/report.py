@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from corral_loadtest import histograms
 from corral_loadtest.comparison.rounds import (
     CAPACITY,
     IDLE,
@@ -17,7 +15,29 @@ from corral_loadtest.comparison.rounds import (
     Visit,
     share_name,
 )
+from corral_loadtest.generator import histograms
 from corral_loadtest.result import Machine
+
+_METHOD = """\
+## Method
+
+- Work: one FP32 tensor [1,3,224,224] a request, 602 KB, and 1,000 logits back; the same OpenVINO
+  artefact everywhere. Before a server is measured it has to name the class that the raw engine
+  names for the same tensor.
+- {rounds}. In each, the raw engine first, then every server,
+  started anew and alone, in an order that changes with the round. Alone, because idle servers take
+  CPU too and share pages, which would make another's memory look smaller.
+- Server and load generator share the same {cores} cores: what the generator uses, the server
+  lacks, as with any client on the same machine. One generator drives all rows, gRPC on bytes or
+  HTTP/1.1 on kept connections.
+- requests/s: closed loop, {clients} clients, {seconds} s, begun 1 s after the
+  clients; median of the rounds; "÷ raw" is the median of each round's own ratio.
+- idle: closed loop, 1 client. {shares}: Poisson arrivals at that share of the raw engine's rate in
+  the same round, latency from the intended time of each request, so that nothing is omitted.
+  Percentiles are of all rounds' requests together.
+- CPU ms a request: user and system time of the server's process tree at capacity. PSS: of the tree
+  after the capacity run. Start: from the command to the first right answer, model compiled.
+"""
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,14 +181,9 @@ def _row(subject: Described, visits: Sequence[Visit], raw_by_round: dict[int, fl
     )
 
 
-def slug(cpu: str) -> str:
-    """A CPU's name as part of a file's name."""
-    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", cpu.lower())).strip("-")
-
-
 def stem(found: Comparison) -> str:
     """DATE-CPU, the files' common name."""
-    return f"{found.date[:10]}-{slug(found.machine.cpu)}"
+    return f"{found.date[:10]}-{found.machine.slug}"
 
 
 def _number(value: float | None, form: str = ".1f") -> str:
@@ -206,12 +221,18 @@ def markdown(found: Comparison) -> str:
     """The page of results; its plots lie beside it."""
     name = stem(found)
     rounds = len({one.round for one in found.visits})
-    shares = " and ".join(share_name(share) for share in SHARES)
     versions = ", ".join(f"{what} {version}" for what, version in found.versions.items())
     how = "\n".join(
         f"| {one.title} | {one.version} | {one.protocol} | {one.note} |" for one in found.subjects
     )
     missing = "\n".join(f"- {title}: {why}" for title, why in found.missing.items())
+    method = _METHOD.format(
+        rounds=f"{rounds} round{'' if rounds == 1 else 's'}",
+        cores=found.cores,
+        clients=found.clients,
+        seconds=f"{found.seconds:g}",
+        shares=" and ".join(share_name(share) for share in SHARES),
+    )
     return f"""# ResNet50 INT8, served by corral and by others: {found.date[:10]}
 
 {found.machine.cpu}, {found.cores} cores used of {found.machine.cpus}, Linux {found.machine.kernel},
@@ -227,25 +248,7 @@ every figure of every round is in [{name}.json]({name}.json).
 † it did not keep up with this rate, or failed requests: the latencies grow with the length of the
 run.
 
-## Method
-
-- Work: one FP32 tensor [1,3,224,224] a request, 602 KB, and 1,000 logits back; the same OpenVINO
-  artefact everywhere. Before a server is measured it has to name the class that the raw engine
-  names for the same tensor.
-- {rounds} round{"" if rounds == 1 else "s"}. In each, the raw engine first, then every server,
-  started anew and alone, in an order that changes with the round. Alone, because idle servers take
-  CPU too and share pages, which would make another's memory look smaller.
-- Server and load generator share the same {found.cores} cores: what the generator uses, the server
-  lacks, as with any client on the same machine. One generator drives all rows, gRPC on bytes or
-  HTTP/1.1 on kept connections.
-- requests/s: closed loop, {found.clients} clients, {found.seconds:g} s, begun 1 s after the
-  clients; median of the rounds; "÷ raw" is the median of each round's own ratio.
-- idle: closed loop, 1 client. {shares}: Poisson arrivals at that share of the raw engine's rate in
-  the same round, latency from the intended time of each request, so that nothing is omitted.
-  Percentiles are of all rounds' requests together.
-- CPU ms a request: user and system time of the server's process tree at capacity. PSS: of the tree
-  after the capacity run. Start: from the command to the first right answer, model compiled.
-
+{method}
 ## How each was set up
 
 | server | version | protocol | how |

@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from corral_loadtest import process_tree
 from corral_loadtest.comparison import drive, senders
 from corral_loadtest.comparison.drive import Load
 from corral_loadtest.comparison.subjects import Subject, running
-from corral_loadtest.processes import free_port
+from corral_loadtest.servers import process_tree
+from corral_loadtest.servers.processes import free_port
 
 #: shares of the raw engine's rate at which the open loops run
 SHARES = (0.5, 0.7)
@@ -122,12 +122,7 @@ def visit(
             start_s = time.monotonic() - begin_s
             try:
                 loads, memory_mib = await _loads(
-                    sender,
-                    server.pid,
-                    raw_per_s=raw_per_s,
-                    seconds=seconds,
-                    clients=clients,
-                    seed=number,
+                    sender, server.pid, raw_per_s, seconds=seconds, clients=clients, seed=number
                 )
             finally:
                 await sender.close()
@@ -143,7 +138,7 @@ def visit(
 
 
 async def _loads(
-    sender: senders.Sender, pid: int, *, raw_per_s: float, seconds: float, clients: int, seed: int
+    sender: senders.Sender, pid: int, raw_per_s: float, *, seconds: float, clients: int, seed: int
 ) -> tuple[dict[str, Load], float | None]:
     def cpu_s() -> float:
         return process_tree.cpu_s(pid)
@@ -191,7 +186,7 @@ def raw(model: str, seconds: float, number: int) -> RawVisit:
         subprocess.CalledProcessError: it failed.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "corral_loadtest.raw", model, str(seconds)],
+        [sys.executable, "-m", "corral_loadtest.servers.raw_engine", model, str(seconds)],
         stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     found = json.loads(done.stdout)

@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from corral_client.addresses import proxy_options
 from corral_loadtest.comparison.peers import Peer
 from corral_protos import open_inference_pb2 as pb
 
@@ -52,8 +53,13 @@ class GrpcSender:
         self._message = pb.ModelInferRequest(
             model_name="resnet50", inputs=[tensor], raw_input_contents=[item.tobytes()]
         ).SerializeToString()
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options)
+        address = f"127.0.0.1:{port}"
+        options = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_send_message_length", -1),
+            *proxy_options(address),
+        ]
+        self._channel = grpc.aio.insecure_channel(address, options=options)
         self._call = self._channel.unary_unary(_METHOD)
 
     async def send(self) -> tuple[str, bytes]:

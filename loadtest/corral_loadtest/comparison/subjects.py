@@ -1,4 +1,4 @@
-"""What takes part in the comparison: corral in both modes, the bare server, peers, the raw engine.
+"""The comparison's subjects: corral in both modes, the baseline server, peers, the raw engine.
 
 A subject that is a server is started anew in every round, alone: idle servers take CPU too (Ray's
 and Triton's most of all), share the page cache, and would make another's memory look smaller.
@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from corral_loadtest import process_tree
 from corral_loadtest.comparison import peers
 from corral_loadtest.comparison.peers import Peer
+from corral_loadtest.servers import process_tree
 
-RAW, BENCHMARK_APP, BARE = "raw", "benchmark_app", "bare"
+RAW, BENCHMARK_APP, BASELINE = "raw", "benchmark_app", "baseline"
 CORRAL_RTI, CORRAL_THROUGHPUT = "corral-rti", "corral-throughput"
 
 
@@ -36,7 +36,7 @@ class Subject:
         version: of its package.
         command: what starts it on a port.
         peer: None for a server of the Open Inference Protocol.
-        computes: False for the bare server, whose answers mean nothing.
+        computes: False for the baseline server, whose answers mean nothing.
     """
 
     name: str
@@ -105,12 +105,12 @@ def _peer(
 
 def _own(name: str, cores: int, corral: str) -> Subject:
     grpc = "gRPC, Open Inference Protocol"
-    if name == BARE:
+    if name == BASELINE:
         return Subject(
-            name=name, title="bare grpc.aio server", protocol=grpc, version="", computes=False,
+            name=name, title="baseline grpc.aio server", protocol=grpc, version="", computes=False,
             note="copies the tensor and answers zeros: what the protocol costs, no inference",
             command=lambda port: [
-                sys.executable, "-m", "corral_loadtest.bare", str(port), "FP32"
+                sys.executable, "-m", "corral_loadtest.servers.baseline", str(port), "FP32"
             ],
         )  # fmt: skip
     base = [

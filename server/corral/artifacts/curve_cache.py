@@ -19,7 +19,7 @@ FORMAT = 1
 _NAME = "costs"
 
 
-class _Costs(msgspec.Struct, frozen=True):
+class _Curve(msgspec.Struct, frozen=True):
     """A curve as cached: seconds of one batch by "DATATYPE:count"."""
 
     costs_s: dict[str, float]
@@ -42,11 +42,11 @@ def load_curve(folder: Path, ingredients: Mapping[str, str]) -> CostCurve | None
 
 def save_curve(folder: Path, ingredients: Mapping[str, str], curve: CostCurve) -> None:
     """Caches a curve, whole or not at all; a folder that refuses it is a warning, no error."""
-    _cache(folder).write(_NAME, ingredients, _Costs(curve.names()))
+    _cache(folder).write(_NAME, ingredients, _Curve(curve.names()))
 
 
-def _cache(folder: Path) -> JsonCache[_Costs]:
-    return JsonCache(folder, _Costs, format_number=FORMAT, title="cost curve")
+def _cache(folder: Path) -> JsonCache[_Curve]:
+    return JsonCache(folder, _Curve, format_number=FORMAT, title="cost curve")
 
 
 class CurveCache:

@@ -5,19 +5,23 @@ asyncio, reads no clock and touches no socket, so every decision can be tested b
 
 No request is bound to a worker before that worker is free. A free worker gets its fair share of
 the queue, ceil(queued / workers), capped by its largest compiled batch (the knee of the measured
-cost curve) and by the slack of the tightest deadline in the batch. There is no timer unless a
-queue delay was asked for.
+cost curve) and by the slack of the tightest deadline in the batch. Real-time inference takes one
+item, and more only by the rule of ``backlog``. There is no timer unless a queue delay was asked
+for.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections import deque
 from typing import Generic
 
+from corral.batching import backlog
 from corral.batching.cost_model import CostModel
-from corral.batching.jobs import Batch, J, Job, Span
+from corral.batching.jobs import Batch, J, Job, Span, size_in_time
+from corral.batching.workers import Workers
 from corral.errors import DeadlineMissed, QueueFull
 from corral.tensors import Datatype
 
@@ -33,11 +37,14 @@ class Policy:
         max_queue: items that may wait.
         max_bytes: what all unanswered requests may hold in memory.
         max_delay_s: how long the oldest item waits for company; 0 for not at all.
+        real_time: a batch is formed only where that answers the backlog sooner; else every free
+            worker takes its fair share.
     """
 
     max_queue: int
     max_bytes: int
     max_delay_s: float = 0.0
+    real_time: bool = False
 
 
 class Batcher(Generic[J]):
@@ -51,8 +58,7 @@ class Batcher(Generic[J]):
         self._queues: dict[Datatype, deque[Span[J]]] = {d: deque() for d in Datatype}
         self._live: dict[Datatype, int] = dict.fromkeys(Datatype, 0)
         self._reserved = 0
-        self._workers: dict[int, CostModel] = {}
-        self._busy_until_s: dict[int, float] = {}
+        self._workers = Workers()
         self._order = 0
         self._batch_number = 0
         self._expired: list[J] = []
@@ -67,13 +73,11 @@ class Batcher(Generic[J]):
 
     def add_worker(self, worker: int, costs: CostModel) -> None:
         """A worker that may ask for batches from now on."""
-        self._workers[worker] = costs
-        self._busy_until_s[worker] = 0.0
+        self._workers.add(worker, costs)
 
     def remove_worker(self, worker: int) -> None:
         """The worker is gone. What it held is another matter: see ``lost``."""
-        self._workers.pop(worker, None)
-        self._busy_until_s.pop(worker, None)
+        self._workers.remove(worker)
 
     # --- the door ---
 
@@ -81,6 +85,10 @@ class Batcher(Generic[J]):
     def queued(self) -> int:
         """Items that wait for a worker, pictures that are being decoded included."""
         return sum(self._live.values()) + self._reserved
+
+    def spans_held(self, datatype: Datatype) -> int:
+        """Spans in the queue of a datatype, those of settled jobs included."""
+        return len(self._queues[datatype])
 
     def check_room(self, deadline_s: float | None, now_s: float) -> None:
         """Asked before it is known what a request wants: could any request be admitted?
@@ -91,7 +99,7 @@ class Batcher(Generic[J]):
         full = self.queued >= self._policy.max_queue or self.held_bytes >= self._policy.max_bytes
         if not full and (deadline_s is None or not self.queued):
             return
-        waiting_s = min(self._waiting_s(datatype, now_s) for datatype in Datatype)
+        waiting_s = min(self._workers.waiting_s(d, self.queued, now_s) for d in Datatype)
         if full:
             raise QueueFull(_FULL, _milliseconds(waiting_s))
         if deadline_s is not None and 0 < deadline_s - now_s < waiting_s:
@@ -104,7 +112,7 @@ class Batcher(Generic[J]):
             DeadlineMissed: not even an idle cell could answer in time.
             QueueFull: the queue is full, or so long that the answer would be late.
         """
-        waiting_s = self._waiting_s(job.datatype, now_s)
+        waiting_s = self._workers.waiting_s(job.datatype, self.queued, now_s)
         if (
             self.queued + job.count > self._policy.max_queue
             or self.held_bytes + job.size_bytes > self._policy.max_bytes
@@ -112,11 +120,12 @@ class Batcher(Generic[J]):
             raise QueueFull(_FULL, _milliseconds(waiting_s))
         if job.deadline_s is not None:
             slack_s = job.deadline_s - now_s
-            if slack_s <= self._fastest_s(job):
+            fastest_s = self._workers.fastest_s(job)
+            if slack_s <= fastest_s:
                 raise DeadlineMissed(
                     "Deadline Exceeded: it is too short for this model on this machine"
                 )
-            late_s = waiting_s + self._fastest_s(job) - slack_s
+            late_s = waiting_s + fastest_s - slack_s
             if late_s > 0 and waiting_s > 0:
                 raise QueueFull(_TOO_LONG, _milliseconds(late_s))
         job.reserved = job.count
@@ -154,31 +163,29 @@ class Batcher(Generic[J]):
     def take(self, worker: int, now_s: float) -> Batch[J] | None:
         """The next batch for a free worker; None when nothing is to be run now."""
         costs = self._workers[worker]
-        while (datatype := self._head_datatype(costs, now_s)) is not None:
-            if now_s < self._ready_at_s(datatype, costs):
-                return None
-            spans = self._gather(datatype, costs, now_s)
+        while (datatype := self._ready_datatype(costs, now_s)) is not None:
+            spans = self._gather(worker, datatype, now_s)
             if not spans:
                 continue
             self._batch_number += 1
             count = sum(map(len, spans))
-            self._busy_until_s[worker] = now_s + costs.expected_s(datatype, count)
+            self._workers.is_busy_until(worker, now_s + costs.expected_s(datatype, count))
             return Batch(self._batch_number, worker, datatype, count, spans, now_s)
         return None
 
     def look_again_s(self, now_s: float) -> float | None:
         """When ``take`` may give what it does not give now: only with a queue delay."""
-        if not self._policy.max_delay_s or not self._workers:
+        costs = self._workers.any_costs()
+        if not self._policy.max_delay_s or costs is None:
             return None
-        costs = next(iter(self._workers.values()))
-        datatype = self._head_datatype(costs, now_s)
-        return None if datatype is None else self._ready_at_s(datatype, costs)
+        heads = self._heads(costs, now_s)
+        return min((self._ready_at_s(datatype, costs) for datatype in heads), default=None)
 
     def complete(self, batch: Batch[J], now_s: float, engine_s: float) -> list[J]:
         """A batch came back; returns the jobs that are fully answered now, settled."""
-        if (costs := self._workers.get(batch.worker)) is not None:
-            costs.observe(batch.datatype, batch.count, engine_s)
-            self._busy_until_s[batch.worker] = now_s
+        if batch.worker in self._workers:
+            self._workers[batch.worker].observe(batch.datatype, batch.count, engine_s)
+            self._workers.is_busy_until(batch.worker, now_s)
         answered: list[J] = []
         for span in batch.spans:
             job = span.job
@@ -200,8 +207,7 @@ class Batcher(Generic[J]):
             are run no more. That several workers die at once under the parts of one job says
             nothing about the job yet.
         """
-        if batch.worker in self._busy_until_s:
-            self._busy_until_s[batch.worker] = 0.0
+        self._workers.is_busy_until(batch.worker, 0.0)
         failed: list[J] = []
         for span in reversed(batch.spans):
             job = span.job
@@ -246,13 +252,21 @@ class Batcher(Generic[J]):
                 return span
         return None
 
-    def _head_datatype(self, costs: CostModel, now_s: float) -> Datatype | None:
+    def _heads(self, costs: CostModel, now_s: float) -> list[Datatype]:
+        """The datatypes of which something waits, the oldest first."""
         heads = [
             (span.order, datatype)
             for datatype in self._queues
             if (span := self._front(datatype, costs, now_s)) is not None
         ]
-        return min(heads)[1] if heads else None
+        return [datatype for _, datatype in sorted(heads)]
+
+    def _ready_datatype(self, costs: CostModel, now_s: float) -> Datatype | None:
+        """The datatype whose batch is formed now: one that waits for company holds up no other."""
+        for datatype in self._heads(costs, now_s):
+            if now_s >= self._ready_at_s(datatype, costs):
+                return datatype
+        return None
 
     def _ready_at_s(self, datatype: Datatype, costs: CostModel) -> float:
         """When the head's batch may be formed: at once, unless company was asked for."""
@@ -267,14 +281,17 @@ class Batcher(Generic[J]):
             )
         return ready_s
 
-    def _gather(self, datatype: Datatype, costs: CostModel, now_s: float) -> list[Span[J]]:
+    def _gather(self, worker: int, datatype: Datatype, now_s: float) -> list[Span[J]]:
         """Takes one batch's spans off the queue, whose front is live."""
+        costs = self._workers[worker]
         queue = self._queues[datatype]
         alone = queue[0].alone
         if alone:
             share = len(queue[0])
         elif self._policy.max_delay_s:
             share = self._live[datatype]
+        elif self._policy.real_time:
+            share = self._real_time_share(worker, datatype, now_s)
         else:
             share = math.ceil(self._live[datatype] / len(self._workers))
         wanted = costs.size_at_most(share)
@@ -293,30 +310,22 @@ class Batcher(Generic[J]):
                 queue.appendleft(front)
             if alone:
                 break
-        self._give_back(spans, self._in_time(spans, datatype, costs, now_s))
+        self._give_back(spans, size_in_time(spans, datatype, costs, now_s))
         for span in spans:
             span.job.queued -= len(span)
             self._live[datatype] -= len(span)
         return spans
 
-    def _in_time(
-        self, spans: list[Span[J]], datatype: Datatype, costs: CostModel, now_s: float
-    ) -> int:
-        """The largest compiled size within ``spans`` that makes none of them late."""
-        have = sum(map(len, spans))
-        size = costs.size_at_most(have)
-        while size > 1:
-            left, tightest_s = size, math.inf
-            for span in spans:
-                if span.job.deadline_s is not None:
-                    tightest_s = min(tightest_s, span.job.deadline_s)
-                left -= len(span)
-                if left <= 0:
-                    break
-            if now_s + costs.expected_s(datatype, size) <= tightest_s:
-                break
-            size = costs.size_at_most(size - 1)
-        return size
+    def _real_time_share(self, worker: int, datatype: Datatype, now_s: float) -> int:
+        """Items that this free worker takes in real-time inference; see ``backlog``."""
+        costs = self._workers[worker]
+        return backlog.batch_size(
+            sum(self._live.values()),
+            self._live[datatype],
+            self._workers.others_free_s(worker, now_s),
+            costs.sizes,
+            functools.partial(costs.expected_s, datatype),
+        )
 
     def _give_back(self, spans: list[Span[J]], size: int) -> None:
         """Puts all but the first ``size`` items back in front of the queue."""
@@ -330,24 +339,6 @@ class Batcher(Generic[J]):
             if not len(last):
                 spans.pop()
             excess -= cut
-
-    def _waiting_s(self, datatype: Datatype, now_s: float) -> float:
-        """How long a request that came now would wait for a worker, as far as one can tell."""
-        if not self._workers:
-            return 0.0
-        count = len(self._workers)
-        busy_s = [max(0.0, until_s - now_s) for until_s in self._busy_until_s.values()]
-        if not self.queued:
-            return min(busy_s)
-        item_s = min(costs.item_s(datatype) for costs in self._workers.values())
-        return (sum(busy_s) + self.queued * item_s) / count
-
-    def _fastest_s(self, job: J) -> float:
-        """The least time that idle workers need for the job; 0 while there are none."""
-        if not self._workers:
-            return 0.0
-        share = math.ceil(job.count / len(self._workers))
-        return min(costs.fastest_s(job.datatype, share) for costs in self._workers.values())
 
 
 def _hopeless(job: Job, costs: CostModel, now_s: float) -> bool:

@@ -1,8 +1,9 @@
 """Cost curves: what a batch of n costs on this machine, and where batching stops paying.
 
 A worker measures its curve while it warms up, largest sizes last, and stops when two doublings
-have brought less than 3 %. The curve is kept beside the artefact, so that the next start
-compiles only the sizes that pay; what is observed later corrects it in the batcher.
+have brought less than 3 %, for real-time inference less than 5 %. The curve is kept beside the
+artefact, so that the next start compiles only the sizes that pay; what is observed later corrects
+it in the batcher.
 
 Measured on 2 Zen 3 cores (AVX2): ResNet50 costs the same an image at every batch size, within
 the noise of a shared machine, so the knee is 1; batching pays on AMX and with a null backend
@@ -17,8 +18,28 @@ from collections.abc import Iterable, Mapping
 
 from corral.tensors import Datatype
 
-#: a gain in images/s that is smaller than this does not pay
-WORTHWHILE = 0.03
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """How a worker looks for the sizes that pay.
+
+    Attributes:
+        largest: the largest size that is tried.
+        gain: a gain in images/s that is smaller than this share does not pay.
+        patience: how many sizes in a row may bring no gain before the search ends.
+    """
+
+    largest: int
+    gain: float
+    patience: int
+
+
+#: of throughput: every gain counts, and noise may hide one
+THROUGHPUT_SEARCH = Search(largest=32, gain=0.03, patience=2)
+#: of real-time inference: a batch must be worth that its first item waits for the last
+REAL_TIME_SEARCH = Search(largest=8, gain=0.05, patience=2)
+#: by the name of the mode
+SEARCHES: Mapping[str, Search] = {"throughput": THROUGHPUT_SEARCH, "rti": REAL_TIME_SEARCH}
 
 
 def candidate_sizes(max_batch: int) -> list[int]:
@@ -27,27 +48,30 @@ def candidate_sizes(max_batch: int) -> list[int]:
     return sizes if sizes[-1] == max_batch else [*sizes, max_batch]
 
 
-def knee(costs_s: Mapping[int, float]) -> int:
-    """The smallest batch whose images/s are within 3 % of the best.
+def knee(costs_s: Mapping[int, float], search: Search = THROUGHPUT_SEARCH) -> int:
+    """The smallest batch whose images/s are as good as the best, but for what does not pay.
 
     Args:
         costs_s: seconds of one batch, by batch size; at least one.
+        search: says what does not pay.
     """
     rates = {size: _rate(size, cost_s) for size, cost_s in costs_s.items()}
     best = max(rates.values())
-    return min(size for size, rate in rates.items() if rate >= best * (1 - WORTHWHILE))
+    return min(size for size, rate in rates.items() if rate >= best * (1 - search.gain))
 
 
-def keep_going(costs_s: Mapping[int, float]) -> bool:
-    """Whether a larger batch is worth measuring: not after two without a gain of 3 %.
+def keep_going(costs_s: Mapping[int, float], search: Search = THROUGHPUT_SEARCH) -> bool:
+    """Whether a larger batch is worth measuring.
 
     Args:
         costs_s: seconds of one batch, by batch size, of what was measured so far.
+        search: says after how many sizes without a gain it is not.
     """
     rates = [_rate(size, costs_s[size]) for size in sorted(costs_s)]
-    if len(rates) < 3:
+    late = search.patience
+    if len(rates) <= late:
         return True
-    return max(rates[-2:]) > max(rates[:-2]) * (1 + WORTHWHILE)
+    return max(rates[-late:]) > max(rates[:-late]) * (1 + search.gain)
 
 
 def sizes_up_to(limit: int, sizes: Iterable[int]) -> list[int]:

@@ -23,23 +23,24 @@ class CostModel:
         measured_s: seconds of one batch by "DATATYPE:count", as a worker reports them.
     """
 
-    __slots__ = ("_expected_s", "_fastest_s", "_sizes", "largest")
+    __slots__ = ("_expected_s", "_fastest_s", "largest", "sizes")
 
     def __init__(self, sizes: Sequence[int], measured_s: Mapping[str, float]) -> None:
-        self._sizes = sorted(sizes)
+        #: the compiled batch sizes, ascending
+        self.sizes = sorted(sizes)
         #: the largest batch
-        self.largest = self._sizes[-1]
+        self.largest = self.sizes[-1]
         self._expected_s = {
             (datatype, size): measured_s.get(f"{datatype.name}:{size}", 0.0)
             for datatype in Datatype
-            for size in self._sizes
+            for size in self.sizes
         }
         self._fastest_s = dict(self._expected_s)
 
     def size_at_most(self, count: int) -> int:
         """The largest compiled size that is no larger than ``count``; 0 if there is none."""
-        at = bisect.bisect_right(self._sizes, count)
-        return self._sizes[at - 1] if at else 0
+        at = bisect.bisect_right(self.sizes, count)
+        return self.sizes[at - 1] if at else 0
 
     def expected_s(self, datatype: Datatype, count: int) -> float:
         """Seconds that a batch of a compiled size is expected to take."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
+from corral.batching.cost_model import CostModel
 from corral.tensors import Datatype
 
 
@@ -85,3 +88,22 @@ class Batch(Generic[J]):
     count: int
     spans: list[Span[J]]
     formed_s: float
+
+
+def size_in_time(
+    spans: Sequence[Span[J]], datatype: Datatype, costs: CostModel, now_s: float
+) -> int:
+    """The largest compiled size within ``spans`` that makes none of them late."""
+    size = costs.size_at_most(sum(map(len, spans)))
+    while size > 1:
+        left, tightest_s = size, math.inf
+        for span in spans:
+            if span.job.deadline_s is not None:
+                tightest_s = min(tightest_s, span.job.deadline_s)
+            left -= len(span)
+            if left <= 0:
+                break
+        if now_s + costs.expected_s(datatype, size) <= tightest_s:
+            break
+        size = costs.size_at_most(size - 1)
+    return size

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 from corral.batching.cost_curve import (
+    SEARCHES,
     CostCurve,
     candidate_sizes,
     sizes_up_to,
 )
-from corral.settings import Mode, Settings
-
-#: the largest batch that is tried where nobody said what is the largest
-_MAX_TRIED = 32
+from corral.settings import BackendName, Mode, Settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,17 +27,19 @@ class BatchSizes:
 
 
 def batch_sizes(settings: Settings, curve: CostCurve | None) -> BatchSizes:
-    """What is to be compiled: what was asked for, else 1 for rti, else up to the knee.
+    """What is to be compiled: what was asked for, else what pays by the measured cost curve.
+
+    The null backend computes nothing: in rti its batches are of one unless max-batch says more.
 
     Args:
-        settings: mode and max-batch.
+        settings: mode, backend and max-batch.
         curve: what an earlier start measured, or None.
     """
     if settings.max_batch is not None:
         return BatchSizes(sizes=candidate_sizes(settings.max_batch), find_knee=False)
-    if settings.mode is Mode.RTI:
+    if settings.mode is Mode.RTI and settings.backend is BackendName.NULL:
         return BatchSizes(sizes=[1], find_knee=False)
-    candidates = candidate_sizes(_MAX_TRIED)
+    candidates = candidate_sizes(SEARCHES[settings.mode].largest)
     if curve is None:
         return BatchSizes(sizes=candidates, find_knee=True)
     # The curve holds what was kept, so its largest batch is the knee: looking for the knee in it

@@ -96,13 +96,33 @@ def make_parser() -> argparse.ArgumentParser:
                 help="also what takes minutes to prepare: torch, and IPEX with --worker-python",
             )
         if name == "ladder":
+            # Another name for ``corral lab ladder``.
+            command.set_defaults(command="lab", experiment="ladder")
             _add_ladder(command)
+    _add_lab(commands)
     for name, text in ADMIN_COMMANDS.items():
         command = commands.add_parser(
             name, help=text, description=text, formatter_class=_Formatter, allow_abbrev=False
         )
         _add_admin(command, name)
     return parser
+
+
+def _add_lab(commands: Any) -> None:
+    text = "measure one thing at a time: the ladder, the engine without a server, the overflow fix"
+    lab = commands.add_parser("lab", help=text, description=text, formatter_class=_Formatter)
+    experiments = lab.add_subparsers(dest="experiment", metavar="EXPERIMENT", required=True)
+    for name, what in (
+        ("ladder", "climb the ladder of optimizations on this machine"),
+        ("raw", "run a worker with no server around it, for the seconds read from standard input"),
+        ("overflow", "show what the fix for INT8 sums that overflow is worth on this CPU"),
+    ):
+        command = experiments.add_parser(
+            name, help=what, description=what, formatter_class=_Formatter, allow_abbrev=False
+        )
+        _add_settings(command)
+        if name == "ladder":
+            _add_ladder(command)
 
 
 def _add_admin(parser: argparse.ArgumentParser, name: str) -> None:
@@ -302,6 +322,18 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "let workers share CPUs (for tests with the null backend)",
         action="store_true",
     )
+    where(
+        "front-us",
+        "microseconds of CPU that a request costs the frontend (default: as measured here)",
+        type=float,
+        metavar="US",
+    )
+    where(
+        "images-per-core-s",
+        "images/s that a core of the workers makes (default: as measured here)",
+        type=float,
+        metavar="N",
+    )
     where("allocator", "the workers' malloc", choices=[a.value for a in Allocator])
     where(
         "huge-pages",
@@ -312,8 +344,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     queue = group("queue and batches")
     queue(
         "max-batch",
-        "items one execution takes (default: 1 for rti, for throughput the knee "
-        "of the measured cost curve)",
+        "most items one execution takes; 1 for never more than one (default: what pays by the "
+        "measured cost curve)",
         type=int,
         metavar="N",
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from corral.batching.batcher import Policy
-from corral.models.spec import ModelSpec
 from corral.settings import Mode, Settings
+from corral.tensors import Signature
 
 #: what all unanswered requests of a cell may hold
 _MAX_HELD_BYTES = 512 * 2**20
@@ -20,11 +20,11 @@ _SPARE_ARRIVALS = 256
 _SPARE_REQUESTS = 1024
 
 
-def message_limit(settings: Settings, spec: ModelSpec) -> int:
+def message_limit(settings: Settings, signature: Signature) -> int:
     """The largest message: a full request of tensors, or one of the largest pictures."""
     if settings.max_message_bytes is not None:
         return settings.max_message_bytes
-    tensors = settings.max_items * max(spec.signature.input_bytes.values())
+    tensors = settings.max_items * max(signature.input_bytes.values())
     return max(tensors, settings.max_image_bytes) + _ENVELOPE_BYTES
 
 
@@ -35,13 +35,14 @@ def queue_policy(settings: Settings, slots: int, region_batch: int) -> Policy:
         max_queue=settings.max_queue or deep,
         max_bytes=_MAX_HELD_BYTES,
         max_delay_s=settings.max_queue_delay_ms / 1000,
+        real_time=settings.mode is Mode.RTI,
     )
 
 
-def arrival_limits(settings: Settings, spec: ModelSpec, max_queue: int) -> tuple[int, int]:
+def arrival_limits(settings: Settings, signature: Signature, max_queue: int) -> tuple[int, int]:
     """Messages that are received at a time, and how many more may wait for that."""
     most = max_queue + _SPARE_ARRIVALS
-    at_once = max(_LEAST_ARRIVING, _MAX_ARRIVING_BYTES // message_limit(settings, spec))
+    at_once = max(_LEAST_ARRIVING, _MAX_ARRIVING_BYTES // message_limit(settings, signature))
     return min(at_once, most), max(0, most - at_once)
 
 

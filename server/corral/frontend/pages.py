@@ -10,8 +10,9 @@ from google.protobuf.message import Message
 from corral.errors import InvalidRequest, NotFound, Unsupported
 from corral.metrics.counters import Counts
 from corral.protocol import metadata
-from corral.protocol.metadata import ServedModel
+from corral.protocol.metadata import ModelDescription
 from corral.protocol.shared_memory import ClientMemory
+from corral.tensors import View
 from corral_protos import open_inference_pb2 as pb
 
 Page = Callable[[Any], Message]
@@ -33,8 +34,8 @@ class Pages:
 
     def __init__(
         self,
-        model: ServedModel,
-        views: tuple[str, ...],
+        model: ModelDescription,
+        views: tuple[View, ...],
         *,
         ready: Callable[[], bool],
         counts: Callable[[], Counts],
@@ -49,7 +50,7 @@ class Pages:
         self._counts = counts
         self._memory = memory
 
-    def resolve(self, name: str, version: str) -> str:
+    def resolve(self, name: str, version: str) -> View:
         """The view that a model's name and version mean.
 
         Raises:

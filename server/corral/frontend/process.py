@@ -18,7 +18,8 @@ import msgspec
 import uvloop
 
 from corral import logs
-from corral.dataplane.dispatcher import Cell
+from corral.dataplane.dispatcher import Dispatcher
+from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
 from corral.errors import ConfigError
 from corral.frontend import methods, rest
@@ -41,12 +42,11 @@ from corral.ipc.messages import (
     FrontendUp,
     ModelBoot,
     Reconfigure,
+    ServedModel,
     WorkerGone,
     WorkerVerified,
 )
 from corral.metrics import counters
-from corral.models import registry
-from corral.models.spec import ModelSpec
 from corral.protocol import metadata
 from corral.protocol.request import Limits, RequestReader
 from corral.protocol.shared_memory import ClientMemory
@@ -65,12 +65,12 @@ _LAST_ANSWERS_S = 0.1
 _FIRST_WINDOW_BYTES = 14_600
 
 
-def _served(
-    spec: ModelSpec, model: ModelBoot, settings: Settings, workers: int
-) -> metadata.ServedModel:
-    return metadata.ServedModel(
-        name=model.name,
-        signature=spec.signature,
+def _described(
+    served: ServedModel, model: ModelBoot, settings: Settings, workers: int
+) -> metadata.ModelDescription:
+    return metadata.ModelDescription(
+        name=served.name,
+        signature=served.signature,
         max_items=settings.max_items,
         workers=workers,
         backend=settings.backend,
@@ -93,7 +93,7 @@ class Frontend:
     def __init__(self, boot: CellBoot) -> None:
         settings = boot.settings
         self._boot = boot
-        self._spec = registry.get(settings.model)
+        self._served = served = boot.served
         self._loop = asyncio.get_running_loop()
         self._supervisor = SupervisorLink(
             boot.control_fd,
@@ -107,8 +107,8 @@ class Frontend:
         self._recorder = Recorder(counted, boot.cell)
         memory = ClientMemory() if settings.client_shared_memory else None
         self._pages = Pages(
-            _served(self._spec, boot.model, settings, boot.workers),
-            tuple(self._spec.views),
+            _described(served, boot.model, settings, boot.workers),
+            tuple(served.views),
             ready=lambda: self._service.ready,
             counts=counted.snapshot,
             memory=memory,
@@ -116,36 +116,43 @@ class Frontend:
         limits = Limits(
             max_items=settings.max_items,
             max_image_bytes=settings.max_image_bytes,
-            classes=self._spec.classes,
+            classes=served.classes,
         )
-        reader = RequestReader(self._spec.signature, limits, self._pages.resolve, memory)
+        reader = RequestReader(served.signature, limits, self._pages.resolve, memory)
         policy = queue_policy(settings, boot.slots, boot.region_batch)
-        self._cell = Cell(
-            self._spec,
-            reader,
+        self._dispatcher = Dispatcher(
+            served.signature,
             policy,
             self._recorder,
-            max_image_pixels=settings.max_image_pixels,
-            decode_threads=len(os.sched_getaffinity(0)),
             on_verified=self._on_verified,
             hang_floor_s=settings.hang_floor_s,
             on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
-        at_once, waiting = arrival_limits(settings, self._spec, policy.max_queue)
+        self._inference = Inference(
+            served,
+            reader,
+            self._dispatcher,
+            self._recorder,
+            max_image_pixels=settings.max_image_pixels,
+            decode_threads=len(os.sched_getaffinity(0)),
+        )
+        at_once, waiting = arrival_limits(settings, self._served.signature, policy.max_queue)
         access = credentials.make_access(
             settings.auth_token_file, settings.allow_client, client_ca=settings.tls_client_ca
         )
         self._service = Service(
-            self._cell,
+            self._inference,
             reader,
             self._pages,
             auth=Auth(access) if access else None,
             messages=Admission(at_once, slow_s=_SLOW_S, most_waiting=waiting),
-            max_body_bytes=message_limit(settings, self._spec),
+            max_body_bytes=message_limit(settings, served.signature),
             max_requests=max_requests(settings, policy.max_queue),
+            labels=served.labels,
+            verified=lambda: self._dispatcher.verified,
         )
-        self._health = Health(["", methods.SERVICE, *metadata.view_names(boot.model.name).values()])
+        self._health = Health(["", methods.SERVICE, *metadata.view_names(served.name).values()])
         self._app = Application(
             self._service,
             self._health,
@@ -158,7 +165,7 @@ class Frontend:
     # --- what the supervisor says, and is told ---
 
     def _open(self) -> None:
-        self._cell.open = True
+        self._inference.open = True
         self._show_state()
 
     def _have_sizes(self, sizes: list[int]) -> None:
@@ -167,14 +174,13 @@ class Frontend:
     def _reconfigure(self, new: Reconfigure) -> None:
         settings = new.settings
         policy = queue_policy(settings, new.slots, new.region_batch)
-        self._service.messages.set_limits(*arrival_limits(settings, self._spec, policy.max_queue))
-        logs.configure(settings, f"frontend {self._boot.cell}")
-        self._pages.model = _served(self._spec, new.model, settings, new.workers)
-        self._cell.reconfigure(
-            policy,
-            max_image_pixels=settings.max_image_pixels,
-            hang_floor_s=settings.hang_floor_s,
+        self._service.messages.set_limits(
+            *arrival_limits(settings, self._served.signature, policy.max_queue)
         )
+        logs.configure(settings, f"frontend {self._boot.cell}")
+        self._pages.model = _described(self._served, new.model, settings, new.workers)
+        self._inference.max_image_pixels = settings.max_image_pixels
+        self._dispatcher.reconfigure(policy, hang_floor_s=settings.hang_floor_s)
 
     def _on_verified(self, worker: int) -> None:
         self._supervisor.say(WorkerVerified(worker=worker))
@@ -200,7 +206,7 @@ class Frontend:
         time is over.
         """
         self._service.draining = True
-        self._cell.open = False
+        self._inference.open = False
         self._recorder.state(serving=False)
         self._health.shutdown()
         self._service.messages.close()
@@ -254,7 +260,7 @@ class Frontend:
         await self._server.start()
         if self._relay is not None:
             await self._relay.start()
-        self._supervisor.start(self._cell)
+        self._supervisor.start(self._dispatcher)
         self._supervisor.say(FrontendUp(cell=self._boot.cell, port=settings.port))
         # What is there now stays for good: no collection need look at it again.
         gc.collect()
@@ -263,7 +269,8 @@ class Frontend:
             lambda: self._service.count, lambda: procfs.resident_bytes(os.getpid())
         ).start(self._loop)
         await self._supervisor.ended
-        await self._cell.close()
+        self._dispatcher.close()
+        self._inference.close()
 
 
 async def _serve(boot: CellBoot) -> None:

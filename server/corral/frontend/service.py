@@ -6,10 +6,10 @@ Knows no transport but ASGI's ``scope`` and ``receive``. What it raises is the e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from corral.dataplane.dispatcher import Cell
+from corral.dataplane.inference import Inference
 from corral.errors import QueueFull, RequestError, TooLarge
 from corral.frontend.admission import Admission
 from corral.frontend.auth import Auth
@@ -33,17 +33,19 @@ class Service:
     """The server as its two protocols see it.
 
     Args:
-        cell: runs inferences.
+        inference: answers them.
         reader: reads and checks them.
         pages: answers what is asked about the server itself.
         auth: who may call; None: everybody.
         messages: who may send a large message now.
         max_body_bytes: the largest request.
         max_requests: requests under way.
+        labels: names of the model's classes, by index.
+        verified: whether a batch went through a worker that lives.
 
     Attributes:
         max_body_bytes: as given.
-        labels: names of the model's classes, by index.
+        labels: as given.
         accepted: inferences whose message has come and whose answer has not left.
         draining: whether the server ends: then answers are waited for until they have left.
         count: inferences since the start.
@@ -52,7 +54,7 @@ class Service:
 
     def __init__(
         self,
-        cell: Cell,
+        inference: Inference,
         reader: RequestReader,
         pages: Pages,
         *,
@@ -60,14 +62,17 @@ class Service:
         messages: Admission,
         max_body_bytes: int,
         max_requests: int,
+        labels: tuple[str, ...],
+        verified: Callable[[], bool],
     ) -> None:
-        self._cell = cell
+        self._inference = inference
         self._reader = reader
         self.pages = pages
         self._auth = auth
         self.messages = messages
         self.max_body_bytes = max_body_bytes
-        self.labels = cell.labels
+        self.labels = labels
+        self._verified = verified
         self.accepted = 0
         self.count = 0
         self.draining = False
@@ -98,27 +103,27 @@ class Service:
             self._auth.check(scope)
 
     def turn_away(self, deadline_s: float | None) -> None:
-        """Asked before an inference's message is received; see Cell.turn_away."""
+        """Asked before an inference's message is received; see Inference.turn_away."""
         self.count += 1
-        self._cell.turn_away(deadline_s)
+        self._inference.turn_away(deadline_s)
 
     def refuse_too_large(self) -> TooLarge:
         """Counts an inference whose message is too large; the error that answers it."""
         error = TooLarge(self.too_large)
-        self._cell.refuse(error)
+        self._inference.refuse(error)
         return error
 
     def refused(self, error: RequestError) -> None:
         """Counts an inference that was refused before it was admitted, by what reads HTTP."""
-        self._cell.refuse(error)
+        self._inference.refuse(error)
 
     # --- inferences ---
 
     async def infer_pieces(
         self, pieces: Sequence[bytes | memoryview], deadline_s: float | None
     ) -> bytes:
-        """Answers a ModelInferRequest in pieces with a ModelInferResponse; see Cell."""
-        return await self._cell.infer_pieces(pieces, deadline_s)
+        """Answers a ModelInferRequest in pieces with a ModelInferResponse; see Inference."""
+        return await self._inference.infer_pieces(pieces, deadline_s)
 
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         """Reads and checks a request that holds no tensor; the result may be kept.
@@ -152,7 +157,7 @@ class Service:
         tensor = None if raw is None else memoryview(raw)
         self.accepted += 1
         try:
-            answer = self._cell.infer_parsed(head, tensor, deadline_s)
+            answer = self._inference.infer_parsed(head, tensor, deadline_s)
             if receive is None:
                 return await answer
             return await _unless_left(answer, receive)
@@ -203,7 +208,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether inferences are answered now."""
-        return self._cell.open and self._cell.verified
+        return self._inference.open and self._verified()
 
     def page(self, method: str, **fields: object) -> dict[str, Any]:
         """What the method of that name answers, as plain values.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from corral.dataplane.dispatcher import Cell
+from corral.dataplane.dispatcher import Dispatcher
 from corral.ipc import channel
 from corral.ipc.messages import (
     AttachWorker,
@@ -50,15 +50,15 @@ class SupervisorLink:
         self._loop = asyncio.get_running_loop()
         #: done when the supervisor has closed the socket
         self.ended: asyncio.Future[None] = self._loop.create_future()
-        self._cell: Cell | None = None
+        self._dispatcher: Dispatcher | None = None
         self._on_open = on_open
         self._on_sizes = on_sizes
         self._on_settings = on_settings
         self._on_drain = on_drain
 
-    def start(self, cell: Cell) -> None:
-        """Listens from now on; workers are the cell's."""
-        self._cell = cell
+    def start(self, dispatcher: Dispatcher) -> None:
+        """Listens from now on; workers are the dispatcher's."""
+        self._dispatcher = dispatcher
         self._loop.add_reader(self._socket, self._on_readable)
 
     def say(self, message: msgspec.Struct) -> None:
@@ -76,11 +76,11 @@ class SupervisorLink:
         except channel.Closed:
             self._end()
             return
-        assert self._cell
+        assert self._dispatcher
         if isinstance(message, AttachWorker):
-            self._attach(self._cell, message, fds)
+            self._attach(self._dispatcher, message, fds)
         elif isinstance(message, DetachWorker):
-            self._cell.detach(message.worker)
+            self._dispatcher.detach(message.worker)
         elif isinstance(message, Reconfigure):
             self._on_settings(message)
         elif isinstance(message, Open):
@@ -88,9 +88,9 @@ class SupervisorLink:
         elif isinstance(message, Drain):
             self._on_drain()
 
-    def _attach(self, cell: Cell, message: AttachWorker, fds: list[int]) -> None:
+    def _attach(self, dispatcher: Dispatcher, message: AttachWorker, fds: list[int]) -> None:
         try:
-            cell.attach(message, fds)
+            dispatcher.attach(message, fds)
         except (OSError, ValueError) as error:
             # Without descriptors to spare some or all of its own do not arrive. It notices that
             # nobody has the other end of its socket, leaves, and is started again.

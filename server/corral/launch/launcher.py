@@ -12,9 +12,10 @@ itself by the child with the complete environment. FD is a JSON object:
     memory_node     NUMA node to bind memory to, or null
     user            [uid, gid] to become, or null; only root can
     drop            whether to give up all capabilities, where there are any
+    warnings_variable   names what was refused, in the child's environment
 
 What the machine refuses (containers forbid memory policies) is no reason not to start: the child
-finds a sentence for each refusal in its environment, as WARNINGS_VARIABLE, one a line.
+finds a sentence for each refusal in its environment, under that name, one a line.
 
 Imports nothing of corral and nothing outside the standard library.
 """
@@ -24,8 +25,6 @@ import json
 import os
 import signal
 import sys
-
-WARNINGS_VARIABLE = "CORRAL_LAUNCH_WARNINGS"
 
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_READ = 23
@@ -67,7 +66,7 @@ def main() -> None:
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     env = launch["env"]
     if warnings:
-        env[WARNINGS_VARIABLE] = "\n".join(warnings)
+        env[launch["warnings_variable"]] = "\n".join(warnings)
     os.execve(launch["argv"][0], launch["argv"], env)  # noqa: S606 - our own program
 
 
@@ -79,7 +78,7 @@ def _drop_privileges(libc: ctypes.CDLL, user: list[int] | None, program: str) ->
     """
     if os.geteuid() != 0:
         return ""
-    if user is None and not _readable_without_capabilities(libc, program):
+    if user is None and not readable_without_capabilities(libc, program):
         return "capabilities are kept: without them root cannot read the server's own files"
     # The bounding set first: to change it needs a capability that other users do not have.
     for number in range(64):
@@ -95,7 +94,7 @@ def _drop_privileges(libc: ctypes.CDLL, user: list[int] | None, program: str) ->
     return ""
 
 
-def _readable_without_capabilities(libc: ctypes.CDLL, program: str) -> bool:
+def readable_without_capabilities(libc: ctypes.CDLL, program: str) -> bool:
     """Whether root, when it is nobody special, could run the program with our modules."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     before = (ctypes.c_uint32 * 6)()

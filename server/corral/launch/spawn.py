@@ -19,6 +19,8 @@ from pathlib import Path
 
 import msgspec
 
+from corral.ipc.messages import WARNINGS_VARIABLE
+
 #: what children inherit of the supervisor's environment; their settings come by descriptor
 INHERITED_VARIABLES = (
     "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ",
@@ -175,6 +177,7 @@ def spawn(
             "memory_node": child.memory_node,
             "drop": child.drop,
             "user": child.user,
+            "warnings_variable": WARNINGS_VARIABLE,
         }
         launch_fd = memory_file("launch", msgspec.json.encode(launch))
         stack.callback(os.close, launch_fd)

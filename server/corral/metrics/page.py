@@ -36,6 +36,10 @@ class BusyWindow:
     def __init__(self, now_s: float, busy_ns: dict[int, int]) -> None:
         self._samples = collections.deque([(now_s, busy_ns)])
 
+    def __len__(self) -> int:
+        """Samples that are kept."""
+        return len(self._samples)
+
     def ratios(self, now_s: float, busy_ns: dict[int, int]) -> dict[int, float]:
         """Adds a reading of each worker's busy time; returns each one's fraction, 0 to 1."""
         samples = self._samples

@@ -31,7 +31,7 @@ def fill(module: torch.nn.Module, weights: Weights, recipe: Recipe) -> torch.nn.
     if weights.path is None:
         synthesise(module, recipe, SYNTHETIC_SEED)
     else:
-        state = _read(weights.path)
+        state = read_state(weights.path)
         fault = _misfit(module.state_dict(), state)
         if fault:
             raise ModelError(f"--weights {weights.path}: does not fit the model: {fault}")
@@ -40,7 +40,7 @@ def fill(module: torch.nn.Module, weights: Weights, recipe: Recipe) -> torch.nn.
     return module.eval()
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
     """The state dict in a safetensors or PyTorch file; nothing in it is executed."""
     import torch
 

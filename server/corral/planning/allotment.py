@@ -21,12 +21,14 @@ class Wish:
         cores_per_worker: how wide; None for 2 to 4, or what ``workers`` leave to each.
         widest: which of equally good widths to take.
         oversubscribe: whether workers may share CPUs where they do not fit otherwise.
+        one_core: whether workers have one core where nothing is said of number and width.
     """
 
     workers: int | None
     cores_per_worker: int | Literal["node"] | None
     widest: bool
     oversubscribe: bool
+    one_core: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,8 @@ def _divide_apart(nodes: Sequence[PlannedNode], wish: Wish) -> list[PlannedNode]
             node.divided(divide_whole(node.cores, node.reserve) if number else None)
             for node, number in zip(nodes, spread, strict=True)
         ]
+    if workers is None and wish.one_core:
+        return _divide_by_width(nodes, None, 1)
     if workers is None:
         return [
             node.divided(divide_by_default(node.cores, node.reserve, widest=wish.widest))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from corral.planning.allotment import PlannedNode
+from corral.planning.front import MOST_BUSY, RESERVING_CORES, Figures
 from corral.planning.machine import Core, CpuKind, Machine
 from corral.planning.plan import PlannedCell
 from corral.system.cpu_list import format_cpus
@@ -14,7 +15,9 @@ from corral.system.cpu_list import format_cpus
 def explain(
     machine: Machine,
     *,
+    figures: Figures,
     widest: bool,
+    one_core: bool,
     by_default: bool,
     shared: bool,
     allowed: Sequence[Core],
@@ -26,7 +29,9 @@ def explain(
 
     Args:
         machine: as read.
+        figures: what is known of the frontend's cost and the workers' rate.
         widest: whether the mode prefers wide workers.
+        one_core: whether workers of one core were measured to be faster.
         by_default: whether the widths were left to the plan.
         shared: whether workers share CPUs.
         allowed: the cores that are allowed, with their allowed CPUs.
@@ -37,8 +42,8 @@ def explain(
     return [
         *_what_is_allowed(machine, allowed),
         *_budget(machine, allowed, nodes),
-        *_what_is_reserved(nodes),
-        *_widths(widest, by_default, shared),
+        *_what_is_reserved(nodes, cells, figures),
+        *_widths(widest, one_core, by_default, shared, figures),
         *_of_nodes(machine, nodes),
         *_cells(cells),
         *_idle(allowed, nodes, idle),
@@ -89,15 +94,25 @@ def _budget(
     yield f"{text}."
 
 
-def _what_is_reserved(nodes: Sequence[PlannedNode]) -> Iterable[str]:
+def _what_is_reserved(
+    nodes: Sequence[PlannedNode], cells: Sequence[PlannedCell], figures: Figures
+) -> Iterable[str]:
     used = [node for node in nodes if node.workers]
-    large = [node for node in used if node.reserved]
-    small = [node for node in used if not node.reserved]
-    if large:
-        cores = sum(len(node.reserved) for node in large)
+    large = [node for node in used if len(node.cores) >= RESERVING_CORES]
+    small = [node for node in used if len(node.cores) < RESERVING_CORES]
+    if figures.images_per_core_s is not None:
         yield (
-            f"{_nodes(large)} {_keep(large)} one core in 16, at least one, free for frontends: "
-            f"{count(cores, 'core')} in all."
+            f"A request costs the frontend {figures.front_us:,.0f} \N{MICRO SIGN}s of CPU "
+            f"({figures.front_source}), and a core of the workers makes "
+            f"{figures.images_per_core_s:,.4g} images/s ({figures.images_source})."
+        )
+        yield from _needed(large, cells, figures)
+    elif large:
+        kept = sum(len(node.reserved) for node in large)
+        yield (
+            "How many images a second a core of the workers makes is not known yet: "
+            f"{_lower(_nodes(large))} {_keep(large)} one core in 16, at least one, free for "
+            f"frontends: {count(kept, 'core')} in all."
         )
     if small:
         yield (
@@ -106,11 +121,43 @@ def _what_is_reserved(nodes: Sequence[PlannedNode]) -> Iterable[str]:
         )
 
 
-def _widths(widest: bool, by_default: bool, shared: bool) -> Iterable[str]:
+def _needed(
+    nodes: Sequence[PlannedNode], cells: Sequence[PlannedCell], figures: Figures
+) -> Iterable[str]:
+    """What the frontends need, a sentence for all nodes that are alike."""
+    alike: dict[str, list[PlannedNode]] = {}
+    for node in nodes:
+        busy = figures.busy_cores(len({core for worker in node.workers for core in worker})) or 0.0
+        kept = len(node.reserved)
+        if not kept:
+            text = (
+                f"at the workers' full rate the frontend keeps {busy:.2g} cores busy, so it runs "
+                "on its workers' CPUs: a core kept free would take more from them"
+            )
+        else:
+            here = sum(cell.node == node.id for cell in cells)
+            text = (
+                f"{kept} of {count(len(node.cores), 'core')} kept free for "
+                f"{count(here, 'frontend')}, {busy / kept:.0%} busy at the workers' full rate "
+                f"({'at most' if busy <= MOST_BUSY * kept else 'more than'} {MOST_BUSY:.0%})"
+            )
+        alike.setdefault(text, []).append(node)
+    for text, same in alike.items():
+        yield f"{_nodes(same)}: {text}."
+
+
+def _widths(
+    widest: bool, one_core: bool, by_default: bool, shared: bool, figures: Figures
+) -> Iterable[str]:
     if shared:
         yield (
             "There are more workers than cores: they share all of their node's, as --oversubscribe "
             "allows."
+        )
+    elif by_default and one_core:
+        yield (
+            "Workers have one core each: measured here, they make "
+            f"{figures.one_core_gain or 0:.0%} more images a second than wider ones."
         )
     elif by_default:
         yield (
@@ -200,6 +247,10 @@ def _idle(
 def _nodes(nodes: Sequence[PlannedNode]) -> str:
     name = "Node" if len(nodes) == 1 else "Nodes"
     return f"{name} {format_cpus(node.id for node in nodes)}"
+
+
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:]
 
 
 def _keep(nodes: Sequence[PlannedNode]) -> str:

@@ -17,18 +17,23 @@ from corral.planning import explain as plan_reasons
 from corral.planning.allotment import PlannedNode, Wish, allot
 from corral.planning.division import group_by_l3
 from corral.planning.environment import compute_environment
+from corral.planning.front import Figures, cores_to_reserve, fronts
 from corral.planning.machine import Core, Machine
 from corral.planning.plan import MachineSummary, Plan, PlannedCell, PlannedWorker
 from corral.settings import Mode
 from corral.system.cpu_list import format_cpus
 
-#: nodes of this many cores keep one core in 16 free for frontends
-_RESERVING_CORES = 8
-_CORES_A_RESERVED_ONE = 16
+#: cores of the widest worker by default
+_WIDEST = {Mode.RTI: 4, Mode.THROUGHPUT: 2}
+#: a gain in images/s that is smaller than this is not worth twice as many workers
+_WORTHWHILE = 0.03
 
 
 class PlanRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked for; None leaves it to the mode and the machine. See config.Settings."""
+    """What is asked for; None leaves it to the mode and the machine. See settings.Settings.
+
+    With ``one_front`` a node has one frontend, whatever it needs.
+    """
 
     mode: Mode = Mode.RTI
     workers: int | None = None
@@ -36,6 +41,24 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True):
     cells: int | None = None
     oversubscribe: bool = False
     backend: str = "openvino"
+    figures: Figures = Figures()
+    one_front: bool = False
+
+    @property
+    def one_core(self) -> bool:
+        """Whether workers have one core each, because that was measured to be faster."""
+        gain = self.figures.one_core_gain
+        return self.mode is Mode.THROUGHPUT and gain is not None and gain >= _WORTHWHILE
+
+    def width(self, cores: int) -> int:
+        """Cores of the widest worker on a node of ``cores``, as far as one can tell before."""
+        if self.cores_per_worker == "node":
+            return cores
+        if self.cores_per_worker is not None:
+            return self.cores_per_worker
+        if self.workers is not None:
+            return max(1, cores // self.workers)
+        return 1 if self.one_core else min(cores, _WIDEST[self.mode])
 
 
 def make_plan(machine: Machine, request: PlanRequest) -> Plan:
@@ -47,7 +70,11 @@ def make_plan(machine: Machine, request: PlanRequest) -> Plan:
     allowed = _allowed_cores(machine)
     cores = _within_budget(allowed, machine.cpu_budget)
     nodes = [
-        PlannedNode(id=node, cores=mine, reserve=_reserve(len(mine)))
+        PlannedNode(
+            id=node,
+            cores=mine,
+            reserve=cores_to_reserve(len(mine), request.width(len(mine)), request.figures),
+        )
         for node, mine in _by_node(cores).items()
     ]
     widest = request.mode is Mode.RTI
@@ -56,6 +83,7 @@ def make_plan(machine: Machine, request: PlanRequest) -> Plan:
         cores_per_worker=request.cores_per_worker,
         widest=widest,
         oversubscribe=request.oversubscribe,
+        one_core=request.one_core,
     )
     divided, shared = allot(nodes, wish)
     used = [node for node in divided if node.workers]
@@ -81,7 +109,9 @@ def make_plan(machine: Machine, request: PlanRequest) -> Plan:
         idle_cpus=idle,
         reasons=plan_reasons.explain(
             machine,
+            figures=request.figures,
             widest=widest,
+            one_core=request.one_core,
             by_default=request.workers is None and request.cores_per_worker is None,
             shared=shared,
             allowed=allowed,
@@ -146,11 +176,6 @@ def _by_node(cores: Iterable[Core]) -> dict[int, list[Core]]:
     return nodes
 
 
-def _reserve(cores: int) -> int:
-    """Cores of a node of that many that are kept free for frontends."""
-    return max(1, cores // _CORES_A_RESERVED_ONE) if cores >= _RESERVING_CORES else 0
-
-
 def _pen(worker: Sequence[Core], node: PlannedNode, shared: bool) -> list[int]:
     """A worker's CPUs: its own cores', or all of their kind that the node's workers share.
 
@@ -169,7 +194,7 @@ def _make_cells(
     """Cells inside nodes, the workers numbered through."""
     cells: list[PlannedCell] = []
     first_id = 0
-    for node, number in zip(nodes, _cells_by_node(nodes, request.cells), strict=True):
+    for node, number in zip(nodes, _cells_by_node(nodes, request), strict=True):
         memory_node = _memory_node(machine, node.id)
         for i, part in enumerate(_split(node.workers, number)):
             workers = [
@@ -194,12 +219,17 @@ def _make_cells(
     return cells
 
 
-def _cells_by_node(nodes: Sequence[PlannedNode], cells: int | None) -> list[int]:
-    """How many cells each node gets: one, and more where the most workers share a cell.
+def _cells_by_node(nodes: Sequence[PlannedNode], request: PlanRequest) -> list[int]:
+    """How many cells each node gets: as many as its frontends need, or as were asked for.
+
+    Cells that were asked for go where the most workers share one.
 
     Raises:
         ConfigError: too few cells for the nodes, or too many for the workers.
     """
+    cells = request.cells
+    if cells is None and not request.one_front:
+        return [fronts(len(n.reserved), len(n.workers), request.figures) for n in nodes]
     counts = [1] * len(nodes)
     if cells is None:
         return counts

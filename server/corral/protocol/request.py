@@ -31,15 +31,8 @@ from corral.protocol.envelope import (
 from corral.protocol.response import INPUT_NAME, LENGTH_PREFIX, OUTPUT_NAME
 from corral.protocol.scattered import Scattered
 from corral.protocol.shared_memory import ClientMemory, Slice, Tensor
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
-
-#: the protocol's datatypes that each view of a model takes
-VIEW_DATATYPES = {
-    "tensor": ("FP32", "UINT8", "BYTES"),
-    "uint8": ("UINT8",),
-    "image": ("BYTES",),
-}
 
 #: heads up to this size are remembered: a client sends the same one again and again
 _CACHEABLE_HEAD_BYTES = 512
@@ -60,7 +53,7 @@ class Head:
     """Everything of a request but its tensor.
 
     Attributes:
-        view: which of the model's signatures was asked for, a key of counters.VIEWS.
+        view: which of the model's signatures was asked for, see tensors.View.
         datatype: None when the input is encoded pictures (BYTES).
         count: items, 1 or more.
         classification: top k wanted, 0 for the logits.
@@ -70,7 +63,7 @@ class Head:
         output_slice: where the result is wanted; None: in the answer.
     """
 
-    view: str
+    view: View
     model_name: str
     request_id: str
     datatype: Datatype | None
@@ -111,7 +104,7 @@ class RequestReader:
         self,
         signature: Signature,
         limits: Limits,
-        resolve: Callable[[str, str], str],
+        resolve: Callable[[str, str], View],
         memory: ClientMemory | None = None,
     ) -> None:
         self._memory = memory
@@ -296,7 +289,7 @@ class RequestReader:
             error.view = view
             raise
 
-    def _read_request(self, request: pb.ModelInferRequest, view: str, large: bytes) -> Head:
+    def _read_request(self, request: pb.ModelInferRequest, view: View, large: bytes) -> Head:
         if len(request.inputs) != 1:
             raise InvalidRequest(
                 f"the model has one input, {INPUT_NAME!r}; the request has {len(request.inputs)}"
@@ -304,9 +297,9 @@ class RequestReader:
         tensor = request.inputs[0]
         if tensor.name != INPUT_NAME:
             raise InvalidRequest(f"the input is called {INPUT_NAME!r}, not {tensor.name[:80]!r}")
-        if tensor.datatype not in VIEW_DATATYPES[view]:
+        if tensor.datatype not in view.datatypes:
             raise InvalidRequest(
-                f"{request.model_name} takes {' or '.join(VIEW_DATATYPES[view])}, "
+                f"{request.model_name} takes {' or '.join(view.datatypes)}, "
                 f"not {tensor.datatype[:20]!r}"
             )
         datatype, count = self._read_shape(tensor)

@@ -23,7 +23,7 @@ REPORT_S = 60.0
 #: fewer stopped periods than this share are not worth a line
 _MIN_SHARE = 0.05
 #: a plan that failed is tried again, for what was in its way may be gone
-_RETRY = Backoff(first_s=5.0, max_s=300.0)
+RETRY = Backoff(first_s=5.0, max_s=300.0)
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +54,11 @@ class CpuWatch:
         self._watch = AllowedCpusWatch(read())
         self._change: asyncio.Task[Reply] | None = None
         self._report = ThrottlingReport(procfs.cpu_throttling(), self._loop.time())
-        self._timer = self._loop.call_later(LOOK_S, self._look)
+        self._timer = self._loop.call_later(LOOK_S, self.look)
 
-    def _look(self) -> None:
-        self._timer = self._loop.call_later(LOOK_S, self._look)
+    def look(self) -> None:
+        """Looks once, and sets the time of the next look."""
+        self._timer = self._loop.call_later(LOOK_S, self.look)
         now_s = self._loop.time()
         allowed_cpus = self._watch.look(self._read(), now_s)
         if allowed_cpus is not None and self._change is None:
@@ -96,7 +97,7 @@ class AllowedCpus:
 
 
 class AllowedCpusWatch:
-    """Notices a changed allowed_cpus once it has been the same for two looks.
+    """Notices other allowed CPUs once they have been the same for two looks.
 
     Somebody who moves a process from one cpuset to another changes masks several times on the
     way; planning for each of them would replace the workers several times. What is told is told
@@ -114,10 +115,10 @@ class AllowedCpusWatch:
         self._again_s = 0.0
 
     def look(self, now: AllowedCpus, now_s: float) -> AllowedCpus | None:
-        """The new allowed_cpus while the plan does not fit it and is worth a try; else None.
+        """The new ones while the plan does not fit them and is worth a try; else None.
 
         Args:
-            now: the allowed_cpus.
+            now: what is allowed.
             now_s: monotonic seconds.
         """
         settled, self._seen = now == self._seen, now
@@ -134,7 +135,7 @@ class AllowedCpusWatch:
         """No plan could be made for this one, or its workers did not start: later, once more."""
         self._failures = self._failures + 1 if allowed_cpus == self._failed else 1
         self._failed = allowed_cpus
-        self._again_s = now_s + _RETRY.delay_s(self._failures)
+        self._again_s = now_s + RETRY.delay_s(self._failures)
 
 
 class ThrottlingReport:

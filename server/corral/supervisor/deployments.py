@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from corral.artifacts.curve_cache import CurveCache
+from corral.artifacts.figures import FigureCache
 from corral.batching.sizes import batch_sizes
 from corral.errors import ConfigError
+from corral.ipc.messages import ServedModel
 from corral.launch.factory import ChildFactory
 from corral.launch.libraries import find_libraries
 from corral.launch.worker_runtime import worker_extras
@@ -19,7 +21,6 @@ from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
 from corral.settings import BackendName, Mode, Precision, Settings
 from corral.supervisor.deployment import Deployment, DeploymentSpec
-from corral.tensors import Signature
 
 #: workers that a cell can grow to, at the least, while the server runs
 _MIN_SLOTS = 16
@@ -57,7 +58,7 @@ class Deployments:
 
     Args:
         settings: of the first deployment, with the ports settled.
-        signature: the model's shapes.
+        served: the model as frontends serve it.
         source: where to read again; None for a server that cannot be reloaded.
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
@@ -70,7 +71,7 @@ class Deployments:
     def __init__(
         self,
         settings: Settings,
-        signature: Signature,
+        served: ServedModel,
         source: Source | None,
         *,
         environ: Mapping[str, str],
@@ -83,7 +84,7 @@ class Deployments:
         self._ports = {
             name: getattr(settings, name) for name in ("port", "http_port", "metrics_port")
         }
-        self._signature = signature
+        self._served = served
         self._source = source
         self._environ = environ
         self._counters_fd = counters_fd
@@ -91,6 +92,8 @@ class Deployments:
         self._cells = cells
         self._frontend_module = frontend_module
         self._read_machine = read_machine
+        #: NUMA nodes of the latest plan
+        self._nodes: set[int] = set()
 
     def read_again(self) -> Settings:
         """The settings as they are written now; port 0 means the one there is."""
@@ -108,9 +111,10 @@ class Deployments:
     async def prepare(self, asked: Settings) -> DeploymentSpec:
         """Settles engine and precision, and makes the artefact; see DeploymentBuilder."""
         source = self._reloadable()
-        plan = plan_for(asked, self._read_machine())
-        self._fits(plan)
-        return await source.prepare(asked, plan.cells[0].workers[0])
+        machine = self._read_machine()
+        self._fits(self._plan(asked, asked, machine))
+        # Candidates are tried where a worker of the default width would be, as at the start.
+        return await source.prepare(asked, plan_for(asked, machine).first_worker)
 
     def _reloadable(self) -> Source:
         if self._source is None:
@@ -127,7 +131,7 @@ class Deployments:
         settings = prepared.settings
         warnings = []
         try:
-            plan = plan_for(settings, machine)
+            plan = self._plan(settings, prepared.asked, machine)
             self._fits(plan)
         except ConfigError as error:
             if not lenient:
@@ -135,18 +139,35 @@ class Deployments:
             free = msgspec.structs.replace(
                 settings, workers=None, cores_per_worker=None, cells=self._cells
             )
-            plan = plan_for(free, machine)
+            plan = self._plan(free, prepared.asked, machine)
             self._fits(plan)
             warnings.append(f"planned without the wished number and width of workers: {error}")
-        return self.first(prepared, plan, warnings)
+        return self.first(prepared, plan, machine, warnings)
+
+    def _plan(self, settings: Settings, asked: Settings, machine: Machine) -> Plan:
+        """By what is known now; with as many cells as there are, if it is up to the frontends.
+
+        Raises:
+            ConfigError: there is no such plan.
+        """
+        figures = FigureCache(asked, machine.model_name).load()
+        plan = plan_for(settings, machine, figures)
+        same_nodes = {cell.node for cell in plan.cells} == self._nodes
+        if settings.cells is None and same_nodes and len(plan.cells) != self._cells:
+            return plan_for(msgspec.structs.replace(settings, cells=self._cells), machine, figures)
+        return plan
 
     def first(
-        self, prepared: DeploymentSpec, plan: Plan, warnings: Sequence[str] = ()
+        self,
+        prepared: DeploymentSpec,
+        plan: Plan,
+        machine: Machine,
+        warnings: Sequence[str] = (),
     ) -> Deployment:
-        """A deployment by a plan that is there already."""
+        """A deployment by a plan that is there already, for the machine as it was read for it."""
         settings, model = prepared.settings, prepared.model
+        self._nodes = {cell.node for cell in plan.cells}
         cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
-        machine = self._read_machine()
         curves = CurveCache(settings, model, cores, machine.model_name, machine.isa)
         extras = worker_extras(
             settings,
@@ -157,9 +178,10 @@ class Deployments:
             settings=settings,
             plan=plan,
             model=model,
-            signature=self._signature,
+            served=self._served,
             batch=batch_sizes(settings, curves.load()),
             curves=curves,
+            figures=FigureCache(prepared.asked, machine.model_name),
             extras=extras,
             environ=self._environ,
             counters_fd=self._counters_fd,

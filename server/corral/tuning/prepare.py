@@ -30,13 +30,14 @@ from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
 from corral.tuning.select import Selected, select
+from corral.tuning.widths import learn_one_core
 
 logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 
 
-class _Order(msgspec.Struct, frozen=True):
+class PrepareOrder(msgspec.Struct, frozen=True):
     """What the child is told; without a pen it makes the artefact, and nobody guards it."""
 
     settings: Settings
@@ -110,7 +111,7 @@ def prepare_apart(
     Raises:
         ModelError: it could not be made; the child has said why.
     """
-    with _start_child(_Order(settings, pen, again, every)) as child:
+    with _start_child(PrepareOrder(settings, pen, again, every)) as child:
         try:
             output, _ = child.communicate()
         except BaseException:
@@ -129,7 +130,7 @@ def make_apart(settings: Settings) -> ModelBoot:
         ConfigError: no such interpreter.
         ModelError: it could not be made, with what the child said.
     """
-    with _start_child(_Order(settings, None)) as child:
+    with _start_child(PrepareOrder(settings, None)) as child:
         try:
             output, _ = child.communicate()
         except BaseException:
@@ -145,7 +146,7 @@ async def prepare_beside(settings: Settings, pen: PlannedWorker) -> Selected:
         ModelError: it could not be made; the child has said why.
     """
     # Started from the loop's own thread: the child's death signal is bound to its parent thread.
-    with _start_child(_Order(settings, pen, again=False, every=False)) as child:
+    with _start_child(PrepareOrder(settings, pen, again=False, every=False)) as child:
         try:
             output, _ = await asyncio.to_thread(child.communicate)
         except BaseException:
@@ -154,7 +155,7 @@ async def prepare_beside(settings: Settings, pen: PlannedWorker) -> Selected:
     return _selected(child, output)
 
 
-def _start_child(order: _Order) -> subprocess.Popen[bytes]:
+def _start_child(order: PrepareOrder) -> subprocess.Popen[bytes]:
     settings = order.settings
     fd = memory_file("order", msgspec.json.encode(order))
     command = [worker_python(settings), "-P", "-m", "corral.tuning.prepare_entry", str(fd)]
@@ -181,7 +182,7 @@ def main() -> None:
     # Nothing is left behind when the parent dies, whatever it dies of.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with os.fdopen(int(sys.argv[1]), "rb") as file:
-        order = msgspec.json.decode(file.read(), type=_Order)
+        order = msgspec.json.decode(file.read(), type=PrepareOrder)
     # A parent that died before the signal was asked for sends none any more.
     if os.getppid() != order.parent:
         sys.exit("whoever wanted the model is gone")
@@ -194,9 +195,12 @@ def main() -> None:
     sys.stdout.buffer.write(msgspec.json.encode(selected))
 
 
-def _obey(order: _Order) -> Selected:
+def _obey(order: PrepareOrder) -> Selected:
     settings, pen = order.settings, order.pen
     if pen is not None:
-        return prepare_here(settings, pen, os.environ, again=order.again, every=order.every)
+        selected = prepare_here(settings, pen, os.environ, again=order.again, every=order.every)
+        cpu_model = topology.read_machine().model_name
+        learn_one_core(settings, pen, selected, os.environ, cpu_model, again=order.again)
+        return selected
     made = build.prepare(settings, lambda phase, share: None, topology.read_machine().isa)
     return Selected(backend=settings.backend, precision=settings.precision, model=boot_model(made))

@@ -206,7 +206,7 @@ def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> 
     left = [row.candidate for row in rows if not row.excluded]
     if len(left) < 2:
         return rank(rows, bench.settings.mode)
-    speeds = _measure(bench, {candidate: ready[candidate] for candidate in left})
+    speeds = measure_speeds(bench, {candidate: ready[candidate] for candidate in left})
     rows = [_with_speed(row, speeds.get(row.candidate)) for row in rows]
     return rank(rows, bench.settings.mode)
 
@@ -240,7 +240,7 @@ def _order(bench: Bench, candidate: Candidate, made: Artefact, sizes: Sequence[i
     )
 
 
-def _measure(
+def measure_speeds(
     bench: Bench, ready: Mapping[Candidate, Artefact]
 ) -> dict[Candidate, dict[int, float] | ModelError]:
     """Median seconds of a batch by candidate and batch size, or why there are none."""

@@ -89,11 +89,11 @@ def select(
     bench.title(Candidate(backend=settings.backend, precision=precision))
     installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
     if not bench.spec.takes_pictures:
-        return _unguarded(bench, precision, installed)
+        return without_pictures(bench, precision, installed)
     if BackendName.AUTO is not settings.backend and Precision.AUTO is not settings.precision:
         return _as_asked(bench)
-    options = _options(bench, settings.precision, installed, every=every)
-    exact = _options(bench, Precision.FP32, installed)
+    options = options_for(bench, settings.precision, installed, every=every)
+    exact = options_for(bench, Precision.FP32, installed)
     if not options or not exact:
         raise ConfigError(
             f"--backend {settings.backend} --precision {settings.precision}: nothing that is "
@@ -102,18 +102,18 @@ def select(
     found = None
     if not again:
         # What was measured in full counts for every start that follows.
-        whole = _options(bench, settings.precision, installed, every=True)
-        found = _remembered(bench, whole, exact[0])
+        whole = options_for(bench, settings.precision, installed, every=True)
+        found = remembered(bench, whole, exact[0])
         if found is None and options != whole:
-            found = _remembered(bench, options, exact[0])
+            found = remembered(bench, options, exact[0])
     if found is None and options == exact[:1]:
         made = bench.prepare(options[0], 0.0, 1.0)
         progress("ready", 1.0)
         return _selected(options[0], made, None, None)
-    return _searched(bench, options, exact[0], found)
+    return by_search(bench, options, exact[0], found)
 
 
-def _options(
+def options_for(
     bench: Bench, precision: Precision, installed: Set[str], *, every: bool = False
 ) -> list[Candidate]:
     """What there is to choose from, FP32 first; also what is slow to prepare if all is slow."""
@@ -135,13 +135,13 @@ def _able(bench: Bench, options: Sequence[Candidate]) -> list[Candidate]:
     return found
 
 
-def _unguarded(bench: Bench, precision: Precision, installed: Set[str]) -> Selected:
+def without_pictures(bench: Bench, precision: Precision, installed: Set[str]) -> Selected:
     """What takes no pictures cannot be compared on any: FP32, or what was asked for by name."""
     default = Candidate(backend=BackendName.OPENVINO, precision=precision)
     if bench.settings.backend is not BackendName.AUTO:
         default = msgspec.structs.replace(default, backend=bench.settings.backend)
     # One that is missing gets its own error.
-    chosen = next(iter(_options(bench, precision, installed)), default)
+    chosen = next(iter(options_for(bench, precision, installed)), default)
     report = None
     if precision is not Precision.FP32:
         report = AccuracyReport(candidate=chosen.name, fidelity=None, faults=[])
@@ -167,7 +167,7 @@ def _as_asked(bench: Bench) -> Selected:
     return _selected(asked, made, report, None)
 
 
-def _searched(
+def by_search(
     bench: Bench, options: Sequence[Candidate], reference: Candidate, found: Search | None
 ) -> Selected:
     """By the search that is remembered, or by a new one."""
@@ -249,7 +249,7 @@ def _entry_name(bench: Bench) -> str:
     return f"{bench.spec.name}-{bench.settings.mode.value}"
 
 
-def _remembered(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> Search | None:
+def remembered(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> Search | None:
     """The search among these that is cached; one that cannot be gone by is a warning and None."""
     cache, ingredients = searches(bench), search_ingredients(bench, options)
     found = cache.read(_entry_name(bench), ingredients)

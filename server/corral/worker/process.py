@@ -22,11 +22,19 @@ import msgspec
 from corral import logs
 from corral.backends import registry
 from corral.backends.base import Backend
+from corral.batching.cost_curve import SEARCHES
 from corral.errors import ConfigError, ModelError, PassingError
 from corral.ipc import channel
-from corral.ipc.messages import BATCH, RESULT, ResultStatus, WorkerBoot, WorkerFailed, WorkerReady
+from corral.ipc.messages import (
+    BATCH,
+    RESULT,
+    WARNINGS_VARIABLE,
+    ResultStatus,
+    WorkerBoot,
+    WorkerFailed,
+    WorkerReady,
+)
 from corral.ipc.region import Region
-from corral.launch.launcher import WARNINGS_VARIABLE
 from corral.security import sandbox
 from corral.tensors import Datatype
 from corral.worker import checks
@@ -62,7 +70,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
         region,
         signature.datatypes if boot.only is None else (boot.only,),
         boot.sizes,
-        find_knee=boot.find_knee,
+        search=SEARCHES[boot.settings.mode] if boot.find_knee else None,
         measured=boot.only is None,
     )
     # What is there now stays for good. Without reference cycles in the loop below, a collection

@@ -6,7 +6,7 @@ import dataclasses
 import time
 
 from corral.backends.base import Backend
-from corral.batching.cost_curve import keep_going, knee, sizes_up_to
+from corral.batching.cost_curve import Search, keep_going, knee, sizes_up_to
 from corral.ipc.region import Region
 from corral.tensors import Datatype
 
@@ -16,6 +16,8 @@ _UNCOUNTED_RUNS = 2
 _MIN_RUNS = 5
 _MAX_RUNS = 20
 _MEASURE_S = 0.4
+#: where it is known that the sizes pay, those above the first are measured for that long
+_KNOWN_S = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ def warm_up(
     datatypes: tuple[Datatype, ...],
     sizes: list[int],
     *,
-    find_knee: bool,
+    search: Search | None,
     measured: bool = True,
 ) -> WarmedUp:
     """Compiles and measures; call it from the pinned thread that will run the batches.
@@ -47,7 +49,7 @@ def warm_up(
         region: its pages are touched here first.
         datatypes: the first one decides where the knee is.
         sizes: to compile, ascending.
-        find_knee: stop where batching stops paying, and discard what lies beyond.
+        search: stop where batching stops paying, and discard what lies beyond; None keeps all.
         measured: False leaves the costs out, for whoever measures by himself.
     """
     if not measured:
@@ -58,22 +60,26 @@ def warm_up(
     first, *others = datatypes
     measured_s: dict[int, float] = {}
     for size in sizes:
-        measured_s[size] = _ready(backend, region, first, size)
-        if find_knee and not keep_going(measured_s):
+        known = search is None and size > sizes[0]
+        measured_s[size] = _ready(backend, region, first, size, _KNOWN_S if known else _MEASURE_S)
+        if search is not None and not keep_going(measured_s, search):
             break
-    kept = sizes_up_to(knee(measured_s), measured_s) if find_knee else sizes
+    kept = sizes if search is None else sizes_up_to(knee(measured_s, search), measured_s)
     for size in measured_s:
         if size not in kept:
             backend.discard(first, size)
     costs_s = {f"{first.name}:{size}": measured_s[size] for size in kept}
     for datatype in others:
         for size in kept:
-            costs_s[f"{datatype.name}:{size}"] = _ready(backend, region, datatype, size)
+            span_s = _KNOWN_S if size > kept[0] else _MEASURE_S
+            costs_s[f"{datatype.name}:{size}"] = _ready(backend, region, datatype, size, span_s)
     return WarmedUp(kept, costs_s)
 
 
-def _ready(backend: Backend, region: Region, datatype: Datatype, size: int) -> float:
-    """Compiles one size of one datatype; returns the least of its seconds.
+def _ready(
+    backend: Backend, region: Region, datatype: Datatype, size: int, measure_s: float
+) -> float:
+    """Compiles one size of one datatype and runs it; returns the least of its seconds.
 
     The least, because a start is a noisy time (other processes start on the same machine), and
     because requests that even this could not serve in time are refused.
@@ -82,7 +88,7 @@ def _ready(backend: Backend, region: Region, datatype: Datatype, size: int) -> f
     costs_s: list[float] = []
     began_s = time.perf_counter()
     while len(costs_s) < _MIN_RUNS or (
-        len(costs_s) < _MAX_RUNS and time.perf_counter() - began_s < _MEASURE_S
+        len(costs_s) < _MAX_RUNS and time.perf_counter() - began_s < measure_s
     ):
         started_s = time.perf_counter()
         backend.run(datatype, size)

@@ -60,7 +60,16 @@ def rungs(*, bf16: bool, model: str = ARTICLE_MODEL) -> list[Rung]:
         bf16: the CPU has BF16 arithmetic; else what follows that rung stays in FP32.
         model: any but the article's has no figures there.
     """
-    low = Precision.BF16 if bf16 else Precision.FP32
+    eager = _eager_rungs(bf16=bf16)
+    tuned, torch = _tuned_rungs(eager[-1])
+    every = [*eager, *torch, *_engine_rungs(tuned, bf16=bf16)]
+    if model != ARTICLE_MODEL:
+        every = [dataclasses.replace(rung, article=None) for rung in every]
+    return every
+
+
+def _eager_rungs(*, bf16: bool) -> list[Rung]:
+    """torch as it comes, then its memory format, arithmetic, malloc and pages."""
     eager = Rung(
         key="eager",
         title="PyTorch eager, batch 1",
@@ -89,6 +98,11 @@ def rungs(*, bf16: bool, model: str = ARTICLE_MODEL) -> list[Rung]:
         article=117.54,
     )
     huge = _above(malloc, "huge-pages", "huge pages", "page size", huge_pages=True, article=117.54)
+    return [eager, batch, last, amp, malloc, huge]
+
+
+def _tuned_rungs(huge: Rung) -> tuple[Rung, list[Rung]]:
+    """torch compiled in one way or another, above ``huge``; the tuned one, and all of them."""
     ipex = _above(
         huge,
         "ipex",
@@ -127,6 +141,11 @@ def rungs(*, bf16: bool, model: str = ARTICLE_MODEL) -> list[Rung]:
         precision=Precision.INT8,
         article=172.67,
     )
+    return tuned, [ipex, ipex_int8, traced, compiled, tuned, two, pt2e]
+
+
+def _engine_rungs(tuned: Rung, *, bf16: bool) -> list[Rung]:
+    """Other engines, with the environment of the ``tuned`` rung."""
     onnx = Rung(
         key="onnxruntime",
         title="ONNX Runtime",
@@ -147,7 +166,7 @@ def rungs(*, bf16: bool, model: str = ARTICLE_MODEL) -> list[Rung]:
         change="engine",
         base=tuned.key,
         backend=BackendName.OPENVINO,
-        precision=low,
+        precision=Precision.BF16 if bf16 else Precision.FP32,
         allocator=Allocator.TCMALLOC,
         tuned=True,
         huge_pages=True,
@@ -164,11 +183,7 @@ def rungs(*, bf16: bool, model: str = ARTICLE_MODEL) -> list[Rung]:
     vino_two = _above(
         nncf, "openvino-int8-workers", "OpenVINO INT8, 2 workers", "processes", workers=2
     )
-    torch = [eager, batch, last, amp, malloc, huge, ipex, ipex_int8, traced, compiled, tuned]
-    every = [*torch, two, pt2e, onnx, onnx_int8, vino, nncf, vino_two]
-    if model != ARTICLE_MODEL:
-        every = [dataclasses.replace(rung, article=None) for rung in every]
-    return every
+    return [onnx, onnx_int8, vino, nncf, vino_two]
 
 
 def pick(every: Sequence[Rung], keys: Sequence[str]) -> list[Rung]:

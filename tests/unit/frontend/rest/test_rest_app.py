@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from openapi_spec_validator import validate
-from rest_service import CLASSES, FakeService, Reply, ask, bytes_tensor
+from support.rest_service import CLASSES, FakeService, Reply, ask, bytes_tensor
 from tritonclient.http._utils import _get_inference_request
 
 from corral.errors import (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rest_service import bytes_tensor
+from support.rest_service import bytes_tensor
 
 from corral import errors
 from corral.errors import InvalidRequest, QueueFull, RequestError, TooLarge

@@ -1,0 +1,65 @@
+"""What a console script settles before anything is imported that may be missing, or that reads its
+environment when it is imported. It needs nothing but Python.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+#: NumPy's BLAS reads these once, when it is imported, and starts so many threads
+_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+_CLIENT_NEEDS = ("grpc", "google.protobuf", "numpy")
+
+
+def client() -> None:
+    """Entry of ``corral-client``."""
+    require("corral-client", "corral", _CLIENT_NEEDS)
+    import_numpy_for_one_thread()
+    from corral_client.cli import main
+
+    main()
+
+
+def require(command: str, package: str, modules: Sequence[str]) -> None:
+    """Ends the process with one line and exit code 2 if modules cannot be imported.
+
+    Args:
+        command: for people.
+        package: what pip installs to bring the modules.
+        modules: by name; none is imported.
+    """
+    missing = [name for name in modules if not _is_there(name)]
+    if missing:
+        print(
+            f"{command} needs Python packages that are not installed ({', '.join(missing)}): "
+            f"{sys.executable} -m pip install '{package}' brings them",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def import_numpy_for_one_thread() -> None:
+    """Imports NumPy with a BLAS of one thread, since nothing is computed here.
+
+    On a machine of many CPUs its threads alone can exceed a limit of processes. What the user has
+    set stays, and children find the environment as it was.
+    """
+    ours = [name for name in _THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(ours, "1"))
+    try:
+        import numpy as np
+
+        assert np
+    finally:
+        for name in ours:
+            del os.environ[name]
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False

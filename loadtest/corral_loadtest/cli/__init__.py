@@ -1,0 +1,1 @@
+"""The ``corral-loadtest`` command."""

@@ -1,0 +1,67 @@
+"""The commands of ``corral-loadtest`` by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from corral_loadtest.bars import command as bars
+from corral_loadtest.cli import run
+from corral_loadtest.cli.options import Parser
+from corral_loadtest.comparison import command as comparison
+from corral_loadtest.comparison import peers
+from corral_loadtest.engines import served, starts
+from corral_loadtest.mlperf import command as mlperf
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        main: takes its words; ends the process if its exit code is not 0.
+        help: what it does, for people.
+    """
+
+    main: Callable[[Sequence[str]], None]
+    help: str
+
+
+COMMANDS = {
+    "run": Command(run.run, "one load on any server of the Open Inference Protocol (the default)"),
+    "ramp": Command(run.ramp_up, "rising load: the server's capacity"),
+    "bars": Command(bars.main, "every figure of corral that has a bound"),
+    "compare": Command(comparison.main, "corral, other servers and the raw engine, in turns"),
+    "engines": Command(served.main, "every engine served, against the same engine raw"),
+    "starts": Command(starts.main, "how long every engine takes to start"),
+    "mlperf": Command(mlperf.main, "MLPerf's LoadGen, all four scenarios"),
+    "peers": Command(peers.main, "installs the servers that corral is compared with"),
+}
+
+
+def overview() -> str:
+    """The commands and what they do, a line each."""
+    lines = [f"  {name:<9} {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: corral-loadtest [COMMAND] [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "corral-loadtest COMMAND --help shows a command's options.",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry of the command. Words that begin with an option belong to ``run``."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    name = words[0] if words else ""
+    if name in COMMANDS:
+        COMMANDS[name].main(words[1:])
+    elif name in {"-h", "--help"}:
+        print(overview())
+    elif name.startswith("-") or not words:
+        run.run(words)
+    else:
+        Parser(prog="corral-loadtest").error(f"no command {name}; there are {', '.join(COMMANDS)}")

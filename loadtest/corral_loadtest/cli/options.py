@@ -1,0 +1,186 @@
+"""The options of ``corral-loadtest run`` and ``ramp``, and the specification that they describe."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from corral_loadtest.measure.floor import check
+from corral_loadtest.specification import (
+    ArrivalKind,
+    InputKind,
+    Specification,
+    WrongInput,
+    make,
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and not the whole usage with it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with exit code 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def make_parser(command: str, description: str, epilog: str) -> Parser:
+    """A parser of a measurement's options; those that were not given are absent from its namespace.
+
+    Args:
+        command: of ``corral-loadtest``.
+        description: above the options.
+        epilog: below them.
+    """
+    parser = Parser(
+        prog=f"corral-loadtest {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    _add_target(parser.add_argument_group("server"))
+    _add_payload(parser.add_argument_group("input"))
+    _add_load(parser.add_argument_group("load"))
+    _add_measurement(parser.add_argument_group("measurement"))
+    output = parser.add_argument_group("results")
+    output.add_argument("--json", type=Path, default=None, metavar="PATH", help="write as JSON")
+    output.add_argument("--html", type=Path, default=None, metavar="PATH", help="write a page")
+    output.add_argument("--json-schema", action="store_true", help="print JSON's schema and end")
+    return parser
+
+
+def _add_target(add: Any) -> None:
+    where = add.add_mutually_exclusive_group()
+    where.add_argument("--address", metavar="HOST:PORT", help="default: 127.0.0.1:8001")
+    where.add_argument("--unix-socket", metavar="PATH", help="a unix socket instead")
+    add.add_argument("--model", metavar="NAME", help="its name there (default: resnet50)")
+    add.add_argument("--version", metavar="V", help="of the model")
+    add.add_argument("--ca", metavar="FILE.pem", help="TLS, with this authority")
+    add.add_argument("--token-file", metavar="FILE", help="bearer token to send")
+    add.add_argument(
+        "--server-pid", type=int, metavar="PID", help="measure this process tree's CPU and memory"
+    )
+
+
+def _add_payload(add: Any) -> None:
+    add.add_argument(
+        "--input", choices=[k.value for k in InputKind], help="default: what the metadata says"
+    )
+    add.add_argument("--batch", type=int, metavar="N", help="items a request (default: 1)")
+    add.add_argument("--distinct", type=int, metavar="N", help="different requests (default: 4)")
+    add.add_argument(
+        "--shape", metavar="N,N,...", help="of one item, where the model leaves it open"
+    )
+    add.add_argument("--input-name", metavar="NAME", help="default: the model's only input")
+    add.add_argument("--pictures", nargs="+", metavar="FILE", help="JPEG or PNG files to send")
+    add.add_argument("--picture-size", metavar="WxH", help="of generated ones (default: 500x375)")
+    add.add_argument("--quality", type=int, metavar="N", help="of generated JPEG (default: 90)")
+
+
+def _add_load(add: Any) -> None:
+    add.add_argument("--clients", type=int, metavar="N", help="closed loop (default: 1)")
+    add.add_argument("--rate", type=float, metavar="R", help="open loop, requests/s")
+    add.add_argument(
+        "--arrivals", choices=["poisson", "constant", "bursts"], help="default: poisson"
+    )
+    add.add_argument("--burst", type=int, metavar="N", help="requests at once (default: 8)")
+    add.add_argument("--trace", metavar="FILE", help="open loop: arrival offsets in s, one a line")
+    add.add_argument("--seed", type=int, metavar="N", help="of arrivals and contents (default: 0)")
+    add.add_argument("--connections", type=int, metavar="N", help="default: one a generator")
+    add.add_argument("--processes", type=int, metavar="N", help="generators (default: by the CPUs)")
+    add.add_argument("--deadline-ms", type=float, metavar="MS", help="of every request")
+
+
+def _add_measurement(add: Any) -> None:
+    add.add_argument("--duration", type=float, metavar="S", help="measured (default: 10)")
+    add.add_argument("--warm-up", type=float, metavar="S", help="at least (default: 1)")
+    add.add_argument("--warm-up-limit", type=float, metavar="S", help="at most (default: 15)")
+    add.add_argument(
+        "--stability", type=float, metavar="X", help="of steady windows (default: 0.1)"
+    )
+    add.add_argument("--window", type=float, metavar="S", help="of the timeline (default: 0.5)")
+    add.add_argument(
+        "--max-error-share", type=float, metavar="X", help="to be valid (default: 0.01)"
+    )
+    add.add_argument("--drain", type=float, metavar="S", help="wait for late answers (default: 30)")
+    add.add_argument("--workers", type=int, metavar="C", help="simulate the queue of C workers")
+    add.add_argument(
+        "--service-ms", type=float, metavar="MS", help="of one request (default: measured first)"
+    )
+
+
+_FIELDS = {
+    "target": {"model": "model", "version": "version", "ca": "ca", "token_file": "token_file"},
+    "payload": {
+        "input": "kind", "batch": "batch", "distinct": "distinct", "quality": "quality",
+        "input_name": "input_name", "pictures": "files", "seed": "seed",
+    },
+    "": {
+        "duration": "duration_s", "warm_up": "warm_up_s", "warm_up_limit": "warm_up_limit_s",
+        "stability": "stability", "window": "window_s", "max_error_share": "max_error_share",
+        "drain": "drain_s", "connections": "connections", "processes": "processes",
+        "deadline_ms": "deadline_ms", "server_pid": "server_pid",
+    },
+}  # fmt: skip
+
+
+def _numbers(text: str, separator: str, option: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(separator)]
+    except ValueError:
+        raise WrongInput(f"{option} takes numbers with '{separator}' between: {text}") from None
+
+
+def specify(given: dict[str, Any]) -> Specification:
+    """The specification that options describe.
+
+    Raises:
+        WrongInput: they contradict one another, or one is out of bounds.
+    """
+    fields: dict[str, Any] = {
+        group: {name: given[option] for option, name in names.items() if option in given}
+        for group, names in _FIELDS.items()
+    }
+    fields |= fields.pop("")
+    if path := given.get("unix_socket"):
+        fields["target"]["address"] = f"unix:{path}"
+    elif "address" in given:
+        fields["target"]["address"] = given["address"]
+    if "pictures" in given:
+        fields["payload"].setdefault("kind", InputKind.JPEG.value)
+    if "shape" in given:
+        fields["payload"]["shape"] = _numbers(given["shape"], ",", "--shape")
+    if "picture_size" in given:
+        size = _numbers(given["picture_size"].lower(), "x", "--picture-size")
+        if len(size) != 2:
+            raise WrongInput("--picture-size takes WIDTHxHEIGHT")
+        fields["payload"] |= {"picture_width": size[0], "picture_height": size[1]}
+    fields["load"] = _load(given)
+    if "workers" in given:
+        fields["floor"] = {"workers": given["workers"], "service_ms": given.get("service_ms")}
+    elif "service_ms" in given:
+        raise WrongInput("--service-ms needs --workers")
+    found = make(fields)
+    check(found)
+    return found
+
+
+def _load(given: dict[str, Any]) -> dict[str, Any]:
+    is_open = "rate" in given or "trace" in given
+    if "clients" in given and is_open:
+        raise WrongInput("--clients is a closed loop, --rate and --trace are open ones: give one")
+    if "trace" in given and "arrivals" in given:
+        raise WrongInput("a trace has its own arrivals: leave --arrivals out")
+    if not is_open:
+        for option in ("arrivals", "burst"):
+            if option in given:
+                raise WrongInput(f"--{option} needs --rate")
+        return {"type": "closed", "clients": given.get("clients", 1)}
+    load = {"type": "open", "rate_per_s": given.get("rate"), "seed": given.get("seed", 0)}
+    if "burst" in given:
+        load["burst"] = given["burst"]
+    if "trace" in given:
+        return load | {"arrivals": ArrivalKind.TRACE.value, "trace": given["trace"]}
+    return load | {"arrivals": given.get("arrivals", "poisson")}

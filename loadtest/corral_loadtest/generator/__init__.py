@@ -1,0 +1,1 @@
+"""Load: what is sent, when, by which processes, and what they count."""

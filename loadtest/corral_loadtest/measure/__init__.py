@@ -1,0 +1,1 @@
+"""A measurement: warm-up, measured part, summary; rising loads, and the floor beside it."""

@@ -1,0 +1,1 @@
+"""Servers under test: started, watched, described; the baseline and the raw engine."""

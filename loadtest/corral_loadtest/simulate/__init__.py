@@ -1,0 +1,1 @@
+"""Queues without a server: what waiting alone costs. Pure."""

@@ -1,0 +1,1 @@
+"""Helpers and scenarios that several tests share."""

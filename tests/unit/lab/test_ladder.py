@@ -1,0 +1,217 @@
+"""The ladder's rungs, figures and tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from corral.accuracy import Fidelity
+from corral.errors import ConfigError
+from corral.lab.ladder import chart, tables
+from corral.lab.ladder.climb import Place, climb, rung_settings, share_cpus
+from corral.lab.ladder.results import Ladder, RungResult, SizeResult, percentile, summarise
+from corral.lab.ladder.rungs import pick, rungs
+from corral.models import registry
+from corral.settings import BackendName, Precision, Settings
+from corral.tensors import Datatype, Signature
+
+
+def _size(batch: int, speed: float) -> SizeResult:
+    return SizeResult(batch=batch, images_per_s=speed, repeats=[speed], p50_ms=9, p99_ms=12)
+
+
+def _rung(
+    key: str, speed: float | None, reason: str = "", *, base: str | None = None
+) -> RungResult:
+    return RungResult(
+        key=key,
+        title=key.upper(),
+        change="all",
+        base=base,
+        settings={},
+        article=22.76,
+        reason=reason,
+        sizes=[] if speed is None else [_size(1, speed / 2), _size(8, speed)],
+        fidelity=Fidelity(
+            top1=None, top1_all=1, cosine=0.9876, snr_db=23.4, pictures=32, decided=0
+        ),
+    )
+
+
+_LADDER = Ladder(
+    model="resnet50",
+    weights="made up",
+    synthetic=True,
+    machine={"CPU": "a CPU"},
+    versions={"torch": "2"},
+    repeats=3,
+    seconds=1.0,
+    took_s=60.0,
+    rungs=[
+        _rung("a", 10),
+        _rung("b", None, "this CPU has no AMX", base="a"),
+        _rung("c", 30, base="a"),
+    ],
+)
+#: the rungs of another model, with the article's figures as an older version wrote them
+_VIT = msgspec.structs.replace(_LADDER, model="vit_b_16")
+
+
+def test_keys_are_unique_and_the_articles_figures_are_there() -> None:
+    every = rungs(bf16=True)
+    assert len({rung.key for rung in every}) == len(every)
+    figures = [rung.article for rung in every if rung.article is not None]
+    assert (figures[0], figures[-1]) == (22.76, 482.46)
+
+
+def test_without_bf16_only_its_own_rung_asks_for_it() -> None:
+    asking = [rung.key for rung in rungs(bf16=False) if rung.precision is Precision.BF16]
+    assert asking == ["bf16"]
+    assert len([r for r in rungs(bf16=True) if r.precision is Precision.BF16]) > 5
+
+
+def test_a_key_that_is_not_there_names_those_that_are() -> None:
+    every = rungs(bf16=False)
+    assert [rung.key for rung in pick(every, ["openvino", "eager"])] == ["eager", "openvino"]
+    assert pick(every, []) == every
+    with pytest.raises(ValueError, match="no rung 'amx'; there are: eager, batch"):
+        pick(every, ["amx"])
+
+
+def test_another_interpreter_is_for_ipex_only() -> None:
+    settings = Settings(worker_python="/elsewhere/python")
+    by_key = {rung.key: rung for rung in rungs(bf16=False)}
+    assert rung_settings(settings, by_key["ipex"]).worker_python == "/elsewhere/python"
+    assert rung_settings(settings, by_key["openvino"]).worker_python is None
+    assert rung_settings(settings, by_key["openvino"]).backend is BackendName.OPENVINO
+
+
+def test_a_step_is_the_ratio_to_the_rung_that_it_is_built_on() -> None:
+    assert _LADDER.ratios() == [(None, 1.0), (None, None), (3.0, 3.0)]
+    beside = [*_LADDER.rungs, _rung("d", 15, base="a"), _rung("e", 60, base="b")]
+    ratios = msgspec.structs.replace(_LADDER, rungs=beside).ratios()
+    assert ratios[3:] == [(1.5, 1.5), (None, 6.0)]
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_every_rung_is_built_on_one_before_it(bf16: bool) -> None:
+    seen: list[str | None] = [None]
+    for rung in rungs(bf16=bf16):
+        assert rung.base in seen
+        assert (rung.base is None) is (rung.key == "eager")
+        seen.append(rung.key)
+    by_key = {rung.key: rung for rung in rungs(bf16=bf16)}
+    assert by_key["traced"].base == "huge-pages"
+    assert by_key["tcmalloc"].base == ("bf16" if bf16 else "channels-last")
+
+
+def test_huge_pages_are_the_servers_setting() -> None:
+    settings = {rung.key: rung_settings(Settings(), rung) for rung in rungs(bf16=False)}
+    without = [key for key, found in settings.items() if not found.huge_pages]
+    assert without == ["eager", "batch", "channels-last", "bf16", "tcmalloc"]
+
+
+def test_summary_takes_the_median_of_repeats() -> None:
+    (found,) = summarise({4: [0.1, 0.2, 0.3]}, {4: [10.0, 30.0, 20.0]})
+    assert (found.images_per_s, found.p50_ms, found.p99_ms) == (20.0, 200.0, 300.0)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))
+def test_percentile_covers_its_share(values: list[float], share: float) -> None:
+    found = percentile(values, share)
+    assert found in values
+    assert sum(value <= found for value in values) >= share * len(values) - 1e-9
+
+
+@given(st.integers(1, 64), st.integers(1, 8))
+def test_workers_share_cpus_without_overlap(count: int, workers: int) -> None:
+    shares = share_cpus(range(count), workers)
+    assert len(shares) == workers
+    assert all(shares)
+    if workers <= count:
+        assert sorted(cpu for share in shares for cpu in share) == list(range(count))
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_table_fits_and_says_what_did_not_run(width: int) -> None:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(tables.table(_LADDER, width))
+    text = stream.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert "30.0" in text
+    assert "…" not in text
+    assert tables.reasons(_LADDER) == ["B: this CPU has no AMX"]
+
+
+def test_markdown_has_a_row_a_rung_and_the_reasons() -> None:
+    page = tables.markdown(_LADDER, "ladder-resnet50.png")
+    tables_of_page = [line for line in page.splitlines() if line.startswith("|")]
+    # The whole ladder, and the narrow one beside the article's.
+    full, narrow = np.split(np.array(tables_of_page), 2)
+    assert len(full) == len(narrow) == 2 + len(_LADDER.rungs)
+    assert len({line.count("|") for line in full}) == 1
+    assert len({line.count("|") for line in narrow}) == 1
+    assert narrow[-1] == "| C | 30.0 | 3.00 x | 22.8 | 1.00 x |"
+    assert "- B: this CPU has no AMX" in page
+    assert "ladder-resnet50.png" in page
+
+
+def test_the_articles_figures_are_for_its_own_model_only() -> None:
+    assert all(rung.article is None for rung in rungs(bf16=False, model="vit_b_16"))
+    page = tables.markdown(_VIT, None)
+    assert "article" not in page
+    assert "22.8" not in page
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {13}
+    stream = io.StringIO()
+    Console(file=stream, width=140).print(tables.table(_VIT, 140))
+    assert "article" not in stream.getvalue()
+
+
+def test_the_committed_page_is_what_the_committed_figures_say() -> None:
+    stem = Path(__file__).parents[3] / "docs" / "benchmarks" / "ladder-resnet50"
+    ladder = msgspec.json.decode(stem.with_suffix(".json").read_bytes(), type=Ladder)
+    assert tables.markdown(ladder, f"{stem.name}.png") == stem.with_suffix(".md").read_text()
+
+
+def test_json_comes_back_as_it_was() -> None:
+    assert msgspec.json.decode(msgspec.json.encode(_LADDER), type=Ladder) == _LADDER
+
+
+def test_chart_is_written_twice(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    png, svg = chart.draw(_LADDER, tmp_path / "ladder-resnet50")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in svg.read_bytes()
+    assert b"in the article" in svg.read_bytes()
+    _, alone = chart.draw(_VIT, tmp_path / "ladder-vit_b_16")
+    assert b"in the article" not in alone.read_bytes()
+
+
+def test_a_model_without_pictures_has_no_ladder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = dataclasses.replace(
+        registry.get("resnet50"), shapes=Signature({Datatype.FP32: (5,)}, (3,))
+    )
+    monkeypatch.setattr(registry, "get", lambda name: rows)
+    place = Place(
+        settings=Settings(model="rows.onnx", cache_dir=str(tmp_path)),
+        cpus=[0],
+        memory_node=None,
+        environ={},
+        repeats=1,
+        seconds=0.1,
+    )
+    with pytest.raises(
+        ConfigError, match=r"--model rows\.onnx: the ladder is measured on pictures"
+    ):
+        climb(place, rungs(bf16=False), lambda step, share: None)

@@ -1,0 +1,127 @@
+"""Certificate files: what fits together, and what is said when it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.certificates import Authority, Pair, private
+
+from corral.errors import ConfigError
+from corral.security import tls
+from corral.system.watched_file import WatchedFile
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tls")
+
+
+@pytest.fixture(scope="module")
+def authority(folder: Path) -> Authority:
+    return Authority(folder)
+
+
+@pytest.fixture
+def server(authority: Authority) -> Pair:
+    return authority.issue("server", "localhost")
+
+
+def watch(pair: Pair, ca: Path | None = None) -> WatchedFile[tls.Material]:
+    found = tls.watch(str(pair.cert), str(pair.key), str(ca) if ca else None)
+    assert found
+    return found
+
+
+def test_without_files_there_is_no_tls() -> None:
+    assert tls.watch(None, None, None) is None
+
+
+def test_a_new_certificate_is_found_and_an_unchanged_one_is_the_same_object(
+    authority: Authority, server: Pair
+) -> None:
+    files = watch(server, authority.file)
+    first = files.current()
+    assert files.current() is first
+    authority.issue("server", "localhost")
+    second = files.current()
+    assert second is not first
+    assert second.certificate == server.cert.read_bytes() != first.certificate
+
+
+def test_a_broken_new_file_keeps_the_old_with_one_warning(
+    server: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = watch(server)
+    first = files.current()
+    server.cert.write_text("half a certif")
+    assert files.current() is first
+    assert files.current() is first
+    assert caplog.text.count("the old content stays in force") == 1
+
+
+def test_an_authority_that_is_cut_to_nothing_changes_nothing(
+    authority: Authority, server: Pair, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trusted = folder / "trusted.pem"
+    trusted.write_bytes(authority.file.read_bytes())
+    files = watch(server, trusted)
+    first = files.current()
+    trusted.write_bytes(b"")
+    assert files.current() is first
+    assert "no PEM certificates" in caplog.text
+    trusted.write_bytes(authority.file.read_bytes())
+    assert files.current() is not first
+
+
+def test_a_reader_that_breaks_keeps_the_old_content(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = private(tmp_path / "number", "1")
+    watched = WatchedFile([file], lambda: int(file.read_text()), every_s=0.0)
+    private(file, "many")
+    assert watched.current() == 1
+    assert watched.current() == 1
+    assert caplog.text.count("the old content stays in force") == 1
+    private(file, "23")
+    assert watched.current() == 23
+
+
+def test_useless_files_are_refused_in_one_line(
+    authority: Authority, server: Pair, folder: Path
+) -> None:
+    other = authority.issue("other", "localhost")
+    junk = private(folder / "junk.pem", "junk")
+    empty = private(folder / "empty.pem", "")
+    readable = folder / "readable.key"
+    readable.write_bytes(server.key.read_bytes())
+    readable.chmod(0o644)
+    for pair, ca, sentence in (
+        (Pair(server.cert, other.key), None, "another certificate's"),
+        (Pair(junk, server.key), None, "not a PEM certificate"),
+        (Pair(server.cert, junk), None, "not a PEM certificate"),
+        (Pair(server.cert, readable), None, "every user of this machine"),
+        (Pair(folder / "none", server.key), None, "--tls-cert .*no such file"),
+        (Pair(server.cert, folder / "none"), None, "--tls-key .*no such file"),
+        (Pair(empty, server.key), None, "not a PEM certificate"),
+        (Pair(server.cert, empty), None, "not a PEM certificate"),
+        (server, junk, "--tls-client-ca .*no PEM certificates"),
+        (server, empty, "--tls-client-ca .*no PEM certificates"),
+    ):
+        with pytest.raises(ConfigError, match=sentence) as caught:
+            watch(pair, ca)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(
+    authority: Authority, server: Pair
+) -> None:
+    from cryptography.hazmat.primitives import serialization as s
+
+    key = s.load_pem_private_key(server.key.read_bytes(), None)
+    locked = key.private_bytes(
+        s.Encoding.PEM, s.PrivateFormat.PKCS8, s.BestAvailableEncryption(b"secret")
+    )
+    server.key.write_bytes(locked)
+    with pytest.raises(ConfigError, match="unencrypted"):
+        watch(server)

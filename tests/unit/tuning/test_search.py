@@ -1,0 +1,216 @@
+"""A search's parts: what the guard's result depends on and survives, and what is measured on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from corral.accuracy import Fidelity
+from corral.artifacts.store import Artefact
+from corral.backends.registry import REVISIONS
+from corral.errors import ModelError
+from corral.models import photos, registry
+from corral.models.evaluation import guard_pictures
+from corral.planning.plan import PlannedWorker
+from corral.settings import BackendName, Mode, Precision, Settings, TorchMode
+from corral.tensors import Datatype, Signature
+from corral.tuning import search, trial_worker
+from corral.tuning.candidates import Candidate
+from corral.tuning.search import Bench
+from corral.tuning.trial_worker import TrialOrder
+
+_FP32 = Candidate(backend=BackendName.TORCH, precision=Precision.FP32)
+_INT8 = Candidate(backend=BackendName.TORCH, precision=Precision.INT8)
+_BF16 = Candidate(backend=BackendName.TORCH, precision=Precision.BF16)
+_LOGITS = np.eye(10, dtype=np.float32) * 9
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(
+        settings=Settings(weights="synthetic", cache_dir=str(tmp_path), mode=Mode.THROUGHPUT),
+        pen=PlannedWorker(id=0, cpus=[0], cores=1, memory_node=None, env={}),
+        environ={},
+        isa=frozenset({"avx2"}),
+        cpu_model="a CPU",
+        progress=lambda phase, share: None,
+    )
+
+
+@pytest.fixture(autouse=True)
+def few_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crops that cost nothing: each is filled with its number and one."""
+
+    def crops(purpose: str, count: int, size: int) -> NDArray[np.uint8]:
+        assert purpose == photos.GUARD
+        numbers = np.arange(1, count + 1, dtype=np.uint8)
+        return np.broadcast_to(numbers[:, None, None, None], (count, size, size, 3))
+
+    monkeypatch.setattr(photos, "crops", crops)
+
+
+def _made(precision: str) -> Artefact:
+    return Artefact(
+        path=Path("model"),
+        model="resnet50",
+        precision=precision,
+        synthetic=True,
+        weights="none",
+        key=precision,
+    )
+
+
+def _measured(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> tuple[Fidelity, int]:
+    """The guard's result on BF16, and how many answers were asked of engines for it."""
+    asked = []
+
+    def answers(*arguments: object) -> NDArray[np.float32]:
+        asked.append(arguments)
+        return _LOGITS
+
+    monkeypatch.setattr(search, "_answers", answers)
+    found = search.measure_fidelity(bench, _BF16, _made("bf16"), _FP32, _made("fp32"))
+    return found, len(asked)
+
+
+def _entry(bench: Bench) -> Path:
+    """The one file of the guard's cache."""
+    (entry,) = (Path(bench.settings.cache_dir) / "guard").iterdir()
+    return entry
+
+
+def test_the_guards_result_is_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, asked = _measured(bench, monkeypatch)
+    assert asked == 2
+    assert _measured(bench, monkeypatch) == (first, 0)
+
+
+def test_the_guards_result_holds_for_one_mode_of_torch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _measured(bench, monkeypatch)
+    settings = msgspec.structs.replace(bench.settings, torch_mode=TorchMode.TRACED)
+    traced = dataclasses.replace(bench, settings=settings)
+    assert _measured(traced, monkeypatch)[1] == 2
+
+
+def test_the_guards_result_holds_for_one_revision_of_the_engines_backend(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _measured(bench, monkeypatch)
+    monkeypatch.setattr(search, "REVISIONS", {**REVISIONS, BackendName.TORCH: 99})
+    assert _measured(bench, monkeypatch)[1] == 2
+
+
+def test_a_result_of_an_older_format_is_measured_again_and_replaced(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(search, "FIDELITY_FORMAT", 0)
+    _measured(bench, monkeypatch)
+    monkeypatch.undo()
+    monkeypatch.setattr(photos, "crops", lambda *_: np.zeros((1, 4, 4, 3), np.uint8))
+    assert _measured(bench, monkeypatch)[1] == 2
+    assert _measured(bench, monkeypatch)[1] == 0
+    assert json.loads(_entry(bench).read_text())["format"] == search.FIDELITY_FORMAT
+    assert not caplog.messages
+
+
+def _garbage(entry: Path) -> None:
+    entry.write_bytes(b'{"cosine": "\xff"}')
+
+
+def _nothing(entry: Path) -> None:
+    entry.write_bytes(b"")
+
+
+def _null(entry: Path) -> None:
+    entry.write_bytes(entry.read_bytes().replace(b"200.0", b"null"))
+
+
+def _folder(entry: Path) -> None:
+    entry.unlink()
+    entry.mkdir()
+
+
+@pytest.mark.parametrize("damage", [_garbage, _nothing, _null, _folder])
+def test_a_result_that_cannot_be_read_is_measured_again_with_a_warning(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], None],
+) -> None:
+    first, _ = _measured(bench, monkeypatch)
+    damage(_entry(bench))
+    assert _measured(bench, monkeypatch) == (first, 2)
+    assert "measured again" in caplog.text
+
+
+def test_a_cache_that_is_no_folder_is_a_warning(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (Path(bench.settings.cache_dir) / "guard").write_text("")
+    assert _measured(bench, monkeypatch)[1] == 2
+    assert "is not cached" in caplog.text
+
+
+@pytest.mark.parametrize("native", list(Datatype))
+def test_guard_pictures_are_what_the_network_itself_takes(native: Datatype) -> None:
+    spec = registry.get("resnet50")
+    shape = spec.signature.input_shapes[native]
+    own = dataclasses.replace(spec, shapes=Signature({native: shape}, (1000,)))
+    found = guard_pictures(own, 3)
+    assert found.shape == (3, *shape)
+    assert found.dtype == native.numpy
+
+
+class _Trial:
+    """A worker that takes a moment for everything and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.given: NDArray[np.generic] | None = None
+
+    def fill(self, inputs: NDArray[np.generic], datatype: Datatype) -> None:
+        assert datatype is Datatype.FP32
+        self.given = inputs
+
+    def run(self, datatype: Datatype, count: int) -> float:
+        assert self.given is not None, "measured on zeros"
+        return 0.01 * count
+
+
+def test_candidates_are_measured_on_pictures(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[_Trial] = []
+
+    @contextlib.contextmanager
+    def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[_Trial]:
+        if order.settings.precision is Precision.BF16:
+            raise ModelError("no such op")
+        started.append(_Trial())
+        yield started[-1]
+
+    monkeypatch.setattr(trial_worker, "start", start)
+    monkeypatch.setattr(search, "_TURN_S", 0.0)
+    ready = {one: _made(one.precision.value) for one in (_FP32, _BF16, _INT8)}
+    found = search.measure_speeds(bench, ready)
+    assert found[_FP32] == {1: 0.01, 8: 0.08}
+    assert isinstance(found[_BF16], ModelError)
+    assert len(started) == 2
+    for trial in started:
+        assert trial.given is not None
+        assert trial.given.shape == (8, 3, 224, 224)
+        assert len(np.unique(trial.given[:, 0, 0, 0])) == 8
+
+
+def test_a_title_has_the_mode_of_torch_alone(bench: Bench) -> None:
+    assert bench.title(_INT8) == "torch int8 compile"
+    assert bench.title(Candidate(backend=BackendName.OPENVINO, precision=Precision.INT8)) == (
+        "openvino int8"
+    )
