@@ -73,6 +73,7 @@ def test_labels_and_pages() -> None:
         (calls.live(), "/v2/health/live"),
         (calls.ready(), "/v2/health/ready"),
         (calls.metadata("m n"), "/v2/models/m%20n"),
+        (calls.properties("m"), "/v2/models/m/config"),
         (calls.statistics(""), "/v2/models/stats"),
         (calls.statistics("m"), "/v2/models/m/stats"),
     ):
@@ -106,12 +107,9 @@ def test_answers() -> None:
     metadata = calls.metadata("m").read(
         rest.answer("ModelMetadata", 200, none, json.dumps(page).encode())
     )
-    assert metadata.inputs[0].shape == (-1, 3)
     config = {"name": "m", "parameters": {"synthetic": {"string_value": "true"}}, "new": 1}
-    properties = calls.properties("m").read(
-        rest.answer("ModelConfig", 200, none, json.dumps(config).encode())
-    )
-    assert properties == {"synthetic": "true"}
+    body = rest.answer("ModelConfig", 200, none, json.dumps(config).encode())
+    assert calls.properties("m").read(body) == {"synthetic": "true"}
     assert metadata.inputs[0].shape == (-1, 3)
     stats = {"model_stats": [{"name": "m", "inference_count": 2**40}]}
     found = calls.statistics("").read(
@@ -131,6 +129,7 @@ def test_answers() -> None:
         (415, InvalidArgument),
         (429, Overloaded),
         (500, InternalError),
+        (405, NotFound),
         (501, NotFound),
         (503, Unavailable),
         (504, DeadlineExceeded),
