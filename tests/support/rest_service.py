@@ -83,13 +83,7 @@ class FakeService:
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         return self._reader.read_head(request)
 
-    async def infer(
-        self,
-        head: Head,
-        raw: Body | None,
-        _deadline_s: float | None,
-        _receive: Receive | None = None,
-    ) -> Answer:
+    async def infer(self, head: Head, raw: Body | None, _deadline_s: float | None) -> Answer:
         assert raw is not None
         content = bytes(raw)
         data = self._reader.data(head, [memoryview(content)])

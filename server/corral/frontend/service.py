@@ -6,7 +6,7 @@ Knows no transport but ASGI's ``scope`` and ``receive``. What it raises is the e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from corral.dataplane.inference import Inference
@@ -138,7 +138,6 @@ class Service:
         head: Head,
         raw: bytes | bytearray | memoryview | None,
         deadline_s: float | None,
-        receive: Receive | None = None,
     ) -> Answer:
         """Answers a request whose head was read.
 
@@ -147,20 +146,14 @@ class Service:
             raw: the tensor as ``raw_input_contents`` holds it, kept until it is answered; None:
                 it is in shared memory.
             deadline_s: on the monotonic clock; None for never.
-            receive: ASGI's, of a request whose body was received: a client that leaves then ends
-                the request.
 
         Raises:
             RequestError: the answer is an error.
-            ClientLeft: the client has.
         """
         tensor = None if raw is None else memoryview(raw)
         self.accepted += 1
         try:
-            answer = self._inference.infer_parsed(head, tensor, deadline_s)
-            if receive is None:
-                return await answer
-            return await _unless_left(answer, receive)
+            return await self._inference.infer_parsed(head, tensor, deadline_s)
         finally:
             self.accepted -= 1
 
@@ -222,22 +215,3 @@ class Service:
         """
         kind, page = self._methods[method]
         return as_dict(page(filled(kind, fields)))
-
-
-async def _unless_left(answer: Awaitable[T], receive: Receive) -> T:
-    """The answer, unless the client leaves first."""
-
-    async def leave() -> None:
-        # Nothing else comes after the body.
-        await receive()
-
-    running = asyncio.ensure_future(answer)
-    leaving = asyncio.create_task(leave())
-    try:
-        await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            return running.result()
-        raise ClientLeft
-    finally:
-        leaving.cancel()
-        running.cancel()

@@ -127,7 +127,7 @@ class RestApp:
             raw = await self._side.run(take, len(form.data or b""))
         except RequestError as error:
             raise self._counted(error) from None
-        return _inference_reply(form, await self._service.infer(head, raw, None, receive))
+        return _inference_reply(form, await self._service.infer(head, raw, None))
 
     async def _unpack(self, body: Body, encoding: str) -> Body:
         most = self._service.max_body_bytes
@@ -156,7 +156,7 @@ class RestApp:
             picture = only_file(body, content_type) if media == _MULTIPART else body
         except RequestError as error:
             raise self._counted(error) from None
-        got = await self._service.infer(head, as_element(picture), None, receive)
+        got = await self._service.infer(head, as_element(picture), None)
         return Reply(response.labels(head.model_name, got.content))
 
     def _read_labels_head(self, name: str, version: str, top: int, timeout_us: int) -> Head:
