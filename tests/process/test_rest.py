@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +226,7 @@ def test_a_full_queue_and_a_deadline(server: StartServer) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 def test_a_client_that_leaves_is_never_run(server: StartServer) -> None:
-    """Over HTTP/2, where leaving is said. Over HTTP/1.1 it is not noticed before the answer."""
+    """Over HTTP/2, where leaving is said."""
     with server("--workers", "1", "--null-batch-ms", "400") as s:
         url = f"http://127.0.0.1:{s.http_port}/v2/models/resnet50/classify"
         command = ["curl", "-s", "--http2-prior-knowledge", "--data-binary", f"@{CAT}", url]
@@ -239,6 +242,40 @@ def test_a_client_that_leaves_is_never_run(server: StartServer) -> None:
         )
         assert first.wait(20) == 0
         assert Scrape(s.metrics_port).total("nv_inference_count_total") == 1
+
+
+def received(server: Server, count: int) -> bool:
+    return Scrape(server.metrics_port).total("corral_requests_received_total") >= count
+
+
+def classify_by_hand(picture: bytes) -> bytes:
+    head = b"POST /v2/models/resnet50/classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    return head % len(picture) + picture
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_client_that_closes_its_connection_is_never_run(server: StartServer, reset: bool) -> None:
+    """HTTP/1.1 does not say so: the kernel does, to who looks."""
+    waiting = 5
+    with (
+        server("--workers", "1", "--null-batch-ms", "400") as s,
+        contextlib.ExitStack() as stack,
+    ):
+        picture = CAT.read_bytes()
+        connections = [stack.enter_context(connect(s.http_port)) for _ in range(waiting + 1)]
+        for number, connection in enumerate(connections, 1):
+            connection.sendall(classify_by_hand(picture))
+            wait_until(partial(received, s, number), "the requests, one after another")
+        last = connections.pop()
+        if reset:
+            last.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        last.close()
+        for connection in connections:
+            assert listen(connection, answers=1, within_s=20).statuses == [200]
+        scrape = Scrape(s.metrics_port)
+        assert scrape.total("corral_requests_total", outcome="cancelled") == 1
+        assert scrape.total("nv_inference_count_total") == waiting
+        assert not [line for line in s.lines if "Traceback" in line or "ERROR" in line]
 
 
 def test_credentials(server: StartServer, tmp_path: Path) -> None:

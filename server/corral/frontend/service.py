@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from corral.dataplane.inference import Inference
 from corral.errors import QueueFull, RequestError, TooLarge
@@ -18,8 +18,6 @@ from corral.frontend.pages import Pages, as_dict, filled
 from corral.protocol.request import Head, RequestReader
 from corral.protocol.response import Answer
 from corral_protos import open_inference_pb2 as pb
-
-T = TypeVar("T")
 
 _RETRY_MS = 100
 _TOO_MANY = "as many requests are under way as --max-requests allows"

@@ -8,6 +8,7 @@ import logging
 
 from corral.errors import InvalidRequest, RequestError, TooLarge
 from corral.frontend.rest import routes
+from corral.frontend.rest.departures import Departures
 from corral.frontend.rest.exchange import OCTETS, Reply, Request, answer, refusal
 from corral.frontend.rest.pages import Pages
 from corral.frontend.rest.routes import Route
@@ -20,6 +21,7 @@ from corral.protocol.rest.json_tensor import as_element
 from corral.protocol.rest.multipart import only_file
 from corral.protocol.rest.request import Form
 from corral.protocol.rest.statuses import LengthMissing, MediaNotTaken
+from corral.system.procfs import open_connections
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class RestApp:
         self._service = service
         self._pages = Pages(service)
         self._side = SideWork()
+        self._departures = Departures(open_connections)
         self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
         self._labels_head = functools.lru_cache(maxsize=64)(self._read_labels_head)
 
@@ -69,6 +72,8 @@ class RestApp:
         except RequestError as error:
             reply, accept = refusal(error), None
         except asyncio.CancelledError:
+            if self._departures.left():
+                return
             raise
         except Exception:
             logger.exception("a request failed")
@@ -85,9 +90,11 @@ class RestApp:
         if route.action not in _OPEN:
             self._service.authorize(scope)
         if route.action == "infer":
-            return await self._infer(route, asked, receive)
+            with self._departures.watching(scope):
+                return await self._infer(route, asked, receive)
         if route.action == "classify":
-            return await self._classify(route, asked, receive)
+            with self._departures.watching(scope):
+                return await self._classify(route, asked, receive)
         return await self._pages.answer(route, asked, receive)
 
     # --- inference ---
