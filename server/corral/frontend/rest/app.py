@@ -117,6 +117,15 @@ class RestApp:
         media = fields.media_type(asked.field(b"content-type"))
         if media.startswith(_NO_INFERENCE):
             raise MediaNotTaken(f"an inference is JSON, with binary data or without, not {media!r}")
+        # The body is left behind here: as JSON it is much longer than the tensor, which may wait.
+        head, raw, binary_output = await self._read(route, asked, receive)
+        got = await self._service.infer(head, raw, None)
+        return _inference_reply(got, binary=binary_output)
+
+    async def _read(
+        self, route: Route, asked: Request, receive: Receive
+    ) -> tuple[Head, Body | None, bool]:
+        """An inference: its head, its tensor, and whether the answer's is wanted in binary."""
         header_bytes = asked.length(b"inference-header-content-length")
         encoding = asked.field(b"content-encoding")
         body: Body = await self._receive(asked, receive)
@@ -134,7 +143,7 @@ class RestApp:
             raw = await self._side.run(take, len(form.data or b""))
         except RequestError as error:
             raise self._counted(error) from None
-        return _inference_reply(form, await self._service.infer(head, raw, None))
+        return head, raw, form.binary_output
 
     async def _unpack(self, body: Body, encoding: str) -> Body:
         most = self._service.max_body_bytes
@@ -160,10 +169,11 @@ class RestApp:
             head = self._labels_head(route.name, route.version, top, timeout_us)
             if encoding is not None:
                 body = await self._unpack(body, encoding)
-            picture = only_file(body, content_type) if media == _MULTIPART else body
+            element = as_element(only_file(body, content_type) if media == _MULTIPART else body)
         except RequestError as error:
             raise self._counted(error) from None
-        got = await self._service.infer(head, as_element(picture), None)
+        del body
+        got = await self._service.infer(head, element, None)
         return Reply(response.labels(head.model_name, got.content))
 
     def _read_labels_head(self, name: str, version: str, top: int, timeout_us: int) -> Head:
@@ -174,11 +184,11 @@ class RestApp:
         return error
 
 
-def _inference_reply(form: Form, got: Answer) -> Reply:
+def _inference_reply(got: Answer, *, binary: bool) -> Reply:
     named = (got.model_name, got.request_id, got.datatype, got.shape)
     if (part := got.part) is not None:
         return Reply(response.in_memory(*named, (part.region, part.offset, part.byte_size)))
-    if form.binary_output:
+    if binary:
         body, header_bytes = response.binary(*named, got.content)
         more = ((b"inference-header-content-length", b"%d" % header_bytes),)
         return Reply(body, content_type=OCTETS, more=more)
