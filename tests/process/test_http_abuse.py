@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.certificates import Authority
+from support.fuzzed_http import EXPECTED, fuzz
 from support.http_by_hand import GOOD, HOST, Heard, connect, listen, post, say
 from support.process_use import use_of
 from support.running_server import Server, StartServer, null_server, wait_until
@@ -333,3 +334,13 @@ def test_connections_beyond_the_limit_are_closed(server: StartServer) -> None:
         assert listen(early, answers=1, within_s=20.0).statuses == [200]
         stack.close()
         wait_until(lambda: say(s.http_port, GOOD).statuses == [200], "room for new connections")
+
+
+@pytest.mark.usefixtures("lives")
+def test_fuzzed_requests(null: Server) -> None:
+    statuses = fuzz(null.http_port, seed=10, count=3_000)
+    assert statuses.total() == 3_000
+    assert set(statuses) <= EXPECTED, statuses
+    assert statuses[400] > 1_000
+    assert statuses[200] > 50
+    assert not [line for line in null.lines if "Traceback" in line]
