@@ -27,7 +27,7 @@ DEFAULT_CONNECTIONS = 4
 #: gRPC takes no more than five
 _MAX_ATTEMPTS = 5
 #: Not the probes: who asks whether a server is there wants to know now.
-RETRIED = ("ModelInfer", "ModelMetadata", "ModelStatistics")
+RETRIED = ("ModelInfer", "ModelMetadata", "ModelConfig", "ModelStatistics")
 #: gRPC forgets a message larger than this once it is sent, and so cannot retry it. Its own
 #: 256 KiB would leave every FP32 tensor without retries.
 _RETRY_BUFFER_BYTES = 64 * 2**20
