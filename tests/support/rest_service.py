@@ -18,18 +18,18 @@ from corral.frontend.rest.app import RestApp
 from corral.frontend.rest.service import Body, Receive, Scope
 from corral.protocol.request import Head, Limits, RequestReader
 from corral.protocol.response import Answer, classification
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
 CLASSES = 10
 SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (CLASSES,))
-VIEWS = {"m": "tensor", "m_uint8": "uint8", "m_image": "image"}
+VIEWS = {"m": View.TENSOR, "m_uint8": View.UINT8, "m_image": View.IMAGE}
 INPUTS = {"m": ("FP32", [-1, 3, 4, 4]), "m_uint8": ("UINT8", [-1, 4, 4, 3])}
 LABELS = tuple(f"class {index}" for index in range(CLASSES))
 MAX_BODY_BYTES = 200_000
 
 
-def resolve(name: str, version: str) -> str:
+def resolve(name: str, version: str) -> View:
     if name not in VIEWS or version not in {"", "1"}:
         raise NotFound(f"no model {name[:80]!r}")
     return VIEWS[name]
