@@ -54,7 +54,6 @@ __all__ = [
 _MODULES = {
     "AsyncClient": "corral_client.aio",
     "Client": "corral_client.client",
-    "HttpClient": "corral_client.http",
     "Label": "corral_client.codec",
     "HttpClient": "corral_client.http",
     "CorralClientError": "corral_client.errors",

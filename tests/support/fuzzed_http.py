@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 
-from fuzzing import mutate, picture_seeds
+from support.fuzzing import mutate, picture_seeds
 
 #: what a request may be answered with, however broken; 500 is not among them
 EXPECTED = frozenset({200, 400, 404, 405, 411, 413, 415, 429, 501, 503, 504})

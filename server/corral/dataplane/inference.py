@@ -230,7 +230,6 @@ class Inference:
                 bytes(logits), self._model.classes, head.classification, self._model.labels
             )
             datatype, shape = "BYTES", (head.count, head.classification)
-        name, request_id = head.model_name, head.request_id
         if output is None:
             return Answer(name, request_id, datatype, shape, content)
         if len(content) > len(output):

@@ -116,7 +116,7 @@ class Frontend:
         limits = Limits(
             max_items=settings.max_items,
             max_image_bytes=settings.max_image_bytes,
-            classes=served.classes,
+            classes=self._served.classes,
         )
         reader = RequestReader(self._served.signature, limits, self._pages.resolve, memory)
         policy = queue_policy(settings, boot.slots, boot.region_batch)
@@ -151,7 +151,9 @@ class Frontend:
             max_body_bytes=message_limit(settings, signature),
             max_requests=max_requests(settings, policy.max_queue),
         )
-        self._health = Health(["", methods.SERVICE, *metadata.view_names(served.name).values()])
+        self._health = Health(
+            ["", methods.SERVICE, *metadata.view_names(boot.served.name).values()]
+        )
         self._app = Application(
             self._service,
             self._health,

@@ -38,12 +38,10 @@ class Service:
         messages: who may send a large message now.
         max_body_bytes: the largest request.
         max_requests: requests under way.
-        labels: names of the model's classes, by index.
-        verified: whether a batch went through a worker that lives.
 
     Attributes:
         max_body_bytes: as given.
-        labels: as given.
+        labels: names of the model's classes, by index.
         accepted: inferences whose message has come and whose answer has not left.
         draining: whether the server ends: then answers are waited for until they have left.
         count: inferences since the start.
@@ -60,8 +58,6 @@ class Service:
         messages: Admission,
         max_body_bytes: int,
         max_requests: int,
-        labels: tuple[str, ...],
-        verified: Callable[[], bool],
     ) -> None:
         self._inference = inference
         self._reader = reader
