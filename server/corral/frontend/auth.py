@@ -81,17 +81,23 @@ def server_options(
         ("grpc.max_send_message_length", -1),
         # One cell owns the port alone: a second server must not share it unnoticed.
         ("grpc.so_reuseport", int(shared)),
-        ("grpc.max_allowed_incoming_connections", connections_allowed(settings.max_connections)),
-        ("grpc.max_concurrent_streams", settings.max_streams),
+        (
+            "grpc.max_allowed_incoming_connections",
+            connections_allowed(settings.limits.max_connections),
+        ),
+        ("grpc.max_concurrent_streams", settings.limits.max_streams),
         # Between a soft and a hard limit gRPC refuses at random; nobody wants that.
-        ("grpc.max_metadata_size", settings.max_metadata_bytes),
-        ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.max_metadata_size", settings.limits.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", settings.limits.max_metadata_bytes),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
         # gRPC's own 5 minutes cut off who asks for signs of life while a long queue answers
         # nothing, and the requests of that connection with it.
-        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.min_ping_interval_s * 1000)),
+        (
+            "grpc.http2.min_ping_interval_without_data_ms",
+            int(settings.limits.min_ping_interval_s * 1000),
+        ),
         ("grpc.keepalive_permit_without_calls", 1),
         # Of a backlog beyond 1,000 gRPC drops calls at random, CANCELLED, which nobody tries
         # again. It is bounded by connections and streams; we refuse what is in it, and say so.
@@ -99,8 +105,8 @@ def server_options(
         ("grpc.server.max_pending_requests_hard_limit", _ANY_NUMBER),
     ]
     for name, duration_s in (
-        ("grpc.max_connection_idle_ms", settings.max_connection_idle_s),
-        ("grpc.max_connection_age_ms", settings.max_connection_age_s),
+        ("grpc.max_connection_idle_ms", settings.limits.max_connection_idle_s),
+        ("grpc.max_connection_age_ms", settings.limits.max_connection_age_s),
     ):
         if duration_s:
             options.append((name, max(1, int(duration_s * 1000))))
@@ -109,7 +115,7 @@ def server_options(
 
 def max_requests(settings: Settings, max_queue: int) -> int:
     """How many requests may be under way in a cell, their messages still arriving included."""
-    return settings.max_requests or max_queue + _SPARE_REQUESTS
+    return settings.limits.max_requests or max_queue + _SPARE_REQUESTS
 
 
 def server_credentials(files: WatchedFile[Material]) -> grpc.ServerCredentials:

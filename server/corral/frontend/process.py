@@ -105,15 +105,15 @@ def _served(
     return metadata.ModelDescription(
         name=served.name,
         signature=served.signature,
-        max_items=settings.max_items,
+        max_items=settings.queue.max_items,
         workers=workers,
-        backend=settings.backend,
+        backend=settings.engine.backend,
         precision=model.precision,
         weights=model.weights,
         synthetic=model.synthetic,
         guard=model.guard,
-        mode=settings.mode,
-        max_queue_delay_ms=settings.max_queue_delay_ms,
+        mode=settings.model.mode,
+        max_queue_delay_ms=settings.queue.max_queue_delay_ms,
     )
 
 
@@ -133,11 +133,11 @@ class Frontend:
         self._recorder = Recorder(self._pages, boot.cell)
         self._model = _served(self._served, boot.model, settings, boot.workers)
         limits = wire.Limits(
-            max_items=settings.max_items,
-            max_image_bytes=settings.max_image_bytes,
+            max_items=settings.queue.max_items,
+            max_image_bytes=settings.queue.max_image_bytes,
             classes=self._served.classes,
         )
-        self._memory = ClientMemory() if settings.client_shared_memory else None
+        self._memory = ClientMemory() if settings.listen.client_shared_memory else None
         self._policy = queue_policy(settings, boot.slots, boot.region_batch)
         signature = self._served.signature
         self._dispatcher = Dispatcher(
@@ -145,7 +145,7 @@ class Frontend:
             self._policy,
             self._recorder,
             on_verified=self._on_verified,
-            hang_floor_s=settings.hang_floor_s,
+            hang_floor_s=settings.lifecycle.hang_floor_s,
             on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
@@ -154,14 +154,14 @@ class Frontend:
             wire.RequestReader(signature, limits, self._resolve, self._memory),
             self._dispatcher,
             self._recorder,
-            max_image_pixels=settings.max_image_pixels,
+            max_image_pixels=settings.queue.max_image_pixels,
             decode_threads=len(os.sched_getaffinity(0)),
         )
         at_once, waiting = arrival_limits(settings, self._served.signature, self._policy.max_queue)
         self._messages = Receiver(at_once, slow_s=_SLOW_S, most_waiting=waiting)
         #: the calls of accepted requests; those that are done have their answer with the kernel
         self._accepted: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
-        self._port = settings.port
+        self._port = settings.listen.port
         self._batch_sizes: list[int] = [1]
         self._requests = 0
         self._server = self._make_server(settings)
@@ -180,7 +180,9 @@ class Frontend:
 
     def _make_server(self, settings: Settings) -> Any:
         access = credentials.make_access(
-            settings.auth_token_file, settings.allow_client, client_ca=settings.tls_client_ca
+            settings.security.auth_token_file,
+            settings.security.allow_client,
+            client_ca=settings.security.tls_client_ca,
         )
         server = grpc.aio.server(
             # Where nobody is asked for credentials, nothing is in the way of a request.
@@ -308,8 +310,8 @@ class Frontend:
         )
         logs.configure(settings, f"frontend {self._boot.cell}")
         self._model = _served(self._served, new.model, settings, new.workers)
-        self._inference.max_image_pixels = settings.max_image_pixels
-        self._dispatcher.reconfigure(policy, hang_floor_s=settings.hang_floor_s)
+        self._inference.max_image_pixels = settings.queue.max_image_pixels
+        self._dispatcher.reconfigure(policy, hang_floor_s=settings.lifecycle.hang_floor_s)
 
     def _on_verified(self, worker: int) -> None:
         self._say(WorkerVerified(worker=worker))
@@ -351,7 +353,9 @@ class Frontend:
 
     def _listen(self, address: str) -> int:
         settings = self._boot.settings
-        files = tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        files = tls.watch(
+            settings.security.tls_cert, settings.security.tls_key, settings.security.tls_client_ca
+        )
         if files is None:
             return int(self._server.add_insecure_port(address))
         return int(self._server.add_secure_port(address, auth.server_credentials(files)))
@@ -359,11 +363,11 @@ class Frontend:
     async def run(self) -> None:
         """Serves until the supervisor closes the control socket."""
         settings = self._boot.settings
-        address = f"{settings.host}:{settings.port}"
+        address = f"{settings.listen.host}:{settings.listen.port}"
         try:
             port = self._port = self._listen(address)
-            if settings.unix_socket:
-                address = f"unix:{settings.unix_socket}"
+            if settings.listen.unix_socket:
+                address = f"unix:{settings.listen.unix_socket}"
                 self._listen(address)
         except RuntimeError:
             self._say(FrontendFailed(cell=self._boot.cell, message=f"cannot listen on {address}"))
