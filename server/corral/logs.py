@@ -16,10 +16,10 @@ def configure(settings: Settings, name: str) -> None:
         name: who speaks, on every line: "supervisor", "frontend 0", "worker 3".
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_formatter(settings.log_format, name))
+    handler.setFormatter(_formatter(settings.logging.format, name))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    level = logging.getLevelNamesMapping()[settings.log_level.value.upper()]
+    level = logging.getLevelNamesMapping()[settings.logging.level.value.upper()]
     # What libraries tell below a warning (asyncio, grpc) is for their authors.
     root.setLevel(max(level, logging.WARNING))
     for ours in ("corral", "__main__"):

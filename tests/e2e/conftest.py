@@ -55,7 +55,7 @@ def prepared_cache(artefact_cache: Path, tmp_path: Path) -> Path:
         (BackendName.ONNXRUNTIME, Precision.FP32),
         (BackendName.ONNXRUNTIME, Precision.INT8),
     ):
-        settings = Settings(
+        settings = Settings.flat(
             model="efficientnet_lite0",
             backend=backend,
             precision=precision,

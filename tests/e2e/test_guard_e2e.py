@@ -7,7 +7,6 @@ import shutil
 import urllib.request
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from support.running_server import Server, StartServer
@@ -44,7 +43,9 @@ def _spoil(xml: Path, fp32: Path) -> None:
 
 def _copied(source: Path, target: Path, backend: BackendName, precision: Precision) -> Path:
     """Prepares an artefact in one cache and copies it to another; returns the engine's file."""
-    settings = Settings(model=_MODEL, backend=backend, precision=precision, cache_dir=str(source))
+    settings = Settings.flat(
+        model=_MODEL, backend=backend, precision=precision, cache_dir=str(source)
+    )
     made = prepare(settings, lambda step, share: None, topology.read_machine().isa).path
     shutil.copytree(made.parent, target / "artefacts" / made.parent.name)
     return made
@@ -166,7 +167,7 @@ def test_answers_that_are_no_scores_of_classes_are_compared(
 
 
 def test_a_missing_compiler_may_pass(artefact_cache: Path, tmp_path: Path) -> None:
-    settings = Settings(
+    settings = Settings.flat(
         model=_MODEL,
         backend=BackendName.TORCH,
         precision=Precision.FP32,
@@ -175,7 +176,7 @@ def test_a_missing_compiler_may_pass(artefact_cache: Path, tmp_path: Path) -> No
     made = prepare(settings, lambda step, share: None, topology.read_machine().isa)
     order = TrialOrder(
         # Nothing compiled is found there.
-        settings=msgspec.structs.replace(settings, cache_dir=str(tmp_path)),
+        settings=settings.replace(cache_dir=str(tmp_path)),
         model=boot_model(made),
         signature=registry.get(_MODEL).signature,
         cpus=sorted(os.sched_getaffinity(0))[:1],

@@ -54,7 +54,7 @@ def _boot(
         sizes=[1, 2, 4],
         find_knee=False,
         expected_libraries={},
-        settings=settings or Settings(backend=BackendName.OPENVINO),
+        settings=settings or Settings.flat(backend=BackendName.OPENVINO),
         model=ModelBoot(
             name="tiny",
             artefact=None if xml is None else str(xml),
@@ -175,7 +175,7 @@ def test_describes_what_the_engine_took(xml: Path) -> None:
 
 def test_workers_that_share_cpus_are_not_pinned(xml: Path) -> None:
     backend, region = create(BackendName.OPENVINO), _region()
-    backend.load(_boot(xml, settings=Settings(oversubscribe=True)))
+    backend.load(_boot(xml, settings=Settings.flat(oversubscribe=True)))
     backend.compile(Datatype.FP32, region.inputs(Datatype.FP32, 1), region.outputs(1))
     assert backend.describe()["pinning"] == "off"
 

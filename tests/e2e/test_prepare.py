@@ -67,7 +67,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
         transformer: bool = False,
     ) -> Artefact:
         monkeypatch.setattr(registry, "get", lambda name: _spec(build, transformer=transformer))
-        settings = Settings(
+        settings = Settings.flat(
             model="tiny",
             backend=backend,
             precision=precision,

@@ -307,7 +307,7 @@ def test_another_user_must_read_the_model_and_gets_a_folder_for_compiled_code() 
         folder.chmod(0o755)
         model = folder / "model.pt"
         model.write_text("")
-        settings = Settings(
+        settings = Settings.flat(
             backend=BackendName.TORCH, worker_user="nobody", cache_dir=str(folder / "cache")
         )
         user = identity.worker_user(settings, str(model), str(SYSTEM_PYTHON))

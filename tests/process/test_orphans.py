@@ -121,7 +121,9 @@ def test_a_compiler_ends_with_the_worker_that_started_it(where: str) -> None:
 
 
 def test_a_model_that_nobody_waits_for_is_not_prepared(tmp_path: Path) -> None:
-    order = prepare.PrepareOrder(Settings(cache_dir=str(tmp_path)), None, parent=os.getpid() + 1)
+    order = prepare.PrepareOrder(
+        Settings.flat(cache_dir=str(tmp_path)), None, parent=os.getpid() + 1
+    )
     file = tmp_path / "order"
     file.write_bytes(msgspec.json.encode(order))
     with file.open("rb") as opened:

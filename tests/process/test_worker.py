@@ -85,7 +85,7 @@ def worker(
         sizes=sizes,
         find_knee=False,
         expected_libraries=expected or {},
-        settings=Settings(**{"backend": BackendName.NULL, **settings}),
+        settings=Settings.flat(**{"backend": BackendName.NULL, **settings}),
         model=ModelBoot(
             name=settings.get("model", "resnet50"),
             artefact=None,

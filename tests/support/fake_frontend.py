@@ -33,14 +33,14 @@ from corral.ipc.messages import (
 def main() -> None:
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         boot = msgspec.json.decode(file.read(), type=CellBoot)
-    faults = boot.settings.weights.split()
+    faults = boot.settings.model.weights.split()
     supervisor = socket.socket(fileno=boot.control_fd)
     if "frontend-fails" in faults:
         channel.send(supervisor, FrontendFailed(cell=boot.cell, message="the port is haunted"))
         return
     if "frontend-dies" in faults:
         sys.exit("no luck today")
-    channel.send(supervisor, FrontendUp(cell=boot.cell, port=boot.settings.port))
+    channel.send(supervisor, FrontendUp(cell=boot.cell, port=boot.settings.listen.port))
     with selectors.DefaultSelector() as selector:
         selector.register(supervisor, selectors.EVENT_READ)
         while True:
@@ -62,7 +62,7 @@ def main() -> None:
                     case DetachWorker():
                         leave(message.worker, selector, supervisor)
                     case Reconfigure():
-                        mode = message.settings.mode
+                        mode = message.settings.model.mode
                         print(f"frontend {boot.cell}: {mode}", file=sys.stderr, flush=True)
                     case Open():
                         print(f"frontend {boot.cell}: open", file=sys.stderr, flush=True)

@@ -39,7 +39,7 @@ def leak_memory() -> None:
 def main() -> None:
     boot_fd = int(sys.argv[2])
     with os.fdopen(os.dup(boot_fd), "rb") as file:
-        faults = msgspec.json.decode(file.read(), type=CellBoot).settings.weights.split()
+        faults = msgspec.json.decode(file.read(), type=CellBoot).settings.model.weights.split()
     os.lseek(boot_fd, 0, os.SEEK_SET)
     if "leaks-descriptors" in faults:
         leak_descriptors()

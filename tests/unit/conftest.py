@@ -16,7 +16,7 @@ from corral.tuning.search import Bench
 def bench(tmp_path: Path) -> Bench:
     """Where a search happens, with a cache of its own."""
     return Bench(
-        settings=Settings(weights="synthetic", cache_dir=str(tmp_path), offline=True),
+        settings=Settings.flat(weights="synthetic", cache_dir=str(tmp_path), offline=True),
         pen=PlannedWorker(id=0, cpus=[0], cores=1, memory_node=None, env={}),
         environ={},
         isa=frozenset({"avx2"}),

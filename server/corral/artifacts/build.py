@@ -21,8 +21,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
 from corral.artifacts import store as artefact
 from corral.artifacts.store import Artefact, Order
 from corral.backends import calibration
@@ -124,18 +122,18 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
         ConfigError: no such model, or the CPU lacks the precision.
         ModelError: weights, frameworks or disk do not allow it.
     """
-    precision = resolve_precision(settings.precision, isa)
-    spec = registry.get(settings.model)
-    cache_dir = Path(settings.cache_dir)
+    precision = resolve_precision(settings.engine.precision, isa)
+    spec = registry.get(settings.model.name)
+    cache_dir = Path(settings.model.cache_dir)
     steps = _Steps(progress, _INT8_STEPS_S if precision == "int8" else _FP32_STEPS_S)
     steps.at(FIND_WEIGHTS)
-    weights = spec.find_weights(settings.weights, cache_dir, settings.offline)
+    weights = spec.find_weights(settings.model.weights, cache_dir, settings.model.offline)
     check_engine(settings, spec, precision)
-    order = make_order(spec, weights, precision, isa, settings.backend)
+    order = make_order(spec, weights, precision, isa, settings.engine.backend)
 
     def fp32() -> Path:
         """What INT8 is made of."""
-        wanted = msgspec.structs.replace(settings, precision=Precision.FP32)
+        wanted = settings.replace(precision=Precision.FP32)
         return prepare(wanted, steps.nested, isa).path
 
     found = artefact.find(cache_dir, order)
@@ -152,7 +150,7 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
                         spec=spec,
                         weights=weights,
                         order=order,
-                        backend=settings.backend,
+                        backend=settings.engine.backend,
                         steps=steps,
                         fp32=fp32,
                         file=file,
@@ -218,7 +216,7 @@ def check_engine(settings: Settings, spec: ModelSpec, precision: str) -> None:
     Raises:
         ConfigError: the backend's packages are not here, or it does not take the model's file.
     """
-    backend = settings.backend
+    backend = settings.engine.backend
     for package in (*_PACKAGES.get(backend, ()), *_INT8_PACKAGES.get(backend, ())):
         needed = precision == "int8" or package in _PACKAGES[backend]
         if needed and importlib.util.find_spec(package) is None:

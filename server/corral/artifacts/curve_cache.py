@@ -69,20 +69,20 @@ class CurveCache:
         isa: frozenset[str],
     ) -> None:
         # The null backend's curve is quickly measured, and nobody wants it kept.
-        self._used = settings.backend is not BackendName.NULL
-        self._folder = Path(settings.cache_dir) / "curves"
+        self._used = settings.engine.backend is not BackendName.NULL
+        self._folder = Path(settings.model.cache_dir) / "curves"
         self._ingredients = {
             # Its folder is named after the key of all that is in it.
             "artefact": Path(model.artefact or "").parent.name,
-            "engine": f"{settings.backend.value} {_engine_version(settings)}",
+            "engine": f"{settings.engine.backend.value} {_engine_version(settings)}",
             "precision": model.precision,
-            "torch mode": settings.torch_mode.value,
-            "runner": str(REVISIONS[settings.backend]),
-            "allocator": f"{settings.allocator.value}, huge pages {settings.huge_pages}",
+            "torch mode": settings.engine.torch_mode.value,
+            "runner": str(REVISIONS[settings.engine.backend]),
+            "allocator": settings.placement.memory,
             "cores": str(cores),
             "cpu": cpu_model,
             "isa": " ".join(sorted(isa)),
-            "mode": settings.mode.value,
+            "mode": settings.model.mode.value,
         }
 
     def load(self) -> CostCurve | None:
@@ -97,5 +97,5 @@ class CurveCache:
 
 def _engine_version(settings: Settings) -> str:
     """The version of the backend's own distribution, and where another environment has it."""
-    name = "torch" if settings.backend is BackendName.IPEX else settings.backend.value
-    return f"{versions([name])[name]} {settings.worker_python or ''}".strip()
+    name = "torch" if settings.engine.backend is BackendName.IPEX else settings.engine.backend.value
+    return f"{versions([name])[name]} {settings.engine.worker_python or ''}".strip()

@@ -48,21 +48,21 @@ class FigureCache:
     """
 
     def __init__(self, asked: Settings, cpu_model: str) -> None:
-        folder = Path(asked.cache_dir) / "figures"
+        folder = Path(asked.model.cache_dir) / "figures"
         self._fronts = JsonCache(folder, _Front, format_number=FORMAT, title="cost of a request")
         self._rates = JsonCache(folder, _Rate, format_number=FORMAT, title="rate of the workers")
-        self._of_front = {"cpu": cpu_model, "model": asked.model}
+        self._of_front = {"cpu": cpu_model, "model": asked.model.name}
         self._of_rate = {
             **self._of_front,
-            "mode": asked.mode.value,
-            "backend": asked.backend.value,
-            "precision": asked.precision.value,
-            "torch-mode": asked.torch_mode.value,
-            "worker-python": str(asked.worker_python),
-            "max-batch": str(asked.max_batch),
+            "mode": asked.model.mode.value,
+            "backend": asked.engine.backend.value,
+            "precision": asked.engine.precision.value,
+            "torch-mode": asked.engine.torch_mode.value,
+            "worker-python": str(asked.engine.worker_python),
+            "max-batch": str(asked.queue.max_batch),
         }
         # The null backend computes nothing, at whatever rate it is told to.
-        self._has_rate = asked.backend is not BackendName.NULL
+        self._has_rate = asked.engine.backend is not BackendName.NULL
 
     def load(self) -> Figures:
         """What is known; the rest is assumed, or None."""

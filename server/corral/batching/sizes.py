@@ -35,11 +35,11 @@ def batch_sizes(settings: Settings, curve: CostCurve | None) -> BatchSizes:
         settings: mode, backend and max-batch.
         curve: what an earlier start measured, or None.
     """
-    if settings.max_batch is not None:
-        return BatchSizes(sizes=candidate_sizes(settings.max_batch), find_knee=False)
-    if settings.mode is Mode.RTI and settings.backend is BackendName.NULL:
+    if settings.queue.max_batch is not None:
+        return BatchSizes(sizes=candidate_sizes(settings.queue.max_batch), find_knee=False)
+    if settings.model.mode is Mode.RTI and settings.engine.backend is BackendName.NULL:
         return BatchSizes(sizes=[1], find_knee=False)
-    candidates = candidate_sizes(SEARCHES[settings.mode].largest)
+    candidates = candidate_sizes(SEARCHES[settings.model.mode].largest)
     if curve is None:
         return BatchSizes(sizes=candidates, find_knee=True)
     # The curve holds what was kept, so its largest batch is the knee: looking for the knee in it

@@ -113,15 +113,15 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
     given = {k: v for k, v in vars(options).items() if k not in _NOT_SETTINGS}
     layers.append({names[name]: value for name, value in given.items()})
     settings = config.build(*layers)
-    spec = registry.get(settings.model)
+    spec = registry.get(settings.model.name)
     if spec.fixed_batch is None:
         return settings
-    if settings.max_batch not in {None, 1}:
+    if settings.queue.max_batch not in {None, 1}:
         raise ConfigError(
-            f"--max-batch {settings.max_batch}: the batch of {spec.file} is fixed, so that it is "
-            "served in batches of one; export it with a dynamic first dimension"
+            f"--max-batch {settings.queue.max_batch}: the batch of {spec.file} is fixed, "
+            "so that it is served in batches of one; export it with a dynamic first dimension"
         )
-    return msgspec.structs.replace(settings, max_batch=1)
+    return settings.replace(max_batch=1)
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _plan(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _prepare(settings: Settings) -> int:
-    if settings.backend is BackendName.NULL:
+    if settings.engine.backend is BackendName.NULL:
         raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
     logs.configure(settings, "prepare")
     pen = plan_for(settings, topology.read_machine()).first_worker
@@ -181,12 +181,14 @@ def _lab(settings: Settings, options: argparse.Namespace, environ: Mapping[str, 
             for line in raw_engine.run(settings, environ, turns_s):
                 print(line, flush=True)
         case _:
-            Console().print(overflow.render(settings.model, overflow.measure(settings, environ)))
+            Console().print(
+                overflow.render(settings.model.name, overflow.measure(settings, environ))
+            )
     return 0
 
 
 def _tune(settings: Settings, *, every: bool) -> int:
-    if settings.backend is BackendName.NULL:
+    if settings.engine.backend is BackendName.NULL:
         raise ConfigError("--backend null computes nothing; there is nothing to measure")
     logs.configure(settings, "tune")
     pen = plan_for(settings, topology.read_machine()).first_worker
@@ -202,14 +204,15 @@ def _tune(settings: Settings, *, every: bool) -> int:
 
 
 def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    spec = registry.get(settings.model)
+    spec = registry.get(settings.model.name)
 
     def read_again() -> Settings:
         again = _settings(options, environ)
-        if again.model == settings.model and registry.get(again.model).front != spec.front:
+        name = again.model.name
+        if name == settings.model.name and registry.get(name).front != spec.front:
             raise ConfigError(
-                f"--model {settings.model}: its inputs, preprocessing or labels are not those of "
-                "the start any more, which needs a restart; nothing was changed"
+                f"--model {settings.model.name}: its inputs, preprocessing or labels are not "
+                "those of the start any more, which needs a restart; nothing was changed"
             )
         return again
 
@@ -218,12 +221,12 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
 
 
 def _prepare_first(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
-    null = settings.backend is BackendName.NULL
+    null = settings.engine.backend is BackendName.NULL
     return _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
 
 
 async def _prepare_again(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
-    if settings.backend is BackendName.NULL:
+    if settings.engine.backend is BackendName.NULL:
         return _prepared(settings, None)
     return _prepared(settings, await prepare.prepare_beside(settings, pen))
 
@@ -248,14 +251,12 @@ def _prepared(asked: Settings, selected: Selected | None) -> DeploymentSpec:
     """What serves; without a selection, the null backend."""
     if selected is None:
         model = ModelBoot(
-            name=registry.get(asked.model).name,
+            name=registry.get(asked.model.name).name,
             artefact=None,
             precision="fp32",
             synthetic=True,
             weights="none",
         )
         return DeploymentSpec(asked=asked, settings=asked, model=model)
-    settings = msgspec.structs.replace(
-        asked, backend=selected.backend, precision=selected.precision
-    )
+    settings = asked.replace(backend=selected.backend, precision=selected.precision)
     return DeploymentSpec(asked=asked, settings=settings, model=selected.model)

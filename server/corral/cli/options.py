@@ -1,6 +1,6 @@
 """The command line: what there is to set, in words for a newcomer.
 
-Every option is declared here once; config.Settings holds its type, bounds and default.
+The settings' own metadata make their options; see ``settings/groups.py``.
 """
 
 from __future__ import annotations
@@ -10,20 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import msgspec
-
 from corral import __version__
 from corral.models import registry
-from corral.settings import (
-    Allocator,
-    BackendName,
-    LogFormat,
-    LogLevel,
-    Mode,
-    Precision,
-    Settings,
-    TorchMode,
-)
+from corral.settings import Mode, Option, Settings, options
 
 _DESCRIPTION = """\
 Serves a model from the CPUs of this machine: pinned worker processes behind one gRPC port that
@@ -31,7 +20,8 @@ speaks the Open Inference Protocol, and Prometheus metrics beside it."""
 
 _EPILOG = """\
 examples:
-  corral serve                                  ResNet50, one answer as soon as possible
+  corral serve                                  ResNet50, real-time inference: every answer
+                                                as soon as possible
   corral serve --mode throughput                as many answers as possible
   corral serve --model efficientnet_lite0 --precision int8
   corral plan --explain                         what would run where, and why
@@ -53,11 +43,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _cores(text: str) -> int | str:
-    return text if text == "node" else int(text)
+def _number_or(words: tuple[str, ...]) -> Callable[[str], int | str]:
+    def read(text: str) -> int | str:
+        return text if text in words else int(text)
 
-
-_cores.__name__ = "number of cores"
+    # argparse says "invalid ... value" with it.
+    read.__name__ = f"number or {' or '.join(words)}"
+    return read
 
 
 #: they talk to a running server
@@ -134,7 +126,7 @@ def _add_admin(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--port",
         type=int,
-        default=Settings().port,
+        default=Settings().listen.port,
         metavar="PORT",
         help="the server's gRPC port, by which it is found (default: %(default)s)",
     )
@@ -152,72 +144,6 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="plan for another machine: DIR holds its /sys and /proc",
-    )
-
-
-def _add_security(group: Callable[[str], Any]) -> None:
-    """TLS, who may come, what workers give up, and what clients may take."""
-    security = group("security (see SECURITY.md)")
-    security("tls-cert", "serve TLS with this certificate chain, PEM", metavar="FILE")
-    security("tls-key", "its private key, PEM", metavar="FILE")
-    security(
-        "tls-client-ca",
-        "clients need a certificate that one of these vouches for, PEM",
-        metavar="FILE",
-    )
-    security(
-        "allow-client",
-        "a name in client certificates that are let in; may be repeated (default: any that is "
-        "vouched for)",
-        action="append",
-        metavar="NAME",
-    )
-    security(
-        "auth-token-file",
-        "clients need one of these bearer tokens, one a line",
-        metavar="FILE",
-    )
-    security("worker-user", "run the workers as this user, when started as root", metavar="NAME")
-    security(
-        "seccomp",
-        "workers may not start programs, use the network or debug, once they are ready",
-        action="store_true",
-    )
-
-    limits = group("limits")
-    limits("max-connections", "connections of a cell", type=int, metavar="N")
-    limits("max-streams", "requests at once on a connection", type=int, metavar="N")
-    limits(
-        "max-requests",
-        "requests of a cell under way, those still arriving included (default: what may wait "
-        "and 1024)",
-        type=int,
-        metavar="N",
-    )
-    limits(
-        "max-message-bytes",
-        "bytes of a message (default: what --max-items and --max-image-bytes need)",
-        type=int,
-        metavar="BYTES",
-    )
-    limits("max-metadata-bytes", "bytes of a request's metadata", type=int, metavar="BYTES")
-    limits(
-        "max-connection-idle-s",
-        "close connections without a request for that long, 0: never",
-        type=float,
-        metavar="S",
-    )
-    limits(
-        "max-connection-age-s",
-        "ask clients to reconnect after that long, 0: never",
-        type=float,
-        metavar="S",
-    )
-    limits(
-        "min-ping-interval-s",
-        "close connections whose clients ping more often while nothing is answered",
-        type=float,
-        metavar="S",
     )
 
 
@@ -246,152 +172,16 @@ def _add_ladder(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    defaults = {field.encode_name: field.default for field in msgspec.structs.fields(Settings)}
-
-    def group(title: str) -> Any:
-        section = parser.add_argument_group(title)
-
-        def option(name: str, text: str, **details: Any) -> None:
-            default = defaults[name]
-            if details.get("action") is None and default is not None:
-                text += f" (default: {default})"
-            section.add_argument(f"--{name}", help=text, default=argparse.SUPPRESS, **details)
-
-        return option
-
-    what = group("what to serve")
-    what(
-        "mode",
-        "rti: one answer as soon as possible; throughput: as many as possible",
-        choices=[m.value for m in Mode],
-    )
-    what(
-        "model",
-        f"one of: {', '.join(registry.names())}; or a path of an ONNX file or OpenVINO IR",
-        metavar="NAME",
-    )
-    what(
-        "backend",
-        "the engine; auto measures what is installed, once; null answers without computing, for "
-        "tests of the data path",
-        choices=[b.value for b in BackendName],
-    )
-    what(
-        "precision",
-        "the arithmetic; auto is the fastest that agrees with fp32",
-        choices=[p.value for p in Precision],
-    )
-    what(
-        "weights",
-        "a file (safetensors or state dict), imagenet, synthetic, or auto: cached, "
-        "else downloaded, else synthetic",
-        metavar="WEIGHTS",
-    )
-    what(
-        "torch-mode",
-        "how torch and ipex run the model; auto is compile for torch, traced for ipex",
-        choices=[m.value for m in TorchMode],
-    )
-    what(
-        "worker-python",
-        "interpreter of the workers, of an environment of their own (make ipex makes one)",
-        metavar="PATH",
-    )
-
-    guard = group("precision guard (what must hold of logits below fp32, against fp32's)")
-    guard("accuracy-top1", "share of pictures that keep their label", type=float, metavar="SHARE")
-    guard("accuracy-cosine", "mean cosine similarity", type=float, metavar="COSINE")
-    guard("accuracy-snr-db", "signal-to-noise ratio in dB", type=float, metavar="DB")
-
-    where = group("where to run")
-    where("workers", "worker processes (default: what the cores allow)", type=int, metavar="N")
-    where(
-        "cores-per-worker",
-        "physical cores a worker, or node for a whole NUMA node (default: 2 to 4)",
-        type=_cores,
-        metavar="N",
-    )
-    where(
-        "cells",
-        "groups of workers with a gRPC front each (default: one a NUMA node)",
-        type=int,
-        metavar="N",
-    )
-    where(
-        "oversubscribe",
-        "let workers share CPUs (for tests with the null backend)",
-        action="store_true",
-    )
-    where(
-        "front-us",
-        "microseconds of CPU that a request costs the frontend (default: as measured here)",
-        type=float,
-        metavar="US",
-    )
-    where(
-        "images-per-core-s",
-        "images/s that a core of the workers makes (default: as measured here)",
-        type=float,
-        metavar="N",
-    )
-    where("allocator", "the workers' malloc", choices=[a.value for a in Allocator])
-    where(
-        "huge-pages",
-        "ask for transparent huge pages in the workers, where malloc or torch can (default: on)",
-        action=argparse.BooleanOptionalAction,
-    )
-
-    queue = group("queue and batches")
-    queue(
-        "max-batch",
-        "most items one execution takes; 1 for never more than one (default: what pays by the "
-        "measured cost curve)",
-        type=int,
-        metavar="N",
-    )
-    queue("max-queue-delay-ms", "how long a request may wait for company", type=float, metavar="MS")
-    queue(
-        "max-queue",
-        "items that may wait in a cell (default: 64 a worker, for throughput 64 of "
-        "its largest batches)",
-        type=int,
-        metavar="N",
-    )
-    queue("max-items", "items a request", type=int, metavar="N")
-    queue("max-image-bytes", "bytes of one encoded picture", type=int, metavar="BYTES")
-    queue("max-image-pixels", "pixels of one encoded picture", type=int, metavar="PIXELS")
-
-    network = group("addresses")
-    network("host", "address of the gRPC and the HTTP port", metavar="HOST")
-    network("port", "the gRPC port, 0 for a free one", type=int, metavar="PORT")
-    network(
-        "http-port",
-        "the HTTP port, 0 for a free one; both ports speak both (default: 8000, or a free one "
-        "with --port 0)",
-        type=int,
-        metavar="PORT",
-    )
-    network("metrics-host", "address of the metrics port", metavar="HOST")
-    network(
-        "metrics-port", "/metrics, /livez and /readyz, 0 for a free one", type=int, metavar="PORT"
-    )
-
-    network(
-        "unix-socket",
-        "a unix socket beside the gRPC port, with one cell; who may enter its folder may connect",
-        metavar="PATH",
-    )
-
-    _add_security(group)
-
-    network(
-        "client-shared-memory",
-        "take tensors out of the shared memory of clients on this machine (Triton's extension)",
-        action="store_true",
-    )
-
-    _add_null(group)
-    _add_life(group)
+    sections: dict[str, Any] = {}
+    for option in options().values():
+        if option.title not in sections:
+            sections[option.title] = parser.add_argument_group(option.title)
+        sections[option.title].add_argument(
+            f"--{option.name}",
+            help=help_text(option).replace("%", "%%"),
+            default=argparse.SUPPRESS,
+            **_reading(option),
+        )
     parser.add_argument(
         "--config",
         type=Path,
@@ -400,47 +190,21 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_life(group: Callable[[str], Any]) -> None:
-    life = group("life")
-    life("boot-timeout-s", "give up when no worker is ready by then", type=float, metavar="S")
-    life(
-        "restart-backoff-s",
-        "first pause after a worker died before it was ready",
-        type=float,
-        metavar="S",
-    )
-    life("restart-backoff-max-s", "longest such pause", type=float, metavar="S")
-    life("grace-s", "time to answer what was accepted, on SIGTERM", type=float, metavar="S")
-    life(
-        "hang-floor-s",
-        "least time before a worker that does not answer is killed; ten times what its batch "
-        "should take, if that is more",
-        type=float,
-        metavar="S",
-    )
-    life(
-        "cache-dir",
-        "folder for artefacts and weights (default: $CORRAL_CACHE, else ~/.cache/corral)",
-        metavar="DIR",
-    )
-    life("offline", "ask no network for weights (also: CORRAL_OFFLINE=1)", action="store_true")
-    life(
-        "admin-socket",
-        "unix socket for corral status, reload and mode (default: PORT.sock in "
-        "$XDG_RUNTIME_DIR/corral, else in /tmp/corral-UID)",
-        metavar="PATH",
-    )
-    life("log-level", "least severe log lines shown", choices=[x.value for x in LogLevel])
-    life("log-format", "form of the log lines", choices=[f.value for f in LogFormat])
+def help_text(option: Option) -> str:
+    """What an option does and what holds without it."""
+    text = option.help.format(models=", ".join(registry.names()))
+    return f"{text} (default: {option.default})" if option.default else text
 
 
-def _add_null(group: Callable[[str], Any]) -> None:
-    null = group("the null backend")
-    null("null-batch-ms", "what a batch takes", type=float, metavar="MS")
-    null("null-item-ms", "what each item of it takes", type=float, metavar="MS")
-    null("null-spin", "compute meanwhile instead of sleeping", action="store_true")
-    null(
-        "null-faults",
-        "let requests and signals make workers crash and hang, for tests",
-        action="store_true",
-    )
+def _reading(option: Option) -> dict[str, Any]:
+    """How argparse takes an option's value; its range is checked with the other settings."""
+    if option.kind is bool:
+        on_by_default = option.fallback is True
+        return {"action": argparse.BooleanOptionalAction if on_by_default else "store_true"}
+    if option.kind is tuple:
+        return {"action": "append", "metavar": option.metavar}
+    if option.choices:
+        return {"choices": option.choices}
+    if option.words:
+        return {"type": _number_or(option.words), "metavar": option.metavar}
+    return {"type": option.kind, "metavar": option.metavar}

@@ -66,12 +66,12 @@ def make_config(
         connections: how many there may be.
         client_certificates: whether clients must show one.
     """
-    head_bytes = max(_HEAD_BYTES, settings.max_metadata_bytes * _HEAD_ROOM)
+    head_bytes = max(_HEAD_BYTES, settings.limits.max_metadata_bytes * _HEAD_ROOM)
     return h2corn.Config(
         # They are handed over: only their number counts.
         bind=tuple(f"fd://{number}" for number in range(listeners)),
-        certfile=_NAME if settings.tls_cert else None,
-        keyfile=_NAME if settings.tls_key else None,
+        certfile=_NAME if settings.security.tls_cert else None,
+        keyfile=_NAME if settings.security.tls_key else None,
         ca_certs=_NAME if client_certificates else None,
         cert_reqs="required" if client_certificates else "none",
         lifespan="off",
@@ -79,7 +79,7 @@ def make_config(
         access_log=False,
         date_header=False,
         runtime_threads=1,
-        max_concurrent_streams=settings.max_streams,
+        max_concurrent_streams=settings.limits.max_streams,
         limit_connections=connections,
         limit_request_head_size=head_bytes,
         limit_request_line=head_bytes,
@@ -93,7 +93,7 @@ def make_config(
         # Bodies have their limits where their kind is known.
         max_request_body_size=0,
         timeout_handshake=_HANDSHAKE_S,
-        timeout_keep_alive=settings.max_connection_idle_s,
+        timeout_keep_alive=settings.limits.max_connection_idle_s,
         timeout_request_header=_HEAD_S,
         timeout_request_body_idle=_SILENT_BODY_S,
         timeout_graceful_shutdown=_GRACE_S,

@@ -22,20 +22,20 @@ _SPARE_REQUESTS = 1024
 
 def message_limit(settings: Settings, signature: Signature) -> int:
     """The largest message: a full request of tensors, or one of the largest pictures."""
-    if settings.max_message_bytes is not None:
-        return settings.max_message_bytes
-    tensors = settings.max_items * max(signature.input_bytes.values())
-    return max(tensors, settings.max_image_bytes) + _ENVELOPE_BYTES
+    if settings.limits.max_message_bytes is not None:
+        return settings.limits.max_message_bytes
+    tensors = settings.queue.max_items * max(signature.input_bytes.values())
+    return max(tensors, settings.queue.max_image_bytes) + _ENVELOPE_BYTES
 
 
 def queue_policy(settings: Settings, slots: int, region_batch: int) -> Policy:
     """The queue's limits: 64 items a worker, or 64 of its largest batches for throughput."""
-    deep = 64 * slots * (region_batch if settings.mode is Mode.THROUGHPUT else 1)
+    deep = 64 * slots * (region_batch if settings.model.mode is Mode.THROUGHPUT else 1)
     return Policy(
-        max_queue=settings.max_queue or deep,
+        max_queue=settings.queue.max_queue or deep,
         max_bytes=_MAX_HELD_BYTES,
-        max_delay_s=settings.max_queue_delay_ms / 1000,
-        real_time=settings.mode is Mode.RTI,
+        max_delay_s=settings.queue.max_queue_delay_ms / 1000,
+        real_time=settings.model.mode is Mode.RTI,
     )
 
 
@@ -48,4 +48,4 @@ def arrival_limits(settings: Settings, signature: Signature, max_queue: int) -> 
 
 def max_requests(settings: Settings, max_queue: int) -> int:
     """How many requests may be under way in a cell, their messages still arriving included."""
-    return settings.max_requests or max_queue + _SPARE_REQUESTS
+    return settings.limits.max_requests or max_queue + _SPARE_REQUESTS

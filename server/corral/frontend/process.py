@@ -71,15 +71,15 @@ def _describe(
     return metadata.ModelDescription(
         name=served.name,
         signature=served.signature,
-        max_items=settings.max_items,
+        max_items=settings.queue.max_items,
         workers=workers,
-        backend=settings.backend,
+        backend=settings.engine.backend,
         precision=model.precision,
         weights=model.weights,
         synthetic=model.synthetic,
         guard=model.guard,
-        mode=settings.mode,
-        max_queue_delay_ms=settings.max_queue_delay_ms,
+        mode=settings.model.mode,
+        max_queue_delay_ms=settings.queue.max_queue_delay_ms,
     )
 
 
@@ -105,7 +105,7 @@ class Frontend:
         layout = counters.make_layout(boot.page_slots)
         counted = counters.Pages(boot.counters_fd, layout, boot.cells)
         self._recorder = Recorder(counted, boot.cell)
-        memory = ClientMemory() if settings.client_shared_memory else None
+        memory = ClientMemory() if settings.listen.client_shared_memory else None
         self._pages = Pages(
             _describe(self._served, boot.model, settings, boot.workers),
             self._served.views,
@@ -114,8 +114,8 @@ class Frontend:
             memory=memory,
         )
         limits = Limits(
-            max_items=settings.max_items,
-            max_image_bytes=settings.max_image_bytes,
+            max_items=settings.queue.max_items,
+            max_image_bytes=settings.queue.max_image_bytes,
             classes=self._served.classes,
         )
         reader = RequestReader(self._served.signature, limits, self._pages.resolve, memory)
@@ -125,7 +125,7 @@ class Frontend:
             policy,
             self._recorder,
             on_verified=self._on_verified,
-            hang_floor_s=settings.hang_floor_s,
+            hang_floor_s=settings.lifecycle.hang_floor_s,
             on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
@@ -134,13 +134,15 @@ class Frontend:
             reader,
             self._dispatcher,
             self._recorder,
-            max_image_pixels=settings.max_image_pixels,
+            max_image_pixels=settings.queue.max_image_pixels,
             decode_threads=len(os.sched_getaffinity(0)),
         )
         signature = self._served.signature
         at_once, waiting = arrival_limits(settings, signature, policy.max_queue)
         access = credentials.make_access(
-            settings.auth_token_file, settings.allow_client, client_ca=settings.tls_client_ca
+            settings.security.auth_token_file,
+            settings.security.allow_client,
+            client_ca=settings.security.tls_client_ca,
         )
         self._service = Service(
             self._inference,
@@ -158,7 +160,7 @@ class Frontend:
             self._service,
             self._health,
             rest.make(self._service),
-            max_fields_bytes=settings.max_metadata_bytes,
+            max_fields_bytes=settings.limits.max_metadata_bytes,
         )
         self._server: HttpServer | None = None
         self._relay: UnixRelay | None = None
@@ -179,8 +181,8 @@ class Frontend:
         self._service.messages.set_limits(*arrival_limits(settings, signature, policy.max_queue))
         logs.configure(settings, f"frontend {self._boot.cell}")
         self._pages.model = _describe(self._served, new.model, settings, new.workers)
-        self._inference.max_image_pixels = settings.max_image_pixels
-        self._dispatcher.reconfigure(policy, hang_floor_s=settings.hang_floor_s)
+        self._inference.max_image_pixels = settings.queue.max_image_pixels
+        self._dispatcher.reconfigure(policy, hang_floor_s=settings.lifecycle.hang_floor_s)
 
     def _on_verified(self, worker: int) -> None:
         self._supervisor.say(WorkerVerified(worker=worker))
@@ -216,7 +218,7 @@ class Frontend:
         # but for what is on its way already.
         await asyncio.sleep(_LAST_ANSWERS_S)
         settings = self._boot.settings
-        ports = [port for port in (settings.port, settings.http_port) if port]
+        ports = [port for port in (settings.listen.port, settings.listen.http_port) if port]
         while max(map(procfs.unacknowledged_bytes, ports)) > _FIRST_WINDOW_BYTES:  # noqa: ASYNC110
             await asyncio.sleep(_LAST_ANSWERS_S)
         self._supervisor.say(Drained(cell=self._boot.cell))
@@ -226,12 +228,12 @@ class Frontend:
     def _listen(self) -> list[socket.socket]:
         settings = self._boot.settings
         shared = self._boot.cells > 1
-        sockets = listen(settings.host, settings.port, shared=shared)
-        if settings.http_port is not None:
-            sockets += listen(settings.host, settings.http_port, shared=shared)
-        if settings.unix_socket:
-            local = listen_unix(settings.unix_socket)
-            if settings.tls_cert:
+        sockets = listen(settings.listen.host, settings.listen.port, shared=shared)
+        if settings.listen.http_port is not None:
+            sockets += listen(settings.listen.host, settings.listen.http_port, shared=shared)
+        if settings.listen.unix_socket:
+            local = listen_unix(settings.listen.unix_socket)
+            if settings.security.tls_cert:
                 self._relay = UnixRelay(local, sockets[0])
             else:
                 sockets.append(local)
@@ -240,28 +242,34 @@ class Frontend:
     async def run(self) -> None:
         """Serves until the supervisor closes the control socket."""
         settings = self._boot.settings
-        files = tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        files = tls.watch(
+            settings.security.tls_cert, settings.security.tls_key, settings.security.tls_client_ca
+        )
         try:
             listeners = self._listen()
         except OSError as error:
-            named = f"{settings.port}, {settings.http_port}"
-            text = f"cannot listen on {settings.host}:{named}: {error.strerror or error}"
+            named = f"{settings.listen.port}, {settings.listen.http_port}"
+            text = f"cannot listen on {settings.listen.host}:{named}: {error.strerror or error}"
             self._supervisor.say(FrontendFailed(cell=self._boot.cell, message=text))
             return
         config = make_config(
             settings,
             listeners=len(listeners),
-            connections=connections_allowed(settings.max_connections),
-            client_certificates=settings.tls_client_ca is not None,
+            connections=connections_allowed(settings.limits.max_connections),
+            client_certificates=settings.security.tls_client_ca is not None,
         )
         self._server = HttpServer(
-            self._app, listeners, config, files=files, max_age_s=settings.max_connection_age_s
+            self._app,
+            listeners,
+            config,
+            files=files,
+            max_age_s=settings.limits.max_connection_age_s,
         )
         await self._server.start()
         if self._relay is not None:
             await self._relay.start()
         self._supervisor.start(self._dispatcher)
-        self._supervisor.say(FrontendUp(cell=self._boot.cell, port=settings.port))
+        self._supervisor.say(FrontendUp(cell=self._boot.cell, port=settings.listen.port))
         # What is there now stays for good: no collection need look at it again.
         gc.collect()
         gc.freeze()

@@ -36,7 +36,7 @@ def measure(settings: Settings, environ: Mapping[str, str]) -> dict[str, Fidelit
     Raises:
         ModelError: something cannot be prepared or run.
     """
-    spec = registry.get(settings.model)
+    spec = registry.get(settings.model.name)
     cpus = sorted(os.sched_getaffinity(0))
     inputs = guard_pictures(spec, GUARD_PICTURES)
     plain = topology.read_machine().isa - build.WIDE_SUMS
@@ -46,13 +46,13 @@ def measure(settings: Settings, environ: Mapping[str, str]) -> dict[str, Fidelit
         ("on", Precision.INT8, plain),
         ("off", Precision.INT8, plain | _WIDE),
     ):
-        wanted = Settings(
-            model=settings.model,
-            weights=settings.weights,
+        wanted = Settings.flat(
+            model=settings.model.name,
+            weights=settings.model.weights,
             backend=BackendName.OPENVINO,
             precision=precision,
-            cache_dir=settings.cache_dir,
-            offline=settings.offline,
+            cache_dir=settings.model.cache_dir,
+            offline=settings.model.offline,
         )
         made = build.prepare(wanted, lambda step, share: None, isa)
         order = TrialOrder(

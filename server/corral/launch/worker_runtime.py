@@ -36,13 +36,13 @@ def worker_python(settings: Settings) -> str:
     Raises:
         ConfigError: there is no such interpreter.
     """
-    if settings.worker_python is None:
+    if settings.engine.worker_python is None:
         return sys.executable
     # Not resolved: a virtual environment's interpreter is a link, and its place is what counts.
-    path = Path(settings.worker_python).absolute()
+    path = Path(settings.engine.worker_python).absolute()
     if not os.access(path, os.X_OK) or not path.is_file():
         raise ConfigError(
-            f"--worker-python {settings.worker_python}: no such interpreter; "
+            f"--worker-python {settings.engine.worker_python}: no such interpreter; "
             "make ipex makes .venv-ipex/bin/python"
         )
     return str(path)
@@ -50,7 +50,7 @@ def worker_python(settings: Settings) -> str:
 
 def python_path(settings: Settings) -> dict[str, str]:
     """What lets a worker in another environment import corral: where this corral lies."""
-    if settings.worker_python is None:
+    if settings.engine.worker_python is None:
         return {}
     return {"PYTHONPATH": str(Path(__file__).parents[2])}
 
@@ -62,7 +62,7 @@ def worker_extras(settings: Settings, libraries: Mapping[str, Path | None]) -> W
         settings: allocator and huge pages.
         libraries: see libraries.find_libraries.
     """
-    allocator = settings.allocator
+    allocator = settings.placement.allocator
     path = libraries.get(allocator.value)
     warnings = []
     if path is None and allocator is not Allocator.SYSTEM:
@@ -73,7 +73,7 @@ def worker_extras(settings: Settings, libraries: Mapping[str, Path | None]) -> W
     openmp = libraries.get("openmp")
     expected = {"allocator": path, "openmp": openmp}
     return WorkerExtras(
-        env=allocator_environment(allocator, libraries, settings.huge_pages),
+        env=allocator_environment(allocator, libraries, settings.placement.huge_pages),
         expected_libraries={name: str(file) for name, file in expected.items() if file},
         warnings=warnings,
     )

@@ -100,12 +100,12 @@ def worker_user(settings: Settings, artefact: str | None, python: str) -> User |
     Raises:
         ConfigError: as find_user and check_readable do, or it cannot be given its folder.
     """
-    if settings.worker_user is None:
+    if settings.security.worker_user is None:
         return None
-    user = find_user(settings.worker_user)
-    check_readable(user, _files(registry.get(settings.model), artefact), python)
-    if settings.backend in OPENMP_BACKENDS:
-        _lend(user, package_folder(settings.cache_dir, user.name))
+    user = find_user(settings.security.worker_user)
+    check_readable(user, _files(registry.get(settings.model.name), artefact), python)
+    if settings.engine.backend in OPENMP_BACKENDS:
+        _lend(user, package_folder(settings.model.cache_dir, user.name))
     return user
 
 

@@ -27,28 +27,29 @@ def plan_for(settings: Settings, machine: Machine, measured: Figures = _UNKNOWN)
     return placement.make_plan(
         machine,
         placement.PlanRequest(
-            mode=settings.mode,
-            workers=settings.workers,
-            cores_per_worker=settings.cores_per_worker,
-            cells=settings.cells,
-            oversubscribe=settings.oversubscribe,
-            backend=settings.backend,
+            mode=settings.model.mode,
+            workers=settings.placement.workers,
+            cores_per_worker=settings.placement.cores_per_worker,
+            cells=settings.placement.cells,
+            oversubscribe=settings.placement.oversubscribe,
+            backend=settings.engine.backend,
             figures=_as_asked(settings, measured),
             # Regions of memory and a unix socket belong to one frontend.
-            one_front=settings.client_shared_memory or settings.unix_socket is not None,
+            one_front=settings.listen.client_shared_memory
+            or settings.listen.unix_socket is not None,
         ),
     )
 
 
 def _as_asked(settings: Settings, figures: Figures) -> Figures:
-    if settings.front_us is not None:
+    if settings.placement.front_us is not None:
         figures = msgspec.structs.replace(
-            figures, front_us=settings.front_us, front_source="--front-us"
+            figures, front_us=settings.placement.front_us, front_source="--front-us"
         )
-    if settings.images_per_core_s is not None:
+    if settings.placement.images_per_core_s is not None:
         figures = msgspec.structs.replace(
             figures,
-            images_per_core_s=settings.images_per_core_s,
+            images_per_core_s=settings.placement.images_per_core_s,
             images_source="--images-per-core-s",
         )
     return figures

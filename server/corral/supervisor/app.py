@@ -12,7 +12,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 
 from corral import logs
@@ -89,7 +88,7 @@ def serve(
     # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
     claimed = _claim(asked)
     _check_cells(asked, plan)
-    with _held(msgspec.structs.replace(asked, **claimed), shared=False):
+    with _held(asked.replace(**claimed), shared=False):
         prepared = prepare(asked, plan.first_worker)
     # The environment of the workers depends on the engine, and a search has measured more.
     measured = FigureCache(asked, machine.model_name).load()
@@ -149,20 +148,20 @@ def _claim(settings: Settings) -> dict[str, int]:
         ConfigError: it cannot.
     """
     claimed = ports.claim_all(settings)
-    if settings.unix_socket:
-        ports.claim_socket(settings.unix_socket)
+    if settings.listen.unix_socket:
+        ports.claim_socket(settings.listen.unix_socket)
     return claimed
 
 
 def _check_cells(settings: Settings, plan: Plan) -> None:
     """Raises ConfigError when what is asked for needs one cell, and the plan has more."""
     cells = len(plan.cells)
-    if settings.client_shared_memory and cells > 1:
+    if settings.listen.client_shared_memory and cells > 1:
         raise ConfigError(
             f"--client-shared-memory needs one cell, for a region is registered with one; "
             f"this plan has {cells} (--cells 1)"
         )
-    if settings.unix_socket and cells > 1:
+    if settings.listen.unix_socket and cells > 1:
         raise ConfigError(
             f"--unix-socket needs one cell, for a socket has one listener; "
             f"this plan has {cells} (--cells 1)"
@@ -172,11 +171,11 @@ def _check_cells(settings: Settings, plan: Plan) -> None:
 @contextlib.contextmanager
 def _held(settings: Settings, *, shared: bool) -> Iterator[None]:
     """Keeps claimed ports from others; see ports.hold."""
-    assert settings.http_port is not None, "claimed ports are settled"
+    assert settings.listen.http_port is not None, "claimed ports are settled"
     with (
-        ports.hold(settings.host, settings.port, shared=shared),
-        ports.hold(settings.host, settings.http_port, shared=shared),
-        ports.hold(settings.metrics_host, settings.metrics_port, shared=False),
+        ports.hold(settings.listen.host, settings.listen.port, shared=shared),
+        ports.hold(settings.listen.host, settings.listen.http_port, shared=shared),
+        ports.hold(settings.listen.metrics_host, settings.listen.metrics_port, shared=False),
     ):
         yield
 
@@ -223,7 +222,7 @@ def _run(server: _Server) -> int:
             FigureCache(server.prepared.asked, procfs.cpu_model()).learn_front(*found)
         return code
 
-    with _held(settings, shared=cells > 1), ports.removed_at_end(settings.unix_socket):
+    with _held(settings, shared=cells > 1), ports.removed_at_end(settings.listen.unix_socket):
         # Freezes what is there: a collection need not look at it again.
         gc.freeze()
         return asyncio.run(supervise())
@@ -237,9 +236,9 @@ def _admin_socket(
     Raises:
         ConfigError: it cannot be where the settings want it.
     """
-    if settings.admin_socket is not None:
-        return admin.bind(Path(settings.admin_socket)), []
-    path = admin.default_path(environ, settings.port)
+    if settings.listen.admin_socket is not None:
+        return admin.bind(Path(settings.listen.admin_socket)), []
+    path = admin.default_path(environ, settings.listen.port)
     try:
         admin.make_private_folder(path.parent)
         return admin.bind(path), []
@@ -258,30 +257,37 @@ def check_security(settings: Settings) -> None:
     Raises:
         ConfigError: what is not.
     """
-    tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    tls.watch(
+        settings.security.tls_cert, settings.security.tls_key, settings.security.tls_client_ca
+    )
     _access(settings)
-    if settings.worker_user:
-        identity.find_user(settings.worker_user)
-    if settings.seccomp:
+    if settings.security.worker_user:
+        identity.find_user(settings.security.worker_user)
+    if settings.security.seccomp:
         sandbox.require_seccomp()
 
 
 def _access(settings: Settings) -> credentials.Access | None:
     return credentials.make_access(
-        settings.auth_token_file, settings.allow_client, client_ca=settings.tls_client_ca
+        settings.security.auth_token_file,
+        settings.security.allow_client,
+        client_ca=settings.security.tls_client_ca,
     )
 
 
 def exposure(settings: Settings) -> list[str]:
     """What is open to others, and perhaps was not meant to be; sentences."""
     found = []
-    for host, act in ((settings.host, "use the server"), (settings.metrics_host, "read /metrics")):
+    for host, act in (
+        (settings.listen.host, "use the server"),
+        (settings.listen.metrics_host, "read /metrics"),
+    ):
         if is_loopback(host):
             continue
-        if not settings.auth_token_file and not settings.tls_client_ca:
+        if not settings.security.auth_token_file and not settings.security.tls_client_ca:
             missing = "neither --auth-token-file nor --tls-client-ca is given"
             found.append(f"everybody who can reach {host} may {act}: {missing}")
-        elif not settings.tls_cert:
+        elif not settings.security.tls_cert:
             found.append(f"bearer tokens travel unencrypted to {host}: no --tls-cert is given")
     return list(dict.fromkeys(found))
 
@@ -298,12 +304,14 @@ def _metrics(settings: Settings, supervisor: Supervisor, pages: counters.Pages) 
     board = supervisor.board
     metrics = Metrics(board, pages, lambda: supervisor.plan, procfs.throttling)
     endpoint = MetricsServer(
-        settings.metrics_host,
-        settings.metrics_port,
+        settings.listen.metrics_host,
+        settings.listen.metrics_port,
         metrics.render,
         lambda: board.current().ready,
         access=_access(settings),
-        files=tls.watch(settings.tls_cert, settings.tls_key, settings.tls_client_ca),
+        files=tls.watch(
+            settings.security.tls_cert, settings.security.tls_key, settings.security.tls_client_ca
+        ),
     )
     endpoint.start()
     try:

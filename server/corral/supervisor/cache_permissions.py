@@ -23,14 +23,14 @@ def warnings(settings: Settings, artefact: str | None, uid: int) -> list[str]:
     if artefact is None:
         return []
     trusted = {0, uid}
-    for path in _loaded(Path(settings.cache_dir), Path(artefact)):
+    for path in _loaded(Path(settings.model.cache_dir), Path(artefact)):
         if fault := _fault(path, trusted):
             return [_sentence(path, fault)]
-    if settings.backend in OPENMP_BACKENDS:
-        folder = package_folder(settings.cache_dir, settings.worker_user)
-        if settings.worker_user is not None:
+    if settings.engine.backend in OPENMP_BACKENDS:
+        folder = package_folder(settings.model.cache_dir, settings.security.worker_user)
+        if settings.security.worker_user is not None:
             # They compile for themselves, in a folder of their own.
-            trusted.add(pwd.getpwnam(settings.worker_user).pw_uid)
+            trusted.add(pwd.getpwnam(settings.security.worker_user).pw_uid)
         for path in (folder, *sorted(folder.glob("*.pt2"))):
             if fault := _fault(path, trusted):
                 return [_sentence(path, fault)]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Protocol
 
-import msgspec
-
 from corral.ipc.messages import ModelBoot
 from corral.launch.factory import ChildFactory
 from corral.planning.plan import Plan
@@ -30,8 +28,8 @@ class DeploymentSpec:
     def replace(self, **fields: Any) -> DeploymentSpec:
         """The same model with other settings, which it does not depend on."""
         return DeploymentSpec(
-            asked=msgspec.structs.replace(self.asked, **fields),
-            settings=msgspec.structs.replace(self.settings, **fields),
+            asked=self.asked.replace(**fields),
+            settings=self.settings.replace(**fields),
             model=self.model,
         )
 

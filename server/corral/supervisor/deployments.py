@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import msgspec
-
 from corral.artifacts.curve_cache import CurveCache
 from corral.artifacts.figures import FigureCache
 from corral.batching.sizes import batch_sizes
@@ -28,8 +26,8 @@ _MIN_SLOTS = 16
 
 def _is_searched(asked: Settings) -> bool:
     """Whether measurements decide on engine or precision."""
-    return asked.backend is not BackendName.NULL and (
-        asked.backend is BackendName.AUTO or asked.precision is Precision.AUTO
+    return asked.engine.backend is not BackendName.NULL and (
+        asked.engine.backend is BackendName.AUTO or asked.engine.precision is Precision.AUTO
     )
 
 
@@ -81,9 +79,7 @@ class Deployments:
         frontend_module: str,
         read_machine: Callable[[], Machine],
     ) -> None:
-        self._ports = {
-            name: getattr(settings, name) for name in ("port", "http_port", "metrics_port")
-        }
+        self._ports = {name: settings.value(name) for name in ("port", "http_port", "metrics_port")}
         self._served = served
         self._source = source
         self._environ = environ
@@ -98,8 +94,8 @@ class Deployments:
     def read_again(self) -> Settings:
         """The settings as they are written now; port 0 means the one there is."""
         settings = self._reloadable().read()
-        free = {name: port for name, port in self._ports.items() if not getattr(settings, name)}
-        return msgspec.structs.replace(settings, **free)
+        free = {name: port for name, port in self._ports.items() if not settings.value(name)}
+        return settings.replace(**free)
 
     async def in_mode(self, now: DeploymentSpec, mode: Mode) -> DeploymentSpec:
         """The same in another mode; see DeploymentBuilder."""
@@ -136,9 +132,7 @@ class Deployments:
         except ConfigError as error:
             if not lenient:
                 raise
-            free = msgspec.structs.replace(
-                settings, workers=None, cores_per_worker=None, cells=self._cells
-            )
+            free = settings.replace(workers=None, cores_per_worker=None, cells=self._cells)
             plan = self._plan(free, prepared.asked, machine)
             self._fits(plan)
             warnings.append(f"planned without the wished number and width of workers: {error}")
@@ -153,8 +147,8 @@ class Deployments:
         figures = FigureCache(asked, machine.model_name).load()
         plan = plan_for(settings, machine, figures)
         same_nodes = {cell.node for cell in plan.cells} == self._nodes
-        if settings.cells is None and same_nodes and len(plan.cells) != self._cells:
-            return plan_for(msgspec.structs.replace(settings, cells=self._cells), machine, figures)
+        if settings.placement.cells is None and same_nodes and len(plan.cells) != self._cells:
+            return plan_for(settings.replace(cells=self._cells), machine, figures)
         return plan
 
     def first(
@@ -171,7 +165,9 @@ class Deployments:
         curves = CurveCache(settings, model, cores, machine.model_name, machine.isa)
         extras = worker_extras(
             settings,
-            find_libraries(settings.allocator, openmp=settings.backend in OPENMP_BACKENDS),
+            find_libraries(
+                settings.placement.allocator, openmp=settings.engine.backend in OPENMP_BACKENDS
+            ),
         )
         guard = [model.guard.sentence()] if model.guard and not model.guard.passed else []
         factory = ChildFactory(

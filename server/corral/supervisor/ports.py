@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import stat
@@ -12,8 +13,10 @@ from pathlib import Path
 from corral.errors import ConfigError
 from corral.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 #: what clients of the protocol's HTTP form expect
-_HTTP_PORT = 8000
+USUAL_HTTP_PORT = 8000
 
 
 def claim(host: str, port: int, option: str) -> int:
@@ -56,14 +59,12 @@ def claim_all(settings: Settings) -> dict[str, int]:
     Raises:
         ConfigError: one cannot be had, or two are the same.
     """
-    http_port = settings.http_port
-    if http_port is None:
-        http_port = 0 if settings.port == 0 else _HTTP_PORT
+    listen = settings.listen
     claimed: dict[str, int] = {}
     for name, host, port in (
-        ("port", settings.host, settings.port),
-        ("http_port", settings.host, http_port),
-        ("metrics_port", settings.metrics_host, settings.metrics_port),
+        ("port", listen.host, listen.port),
+        ("metrics_port", listen.metrics_host, listen.metrics_port),
+        ("http_port", listen.host, _wanted_http_port(settings)),
     ):
         option = f"--{name.replace('_', '-')}"
         found = claim(host, port, option)
@@ -74,6 +75,20 @@ def claim_all(settings: Settings) -> dict[str, int]:
             found = claim(host, 0, option)
         claimed[name] = found
     return claimed
+
+
+def _wanted_http_port(settings: Settings) -> int:
+    """The HTTP port to claim: as set, else the usual one; a free one where that is taken."""
+    listen = settings.listen
+    if listen.http_port is not None:
+        return listen.http_port
+    if not listen.port or USUAL_HTTP_PORT in {listen.port, listen.metrics_port}:
+        return 0
+    try:
+        return claim(listen.host, USUAL_HTTP_PORT, "--http-port")
+    except ConfigError as error:
+        logger.info("the HTTP port is a free one: %s", error)
+        return 0
 
 
 def claim_socket(name: str) -> None:

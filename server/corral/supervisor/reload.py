@@ -18,7 +18,7 @@ from corral.ipc.messages import Reconfigure
 from corral.ipc.status import State
 from corral.launch.factory import ChildFactory
 from corral.planning.plan import PlannedWorker
-from corral.settings import Mode, Settings, field_names
+from corral.settings import Mode, Settings, field_names, live_names
 from corral.supervisor import frontend_link
 from corral.supervisor.children import Fleet
 from corral.supervisor.deployment import Deployment, DeploymentBuilder, DeploymentSpec
@@ -29,15 +29,8 @@ from corral.system import procfs
 
 logger = logging.getLogger(__name__)
 
-#: What may differ between two deployments. Anything else needs a restart: a setting
-#: that is new is fixed until somebody has thought about it.
-LIVE = frozenset({
-    "mode", "backend", "precision", "weights", "torch_mode", "worker_python", "accuracy_top1",
-    "accuracy_cosine", "accuracy_snr_db", "workers", "cores_per_worker", "oversubscribe",
-    "allocator", "huge_pages", "max_batch", "max_queue_delay_ms", "max_queue", "max_image_pixels",
-    "null_batch_ms", "null_item_ms", "null_spin", "null_faults", "boot_timeout_s",
-    "restart_backoff_s", "restart_backoff_max_s", "grace_s", "hang_floor_s", "log_level", "offline",
-})  # fmt: skip
+#: flat names of what may differ between two deployments; anything else needs a restart
+LIVE = live_names()
 #: processes of a new deployment that may die before they are ready, a slot
 _MAX_EARLY_DEATHS = 3
 
@@ -52,7 +45,7 @@ def refuse_fixed(now: Settings, wanted: Settings) -> None:
     fixed = [
         f"--{names[field]}"
         for field in names
-        if field not in LIVE and getattr(now, field) != getattr(wanted, field)
+        if field not in LIVE and now.value(field) != wanted.value(field)
     ]
     if fixed:
         raise ConfigError(
@@ -149,7 +142,7 @@ class Reloader:
                 f"the new workers do not start, nothing was changed: {error}"
             ) from None
         self.deployment = new
-        self._fleet.use(new.factory, new.settings.boot_timeout_s)
+        self._fleet.use(new.factory, new.settings.lifecycle.boot_timeout_s)
         for frontend in self._fleet.frontends:
             planned = new.plan.cells[frontend.cell]
             if planned.frontend_cpus != frontend.planned.frontend_cpus and frontend.process:
@@ -224,7 +217,10 @@ class Reloader:
 
     def _add(self, target: Deployment, cell: int, key: int, planned: PlannedWorker | None) -> None:
         """Starts a worker in a slot of its own; a spare lives in the pen of the first."""
-        backoff = Backoff(target.settings.restart_backoff_s, target.settings.restart_backoff_max_s)
+        backoff = Backoff(
+            target.settings.lifecycle.restart_backoff_s,
+            target.settings.lifecycle.restart_backoff_max_s,
+        )
         if planned is None:
             planned = msgspec.structs.replace(target.plan.cells[cell].workers[0], id=key)
         taken = {worker.index for worker in self._fleet.workers if worker.cell == cell}
@@ -265,9 +261,9 @@ def _differences(old: DeploymentSpec, new: DeploymentSpec) -> list[str]:
     """What is new, in a person's words: "mode rti → throughput"."""
     was, now = old.settings, new.settings
     found = [
-        f"{name} {_text(getattr(was, field))} → {_text(getattr(now, field))}"
+        f"{name} {_text(was.value(field))} → {_text(now.value(field))}"
         for field, name in field_names().items()
-        if getattr(was, field) != getattr(now, field)
+        if was.value(field) != now.value(field)
     ]
     if (old.model.artefact, old.model.weights) != (new.model.artefact, new.model.weights):
         found.append("model artefact")

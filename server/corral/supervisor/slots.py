@@ -87,7 +87,9 @@ def make_slots(
     settings: Settings, plan: Plan, factory: ChildFactory
 ) -> tuple[list[FrontendSlot], list[WorkerSlot]]:
     """A slot for every child of the plan: frontends by cell, and all workers."""
-    backoff = Backoff(settings.restart_backoff_s, settings.restart_backoff_max_s)
+    backoff = Backoff(
+        settings.lifecycle.restart_backoff_s, settings.lifecycle.restart_backoff_max_s
+    )
     frontends, workers = [], []
     for cell, planned in enumerate(plan.cells):
         frontends.append(FrontendSlot(Life(backoff), cell, planned))

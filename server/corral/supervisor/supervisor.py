@@ -96,7 +96,7 @@ class Supervisor:
             pages,
             frontends,
             workers,
-            boot_timeout_s=self._settings.boot_timeout_s,
+            boot_timeout_s=self._settings.lifecycle.boot_timeout_s,
             watcher=self,
         )
         #: the latest snapshot, for other threads
@@ -134,7 +134,9 @@ class Supervisor:
             self._on_allowed_cpus,
             lambda sentence: logger.warning("%s", sentence),
         )
-        timer = self._loop.call_later(self._settings.boot_timeout_s, self._on_boot_timeout)
+        timer = self._loop.call_later(
+            self._settings.lifecycle.boot_timeout_s, self._on_boot_timeout
+        )
         try:
             for slot in self._fleet.slots:
                 self._fleet.start(slot)
@@ -162,7 +164,8 @@ class Supervisor:
             if slot.end_reason
         ]
         reason = deaths[0] if deaths else "no worker has finished its warm-up"
-        return f"not ready after --boot-timeout-s {self._settings.boot_timeout_s:g}: {reason}"
+        limit_s = self._settings.lifecycle.boot_timeout_s
+        return f"not ready after --boot-timeout-s {limit_s:g}: {reason}"
 
     def _open_if_verified(self) -> None:
         if self._phase is Phase.STARTING:
@@ -231,7 +234,7 @@ class Supervisor:
         self.changed()
 
     def _drain(self, number: signal.Signals) -> None:
-        grace_s = self._settings.grace_s
+        grace_s = self._settings.lifecycle.grace_s
         logger.info("%s: draining, for at most %g s", number.name, grace_s)
         self._phase = Phase.DRAINING
         for frontend in self._fleet.frontends:
@@ -344,7 +347,7 @@ class Supervisor:
 
 
 def _addresses(settings: Settings) -> str:
-    grpc = format_address(settings.host, settings.port)
-    http = format_address(settings.host, settings.http_port or 0)
-    metrics = format_address(settings.metrics_host, settings.metrics_port)
+    grpc = format_address(settings.listen.host, settings.listen.port)
+    http = format_address(settings.listen.host, settings.listen.http_port or 0)
+    metrics = format_address(settings.listen.metrics_host, settings.listen.metrics_port)
     return f"gRPC on {grpc}, HTTP on {http}, metrics on http://{metrics}/metrics"

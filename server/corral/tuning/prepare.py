@@ -72,13 +72,15 @@ def prepare_here(
     """
     console = Console(stderr=True)
     columns = (
-        TextColumn(f"preparing {settings.model} [bold]{{task.description}}"),
+        TextColumn(f"preparing {settings.model.name} [bold]{{task.description}}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
     if not console.is_terminal:
-        return select(settings, pen, environ, _log_phases(settings.model), again=again, every=every)
+        return select(
+            settings, pen, environ, _log_phases(settings.model.name), again=again, every=every
+        )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         return select(
@@ -203,4 +205,6 @@ def _obey(order: PrepareOrder) -> Selected:
         learn_one_core(settings, pen, selected, os.environ, cpu_model, again=order.again)
         return selected
     made = build.prepare(settings, lambda phase, share: None, topology.read_machine().isa)
-    return Selected(backend=settings.backend, precision=settings.precision, model=boot_model(made))
+    return Selected(
+        backend=settings.engine.backend, precision=settings.engine.precision, model=boot_model(made)
+    )

@@ -20,7 +20,7 @@ def render(search: Search, settings: Settings) -> Group:
         settings: of the server that it was made for.
     """
     table = Table(
-        title=f"corral tune: {settings.model}, {settings.mode}",
+        title=f"corral tune: {settings.model.name}, {settings.model.mode}",
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,

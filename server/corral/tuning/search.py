@@ -70,9 +70,7 @@ class Bench:
 
     def settings_for(self, candidate: Candidate) -> Settings:
         """The server's settings with a candidate's engine and precision."""
-        return msgspec.structs.replace(
-            self.settings, backend=candidate.backend, precision=candidate.precision
-        )
+        return self.settings.replace(backend=candidate.backend, precision=candidate.precision)
 
     def title(self, candidate: Candidate) -> str:
         """Its name, with the mode that torch runs it in: "torch int8 compile".
@@ -83,7 +81,7 @@ class Bench:
         if candidate.backend not in {BackendName.TORCH, BackendName.IPEX}:
             return candidate.name
         ipex = candidate.backend is BackendName.IPEX
-        mode = resolve_mode(self.settings.torch_mode, ipex, candidate.precision.value)
+        mode = resolve_mode(self.settings.engine.torch_mode, ipex, candidate.precision.value)
         return f"{candidate.name} {mode.value}"
 
     def prepare(self, candidate: Candidate, begin: float, end: float) -> Artefact:
@@ -99,15 +97,15 @@ class Bench:
     def thresholds(self) -> Thresholds:
         """What passes the guard."""
         return Thresholds(
-            top1=self.settings.accuracy_top1,
-            cosine=self.settings.accuracy_cosine,
-            snr_db=self.settings.accuracy_snr_db,
+            top1=self.settings.accuracy.top1,
+            cosine=self.settings.accuracy.cosine,
+            snr_db=self.settings.accuracy.snr_db,
         )
 
     @property
     def spec(self) -> ModelSpec:
         """The model."""
-        return registry.get(self.settings.model)
+        return registry.get(self.settings.model.name)
 
 
 def measure_fidelity(
@@ -159,13 +157,13 @@ def fidelity_ingredients(
         "isa": " ".join(sorted(bench.isa)),
         "cores": str(bench.pen.cores),
         "pictures": guard_pictures_name(),
-        "worker python": bench.settings.worker_python or "",
+        "worker python": bench.settings.engine.worker_python or "",
         **versions(sorted(packages())),
     }
 
 
 def _fidelities(bench: Bench) -> JsonCache[Fidelity]:
-    folder = Path(bench.settings.cache_dir) / "guard"
+    folder = Path(bench.settings.model.cache_dir) / "guard"
     return JsonCache(folder, Fidelity, format_number=FIDELITY_FORMAT, title="guard result")
 
 
@@ -205,10 +203,10 @@ def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> 
         rows.append(row)
     left = [row.candidate for row in rows if not row.excluded]
     if len(left) < 2:
-        return rank(rows, bench.settings.mode)
+        return rank(rows, bench.settings.model.mode)
     speeds = measure_speeds(bench, {candidate: ready[candidate] for candidate in left})
     rows = [_with_speed(row, speeds.get(row.candidate)) for row in rows]
-    return rank(rows, bench.settings.mode)
+    return rank(rows, bench.settings.model.mode)
 
 
 def _failed(row: Row, error: CorralError) -> Row:
@@ -292,9 +290,9 @@ def _turn(trial: Trial, datatype: Datatype, size: int) -> list[float]:
 
 
 def _sizes(settings: Settings) -> list[int]:
-    if settings.mode is Mode.RTI:
+    if settings.model.mode is Mode.RTI:
         return [1]
-    return sorted({1, min(settings.max_batch or _LARGE_BATCH, _LARGE_BATCH)})
+    return sorted({1, min(settings.queue.max_batch or _LARGE_BATCH, _LARGE_BATCH)})
 
 
 def _with_speed(row: Row, speed: dict[int, float] | ModelError | None) -> Row:

@@ -84,25 +84,28 @@ def select(
         cpu_model=machine.model_name,
         progress=progress,
     )
-    precision = Precision(build.resolve_precision(settings.precision, machine.isa))
+    precision = Precision(build.resolve_precision(settings.engine.precision, machine.isa))
     # A mode that cannot run what was named is told before minutes are spent on preparing it.
-    bench.title(Candidate(backend=settings.backend, precision=precision))
+    bench.title(Candidate(backend=settings.engine.backend, precision=precision))
     installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
     if not bench.spec.takes_pictures:
         return without_pictures(bench, precision, installed)
-    if BackendName.AUTO is not settings.backend and Precision.AUTO is not settings.precision:
+    if (
+        BackendName.AUTO is not settings.engine.backend
+        and Precision.AUTO is not settings.engine.precision
+    ):
         return _as_asked(bench)
-    options = options_for(bench, settings.precision, installed, every=every)
+    options = options_for(bench, settings.engine.precision, installed, every=every)
     exact = options_for(bench, Precision.FP32, installed)
     if not options or not exact:
         raise ConfigError(
-            f"--backend {settings.backend} --precision {settings.precision}: nothing that is "
-            "installed can do that; pip install 'corral[openvino,torch]'"
+            f"--backend {settings.engine.backend} --precision {settings.engine.precision}: nothing "
+            "that is installed can do that; pip install 'corral[openvino,torch]'"
         )
     found = None
     if not again:
         # What was measured in full counts for every start that follows.
-        whole = options_for(bench, settings.precision, installed, every=True)
+        whole = options_for(bench, settings.engine.precision, installed, every=True)
         found = remembered(bench, whole, exact[0])
         if found is None and options != whole:
             found = remembered(bench, options, exact[0])
@@ -117,7 +120,7 @@ def options_for(
     bench: Bench, precision: Precision, installed: Set[str], *, every: bool = False
 ) -> list[Candidate]:
     """What there is to choose from, FP32 first; also what is slow to prepare if all is slow."""
-    asked = (bench.settings.backend, precision, bench.isa, installed)
+    asked = (bench.settings.engine.backend, precision, bench.isa, installed)
     quick = [] if every else _able(bench, candidates(*asked))
     return quick or _able(bench, candidates(*asked, every=True))
 
@@ -129,7 +132,7 @@ def _able(bench: Bench, options: Sequence[Candidate]) -> list[Candidate]:
     for option in options:
         with contextlib.suppress(ConfigError):
             bench.title(option)
-            if bench.settings.backend is BackendName.AUTO:
+            if bench.settings.engine.backend is BackendName.AUTO:
                 build.check_engine(bench.settings_for(option), spec, option.precision.value)
             found.append(option)
     return found
@@ -138,8 +141,8 @@ def _able(bench: Bench, options: Sequence[Candidate]) -> list[Candidate]:
 def without_pictures(bench: Bench, precision: Precision, installed: Set[str]) -> Selected:
     """What takes no pictures cannot be compared on any: FP32, or what was asked for by name."""
     default = Candidate(backend=BackendName.OPENVINO, precision=precision)
-    if bench.settings.backend is not BackendName.AUTO:
-        default = msgspec.structs.replace(default, backend=bench.settings.backend)
+    if bench.settings.engine.backend is not BackendName.AUTO:
+        default = msgspec.structs.replace(default, backend=bench.settings.engine.backend)
     # One that is missing gets its own error.
     chosen = next(iter(options_for(bench, precision, installed)), default)
     report = None
@@ -150,11 +153,11 @@ def without_pictures(bench: Bench, precision: Precision, installed: Set[str]) ->
 
 def _as_asked(bench: Bench) -> Selected:
     settings = bench.settings
-    asked = Candidate(backend=settings.backend, precision=settings.precision)
+    asked = Candidate(backend=settings.engine.backend, precision=settings.engine.precision)
     if asked.precision is Precision.FP32:
         made = build.prepare(settings, bench.progress, bench.isa)
         return _selected(asked, made, None, None)
-    reference = Candidate(backend=settings.backend, precision=Precision.FP32)
+    reference = Candidate(backend=settings.engine.backend, precision=Precision.FP32)
     made = bench.prepare(asked, 0.0, 0.7)
     exact = bench.prepare(reference, 0.7, 0.7)
     fidelity = measure_fidelity(bench, asked, made, reference, exact)
@@ -175,7 +178,7 @@ def by_search(
         found = _search(bench, options, reference)
     made = bench.prepare(found.winner, 0.99, 1.0)
     bench.progress("ready", 1.0)
-    asked = bench.settings.precision
+    asked = bench.settings.engine.precision
     report = guard_report(found, asked, bench.thresholds, synthetic=made.synthetic)
     return _selected(found.winner, made, report, found)
 
@@ -213,7 +216,9 @@ def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, 
     """All that a search among these depends on, by name."""
     settings = bench.settings
     spec = bench.spec
-    weights = spec.find_weights(settings.weights, Path(settings.cache_dir), settings.offline)
+    weights = spec.find_weights(
+        settings.model.weights, Path(settings.model.cache_dir), settings.model.offline
+    )
     exact = build.make_order(spec, weights, "fp32", bench.isa)
     made = {
         f"artefact of {option.name}": build.make_order(
@@ -226,27 +231,27 @@ def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, 
         **made,
         "options": ", ".join(bench.title(option) for option in options),
         "runners": runners(options),
-        "mode": settings.mode.value,
-        "max-batch": str(settings.max_batch),
-        "allocator": f"{settings.allocator.value}, huge pages {settings.huge_pages}",
+        "mode": settings.model.mode.value,
+        "max-batch": str(settings.queue.max_batch),
+        "allocator": settings.placement.memory,
         "cpu": bench.cpu_model,
         "isa": " ".join(sorted(bench.isa)),
         "cores": str(bench.pen.cores),
         "thresholds": str(bench.thresholds),
         "pictures": guard_pictures_name(),
-        "worker python": settings.worker_python or "",
+        "worker python": settings.engine.worker_python or "",
         **versions(sorted(packages())),
     }
 
 
 def searches(bench: Bench) -> JsonCache[Search]:
     """The searches that are cached."""
-    folder = Path(bench.settings.cache_dir) / "profiles"
+    folder = Path(bench.settings.model.cache_dir) / "profiles"
     return JsonCache(folder, Search, format_number=SEARCH_FORMAT, title="search")
 
 
 def _entry_name(bench: Bench) -> str:
-    return f"{bench.spec.name}-{bench.settings.mode.value}"
+    return f"{bench.spec.name}-{bench.settings.model.mode.value}"
 
 
 def remembered(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> Search | None:

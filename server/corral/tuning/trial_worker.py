@@ -99,7 +99,7 @@ class Trial:
             ModelError: it failed, and would again.
             PassingError: it died, took longer than the boot timeout, or says that it may pass.
         """
-        deadline_s = self._started_s + self._order.settings.boot_timeout_s
+        deadline_s = self._started_s + self._order.settings.lifecycle.boot_timeout_s
         while not self._readable(self._process.control.fileno(), deadline_s):
             continue
         try:
@@ -181,7 +181,7 @@ class Trial:
 
     def _name(self) -> str:
         settings = self._order.settings
-        return f"{settings.backend.value} {self._order.model.precision}"
+        return f"{settings.engine.backend.value} {self._order.model.precision}"
 
     def _death(self) -> str:
         while self._process.forward_stderr():
@@ -226,8 +226,8 @@ def _started(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
 
 def _launch(order: TrialOrder, environ: Mapping[str, str]) -> WorkerLaunch:
     settings = order.settings
-    openmp = order.openmp and settings.backend in OPENMP_BACKENDS
-    extras = worker_extras(settings, find_libraries(settings.allocator, openmp=openmp))
+    openmp = order.openmp and settings.engine.backend in OPENMP_BACKENDS
+    extras = worker_extras(settings, find_libraries(settings.placement.allocator, openmp=openmp))
     boot = WorkerBoot(
         worker=0,
         cell=0,
@@ -243,5 +243,5 @@ def _launch(order: TrialOrder, environ: Mapping[str, str]) -> WorkerLaunch:
         only=order.datatype,
     )
     program = WorkerProgram.find(settings, order.model, extras, environ)
-    compute = order.environment(order.cpus, settings.backend.value)
+    compute = order.environment(order.cpus, settings.engine.backend.value)
     return program.launch(boot, compute, order.memory_node)

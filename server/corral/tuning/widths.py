@@ -14,8 +14,6 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from corral.artifacts.figures import FigureCache
 from corral.errors import ModelError
 from corral.models import registry
@@ -54,8 +52,8 @@ def learn_one_core(
         cpu_model: the CPU's name.
         again: measure even where it is known.
     """
-    up_to_us = settings.workers is None and settings.cores_per_worker is None
-    if settings.mode is not Mode.THROUGHPUT or not up_to_us or pen.cores < 2:
+    up_to_us = settings.placement.workers is None and settings.placement.cores_per_worker is None
+    if settings.model.mode is not Mode.THROUGHPUT or not up_to_us or pen.cores < 2:
         return
     cache = FigureCache(settings, cpu_model)
     known = cache.load().one_core_gain is not None
@@ -78,12 +76,10 @@ def measure_one_core(
     Raises:
         ModelError: a worker failed.
     """
-    spec = registry.get(settings.model)
-    sizes = _SIZES if settings.max_batch is None else (settings.max_batch,)
+    spec = registry.get(settings.model.name)
+    sizes = _SIZES if settings.queue.max_batch is None else (settings.queue.max_batch,)
     order = TrialOrder(
-        settings=msgspec.structs.replace(
-            settings, backend=selected.backend, precision=selected.precision
-        ),
+        settings=settings.replace(backend=selected.backend, precision=selected.precision),
         model=selected.model,
         signature=spec.signature,
         cpus=pen.cpus,

@@ -57,10 +57,10 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
     region = Region(boot.region_fd, signature, boot.region_batch)
     os.close(boot.region_fd)
     try:
-        backend = registry.create(boot.settings.backend)
+        backend = registry.create(boot.settings.engine.backend)
         backend.load(boot)
     except ModuleNotFoundError as error:
-        name = boot.settings.backend.value
+        name = boot.settings.engine.backend.value
         raise ConfigError(
             f"--backend {name}: the Python package {error.name!r} is not installed; "
             f"pip install 'corral[{name}]' brings it"
@@ -70,7 +70,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
         region,
         signature.datatypes if boot.only is None else (boot.only,),
         boot.sizes,
-        search=SEARCHES[boot.settings.mode] if boot.find_knee else None,
+        search=SEARCHES[boot.settings.model.mode] if boot.find_knee else None,
         measured=boot.only is None,
     )
     # What is there now stays for good. Without reference cycles in the loop below, a collection
@@ -144,7 +144,7 @@ def main() -> int:
         try:
             backend, report = get_ready(boot, refused)
             sandbox.keep_memory_private()
-            if boot.settings.seccomp:
+            if boot.settings.security.seccomp:
                 sandbox.forbid_calls()
         except (ConfigError, ModelError) as error:
             passing = isinstance(error, PassingError)

@@ -19,7 +19,7 @@ from corral.supervisor.front_meter import FrontMeter, Sample, cost_us
 
 
 def cache(folder: Path, cpu: str = "a CPU", **fields: Any) -> FigureCache:
-    return FigureCache(Settings(cache_dir=str(folder), **fields), cpu)
+    return FigureCache(Settings.flat(cache_dir=str(folder), **fields), cpu)
 
 
 def test_nothing_is_known_before_anything_was_measured(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_an_engine_that_is_not_installed_says_what_brings_it(
         importlib.util, "find_spec", lambda name: None if name == package else object()
     )
     with pytest.raises(ConfigError) as caught:
-        check_engine(Settings(backend=backend), registry.get("resnet50"), precision)
+        check_engine(Settings.flat(backend=backend), registry.get("resnet50"), precision)
     remedy = f"pip install 'corral[{backend.value}]'"
     if backend is BackendName.IPEX:
         remedy = "make ipex, then --worker-python .venv-ipex/bin/python"
@@ -48,7 +48,7 @@ def test_what_only_int8_needs_is_not_missed_by_fp32(monkeypatch: pytest.MonkeyPa
         importlib.util, "find_spec", lambda name: None if name in {"nncf", "torchao"} else object()
     )
     for backend in (BackendName.OPENVINO, BackendName.TORCH):
-        check_engine(Settings(backend=backend), registry.get("resnet50"), "fp32")
+        check_engine(Settings.flat(backend=backend), registry.get("resnet50"), "fp32")
 
 
 @pytest.mark.parametrize(

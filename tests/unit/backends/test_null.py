@@ -27,7 +27,7 @@ def _boot(**settings: float | bool) -> WorkerBoot:
         sizes=[1, 2, 4],
         find_knee=False,
         expected_libraries={},
-        settings=Settings(backend=BackendName.NULL, **settings),  # type: ignore[arg-type]
+        settings=Settings.flat(backend=BackendName.NULL, **settings),
         model=ModelBoot(
             name="tiny", artefact=None, precision="fp32", synthetic=True, weights="none"
         ),

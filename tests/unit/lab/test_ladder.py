@@ -87,11 +87,11 @@ def test_a_key_that_is_not_there_names_those_that_are() -> None:
 
 
 def test_another_interpreter_is_for_ipex_only() -> None:
-    settings = Settings(worker_python="/elsewhere/python")
+    settings = Settings.flat(worker_python="/elsewhere/python")
     by_key = {rung.key: rung for rung in rungs(bf16=False)}
-    assert rung_settings(settings, by_key["ipex"]).worker_python == "/elsewhere/python"
-    assert rung_settings(settings, by_key["openvino"]).worker_python is None
-    assert rung_settings(settings, by_key["openvino"]).backend is BackendName.OPENVINO
+    assert rung_settings(settings, by_key["ipex"]).engine.worker_python == "/elsewhere/python"
+    assert rung_settings(settings, by_key["openvino"]).engine.worker_python is None
+    assert rung_settings(settings, by_key["openvino"]).engine.backend is BackendName.OPENVINO
 
 
 def test_a_step_is_the_ratio_to_the_rung_that_it_is_built_on() -> None:
@@ -115,7 +115,7 @@ def test_every_rung_is_built_on_one_before_it(bf16: bool) -> None:
 
 def test_huge_pages_are_the_servers_setting() -> None:
     settings = {rung.key: rung_settings(Settings(), rung) for rung in rungs(bf16=False)}
-    without = [key for key, found in settings.items() if not found.huge_pages]
+    without = [key for key, found in settings.items() if not found.placement.huge_pages]
     assert without == ["eager", "batch", "channels-last", "bf16", "tcmalloc"]
 
 
@@ -204,7 +204,7 @@ def test_a_model_without_pictures_has_no_ladder(
     )
     monkeypatch.setattr(registry, "get", lambda name: rows)
     place = Place(
-        settings=Settings(model="rows.onnx", cache_dir=str(tmp_path)),
+        settings=Settings.flat(model="rows.onnx", cache_dir=str(tmp_path)),
         cpus=[0],
         memory_node=None,
         environ={},

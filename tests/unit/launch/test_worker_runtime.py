@@ -152,7 +152,7 @@ def test_the_systems_allocator_needs_nothing() -> None:
 def test_huge_pages_are_an_option(option: str) -> None:
     settings = settings_of(["serve", "--allocator", "system", option], {})
     env = worker_extras(settings, {}).env
-    assert bool(env) is settings.huge_pages is (option == "--huge-pages")
+    assert bool(env) is settings.placement.huge_pages is (option == "--huge-pages")
 
 
 def test_huge_pages_are_asked_for_unless_told_otherwise() -> None:

@@ -79,7 +79,7 @@ def test_a_missing_allocator_is_not_preloaded() -> None:
 def test_a_frontend_keeps_what_the_largest_messages_need() -> None:
     tunables = dict(pair.split("=") for pair in frontend_environment()["GLIBC_TUNABLES"].split(":"))
     mmap_threshold = int(tunables["glibc.malloc.mmap_threshold"])
-    assert Settings().max_image_bytes < mmap_threshold
+    assert Settings().queue.max_image_bytes < mmap_threshold
     # glibc takes no larger one: half a heap of 64 MiB.
     assert mmap_threshold <= 32 * 2**20
     assert int(tunables["glibc.malloc.trim_threshold"]) > mmap_threshold

@@ -28,13 +28,13 @@ def artefact(tmp_path: Path) -> Path:
 
 
 def warnings(artefact: Path, uid: int | None = None) -> list[str]:
-    settings = Settings(cache_dir=str(artefact.parents[2]), backend=BackendName.TORCH)
+    settings = Settings.flat(cache_dir=str(artefact.parents[2]), backend=BackendName.TORCH)
     return cache_permissions.warnings(settings, str(artefact), os.geteuid() if uid is None else uid)
 
 
 def test_what_is_ours_is_in_no_doubt(artefact: Path) -> None:
     assert warnings(artefact) == []
-    assert cache_permissions.warnings(Settings(cache_dir="/tmp"), None, 0) == [], (
+    assert cache_permissions.warnings(Settings.flat(cache_dir="/tmp"), None, 0) == [], (
         "nothing is loaded"
     )
 

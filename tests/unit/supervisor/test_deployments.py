@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from corral.artifacts.figures import FigureCache
@@ -25,7 +24,7 @@ MACHINE = Machine(
     nodes=(Node(id=0, cpus=(0, 1, 2, 3), memory_bytes=2**34),),
     model_name="CPU",
 )
-NAMED = Settings(backend=BackendName.OPENVINO, precision=Precision.INT8)
+NAMED = Settings.flat(backend=BackendName.OPENVINO, precision=Precision.INT8)
 MODEL = ModelBoot(name="resnet50", artefact="a", precision="int8", synthetic=True, weights="w")
 
 
@@ -37,9 +36,7 @@ class Bench:
 
     async def prepare(self, asked: Settings, pen: PlannedWorker) -> DeploymentSpec:
         self.calls.append((asked, pen))
-        settled = msgspec.structs.replace(
-            asked, backend=BackendName.ONNXRUNTIME, precision=Precision.FP32
-        )
+        settled = asked.replace(backend=BackendName.ONNXRUNTIME, precision=Precision.FP32)
         return DeploymentSpec(asked=asked, settings=settled, model=MODEL)
 
 
@@ -60,32 +57,33 @@ def _forge(bench: Bench, machine: Machine = MACHINE, cells: int = 1) -> Deployme
 @pytest.mark.parametrize(
     "asked",
     [
-        Settings(workers=2),
-        Settings(workers=2, backend=BackendName.OPENVINO),
-        Settings(workers=2, precision=Precision.INT8),
+        Settings.flat(workers=2),
+        Settings.flat(workers=2, backend=BackendName.OPENVINO),
+        Settings.flat(workers=2, precision=Precision.INT8),
     ],
     ids=["both", "the precision", "the engine"],
 )
 def test_what_a_search_settled_is_settled_again_for_the_other_mode(asked: Settings) -> None:
     bench = Bench()
-    settings = msgspec.structs.replace(
-        asked, backend=BackendName.OPENVINO, precision=Precision.INT8
-    )
+    settings = asked.replace(backend=BackendName.OPENVINO, precision=Precision.INT8)
     now = DeploymentSpec(asked=asked, settings=settings, model=MODEL)
     new = asyncio.run(_forge(bench).in_mode(now, Mode.THROUGHPUT))
-    assert new.asked == msgspec.structs.replace(asked, mode=Mode.THROUGHPUT)
-    assert (new.settings.mode, new.settings.backend) == (Mode.THROUGHPUT, BackendName.ONNXRUNTIME)
+    assert new.asked == asked.replace(mode=Mode.THROUGHPUT)
+    assert (new.settings.model.mode, new.settings.engine.backend) == (
+        Mode.THROUGHPUT,
+        BackendName.ONNXRUNTIME,
+    )
     ((told, pen),) = bench.calls
     assert told == new.asked
     assert pen.cores == 2
 
 
-@pytest.mark.parametrize("asked", [NAMED, Settings(backend=BackendName.NULL)])
+@pytest.mark.parametrize("asked", [NAMED, Settings.flat(backend=BackendName.NULL)])
 def test_what_was_named_is_kept(asked: Settings) -> None:
     bench = Bench()
     now = DeploymentSpec(asked=asked, settings=asked, model=MODEL)
     new = asyncio.run(_forge(bench).in_mode(now, Mode.THROUGHPUT))
-    assert new.settings == msgspec.structs.replace(asked, mode=Mode.THROUGHPUT)
+    assert new.settings == asked.replace(mode=Mode.THROUGHPUT)
     assert new.model is MODEL
     assert not bench.calls
 
@@ -93,7 +91,7 @@ def test_what_was_named_is_kept(asked: Settings) -> None:
 def test_nothing_is_measured_for_a_plan_that_does_not_fit() -> None:
     bench = Bench()
     with pytest.raises(ConfigError, match="workers"):
-        asyncio.run(_forge(bench).prepare(Settings(workers=99)))
+        asyncio.run(_forge(bench).prepare(Settings.flat(workers=99)))
     assert not bench.calls
 
 
@@ -105,7 +103,7 @@ def test_a_running_server_keeps_its_frontends_whatever_it_learns(
     cores = tuple(Core(cpus=(n,), package=0, node=0, l3=0) for n in range(16))
     node = Node(id=0, cpus=tuple(range(16)), memory_bytes=2**34)
     machine = Machine(cores=cores, nodes=(node,), model_name="CPU")
-    asked = msgspec.structs.replace(NAMED, cache_dir=str(tmp_path))
+    asked = NAMED.replace(cache_dir=str(tmp_path))
     figures = FigureCache(asked, "CPU")
     figures.learn_costs({"FP32:1": 1 / 197}, cores=1)
     plan = plan_for(asked, machine, figures.load())

@@ -51,4 +51,4 @@ NOTHING = "neither --auth-token-file nor --tls-client-ca is given"
     ],
 )
 def test_what_is_open_to_everybody_is_said(settings: dict[str, str], sentences: list[str]) -> None:
-    assert app.exposure(Settings(**settings)) == sentences  # type: ignore[arg-type]
+    assert app.exposure(Settings.flat(**settings)) == sentences

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from corral.errors import ConfigError
+from corral.settings import Settings
 from corral.supervisor import ports
 
 
@@ -80,3 +81,23 @@ def test_a_file_in_place_of_a_unix_socket_is_left_alone(tmp_path: Path) -> None:
 def test_a_unix_socket_needs_its_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no folder"):
         ports.claim_socket(str(tmp_path / "absent" / "corral.sock"))
+
+
+def test_a_server_beside_another_gets_another_http_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = ports.claim("127.0.0.1", 0, "--port")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        usual = other.getsockname()[1]
+        monkeypatch.setattr(ports, "USUAL_HTTP_PORT", usual)
+        claimed = ports.claim_all(Settings.flat(port=free, metrics_port=0))
+        assert claimed["port"] == free
+        assert len(set(claimed.values())) == 3
+        with pytest.raises(ConfigError, match="--http-port"):
+            ports.claim_all(Settings.flat(port=free, metrics_port=0, http_port=usual))
+    assert ports.claim_all(Settings.flat(port=free, metrics_port=0))["http_port"] == usual
+
+
+def test_two_ports_that_are_the_same_are_refused() -> None:
+    free = ports.claim("127.0.0.1", 0, "--port")
+    for other in ("metrics_port", "http_port"):
+        with pytest.raises(ConfigError, match=r"the same as --"):
+            ports.claim_all(Settings.flat(port=free, **{other: free}))

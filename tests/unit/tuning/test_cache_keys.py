@@ -155,7 +155,7 @@ def _made(precision: str, key: str = "k") -> Artefact:
 
 
 def _with(bench: Bench, **settings: Any) -> Bench:
-    changed = msgspec.structs.replace(bench.settings, **settings)
+    changed = bench.settings.replace(**settings)
     return dataclasses.replace(bench, settings=changed)
 
 

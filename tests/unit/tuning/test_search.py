@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -36,7 +35,7 @@ _LOGITS = np.eye(10, dtype=np.float32) * 9
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(
-        settings=Settings(weights="synthetic", cache_dir=str(tmp_path), mode=Mode.THROUGHPUT),
+        settings=Settings.flat(weights="synthetic", cache_dir=str(tmp_path), mode=Mode.THROUGHPUT),
         pen=PlannedWorker(id=0, cpus=[0], cores=1, memory_node=None, env={}),
         environ={},
         isa=frozenset({"avx2"}),
@@ -83,7 +82,7 @@ def _measured(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> tuple[Fidelity, 
 
 def _entry(bench: Bench) -> Path:
     """The one file of the guard's cache."""
-    (entry,) = (Path(bench.settings.cache_dir) / "guard").iterdir()
+    (entry,) = (Path(bench.settings.model.cache_dir) / "guard").iterdir()
     return entry
 
 
@@ -97,7 +96,7 @@ def test_the_guards_result_holds_for_one_mode_of_torch(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _measured(bench, monkeypatch)
-    settings = msgspec.structs.replace(bench.settings, torch_mode=TorchMode.TRACED)
+    settings = bench.settings.replace(torch_mode=TorchMode.TRACED)
     traced = dataclasses.replace(bench, settings=settings)
     assert _measured(traced, monkeypatch)[1] == 2
 
@@ -156,7 +155,7 @@ def test_a_result_that_cannot_be_read_is_measured_again_with_a_warning(
 def test_a_cache_that_is_no_folder_is_a_warning(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (Path(bench.settings.cache_dir) / "guard").write_text("")
+    (Path(bench.settings.model.cache_dir) / "guard").write_text("")
     assert _measured(bench, monkeypatch)[1] == 2
     assert "is not cached" in caplog.text
 
@@ -191,7 +190,7 @@ def test_candidates_are_measured_on_pictures(bench: Bench, monkeypatch: pytest.M
 
     @contextlib.contextmanager
     def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[_Trial]:
-        if order.settings.precision is Precision.BF16:
+        if order.settings.engine.precision is Precision.BF16:
             raise ModelError("no such op")
         started.append(_Trial())
         yield started[-1]

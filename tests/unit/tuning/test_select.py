@@ -65,7 +65,7 @@ def test_a_failure_that_may_pass_is_not_remembered(
     monkeypatch.setattr(Bench, "prepare", _prepare)
     chosen = selection.by_search(bench, [_FP32, _INT8], _FP32, None)
     assert chosen.precision is Precision.FP32
-    profiles = list(Path(bench.settings.cache_dir).glob("profiles/*.json"))
+    profiles = list(Path(bench.settings.model.cache_dir).glob("profiles/*.json"))
     assert len(profiles) == (0 if passing else 1)
     assert ("the next start tries again: it was killed" in caplog.text) is passing
 
@@ -97,7 +97,7 @@ def test_an_engine_that_is_installed_later_is_looked_at(
 
 
 def _in_mode(bench: Bench, mode: TorchMode, backend: BackendName = BackendName.AUTO) -> Bench:
-    settings = msgspec.structs.replace(bench.settings, torch_mode=mode, backend=backend)
+    settings = bench.settings.replace(torch_mode=mode, backend=backend)
     return dataclasses.replace(bench, settings=settings)
 
 
@@ -136,8 +136,7 @@ def test_a_mode_that_cannot_run_what_was_named_is_told_before_it_is_prepared(
         raise AssertionError("prepared")
 
     monkeypatch.setattr(Bench, "prepare", prepare)
-    settings = msgspec.structs.replace(
-        bench.settings,
+    settings = bench.settings.replace(
         backend=BackendName.TORCH,
         torch_mode=TorchMode.TRACED,
         precision=Precision.INT8,

@@ -20,7 +20,7 @@ from corral.tuning.trial_worker import Trial, TrialOrder, start
 _SIGNATURE = Signature({Datatype.FP32: (4,)}, (3,))
 _MODEL = ModelBoot(name="tiny", artefact=None, precision="fp32", synthetic=True, weights="none")
 _ORDER = TrialOrder(
-    settings=Settings(backend=BackendName.NULL), model=_MODEL, signature=_SIGNATURE, cpus=[0]
+    settings=Settings.flat(backend=BackendName.NULL), model=_MODEL, signature=_SIGNATURE, cpus=[0]
 )
 
 

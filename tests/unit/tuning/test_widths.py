@@ -79,7 +79,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[TrialOrder]:
 
 
 def learn(folder: Path, selected: Selected, *, again: bool = False, **fields: Any) -> float | None:
-    settings = Settings(**{"cache_dir": str(folder), "mode": Mode.THROUGHPUT, **fields})
+    settings = Settings.flat(**{"cache_dir": str(folder), "mode": Mode.THROUGHPUT, **fields})
     widths.learn_one_core(settings, PEN, selected, {}, "a CPU", again=again)
     return FigureCache(settings, "a CPU").load().one_core_gain
 
@@ -91,7 +91,7 @@ def test_a_worker_a_core_is_compared_with_one_on_all_of_them(
     # Two that make 55.6 images/s each, beside one that makes 100.
     assert gain == pytest.approx(2 / 1.8 - 1)
     assert [list(order.cpus) for order in started] == [[4, 6], [4], [6]]
-    assert {order.settings.backend for order in started} == {BackendName.OPENVINO}
+    assert {order.settings.engine.backend for order in started} == {BackendName.OPENVINO}
 
 
 def test_it_is_measured_once_and_again_only_when_asked_to(

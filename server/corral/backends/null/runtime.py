@@ -43,10 +43,10 @@ class NullBackend:
 
     def load(self, boot: WorkerBoot) -> None:
         """Takes the times from the settings."""
-        self._batch_s = boot.settings.null_batch_ms / 1000
-        self._item_s = boot.settings.null_item_ms / 1000
-        self._spin = boot.settings.null_spin
-        self._faults = boot.settings.null_faults
+        self._batch_s = boot.settings.null.batch_ms / 1000
+        self._item_s = boot.settings.null.item_ms / 1000
+        self._spin = boot.settings.null.spin
+        self._faults = boot.settings.null.faults
         if self._faults:
             faults.listen()
         self._threads = boot.threads

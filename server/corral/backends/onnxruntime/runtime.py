@@ -44,7 +44,7 @@ class OnnxRuntimeBackend:
         if boot.model.artefact is None:
             raise ModelError("the onnxruntime backend needs an artefact")
         self._file = boot.model.artefact
-        self._model_name = boot.settings.model
+        self._model_name = boot.settings.model.name
         self._recipe = boot.signature.recipe
         self._native = boot.signature.native
         self._precision = boot.model.precision

@@ -71,7 +71,7 @@ class OpenVINOBackend:
 
         path = boot.model.artefact
         self._native = boot.signature.native
-        self._model_name = boot.settings.model
+        self._model_name = boot.settings.model.name
         if path is None:
             raise ModelError("the openvino backend needs an artefact")
         self._recipe = boot.signature.recipe
@@ -92,7 +92,7 @@ class OpenVINOBackend:
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": boot.threads,
             "PERFORMANCE_HINT": "LATENCY",
-            "ENABLE_CPU_PINNING": not boot.settings.oversubscribe,
+            "ENABLE_CPU_PINNING": not boot.settings.placement.oversubscribe,
             "ENABLE_HYPER_THREADING": False,
             # Left alone, the engine would choose BF16 wherever the CPU has it.
             "INFERENCE_PRECISION_HINT": "bf16" if self._precision == "bf16" else "f32",

@@ -49,9 +49,9 @@ class TorchBackend:
             ModelError: the artefact cannot be read.
         """
         settings = boot.settings
-        self._ipex = settings.backend is BackendName.IPEX
+        self._ipex = settings.engine.backend is BackendName.IPEX
         self._precision = boot.model.precision
-        self._mode = resolve_mode(settings.torch_mode, self._ipex, self._precision)
+        self._mode = resolve_mode(settings.engine.torch_mode, self._ipex, self._precision)
         if self._ipex:
             artefacts.import_ipex()
         import torch
@@ -62,12 +62,12 @@ class TorchBackend:
         torch.set_grad_enabled(False)
         self._threads = boot.threads
         if boot.model.artefact is None:
-            raise ModelError(f"the {settings.backend} backend needs an artefact")
-        self._spec = registry.get(settings.model)
+            raise ModelError(f"the {settings.engine.backend} backend needs an artefact")
+        self._spec = registry.get(settings.model.name)
         self._file = boot.model.artefact
         # The artefact's folder is named after a hash of all that is in it.
         ingredients = [str(Path(self._file).parent.name), self._precision]
-        folder = package_folder(settings.cache_dir, settings.worker_user)
+        folder = package_folder(settings.model.cache_dir, settings.security.worker_user)
         self._packages = PackageCache(folder, ingredients)
         if self._mode is not TorchMode.COMPILE:
             self._module()

@@ -83,11 +83,11 @@ def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungRe
     Raises:
         ConfigError: the model takes no pictures, which is what rungs are measured and compared on.
     """
-    spec = registry.get(place.settings.model)
+    spec = registry.get(place.settings.model.name)
     if not spec.takes_pictures:
         raise ConfigError(
-            f"--model {place.settings.model}: the ladder is measured on pictures, and this model "
-            "takes none; a [preprocessing] table in a TOML file beside it would say how"
+            f"--model {place.settings.model.name}: the ladder is measured on pictures, and this "
+            "model takes none; a [preprocessing] table in a TOML file beside it would say how"
         )
     inputs = guard_pictures(spec, FIDELITY_PICTURES)
     reasons: dict[str, str] = {}
@@ -122,8 +122,7 @@ def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungRe
 
 def rung_settings(settings: Settings, rung: Rung) -> Settings:
     """The server's settings with a rung's."""
-    return msgspec.structs.replace(
-        settings,
+    return settings.replace(
         backend=rung.backend,
         torch_mode=rung.torch_mode,
         precision=rung.precision,
@@ -131,14 +130,14 @@ def rung_settings(settings: Settings, rung: Rung) -> Settings:
         huge_pages=rung.huge_pages,
         # Another environment is IPEX's: every other engine runs in this one.
         worker_python=_ipex_python(settings) if rung.backend is BackendName.IPEX else None,
-        boot_timeout_s=max(settings.boot_timeout_s, 600.0),
+        boot_timeout_s=max(settings.lifecycle.boot_timeout_s, 600.0),
     )
 
 
 def _ipex_python(settings: Settings) -> str | None:
     """The interpreter that was named, else what ``make ipex`` makes beside this environment."""
     made = Path(sys.prefix).parent / ".venv-ipex" / "bin" / "python"
-    return settings.worker_python or (str(made) if made.exists() else None)
+    return settings.engine.worker_python or (str(made) if made.exists() else None)
 
 
 def share_cpus(cpus: Sequence[int], workers: int) -> list[list[int]]:
@@ -154,7 +153,7 @@ def _stand(
 ) -> _Standing:
     """Prepares a rung's artefact and starts its workers; they end with ``stack``."""
     settings = rung_settings(place.settings, rung)
-    spec = registry.get(settings.model)
+    spec = registry.get(settings.model.name)
     began_s = time.monotonic()
     model = prepare.make_apart(settings)
     prepare_s = time.monotonic() - began_s

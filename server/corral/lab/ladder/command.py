@@ -61,7 +61,9 @@ def run(
     """
     machine = topology.read_machine()
     try:
-        chosen = pick(rungs(bf16=bool(machine.isa & _BF16), model=settings.model), options.keys)
+        chosen = pick(
+            rungs(bf16=bool(machine.isa & _BF16), model=settings.model.name), options.keys
+        )
     except ValueError as error:
         raise ConfigError(f"--rungs: {error}") from None
     try:
@@ -76,14 +78,14 @@ def run(
         repeats=options.repeats,
         seconds=options.seconds,
     )
-    weights = registry.get(settings.model).find_weights(
-        settings.weights, Path(settings.cache_dir), settings.offline
+    weights = registry.get(settings.model.name).find_weights(
+        settings.model.weights, Path(settings.model.cache_dir), settings.model.offline
     )
     began_s = time.monotonic()
     with _shown() as progress:
         found = climb(place, chosen, progress)
     ladder = Ladder(
-        model=registry.get(settings.model).name,
+        model=registry.get(settings.model.name).name,
         weights=weights.description,
         synthetic=weights.synthetic,
         machine={

@@ -1,0 +1,99 @@
+"""What a setting's value can be: choices, and numbers within what they end in."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from typing import Annotated
+
+import msgspec
+
+#: gRPC's channel arguments, in its own int32; as milliseconds they are 24.8 days
+GRPC_MOST = 2**31 - 1
+#: a boot message's integers
+_INT64_MOST = 2**63 - 1
+#: JSON has no infinity
+_FINITE = sys.float_info.max
+#: the kernel's limit of processes (PID_MAX_LIMIT)
+_PROCESSES_MOST = 2**22
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=_INT64_MOST)]
+GrpcCount = Annotated[int, msgspec.Meta(ge=1, le=GRPC_MOST)]
+GrpcDuration = Annotated[float, msgspec.Meta(ge=0, le=GRPC_MOST / 1000)]
+Processes = Annotated[int, msgspec.Meta(ge=1, le=_PROCESSES_MOST)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Duration = Annotated[float, msgspec.Meta(ge=0, le=_FINITE)]
+Wait = Annotated[float, msgspec.Meta(gt=0, le=_FINITE)]
+Figure = Annotated[float, msgspec.Meta(gt=0, le=_FINITE)]
+#: ModelConfig tells the delay as microseconds in a uint64
+QueueDelay = Annotated[float, msgspec.Meta(ge=0, le=1.8e16)]
+#: time.sleep() takes no more than 292 years, and a batch may hold 256 items
+NullDuration = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Cosine = Annotated[float, msgspec.Meta(ge=-1, le=1)]
+Decibels = Annotated[float, msgspec.Meta(ge=-_FINITE, le=_FINITE)]
+BatchItems = Annotated[int, msgspec.Meta(ge=1, le=256)]
+RequestItems = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+MetadataBytes = Annotated[int, msgspec.Meta(ge=1024, le=GRPC_MOST)]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Mode(enum.StrEnum):
+    """What the server is tuned for."""
+
+    RTI = "rti"
+    THROUGHPUT = "throughput"
+
+
+class Precision(enum.StrEnum):
+    """The arithmetic asked for; AUTO is the fastest that passes the precision guard."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+class BackendName(enum.StrEnum):
+    """The engine a worker runs; AUTO, the fastest, is settled before one starts."""
+
+    AUTO = "auto"
+    OPENVINO = "openvino"
+    ONNXRUNTIME = "onnxruntime"
+    TORCH = "torch"
+    IPEX = "ipex"
+    NULL = "null"
+
+
+class TorchMode(enum.StrEnum):
+    """How the torch and ipex backends run a module; AUTO is compile for torch, traced for ipex."""
+
+    AUTO = "auto"
+    EAGER = "eager"
+    CHANNELS_LAST = "channels_last"
+    TRACED = "traced"
+    COMPILE = "compile"
+
+
+class Allocator(enum.StrEnum):
+    """The malloc that workers run on."""
+
+    TCMALLOC = "tcmalloc"
+    JEMALLOC = "jemalloc"
+    SYSTEM = "system"
+
+
+class LogFormat(enum.StrEnum):
+    """How log lines look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(enum.StrEnum):
+    """The least severe log lines shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"

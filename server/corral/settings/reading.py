@@ -1,0 +1,134 @@
+"""Settings from what people wrote: layers of option names, checked against every later use."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from corral.errors import ConfigError
+from corral.settings.whole import Settings, options
+
+_MAX_SOCKET_PATH = 107
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def build(*layers: dict[str, Any]) -> Settings:
+    """Builds the settings from layers of option-name keys; later layers win.
+
+    Raises:
+        ConfigError: an unknown key or a value that cannot be, in one line.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged.update(layer)
+    known = {option.name: option for option in options().values()}
+    unknown = sorted(set(merged) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"unknown setting {unknown[0]!r}; the settings are: {', '.join(sorted(known))}"
+        )
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in merged.items():
+        _check_text(name, value)
+        nested.setdefault(known[name].group, {})[known[name].field] = value
+    try:
+        settings = msgspec.convert(nested, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error))) from None
+    _check_security(settings)
+    _check_client_memory(settings)
+    _check_socket_paths(settings)
+    return settings
+
+
+def _check_text(name: str, value: Any) -> None:
+    """Boot messages are UTF-8, and no system call takes a NUL."""
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(text, str):
+            continue
+        if "\0" in text:
+            raise ConfigError(f"--{name}: a NUL character cannot be in it")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            shown = os.fsencode(text) if _is_escaped(text) else text
+            raise ConfigError(f"--{name} {shown!r}: not UTF-8")
+
+
+def _is_escaped(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_security(settings: Settings) -> None:
+    """Half of what makes a server safe must not look like all of it."""
+    asked = settings.security
+    if asked.tls_cert and not asked.tls_key:
+        raise ConfigError("--tls-cert needs the certificate's private key, too: --tls-key FILE")
+    if asked.tls_key and not asked.tls_cert:
+        raise ConfigError("--tls-key needs the key's certificate, too: --tls-cert FILE")
+    if asked.tls_client_ca and not asked.tls_cert:
+        raise ConfigError("--tls-client-ca needs TLS: --tls-cert FILE --tls-key FILE")
+    if asked.allow_client and not asked.tls_client_ca:
+        raise ConfigError(
+            "--allow-client goes by client certificates, so it needs --tls-client-ca FILE"
+        )
+
+
+def _check_client_memory(settings: Settings) -> None:
+    """A client on another machine shares no memory with the server, and must not be able to try."""
+    listen = settings.listen
+    if listen.client_shared_memory and not is_loopback(listen.host):
+        raise ConfigError(
+            f"--client-shared-memory is for clients on this machine; --host {listen.host} "
+            "lets others in"
+        )
+
+
+def _check_socket_paths(settings: Settings) -> None:
+    """The kernel's limit, said before anything is started."""
+    listen = settings.listen
+    for name, path in (
+        ("--unix-socket", listen.unix_socket),
+        ("--admin-socket", listen.admin_socket),
+    ):
+        if path and len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+            raise ConfigError(
+                f"{name} {path}: a unix socket's path has at most {_MAX_SOCKET_PATH} bytes"
+            )
+
+
+def _explain(message: str) -> str:
+    """Turns msgspec's "… - at `$.queue.max_batch`" into "--max-batch: …"."""
+    text, _, where = message.partition(" - at `$.")
+    group, _, field = where.rstrip("`").partition(".")
+    field = field.partition("[")[0]
+    names = [o.name for o in options().values() if (o.group, o.field) == (group, field)]
+    return f"--{names[0]}: {text[0].lower()}{text[1:]}" if names else message
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a settings file: the option names as keys.
+
+    Raises:
+        ConfigError: the file cannot be read or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: not TOML: {error}") from None
