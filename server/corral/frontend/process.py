@@ -12,7 +12,6 @@ import contextlib
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -419,7 +418,6 @@ async def _serve(boot: CellBoot) -> None:
 
 def main() -> None:
     """Entry of the process: the boot file's descriptor is the second argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         boot = msgspec.json.decode(file.read(), type=CellBoot)
     logs.configure(boot.settings, f"frontend {boot.cell}")

@@ -159,7 +159,7 @@ class Fleet:
             self._has_left(slot)
         elif slot.attached_to is None:
             # Nobody feeds it: there is nothing to finish.
-            slot.process.signal(signal.SIGTERM)
+            slot.process.signal(signal.SIGKILL)
         elif frontend.process and frontend.process.pid == slot.attached_to:
             self.tell(frontend, messages.DetachWorker(worker=slot.planned.id))
 
@@ -357,7 +357,7 @@ class Fleet:
     def dismiss(self) -> None:
         """Lets children leave: frontends on the end of their control sockets, workers on theirs.
 
-        A worker that no frontend feeds yet holds nothing, and is told by a signal.
+        A worker that no frontend feeds yet holds nothing, and is ended.
         """
         for frontend in self.frontends:
             if frontend.process:
@@ -365,7 +365,7 @@ class Fleet:
                     frontend.process.control.shutdown(socket.SHUT_RDWR)
         for worker in self.workers:
             if worker.process and worker.handover is not None:
-                worker.process.signal(signal.SIGTERM)
+                worker.process.signal(signal.SIGKILL)
 
     async def gone(self, timeout_s: float) -> bool:
         """Waits until no child is left; False when some still are."""

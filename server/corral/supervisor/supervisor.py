@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 
 #: for children to leave by themselves, once told to
 _LEAVE_S = 1.0
-#: for SIGTERM, then for SIGKILL
-_TERMINATE_S = 0.5
+#: for SIGKILL
+_KILL_S = 0.5
 
 
 class Spectator(Protocol):
@@ -125,8 +125,11 @@ class Supervisor:
             StartError: no worker got ready in time.
             ConfigError: a child said that trying again would not help.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self._loop.add_signal_handler(number, self._on_signal, number)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            # They say nothing to a server, and would end it.
+            signal.signal(number, signal.SIG_IGN)
         self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         for warning in self._warnings:
             logger.warning("%s", warning)
@@ -252,7 +255,7 @@ class Supervisor:
             self._end()
 
     async def _stop(self) -> None:
-        """Ends every child: by its sockets, else by SIGTERM, else by SIGKILL."""
+        """Ends every child: by its sockets, else by SIGKILL; no other signal says anything to it."""
         self._phase = Phase.STOPPED
         self.changed()
         fleet = self._fleet
@@ -262,12 +265,9 @@ class Supervisor:
             fleet.dismiss()
             if await fleet.gone(_LEAVE_S):
                 return
-            fleet.signal(signal.SIGTERM)
-            if await fleet.gone(_TERMINATE_S):
-                return
             logger.warning("some children did not leave when told to: killed")
         fleet.signal(signal.SIGKILL)
-        if not await fleet.gone(_TERMINATE_S):
+        if not await fleet.gone(_KILL_S):
             logger.error("some children do not even die of SIGKILL; they will when they can")
 
     def warn(self, sentences: Iterable[str]) -> None:

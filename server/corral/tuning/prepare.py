@@ -29,6 +29,7 @@ from corral.launch.worker_runtime import python_path, worker_python
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
+from corral.system.optouts import opt_outs
 from corral.tuning.select import Selected, select
 from corral.tuning.widths import learn_one_core
 
@@ -162,7 +163,7 @@ def _start_child(order: PrepareOrder) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=(fd,),
-            process_group=0, env={**os.environ, **python_path(settings)},
+            process_group=0, env={**os.environ, **opt_outs(os.environ), **python_path(settings)},
         )  # fmt: skip
     finally:
         os.close(fd)
