@@ -152,6 +152,7 @@ class Settings(
     restart_backoff_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     restart_backoff_max_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     grace_s: Duration = 30.0
+    drain_delay_s: Duration = 0.0
     hang_floor_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
 
     admin_socket: Name | None = None

@@ -76,7 +76,7 @@ def test_a_signal_ends_it_at_every_moment_of_its_start(tmp_path: Path, after_s: 
     with _as_pid_1(tmp_path, *_NULL) as (process, _):
         time.sleep(after_s)
         # Its interpreter may take longer than that to start, where the machine is busy.
-        wait_until(lambda: process.children(), "the command")
+        wait_until(process.children, "the command")
         _ends_at_once(process, signal.SIGTERM)
 
 

@@ -383,6 +383,13 @@ def _add_life(group: Callable[[str], Any]) -> None:
         metavar="S",
     )
     life("restart-backoff-max-s", "longest such pause", type=float, metavar="S")
+    life(
+        "drain-delay-s",
+        "on SIGTERM, say NOT_SERVING and go on taking requests for that long, until load "
+        "balancers know",
+        type=float,
+        metavar="S",
+    )
     life("grace-s", "time to answer what was accepted, on SIGTERM", type=float, metavar="S")
     life(
         "hang-floor-s",

@@ -67,6 +67,7 @@ from corral.protocol.shared_memory import ClientMemory
 from corral.security import credentials, sandbox, tls
 from corral.settings import Settings
 from corral.system import procfs
+from corral.system.addresses import format_address
 from corral.system.malloc_trim import MallocTrimmer
 from corral_protos import open_inference_pb2 as pb
 
@@ -156,6 +157,8 @@ class Frontend:
         self._port = settings.port
         self._batch_sizes: list[int] = [1]
         self._requests = 0
+        #: told to drain: not ready for anybody who asks, though requests may still be taken
+        self._leaving = False
         self._server = self._make_server(settings)
         self._health = Health(
             ["", SERVICE, *metadata.view_names(boot.model.name).values()], self._server
@@ -227,7 +230,7 @@ class Frontend:
         return await self._cell.infer(message, deadline_s)
 
     def _ready(self) -> bool:
-        return self._cell.open and self._cell.verified
+        return self._cell.open and self._cell.verified and not self._leaving
 
     def _model_ready(self, message: bytes) -> Message:
         request = metadata.parse(pb.ModelReadyRequest, message)
@@ -275,7 +278,7 @@ class Frontend:
             self._cell.open = True
             self._show_state()
         elif isinstance(message, Drain):
-            self._draining = self._loop.create_task(self._drain())
+            self._draining = self._loop.create_task(self._drain(message.delay_s))
 
     def _attach(self, message: AttachWorker, fds: list[int]) -> None:
         try:
@@ -314,17 +317,21 @@ class Frontend:
         self._health.serving(self._ready())
         self._recorder.state(serving=self._ready())
 
-    async def _drain(self) -> None:
+    async def _drain(self, delay_s: float) -> None:
         """Not ready, then nothing new, then everything accepted is answered.
+
+        For ``delay_s`` the first holds and not yet the second.
 
         The server is not stopped: gRPC would answer CANCELLED, which nobody tries again, to
         whatever reaches it in that moment. Who comes now is told UNAVAILABLE, and so is who finds
         the connection closed, when this process ends. A client that does not read its answer is
         waited for, until the supervisor's grace time is over.
         """
-        self._cell.open = False
+        self._leaving = True
         self._recorder.state(serving=False)
         await self._health.shutdown()
+        await asyncio.sleep(delay_s)
+        self._cell.open = False
         while not all(call.done() for call in self._accepted):  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_S)
         # What is with the kernel is lost where this process ends and the client sends another word,
@@ -350,7 +357,7 @@ class Frontend:
     async def run(self) -> None:
         """Serves until the supervisor closes the control socket."""
         settings = self._boot.settings
-        address = f"{settings.host}:{settings.port}"
+        address = format_address(settings.host, settings.port)
         try:
             port = self._port = self._listen(address)
             if settings.unix_socket:

@@ -35,7 +35,8 @@ LIVE = frozenset({
     "accuracy_cosine", "accuracy_snr_db", "workers", "cores_per_worker", "oversubscribe",
     "allocator", "huge_pages", "max_batch", "max_queue_delay_ms", "max_queue", "max_image_pixels",
     "null_batch_ms", "null_item_ms", "null_spin", "null_faults", "boot_timeout_s",
-    "restart_backoff_s", "restart_backoff_max_s", "grace_s", "hang_floor_s", "log_level", "offline",
+    "restart_backoff_s", "restart_backoff_max_s", "grace_s", "drain_delay_s", "hang_floor_s",
+    "log_level", "offline",
 })  # fmt: skip
 #: processes of a new deployment that may die before they are ready, a slot
 _MAX_EARLY_DEATHS = 3

@@ -31,7 +31,7 @@ from corral.supervisor.commands import Commands
 from corral.supervisor.cpu_watch import AllowedCpus, CpuWatch
 from corral.supervisor.deployment import Deployment, DeploymentBuilder
 from corral.supervisor.lifecycle import Backoff, Life
-from corral.supervisor.ports import format_address
+from corral.system.addresses import format_address
 from corral.supervisor.reload import Reloader
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
 from corral.supervisor.terminal import Terminal
@@ -235,12 +235,14 @@ class Supervisor:
         self.changed()
 
     def _drain(self, number: signal.Signals) -> None:
-        grace_s = self._settings.grace_s
-        logger.info("%s: draining, for at most %g s", number.name, grace_s)
+        grace_s, delay_s = self._settings.grace_s, self._settings.drain_delay_s
+        if delay_s:
+            logger.info("%s: not ready any more, taking requests for %g s", number.name, delay_s)
+        logger.info("%s: draining, for at most %g s", number.name, grace_s + delay_s)
         self._phase = Phase.DRAINING
         for frontend in self._fleet.frontends:
-            self._fleet.tell(frontend, Drain())
-        self._loop.call_later(grace_s, self._on_grace_over)
+            self._fleet.tell(frontend, Drain(delay_s=delay_s))
+        self._loop.call_later(grace_s + delay_s, self._on_grace_over)
         self._end_if_drained()
 
     def _end_if_drained(self) -> None:
