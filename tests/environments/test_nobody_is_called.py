@@ -50,8 +50,20 @@ COMMANDS = {
     ),
     "tune": " ".join([*_PYTHON, "corral", "tune", *_MODEL]),
     "ladder": " ".join(
-        [*_PYTHON, "corral", "ladder", "--repeats", "1", "--seconds", "0.1"]
-        + ["--rungs", "onnxruntime", "--out", "$HOME/ladder", *_MODEL]
+        [
+            *_PYTHON,
+            "corral",
+            "ladder",
+            "--repeats",
+            "1",
+            "--seconds",
+            "0.1",
+            "--rungs",
+            "onnxruntime",
+            "--out",
+            "$HOME/ladder",
+            *_MODEL,
+        ]
     ),
     "load test": (
         f"{' '.join(_PYTHON)} corral_loadtest.servers.baseline 8001 FP32 & server=$!; "

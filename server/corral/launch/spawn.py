@@ -144,6 +144,7 @@ class Process:
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         self._kill_group()
         code = self._popen.wait()
+        _sweep_openmp(self.pid)
         while self.forward_stderr():
             pass
         self.control.close()
@@ -202,6 +203,13 @@ def spawn(
         undo.pop_all()
     control.setblocking(False)
     return Process(popen, pidfd, f"{child.kind} {number}", control, stderr_read)
+
+
+def _sweep_openmp(pid: int) -> None:
+    """Removes what libiomp5 of a process that was killed has left in shared memory."""
+    for left in Path("/dev/shm").glob(f"__KMP_REGISTERED_LIB_{pid}_*"):  # noqa: S108
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 @contextlib.contextmanager

@@ -253,8 +253,7 @@ class MetricsServer:
             self.port = int(server.server_address[1])
         if refusal is not None and not self._servers:
             raise ConfigError(
-                f"--metrics-port: cannot listen on {format_address(host, port)}: "
-                f"{refusal.strerror}"
+                f"--metrics-port: cannot listen on {format_address(host, port)}: {refusal.strerror}"
             ) from None
         self._threads = [
             threading.Thread(

@@ -23,6 +23,7 @@ from corral.metrics.counters import Pages
 from corral.planning.plan import PlannedWorker
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
 from corral.supervisor.watcher import Watcher
+from corral.system.limits import start_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Fleet:
                 else self._factory.start_frontend(slot)
             )
         except OSError as error:
-            slot.end_reason = f"{slot.name} could not be started: {error.strerror}"
+            slot.end_reason = f"{slot.name} could not be started: {start_refusal(error)}"
             self._fill_again(slot, in_order=False)
             return
         slot.process = process

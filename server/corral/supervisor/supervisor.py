@@ -31,10 +31,10 @@ from corral.supervisor.commands import Commands
 from corral.supervisor.cpu_watch import AllowedCpus, CpuWatch
 from corral.supervisor.deployment import Deployment, DeploymentBuilder
 from corral.supervisor.lifecycle import Backoff, Life
-from corral.system.addresses import format_address
 from corral.supervisor.reload import Reloader
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
 from corral.supervisor.terminal import Terminal
+from corral.system.addresses import format_address
 
 logger = logging.getLogger(__name__)
 
