@@ -12,6 +12,7 @@ from support.running_server import environment
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a mount namespace")
 
+_PLAN = [sys.executable, "-m", "corral", "plan", "--backend", "null", "--json"]
 _CPUS = "/sys/devices/system/cpu"
 _LAST = max(os.sched_getaffinity(0))
 #: an environment is a line: the file, and what it says
@@ -37,7 +38,7 @@ def test_a_plan_is_made_on_the_cpus_of_our_own_mask(tmp_path: Path, file: str, t
     lie.write_text(f"{text}\n" if text else "")
     script = f'mount --bind {lie} {file} && exec taskset -c {_LAST} "$@"'
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-m", "corral", "plan", "--backend", "null", "--json"],
+        ["unshare", "--mount", "sh", "-c", script, "sh", *_PLAN],
         env=environment(), capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

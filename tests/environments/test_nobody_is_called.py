@@ -49,21 +49,9 @@ COMMANDS = {
         [*_PYTHON, "corral", "prepare", "--backend", "openvino", "--precision", "int8", *_MODEL]
     ),
     "tune": " ".join([*_PYTHON, "corral", "tune", *_MODEL]),
-    "ladder": " ".join(
-        [
-            *_PYTHON,
-            "corral",
-            "ladder",
-            "--repeats",
-            "1",
-            "--seconds",
-            "0.1",
-            "--rungs",
-            "onnxruntime",
-            "--out",
-            "$HOME/ladder",
-            *_MODEL,
-        ]
+    "ladder": (
+        f"{' '.join(_PYTHON)} corral ladder --repeats 1 --seconds 0.1 --rungs onnxruntime "
+        f"--out $HOME/ladder {' '.join(_MODEL)}"
     ),
     "load test": (
         f"{' '.join(_PYTHON)} corral_loadtest.servers.baseline 8001 FP32 & server=$!; "

@@ -257,7 +257,7 @@ class Supervisor:
             self._end()
 
     async def _stop(self) -> None:
-        """Ends every child: by its sockets, else by SIGKILL; no other signal says anything to it."""
+        """Ends every child: by its sockets, else by SIGKILL; it ignores all other signals."""
         self._phase = Phase.STOPPED
         self.changed()
         fleet = self._fleet
