@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e soak fuzz bars mlperf compare peers ladder protos lock allocator clean ipex
+.PHONY: help serve test check unit process environments e2e soak fuzz bars mlperf compare peers ladder protos lock allocator clean ipex
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -26,7 +26,7 @@ help: ## what there is
 serve: .venv/serve.stamp allocator ## installs what is missing, prepares the model, serves
 	@exec $(BIN)/corral serve $(ARGS)
 
-test: check unit process e2e ## the strict check and all tests
+test: check unit process environments e2e ## the strict check and all tests
 
 check: .venv/dev.stamp ## format, lint, types, walls between the rooms
 	$(BIN)/ruff format --check .
@@ -43,6 +43,10 @@ SIDE_BY_SIDE := --numprocesses 2 --dist worksteal
 process: .venv/dev.stamp allocator ## real processes, null backend
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q -m "not timing" $(SIDE_BY_SIDE) tests/process
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q -m timing tests/process
+
+# Namespaces need root; what the machine cannot do is skipped with its reason.
+environments: .venv/dev.stamp allocator ## odd machines: namespaces, limits, closed descriptors, no network
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/environments
 
 e2e: .venv/dev.stamp allocator ## the real model, real clients
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/e2e

@@ -1,6 +1,41 @@
-"""``python -m corral``: the same as the ``corral`` command."""
+"""The ``corral`` command, and ``python -m corral``: what has to be settled before any import.
 
-from corral.cli.main import main
+Imports the standard library alone until the command begins, so that a missing package is a line
+and no traceback, a signal ends it from here on, and libraries find the environment set.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from corral.launch.descriptors import open_standard_descriptors
+from corral.launch.pid1 import become_init
+from corral.system.optouts import OPT_OUTS
+
+
+def main() -> None:
+    """Entry of the command; ends the process with the exit code."""
+    open_standard_descriptors()
+    code = become_init()
+    if code is not None:
+        os._exit(code)
+    os.environ.update(OPT_OUTS)
+    # numpy would start a thread a CPU, for products of matrices that this process never computes.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        from corral.cli.main import main as command
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "corral":
+            raise
+        print(
+            f"corral: the Python package {error.name!r} is not installed; "
+            f"{sys.executable} -m pip install 'corral[serve]' brings it",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    command()
+
 
 if __name__ == "__main__":
     main()

@@ -9,6 +9,8 @@ import resource
 import socket
 from pathlib import Path
 
+from corral.system.addresses import find_addresses
+
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 4096
@@ -32,12 +34,10 @@ def listen(host: str, port: int, *, shared: bool) -> list[socket.socket]:
     Raises:
         OSError: on none of them.
     """
-    found = socket.getaddrinfo(
-        host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    found = find_addresses(host, port)
     sockets: list[socket.socket] = []
     failure: OSError | None = None
-    for family, _, _, _, address in found:
+    for family, address in found:
         try:
             sockets.append(_listen_tcp(family, address, shared=shared))
         except OSError as error:

@@ -10,7 +10,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
 
@@ -196,21 +195,25 @@ class Frontend:
         self._health.serving(self._service.ready)
         self._recorder.state(serving=self._service.ready)
 
-    def _begin_drain(self) -> None:
-        self._draining = self._loop.create_task(self._drain())
+    def _begin_drain(self, delay_s: float) -> None:
+        self._draining = self._loop.create_task(self._drain(delay_s))
 
-    async def _drain(self) -> None:
+    async def _drain(self, delay_s: float) -> None:
         """Not ready, then nothing new, then everything accepted is answered.
+
+        For ``delay_s`` the first holds and not yet the second.
 
         The server is not stopped: it would close connections whose clients have not read yet. Who
         comes now is told UNAVAILABLE, and so is who finds the connection closed, when this process
         ends. A client that does not read its answer is waited for, until the supervisor's grace
         time is over.
         """
-        self._service.draining = True
-        self._inference.open = False
+        self._service.leaving = True
         self._recorder.state(serving=False)
         self._health.shutdown()
+        await asyncio.sleep(delay_s)
+        self._service.draining = True
+        self._inference.open = False
         self._service.messages.close()
         while self._service.accepted:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_S)
@@ -295,7 +298,6 @@ async def _serve(boot: CellBoot) -> None:
 
 def main() -> None:
     """Entry of the process: the boot file's descriptor is the second argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         boot = msgspec.json.decode(file.read(), type=CellBoot)
     logs.configure(boot.settings, f"frontend {boot.cell}")

@@ -43,6 +43,7 @@ class Service:
         max_body_bytes: as given.
         labels: names of the model's classes, by index.
         accepted: inferences whose message has come and whose answer has not left.
+        leaving: whether the server says that it is not ready, for it will end.
         draining: whether the server ends: then answers are waited for until they have left.
         count: inferences since the start.
         under_way: requests of any kind, those of HTTP and those that wait included.
@@ -68,6 +69,7 @@ class Service:
         self.labels = inference.labels
         self.accepted = 0
         self.count = 0
+        self.leaving = False
         self.draining = False
         self.under_way = 0
         self._methods = pages.methods()
@@ -194,7 +196,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether inferences are answered now."""
-        return self._inference.serves
+        return self._inference.serves and not self.leaving
 
     def page(self, method: str, **fields: object) -> dict[str, Any]:
         """What the method of that name answers, as plain values.

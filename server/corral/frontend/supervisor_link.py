@@ -33,7 +33,7 @@ class SupervisorLink:
         on_open: every cell has a verified worker.
         on_sizes: workers have compiled these batch sizes.
         on_settings: other settings hold from now on.
-        on_drain: nothing new is taken from now on.
+        on_drain: not ready from now on, and nothing new is taken after so many seconds.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class SupervisorLink:
         on_open: Callable[[], None],
         on_sizes: Callable[[list[int]], None],
         on_settings: Callable[[Reconfigure], None],
-        on_drain: Callable[[], None],
+        on_drain: Callable[[float], None],
     ) -> None:
         self._socket = socket.socket(fileno=control_fd)
         self._socket.setblocking(False)
@@ -86,7 +86,7 @@ class SupervisorLink:
         elif isinstance(message, Open):
             self._on_open()
         elif isinstance(message, Drain):
-            self._on_drain()
+            self._on_drain(message.delay_s)
 
     def _attach(self, dispatcher: Dispatcher, message: AttachWorker, fds: list[int]) -> None:
         try:

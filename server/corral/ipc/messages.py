@@ -210,7 +210,12 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Say NOT_SERVING, refuse what is new, answer what was accepted, then say Drained."""
+    """Say NOT_SERVING, then refuse what is new, answer what was accepted, then say Drained.
+
+    ``delay_s`` is for load balancers to hear it, while requests are still taken.
+    """
+
+    delay_s: float = 0.0
 
 
 FromChild = (

@@ -26,6 +26,12 @@ import os
 import signal
 import sys
 
+#: what a whole control group is sent: ends are the supervisor's, which lets work be finished
+IGNORED_SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
+    *(signal.SIGUSR1, signal.SIGUSR2),
+)
+
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
@@ -38,6 +44,10 @@ _MAX_NODES = 1024
 
 def main() -> None:
     """Replaces this process by the child that the launch file describes."""
+    # What is ignored stays so in the child's program; the supervisor has them blocked until here.
+    for number in IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
     fd = int(sys.argv[-1])
     with os.fdopen(fd, "rb") as file:
         launch = json.load(file)

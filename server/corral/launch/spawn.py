@@ -14,12 +14,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from corral.ipc.messages import WARNINGS_VARIABLE
+from corral.launch.launcher import IGNORED_SIGNALS
+from corral.system.optouts import opt_outs
 
 #: what children inherit of the supervisor's environment; their settings come by descriptor
 INHERITED_VARIABLES = (
@@ -63,7 +65,8 @@ class Child:
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """The part of an environment that children get."""
-    return {name: environ[name] for name in INHERITED_VARIABLES if name in environ}
+    harmless = {name: environ[name] for name in INHERITED_VARIABLES if name in environ}
+    return {**harmless, **opt_outs(environ)}
 
 
 class Process:
@@ -142,6 +145,7 @@ class Process:
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         self._kill_group()
         code = self._popen.wait()
+        _sweep_openmp(self.pid)
         while self.forward_stderr():
             pass
         self.control.close()
@@ -185,21 +189,42 @@ def spawn(
         stack.callback(os.close, stderr_write)
         undo.callback(os.close, stderr_read)
         os.set_blocking(stderr_read, False)
-        popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_LAUNCHER), child.kind, number, str(launch_fd)],
-            stdin=subprocess.DEVNULL,
-            stdout=stderr_write,
-            stderr=stderr_write,
-            env={k: v for k, v in child.env.items() if k in _LAUNCHER_VARIABLES},
-            pass_fds=(launch_fd, boot_fd, *fds),
-            process_group=0,
-        )
+        with _signals_blocked():
+            popen = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_LAUNCHER), child.kind, number, str(launch_fd)],
+                stdin=subprocess.DEVNULL,
+                stdout=stderr_write,
+                stderr=stderr_write,
+                env={k: v for k, v in child.env.items() if k in _LAUNCHER_VARIABLES},
+                pass_fds=(launch_fd, boot_fd, *fds),
+                process_group=0,
+            )
         undo.callback(popen.wait)
         undo.callback(popen.kill)
         pidfd = os.pidfd_open(popen.pid)
         undo.pop_all()
     control.setblocking(False)
     return Process(popen, pidfd, f"{child.kind} {number}", control, stderr_read)
+
+
+def _sweep_openmp(pid: int) -> None:
+    """Removes what libiomp5 of a process that was killed has left in shared memory."""
+    for left in Path("/dev/shm").glob(f"__KMP_REGISTERED_LIB_{pid}_*"):  # noqa: S108
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Keeps what children ignore from a child that is too young to have said so.
+
+    A child inherits what is blocked; the launcher ignores it and unblocks it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def memory_file(name: str, content: bytes) -> int:

@@ -7,6 +7,7 @@ need credentials, /metrics does; /livez and /readyz do not, for the probes that 
 
 from __future__ import annotations
 
+import errno
 import http
 import http.server
 import logging
@@ -22,6 +23,7 @@ from typing import Any
 from corral.errors import ConfigError
 from corral.security.credentials import Access, Verdict
 from corral.security.tls import Material, peer_names
+from corral.system.addresses import find_addresses, format_address
 from corral.system.watched_file import WatchedFile
 
 _log = logging.getLogger(__name__)
@@ -206,7 +208,7 @@ class MetricsServer:
     """The endpoint.
 
     Args:
-        host: name or address to bind.
+        host: name or address to bind; of a name, all addresses that this machine has.
         port: 0 for a free one.
         collect: renders the metrics; called from the server's threads, one or several at a time.
         ready: what /readyz says; called likewise.
@@ -227,26 +229,52 @@ class MetricsServer:
         access: Access | None = None,
         files: WatchedFile[Material] | None = None,
     ) -> None:
-        try:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._server = _Server(family, address, collect, ready, access=access, files=files)
-        except OSError as error:
-            raise ConfigError(
-                f"--metrics-port: cannot listen on {host}:{port}: {error.strerror}"
-            ) from None
+        self._servers: list[_Server] = []
+        refusal: OSError | None = None
         #: the port that it is bound to
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(POLL_S,), name="metrics", daemon=True
-        )
+        self.port = port
+        try:
+            found = find_addresses(host, port)
+        except OSError as error:
+            found, refusal = [], error
+        for family, address in found:
+            where = (address[0], self.port, *address[2:])
+            try:
+                server = _Server(family, where, collect, ready, access=access, files=files)
+            except OSError as error:
+                # A name may have addresses that this machine has not: ::1 where IPv6 is off.
+                refusal = error
+                if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                    continue
+                self._close()
+                self._servers = []
+                break
+            self._servers.append(server)
+            self.port = int(server.server_address[1])
+        if refusal is not None and not self._servers:
+            raise ConfigError(
+                f"--metrics-port: cannot listen on {format_address(host, port)}: {refusal.strerror}"
+            ) from None
+        self._threads = [
+            threading.Thread(
+                target=server.serve_forever, args=(POLL_S,), name="metrics", daemon=True
+            )
+            for server in self._servers
+        ]
 
     def start(self) -> None:
-        """Starts to serve, in a daemon thread."""
-        self._thread.start()
+        """Starts to serve, in a daemon thread an address."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Closes the port; connections under way end by themselves. Also before ``start``."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
+        for server, thread in zip(self._servers, self._threads, strict=True):
+            if thread.is_alive():
+                server.shutdown()
+                thread.join()
+        self._close()
+
+    def _close(self) -> None:
+        for server in self._servers:
+            server.server_close()

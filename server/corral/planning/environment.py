@@ -99,5 +99,7 @@ def frontend_environment() -> dict[str, str]:
     """
     return {
         "GLIBC_TUNABLES": f"glibc.malloc.mmap_threshold={_KEPT_BUFFER_BYTES}"
-        f":glibc.malloc.trim_threshold={_KEPT_HEAP_BYTES}"
+        f":glibc.malloc.trim_threshold={_KEPT_HEAP_BYTES}",
+        # numpy's pool would start as many idle threads as there are CPUs.
+        "OPENBLAS_NUM_THREADS": "1",
     }

@@ -5,6 +5,7 @@ The root folder is ``/``, or a copy of another machine's /sys and /proc.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,10 @@ def read_machine(root: Path = Path("/"), live: bool = True) -> Machine:
     affinity = tuple(sorted(os.sched_getaffinity(0))) if live else status("Cpus_allowed")
     limits = cgroups.read_limits(root)
     online, offline = _online(root)
+    if live:
+        # A process runs on what is in its mask, whatever a container's files say of it.
+        online = tuple(sorted({*online, *(affinity or ())}))
+        offline = tuple(cpu for cpu in offline if cpu not in online)
     if not online:
         online = affinity or procfs.cpu_numbers(root)
     if not online:
@@ -80,9 +85,11 @@ def _status(root: Path) -> Callable[[str], tuple[int, ...] | None]:
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
 
     def mask(name: str) -> tuple[int, ...] | None:
-        if f"{name}_list" in fields:
-            return parse_cpu_list(fields[f"{name}_list"])
-        return parse_cpu_mask(fields[name]) if name in fields else None
+        with contextlib.suppress(ValueError):
+            if f"{name}_list" in fields:
+                return parse_cpu_list(fields[f"{name}_list"])
+            return parse_cpu_mask(fields[name]) if name in fields else None
+        return None
 
     return mask
 
@@ -107,7 +114,7 @@ def _nodes(root: Path, online: set[int]) -> tuple[Node, ...]:
     for number in numbers:
         entry = folder / f"node{number}"
         cpus = _list_or_mask(entry / "cpulist", entry / "cpumap") or ()
-        distances = [int(word) for word in (_read(entry / "distance") or "").split()]
+        distances = _numbers(entry / "distance")
         nodes.append(
             Node(
                 id=number,
@@ -123,7 +130,8 @@ def _memory_bytes(path: Path) -> int:
     for line in (_read(path) or "").splitlines():
         name, _, rest = line.partition(":")
         if name.endswith("MemTotal"):
-            return int(rest.split()[0]) * 1024
+            with contextlib.suppress(ValueError, IndexError):
+                return int(rest.split()[0]) * 1024
     return 0
 
 
@@ -181,7 +189,7 @@ def _siblings(root: Path, cpu: int) -> tuple[int, ...]:
 
 def _package(root: Path, cpu: int) -> int:
     entry = _cpus(root) / f"cpu{cpu}" / "topology"
-    number = int(_read(entry / "physical_package_id") or -1)
+    number = _number(entry / "physical_package_id", -1)
     if number >= 0:
         return number
     # Firmware that numbers no packages: the first CPU of the package stands for it.
@@ -201,7 +209,7 @@ def _kinds(root: Path, online: Sequence[int], l3_of: Mapping[int, int]) -> dict[
             cpu: CpuKind.LOW_POWER if cpu in low_power else CpuKind.EFFICIENCY for cpu in efficient
         }
     for name in ("cpu_capacity", "cpufreq/base_frequency", "cpufreq/cpuinfo_max_freq"):
-        speeds = {cpu: int(_read(_cpus(root) / f"cpu{cpu}" / name) or 0) for cpu in online}
+        speeds = {cpu: _number(_cpus(root) / f"cpu{cpu}" / name, 0) for cpu in online}
         if min(speeds.values()) > 0 and min(speeds.values()) < max(speeds.values()):
             return _kinds_by_speed(speeds)
     return {}
@@ -243,10 +251,26 @@ def _list_or_mask(*paths: Path) -> tuple[int, ...] | None:
     """CPU numbers from the first of the files that can be read, list or mask by its name."""
     for path in paths:
         text = _read(path)
-        if text is not None:
+        # A file that says nothing that can be read is one that is not there.
+        with contextlib.suppress(ValueError):
+            if text is None:
+                continue
             masks = path.name.endswith(("map", "_cpus", "siblings"))
             return parse_cpu_mask(text) if masks else parse_cpu_list(text)
     return None
+
+
+def _number(path: Path, otherwise: int) -> int:
+    """The number in a file, or another where there is none."""
+    return next(iter(_numbers(path)), otherwise)
+
+
+def _numbers(path: Path) -> list[int]:
+    """The numbers in a file; none where it is missing or says something else."""
+    try:
+        return [int(word) for word in (_read(path) or "").split()]
+    except ValueError:
+        return []
 
 
 def _read(path: Path) -> str | None:

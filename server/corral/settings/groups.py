@@ -426,6 +426,16 @@ class LifecycleSettings(Group, frozen=True, kw_only=True):
     restart_backoff_max_s: Annotated[
         Wait, option("longest such pause", live=True, metavar="S", unit="seconds")
     ] = 30.0
+    drain_delay_s: Annotated[
+        Duration,
+        option(
+            "on SIGTERM, say NOT_SERVING and go on taking requests for that long, until load "
+            "balancers know",
+            live=True,
+            metavar="S",
+            unit="seconds",
+        ),
+    ] = 0.0
     grace_s: Annotated[
         Duration,
         option(

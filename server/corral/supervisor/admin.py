@@ -63,6 +63,36 @@ def default_path(environ: Mapping[str, str], port: int) -> Path:
     return folder / f"{port}.sock"
 
 
+def find_socket(environ: Mapping[str, str], port: int) -> Path:
+    """Where the server on this gRPC port has its socket, whatever environment it was started in.
+
+    Args:
+        environ: of whoever asks.
+        port: the server's.
+
+    Returns:
+        the default place of whoever asks, unless a socket lies only in another one: root looks
+        at every user's.
+    """
+    expected = default_path(environ, port)
+    users = "*" if os.geteuid() == 0 else str(os.geteuid())
+    others = [
+        *sorted(Path("/run/user").glob(f"{users}/corral/{port}.sock")),
+        *sorted(Path("/tmp").glob(f"corral-{users}/{port}.sock")),  # noqa: S108
+    ]
+    return next((path for path in [expected, *others] if _answers(path)), expected)
+
+
+def _answers(path: Path) -> bool:
+    """Whether a server that we may trust listens there: of our own, or asked by root."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.connect(str(path))
+            return os.geteuid() in {0, _peer_uid(sock)}
+    except OSError:
+        return False
+
+
 def make_private_folder(folder: Path) -> None:
     """Makes the folder, mode 0700, or makes sure that the one there is ours alone.
 

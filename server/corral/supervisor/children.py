@@ -24,6 +24,7 @@ from corral.planning.plan import PlannedWorker
 from corral.supervisor import frontend_link
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
 from corral.supervisor.watcher import Watcher
+from corral.system.limits import start_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Fleet:
         try:
             process = self._spawn(slot)
         except OSError as error:
-            slot.end_reason = f"{slot.name} could not be started: {error.strerror}"
+            slot.end_reason = f"{slot.name} could not be started: {start_refusal(error)}"
             self._fill_again(slot, in_order=False)
             return
         slot.process = process
@@ -160,7 +161,7 @@ class Fleet:
             self._has_left(slot)
         elif slot.attached_to is None:
             # Nobody feeds it: there is nothing to finish.
-            slot.process.signal(signal.SIGTERM)
+            slot.process.signal(signal.SIGKILL)
         elif frontend.process and frontend.process.pid == slot.attached_to:
             frontend_link.tell(frontend, messages.DetachWorker(worker=slot.planned.id))
 
@@ -317,7 +318,7 @@ class Fleet:
     def dismiss(self) -> None:
         """Lets children leave: frontends on the end of their control sockets, workers on theirs.
 
-        A worker that no frontend feeds yet holds nothing, and is told by a signal.
+        A worker that no frontend feeds yet holds nothing, and is ended.
         """
         for frontend in self.frontends:
             if frontend.process:
@@ -325,7 +326,7 @@ class Fleet:
                     frontend.process.control.shutdown(socket.SHUT_RDWR)
         for worker in self.workers:
             if worker.process and worker.handover is not None:
-                worker.process.signal(signal.SIGTERM)
+                worker.process.signal(signal.SIGKILL)
 
     async def gone(self, timeout_s: float) -> bool:
         """Waits until no child is left; False when some still are."""

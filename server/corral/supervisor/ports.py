@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from corral.errors import ConfigError
 from corral.settings import Settings
+from corral.system.addresses import find_addresses
 
 logger = logging.getLogger(__name__)
 
 #: what clients of the protocol's HTTP form expect
 USUAL_HTTP_PORT = 8000
+#: how the kernel says that an address, or its whole family, is none of this machine's
+_ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def claim(host: str, port: int, option: str) -> int:
@@ -36,17 +41,24 @@ def claim(host: str, port: int, option: str) -> int:
     Raises:
         ConfigError: it is in use, not allowed, or the host is not one of ours.
     """
-    for family, address in _addresses(host, port, option):
-        with socket.socket(family, socket.SOCK_STREAM) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind((address, port))
-            except OSError as error:
-                raise ConfigError(
-                    f"{option} {port}: cannot listen on {host}: "
-                    f"{os.strerror(error.errno or 0).lower()}"
-                ) from None
-            port = sock.getsockname()[1]
+    absent: OSError | None = None
+    had = False
+    for family, address in addresses(host, port, option):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(_with_port(address, port))
+                port = sock.getsockname()[1]
+                had = True
+        except OSError as error:
+            # A name may have addresses that this machine has not: ::1 where IPv6 is off.
+            if error.errno in _ABSENT:
+                absent = error
+                continue
+            raise _refused(host, port, option, error) from None
+    if not had:
+        assert absent
+        raise _refused(host, port, option, absent)
     return port
 
 
@@ -89,6 +101,16 @@ def _wanted_http_port(settings: Settings) -> int:
     except ConfigError as error:
         logger.info("the HTTP port is a free one: %s", error)
         return 0
+
+
+def _refused(host: str, port: int, option: str, error: OSError) -> ConfigError:
+    reason = os.strerror(error.errno or 0).lower()
+    return ConfigError(f"{option} {port}: cannot listen on {host}: {reason}")
+
+
+def _with_port(address: tuple[Any, ...], port: int) -> tuple[Any, ...]:
+    """The same socket address with another port: IPv6's also has a flow and a scope."""
+    return (address[0], port, *address[2:])
 
 
 def claim_socket(name: str) -> None:
@@ -151,24 +173,26 @@ def hold(host: str, port: int, *, shared: bool) -> Iterator[None]:
     """
     option = socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR
     with contextlib.ExitStack() as stack:
-        for family, address in _addresses(host, port, "--port"):
-            sock = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            sock.setsockopt(socket.SOL_SOCKET, option, 1)
-            # Left-over connections of an earlier server can refuse this; then we do without.
+        for family, address in addresses(host, port, "--port"):
+            # Left-over connections of an earlier server can refuse this; then we do without. So
+            # we do where the machine lacks the family.
             with contextlib.suppress(OSError):
-                sock.bind((address, port))
+                sock = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                sock.setsockopt(socket.SOL_SOCKET, option, 1)
+                sock.bind(address)
         yield
 
 
-def format_address(host: str, port: int) -> str:
-    """``host:port``, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def addresses(
+    host: str, port: int, option: str
+) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
+    """Every address of a host, each once, as sockets take it.
 
-
-def _addresses(host: str, port: int, option: str) -> list[tuple[socket.AddressFamily, str]]:
+    Raises:
+        ConfigError: it has none.
+    """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return find_addresses(host, port)
     except (OSError, UnicodeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or "not a host name"
         raise ConfigError(f"{option.replace('port', 'host')} {host}: {reason}") from None
-    return [(family, str(where[0])) for family, _, _, _, where in found]

@@ -30,17 +30,17 @@ from corral.supervisor.children import Fleet
 from corral.supervisor.commands import Commands
 from corral.supervisor.cpu_watch import AllowedCpus, CpuWatch
 from corral.supervisor.deployment import Deployment, DeploymentBuilder
-from corral.supervisor.ports import format_address
 from corral.supervisor.reload import Reloader
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot, make_slots
 from corral.supervisor.terminal import Terminal
+from corral.system.addresses import format_address
 
 logger = logging.getLogger(__name__)
 
 #: for children to leave by themselves, once told to
 _LEAVE_S = 1.0
-#: for SIGTERM, then for SIGKILL
-_TERMINATE_S = 0.5
+#: for SIGKILL
+_KILL_S = 0.5
 
 
 class Spectator(Protocol):
@@ -124,8 +124,11 @@ class Supervisor:
             StartError: no worker got ready in time.
             ConfigError: a child said that trying again would not help.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self._loop.add_signal_handler(number, self._on_signal, number)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            # They say nothing to a server, and would end it.
+            signal.signal(number, signal.SIG_IGN)
         self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         for warning in self._warnings:
             logger.warning("%s", warning)
@@ -234,12 +237,15 @@ class Supervisor:
         self.changed()
 
     def _drain(self, number: signal.Signals) -> None:
-        grace_s = self._settings.lifecycle.grace_s
-        logger.info("%s: draining, for at most %g s", number.name, grace_s)
+        lifecycle = self._settings.lifecycle
+        grace_s, delay_s = lifecycle.grace_s, lifecycle.drain_delay_s
+        if delay_s:
+            logger.info("%s: not ready any more, taking requests for %g s", number.name, delay_s)
+        logger.info("%s: draining, for at most %g s", number.name, grace_s + delay_s)
         self._phase = Phase.DRAINING
         for frontend in self._fleet.frontends:
-            frontend_link.tell(frontend, Drain())
-        self._loop.call_later(grace_s, self._on_grace_over)
+            frontend_link.tell(frontend, Drain(delay_s=delay_s))
+        self._loop.call_later(grace_s + delay_s, self._on_grace_over)
         self._end_if_drained()
 
     def _end_if_drained(self) -> None:
@@ -254,7 +260,7 @@ class Supervisor:
             self._end()
 
     async def _stop(self) -> None:
-        """Ends every child: by its sockets, else by SIGTERM, else by SIGKILL."""
+        """Ends every child: by its sockets, else by SIGKILL; it ignores all other signals."""
         self._phase = Phase.STOPPED
         self.changed()
         fleet = self._fleet
@@ -264,12 +270,9 @@ class Supervisor:
             fleet.dismiss()
             if await fleet.gone(_LEAVE_S):
                 return
-            fleet.signal(signal.SIGTERM)
-            if await fleet.gone(_TERMINATE_S):
-                return
             logger.warning("some children did not leave when told to: killed")
         fleet.signal(signal.SIGKILL)
-        if not await fleet.gone(_TERMINATE_S):
+        if not await fleet.gone(_KILL_S):
             logger.error("some children do not even die of SIGKILL; they will when they can")
 
     def warn(self, sentences: Iterable[str]) -> None:

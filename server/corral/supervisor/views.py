@@ -11,7 +11,7 @@ from rich.text import Text
 from corral.batching.cost_curve import CostCurve
 from corral.ipc.status import CellStatus, ServerStatus, StatusBoard, WorkerStatus
 from corral.settings import BackendName
-from corral.supervisor.ports import format_address
+from corral.system.addresses import format_address
 from corral.system.cpu_list import format_cpus
 
 #: images/s beyond which an engine computes nothing

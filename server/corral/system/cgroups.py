@@ -92,6 +92,15 @@ def read_throttling(root: Path = Path("/"), process: str = "self") -> Throttling
     return found
 
 
+def read_number(root: Path, controller: str, name: str, process: str = "self") -> int | None:
+    """The smallest number that a file of this name has in the process's group and its ancestors.
+
+    None where no file says one: "max" is none.
+    """
+    texts = [_read(folder / name) for _, folder in _groups(root, process, controller)]
+    return min((int(text) for text in texts if text.isdigit()), default=None)
+
+
 def _smallest_quota(root: Path, process: str) -> float | None:
     quotas = [_quota(mount, folder) for mount, folder in _groups(root, process, "cpu")]
     return min((quota for quota in quotas if quota is not None), default=None)

@@ -24,11 +24,13 @@ from corral.artifacts import build
 from corral.artifacts.served_model import boot_model
 from corral.errors import CorralError, ModelError
 from corral.ipc.messages import ModelBoot
-from corral.launch.spawn import memory_file
+from corral.launch.spawn import describe_end, memory_file
 from corral.launch.worker_runtime import python_path, worker_python
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
+from corral.system.limits import killed_for_memory, start_refusal
+from corral.system.optouts import opt_outs
 from corral.tuning.select import Selected, select
 from corral.tuning.widths import learn_one_core
 
@@ -164,8 +166,10 @@ def _start_child(order: PrepareOrder) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=(fd,),
-            process_group=0, env={**os.environ, **python_path(settings)},
+            process_group=0, env={**os.environ, **opt_outs(os.environ), **python_path(settings)},
         )  # fmt: skip
+    except BlockingIOError as error:
+        raise ModelError(f"no process to prepare the model: {start_refusal(error)}") from None
     finally:
         os.close(fd)
 
@@ -173,10 +177,10 @@ def _start_child(order: PrepareOrder) -> subprocess.Popen[bytes]:
 def _selected(child: subprocess.Popen[bytes], output: bytes) -> Selected:
     if child.returncode == 0:
         return msgspec.json.decode(output, type=Selected)
-    raise ModelError(
-        output.decode(errors="replace").strip()
-        or f"preparing the model ended with exit code {child.returncode}"
-    )
+    said = output.decode(errors="replace").strip()
+    if not said and child.returncode == -signal.SIGKILL:
+        said = f"preparing the model was killed, {killed_for_memory()}"
+    raise ModelError(said or f"preparing the model {describe_end(child.returncode)}")
 
 
 def main() -> None:

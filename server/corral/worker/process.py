@@ -12,7 +12,6 @@ import faulthandler
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -132,7 +131,6 @@ def main() -> int:
     Returns:
         the exit code: 0 when the frontend went away, 2 when this can never work.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         boot = msgspec.json.decode(file.read(), type=WorkerBoot)

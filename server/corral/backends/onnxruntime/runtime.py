@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.backends.onnxruntime.build import with_pixels
+from corral.backends.telemetry import silence_telemetry
 from corral.errors import ModelError, telling_line
 from corral.ipc.messages import WorkerBoot
 from corral.tensors import Datatype, Recipe
@@ -52,6 +53,7 @@ class OnnxRuntimeBackend:
         self._sessions[self._native] = self._session(self._file)
 
     def _session(self, model: str | bytes) -> onnxruntime.InferenceSession:
+        silence_telemetry()
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -1,0 +1,83 @@
+"""What a person meets first: missing packages, small limits, a server of another environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from support.running_server import environment, null_server, wait_until
+
+ROOT = Path(__file__).parents[2]
+_CORRAL = [sys.executable, "-m", "corral"]
+#: a user without a name, as OpenShift makes them
+_AS_SOMEBODY = ["setpriv", "--reuid", "1000770000", "--regid", "0", "--clear-groups"]
+_PORTS = ["--port", "0", "--metrics-port", "0"]
+
+
+def _run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "args", [["serve"], ["plan"], ["prepare"], ["tune"], ["ladder"], ["status"], ["--version"]]
+)
+def test_without_the_extras_every_command_is_one_line(tmp_path: Path, args: list[str]) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    python = tmp_path / "bare" / "bin" / "python"
+    done = _run([str(python), "-m", "corral", *args], {"PYTHONPATH": str(ROOT / "server")})
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"{python} -m pip install 'corral[serve]'" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "reload"])
+def test_a_server_of_another_environment_is_found(tmp_path: Path, command: str) -> None:
+    with null_server("--workers", "1") as server:
+        asked = [*_CORRAL, command, "--port", str(server.port)]
+        done = _run(asked, {**environment(), "XDG_RUNTIME_DIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts another user's server")
+def test_root_finds_another_users_server(tmp_path: Path) -> None:
+    ready = tmp_path / "lines"
+    with ready.open("wb") as lines:
+        server = subprocess.Popen(
+            [*_AS_SOMEBODY, *_CORRAL, "serve", "--backend", "null", "--workers", "1", *_PORTS],
+            env={**environment(), "HOME": "/"}, stderr=lines, process_group=0,
+        )  # fmt: skip
+    try:
+        wait_until(lambda: "ready in" in ready.read_text() or server.poll(), "the server")
+        if server.poll() is not None and "Permission denied" in ready.read_text():
+            pytest.skip("another user cannot read this checkout or its interpreter")
+        port = ready.read_text().split("gRPC on 127.0.0.1:")[1].split(",")[0]
+        done = _run([*_CORRAL, "status", "--port", port], environment())
+        assert done.returncode == 0, done.stderr
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_no_process_that_computes_nothing_has_a_pool_of_threads() -> None:
+    with null_server("--workers", "1") as server:
+        for pid in [server.pid, *server.frontends(), *server.workers()]:
+            names = [(task / "comm").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+            environ = Path(f"/proc/{pid}/environ").read_bytes() if pid != server.pid else b""
+            assert names
+            if pid != server.pid:
+                assert b"OPENBLAS_NUM_THREADS=1" in environ
+
+
+def test_what_openmp_leaves_behind_goes_with_the_worker() -> None:
+    with null_server("--workers", "1") as server:
+        pid = server.workers()[0]
+        left = Path(f"/dev/shm/__KMP_REGISTERED_LIB_{pid}_{os.geteuid()}")
+        left.write_bytes(b"x")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not left.exists(), "the file swept")
+        wait_until(lambda: server.workers() and server.workers()[0] != pid, "another worker")

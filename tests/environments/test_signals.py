@@ -1,0 +1,45 @@
+"""A signal to the whole control group, as systemd sends it, loses nothing that is under way."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import signal
+
+import numpy as np
+import pytest
+from support.running_server import null_server, wait_until
+
+from corral_client import Client
+
+_CLIENTS = 8
+
+
+def _ask(port: int) -> tuple[int, ...]:
+    with Client(f"127.0.0.1:{port}", model="resnet50", deadline_s=30) as client:
+        return np.asarray(client.infer(np.zeros((1, 3, 224, 224), np.float32))).shape
+
+
+@pytest.mark.parametrize("number", ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2"])
+def test_what_is_under_way_outlives_a_signal_to_the_group(number: str) -> None:
+    what = signal.Signals[f"SIG{number}"]
+    options = ["--null-batch-ms", "300", "--workers", "1", "--max-batch", "1"]
+    with null_server(*options) as server:
+        children = [*server.frontends(), *server.workers()]
+        with concurrent.futures.ThreadPoolExecutor(_CLIENTS) as pool:
+            answers = [pool.submit(_ask, server.port) for _ in range(_CLIENTS)]
+            wait_until(lambda: any(answer.done() for answer in answers), "the first answer")
+            for pid in [server.pid, *children]:
+                os.kill(pid, what)
+            shapes = [answer.result() for answer in answers]
+        assert shapes == [(1, 1000)] * _CLIENTS
+        assert server.stop() == 0 if number in {"HUP", "USR1", "USR2"} else server.wait() == 0
+
+
+@pytest.mark.parametrize("number", ["TERM", "INT", "QUIT", "HUP"])
+def test_a_child_that_has_just_been_started_ignores_it_too(number: str) -> None:
+    with null_server("--workers", "1", ready=False) as server:
+        child = wait_until(lambda: server.children("launcher|worker"), "a child")[0]
+        child.send_signal(signal.Signals[f"SIG{number}"])
+        server.wait_until_ready()
+        assert child.pid in [*server.workers(), *server.frontends()]
