@@ -214,7 +214,7 @@ async def test_a_form_classifies_a_picture(app: RestApp) -> None:
 async def test_a_packed_picture_is_classified(app: RestApp) -> None:
     fields = [("Content-Encoding", "gzip")]
     reply = await ask(
-        app, "POST", "/v2/models/m/classify?timeout=5000000", gzip.compress(JPEG), fields
+        app, "POST", "/v2/models/m/classify?timeout=5000000", gzip.compress(JPEG, mtime=0), fields
     )
     assert reply.status == 200
 
@@ -433,7 +433,7 @@ JSON_BODY, _ = triton_request(PIXELS, "UINT8", binary=False)
         (JSON_BODY, [("Content-Type", "multipart/form-data; boundary=x")], 415),
         (JSON_BODY, [("Content-Type", "image/png")], 415),
         (bytes(200_001), [], 413),
-        (gzip.compress(bytes(1_000_000)), [("Content-Encoding", "gzip")], 413),
+        (gzip.compress(bytes(1_000_000), mtime=0), [("Content-Encoding", "gzip")], 413),
         (JSON_BODY.replace(b'"UINT8"', b'"INT8"'), [], 400),
         (JSON_BODY.replace(b'"input"', b'"inputs"', 1), [], 400),
         (JSON_BODY.replace(b"[2,", b"[9,"), [], 400),
@@ -520,7 +520,7 @@ async def test_what_waits_for_the_model_is_the_tensor_alone(
 ) -> None:
     """JSON is many times longer than its tensor; a packed body was unpacked."""
     await ask(app, "POST", INFER, JSON_BODY)
-    await ask(app, "POST", INFER, gzip.compress(TRITON_BODY), [*TRITON_FIELDS, GZIP])
+    await ask(app, "POST", INFER, gzip.compress(TRITON_BODY, mtime=0), [*TRITON_FIELDS, GZIP])
     await ask(app, "POST", "/v2/models/m/classify", JPEG)
     assert service.kept == [0, 0, 0]
 
