@@ -143,7 +143,6 @@ class Settings(
     max_metadata_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 16384
     max_connection_idle_s: Duration = 900.0
     max_connection_age_s: Duration = 0.0
-    min_ping_interval_s: Duration = 10.0
 
     null_batch_ms: Duration = 0.0
     null_item_ms: Duration = 0.0

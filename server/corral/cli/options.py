@@ -213,12 +213,6 @@ def _add_security(group: Callable[[str], Any]) -> None:
         type=float,
         metavar="S",
     )
-    limits(
-        "min-ping-interval-s",
-        "close connections whose clients ping more often while nothing is answered",
-        type=float,
-        metavar="S",
-    )
 
 
 def _add_ladder(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -94,20 +93,20 @@ class Inference:
         Raises:
             RequestError: the answer is an error.
         """
-        return await self.infer_pieces((message,), deadline_s)
+        return await self.infer_pieces([message], deadline_s)
 
     async def infer_pieces(
-        self, pieces: Sequence[bytes | memoryview], deadline_s: float | None
+        self, pieces: list[bytes | memoryview], deadline_s: float | None
     ) -> bytes:
-        """The same for one that came in pieces, which are kept as they are."""
+        """The same for one that came in pieces, which are kept as they are, or emptied."""
         arrived_s = self._now_s()
+        size = sum(map(len, pieces))
         try:
             head, data = self._reader.read_pieces(pieces)
             output = self._reader.output(head)
         except RequestError as error:
             self.refused(error, arrived_s)
             raise
-        size = sum(map(len, pieces))
         return encoded(
             await self.run(
                 head,

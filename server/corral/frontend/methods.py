@@ -128,7 +128,8 @@ class Methods:
     async def _streamed(self, pieces: Pieces, deadline_s: float | None) -> bytes:
         """A ModelStreamInferResponse, whatever becomes of the request."""
         try:
-            answer = await self._service.infer_pieces(pieces, deadline_s)
+            # It may empty what it is given, and an error wants to name its request.
+            answer = await self._service.infer_pieces(list(pieces), deadline_s)
         except RequestError as error:
             return _failed(pieces, str(error))
         except Exception:
