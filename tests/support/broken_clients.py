@@ -22,20 +22,21 @@ from support.fuzzing import picture_seeds
 from support.requests_by_hand import pictures
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 4, 6, 8
+DATA, HEADERS, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 4, 6, 8
 _ACK = 1
-#: what ``frames`` tells apart, and the error of a GOAWAY for too many pings
+#: what ``frames`` tells apart, and the error of a GOAWAY for too much of something
 PONG, GOAWAY, OTHER = "pong", "goaway", "other"
 ENHANCE_YOUR_CALM = 11
-_END_STREAM, _END_HEADERS = 1, 4
+END_STREAM, END_HEADERS = 1, 4
 _FRAME_BYTES = 16_384
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2."""
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-def _headers(port: int) -> bytes:
+def headers(port: int) -> bytes:
     """A request's headers, in HPACK's plainest form: literals that nobody remembers."""
     fields = {
         ":method": "POST",
@@ -63,13 +64,13 @@ def idle_connection(port: int, *, receive_bytes: int = 0) -> socket.socket:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     connection.settimeout(10)
     connection.connect(("127.0.0.1", port))
-    connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b""))
+    connection.sendall(_PREFACE + frame(SETTINGS, 0, 0, b""))
     return connection
 
 
 def ping(connection: socket.socket) -> None:
     """Asks for a sign of life."""
-    connection.sendall(_frame(_PING, 0, 0, bytes(8)))
+    connection.sendall(frame(PING, 0, 0, bytes(8)))
 
 
 def frames(connection: socket.socket) -> Iterator[tuple[str, int]]:
@@ -77,7 +78,7 @@ def frames(connection: socket.socket) -> Iterator[tuple[str, int]]:
     while len(head := _read(connection, 9)) == 9:
         length, kind, flags = int.from_bytes(head[:3]), head[3], head[4]
         content = _read(connection, length)
-        if kind == _PING and flags & _ACK:
+        if kind == PING and flags & _ACK:
             yield PONG, 0
         elif kind == 7:
             yield GOAWAY, int.from_bytes(content[4:8])
@@ -95,18 +96,18 @@ def _read(connection: socket.socket, count: int) -> bytes:
 
 def half_sent(port: int) -> socket.socket:
     """A connection in the middle of a frame of a request."""
-    body = _body(infer_message("half", 1, 1))
-    whole = _frame(_DATA, 0, 1, body[:_FRAME_BYTES])
-    cut = _frame(_DATA, 0, 1, body[_FRAME_BYTES : 2 * _FRAME_BYTES])[: _FRAME_BYTES // 2]
+    message = body(infer_message("half", 1, 1))
+    whole = frame(DATA, 0, 1, message[:_FRAME_BYTES])
+    cut = frame(DATA, 0, 1, message[_FRAME_BYTES : 2 * _FRAME_BYTES])[: _FRAME_BYTES // 2]
     connection = idle_connection(port)
-    connection.sendall(_frame(_HEADERS, _END_HEADERS, 1, _headers(port)) + whole + cut)
+    connection.sendall(frame(HEADERS, END_HEADERS, 1, headers(port)) + whole + cut)
     return connection
 
 
 def open_windows(connection: socket.socket) -> None:
     """Lets the server send an answer that is longer than HTTP/2 lets it at first."""
     for stream in (0, 1):
-        connection.sendall(_frame(_WINDOW_UPDATE, 0, stream, struct.pack(">I", 2**20)))
+        connection.sendall(frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 2**20)))
 
 
 def read_answer(connection: socket.socket) -> bytes:
@@ -115,22 +116,23 @@ def read_answer(connection: socket.socket) -> bytes:
     while len(head := _read(connection, 9)) == 9:
         kind, flags = head[3], head[4]
         content = _read(connection, int.from_bytes(head[:3]))
-        if kind == _DATA:
+        if kind == DATA:
             found += content
-        elif kind == _HEADERS and flags & _END_STREAM:
+        elif kind == HEADERS and flags & END_STREAM:
             break
     return found[5:]
 
 
 def asked(port: int, *encoded: bytes, receive_bytes: int = 0) -> socket.socket:
     """A connection that has sent a request, small pictures, and waits for the answer."""
-    request = _frame(_DATA, _END_STREAM, 1, _body(pictures(*encoded)))
+    request = frame(DATA, END_STREAM, 1, body(pictures(*encoded)))
     connection = idle_connection(port, receive_bytes=receive_bytes)
-    connection.sendall(_frame(_HEADERS, _END_HEADERS, 1, _headers(port)) + request)
+    connection.sendall(frame(HEADERS, END_HEADERS, 1, headers(port)) + request)
     return connection
 
 
-def _body(message: bytes) -> bytes:
+def body(message: bytes) -> bytes:
+    """A gRPC message behind its prefix."""
     return b"\0" + struct.pack(">I", len(message)) + message
 
 

@@ -34,7 +34,8 @@ from corral_protos import open_inference_pb2 as pb
 MODELS = {InputKind.FP32: "resnet50", InputKind.UINT8: "resnet50_uint8"}
 #: as server/corral/planning/environment.py sets it for a frontend
 TUNED = {
-    "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864"
+    "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864",
+    "OPENBLAS_NUM_THREADS": "1",
 }
 
 

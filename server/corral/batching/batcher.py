@@ -26,6 +26,8 @@ from corral.errors import DeadlineMissed, QueueFull
 from corral.tensors import Datatype
 
 _FULL = "the queue is full"
+#: Triton's clients look for the first two words.
+_TOO_SHORT = "Deadline Exceeded: it is too short for this model on this machine"
 _TOO_LONG = "the queue is too long for this deadline"
 
 
@@ -102,7 +104,8 @@ class Batcher(Generic[J]):
         waiting_s = min(self._workers.waiting_s(d, self.queued, now_s) for d in Datatype)
         if full:
             raise QueueFull(_FULL, _milliseconds(waiting_s))
-        if deadline_s is not None and 0 < deadline_s - now_s < waiting_s:
+        # One that is too short whatever the queue is none of its fault, and ``admit`` says so.
+        if deadline_s is not None and self._workers.least_s() < deadline_s - now_s < waiting_s:
             raise QueueFull(_TOO_LONG, _milliseconds(waiting_s - deadline_s + now_s))
 
     def admit(self, job: J, now_s: float) -> None:
@@ -122,9 +125,7 @@ class Batcher(Generic[J]):
             slack_s = job.deadline_s - now_s
             fastest_s = self._workers.fastest_s(job)
             if slack_s <= fastest_s:
-                raise DeadlineMissed(
-                    "Deadline Exceeded: it is too short for this model on this machine"
-                )
+                raise DeadlineMissed(_TOO_SHORT)
             late_s = waiting_s + fastest_s - slack_s
             if late_s > 0 and waiting_s > 0:
                 raise QueueFull(_TOO_LONG, _milliseconds(late_s))

@@ -68,6 +68,12 @@ class Workers:
         item_s = min(costs.item_s(datatype) for costs in self._costs.values())
         return (sum(busy_s) + queued * item_s) / len(self._costs)
 
+    def least_s(self) -> float:
+        """The least time that any request takes; 0 while there are no workers."""
+        return min(
+            (costs.fastest_s(d, 1) for costs in self._costs.values() for d in Datatype), default=0.0
+        )
+
     def fastest_s(self, job: Job) -> float:
         """The least time that idle workers need for the job; 0 while there are none."""
         if not self._costs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -106,12 +106,12 @@ class Inference:
         Raises:
             RequestError: the answer is an error.
         """
-        return await self.infer_pieces((message,), deadline_s)
+        return await self.infer_pieces([message], deadline_s)
 
     async def infer_pieces(
-        self, pieces: Sequence[bytes | memoryview], deadline_s: float | None
+        self, pieces: list[bytes | memoryview], deadline_s: float | None
     ) -> bytes:
-        """The same for one that came in pieces, which are kept as they are."""
+        """The same for one that came in pieces, which are kept as they are, or emptied."""
         size = sum(map(len, pieces))
         read = self._reader.read_pieces
         return encoded(await self._answer_to(lambda: read(pieces), size, deadline_s))

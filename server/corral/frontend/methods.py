@@ -12,7 +12,7 @@ from corral.errors import RequestError
 from corral.frontend.admission import Admission
 from corral.frontend.grpc_asgi.application import Stream, Unary
 from corral.frontend.grpc_asgi.call import Call, Pieces
-from corral.frontend.grpc_asgi.status import ClientGone, MessageTooLarge
+from corral.frontend.grpc_asgi.status import ClientGone, GrpcError, MessageTooLarge
 from corral.frontend.messages import SHORT_MESSAGE_BYTES, existing, one_message
 from corral.frontend.pages import Page
 from corral.frontend.service import Service
@@ -107,8 +107,11 @@ class Methods:
                 task = asyncio.create_task(self._answer_one(call, pieces))
                 answers.add(task)
                 task.add_done_callback(answered)
-            while answers:
-                await asyncio.wait(answers)
+            await _all_of(answers)
+        except (GrpcError, RequestError):
+            # What came before the message that ends the stream is answered all the same.
+            await _all_of(answers)
+            raise
         finally:
             for task in answers:
                 task.cancel()
@@ -128,13 +131,19 @@ class Methods:
     async def _streamed(self, pieces: Pieces, deadline_s: float | None) -> bytes:
         """A ModelStreamInferResponse, whatever becomes of the request."""
         try:
-            answer = await self._service.infer_pieces(pieces, deadline_s)
+            # It may empty what it is given, and an error wants to name its request.
+            answer = await self._service.infer_pieces(list(pieces), deadline_s)
         except RequestError as error:
             return _failed(pieces, str(error))
         except Exception:
             logger.exception("a request failed")
             return _failed(pieces, "internal error")
         return b"".join((_RESPONSE_TAG, varint(len(answer)), answer))
+
+
+async def _all_of(tasks: set[asyncio.Task[None]]) -> None:
+    while tasks:
+        await asyncio.wait(tasks)
 
 
 def _failed(pieces: Pieces, text: str) -> bytes:

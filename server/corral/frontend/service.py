@@ -6,7 +6,6 @@ Knows no transport but ASGI's ``scope`` and ``receive``. What it raises is the e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from corral.dataplane.inference import Inference
@@ -115,7 +114,7 @@ class Service:
     # --- inferences ---
 
     async def infer_pieces(
-        self, pieces: Sequence[bytes | memoryview], deadline_s: float | None
+        self, pieces: list[bytes | memoryview], deadline_s: float | None
     ) -> bytes:
         """Answers a ModelInferRequest in pieces with a ModelInferResponse; see Inference."""
         return await self._inference.infer_pieces(pieces, deadline_s)

@@ -139,19 +139,29 @@ class RequestReader:
         whole = memoryview(message)
         return head, self.data(head, [whole[start:end] for start, end in raws])
 
-    def read_pieces(self, pieces: Sequence[bytes | memoryview]) -> tuple[Head, Data]:
+    def read_pieces(self, pieces: list[bytes | memoryview]) -> tuple[Head, Data]:
         """Reads a ModelInferRequest that came in pieces, and leaves its tensor in them.
+
+        Args:
+            pieces: emptied where they had to be joined, so that nobody holds them twice.
 
         Returns, raises: as ``read``.
         """
         first = pieces[0] if pieces else b""
         found = tail(first, sum(map(len, pieces)))
         if found is None or found[0] > _CACHEABLE_HEAD_BYTES:
-            return self.read(b"".join(pieces))
+            message = b"".join(pieces)
+            pieces.clear()
+            return self.read(message)
         end, start = found
         head = self._remembered(bytes(first[:end]))
         rest = memoryview(first)[start:]
-        raw = rest if len(pieces) == 1 else Scattered([rest, *pieces[1:]])
+        if len(pieces) == 1:
+            return head, self.data(head, (rest,))
+        raw = Scattered([rest, *pieces[1:]])
+        if head.datatype is None:
+            # Pictures are decoded out of one piece.
+            pieces.clear()
         return head, self.data(head, (raw,))
 
     def read_head(self, request: pb.ModelInferRequest) -> Head:

@@ -151,6 +151,7 @@ def test_room_is_denied_at_the_door_to_who_cannot_wait_so_long() -> None:
     assert 49 <= refusal.value.retry_after_ms <= 51
     # Late whatever the queue: that is not the queue's fault, and ``admit`` says so.
     batcher.check_room(-0.01, 0.0)
+    batcher.check_room(0.009, 0.0)
 
 
 def test_the_memory_limit_counts_what_is_being_run() -> None:

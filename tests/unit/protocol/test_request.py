@@ -388,7 +388,9 @@ def test_a_request_in_pieces_is_read_as_in_one(given_data: st.DataObject, form: 
             data = target
         return head, [bytes(p) for p in data] if isinstance(data, list) else bytes(data)  # type: ignore[arg-type]
 
-    assert outcome(lambda: READER.read_pieces(pieces)) == outcome(lambda: READER.read(message))
+    assert outcome(lambda: READER.read_pieces(list(pieces))) == outcome(
+        lambda: READER.read(message)
+    )
 
 
 @given(st.lists(st.binary(max_size=9), max_size=5), st.integers(0, 40), st.integers(0, 40))

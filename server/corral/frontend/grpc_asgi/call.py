@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from corral.frontend.grpc_asgi.body import PREFIX, Body, Receive
@@ -24,7 +24,7 @@ from corral.frontend.grpc_asgi.status import (
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 #: a message in as many pieces as it came
-Pieces = Sequence[bytes | memoryview]
+Pieces = list[bytes | memoryview]
 
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
 _ACCEPTED = (b"grpc-accept-encoding", ACCEPTED)
