@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's examples, built into a copy of the server: an engine, a model, a setting, a metric."""
+"""CONTRIBUTING.md's examples, built into a copy: an engine, a model, a setting, a metric."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from corral_client import Client
 from PIL import Image
 from support.running_server import running
+
+from corral_client import Client
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"(?ms)^```python\n# (new|after): (\S+?\.py)(?:: (.*?))?\n(.*?)^```$")

@@ -20,7 +20,12 @@ def run(*command: str) -> str:
     """Runs a command with the environment's scripts on PATH; returns what it printed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=100, env={**os.environ, "PATH": path}
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "PATH": path},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -107,7 +107,7 @@ def test_the_picture_of_the_rooms_is_the_layers_contract() -> None:
     layers = next(c["layers"] for c in contracts["contracts"] if c["id"] == "layers")
     order = {room: row for row, line in enumerate(layers) for room in line.split(" | ")}
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    picture = text[text.index("    __main__\n") : text.index("\n\nNothing imports")]
+    picture = text[text.index("    __main__\n") : text.index("\n\nNo room imports")]
     drawn = re.findall(r"(?m)(?:^ {4}|│ )(\w+)", picture)
     assert sorted(drawn) == sorted(order)
     assert [order[room] for room in drawn] == sorted(order[room] for room in drawn)
