@@ -3,5 +3,5 @@
 set -eu
 url=$1
 seconds=${2:-10}
-corral-loadtest run --url "$url" --clients 4 --duration "$seconds"
-corral-loadtest run --url "$url" --rate 20 --duration "$seconds"
+corral-loadtest run --address "$url" --clients 4 --duration "$seconds"
+corral-loadtest run --address "$url" --rate 20 --duration "$seconds"

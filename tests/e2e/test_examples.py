@@ -21,11 +21,11 @@ def run(*command: str) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command,
+        check=False,
         capture_output=True,
         text=True,
         timeout=100,
         env={**os.environ, "PATH": path},
-        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
