@@ -54,8 +54,8 @@ __all__ = [
 _MODULES = {
     "AsyncClient": "corral_client.aio",
     "Client": "corral_client.client",
-    "HttpClient": "corral_client.http",
     "Label": "corral_client.codec",
+    "HttpClient": "corral_client.http",
     "CorralClientError": "corral_client.errors",
     "DeadlineExceeded": "corral_client.errors",
     "InternalError": "corral_client.errors",

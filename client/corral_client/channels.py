@@ -53,7 +53,6 @@ def options(url: str, user_agent: str) -> list[tuple[str, str | int]]:
         user_agent: what the server's logs show.
     """
     return [
-        # gRPC would go to loopback through the proxy that the environment names.
         # Without this, channels to one address share one connection.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.primary_user_agent", user_agent),

@@ -96,11 +96,11 @@ class Client(Caller):
             # Closing the client ends the pause, too.
             self._closed.wait(pause_s)
 
-    def _attempt(self, call: Call[T], deadline_s: float, left_s: float, channel: Any) -> T:
+    def _attempt(self, call: Call[T], deadline_s: float, left_s: float, connection: Any) -> T:
         """Sends once; ``left_s`` is what earlier attempts left of the deadline."""
         if self._closed.is_set():
             raise CorralClientError("the client is closed")
-        channel = channel or next(self._turns)
+        channel = connection or next(self._turns)
         try:
             # No serialiser: the message is bytes already.
             method = channel.unary_unary(channels.method_path(call.method))

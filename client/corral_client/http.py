@@ -104,7 +104,8 @@ class HttpClient(Caller):
         secure = tls or ca is not None or cert is not None or parts.scheme == "https"
         self._port = parts.port or (443 if secure else 80)
         self._context = make_context(ca=ca, cert=cert, key=key) if secure else None
-        self._proxy = None if self._path else _proxy(self._host, "https" if secure else "http")
+        #: host and port of the proxy that the environment names; None: it goes direct
+        self.proxy = None if self._path else _proxy(self._host, "https" if secure else "http")
         self._fields = {"User-Agent": f"corral-client/{__version__}", **dict(bearer(token) or ())}
         self._retried = (Unavailable, Overloaded) if retry_overloaded else (Unavailable,)
         self._idle: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue(connections)
@@ -191,13 +192,13 @@ class HttpClient(Caller):
     def _open(self) -> http.client.HTTPConnection:
         if self._path is not None:
             return _UnixConnection(self._path)
-        host, port = self._proxy or (self._host, self._port)
+        host, port = self.proxy or (self._host, self._port)
         connection = (
             http.client.HTTPConnection(host, port)
             if self._context is None
             else http.client.HTTPSConnection(host, port, context=self._context)
         )
-        if self._proxy is not None:
+        if self.proxy is not None:
             connection.set_tunnel(self._host, self._port)
         return connection
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import struct
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,6 +36,10 @@ def resolve(name: str, version: str) -> View:
     return VIEWS[name]
 
 
+class Received(bytearray):
+    """A body whose end can be seen."""
+
+
 class FakeService:
     """See corral.frontend.rest.service.Service."""
 
@@ -46,6 +51,9 @@ class FakeService:
         self.closed: RequestError | None = None
         self.full: RequestError | None = None
         self.counted: list[RequestError] = []
+        #: what was received, and how many of them were there still when the model ran
+        self.bodies: list[weakref.ref[Received]] = []
+        self.kept: list[int] = []
         self.raws: list[bytes | None] = []
         self.heads: list[Head] = []
         self.asked: list[tuple[str, dict[str, object]]] = []
@@ -68,7 +76,9 @@ class FakeService:
     def refused(self, error: RequestError) -> None:
         self.counted.append(error)
 
-    async def receive_body(self, receive: Receive, length: int | None, most_bytes: int) -> bytes:
+    async def receive_body(
+        self, receive: Receive, length: int | None, most_bytes: int
+    ) -> bytearray:
         if length is not None and length > most_bytes:
             raise TooLarge("the body is above the limit")
         body = bytearray()
@@ -78,19 +88,16 @@ class FakeService:
             if len(body) > most_bytes:
                 raise TooLarge("the body is above the limit")
             if not message.get("more_body"):
-                return bytes(body)
+                received = Received(body)
+                self.bodies.append(weakref.ref(received))
+                return received
 
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         return self._reader.read_head(request)
 
-    async def infer(
-        self,
-        head: Head,
-        raw: Body | None,
-        _deadline_s: float | None,
-        _receive: Receive | None = None,
-    ) -> Answer:
+    async def infer(self, head: Head, raw: Body | None, _deadline_s: float | None) -> Answer:
         assert raw is not None
+        self.kept.append(sum(body() is not None for body in self.bodies))
         content = bytes(raw)
         data = self._reader.data(head, [memoryview(content)])
         self.heads.append(head)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,7 +22,7 @@ from corral.ipc.messages import ServedModel
 from corral.protocol.request import Data, Head, RequestReader
 from corral.protocol.response import Answer, classification, encoded
 from corral.protocol.shared_memory import Tensor
-from corral.tensors import Datatype, View
+from corral.tensors import Datatype
 
 
 class Inference:
@@ -52,11 +53,18 @@ class Inference:
         self._recorder = recorder
         #: pixels of a picture that is decoded; a reload may change it
         self.max_image_pixels = max_image_pixels
+        #: names of the classes, by index
+        self.labels = model.labels
         self._loop = asyncio.get_running_loop()
         self._now_s = time.monotonic
         self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
         #: False before the server is open and while it drains: requests get UNAVAILABLE
         self.open = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests are answered now: it is open, and a worker is verified."""
+        return self.open and self._dispatcher.verified
 
     def turn_away(self, deadline_s: float | None) -> None:
         """Asked before a request's message is received: a refusal then costs a fraction.
@@ -75,6 +83,11 @@ class Inference:
         except RequestError as error:
             self.refuse(error)
             raise
+
+    def refuse(self, error: RequestError) -> None:
+        """Counts a request that was refused before it was read; see ``turn_away``."""
+        self._recorder.received(error.view)
+        self._recorder.refused(error.view, error.outcome, 0.0)
 
     def _check_open(self) -> None:
         if not self.open:
@@ -99,24 +112,9 @@ class Inference:
         self, pieces: list[bytes | memoryview], deadline_s: float | None
     ) -> bytes:
         """The same for one that came in pieces, which are kept as they are, or emptied."""
-        arrived_s = self._now_s()
         size = sum(map(len, pieces))
-        try:
-            head, data = self._reader.read_pieces(pieces)
-            output = self._reader.output(head)
-        except RequestError as error:
-            self.refused(error, arrived_s)
-            raise
-        return encoded(
-            await self.run(
-                head,
-                data,
-                output,
-                size_bytes=size,
-                arrived_s=arrived_s,
-                deadline_s=deadline_s,
-            )
-        )
+        read = self._reader.read_pieces
+        return encoded(await self._answer_to(lambda: read(pieces), size, deadline_s))
 
     async def infer_parsed(
         self, head: Head, raw: memoryview | None, deadline_s: float | None
@@ -126,61 +124,30 @@ class Inference:
         Args:
             head: of a request without a tensor.
             raw: the tensor as ``raw_input_contents`` holds it; None: it is in shared memory.
-            deadline_s: on the monotonic clock; None for never. It is answered then.
+            deadline_s: on the monotonic clock; None for never.
         """
-        arrived_s = self._now_s()
-        try:
-            data = self._reader.data(head, () if raw is None else (raw,))
-            output = self._reader.output(head)
-        except RequestError as error:
-            self.refused(error, arrived_s)
-            raise
-        return await self.run(
-            head,
-            data,
-            output,
-            size_bytes=0 if raw is None else len(raw),
-            arrived_s=arrived_s,
-            deadline_s=deadline_s,
-            timeout_s=deadline_s,
+        raws = () if raw is None else (raw,)
+        size = 0 if raw is None else len(raw)
+        return await self._answer_to(
+            lambda: (head, self._reader.data(head, raws)), size, deadline_s, deadline_s
         )
 
-    def refuse(self, error: RequestError) -> None:
-        """Counts a request that was refused before it was read; see ``turn_away``."""
-        self._recorder.received(View.TENSOR)
-        self._recorder.refused(View.TENSOR, error.outcome, 0.0)
-
-    def refused(self, error: RequestError, arrived_s: float) -> None:
-        """Counts a request that could not even be read."""
-        self._recorder.received(error.view)
-        self._recorder.refused(error.view, error.outcome, self._now_s() - arrived_s)
-
-    async def run(
+    async def _answer_to(
         self,
-        head: Head,
-        data: Data,
-        output: Tensor | None,
-        *,
+        read: Callable[[], tuple[Head, Data]],
         size_bytes: int,
-        arrived_s: float,
         deadline_s: float | None,
         timeout_s: float | None = None,
     ) -> Answer:
-        """Answers a request that was read.
-
-        Args:
-            head: the request but for its tensor.
-            data: its tensor; what it lies in is kept until it is answered.
-            output: where in the client's shared memory the answer goes; None: it is sent.
-            size_bytes: of the message.
-            arrived_s: when the message was there, on the monotonic clock.
-            deadline_s: on the same clock; None for never.
-            timeout_s: when it is answered whatever has become of it; gRPC's calls end by
-                themselves.
-
-        Raises:
-            RequestError: the answer is an error.
-        """
+        """Answers a request, by ``timeout_s`` at the latest; gRPC's calls end at theirs anyway."""
+        arrived_s = self._now_s()
+        try:
+            head, data = read()
+            output = self._reader.output(head)
+        except RequestError as error:
+            self._recorder.received(error.view)
+            self._recorder.refused(error.view, error.outcome, self._now_s() - arrived_s)
+            raise
         self._recorder.received(head.view)
         if head.timeout_s is not None:
             ends_s = arrived_s + head.timeout_s
@@ -254,7 +221,8 @@ class Inference:
         return "expired" if _passed(request.deadline_s, self._now_s()) else "cancelled"
 
     def _answer(self, head: Head, output: Tensor | None, logits: bytes | bytearray) -> Answer:
-        """The answer; its content in the client's shared memory if wanted there."""
+        """The answer; with its output in the client's shared memory if wanted there."""
+        name, request_id = head.model_name, head.request_id
         content, datatype = logits, "FP32"
         shape: tuple[int, ...] = (head.count, *self._model.signature.output_shape)
         if head.classification:
@@ -262,7 +230,6 @@ class Inference:
                 bytes(logits), self._model.classes, head.classification, self._model.labels
             )
             datatype, shape = "BYTES", (head.count, head.classification)
-        name, request_id = head.model_name, head.request_id
         if output is None:
             return Answer(name, request_id, datatype, shape, content)
         if len(content) > len(output):

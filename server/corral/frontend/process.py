@@ -65,7 +65,7 @@ _LAST_ANSWERS_S = 0.1
 _FIRST_WINDOW_BYTES = 14_600
 
 
-def _described(
+def _describe(
     served: ServedModel, model: ModelBoot, settings: Settings, workers: int
 ) -> metadata.ModelDescription:
     return metadata.ModelDescription(
@@ -93,7 +93,7 @@ class Frontend:
     def __init__(self, boot: CellBoot) -> None:
         settings = boot.settings
         self._boot = boot
-        self._served = served = boot.served
+        self._served = boot.served
         self._loop = asyncio.get_running_loop()
         self._supervisor = SupervisorLink(
             boot.control_fd,
@@ -107,8 +107,8 @@ class Frontend:
         self._recorder = Recorder(counted, boot.cell)
         memory = ClientMemory() if settings.client_shared_memory else None
         self._pages = Pages(
-            _described(served, boot.model, settings, boot.workers),
-            tuple(served.views),
+            _describe(self._served, boot.model, settings, boot.workers),
+            self._served.views,
             ready=lambda: self._service.ready,
             counts=counted.snapshot,
             memory=memory,
@@ -116,12 +116,12 @@ class Frontend:
         limits = Limits(
             max_items=settings.max_items,
             max_image_bytes=settings.max_image_bytes,
-            classes=served.classes,
+            classes=self._served.classes,
         )
-        reader = RequestReader(served.signature, limits, self._pages.resolve, memory)
+        reader = RequestReader(self._served.signature, limits, self._pages.resolve, memory)
         policy = queue_policy(settings, boot.slots, boot.region_batch)
         self._dispatcher = Dispatcher(
-            served.signature,
+            self._served.signature,
             policy,
             self._recorder,
             on_verified=self._on_verified,
@@ -130,14 +130,15 @@ class Frontend:
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
         self._inference = Inference(
-            served,
+            self._served,
             reader,
             self._dispatcher,
             self._recorder,
             max_image_pixels=settings.max_image_pixels,
             decode_threads=len(os.sched_getaffinity(0)),
         )
-        at_once, waiting = arrival_limits(settings, self._served.signature, policy.max_queue)
+        signature = self._served.signature
+        at_once, waiting = arrival_limits(settings, signature, policy.max_queue)
         access = credentials.make_access(
             settings.auth_token_file, settings.allow_client, client_ca=settings.tls_client_ca
         )
@@ -147,12 +148,12 @@ class Frontend:
             self._pages,
             auth=Auth(access) if access else None,
             messages=Admission(at_once, slow_s=_SLOW_S, most_waiting=waiting),
-            max_body_bytes=message_limit(settings, served.signature),
+            max_body_bytes=message_limit(settings, signature),
             max_requests=max_requests(settings, policy.max_queue),
-            labels=served.labels,
-            verified=lambda: self._dispatcher.verified,
         )
-        self._health = Health(["", methods.SERVICE, *metadata.view_names(served.name).values()])
+        self._health = Health(
+            ["", methods.SERVICE, *metadata.view_names(boot.served.name).values()]
+        )
         self._app = Application(
             self._service,
             self._health,
@@ -174,11 +175,10 @@ class Frontend:
     def _reconfigure(self, new: Reconfigure) -> None:
         settings = new.settings
         policy = queue_policy(settings, new.slots, new.region_batch)
-        self._service.messages.set_limits(
-            *arrival_limits(settings, self._served.signature, policy.max_queue)
-        )
+        signature = self._served.signature
+        self._service.messages.set_limits(*arrival_limits(settings, signature, policy.max_queue))
         logs.configure(settings, f"frontend {self._boot.cell}")
-        self._pages.model = _described(self._served, new.model, settings, new.workers)
+        self._pages.model = _describe(self._served, new.model, settings, new.workers)
         self._inference.max_image_pixels = settings.max_image_pixels
         self._dispatcher.reconfigure(policy, hang_floor_s=settings.hang_floor_s)
 

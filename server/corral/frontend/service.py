@@ -6,8 +6,7 @@ Knows no transport but ASGI's ``scope`` and ``receive``. What it raises is the e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from corral.dataplane.inference import Inference
 from corral.errors import QueueFull, RequestError, TooLarge
@@ -18,8 +17,6 @@ from corral.frontend.pages import Pages, as_dict, filled
 from corral.protocol.request import Head, RequestReader
 from corral.protocol.response import Answer
 from corral_protos import open_inference_pb2 as pb
-
-T = TypeVar("T")
 
 _RETRY_MS = 100
 _TOO_MANY = "as many requests are under way as --max-requests allows"
@@ -33,19 +30,17 @@ class Service:
     """The server as its two protocols see it.
 
     Args:
-        inference: answers them.
+        inference: runs inferences.
         reader: reads and checks them.
         pages: answers what is asked about the server itself.
         auth: who may call; None: everybody.
         messages: who may send a large message now.
         max_body_bytes: the largest request.
         max_requests: requests under way.
-        labels: names of the model's classes, by index.
-        verified: whether a batch went through a worker that lives.
 
     Attributes:
         max_body_bytes: as given.
-        labels: as given.
+        labels: names of the model's classes, by index.
         accepted: inferences whose message has come and whose answer has not left.
         draining: whether the server ends: then answers are waited for until they have left.
         count: inferences since the start.
@@ -62,8 +57,6 @@ class Service:
         messages: Admission,
         max_body_bytes: int,
         max_requests: int,
-        labels: tuple[str, ...],
-        verified: Callable[[], bool],
     ) -> None:
         self._inference = inference
         self._reader = reader
@@ -71,8 +64,7 @@ class Service:
         self._auth = auth
         self.messages = messages
         self.max_body_bytes = max_body_bytes
-        self.labels = labels
-        self._verified = verified
+        self.labels = inference.labels
         self.accepted = 0
         self.count = 0
         self.draining = False
@@ -138,7 +130,6 @@ class Service:
         head: Head,
         raw: bytes | bytearray | memoryview | None,
         deadline_s: float | None,
-        receive: Receive | None = None,
     ) -> Answer:
         """Answers a request whose head was read.
 
@@ -147,20 +138,14 @@ class Service:
             raw: the tensor as ``raw_input_contents`` holds it, kept until it is answered; None:
                 it is in shared memory.
             deadline_s: on the monotonic clock; None for never.
-            receive: ASGI's, of a request whose body was received: a client that leaves then ends
-                the request.
 
         Raises:
             RequestError: the answer is an error.
-            ClientLeft: the client has.
         """
         tensor = None if raw is None else memoryview(raw)
         self.accepted += 1
         try:
-            answer = self._inference.infer_parsed(head, tensor, deadline_s)
-            if receive is None:
-                return await answer
-            return await _unless_left(answer, receive)
+            return await self._inference.infer_parsed(head, tensor, deadline_s)
         finally:
             self.accepted -= 1
 
@@ -208,7 +193,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether inferences are answered now."""
-        return self._inference.open and self._verified()
+        return self._inference.serves
 
     def page(self, method: str, **fields: object) -> dict[str, Any]:
         """What the method of that name answers, as plain values.
@@ -222,22 +207,3 @@ class Service:
         """
         kind, page = self._methods[method]
         return as_dict(page(filled(kind, fields)))
-
-
-async def _unless_left(answer: Awaitable[T], receive: Receive) -> T:
-    """The answer, unless the client leaves first."""
-
-    async def leave() -> None:
-        # Nothing else comes after the body.
-        await receive()
-
-    running = asyncio.ensure_future(answer)
-    leaving = asyncio.create_task(leave())
-    try:
-        await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            return running.result()
-        raise ClientLeft
-    finally:
-        leaving.cancel()
-        running.cancel()

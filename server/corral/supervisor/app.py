@@ -172,9 +172,10 @@ def _check_cells(settings: Settings, plan: Plan) -> None:
 @contextlib.contextmanager
 def _held(settings: Settings, *, shared: bool) -> Iterator[None]:
     """Keeps claimed ports from others; see ports.hold."""
+    assert settings.http_port is not None, "claimed ports are settled"
     with (
         ports.hold(settings.host, settings.port, shared=shared),
-        ports.hold(settings.host, settings.http_port or 0, shared=shared),
+        ports.hold(settings.host, settings.http_port, shared=shared),
         ports.hold(settings.metrics_host, settings.metrics_port, shared=False),
     ):
         yield

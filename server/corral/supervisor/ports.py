@@ -19,7 +19,7 @@ _HTTP_PORT = 8000
 def claim(host: str, port: int, option: str) -> int:
     """Makes sure that nobody has the port; 0 picks a free one.
 
-    Frontendes share the port by SO_REUSEPORT, and the kernel would let a second server join them
+    Frontends share the port by SO_REUSEPORT, and the kernel would let a second server join them
     without a word. So this binds without it, which fails if anybody is there, and closes again.
 
     Args:

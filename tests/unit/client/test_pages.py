@@ -161,8 +161,8 @@ def test_what_the_server_says_of_its_outputs_counts() -> None:
 )
 def test_the_metadata_says_what_the_outputs_are(said: str | None, kind: str | None) -> None:
     properties = {} if said is None else {"output_kind": said}
-    plain = pages.read_metadata(b"")
-    assert dataclasses.replace(plain, properties=properties).output_kind == kind
+    found = pages.read_metadata(pb.ModelMetadataResponse().SerializeToString())
+    assert dataclasses.replace(found, properties=properties).output_kind == kind
 
 
 def test_labels_show_percentages_where_they_are_known_else_scores() -> None:

@@ -8,6 +8,7 @@ import logging
 
 from corral.errors import InvalidRequest, RequestError, TooLarge
 from corral.frontend.rest import routes
+from corral.frontend.rest.departures import Departures
 from corral.frontend.rest.exchange import OCTETS, Reply, Request, answer, refusal
 from corral.frontend.rest.pages import Pages
 from corral.frontend.rest.routes import Route
@@ -20,6 +21,7 @@ from corral.protocol.rest.json_tensor import as_element
 from corral.protocol.rest.multipart import only_file
 from corral.protocol.rest.request import Form
 from corral.protocol.rest.statuses import LengthMissing, MediaNotTaken
+from corral.system.procfs import open_connections
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class RestApp:
         self._service = service
         self._pages = Pages(service)
         self._side = SideWork()
+        self._departures = Departures(open_connections)
         self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
         self._labels_head = functools.lru_cache(maxsize=64)(self._read_labels_head)
 
@@ -69,6 +72,8 @@ class RestApp:
         except RequestError as error:
             reply, accept = refusal(error), None
         except asyncio.CancelledError:
+            if self._departures.left():
+                return
             raise
         except Exception:
             logger.exception("a request failed")
@@ -85,9 +90,11 @@ class RestApp:
         if route.action not in _OPEN:
             self._service.authorize(scope)
         if route.action == "infer":
-            return await self._infer(route, asked, receive)
+            with self._departures.watching(scope):
+                return await self._infer(route, asked, receive)
         if route.action == "classify":
-            return await self._classify(route, asked, receive)
+            with self._departures.watching(scope):
+                return await self._classify(route, asked, receive)
         return await self._pages.answer(route, asked, receive)
 
     # --- inference ---
@@ -110,6 +117,15 @@ class RestApp:
         media = fields.media_type(asked.field(b"content-type"))
         if media.startswith(_NO_INFERENCE):
             raise MediaNotTaken(f"an inference is JSON, with binary data or without, not {media!r}")
+        # The body is left behind here: as JSON it is much longer than the tensor, which may wait.
+        head, raw, binary_output = await self._read(route, asked, receive)
+        got = await self._service.infer(head, raw, None)
+        return _inference_reply(got, binary=binary_output)
+
+    async def _read(
+        self, route: Route, asked: Request, receive: Receive
+    ) -> tuple[Head, Body | None, bool]:
+        """An inference: its head, its tensor, and whether the answer's is wanted in binary."""
         header_bytes = asked.length(b"inference-header-content-length")
         encoding = asked.field(b"content-encoding")
         body: Body = await self._receive(asked, receive)
@@ -127,7 +143,7 @@ class RestApp:
             raw = await self._side.run(take, len(form.data or b""))
         except RequestError as error:
             raise self._counted(error) from None
-        return _inference_reply(form, await self._service.infer(head, raw, None, receive))
+        return head, raw, form.binary_output
 
     async def _unpack(self, body: Body, encoding: str) -> Body:
         most = self._service.max_body_bytes
@@ -153,10 +169,11 @@ class RestApp:
             head = self._labels_head(route.name, route.version, top, timeout_us)
             if encoding is not None:
                 body = await self._unpack(body, encoding)
-            picture = only_file(body, content_type) if media == _MULTIPART else body
+            element = as_element(only_file(body, content_type) if media == _MULTIPART else body)
         except RequestError as error:
             raise self._counted(error) from None
-        got = await self._service.infer(head, as_element(picture), None, receive)
+        del body
+        got = await self._service.infer(head, element, None)
         return Reply(response.labels(head.model_name, got.content))
 
     def _read_labels_head(self, name: str, version: str, top: int, timeout_us: int) -> Head:
@@ -167,11 +184,11 @@ class RestApp:
         return error
 
 
-def _inference_reply(form: Form, got: Answer) -> Reply:
+def _inference_reply(got: Answer, *, binary: bool) -> Reply:
     named = (got.model_name, got.request_id, got.datatype, got.shape)
     if (part := got.part) is not None:
         return Reply(response.in_memory(*named, (part.region, part.offset, part.byte_size)))
-    if form.binary_output:
+    if binary:
         body, header_bytes = response.binary(*named, got.content)
         more = ((b"inference-header-content-length", b"%d" % header_bytes),)
         return Reply(body, content_type=OCTETS, more=more)

@@ -47,9 +47,7 @@ class Service(Protocol):
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         """Compares a request, without its tensor, with the model."""
 
-    async def infer(
-        self, head: Head, raw: Body | None, deadline_s: float | None, receive: Receive | None = None
-    ) -> Answer:
+    async def infer(self, head: Head, raw: Body | None, deadline_s: float | None) -> Answer:
         """Runs it; ``raw`` is kept until it is answered."""
 
     def page(self, method: str, **fields: object) -> dict[str, Any]:

@@ -411,6 +411,7 @@ async def test_head_is_get(app: RestApp) -> None:
 
 
 TRITON_BODY, TRITON_FIELDS = triton_request(PIXELS, "UINT8")
+GZIP = ("Content-Encoding", "gzip")
 JSON_BODY, _ = triton_request(PIXELS, "UINT8", binary=False)
 
 
@@ -512,6 +513,16 @@ async def test_a_client_that_left_is_no_error(app: RestApp) -> None:
         receive,
         send,
     )
+
+
+async def test_what_waits_for_the_model_is_the_tensor_alone(
+    app: RestApp, service: FakeService
+) -> None:
+    """JSON is many times longer than its tensor; a packed body was unpacked."""
+    await ask(app, "POST", INFER, JSON_BODY)
+    await ask(app, "POST", INFER, gzip.compress(TRITON_BODY), [*TRITON_FIELDS, GZIP])
+    await ask(app, "POST", "/v2/models/m/classify", JPEG)
+    assert service.kept == [0, 0, 0]
 
 
 async def test_long_json_does_not_hold_the_others_up(app: RestApp) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.errors import InvalidRequest, RequestError
+from corral.errors import InvalidRequest, RequestError, TooLarge
 from corral.protocol.rest import request
 from corral.protocol.rest.json_tensor import read_numbers, read_strings
 from corral.tensors import Datatype
@@ -217,6 +217,17 @@ def test_lengths_that_disagree_are_refused(
 def test_a_header_longer_than_the_body_is_refused() -> None:
     with pytest.raises(InvalidRequest):
         request.cut(b"{}", 3)
+
+
+def test_json_beyond_its_limit_is_refused() -> None:
+    with pytest.raises(TooLarge, match="binary"):
+        read(b" " * (request.MAX_JSON_BYTES + 1))
+
+
+@pytest.mark.parametrize("text", [b"[" + b"1" * 70_000 + b"]", b"[1," + b" " * 140_000 + b"2]"])
+def test_numbers_of_too_many_digits(text: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        read_numbers(text, FP32, (2,))
 
 
 def test_a_value_beyond_fp32_is_refused() -> None:

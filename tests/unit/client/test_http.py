@@ -20,7 +20,6 @@ from corral_client import (
     Unauthenticated,
     Unavailable,
     calls,
-    channels,
     codec,
     rest,
 )
@@ -73,6 +72,7 @@ def test_labels_and_pages() -> None:
         (calls.live(), "/v2/health/live"),
         (calls.ready(), "/v2/health/ready"),
         (calls.metadata("m n"), "/v2/models/m%20n"),
+        (calls.properties("m"), "/v2/models/m/config"),
         (calls.statistics(""), "/v2/models/stats"),
         (calls.statistics("m"), "/v2/models/m/stats"),
     ):
@@ -106,12 +106,9 @@ def test_answers() -> None:
     metadata = calls.metadata("m").read(
         rest.answer("ModelMetadata", 200, none, json.dumps(page).encode())
     )
-    assert metadata.inputs[0].shape == (-1, 3)
     config = {"name": "m", "parameters": {"synthetic": {"string_value": "true"}}, "new": 1}
-    properties = calls.properties("m").read(
-        rest.answer("ModelConfig", 200, none, json.dumps(config).encode())
-    )
-    assert properties == {"synthetic": "true"}
+    body = rest.answer("ModelConfig", 200, none, json.dumps(config).encode())
+    assert calls.properties("m").read(body) == {"synthetic": "true"}
     assert metadata.inputs[0].shape == (-1, 3)
     stats = {"model_stats": [{"name": "m", "inference_count": 2**40}]}
     found = calls.statistics("").read(
@@ -131,6 +128,7 @@ def test_answers() -> None:
         (415, InvalidArgument),
         (429, Overloaded),
         (500, InternalError),
+        (405, NotFound),
         (501, NotFound),
         (503, Unavailable),
         (504, DeadlineExceeded),
@@ -180,12 +178,11 @@ def test_no_proxy_stands_before_this_machine(
     url: str, local: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert on_this_machine(url) is local
-    assert ("grpc.enable_http_proxy" in dict(channels.options(url, "x"))) is local
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
     monkeypatch.delenv("no_proxy", raising=False)
     if not url.startswith(("dns", "ipv4", "::")):
         with HttpClient(url) as client:
-            assert client._proxy == (None if local else ("proxy", 3128))
+            assert client.proxy == (None if local else ("proxy", 3128))
 
 
 @pytest.mark.parametrize("url", ["", "ftp://host:1", "http://", "http://host:x"])
