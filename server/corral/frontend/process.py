@@ -112,12 +112,6 @@ class Frontend:
             counts=counted.snapshot,
             memory=memory,
         )
-        limits = Limits(
-            max_items=settings.queue.max_items,
-            max_image_bytes=settings.queue.max_image_bytes,
-            classes=self._served.classes,
-        )
-        reader = RequestReader(self._served.signature, limits, self._pages.resolve, memory)
         policy = queue_policy(settings, boot.slots, boot.region_batch)
         self._dispatcher = Dispatcher(
             self._served.signature,
@@ -128,6 +122,7 @@ class Frontend:
             on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
+        reader = self._make_reader(memory)
         self._inference = Inference(
             self._served,
             reader,
@@ -136,22 +131,7 @@ class Frontend:
             max_image_pixels=settings.queue.max_image_pixels,
             decode_threads=len(os.sched_getaffinity(0)),
         )
-        signature = self._served.signature
-        at_once, waiting = arrival_limits(settings, signature, policy.max_queue)
-        access = credentials.make_access(
-            settings.security.auth_token_file,
-            settings.security.allow_client,
-            client_ca=settings.security.tls_client_ca,
-        )
-        self._service = Service(
-            self._inference,
-            reader,
-            self._pages,
-            auth=Auth(access) if access else None,
-            messages=Admission(at_once, slow_s=_SLOW_S, most_waiting=waiting),
-            max_body_bytes=message_limit(settings, signature),
-            max_requests=max_requests(settings, policy.max_queue),
-        )
+        self._service = self._make_service(reader, policy.max_queue)
         self._health = Health(
             ["", methods.SERVICE, *metadata.view_names(boot.served.name).values()]
         )
@@ -163,6 +143,32 @@ class Frontend:
         )
         self._server: HttpServer | None = None
         self._relay: UnixRelay | None = None
+
+    def _make_reader(self, memory: ClientMemory | None) -> RequestReader:
+        limits = Limits(
+            max_items=self._boot.settings.queue.max_items,
+            max_image_bytes=self._boot.settings.queue.max_image_bytes,
+            classes=self._served.classes,
+        )
+        return RequestReader(self._served.signature, limits, self._pages.resolve, memory)
+
+    def _make_service(self, reader: RequestReader, max_queue: int) -> Service:
+        settings, signature = self._boot.settings, self._served.signature
+        at_once, waiting = arrival_limits(settings, signature, max_queue)
+        access = credentials.make_access(
+            settings.security.auth_token_file,
+            settings.security.allow_client,
+            client_ca=settings.security.tls_client_ca,
+        )
+        return Service(
+            self._inference,
+            reader,
+            self._pages,
+            auth=Auth(access) if access else None,
+            messages=Admission(at_once, slow_s=_SLOW_S, most_waiting=waiting),
+            max_body_bytes=message_limit(settings, signature),
+            max_requests=max_requests(settings, max_queue),
+        )
 
     # --- what the supervisor says, and is told ---
 

@@ -375,7 +375,7 @@ def test_a_request_in_pieces_is_read_as_in_one(given_data: st.DataObject, form: 
         message = message[:-1]
     cuts = given_data.draw(st.lists(st.integers(0, len(message)), max_size=6).map(sorted))
     ends = [0, *cuts, len(message)]
-    pieces = [message[a:b] for a, b in itertools.pairwise(ends) if b > a]
+    pieces: list[bytes | memoryview] = [message[a:b] for a, b in itertools.pairwise(ends) if b > a]
 
     def outcome(read: Callable[[], tuple[wire.Head, wire.Data]]) -> Any:
         try:
