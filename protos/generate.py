@@ -1,4 +1,4 @@
-"""Generates corral_protos from open_inference.proto, in a descriptor pool of its own.
+"""Generates corral_protos from the .proto files beside it, in a descriptor pool of its own.
 
 Two generated copies of the Open Inference Protocol in protobuf's default pool kill the process
 that imports both (tritonclient carries one). A pool of our own avoids it.
@@ -15,11 +15,16 @@ OUT = HERE / "corral_protos"
 
 
 def main() -> None:
-    """Runs protoc and moves the generated module into corral's own descriptor pool."""
+    """Runs protoc and moves the generated modules into corral's own descriptor pool."""
+    files = sorted(HERE.glob("*.proto"))
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{HERE}"]
-    command += [f"--python_out={OUT}", f"--mypy_out=quiet:{OUT}", "open_inference.proto"]
+    command += [f"--python_out={OUT}", f"--mypy_out=quiet:{OUT}", *map(str, files)]
     subprocess.run(command, check=True)
-    generated = OUT / "open_inference_pb2.py"
+    for file in files:
+        _move(OUT / f"{file.stem}_pb2.py")
+
+
+def _move(generated: Path) -> None:
     text = generated.read_text()
     default = "_descriptor_pool.Default()"
     if text.count(default) != 1:

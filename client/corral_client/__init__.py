@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Unauthenticated,
         Unavailable,
     )
+    from corral_client.http import HttpClient
     from corral_client.pages import ModelMetadata, ModelStatistics, Spent, TensorMetadata
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Client",
     "CorralClientError",
     "DeadlineExceeded",
+    "HttpClient",
     "InternalError",
     "InvalidArgument",
     "Label",
@@ -53,6 +55,7 @@ _MODULES = {
     "AsyncClient": "corral_client.aio",
     "Client": "corral_client.client",
     "Label": "corral_client.codec",
+    "HttpClient": "corral_client.http",
     "CorralClientError": "corral_client.errors",
     "DeadlineExceeded": "corral_client.errors",
     "InternalError": "corral_client.errors",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -19,6 +20,7 @@ from corral_client.codec import Label, Parameter
 from corral_client.errors import (
     CorralClientError,
     DeadlineExceeded,
+    NotFound,
     Overloaded,
     Unavailable,
     from_rpc_error,
@@ -176,7 +178,14 @@ class AsyncClient:
         self, model: str | None = None, *, deadline_s: float | None = None
     ) -> ModelMetadata:
         """What a model takes and gives, and how it is run."""
-        return await self._run(calls.metadata(model or self.model), deadline_s)
+        name = model or self.model
+        found = await self._run(calls.metadata(name), deadline_s)
+        try:
+            properties = await self._run(calls.properties(name), deadline_s)
+        except NotFound:
+            # The protocol knows no such call: it is an extension of Triton's.
+            return found
+        return dataclasses.replace(found, properties=properties)
 
     async def statistics(
         self, model: str = "", *, deadline_s: float | None = None

@@ -63,9 +63,15 @@ def classify(
 
 
 def metadata(model: str) -> Call[pages.ModelMetadata]:
-    """ModelMetadata."""
+    """ModelMetadata, which says nothing of how the model is run; see ``properties``."""
     message = pb.ModelMetadataRequest(name=model).SerializeToString()
     return Call("ModelMetadata", message, pages.read_metadata)
+
+
+def properties(model: str) -> Call[dict[str, str]]:
+    """ModelConfig for its parameters: what corral tells of how the model is run."""
+    message = pb.ModelConfigRequest(name=model).SerializeToString()
+    return Call("ModelConfig", message, pages.read_properties)
 
 
 def statistics(model: str) -> Call[list[pages.ModelStatistics]]:

@@ -18,6 +18,7 @@ from corral_client.errors import CorralClientError, DeadlineExceeded, Overloaded
 
 SERVICE = "inference.GRPCInferenceService"
 DEFAULT_URL = "127.0.0.1:8001"
+DEFAULT_HTTP_URL = "127.0.0.1:8000"
 DEFAULT_MODEL = "resnet50"
 DEFAULT_DEADLINE_S = 30.0
 #: A server spreads connections over its cells, not requests.
@@ -26,7 +27,7 @@ DEFAULT_CONNECTIONS = 4
 #: gRPC takes no more than five
 _MAX_ATTEMPTS = 5
 #: Not the probes: who asks whether a server is there wants to know now.
-RETRIED = ("ModelInfer", "ModelMetadata", "ModelStatistics")
+RETRIED = ("ModelInfer", "ModelMetadata", "ModelConfig", "ModelStatistics")
 #: gRPC forgets a message larger than this once it is sent, and so cannot retry it. Its own
 #: 256 KiB would leave every FP32 tensor without retries.
 _RETRY_BUFFER_BYTES = 64 * 2**20

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral_client import channels, codec, views
+from corral_client.caller import Caller
 from corral_client.client import Client
 from corral_client.codec import Label
 from corral_client.errors import CorralClientError, InvalidArgument, NotFound, Unavailable
+from corral_client.http import HttpClient
 from corral_client.options import make_parser
 from corral_client.pages import ModelMetadata
 from corral_client.security import read_token
@@ -40,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: Sequence[str]) -> int:
     """Runs one command; returns its exit code."""
     options = make_parser().parse_args(argv)
+    options.url = options.url or (
+        channels.DEFAULT_HTTP_URL if options.http else channels.DEFAULT_URL
+    )
     try:
         with _connect(options) as client:
             return _COMMANDS[options.command](client, options)
@@ -56,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
         return _INTERRUPTED
 
 
-def _connect(options: argparse.Namespace) -> Client:
+def _connect(options: argparse.Namespace) -> Caller:
     pictures = getattr(options, "pictures", ())
     try:
         token = None if options.token_file is None else read_token(options.token_file)
@@ -67,8 +72,9 @@ def _connect(options: argparse.Namespace) -> Client:
         raise UnreadableFile(str(error)) from None
 
 
-def _client(options: argparse.Namespace, pictures: Sequence[Path], token: str | None) -> Client:
-    return Client(
+def _client(options: argparse.Namespace, pictures: Sequence[Path], token: str | None) -> Caller:
+    kind = HttpClient if options.http else Client
+    return kind(
         options.url,
         tls=options.tls,
         ca=options.ca,
@@ -86,7 +92,7 @@ def _complain(message: str) -> None:
     print(f"corral-client: {message}", file=sys.stderr)
 
 
-def _model(client: Client, options: argparse.Namespace) -> str:
+def _model(client: Caller, options: argparse.Namespace) -> str:
     """The model asked for, or else the one that the server has."""
     if options.model:
         return str(options.model)
@@ -99,7 +105,7 @@ def _model(client: Client, options: argparse.Namespace) -> str:
     return names[0]
 
 
-def _classify(client: Client, options: argparse.Namespace) -> int:
+def _classify(client: Caller, options: argparse.Namespace) -> int:
     metadata = client.metadata(_model(client, options))
     if metadata.synthetic:
         print(views.SYNTHETIC_WARNING.format(metadata.name), file=sys.stderr)
@@ -137,7 +143,7 @@ def _show_labels(
     print(view(str(picture), labels[: options.k], chances), flush=True)
 
 
-def _infer(client: Client, options: argparse.Namespace) -> int:
+def _infer(client: Caller, options: argparse.Namespace) -> int:
     given = _load(options.file) if options.file is not None else None
     metadata = client.metadata(_model(client, options))
     inputs = _made_up(metadata, options) if given is None else given
@@ -147,19 +153,19 @@ def _infer(client: Client, options: argparse.Namespace) -> int:
     return 0
 
 
-def _metadata(client: Client, options: argparse.Namespace) -> int:
+def _metadata(client: Caller, options: argparse.Namespace) -> int:
     metadata = client.metadata(_model(client, options))
     print(views.json_text(metadata) if options.json else views.metadata_text(metadata))
     return 0
 
 
-def _statistics(client: Client, options: argparse.Namespace) -> int:
+def _statistics(client: Caller, options: argparse.Namespace) -> int:
     models = client.statistics(options.model)
     print(views.json_text(models) if options.json else views.statistics_text(models))
     return 0
 
 
-def _wait(client: Client, options: argparse.Namespace) -> int:
+def _wait(client: Caller, options: argparse.Namespace) -> int:
     client.wait_until_ready(options.timeout_s)
     print(f"{options.url} is ready")
     return 0

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import grpc
-from numpy.typing import NDArray
 
-from corral_client import calls, channels, pictures
-from corral_client.calls import Call, Inputs
-from corral_client.codec import Label, Parameter
-from corral_client.errors import (
-    CorralClientError,
-    DeadlineExceeded,
-    Overloaded,
-    Unavailable,
-    from_rpc_error,
-)
-from corral_client.pages import ModelMetadata, ModelStatistics
-from corral_client.pictures import Encoded, Picture, Pictures
+from corral_client import channels
+from corral_client.caller import Caller
+from corral_client.calls import Call
+from corral_client.errors import CorralClientError, Overloaded, from_rpc_error
 from corral_client.security import PathLike, make_security
 from corral_client.version import __version__
 
 T = TypeVar("T")
 
 
-class Client:
+class Client(Caller):
     """Talks to a server over several connections; may be used from many threads at once.
 
     Every method raises the errors of ``corral_client.errors``, all of them CorralClientError.
@@ -69,9 +58,7 @@ class Client:
     ) -> None:
         if connections < 1:
             raise ValueError("a client needs at least one connection")
-        self.url = url
-        self.model = model
-        self.deadline_s = deadline_s
+        super().__init__(url, model, deadline_s)
         self._security = make_security(tls=tls, ca=ca, cert=cert, key=key, token=token)
         options = channels.options(url, f"corral-client/{__version__}")
         credentials = self._security.credentials
@@ -85,190 +72,23 @@ class Client:
         self._retry_overloaded = retry_overloaded
         self._closed = threading.Event()
 
-    @overload
-    def infer(
-        self,
-        inputs: Inputs,
-        *,
-        model: str | None = None,
-        deadline_s: float | None = None,
-        classification: None = None,
-        request_id: str | None = None,
-        parameters: Mapping[str, Parameter] | None = None,
-    ) -> NDArray[Any]: ...
-
-    @overload
-    def infer(
-        self,
-        inputs: Inputs,
-        *,
-        model: str | None = None,
-        deadline_s: float | None = None,
-        classification: int,
-        request_id: str | None = None,
-        parameters: Mapping[str, Parameter] | None = None,
-    ) -> list[list[Label]]: ...
-
-    def infer(
-        self,
-        inputs: Inputs,
-        *,
-        model: str | None = None,
-        deadline_s: float | None = None,
-        classification: int | None = None,
-        request_id: str | None = None,
-        parameters: Mapping[str, Parameter] | None = None,
-    ) -> NDArray[Any] | list[list[Label]]:
-        """Runs the model.
-
-        Args:
-            inputs: float32 [n,3,224,224], normalised; uint8 [n,224,224,3], pixels; or encoded
-                pictures as bytes, one or a list.
-            model: its name.
-            deadline_s: the answer is worth nothing after this.
-            classification: the top k wanted instead of the output.
-            request_id: sent along, for logs.
-            parameters: the request's parameters.
-
-        Returns:
-            the output, float32 [n,classes]; with ``classification``, the labels of each item.
-        """
-        model = model or self.model
-        if classification is None:
-            return self._run(calls.infer(inputs, model, request_id, parameters), deadline_s)
-        tensor = calls.as_tensor(inputs)
-        return self._run(
-            calls.classify(tensor, classification, model, request_id, parameters), deadline_s
-        )
-
-    @overload
-    def classify(  # type: ignore[overload-overlap]  # a str is a Sequence[str], too
-        self,
-        picture: Encoded,
-        k: int = 5,
-        *,
-        model: str | None = None,
-        deadline_s: float | None = None,
-    ) -> list[Label]: ...
-
-    @overload
-    def classify(
-        self,
-        picture: Sequence[Picture],
-        k: int = 5,
-        *,
-        model: str | None = None,
-        deadline_s: float | None = None,
-    ) -> list[list[Label]]: ...
-
-    @overload
-    def classify(
-        self,
-        picture: NDArray[Any],
-        k: int = 5,
-        *,
-        model: str | None = None,
-        deadline_s: float | None = None,
-    ) -> list[Any]: ...
-
-    def classify(
-        self,
-        picture: Pictures,
-        k: int = 5,
-        *,
-        model: str | None = None,
-        deadline_s: float | None = None,
-    ) -> list[Label] | list[list[Label]]:
-        """Says what is in a picture.
-
-        Args:
-            picture: a path or the bytes of a JPEG or PNG, or an array: uint8 [h,w,3] or float32
-                [3,h,w] of the model's size. Several: a list of those, or an array with one
-                dimension more, at most as many as the server takes in a request (32).
-            k: how many labels.
-            model: its name.
-            deadline_s: the answer is worth nothing after this.
-
-        Returns:
-            the labels, best first; for several pictures a list of them each.
-
-        Raises:
-            OSError: a file cannot be read.
-        """
-        tensor = pictures.load(picture)
-        rows = self._run(calls.classify(tensor, k, model or self.model), deadline_s)
-        return rows[0] if pictures.is_single(picture) else rows
-
-    def metadata(
-        self, model: str | None = None, *, deadline_s: float | None = None
-    ) -> ModelMetadata:
-        """What a model takes and gives, and how it is run."""
-        return self._run(calls.metadata(model or self.model), deadline_s)
-
-    def statistics(
-        self, model: str = "", *, deadline_s: float | None = None
-    ) -> list[ModelStatistics]:
-        """What a model has done; all models when none is named."""
-        return self._run(calls.statistics(model), deadline_s)
-
-    def live(self, *, deadline_s: float | None = None) -> bool:
-        """Whether the server is there at all."""
-        return self._probe(calls.live(), deadline_s)
-
-    def ready(self, *, deadline_s: float | None = None) -> bool:
-        """Whether the server takes requests. False, too, when it cannot be reached."""
-        return self._probe(calls.ready(), deadline_s)
-
-    def wait_until_ready(self, timeout_s: float = 60.0) -> None:
-        """Returns as soon as the server says on every connection that it is ready.
-
-        Raises:
-            DeadlineExceeded: it did not within ``timeout_s``.
-        """
-        patience = channels.Patience(f"{self.url} to be ready", timeout_s)
-        for channel in self._channels:
-            while (error := self._why_not_ready(channel, patience.attempt_s())) is not None:
-                time.sleep(patience.pause_s(error))
-
     def close(self) -> None:
         """Closes the connections; calls under way end with an error."""
         self._closed.set()
         for channel in self._channels:
             channel.close()
 
-    def __enter__(self) -> Self:
-        return self
+    def _connections(self) -> Iterable[Any]:
+        return self._channels
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]:
-        self.close()
-        return False
-
-    def _probe(self, call: Call[bool], deadline_s: float | None) -> bool:
-        try:
-            return self._run(call, deadline_s)
-        except Unavailable:
-            return False
-
-    def _why_not_ready(self, channel: Any, attempt_s: float) -> CorralClientError | None:
-        try:
-            ready = self._run(calls.ready(), attempt_s, channel)
-        except (Unavailable, DeadlineExceeded) as error:
-            return error
-        return None if ready else Unavailable(channels.NOT_READY)
-
-    def _run(self, call: Call[T], deadline_s: float | None, channel: Any = None) -> T:
+    def _run(self, call: Call[T], deadline_s: float | None, connection: Any = None) -> T:
         deadline_s = self.deadline_s if deadline_s is None else deadline_s
         if not self._retry_overloaded or call.method not in channels.RETRIED:
-            return self._attempt(call, deadline_s, deadline_s, channel)
+            return self._attempt(call, deadline_s, deadline_s, connection)
         retries = channels.OverloadRetries(deadline_s)
         while True:
             try:
-                return self._attempt(call, deadline_s, retries.left_s(), channel)
+                return self._attempt(call, deadline_s, retries.left_s(), connection)
             except Overloaded as error:
                 pause_s = retries.pause_s(error)
                 if pause_s is None:
@@ -276,11 +96,11 @@ class Client:
             # Closing the client ends the pause, too.
             self._closed.wait(pause_s)
 
-    def _attempt(self, call: Call[T], deadline_s: float, left_s: float, channel: Any) -> T:
+    def _attempt(self, call: Call[T], deadline_s: float, left_s: float, connection: Any) -> T:
         """Sends once; ``left_s`` is what earlier attempts left of the deadline."""
         if self._closed.is_set():
             raise CorralClientError("the client is closed")
-        channel = channel or next(self._turns)
+        channel = connection or next(self._turns)
         try:
             # No serialiser: the message is bytes already.
             method = channel.unary_unary(channels.method_path(call.method))

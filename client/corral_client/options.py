@@ -17,6 +17,7 @@ examples:
   corral-client wait                            until the server is ready
   corral-client classify cat.jpg dog.png -k 3   what is in two pictures
   corral-client infer --random uint8            one made-up picture, and how long it took
+  corral-client wait --http                     the same over the REST form
 
 exit codes: 0 done, 1 the server refused or could not be reached, 2 wrong usage
 or a file that cannot be read."""
@@ -94,10 +95,11 @@ def _url() -> argparse.ArgumentParser:
     parent = argparse.ArgumentParser(add_help=False)
     parent.add_argument(
         "--url",
-        default=channels.DEFAULT_URL,
         metavar="HOST:PORT",
-        help=f"of the server (default: {channels.DEFAULT_URL})",
+        help=f"of the server, or unix:PATH (default: {channels.DEFAULT_URL}; "
+        f"with --http {channels.DEFAULT_HTTP_URL})",
     )
+    parent.add_argument("--http", action="store_true", help="speak the REST form, not gRPC")
     security = parent.add_argument_group("security")
     security.add_argument(
         "--tls", action="store_true", help="encrypt; implied by --ca and by --cert"

@@ -113,7 +113,7 @@ class ModelStatistics:
 
 
 def read_metadata(message: bytes) -> ModelMetadata:
-    """Reads a ModelMetadataResponse; raises InternalError when it is none."""
+    """Reads a ModelMetadataResponse, without properties; raises InternalError when it is none."""
     page = parse(pb.ModelMetadataResponse, message)
     return ModelMetadata(
         name=page.name,
@@ -121,8 +121,14 @@ def read_metadata(message: bytes) -> ModelMetadata:
         platform=page.platform,
         inputs=tuple(_tensor(tensor) for tensor in page.inputs),
         outputs=tuple(_tensor(tensor) for tensor in page.outputs),
-        properties=dict(page.properties),
+        properties={},
     )
+
+
+def read_properties(message: bytes) -> dict[str, str]:
+    """Reads a ModelConfigResponse's parameters; raises InternalError when it is none."""
+    parameters = parse(pb.ModelConfigResponse, message).config.parameters
+    return {name: parameter.string_value for name, parameter in parameters.items()}
 
 
 def read_statistics(message: bytes) -> list[ModelStatistics]:

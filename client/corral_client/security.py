@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,8 @@ def make_security(
         ValueError: a certificate without its key or the other way round; a token that no header
             can carry.
     """
-    if (cert is None) != (key is None):
-        raise ValueError("a client certificate and its key are only of use together")
-    metadata = None
-    if token is not None:
-        if not token or not token.isascii() or not token.isprintable() or " " in token:
-            raise ValueError("a token is printable ASCII without spaces")
-        metadata = (("authorization", f"Bearer {token}"),)
+    metadata = bearer(token)
+    _check_pair(cert, key)
     if not (tls or ca or cert):
         return Security(metadata=metadata)
     root, chain, secret = (
@@ -61,6 +57,31 @@ def make_security(
     return Security(
         credentials=grpc.ssl_channel_credentials(root, secret, chain), metadata=metadata
     )
+
+
+def make_context(
+    *, ca: PathLike | None = None, cert: PathLike | None = None, key: PathLike | None = None
+) -> ssl.SSLContext:
+    """TLS for the REST form; see ``make_security``. ssl.SSLError, of bad PEM, is an OSError."""
+    _check_pair(cert, key)
+    context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    if cert is not None:
+        context.load_cert_chain(str(cert), None if key is None else str(key))
+    return context
+
+
+def bearer(token: str | None) -> tuple[tuple[str, str], ...] | None:
+    """The header that shows a token; None: nothing. Raises ValueError: no header can carry it."""
+    if token is None:
+        return None
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("a token is printable ASCII without spaces")
+    return (("authorization", f"Bearer {token}"),)
+
+
+def _check_pair(cert: PathLike | None, key: PathLike | None) -> None:
+    if (cert is None) != (key is None):
+        raise ValueError("a client certificate and its key are only of use together")
 
 
 def read_token(path: PathLike) -> str:

@@ -8,6 +8,10 @@
     └── RequestError         a request is answered with this
         ├── InvalidRequest   INVALID_ARGUMENT
         ├── NotFound         NOT_FOUND
+        ├── AlreadyExists    ALREADY_EXISTS
+        ├── Unauthenticated  UNAUTHENTICATED
+        ├── PermissionDenied PERMISSION_DENIED
+        ├── TooLarge         RESOURCE_EXHAUSTED, and not worth another try
         ├── QueueFull        RESOURCE_EXHAUSTED, with a retry hint
         ├── DeadlineMissed   DEADLINE_EXCEEDED
         ├── Unavailable      UNAVAILABLE
@@ -19,6 +23,8 @@ exception's text does.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 #: how OpenVINO's exceptions begin
 _PLACES = ("Exception from ", "Check '")
@@ -55,6 +61,8 @@ class StartError(CorralError):
 class RequestError(CorralError):
     """A request is answered with this error; the text is meant for the client."""
 
+    #: which of counters.FAILURES it is counted under
+    outcome: ClassVar[str] = "failed"
     #: the signature that the request named, where it was read that far: it is counted under that
     view = "tensor"
 
@@ -62,17 +70,49 @@ class RequestError(CorralError):
 class InvalidRequest(RequestError):
     """The request can never be answered as it is."""
 
+    outcome = "invalid"
+
 
 class NotFound(RequestError):
     """No such model, version or service."""
+
+    outcome = "invalid"
+
+
+class AlreadyExists(RequestError):
+    """There is something of that name."""
+
+    outcome = "invalid"
+
+
+class Unauthenticated(RequestError):
+    """No credentials, or none that are valid."""
+
+    outcome = "invalid"
+
+
+class PermissionDenied(RequestError):
+    """The client is known, and not allowed."""
+
+    outcome = "invalid"
+
+
+class TooLarge(RequestError):
+    """The message is larger than the server takes; it would be the next time, too."""
+
+    outcome = "invalid"
 
 
 class Unsupported(RequestError):
     """The protocol has it, this server does not."""
 
+    outcome = "invalid"
+
 
 class QueueFull(RequestError):
     """Refused at the door; worth another try after ``retry_after_ms``."""
+
+    outcome = "refused"
 
     def __init__(self, message: str, retry_after_ms: int) -> None:
         super().__init__(message)
@@ -82,13 +122,19 @@ class QueueFull(RequestError):
 class DeadlineMissed(RequestError):
     """The deadline has passed, or not even an idle worker could meet it."""
 
+    outcome = "expired"
+
 
 class Unavailable(RequestError):
     """The server is starting or stopping."""
 
+    outcome = "unavailable"
+
 
 class InferenceFailed(RequestError):
     """The engine failed on this request, twice."""
+
+    outcome = "failed"
 
 
 def telling_line(error: Exception) -> str:

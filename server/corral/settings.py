@@ -123,6 +123,8 @@ class Settings(
 
     host: Name = "127.0.0.1"
     port: Port = 8001
+    #: None: 8000, or a free one where ``port`` is 0
+    http_port: Port | None = None
     metrics_host: Name = "127.0.0.1"
     metrics_port: Port = 8002
 

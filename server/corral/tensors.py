@@ -12,6 +12,31 @@ import msgspec
 import numpy as np
 
 
+class View(enum.StrEnum):
+    """One of the signatures that a model is served under, each with statistics of its own."""
+
+    TENSOR = "tensor"
+    UINT8 = "uint8"
+    IMAGE = "image"
+
+    @property
+    def suffix(self) -> str:
+        """What the model's name ends with, to ask for this view."""
+        return "" if self is View.TENSOR else f"_{self.value}"
+
+    @property
+    def datatypes(self) -> tuple[str, ...]:
+        """The protocol's datatypes that it takes."""
+        return _VIEW_DATATYPES[self]
+
+
+_VIEW_DATATYPES = {
+    View.TENSOR: ("FP32", "UINT8", "BYTES"),
+    View.UINT8: ("UINT8",),
+    View.IMAGE: ("BYTES",),
+}
+
+
 class Datatype(enum.IntEnum):
     """What an engine takes. Encoded pictures (BYTES) become UINT8 before they reach a worker."""
 
@@ -78,3 +103,8 @@ class Signature(msgspec.Struct, frozen=True, eq=False, dict=True):
         pixels = self.input_shapes.get(Datatype.UINT8, ())
         square = len(pixels) == 3 and pixels[0] == pixels[1] and pixels[2] == 3
         return square and self.recipe is not None
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """What it can be served as."""
+        return tuple(View) if self.takes_pictures else (View.TENSOR,)

@@ -207,7 +207,6 @@ TABLE = [
     *(
         Case(name, UNIMPLEMENTED, b"", rpc(name))
         for name in (
-            "RepositoryModelLoad", "RepositoryModelUnload", "RepositoryIndex", "ModelStreamInfer",
             "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister",
             "CudaSharedMemoryRegister", "LogSettings", "TraceSetting", "Nonsense", "../ModelInfer",
         )
@@ -216,6 +215,18 @@ TABLE = [
     Case("an input in shared memory", UNIMPLEMENTED, with_parameter(
         infer(), shared_memory_region="mine", shared_memory_byte_size=by_hand.UINT8_BYTES)),
     Case("an output in shared memory", UNIMPLEMENTED, by_hand.output_in_shared_memory()),
+    # a repository that never changes
+    Case("a repository that there is not", MISSING, pb.RepositoryIndexRequest(
+        repository_name="elsewhere").SerializeToString(), rpc("RepositoryIndex")),
+    Case("load of another model", MISSING, pb.RepositoryModelLoadRequest(
+        model_name="bert").SerializeToString(), rpc("RepositoryModelLoad")),
+    Case("load of what is served, changed", UNIMPLEMENTED, pb.RepositoryModelLoadRequest(
+        model_name="resnet50", parameters={"config": pb.ModelRepositoryParameter(
+            string_param="{}")}).SerializeToString(), rpc("RepositoryModelLoad")),
+    Case("unload of another model", MISSING, pb.RepositoryModelUnloadRequest(
+        model_name="bert").SerializeToString(), rpc("RepositoryModelUnload")),
+    Case("unload of what is served", UNIMPLEMENTED, pb.RepositoryModelUnloadRequest(
+        model_name="resnet50").SerializeToString(), rpc("RepositoryModelUnload")),
     # too late
     Case("a deadline too short", "DEADLINE_EXCEEDED", with_parameter(infer(), timeout=1)),
 ]  # fmt: skip

@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 import pytest
 
+from corral.artifacts.served_model import served_model
 from corral.batching.batcher import Policy
-from corral.dataplane.dispatcher import Cell
+from corral.dataplane.dispatcher import Dispatcher
+from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
 from corral.errors import DeadlineMissed, InferenceFailed, InvalidRequest, QueueFull, Unavailable
 from corral.ipc.messages import BATCH, RESULT, AttachWorker, ResultStatus
@@ -31,7 +33,7 @@ MAX_BATCH = 4
 class FakeWorker:
     """The worker's end: takes a batch when told to, answers when told to."""
 
-    def __init__(self, cell: Cell, worker: int, sizes: list[int]) -> None:
+    def __init__(self, dispatcher: Dispatcher, worker: int, sizes: list[int]) -> None:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         region = create_region(SIGNATURE, MAX_BATCH)
         self.region = Region(region, SIGNATURE, MAX_BATCH)
@@ -41,7 +43,7 @@ class FakeWorker:
         hello = AttachWorker(
             worker=worker, slot=worker, pid=1, sizes=sizes, costs_s=costs, region_batch=MAX_BATCH
         )
-        cell.attach(hello, [there.detach(), region])
+        dispatcher.attach(hello, [there.detach(), region])
 
     async def take(self) -> tuple[int, Datatype, int]:
         data = await asyncio.get_running_loop().sock_recv(self.socket, 64)
@@ -82,22 +84,32 @@ class Rig:
         self.gone: list[int] = []
         self.hung: list[int] = []
         limits = wire.Limits(max_items=8, max_image_bytes=10**6, classes=1000)
-        self.cell = Cell(
-            SPEC,
-            wire.RequestReader(SIGNATURE, limits, lambda n, v: resolve_view(n, v, "resnet50")),
+        recorder = Recorder(self.pages, 0)
+        self.dispatcher = Dispatcher(
+            SIGNATURE,
             Policy(max_queue=max_queue, max_bytes=10**9),
-            Recorder(self.pages, 0),
-            max_image_pixels=max_image_pixels,
-            decode_threads=1,
+            recorder,
             on_verified=self.verified.append,
             hang_floor_s=hang_floor_s,
             on_gone=lambda worker, _pid: self.gone.append(worker),
             on_hung=lambda worker, _pid: self.hung.append(worker),
         )
-        self.cell.open = True
+        self.inference = Inference(
+            served_model(SPEC),
+            wire.RequestReader(SIGNATURE, limits, lambda n, v: resolve_view(n, v, "resnet50")),
+            self.dispatcher,
+            recorder,
+            max_image_pixels=max_image_pixels,
+            decode_threads=1,
+        )
+        self.inference.open = True
+
+    def close(self) -> None:
+        self.dispatcher.close()
+        self.inference.close()
 
     async def worker(self, worker: int = 0, sizes: tuple[int, ...] = (1, 2, 4)) -> FakeWorker:
-        fake = FakeWorker(self.cell, worker, list(sizes))
+        fake = FakeWorker(self.dispatcher, worker, list(sizes))
         await fake.prove()
         await until(lambda: worker in self.verified)
         return fake
@@ -121,7 +133,7 @@ class Rig:
         if timeout_us:
             request.parameters["timeout"].int64_param = timeout_us
         answer = pb.ModelInferResponse.FromString(
-            await self.cell.infer(request.SerializeToString(), deadline_s)
+            await self.inference.infer(request.SerializeToString(), deadline_s)
         )
         logits = np.frombuffer(answer.raw_output_contents[0], np.float32)
         return [float(v) for v in logits.reshape(-1, 1000)[:, 0]]
@@ -140,7 +152,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def rig() -> AsyncIterator[Rig]:
     rig = Rig()
     yield rig
-    await rig.cell.close()
+    rig.close()
 
 
 async def test_a_request_goes_through_and_is_counted(rig: Rig) -> None:
@@ -250,7 +262,7 @@ async def test_a_full_queue_refuses(rig: Rig) -> None:
 
 
 async def test_nothing_is_taken_before_the_server_is_open(rig: Rig) -> None:
-    rig.cell.open = False
+    rig.inference.open = False
     with pytest.raises(Unavailable):
         await rig.ask([1.0])
     assert rig.count("failure_unavailable") == 1
@@ -265,7 +277,7 @@ async def test_bad_pictures_are_refused_and_counted_under_their_view(rig: Rig) -
         raw_input_contents=[b"\x04\x00\x00\x00nope"],
     )
     with pytest.raises(InvalidRequest):
-        await rig.cell.infer(request.SerializeToString(), None)
+        await rig.inference.infer(request.SerializeToString(), None)
     assert rig.pages.read("view/image/failure_invalid") == 1
     assert rig.pages.read("view/image/inflight") == rig.pages.read("view/image/pending") == 0
 
@@ -346,16 +358,16 @@ async def test_a_worker_that_hangs_is_given_up_and_its_batch_run_elsewhere() -> 
     again = rig.ask([2.0])
     await heir.run()
     assert await again == [2.0]
-    await rig.cell.close()
+    rig.close()
 
 
 async def test_a_worker_that_hangs_on_its_first_batch_is_given_up() -> None:
     rig = Rig(hang_floor_s=0.05)
-    worker = FakeWorker(rig.cell, 0, [1])
+    worker = FakeWorker(rig.dispatcher, 0, [1])
     await until(lambda: rig.hung == [0])
     assert rig.verified == []
     worker.die()
-    await rig.cell.close()
+    rig.close()
 
 
 async def test_a_worker_that_is_back_before_its_end_was_read_is_not_taken_for_dead(
@@ -366,12 +378,12 @@ async def test_a_worker_that_is_back_before_its_end_was_read_is_not_taken_for_de
     await first.take()
     first.die()
     # At once: the cell has had no chance to read the end of the first one's socket.
-    second = FakeWorker(rig.cell, 0, [1])
+    second = FakeWorker(rig.dispatcher, 0, [1])
     await second.prove()
     await second.run()
     assert await task == [1.0]
     assert rig.gone == [0]
-    assert rig.cell.verified
+    assert rig.dispatcher.verified
     assert rig.pages.read("cell/lost_workers") == 1
 
 
@@ -379,7 +391,7 @@ async def test_a_worker_that_is_let_go_finishes_its_batch_and_gets_no_other(rig:
     leaving, staying = await rig.worker(0), await rig.worker(1)
     first = rig.ask([1.0])
     number, _, _ = await leaving.take()
-    rig.cell.detach(0)
+    rig.dispatcher.detach(0)
     later = [rig.ask([2.0]), rig.ask([3.0])]
     assert (await staying.run())[1] == 1
     assert (await staying.run())[1] == 1
@@ -395,13 +407,13 @@ async def test_a_worker_that_is_let_go_finishes_its_batch_and_gets_no_other(rig:
 
 async def test_a_worker_with_nothing_to_do_is_let_go_at_once(rig: Rig) -> None:
     worker = await rig.worker(0)
-    rig.cell.detach(0)
+    rig.dispatcher.detach(0)
     assert rig.gone == [0]
     assert await worker.closed()
-    rig.cell.detach(0)
+    rig.dispatcher.detach(0)
     assert rig.gone == [0]
-    unproven = FakeWorker(rig.cell, 1, [1])
-    rig.cell.detach(1)
+    unproven = FakeWorker(rig.dispatcher, 1, [1])
+    rig.dispatcher.detach(1)
     await unproven.prove()
     await until(lambda: rig.gone == [0, 1])
     assert rig.verified == [0], "one that leaves is not verified any more"
@@ -411,7 +423,7 @@ async def test_a_death_while_it_is_let_go_is_invisible_too(rig: Rig) -> None:
     leaving, staying = await rig.worker(0), await rig.worker(1)
     task = rig.ask([1.0])
     await leaving.take()
-    rig.cell.detach(0)
+    rig.dispatcher.detach(0)
     leaving.die()
     await staying.run()
     assert await task == [1.0]
@@ -420,7 +432,7 @@ async def test_a_death_while_it_is_let_go_is_invisible_too(rig: Rig) -> None:
 
 async def test_other_limits_hold_from_then_on(rig: Rig) -> None:
     policy = Policy(max_queue=1, max_bytes=10**9)
-    rig.cell.reconfigure(policy, max_image_pixels=1, hang_floor_s=60.0)
+    rig.dispatcher.reconfigure(policy, hang_floor_s=60.0)
     waiting = rig.ask([1.0])
     with pytest.raises(QueueFull):
         await rig.ask([2.0, 3.0])

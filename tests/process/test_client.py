@@ -106,6 +106,7 @@ class Peer:
             "ServerLive": lambda _: pb.ServerLiveResponse(live=True),
             "ServerReady": lambda _: pb.ServerReadyResponse(ready=self.ready),
             "ModelMetadata": self._metadata,
+            "ModelConfig": self._config,
             "ModelStatistics": lambda _: pb.ModelStatisticsResponse(
                 model_stats=[pb.ModelStatistics(name="toy", inference_count=7)]
             ),
@@ -137,8 +138,12 @@ class Peer:
             versions=["1"],
             inputs=[make(name="input", datatype="FP32", shape=[-1, 3, 16, 16])],
             outputs=[make(name="output", datatype="FP32", shape=[-1, CLASSES])],
-            properties={"synthetic": "true" if self.synthetic else "false"},
         )
+
+    def _config(self, message: bytes) -> Message:
+        config = pb.ModelConfig(name=pb.ModelConfigRequest.FromString(message).name)
+        config.parameters["synthetic"].string_value = "true" if self.synthetic else "false"
+        return pb.ModelConfigResponse(config=config)
 
     async def _infer(self, message: bytes, context: Any) -> bytes:
         self.arrivals_s.append(time.monotonic())

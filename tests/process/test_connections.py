@@ -35,6 +35,7 @@ def test_an_idle_connection_is_asked_to_go_and_a_busy_one_is_not(server: StartSe
         channel.subscribe(states.append)
         infer = channel.unary_unary(INFER)
         infer(infer_message("x", 1, 1), timeout=20)
+        wait_until(lambda: grpc.ChannelConnectivity.READY in states, "the connection")
         wait_until(lambda: states[-1] is grpc.ChannelConnectivity.IDLE, "the connection to go")
         assert clients(s) == busy
         # Nobody need know: the next call makes a connection.

@@ -71,7 +71,7 @@ def test_workers_have_no_privileges_no_ports_and_only_what_they_were_given(
             )
             assert status(pid)["NoNewPrivs"] == "1"
         listening = {c.laddr.port for pid in everybody(s) for c in listeners(pid)}
-        assert listening == {s.port, s.metrics_port}
+        assert listening == {s.port, s.http_port, s.metrics_port}
 
 
 def dumps_no_core(pid: int) -> bool:
@@ -211,6 +211,7 @@ def launch(user: tuple[int, int] | None, *, drop: bool = True, program: str = "/
         "memory_node": None,
         "drop": drop,
         "user": user,
+        "warnings_variable": "REFUSED",
     }
     fd = os.memfd_create("launch")
     os.write(fd, json.dumps(order).encode())
@@ -261,6 +262,7 @@ def test_the_death_signal_outlives_the_change_of_user(tmp_path: Path) -> None:
         "memory_node": None,
         "drop": True,
         "user": (nobody.uid, nobody.gid),
+        "warnings_variable": "REFUSED",
     }
     fd = os.memfd_create("launch")
     os.write(fd, json.dumps(order).encode())

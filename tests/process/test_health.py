@@ -1,4 +1,4 @@
-"""Health and reflection on a real grpc.aio server, asked by real clients."""
+"""Health and reflection on a real server, asked by real clients."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import h2corn
 import pytest
 import pytest_asyncio
 from google.protobuf import descriptor_pb2
@@ -14,24 +15,53 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from corral.frontend.health import INFERENCE_SERVICE, Health, add_reflection
+from corral.frontend import methods
+from corral.frontend.grpc_asgi.application import GrpcApplication
+from corral.frontend.health import SERVICE, Health
+from corral.frontend.reflection import Reflection
+from corral.frontend.statuses import to_status
+from corral_protos import health_pb2 as health_v1_pb2
+from corral_protos import reflection_v1_pb2
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-SERVICES = ["", INFERENCE_SERVICE, "resnet50", "resnet50_uint8", "resnet50_image"]
+SERVICES = ["", methods.SERVICE, "resnet50", "resnet50_uint8", "resnet50_image"]
 
 
 class Front:
     """A server with nothing but health and reflection, and a channel to it."""
 
     def __init__(self) -> None:
-        self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        self.health = Health(SERVICES, self.server)
-        add_reflection(self.server, self.health)
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}")
+        self.health = Health(SERVICES)
+        reflection = Reflection((methods.SERVICE, SERVICE), self.health.ended)
+        app = GrpcApplication(
+            self.health.unary(),
+            {**self.health.streams(), **reflection.streams()},
+            gate=lambda _: None,
+            translate=to_status,
+            max_fields_bytes=16384,
+        )
+
+        async def serve(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, dict(scope["headers"]), receive, send)
+
+        config = h2corn.Config(
+            bind=("127.0.0.1:0",), grpc=True, lifespan="off", timeout_graceful_shutdown=60
+        )
+        self._server = h2corn.Server(serve, config)
+
+    async def start(self) -> None:
+        self._serving = asyncio.create_task(self._server.serve())
+        await self._server.wait_started()
+        (address,) = self._server.addresses
+        self.channel = grpc.aio.insecure_channel(address)
         self.stub = health_pb2_grpc.HealthStub(self.channel)
+
+    async def stop(self) -> None:
+        """Ends it, once all streams have ended."""
+        self._server.shutdown()
+        await self._serving
 
     async def check(self, service: str) -> int:
         request = health_pb2.HealthCheckRequest(service=service)
@@ -44,10 +74,11 @@ class Front:
 @pytest_asyncio.fixture
 async def front() -> AsyncIterator[Front]:
     made = Front()
-    await made.server.start()
+    await made.start()
     yield made
     await made.channel.close()
-    await made.server.stop(0)
+    made.health.shutdown()
+    await asyncio.wait_for(made.stop(), 10)
 
 
 async def told(watch: Any) -> int:
@@ -95,7 +126,7 @@ async def test_watch_of_an_unknown_service_stays_open_until_the_server_stops(fro
     watch = front.watch("nobody")
     assert await told(watch) == SERVICE_UNKNOWN
     front.health.serving(True)
-    await front.health.shutdown()
+    front.health.shutdown()
     assert await ended(watch)
 
 
@@ -112,7 +143,7 @@ async def test_shutdown_tells_watchers_not_serving_and_ends_them(front: Front) -
     front.health.serving(True)
     watches = [front.watch(service) for service in SERVICES]
     assert [await told(watch) for watch in watches] == [SERVING] * len(SERVICES)
-    await front.health.shutdown()
+    front.health.shutdown()
     assert [await told(watch) for watch in watches] == [NOT_SERVING] * len(SERVICES)
     assert [await ended(watch) for watch in watches] == [True] * len(SERVICES)
     # Whoever asks now gets the same, and nothing brings it back.
@@ -127,9 +158,9 @@ async def test_a_graceful_stop_does_not_wait_for_watchers(front: Front) -> None:
     front.health.serving(True)
     watch = front.watch("")
     assert await told(watch) == SERVING
-    await front.health.shutdown()
+    front.health.shutdown()
     # With the stream still open this would take the whole grace.
-    await asyncio.wait_for(front.server.stop(60), 10)
+    await asyncio.wait_for(front.stop(), 10)
 
 
 async def test_a_graceful_stop_does_not_wait_for_reflection(front: Front) -> None:
@@ -137,8 +168,8 @@ async def test_a_graceful_stop_does_not_wait_for_reflection(front: Front) -> Non
     for _ in range(2):
         await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         assert (await stream.read()).HasField("list_services_response")
-    await front.health.shutdown()
-    await asyncio.wait_for(front.server.stop(60), 10)
+    front.health.shutdown()
+    await asyncio.wait_for(front.stop(), 10)
     assert await ended(stream)
 
 
@@ -147,6 +178,29 @@ async def reflect(front: Front, **asked: str) -> reflection_pb2.ServerReflection
     request = reflection_pb2.ServerReflectionRequest(**asked)
     [answer] = [answer async for answer in stub.ServerReflectionInfo(iter([request]), timeout=10)]
     return answer
+
+
+async def test_both_versions_of_reflection_answer_alike(front: Front) -> None:
+    asked = reflection_v1_pb2.ServerReflectionRequest(
+        file_containing_symbol="inference.GRPCInferenceService"
+    )
+    call = front.channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+    [answer] = [
+        reflection_v1_pb2.ServerReflectionResponse.FromString(message)
+        async for message in call(iter([asked.SerializeToString()]), timeout=10)
+    ]
+    older = await reflect(front, file_containing_symbol="inference.GRPCInferenceService")
+    assert answer.SerializeToString() == older.SerializeToString()
+
+
+async def test_the_health_of_every_service_is_listed(front: Front) -> None:
+    front.health.serving(True)
+    found = health_v1_pb2.HealthListResponse.FromString(
+        await front.channel.unary_unary("/grpc.health.v1.Health/List")(b"", timeout=10)
+    )
+    assert {name: each.status for name, each in found.statuses.items()} == dict.fromkeys(
+        SERVICES, SERVING
+    )
 
 
 async def resolve(front: Front, symbol: str, pool: DescriptorPool) -> None:
@@ -162,6 +216,7 @@ async def test_every_listed_service_resolves(front: Front) -> None:
     names = [service.name for service in listed]
     assert sorted(names) == [
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
         "inference.GRPCInferenceService",
     ]
@@ -184,7 +239,8 @@ async def test_reflection_describes_the_calls_that_clients_make(front: Front) ->
         "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata",
         "ModelInfer", "ModelConfig", "ModelStatistics", "SystemSharedMemoryStatus",
         "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister", "CudaSharedMemoryStatus",
-        "CudaSharedMemoryUnregister",
+        "CudaSharedMemoryUnregister", "ModelStreamInfer", "RepositoryIndex",
+        "RepositoryModelLoad", "RepositoryModelUnload",
     }  # fmt: skip
     request = service.methods_by_name["ModelInfer"].input_type
     assert request.fields_by_name["raw_input_contents"].number == 7

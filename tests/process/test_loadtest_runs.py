@@ -223,7 +223,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def test_an_engine_that_cannot_start_is_a_row_with_the_servers_own_words() -> None:
-    command = [sys.executable, "-m", "corral", "serve", "--metrics-port", "0"]
+    command = [sys.executable, "-m", "corral", "serve", "--http-port", "0", "--metrics-port", "0"]
     (row,) = starts.measure(["ipex-fp32"], command, "resnet50", ipex="/no/such/python")
     assert "exit code 2: " in row.reason
     assert "/no/such/python" in row.reason

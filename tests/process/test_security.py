@@ -140,7 +140,7 @@ def test_tls_on_both_ports_and_a_new_certificate_without_a_lost_connection(
 
         second = der(authority.issue("server", "localhost", "127.0.0.1"))
         assert second != first
-        assert served(s.port, authority) == second
+        wait_until(lambda: served(s.port, authority) == second, "the new certificate")
         assert served(s.metrics_port, authority) == second
         state: list[Any] = []
         old.subscribe(state.append)
@@ -207,7 +207,8 @@ def test_another_authority_takes_over_without_a_restart(
         assert page(s, "/livez", authority) == 200
         assert outcomes() == [grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE]
         private(trusted, other.file.read_text())
-        assert outcomes() == [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK]
+        swapped = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK]
+        wait_until(lambda: outcomes() == swapped, "the other authority")
         assert page(s, "/metrics", authority, new) == 200
 
 

@@ -102,7 +102,7 @@ def test_ctrl_c_reaches_the_supervisor_alone(supervisor: StartSupervisor) -> Non
 def test_a_port_in_use_is_one_line_and_exit_2(supervisor: StartSupervisor) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
         port = other.getsockname()[1]
-        for setting in ("port", "metrics_port"):
+        for setting in ("port", "http_port", "metrics_port"):
             with supervisor(ready=False, **{setting: port}) as s:
                 assert s.wait() == 2
                 option = setting.replace("_", "-")

@@ -29,8 +29,9 @@ from corral.ipc.messages import (
     WorkerReady,
     from_child_decoder,
 )
-from corral.ipc.region import Region, create_region
-from corral.launch.spawn import Child, Process, spawn
+from corral.ipc.region import Region
+from corral.launch.spawn import Process
+from corral.launch.worker import WorkerLaunch
 from corral.models import registry
 from corral.settings import BackendName, Settings
 from corral.tensors import Datatype
@@ -74,9 +75,6 @@ def worker(
 ) -> Iterator[Worker]:
     sizes = sizes or [1]
     cpus = sorted(os.sched_getaffinity(0))[-1:]
-    region_fd = create_region(SIGNATURE, sizes[-1])
-    data, theirs = channel.pair()
-    supervisor, control_end = channel.pair()
     boot = WorkerBoot(
         worker=3,
         cell=0,
@@ -95,29 +93,19 @@ def worker(
             synthetic=True,
             weights="none",
         ),
-        control_fd=control_end.fileno(),
-        data_fd=theirs.fileno(),
-        region_fd=region_fd,
     )
-    child = Child(
-        kind="worker",
-        number=3,
-        module="corral.worker.process",
-        cpus=cpus,
-        memory_node=memory_node,
-        env={**environment(), **(env or {})},
-    )
-    with theirs, control_end:
-        process = spawn(child, boot, supervisor, [theirs.fileno(), control_end.fileno(), region_fd])
-    running = Worker(process, data, Region(region_fd, SIGNATURE, sizes[-1]))
-    os.close(region_fd)
+    launch = WorkerLaunch(boot=boot, env={**environment(), **(env or {})}, memory_node=memory_node)
+    started = launch.start()
+    region = Region(started.region_fd, SIGNATURE, sizes[-1])
+    os.close(started.region_fd)
+    running = Worker(started.process, started.data, region)
     try:
         yield running
     finally:
-        data.close()
+        running.data.close()
         if not running.reaped:
-            process.signal(signal.SIGKILL)
-            process.reap()
+            running.process.signal(signal.SIGKILL)
+            running.process.reap()
 
 
 def test_it_reports_and_answers_out_of_its_region() -> None:

@@ -18,7 +18,9 @@ import psutil
 from corral.system import procfs
 from support.programs import TESTS
 
-READY = re.compile(r"ready in .*gRPC on \S+:(\d+), metrics on http://\S+:(\d+)/metrics")
+READY = re.compile(
+    r"ready in .*gRPC on \S+:(\d+), HTTP on \S+:(\d+), metrics on http://\S+:(\d+)/metrics"
+)
 PATIENCE_S = 30.0
 #: what a machine that is busy with others may add to a promised time; nothing in ``make soak``
 BUSY_S = float(os.environ.get("CORRAL_TEST_BUSY_S", "6"))
@@ -45,6 +47,7 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.port = 0
+        self.http_port = 0
         self.metrics_port = 0
 
     def _read(self) -> None:
@@ -80,7 +83,7 @@ class Server:
     def wait_until_ready(self, timeout_s: float = PATIENCE_S) -> None:
         """Waits for the ready line, and learns the ports from it."""
         found = self.wait_for_line(READY, timeout_s)
-        self.port, self.metrics_port = int(found[1]), int(found[2])
+        self.port, self.http_port, self.metrics_port = (int(found[n]) for n in (1, 2, 3))
 
     def children(self, pattern: str = "") -> list[psutil.Process]:
         """Child processes whose command line matches, oldest first."""

@@ -13,6 +13,7 @@ import sys
 import msgspec
 
 from corral import settings as config
+from corral.artifacts.served_model import served_model
 from corral.errors import CorralError
 from corral.ipc.messages import ModelBoot
 from corral.models import registry
@@ -32,7 +33,7 @@ def main() -> int:
         return app.run(
             DeploymentSpec(asked=settings, settings=settings, model=model),
             plan,
-            registry.get("resnet50").signature,
+            served_model(registry.get("resnet50")),
             environ=os.environ,
             frontend_module=order.get("frontend", "support.fake_frontend"),
         )

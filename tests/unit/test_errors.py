@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from corral.errors import telling_line
+from corral.errors import RequestError, telling_line
+from corral.metrics.counters import FAILURES
 
 _PLACES = (
     "Exception from src/inference/src/cpp/core.cpp:97:\n"
@@ -28,3 +29,10 @@ _PLACES = (
 )
 def test_it_is_the_line_that_says_why(text: str, told: str) -> None:
     assert telling_line(RuntimeError(text)) == told
+
+
+def test_every_answer_is_counted_under_an_outcome_that_there_is() -> None:
+    kinds = RequestError.__subclasses__()
+    assert kinds
+    # What is no RequestError is counted as cancelled, so no class says that.
+    assert {kind.outcome for kind in kinds} == set(FAILURES) - {"cancelled"}

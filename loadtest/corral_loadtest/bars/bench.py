@@ -106,7 +106,8 @@ class Bench:
     def server(self, *options: str) -> Iterator[Server]:
         """A server of ours."""
         port, metrics_port = free_port(), free_port()
-        where = ["--port", str(port), "--metrics-port", str(metrics_port), "--log-level", "error"]
+        where = ["--port", str(port), "--http-port", "0", "--metrics-port", str(metrics_port)]
+        where += ["--log-level", "error"]
         with serving([self.corral, "serve", *where, *options], port) as pid:
             yield Server(f"127.0.0.1:{port}", pid, metrics_port)
 

@@ -123,7 +123,7 @@ def _own(name: str, cores: int, corral: str) -> Subject:
         "--log-level",
         "warning",
     ]
-    base += ["--metrics-port", "0"]
+    base += ["--http-port", "0", "--metrics-port", "0"]
     modes = {
         CORRAL_RTI: ("corral, rti", ["--mode", "rti"], "1 worker on all cores, batch 1"),
         CORRAL_THROUGHPUT: (

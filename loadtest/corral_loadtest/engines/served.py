@@ -145,7 +145,7 @@ class Bench:
         """Measures one engine; what cannot start is a row with the reason."""
         options = ["--model", self.model, *options_of(name, self.ipex_python), *self.extra]
         try:
-            with _Raw([self.python, "-m", "corral.lab.raw_engine", *options]) as raw:
+            with _Raw([self.python, "-m", "corral", "lab", "raw", *options]) as raw:
                 return self._measured(name, options, raw)
         except RuntimeError as error:
             return Row(name=name, reason=str(error).strip().splitlines()[-1])
@@ -173,7 +173,8 @@ class Bench:
     def _server(self, options: Sequence[str]) -> Iterator[tuple[int, int]]:
         """Port and pid of a server that runs until the block ends."""
         port = free_port()
-        serve = ["-m", "corral", "serve", "--port", str(port), "--metrics-port", "0"]
+        serve = ["-m", "corral", "serve", "--port", str(port)]
+        serve += ["--http-port", "0", "--metrics-port", "0"]
         with serving([self.python, *serve, *options], port, timeout_s=900) as pid:
             yield port, pid
 
@@ -185,7 +186,7 @@ class Bench:
 
 
 class _Raw:
-    """A ``corral.lab.raw_engine`` that waits for turns; a context manager."""
+    """A ``corral lab raw`` that waits for turns; a context manager."""
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(

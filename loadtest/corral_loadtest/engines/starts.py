@@ -177,7 +177,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the command."""
     options = parser().parse_args(arguments)
-    command = [options.python, "-m", "corral", "serve", "--metrics-port", "0"]
+    command = [options.python, "-m", "corral", "serve", "--http-port", "0", "--metrics-port", "0"]
     command += ["--model", options.model, *options.options.split()]
     rows = []
     for row in measure(options.cases, command, options.model, options.ipex_python):

@@ -172,7 +172,8 @@ def _served(options: argparse.Namespace) -> Iterator[str]:
         return
     wanted = shlex.split(options.serve)
     port = free_port()
-    command = [options.corral, "serve", "--port", str(port), "--metrics-port", "0"]
+    command = [options.corral, "serve", "--port", str(port)]
+    command += ["--http-port", "0", "--metrics-port", "0"]
     # The first start makes the artefact, which takes minutes.
     with serving([*command, "--log-level", "error", *wanted], port, timeout_s=900.0):
         yield f"127.0.0.1:{port}"

@@ -1,10 +1,12 @@
-"""What children are told of a prepared model."""
+"""What children are told of a model: what a frontend serves, and what a worker loads."""
 
 from __future__ import annotations
 
 from corral.accuracy import AccuracyReport
 from corral.artifacts.store import Artefact
-from corral.ipc.messages import ModelBoot
+from corral.ipc.messages import ModelBoot, ServedModel
+from corral.models.labels import labels
+from corral.models.spec import ModelSpec
 
 
 def boot_model(
@@ -19,4 +21,14 @@ def boot_model(
         weights=artefact.weights,
         guard=guard,
         search=search,
+    )
+
+
+def served_model(spec: ModelSpec) -> ServedModel:
+    """What frontends serve: they open no file of the model's, which may have moved since."""
+    return ServedModel(
+        name=spec.name,
+        signature=spec.signature,
+        classes=spec.classes,
+        labels=labels() if spec.label_names is None else spec.label_names,
     )

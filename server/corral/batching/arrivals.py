@@ -52,3 +52,9 @@ class Arrivals(Generic[Key]):
     def end(self, key: Key) -> bool:
         """The message is there, or its client is gone; False when it had been given up."""
         return self._began_s.pop(key, None) is not None
+
+    def clear(self) -> list[Key]:
+        """Forgets all messages, and says which they were."""
+        keys = list(self._began_s)
+        self._began_s.clear()
+        return keys

@@ -50,7 +50,7 @@ def batch_size(
         return 1
     # What is true of the first items is true of all: those behind them count as later arrivals.
     # So the look ahead may be short; this far, it finds what pays in a lasting overload.
-    ahead = min(waiting, 2 * (sizes[-1] + len(others_free_s) + 1))
+    ahead = min(waiting, 4 * sizes[-1] + 2 * (len(others_free_s) + 1))
     one_s = cost_s(1)
     margin_s = _ROUNDING * one_s
     others = list(others_free_s)

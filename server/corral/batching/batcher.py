@@ -21,6 +21,7 @@ from typing import Generic
 from corral.batching import backlog
 from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Batch, J, Job, Span, size_in_time
+from corral.batching.workers import Workers
 from corral.errors import DeadlineMissed, QueueFull
 from corral.tensors import Datatype
 
@@ -57,8 +58,7 @@ class Batcher(Generic[J]):
         self._queues: dict[Datatype, deque[Span[J]]] = {d: deque() for d in Datatype}
         self._live: dict[Datatype, int] = dict.fromkeys(Datatype, 0)
         self._reserved = 0
-        self._workers: dict[int, CostModel] = {}
-        self._busy_until_s: dict[int, float] = {}
+        self._workers = Workers()
         self._order = 0
         self._batch_number = 0
         self._expired: list[J] = []
@@ -73,13 +73,11 @@ class Batcher(Generic[J]):
 
     def add_worker(self, worker: int, costs: CostModel) -> None:
         """A worker that may ask for batches from now on."""
-        self._workers[worker] = costs
-        self._busy_until_s[worker] = 0.0
+        self._workers.add(worker, costs)
 
     def remove_worker(self, worker: int) -> None:
         """The worker is gone. What it held is another matter: see ``lost``."""
-        self._workers.pop(worker, None)
-        self._busy_until_s.pop(worker, None)
+        self._workers.remove(worker)
 
     # --- the door ---
 
@@ -87,6 +85,10 @@ class Batcher(Generic[J]):
     def queued(self) -> int:
         """Items that wait for a worker, pictures that are being decoded included."""
         return sum(self._live.values()) + self._reserved
+
+    def spans_held(self, datatype: Datatype) -> int:
+        """Spans in the queue of a datatype, those of settled jobs included."""
+        return len(self._queues[datatype])
 
     def check_room(self, deadline_s: float | None, now_s: float) -> None:
         """Asked before it is known what a request wants: could any request be admitted?
@@ -97,7 +99,7 @@ class Batcher(Generic[J]):
         full = self.queued >= self._policy.max_queue or self.held_bytes >= self._policy.max_bytes
         if not full and (deadline_s is None or not self.queued):
             return
-        waiting_s = min(self._waiting_s(datatype, now_s) for datatype in Datatype)
+        waiting_s = min(self._workers.waiting_s(d, self.queued, now_s) for d in Datatype)
         if full:
             raise QueueFull(_FULL, _milliseconds(waiting_s))
         if deadline_s is not None and 0 < deadline_s - now_s < waiting_s:
@@ -110,7 +112,7 @@ class Batcher(Generic[J]):
             DeadlineMissed: not even an idle cell could answer in time.
             QueueFull: the queue is full, or so long that the answer would be late.
         """
-        waiting_s = self._waiting_s(job.datatype, now_s)
+        waiting_s = self._workers.waiting_s(job.datatype, self.queued, now_s)
         if (
             self.queued + job.count > self._policy.max_queue
             or self.held_bytes + job.size_bytes > self._policy.max_bytes
@@ -118,9 +120,12 @@ class Batcher(Generic[J]):
             raise QueueFull(_FULL, _milliseconds(waiting_s))
         if job.deadline_s is not None:
             slack_s = job.deadline_s - now_s
-            if slack_s <= self._fastest_s(job):
-                raise DeadlineMissed("the deadline is too short for this model on this machine")
-            late_s = waiting_s + self._fastest_s(job) - slack_s
+            fastest_s = self._workers.fastest_s(job)
+            if slack_s <= fastest_s:
+                raise DeadlineMissed(
+                    "Deadline Exceeded: it is too short for this model on this machine"
+                )
+            late_s = waiting_s + fastest_s - slack_s
             if late_s > 0 and waiting_s > 0:
                 raise QueueFull(_TOO_LONG, _milliseconds(late_s))
         job.reserved = job.count
@@ -158,31 +163,29 @@ class Batcher(Generic[J]):
     def take(self, worker: int, now_s: float) -> Batch[J] | None:
         """The next batch for a free worker; None when nothing is to be run now."""
         costs = self._workers[worker]
-        while (datatype := self._head_datatype(costs, now_s)) is not None:
-            if now_s < self._ready_at_s(datatype, costs):
-                return None
+        while (datatype := self._ready_datatype(costs, now_s)) is not None:
             spans = self._gather(worker, datatype, now_s)
             if not spans:
                 continue
             self._batch_number += 1
             count = sum(map(len, spans))
-            self._busy_until_s[worker] = now_s + costs.expected_s(datatype, count)
+            self._workers.is_busy_until(worker, now_s + costs.expected_s(datatype, count))
             return Batch(self._batch_number, worker, datatype, count, spans, now_s)
         return None
 
     def look_again_s(self, now_s: float) -> float | None:
         """When ``take`` may give what it does not give now: only with a queue delay."""
-        if not self._policy.max_delay_s or not self._workers:
+        costs = self._workers.any_costs()
+        if not self._policy.max_delay_s or costs is None:
             return None
-        costs = next(iter(self._workers.values()))
-        datatype = self._head_datatype(costs, now_s)
-        return None if datatype is None else self._ready_at_s(datatype, costs)
+        heads = self._heads(costs, now_s)
+        return min((self._ready_at_s(datatype, costs) for datatype in heads), default=None)
 
     def complete(self, batch: Batch[J], now_s: float, engine_s: float) -> list[J]:
         """A batch came back; returns the jobs that are fully answered now, settled."""
-        if (costs := self._workers.get(batch.worker)) is not None:
-            costs.observe(batch.datatype, batch.count, engine_s)
-            self._busy_until_s[batch.worker] = now_s
+        if batch.worker in self._workers:
+            self._workers[batch.worker].observe(batch.datatype, batch.count, engine_s)
+            self._workers.is_busy_until(batch.worker, now_s)
         answered: list[J] = []
         for span in batch.spans:
             job = span.job
@@ -204,8 +207,7 @@ class Batcher(Generic[J]):
             are run no more. That several workers die at once under the parts of one job says
             nothing about the job yet.
         """
-        if batch.worker in self._busy_until_s:
-            self._busy_until_s[batch.worker] = 0.0
+        self._workers.is_busy_until(batch.worker, 0.0)
         failed: list[J] = []
         for span in reversed(batch.spans):
             job = span.job
@@ -250,13 +252,21 @@ class Batcher(Generic[J]):
                 return span
         return None
 
-    def _head_datatype(self, costs: CostModel, now_s: float) -> Datatype | None:
+    def _heads(self, costs: CostModel, now_s: float) -> list[Datatype]:
+        """The datatypes of which something waits, the oldest first."""
         heads = [
             (span.order, datatype)
             for datatype in self._queues
             if (span := self._front(datatype, costs, now_s)) is not None
         ]
-        return min(heads)[1] if heads else None
+        return [datatype for _, datatype in sorted(heads)]
+
+    def _ready_datatype(self, costs: CostModel, now_s: float) -> Datatype | None:
+        """The datatype whose batch is formed now: one that waits for company holds up no other."""
+        for datatype in self._heads(costs, now_s):
+            if now_s >= self._ready_at_s(datatype, costs):
+                return datatype
+        return None
 
     def _ready_at_s(self, datatype: Datatype, costs: CostModel) -> float:
         """When the head's batch may be formed: at once, unless company was asked for."""
@@ -312,11 +322,7 @@ class Batcher(Generic[J]):
         return backlog.batch_size(
             sum(self._live.values()),
             self._live[datatype],
-            [
-                max(0.0, until_s - now_s)
-                for other, until_s in self._busy_until_s.items()
-                if other != worker
-            ],
+            self._workers.others_free_s(worker, now_s),
             costs.sizes,
             functools.partial(costs.expected_s, datatype),
         )
@@ -333,24 +339,6 @@ class Batcher(Generic[J]):
             if not len(last):
                 spans.pop()
             excess -= cut
-
-    def _waiting_s(self, datatype: Datatype, now_s: float) -> float:
-        """How long a request that came now would wait for a worker, as far as one can tell."""
-        if not self._workers:
-            return 0.0
-        count = len(self._workers)
-        busy_s = [max(0.0, until_s - now_s) for until_s in self._busy_until_s.values()]
-        if not self.queued:
-            return min(busy_s)
-        item_s = min(costs.item_s(datatype) for costs in self._workers.values())
-        return (sum(busy_s) + self.queued * item_s) / count
-
-    def _fastest_s(self, job: J) -> float:
-        """The least time that idle workers need for the job; 0 while there are none."""
-        if not self._workers:
-            return 0.0
-        share = math.ceil(job.count / len(self._workers))
-        return min(costs.fastest_s(job.datatype, share) for costs in self._workers.values())
 
 
 def _hopeless(job: Job, costs: CostModel, now_s: float) -> bool:

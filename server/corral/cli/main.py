@@ -19,9 +19,11 @@ from rich.console import Console
 from corral import logs
 from corral import settings as config
 from corral.artifacts.figures import FigureCache
+from corral.artifacts.served_model import served_model
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError
 from corral.ipc.messages import ModelBoot
+from corral.lab import overflow, raw_engine
 from corral.lab.ladder import command as ladder
 from corral.lab.ladder.command import LadderOptions
 from corral.models import registry
@@ -29,15 +31,16 @@ from corral.planning import topology, view
 from corral.planning.plan import PlannedWorker
 from corral.planning.request import plan_for
 from corral.settings import BackendName, Mode, Settings
-from corral.supervisor import admin, app, ports, views
+from corral.supervisor import admin, app, views
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Source
 from corral.tuning import prepare, report
 from corral.tuning.select import Selected
 
-_COMMANDS = ("serve", "plan", "prepare", "ladder", "tune", *ADMIN_COMMANDS)
+_COMMANDS = ("serve", "plan", "prepare", "ladder", "lab", "tune", *ADMIN_COMMANDS)
 _NOT_SETTINGS = (
     "command",
+    "experiment",
     "config",
     "json",
     "explain",
@@ -84,8 +87,8 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
             return _plan(settings, options)
         case "prepare":
             return _prepare(settings)
-        case "ladder":
-            return _ladder(settings, options, environ)
+        case "lab":
+            return _lab(settings, options, environ)
         case "tune":
             return _tune(settings, every=options.every)
         case _:
@@ -150,7 +153,7 @@ def _prepare(settings: Settings) -> int:
     if settings.backend is BackendName.NULL:
         raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
     logs.configure(settings, "prepare")
-    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    pen = plan_for(settings, topology.read_machine()).first_worker
     print(prepare.prepare_apart(settings, pen).model.artefact)
     return 0
 
@@ -159,7 +162,7 @@ def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[st
     if options.repeats < 1 or options.seconds <= 0:
         raise ConfigError("--repeats and --seconds: more than nothing")
     logs.configure(settings, "ladder")
-    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    pen = plan_for(settings, topology.read_machine()).first_worker
     chosen = LadderOptions(
         repeats=options.repeats,
         seconds=options.seconds,
@@ -169,11 +172,24 @@ def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[st
     return ladder.run(settings, chosen, pen, environ)
 
 
+def _lab(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    match options.experiment:
+        case "ladder":
+            return _ladder(settings, options, environ)
+        case "raw":
+            turns_s = (float(line) for line in iter(sys.stdin.readline, ""))
+            for line in raw_engine.run(settings, environ, turns_s):
+                print(line, flush=True)
+        case _:
+            Console().print(overflow.render(settings.model, overflow.measure(settings, environ)))
+    return 0
+
+
 def _tune(settings: Settings, *, every: bool) -> int:
     if settings.backend is BackendName.NULL:
         raise ConfigError("--backend null computes nothing; there is nothing to measure")
     logs.configure(settings, "tune")
-    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    pen = plan_for(settings, topology.read_machine()).first_worker
     selected = prepare.prepare_apart(settings, pen, again=True, every=every)
     if selected.search is None:
         print(f"{selected.backend.value} {selected.precision.value}: nothing to choose from")
@@ -186,20 +202,7 @@ def _tune(settings: Settings, *, every: bool) -> int:
 
 
 def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    logs.configure(settings, "supervisor")
-    app.check_security(settings)
-    # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
-    plan = plan_for(settings, topology.read_machine())
-    ports.claim(settings.host, settings.port, "--port")
-    ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
     spec = registry.get(settings.model)
-    null = settings.backend is BackendName.NULL
-    pen = plan.cells[0].workers[0]
-    prepared = _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
-    # The environment of the workers depends on the engine, and a search has measured more.
-    machine = topology.read_machine()
-    measured = FigureCache(settings, machine.model_name).load()
-    plan = plan_for(prepared.settings, machine, measured)
 
     def read_again() -> Settings:
         again = _settings(options, environ)
@@ -211,7 +214,12 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
         return again
 
     source = Source(read=read_again, prepare=_prepare_again)
-    return app.run(prepared, plan, spec.signature, source=source, environ=environ)
+    return app.serve(settings, served_model(spec), _prepare_first, source, environ=environ)
+
+
+def _prepare_first(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
+    null = settings.backend is BackendName.NULL
+    return _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
 
 
 async def _prepare_again(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:

@@ -96,13 +96,33 @@ def make_parser() -> argparse.ArgumentParser:
                 help="also what takes minutes to prepare: torch, and IPEX with --worker-python",
             )
         if name == "ladder":
+            # Another name for ``corral lab ladder``.
+            command.set_defaults(command="lab", experiment="ladder")
             _add_ladder(command)
+    _add_lab(commands)
     for name, text in ADMIN_COMMANDS.items():
         command = commands.add_parser(
             name, help=text, description=text, formatter_class=_Formatter, allow_abbrev=False
         )
         _add_admin(command, name)
     return parser
+
+
+def _add_lab(commands: Any) -> None:
+    text = "measure one thing at a time: the ladder, the engine without a server, the overflow fix"
+    lab = commands.add_parser("lab", help=text, description=text, formatter_class=_Formatter)
+    experiments = lab.add_subparsers(dest="experiment", metavar="EXPERIMENT", required=True)
+    for name, what in (
+        ("ladder", "climb the ladder of optimizations on this machine"),
+        ("raw", "run a worker with no server around it, for the seconds read from standard input"),
+        ("overflow", "show what the fix for INT8 sums that overflow is worth on this CPU"),
+    ):
+        command = experiments.add_parser(
+            name, help=what, description=what, formatter_class=_Formatter, allow_abbrev=False
+        )
+        _add_settings(command)
+        if name == "ladder":
+            _add_ladder(command)
 
 
 def _add_admin(parser: argparse.ArgumentParser, name: str) -> None:
@@ -342,8 +362,15 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     queue("max-image-pixels", "pixels of one encoded picture", type=int, metavar="PIXELS")
 
     network = group("addresses")
-    network("host", "address of the gRPC port", metavar="HOST")
+    network("host", "address of the gRPC and the HTTP port", metavar="HOST")
     network("port", "the gRPC port, 0 for a free one", type=int, metavar="PORT")
+    network(
+        "http-port",
+        "the HTTP port, 0 for a free one; both ports speak both (default: 8000, or a free one "
+        "with --port 0)",
+        type=int,
+        metavar="PORT",
+    )
     network("metrics-host", "address of the metrics port", metavar="HOST")
     network(
         "metrics-port", "/metrics, /livez and /readyz, 0 for a free one", type=int, metavar="PORT"

@@ -1,8 +1,7 @@
-"""A cell's data path: requests in, batches to workers, answers out. No gRPC in it.
+"""A cell's workers and the batches that they get, and what becomes of a batch when one dies.
 
-The cell owns every request from the door until it is answered, so that a worker's death is
-invisible: what it held goes back to the head of the queue. Everything runs on one event loop;
-only pictures are decoded in threads (Pillow lets go of the GIL meanwhile).
+The dispatcher holds every admitted request until it is answered, so that a worker's death is
+invisible: what it held goes back to the head of the queue. Everything runs on one event loop.
 """
 
 from __future__ import annotations
@@ -12,61 +11,30 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 
 from corral.batching.batcher import Batcher, Policy
 from corral.batching.jobs import Batch
 from corral.batching.watchdog import HangWatch
 from corral.dataplane.recorder import Recorder
 from corral.dataplane.worker_link import Request, WorkerLink
-from corral.errors import (
-    DeadlineMissed,
-    InferenceFailed,
-    InvalidRequest,
-    NotFound,
-    QueueFull,
-    RequestError,
-    Unavailable,
-    Unsupported,
-)
-from corral.images import decode as images
+from corral.errors import DeadlineMissed, InferenceFailed
 from corral.ipc.messages import AttachWorker, ResultStatus
-from corral.models.labels import labels
-from corral.models.spec import ModelSpec
-from corral.protocol import request as wire
-from corral.protocol import response
-from corral.protocol.shared_memory import Tensor
-from corral.tensors import Datatype
+from corral.tensors import Signature
 
 logger = logging.getLogger(__name__)
 
-#: counters.FAILURES by what ends a request
-_REASONS: dict[type[BaseException], str] = {
-    InvalidRequest: "invalid",
-    NotFound: "invalid",
-    Unsupported: "invalid",
-    QueueFull: "refused",
-    DeadlineMissed: "expired",
-    InferenceFailed: "failed",
-    Unavailable: "unavailable",
-    asyncio.CancelledError: "cancelled",
-}
-_LATE = "the deadline passed before the answer was there"
+#: Triton's clients look for the first two words.
+_LATE = "Deadline Exceeded: it passed before the answer was there"
 _FAILED = "the request could not be run: two workers failed on it"
 
 
-class Cell:
-    """The workers of one cell and the requests they are fed with.
+class Dispatcher:
+    """The workers of one cell, and the queue that they are fed from.
 
     Args:
-        spec: the model.
-        reader: reads requests.
+        signature: the model's shapes.
         policy: the queue's limits.
         recorder: what is counted.
-        max_image_pixels: pixels of a picture that is decoded.
-        decode_threads: pictures decoded at a time.
         hang_floor_s: no worker hangs before it has had a batch for so long.
         on_verified: called with a worker's id when its first batch came back.
         on_gone: called with a worker's id and pid when it is gone.
@@ -75,23 +43,17 @@ class Cell:
 
     def __init__(
         self,
-        spec: ModelSpec,
-        reader: wire.RequestReader,
+        signature: Signature,
         policy: Policy,
         recorder: Recorder,
         *,
-        max_image_pixels: int,
-        decode_threads: int,
         hang_floor_s: float,
         on_verified: Callable[[int], None],
         on_gone: Callable[[int, int], None],
         on_hung: Callable[[int, int], None],
     ) -> None:
-        self._spec = spec
-        self._signature = spec.signature
-        self._reader = reader
+        self._signature = signature
         self._recorder = recorder
-        self._max_image_pixels = max_image_pixels
         self._on_verified = on_verified
         self._on_gone = on_gone
         self._on_hung = on_hung
@@ -103,10 +65,6 @@ class Cell:
         self._timer: asyncio.TimerHandle | None = None
         self._hangs = HangWatch(hang_floor_s)
         self._hang_timer: asyncio.TimerHandle | None = None
-        self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
-        self._labels = labels() if spec.label_names is None else spec.label_names
-        #: False before the server is open and while it drains: requests get UNAVAILABLE
-        self.open = False
 
     @property
     def verified(self) -> bool:
@@ -157,10 +115,9 @@ class Cell:
         for request in answered:
             self._answer(request, None)
 
-    def reconfigure(self, policy: Policy, *, max_image_pixels: int, hang_floor_s: float) -> None:
+    def reconfigure(self, policy: Policy, *, hang_floor_s: float) -> None:
         """Other limits hold from now on; see the class."""
         self._batcher.set_policy(policy)
-        self._max_image_pixels = max_image_pixels
         self._hangs.floor_s = hang_floor_s
 
     def detach(self, worker: int) -> None:
@@ -231,163 +188,39 @@ class Cell:
 
     # --- requests ---
 
-    def turn_away(self, deadline_s: float | None) -> None:
-        """Asked before a request's message is received: a refusal then costs a fraction.
+    def check_room(self, deadline_s: float | None) -> None:
+        """Raises RequestError when no request could be admitted now: QueueFull, DeadlineMissed."""
+        self._batcher.check_room(deadline_s, self._now_s())
 
-        What the request would have named is not known, so it counts as one for tensors.
-
-        Raises:
-            RequestError: no request could be admitted now; see ``infer``.
-        """
-        try:
-            self._check_open()
-            self._batcher.check_room(deadline_s, self._now_s())
-        except RequestError as error:
-            self._recorder.received("tensor")
-            self._recorder.refused("tensor", _REASONS[type(error)], 0.0)
-            raise
-
-    def _check_open(self) -> None:
-        if not self.open:
-            raise Unavailable("the server is not serving: it is starting or stopping")
-
-    async def infer(self, message: bytes, deadline_s: float | None) -> bytes:
-        """Answers one ModelInferRequest.
-
-        Args:
-            message: its bytes; kept until it is answered.
-            deadline_s: on the monotonic clock; None for never.
-
-        Returns:
-            the bytes of a ModelInferResponse.
+    def admit(self, request: Request) -> None:
+        """Gives a request its place in the queue; it waits there for its tensor.
 
         Raises:
-            RequestError: the answer is an error.
+            RequestError: there is none: QueueFull, DeadlineMissed.
         """
-        arrived_s = self._now_s()
-        try:
-            head, data = self._reader.read(message)
-            output = self._reader.output(head)
-        except RequestError as error:
-            self._recorder.received(error.view)
-            self._recorder.refused(error.view, _REASONS[type(error)], self._now_s() - arrived_s)
-            raise
-        self._recorder.received(head.view)
-        timeout_s = None
-        if head.timeout_s is not None:
-            timeout_s = arrived_s + head.timeout_s
-            deadline_s = timeout_s if deadline_s is None else min(deadline_s, timeout_s)
-        datatype = Datatype.UINT8 if head.datatype is None else head.datatype
-        request = Request(
-            head.view,
-            datatype,
-            head.count,
-            size_bytes=max(len(message), head.count * self._signature.input_bytes[datatype]),
-            arrived_s=arrived_s,
-            deadline_s=deadline_s,
-        )
-        try:
-            self._check_open()
-            self._batcher.admit(request, arrived_s)
-        except RequestError as error:
-            self._recorder.refused(head.view, _REASONS[type(error)], self._now_s() - arrived_s)
-            raise
-        self._recorder.admitted(request)
-        return await self._run(request, head, data, output, timeout_s)
+        self._batcher.admit(request, request.arrived_s)
 
-    def _wrap(self, head: wire.Head, output: Tensor | None, logits: bytes | bytearray) -> bytes:
-        """The answer's bytes; with its output in the client's shared memory if wanted there."""
-        name, request_id = head.model_name, head.request_id
-        content, datatype = logits, "FP32"
-        shape: tuple[int, ...] = (head.count, *self._signature.output_shape)
-        if head.classification:
-            content = response.classification(
-                bytes(logits), self._spec.classes, head.classification, self._labels
-            )
-            datatype, shape = "BYTES", (head.count, head.classification)
-        if output is None:
-            return response.response(name, request_id, datatype, shape, content)
-        if len(content) > len(output):
-            raise InvalidRequest(
-                f"the output has {len(content)} bytes, its place in shared memory {len(output)}"
-            )
-        output.write(content)
-        assert head.output_slice is not None
-        return response.response_in_memory(name, request_id, datatype, shape, head.output_slice)
+    def enqueue(self, request: Request) -> None:
+        """The request's tensor is there: a worker may have it."""
+        self._batcher.enqueue(request)
+        self._dispatch()
 
-    async def _run(
-        self,
-        request: Request,
-        head: wire.Head,
-        data: wire.Data,
-        output: Tensor | None,
-        timeout_s: float | None,
-    ) -> bytes:
-        """Sees an admitted request through; every way out settles it and counts it once."""
-        timer = None
-        if timeout_s is not None:
-            timer = self._loop.call_at(timeout_s, self._expire, request)
-        done: asyncio.Future[None] = self._loop.create_future()
+    def drop(self, request: Request) -> None:
+        """Nobody wants the request any more, or it is answered."""
+        self._batcher.drop(request)
 
-        def answer(error: Exception | None) -> None:
-            if not done.done():
-                done.set_exception(error) if error else done.set_result(None)
+    def expire(self, request: Request) -> None:
+        """The request's deadline has passed: it is dropped, and answered with that."""
+        self._batcher.drop(request)
+        self._answer(request, DeadlineMissed(_LATE))
 
-        request.answer = answer
-        try:
-            if isinstance(data, list):
-                request.payload = await self._decode(data)
-            else:
-                request.payload = data
-            self._batcher.enqueue(request)
-            self._dispatch()
-            await done
-            answer_bytes = self._wrap(head, output, request.output)
-        except BaseException as error:
-            self._batcher.drop(request)
-            reason = _REASONS.get(type(error), "failed")
-            if reason == "cancelled" and _passed(request.deadline_s, self._now_s()):
-                reason = "expired"
-            self._recorder.failed(request, reason, self._now_s())
-            raise
-        else:
-            self._recorder.succeeded(request, self._now_s())
-            return answer_bytes
-        finally:
-            request.payload = None
-            request.answer = None
-            if timer is not None:
-                timer.cancel()
-            self._recorder.state(queue_depth=self._batcher.queued)
-
-    async def _decode(self, pictures: list[memoryview]) -> memoryview:
-        """Encoded pictures to UINT8 [n,crop,crop,3], in the decoders' threads.
-
-        Raises:
-            InvalidRequest: one of them is no picture that is taken.
-        """
-        for picture in pictures:
-            images.check_header(picture, self._max_image_pixels)
-        recipe = self._spec.recipe
-        decoded = await asyncio.gather(
-            *(
-                self._loop.run_in_executor(
-                    self._decoders, images.decode, picture, recipe, self._max_image_pixels
-                )
-                for picture in pictures
-            )
-        )
-        pixels = decoded[0][np.newaxis] if len(decoded) == 1 else np.stack(decoded)
-        return np.ascontiguousarray(pixels).data.cast("B")
+    def show_queue(self) -> None:
+        """Says how long the queue is."""
+        self._recorder.state(queue_depth=self._batcher.queued)
 
     def _answer(self, request: Request, error: Exception | None) -> None:
         if request.answer is not None:
             request.answer(error)
-
-    def _expire(self, request: Request) -> None:
-        """The deadline that a request carries as a parameter has passed."""
-        self._batcher.drop(request)
-        self._answer(request, DeadlineMissed(_LATE))
 
     # --- batches ---
 
@@ -410,7 +243,7 @@ class Cell:
                 self._answer(request, error)
         for request in self._batcher.expired():
             self._answer(request, DeadlineMissed(_LATE))
-        self._recorder.state(queue_depth=self._batcher.queued)
+        self.show_queue()
         self._look_again(now_s)
 
     def _look_again(self, now_s: float) -> None:
@@ -443,17 +276,11 @@ class Cell:
             self._lose(self._links[worker], hung=True)
         self._look_for_hung_at(self._hangs.next_look_s)
 
-    async def close(self) -> None:
-        """Ends the workers and the decoders."""
+    def close(self) -> None:
+        """Ends the workers."""
         self._look_for_hung_at(None)
         for link in list(self._links.values()):
             self._loop.remove_reader(link.fileno())
             link.close()
         self._links.clear()
         self._free.clear()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
-
-
-def _passed(deadline_s: float | None, now_s: float) -> bool:
-    # gRPC cancels the handler at the deadline, give or take the granularity of its clock.
-    return deadline_s is not None and now_s >= deadline_s - 0.005

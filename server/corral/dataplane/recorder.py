@@ -8,7 +8,8 @@ import time
 
 from corral.batching.jobs import Batch
 from corral.dataplane.worker_link import Request
-from corral.metrics.counters import BATCH_BUCKETS, FAILURES, TIME_BUCKETS_S, VIEWS, Pages
+from corral.metrics.counters import BATCH_BUCKETS, FAILURES, TIME_BUCKETS_S, Pages
+from corral.tensors import View
 
 
 @dataclasses.dataclass(slots=True, frozen=True)
@@ -53,7 +54,7 @@ class Recorder:
         index = pages.layout.index
         self._page = pages.page(cell)
         self._index = index
-        self._views = {view: _view_slots(index, view) for view in VIEWS}
+        self._views: dict[str, _ViewSlots] = {view: _view_slots(index, view) for view in View}
         self._histograms = {
             name: (index[f"hist/{name}/0"], index[f"hist/{name}/sum_ns"])
             for name in ("request_seconds", "queue_seconds", "inference_seconds")

@@ -15,8 +15,10 @@ from collections.abc import Callable
 from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Batch, Job
 from corral.errors import RequestError
-from corral.ipc.messages import BATCH, RESULT, AttachWorker, ResultStatus
+from corral.ipc.batch_channel import BatchChannel, Nonsense
+from corral.ipc.messages import AttachWorker, ResultStatus
 from corral.ipc.region import Region
+from corral.protocol.scattered import Scattered
 from corral.protocol.shared_memory import Tensor
 from corral.tensors import Datatype, Signature
 
@@ -24,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 #: the number of the batch that proves a worker; the batcher counts from 1
 _PROBE = 0
-_STATUSES = {status.value: status for status in ResultStatus}
 
 
 class Request(Job):
@@ -45,7 +46,7 @@ class Request(Job):
         super().__init__(datatype, count, size_bytes, arrived_s, deadline_s)
         self.view = view
         #: the items' bytes; None until a picture is decoded, and once the request is settled
-        self.payload: memoryview | Tensor | None = None
+        self.payload: memoryview | Scattered | Tensor | None = None
         #: the results' bytes, as they come in
         self.output: bytes | bytearray = b""
         #: called once with None, or with the error that answers the request
@@ -82,24 +83,21 @@ class WorkerLink:
         self.leaving = False
         #: what it holds; None while it is free
         self.batch: Batch[Request] | None = None
-        #: the number that its next result must have; None while none is due
-        self._awaited: int | None = None
         #: whether the batch reached the worker: one that did not cannot have killed it
         self.delivered = False
         #: seconds that the copy of its batch into the region took
         self.copy_s = 0.0
         self._signature = signature
-        self._socket = socket.socket(fileno=data_fd)
-        self._socket.setblocking(False)
+        self._channel = BatchChannel(socket.socket(fileno=data_fd))
         os.close(region_fd)
 
     def fileno(self) -> int:
         """The data socket, to wait on."""
-        return self._socket.fileno()
+        return self._channel.fileno()
 
     def probe(self) -> None:
         """Sends a batch of one, zeros: the worker is verified when it comes back."""
-        self._send(_PROBE, self._signature.datatypes[0], 1)
+        self.delivered = self._channel.send(_PROBE, self._signature.datatypes[0], 1)
 
     def send(self, batch: Batch[Request]) -> list[tuple[Request, RequestError]]:
         """Copies the batch into the region and hands it over.
@@ -119,20 +117,13 @@ class WorkerLink:
             start = span.start * size
             if isinstance(payload, memoryview):
                 memory[at : at + length] = payload[start : start + length]
+            elif isinstance(payload, Scattered):
+                payload.read_into(memory[at : at + length], start)
             elif not payload.read_into(memory[at : at + length], start):
                 spoiled.append((span.job, payload.shrunk()))
             at += length
-        self._send(batch.number, batch.datatype, batch.count)
+        self.delivered = self._channel.send(batch.number, batch.datatype, batch.count)
         return spoiled
-
-    def _send(self, number: int, datatype: Datatype, count: int) -> None:
-        self._awaited = number
-        try:
-            self._socket.send(BATCH.pack(number, datatype, count), socket.MSG_NOSIGNAL)
-            self.delivered = True
-        except OSError:
-            # The worker has just died; the end of the socket will be read next.
-            self.delivered = False
 
     def receive(self) -> tuple[Batch[Request] | None, ResultStatus, float] | None:
         """Reads a result.
@@ -145,25 +136,15 @@ class WorkerLink:
             EOFError: the worker is gone.
         """
         try:
-            message = self._socket.recv(RESULT.size + 1)
-        except BlockingIOError:
-            return None
-        except OSError:
-            raise EOFError from None
-        if len(message) != RESULT.size:
-            # Nothing, or nonsense: either way this worker is no worker any more.
-            raise EOFError
-        number, code, duration_ns = RESULT.unpack(message)
-        status = _STATUSES.get(code)
-        if status is None or number != self._awaited:
+            result = self._channel.receive()
+        except Nonsense as error:
             # What it holds stays in ``batch``, to be run elsewhere.
-            logger.error(
-                "worker %d answered nonsense: batch %d, status %d", self.worker, number, code
-            )
-            raise EOFError
-        self._awaited = None
+            logger.error("worker %d answered nonsense: %s", self.worker, error)  # noqa: TRY400
+            raise
+        if result is None:
+            return None
         batch, self.batch = self.batch, None
-        return batch, status, duration_ns / 1e9
+        return batch, result.status, result.engine_s
 
     def collect(self, batch: Batch[Request]) -> None:
         """Copies the results out of the region, to the requests that still want them."""
@@ -185,5 +166,5 @@ class WorkerLink:
 
     def close(self) -> None:
         """Closes the socket, which ends the worker, and lets the region go."""
-        self._socket.close()
+        self._channel.close()
         self._region.close()

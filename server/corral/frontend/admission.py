@@ -1,8 +1,7 @@
-"""Calls whose message is received when there is room for it, and not before.
+"""Messages that are received at a time: so many, and none for ever while others wait.
 
-gRPC receives a unary call's message before it asks anybody. As streams of one message, calls are
-told apart from their messages: until it is read from, a client sends no more than HTTP/2's window,
-which gRPC opens to 4 MiB a connection.
+A message that is under way holds memory that no queue knows of yet. Until its body is pulled, a
+client sends no more than HTTP/2's window.
 """
 
 from __future__ import annotations
@@ -11,18 +10,22 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from corral.batching.arrivals import Arrivals
-from corral.errors import InvalidRequest, QueueFull
+from corral.errors import QueueFull, Unavailable
+
+T = TypeVar("T")
 
 _RETRY_MS = 100
 _TOO_MANY = "too many messages are under way"
 _TOO_SLOW = "the message came too slowly, and its place was needed"
+_CLOSED = "the server is stopping"
 
 
-class Receiver:
-    """Receives the one message of each call, so many at a time; the others wait for their turn.
+class Admission:
+    """Lets calls receive their messages, so many at a time; the others wait for their turn.
 
     Use it from one event loop.
 
@@ -39,39 +42,48 @@ class Receiver:
         self._slow_s = slow_s
         self._most_waiting = most_waiting
         self._waiting: deque[asyncio.Event] = deque()
+        self._closed = False
 
     def set_limits(self, at_once: int, most_waiting: int) -> None:
         """Others hold from now on."""
         self._arrivals.most = at_once
         self._most_waiting = most_waiting
 
-    async def receive(self, context: Any) -> bytes:
-        """The message of the call that the current task handles, as bytes.
+    def close(self) -> None:
+        """Nothing more is received: calls whose message is not there yet end."""
+        self._closed = True
+        for task in self._arrivals.clear():
+            task.cancel()
+        for turn in self._waiting:
+            turn.set()
+
+    async def receive(self, read: Callable[[], Awaitable[T]]) -> T:
+        """The message of the call that the current task handles.
 
         Args:
-            context: the call's grpc.aio.ServicerContext, of a handler for streams of requests.
+            read: pulls the message from the network; called once there is a place for it.
 
         Raises:
             QueueFull: too many wait, or this one came too slowly.
-            InvalidRequest: the call ended without one.
+            Unavailable: nothing more is received.
         """
         task = asyncio.current_task()
         assert task
-        if self._waiting or not self._arrivals.begin(task, time.monotonic()):
+        if self._waiting or self._closed or not self._arrivals.begin(task, time.monotonic()):
             await self._wait_for_a_place(task)
         try:
-            message = await context.read()
+            return await read()
         except asyncio.CancelledError:
-            if task not in self._arrivals:
-                raise QueueFull(_TOO_SLOW, _RETRY_MS) from None
-            raise
+            if task in self._arrivals:
+                raise
+            # Its place was taken; that is no cancellation to anybody else.
+            task.uncancel()
+            if self._closed:
+                raise Unavailable(_CLOSED) from None
+            raise QueueFull(_TOO_SLOW, _RETRY_MS) from None
         finally:
-            # The place of one that was given up has been taken already.
-            if self._arrivals.end(task):
+            if self._arrivals.end(task) and self._waiting:
                 self._wake()
-        if not isinstance(message, bytes):
-            raise InvalidRequest("the call has no message")
-        return message
 
     async def _wait_for_a_place(self, task: asyncio.Task[Any]) -> None:
         if self._most_waiting is not None and len(self._waiting) >= self._most_waiting:
@@ -79,8 +91,9 @@ class Receiver:
         turn = asyncio.Event()
         self._waiting.append(turn)
         try:
-            while not (first := self._waiting[0] is turn) or not self._arrivals.begin(
-                task, time.monotonic()
+            while not self._closed and (
+                not (first := self._waiting[0] is turn)
+                or not self._arrivals.begin(task, time.monotonic())
             ):
                 turn.clear()
                 # Nobody says that a message has become slow: the first looks again by itself.
@@ -90,6 +103,9 @@ class Receiver:
         finally:
             self._waiting.remove(turn)
             self._wake()
+        if self._closed:
+            self._arrivals.end(task)
+            raise Unavailable(_CLOSED)
 
     def _wake(self) -> None:
         """A place may be free: the first that waits looks."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from corral.batching.batcher import Policy
-from corral.models.spec import ModelSpec
 from corral.settings import Mode, Settings
+from corral.tensors import Signature
 
 #: what all unanswered requests of a cell may hold
 _MAX_HELD_BYTES = 512 * 2**20
@@ -16,13 +16,15 @@ _MAX_ARRIVING_BYTES = 2 * 2**30
 _LEAST_ARRIVING = 16
 #: calls whose message waits to be received, or is, besides those that the queue has room for
 _SPARE_ARRIVALS = 256
+#: room for requests about the server itself when the queue is full
+_SPARE_REQUESTS = 1024
 
 
-def message_limit(settings: Settings, spec: ModelSpec) -> int:
+def message_limit(settings: Settings, signature: Signature) -> int:
     """The largest message: a full request of tensors, or one of the largest pictures."""
     if settings.max_message_bytes is not None:
         return settings.max_message_bytes
-    tensors = settings.max_items * max(spec.signature.input_bytes.values())
+    tensors = settings.max_items * max(signature.input_bytes.values())
     return max(tensors, settings.max_image_bytes) + _ENVELOPE_BYTES
 
 
@@ -37,8 +39,13 @@ def queue_policy(settings: Settings, slots: int, region_batch: int) -> Policy:
     )
 
 
-def arrival_limits(settings: Settings, spec: ModelSpec, max_queue: int) -> tuple[int, int]:
+def arrival_limits(settings: Settings, signature: Signature, max_queue: int) -> tuple[int, int]:
     """Messages that are received at a time, and how many more may wait for that."""
     most = max_queue + _SPARE_ARRIVALS
-    at_once = max(_LEAST_ARRIVING, _MAX_ARRIVING_BYTES // message_limit(settings, spec))
+    at_once = max(_LEAST_ARRIVING, _MAX_ARRIVING_BYTES // message_limit(settings, signature))
     return min(at_once, most), max(0, most - at_once)
+
+
+def max_requests(settings: Settings, max_queue: int) -> int:
+    """How many requests may be under way in a cell, their messages still arriving included."""
+    return settings.max_requests or max_queue + _SPARE_REQUESTS

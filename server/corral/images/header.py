@@ -9,6 +9,7 @@ here, in microseconds, and ``essence`` leaves a codec only those that make the p
 from __future__ import annotations
 
 import dataclasses
+import re
 import struct
 
 from corral.errors import InvalidRequest
@@ -51,6 +52,8 @@ _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOS, _EOI, _DHP = 0xDA, 0xD9, 0xDE
+#: what ends a JPEG's packed data: not a stuffed byte, a restart marker or a fill byte
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _STANDALONE = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 _APP0, _APP1, _APP14, _COM = 0xE0, 0xE1, 0xEE, 0xFE
 #: JFIF and Adobe say which colours the components are; the other APPn and comments do not matter
@@ -68,6 +71,7 @@ class ImageHeader:
         depth: bits a sample.
         orientation: EXIF's, 1 (upright) to 8.
         kept: (start, end) of the bytes that make the pixels.
+        scan_bytes: from a JPEG's first scan to the file's end; 0 for a PNG.
     """
 
     format: str
@@ -76,6 +80,7 @@ class ImageHeader:
     depth: int
     orientation: int
     kept: tuple[tuple[int, int], ...]
+    scan_bytes: int = 0
 
     @property
     def pixels(self) -> int:
@@ -111,6 +116,35 @@ def essence(data: Data, header: ImageHeader) -> bytes:
         return bytes(data)
     view = memoryview(data)
     return b"".join(view[start:end] for start, end in header.kept)
+
+
+def cut_trailer(encoded: bytes, header: ImageHeader) -> tuple[bytes, int]:
+    """A JPEG up to its end, and its number of scans: phones put films and more behind it.
+
+    It takes time in proportion to the bytes, so it is no part of the check of the header.
+
+    Args:
+        encoded: what ``essence`` leaves of a JPEG.
+        header: of the same.
+
+    Raises:
+        InvalidRequest: without what lies behind it, it is packed too well; or it is cut off.
+    """
+    first_scan = len(encoded) - header.scan_bytes
+    at, scans = first_scan, 0
+    while at + 4 <= len(encoded):
+        marker = encoded[at + 1]
+        if marker == _EOI:
+            at += 2
+            break
+        scans += marker == _SOS
+        (length,) = (0,) if marker in _STANDALONE else struct.unpack_from(">H", encoded, at + 2)
+        found = _MARKER.search(encoded, at + 2 + length)
+        at = len(encoded) if found is None else found.start()
+    else:
+        at = len(encoded)
+    _check_ratio(header.pixels, at - first_scan)
+    return (encoded if at >= len(encoded) else encoded[:at]), scans
 
 
 def _not_an_image(start: bytes) -> str:
@@ -229,6 +263,7 @@ def _walk_jpeg(data: Data, max_pixels: int) -> ImageHeader:
                 depth=depth,
                 orientation=orientation,
                 kept=tuple(kept),
+                scan_bytes=len(data) - at,
             )
         elif marker == _APP1 and bytes(data[at + 4 : at + 10]) == b"Exif\0\0":
             orientation = _orientation(bytes(data[at + 10 : at + 2 + length]))

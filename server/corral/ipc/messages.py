@@ -13,13 +13,16 @@ import msgspec
 
 from corral.accuracy import AccuracyReport
 from corral.settings import Settings
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, View
 
+#: names, in a child's environment, what its launcher was refused, one sentence a line
+WARNINGS_VARIABLE = "CORRAL_LAUNCH_WARNINGS"
 #: the largest control message, bytes
 MAX_CONTROL_BYTES = 65536
 
 
 # --- boot: a child's whole configuration, a JSON file behind a descriptor named in its argv ---
+# Its descriptors are filled in when they are there.
 
 
 class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +43,23 @@ class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):
     search: str = ""
 
 
+class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What a frontend serves: all that it needs to know of the model, so that it opens no file."""
+
+    #: the views' names are made from it
+    name: str
+    signature: Signature
+    #: length of the logits
+    classes: int
+    #: the classes' names, in the order of the logits; empty: their numbers are all there is
+    labels: tuple[str, ...]
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The signatures that it is served under."""
+        return self.signature.views
+
+
 class CellBoot(msgspec.Struct, frozen=True, kw_only=True):
     """A frontend's boot file."""
 
@@ -56,8 +76,9 @@ class CellBoot(msgspec.Struct, frozen=True, kw_only=True):
     region_batch: int
     settings: Settings
     model: ModelBoot
-    control_fd: int
+    served: ServedModel
     counters_fd: int
+    control_fd: int = -1
 
 
 class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,9 +99,9 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     expected_libraries: dict[str, str]
     settings: Settings
     model: ModelBoot
-    control_fd: int
-    data_fd: int
-    region_fd: int
+    control_fd: int = -1
+    data_fd: int = -1
+    region_fd: int = -1
     #: a trial's: this datatype alone is compiled, and no costs are measured
     only: Datatype | None = None
 

@@ -109,6 +109,7 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     ready_after_s: float | None
     host: str
     port: int
+    http_port: int
     metrics_host: str
     metrics_port: int
     mode: str

@@ -1,4 +1,4 @@
-"""What NNCF's overflow fix is worth on this CPU: ``corral lab overflow [MODEL]``.
+"""What NNCF's overflow fix is worth on this CPU: ``corral lab overflow --model MODEL``.
 
 Quantizes a model with the fix and without, and compares both with FP32 on the guard's pictures.
 """
@@ -6,18 +6,14 @@ Quantizes a model with the fix and without, and compares both with FP32 on the g
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
+from collections.abc import Mapping
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from corral.accuracy import Fidelity, compare
 from corral.artifacts import build
 from corral.artifacts.served_model import boot_model
-from corral.cli import main as cli
-from corral.errors import CorralError
 from corral.models import registry
 from corral.models.evaluation import guard_pictures
 from corral.planning import topology
@@ -30,11 +26,12 @@ from corral.tuning.trial_worker import TrialOrder
 _WIDE = frozenset({"avx512_vnni"})
 
 
-def measure(settings: Settings) -> dict[str, Fidelity]:
+def measure(settings: Settings, environ: Mapping[str, str]) -> dict[str, Fidelity]:
     """INT8 against FP32, by "on" and "off" of the fix.
 
     Args:
         settings: model, weights, cache; backend and precision are OpenVINO's.
+        environ: this process's environment.
 
     Raises:
         ModelError: something cannot be prepared or run.
@@ -61,34 +58,19 @@ def measure(settings: Settings) -> dict[str, Fidelity]:
         order = TrialOrder(
             settings=wanted, model=boot_model(made), signature=spec.signature, cpus=cpus
         )
-        with trial_worker.start(order, os.environ) as trial:
+        with trial_worker.start(order, environ) as trial:
             logits[name] = trial.answer(inputs)
     return {name: compare(logits["fp32"], logits[name]) for name in ("on", "off")}
 
 
-def main() -> int:
-    """Prints a table; returns the exit code."""
-    model = sys.argv[1] if len(sys.argv) > 1 else "efficientnet_lite0"
+def render(model: str, found: Mapping[str, Fidelity]) -> Table:
+    """A table of what was measured, to print."""
     table = Table(title=f"INT8 against FP32: {model}", box=SIMPLE_HEAD, title_justify="left")
     for heading in ("overflow fix", "SNR dB", "cosine", "top-1, decided", "top-1, all"):
         table.add_column(heading, justify="right")
-    try:
-        found = measure(Settings(model=model, cache_dir=str(_cache()), offline=True))
-    except CorralError as error:
-        print(f"corral: {error}", file=sys.stderr)
-        return error.exit_code
     for name, fidelity in found.items():
         top1 = "-" if fidelity.top1 is None else f"{fidelity.top1:.1%} of {fidelity.decided}"
         cells = (f"{fidelity.snr_db:.1f}", f"{fidelity.cosine:.4f}", top1)
         every = "-" if fidelity.top1_all is None else f"{fidelity.top1_all:.1%}"
         table.add_row(name, *cells, every)
-    Console().print(table)
-    return 0
-
-
-def _cache() -> Path:
-    return Path(cli.environment(os.environ)["cache-dir"])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return table

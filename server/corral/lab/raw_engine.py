@@ -9,14 +9,10 @@ and is answered with what was measured. It ends with standard input.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from corral.cli import main as cli
-from corral.errors import CorralError
 from corral.models import registry
 from corral.models.evaluation import guard_pictures
 from corral.planning import topology
@@ -39,7 +35,7 @@ def run(settings: Settings, environ: Mapping[str, str], turns_s: Iterable[float]
         CorralError: it cannot be prepared or started, or died.
     """
     spec = registry.get(settings.model)
-    pen = plan_for(settings, topology.read_machine()).cells[0].workers[0]
+    pen = plan_for(settings, topology.read_machine()).first_worker
     order = TrialOrder(
         settings=settings,
         model=prepare.make_apart(settings),
@@ -66,20 +62,3 @@ def _turn(trial: Trial, seconds: float) -> list[float]:
     while not spans_s or time.monotonic() < end_s:
         spans_s.append(trial.run(Datatype.FP32, 1))
     return spans_s
-
-
-def main() -> int:
-    """Entry of the command; returns the exit code."""
-    try:
-        settings = cli.settings_of(["serve", *sys.argv[1:]], os.environ)
-        turns_s = (float(line) for line in iter(sys.stdin.readline, ""))
-        for line in run(settings, os.environ, turns_s):
-            print(line, flush=True)
-    except CorralError as error:
-        print(f"corral: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,9 +12,10 @@ itself by the child with the complete environment. FD is a JSON object:
     memory_node     NUMA node to bind memory to, or null
     user            [uid, gid] to become, or null; only root can
     drop            whether to give up all capabilities, where there are any
+    warnings_variable   names what was refused, in the child's environment
 
 What the machine refuses (containers forbid memory policies) is no reason not to start: the child
-finds a sentence for each refusal in its environment, as WARNINGS_VARIABLE, one a line.
+finds a sentence for each refusal in its environment, under that name, one a line.
 
 Imports nothing of corral and nothing outside the standard library.
 """
@@ -30,7 +31,6 @@ IGNORED_SIGNALS = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
     *(signal.SIGUSR1, signal.SIGUSR2),
 )
-WARNINGS_VARIABLE = "CORRAL_LAUNCH_WARNINGS"
 
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_READ = 23
@@ -76,7 +76,7 @@ def main() -> None:
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     env = launch["env"]
     if warnings:
-        env[WARNINGS_VARIABLE] = "\n".join(warnings)
+        env[launch["warnings_variable"]] = "\n".join(warnings)
     os.execve(launch["argv"][0], launch["argv"], env)  # noqa: S606 - our own program
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from corral.ipc.messages import WARNINGS_VARIABLE
 from corral.launch.launcher import IGNORED_SIGNALS
 from corral.system.optouts import opt_outs
 
@@ -180,6 +181,7 @@ def spawn(
             "memory_node": child.memory_node,
             "drop": child.drop,
             "user": child.user,
+            "warnings_variable": WARNINGS_VARIABLE,
         }
         launch_fd = memory_file("launch", msgspec.json.encode(launch))
         stack.callback(os.close, launch_fd)

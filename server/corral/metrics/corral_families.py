@@ -19,8 +19,9 @@ from prometheus_client.core import (
 
 from corral.accuracy import AccuracyReport
 from corral.ipc.status import ServerStatus, State, WorkerStatus
-from corral.metrics.counters import BATCH_BUCKETS, FAILURES, TIME_BUCKETS_S, VIEWS, Counts
+from corral.metrics.counters import BATCH_BUCKETS, FAILURES, TIME_BUCKETS_S, Counts
 from corral.planning.plan import Plan
+from corral.tensors import View
 
 _HISTOGRAMS = {
     "request_seconds": "Time from a request's arrival to its answer, requests with a result",
@@ -46,8 +47,8 @@ def request_families(counts: Counts, base: str) -> Iterator[Metric]:
     pending = GaugeMetricFamily(
         "corral_items_pending", "Items admitted and not yet given to a worker", labels=["model"]
     )
-    for view, suffix in VIEWS.items():
-        model = base + suffix
+    for view in View:
+        model = base + view.suffix
         received.add_metric([model], counts.read(f"view/{view}/received"))
         admitted.add_metric([model], counts.read(f"view/{view}/admitted"))
         outcomes.add_metric([model, "succeeded"], counts.read(f"view/{view}/succeeded"))

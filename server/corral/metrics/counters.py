@@ -10,9 +10,7 @@ import dataclasses
 import mmap
 
 from corral.system import memfd
-
-#: the model's signatures, each with statistics of its own; suffix of the model's name by view
-VIEWS = {"tensor": "", "uint8": "_uint8", "image": "_image"}
+from corral.tensors import View
 
 #: upper bounds in seconds of the time histograms; +Inf is implied
 TIME_BUCKETS_S = (
@@ -83,7 +81,7 @@ def make_layout(slots: int) -> Layout:
     """The layout for cells of up to ``slots`` workers."""
     names: list[str] = []
     gauges: set[str] = set()
-    for view in VIEWS:
+    for view in View:
         names += [f"view/{view}/{name}" for name in _PER_VIEW]
         gauges |= {f"view/{view}/{name}" for name in _PER_VIEW if name in _GAUGES}
     names += [f"cell/{name}" for name in _PER_CELL]

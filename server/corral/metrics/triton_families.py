@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from corral.metrics.counters import VIEWS, Counts
+from corral.metrics.counters import Counts
+from corral.tensors import View
 
 #: Triton's reasons for a failure, by what corral calls them
 REASONS = {
@@ -114,9 +115,9 @@ def _lines(counts: Counts, base: str) -> Iterator[str]:
     for family in _FAMILIES:
         yield f"# HELP {family.name} {family.text}"
         yield f"# TYPE {family.name} {family.kind}"
-        for view, suffix in VIEWS.items():
+        for view in View:
             for labels, counters in family.series.items():
                 # A model's name is a module's name: there is nothing in it to escape.
-                series = f'{family.name}{{model="{base}{suffix}",{labels}version="1"}}'
+                series = f'{family.name}{{model="{base}{view.suffix}",{labels}version="1"}}'
                 value = sum(counts.read(f"view/{view}/{counter}") for counter in counters)
                 yield f"{series} {value // family.divisor}"

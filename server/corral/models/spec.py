@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corral.tensors import Datatype, Recipe, Signature
+from corral.tensors import Datatype, Recipe, Signature, View
 
 if TYPE_CHECKING:
     import torch
@@ -80,9 +80,9 @@ class ModelSpec:
         return self.signature.takes_pictures
 
     @property
-    def views(self) -> tuple[str, ...]:
-        """Under which of the three signatures it can be served: see counters.VIEWS."""
-        return ("tensor", "uint8", "image") if self.takes_pictures else ("tensor",)
+    def views(self) -> tuple[View, ...]:
+        """Under which of the three signatures it can be served."""
+        return self.signature.views
 
     @property
     def front(self) -> tuple[object, ...]:

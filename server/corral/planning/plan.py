@@ -46,3 +46,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cells: list[PlannedCell]
     idle_cpus: list[int]
     reasons: list[str]
+
+    @property
+    def first_worker(self) -> PlannedWorker:
+        """The worker whose CPUs are used to prepare and to measure: every plan has one."""
+        return self.cells[0].workers[0]

@@ -30,7 +30,7 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+def _read_varint(message: bytes | memoryview, at: int) -> tuple[int, int]:
     """The varint at ``at``, and where it ends."""
     byte = message[at]
     if byte < 0x80:
@@ -109,6 +109,36 @@ def split(message: bytes) -> tuple[bytes, list[tuple[int, int]]]:
         InvalidRequest: the envelope is no protobuf message, or has more fields than a request.
     """
     return cut(message, 0, len(message), _RAW_INPUT)
+
+
+def tail(first: bytes | memoryview, size: int) -> tuple[int, int] | None:
+    """Finds the raw tensor of a ModelInferRequest whose tail it is, as every client writes it.
+
+    Args:
+        first: the message's first piece.
+        size: bytes of the whole message.
+
+    Returns:
+        where the rest ends and where the tensor starts, both in ``first``; None where the message
+        is not of this form, whatever else it is.
+    """
+    at, end = 0, len(first)
+    try:
+        for _ in range(MAX_FIELDS):
+            start = at
+            key = first[at]
+            at += 1
+            if key >= 0x80 or key & 7 != _LENGTH:
+                return None
+            length, at = _read_varint(first, at)
+            if key >> 3 == _RAW_INPUT:
+                return (start, at) if at + length == size else None
+            at += length
+            if at >= end:
+                return None
+    except (IndexError, InvalidRequest):
+        return None
+    return None
 
 
 def split_contents(head: bytes) -> tuple[bytes, bytes]:

@@ -15,9 +15,9 @@ from google.protobuf.message import DecodeError, Message
 from corral import __version__
 from corral.accuracy import AccuracyReport
 from corral.errors import InvalidRequest, NotFound
-from corral.metrics.counters import FAILURES, VIEWS, Counts
+from corral.metrics.counters import FAILURES, Counts
 from corral.protocol.response import INPUT_NAME, OUTPUT_NAME
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
 M = TypeVar("M", bound=Message)
@@ -33,7 +33,7 @@ _QUOTED_CHARS = 80
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ServedModel:
+class ModelDescription:
     """What the pages tell of the model that is served under three names.
 
     Attributes:
@@ -77,22 +77,22 @@ class _Input:
     shape: tuple[int, ...]
 
 
-def _input(view: str, signature: Signature) -> _Input:
-    if view == "tensor":
+def _input(view: View, signature: Signature) -> _Input:
+    if view is View.TENSOR:
         native = signature.datatypes[0]
         kind = pb.TYPE_FP32 if native is Datatype.FP32 else pb.TYPE_UINT8
         return _Input(native.name, kind, signature.input_shapes[native])
-    if view == "uint8":
+    if view is View.UINT8:
         return _Input("UINT8", pb.TYPE_UINT8, signature.input_shapes[Datatype.UINT8])
     return _Input("BYTES", pb.TYPE_STRING, (1,))
 
 
-def view_names(base: str) -> dict[str, str]:
+def view_names(base: str) -> dict[View, str]:
     """The model's names by view: NAME, NAME_uint8, NAME_image."""
-    return {view: base + suffix for view, suffix in VIEWS.items()}
+    return {view: base + view.suffix for view in View}
 
 
-def resolve_view(model_name: str, version: str, base: str) -> str:
+def resolve_view(model_name: str, version: str, base: str) -> View:
     """The view that a client's model name and version mean; the version may be empty.
 
     Raises:
@@ -129,8 +129,8 @@ def server_metadata(*, shared_memory: bool = False) -> pb.ServerMetadataResponse
     return pb.ServerMetadataResponse(name="corral", version=__version__, extensions=extensions)
 
 
-def model_metadata(model: ServedModel, view: str) -> pb.ModelMetadataResponse:
-    """One input and one output, batch dimension (-1) first, and what a client should know."""
+def model_metadata(model: ModelDescription, view: View) -> pb.ModelMetadataResponse:
+    """One input and one output, batch dimension (-1) first."""
     tensor = _input(view, model.signature)
     make = pb.ModelMetadataResponse.TensorMetadata
     return pb.ModelMetadataResponse(
@@ -141,22 +141,21 @@ def model_metadata(model: ServedModel, view: str) -> pb.ModelMetadataResponse:
         outputs=[
             make(name=OUTPUT_NAME, datatype="FP32", shape=(-1, *model.signature.output_shape))
         ],
-        properties=_properties(model),
     )
 
 
-def _properties(model: ServedModel) -> dict[str, str]:
+def _parameters(model: ModelDescription) -> dict[str, str]:
     return {
         "backend": model.backend,
         "mode": model.mode,
         "precision": model.precision,
         "synthetic": "true" if model.synthetic else "false",
         "weights": model.weights,
-        **_guard_properties(model.guard),
+        **_guard_parameters(model.guard),
     }
 
 
-def _guard_properties(report: AccuracyReport | None) -> dict[str, str]:
+def _guard_parameters(report: AccuracyReport | None) -> dict[str, str]:
     if report is None:
         return {}
     properties = {"guard": report.verdict, "guard_candidate": report.candidate}
@@ -171,7 +170,7 @@ def _guard_properties(report: AccuracyReport | None) -> dict[str, str]:
 
 
 def model_config(
-    model: ServedModel, view: str, batch_sizes: Sequence[int]
+    model: ModelDescription, view: View, batch_sizes: Sequence[int]
 ) -> pb.ModelConfigResponse:
     """Triton's model configuration, dims without the batch dimension.
 
@@ -204,7 +203,7 @@ def model_config(
             max_queue_delay_microseconds=round(model.max_queue_delay_ms * 1000),
         ),
     )
-    for key, value in _properties(model).items():
+    for key, value in _parameters(model).items():
         config.parameters[key].string_value = value
     return pb.ModelConfigResponse(config=config)
 
@@ -225,7 +224,7 @@ def model_statistics(
     """
     # Without a name there is still a version to check.
     asked = resolve_view(name or base, version, base)
-    views = (asked,) if name else tuple(VIEWS)
+    views = (asked,) if name else tuple(View)
     batches = _batch_statistics(counts)
     return pb.ModelStatisticsResponse(
         model_stats=[_statistics(counts, base, view, batches) for view in views]
@@ -233,7 +232,7 @@ def model_statistics(
 
 
 def _statistics(
-    counts: Counts, base: str, view: str, batches: list[pb.InferBatchStatistics]
+    counts: Counts, base: str, view: View, batches: list[pb.InferBatchStatistics]
 ) -> pb.ModelStatistics:
     def read(key: str) -> int:
         return counts.read(f"view/{view}/{key}")

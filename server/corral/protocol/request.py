@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -26,18 +26,13 @@ from corral.protocol.envelope import (
     cut,
     split,
     split_contents,
+    tail,
 )
 from corral.protocol.response import INPUT_NAME, LENGTH_PREFIX, OUTPUT_NAME
+from corral.protocol.scattered import Scattered
 from corral.protocol.shared_memory import ClientMemory, Slice, Tensor
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
-
-#: the protocol's datatypes that each view of a model takes
-VIEW_DATATYPES = {
-    "tensor": ("FP32", "UINT8", "BYTES"),
-    "uint8": ("UINT8",),
-    "image": ("BYTES",),
-}
 
 #: heads up to this size are remembered: a client sends the same one again and again
 _CACHEABLE_HEAD_BYTES = 512
@@ -50,7 +45,7 @@ _TYPED_FIELDS = {
 
 
 #: a request's tensor where it lies: in the message, in shared memory, or as encoded pictures
-Data = memoryview | Tensor | list[memoryview]
+Data = memoryview | Scattered | Tensor | list[memoryview]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ class Head:
     """Everything of a request but its tensor.
 
     Attributes:
-        view: which of the model's signatures was asked for, a key of counters.VIEWS.
+        view: which of the model's signatures was asked for, see tensors.View.
         datatype: None when the input is encoded pictures (BYTES).
         count: items, 1 or more.
         classification: top k wanted, 0 for the logits.
@@ -68,7 +63,7 @@ class Head:
         output_slice: where the result is wanted; None: in the answer.
     """
 
-    view: str
+    view: View
     model_name: str
     request_id: str
     datatype: Datatype | None
@@ -109,7 +104,7 @@ class RequestReader:
         self,
         signature: Signature,
         limits: Limits,
-        resolve: Callable[[str, str], str],
+        resolve: Callable[[str, str], View],
         memory: ClientMemory | None = None,
     ) -> None:
         self._memory = memory
@@ -141,14 +136,45 @@ class RequestReader:
             head = self._read_head(head_bytes)
         else:
             head = self._read_head(*split_contents(head_bytes))
+        whole = memoryview(message)
+        return head, self.data(head, [whole[start:end] for start, end in raws])
+
+    def read_pieces(self, pieces: Sequence[bytes | memoryview]) -> tuple[Head, Data]:
+        """Reads a ModelInferRequest that came in pieces, and leaves its tensor in them.
+
+        Returns, raises: as ``read``.
+        """
+        first = pieces[0] if pieces else b""
+        found = tail(first, sum(map(len, pieces)))
+        if found is None or found[0] > _CACHEABLE_HEAD_BYTES:
+            return self.read(b"".join(pieces))
+        end, start = found
+        head = self._remembered(bytes(first[:end]))
+        rest = memoryview(first)[start:]
+        raw = rest if len(pieces) == 1 else Scattered([rest, *pieces[1:]])
+        return head, self.data(head, (raw,))
+
+    def read_head(self, request: pb.ModelInferRequest) -> Head:
+        """Reads a request that holds no tensor, raw or typed; raises as ``read``."""
+        return self._read_head(request.SerializeToString())
+
+    def data(self, head: Head, raws: Sequence[memoryview | Scattered]) -> Data:
+        """The tensor of a request whose head was read.
+
+        Args:
+            head: the request's.
+            raws: its entries of ``raw_input_contents``.
+
+        Raises:
+            RequestError: as ``read``.
+        """
         try:
-            return head, self._data(head, message, raws)
+            return self._data(head, raws)
         except RequestError as error:
             error.view = head.view
             raise
 
-    def _data(self, head: Head, message: bytes, raws: list[tuple[int, int]]) -> Data:
-        """The tensor of a request whose head was read."""
+    def _data(self, head: Head, raws: Sequence[memoryview | Scattered]) -> Data:
         if head.input_slice is not None:
             return self._shared(head, head.input_slice, len(raws))
         if head.contents is not None:
@@ -163,10 +189,10 @@ class RequestReader:
             raise InvalidRequest(
                 f"one input needs one entry of raw_input_contents, there are {len(raws)}"
             )
-        start, end = raws[0]
-        data = memoryview(message)[start:end]
+        data = raws[0]
         if head.datatype is None:
-            return self._pictures(data, head.count)
+            whole = data.joined() if isinstance(data, Scattered) else data
+            return self._pictures(whole, head.count)
         self._check_length(head.datatype, head.count, len(data))
         return data
 
@@ -206,7 +232,10 @@ class RequestReader:
 
     def _registered(self) -> ClientMemory:
         if self._memory is None:
-            raise Unsupported("tensors in a client's shared memory are not taken: send their bytes")
+            raise Unsupported(
+                "tensors in a client's shared memory are not taken: send their bytes, or start "
+                "the server with --client-shared-memory"
+            )
         return self._memory
 
     def _pictures(self, data: memoryview, count: int) -> list[memoryview]:
@@ -260,7 +289,7 @@ class RequestReader:
             error.view = view
             raise
 
-    def _read_request(self, request: pb.ModelInferRequest, view: str, large: bytes) -> Head:
+    def _read_request(self, request: pb.ModelInferRequest, view: View, large: bytes) -> Head:
         if len(request.inputs) != 1:
             raise InvalidRequest(
                 f"the model has one input, {INPUT_NAME!r}; the request has {len(request.inputs)}"
@@ -268,9 +297,9 @@ class RequestReader:
         tensor = request.inputs[0]
         if tensor.name != INPUT_NAME:
             raise InvalidRequest(f"the input is called {INPUT_NAME!r}, not {tensor.name[:80]!r}")
-        if tensor.datatype not in VIEW_DATATYPES[view]:
+        if tensor.datatype not in view.datatypes:
             raise InvalidRequest(
-                f"{request.model_name} takes {' or '.join(VIEW_DATATYPES[view])}, "
+                f"{request.model_name} takes {' or '.join(view.datatypes)}, "
                 f"not {tensor.datatype[:20]!r}"
             )
         datatype, count = self._read_shape(tensor)

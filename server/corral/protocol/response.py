@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import struct
 
 import numpy as np
 
-from corral.protocol.envelope import (
-    varint,
-)
+from corral.protocol.envelope import varint
 from corral.protocol.shared_memory import Slice
 from corral_protos import open_inference_pb2 as pb
 
@@ -19,6 +18,38 @@ INPUT_NAME = "input"
 _RAW_OUTPUT_TAG = b"\x32"
 _ID_TAG = b"\x1a"
 LENGTH_PREFIX = struct.Struct("<I")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a ModelInfer request is answered with.
+
+    Attributes:
+        model_name: as the client asked.
+        request_id: echoed; may be empty.
+        datatype: "FP32" or "BYTES".
+        shape: the output's.
+        content: its raw bytes; empty where they lie in the client's shared memory.
+        part: where there; None: in the answer.
+    """
+
+    model_name: str
+    request_id: str
+    datatype: str
+    shape: tuple[int, ...]
+    content: bytes | bytearray | memoryview
+    part: Slice | None = None
+
+
+def encoded(answer: Answer) -> bytes:
+    """The answer as a serialised ModelInferResponse."""
+    if answer.part is not None:
+        return response_in_memory(
+            answer.model_name, answer.request_id, answer.datatype, answer.shape, answer.part
+        )
+    return response(
+        answer.model_name, answer.request_id, answer.datatype, answer.shape, answer.content
+    )
 
 
 @functools.lru_cache(maxsize=1024)

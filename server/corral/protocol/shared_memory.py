@@ -17,7 +17,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from corral.errors import InvalidRequest, NotFound
+from corral.errors import AlreadyExists, InvalidRequest, NotFound
 
 #: where the C library keeps the objects that shm_open makes
 FOLDER = Path("/dev/shm")  # noqa: S108
@@ -124,12 +124,13 @@ class ClientMemory:
         """Opens a client's object for as long as it is registered.
 
         Raises:
+            AlreadyExists: there is a region of that name.
             InvalidRequest: with a sentence that says what is wrong with it.
         """
         if not 0 < len(name) <= MAX_NAME_CHARS:
             raise InvalidRequest(f"a region's name has 1 to {MAX_NAME_CHARS} characters")
         if name in self._regions:
-            raise InvalidRequest(f"a region {name[:_QUOTED_CHARS]!r} is registered already")
+            raise AlreadyExists(f"a region {name[:_QUOTED_CHARS]!r} is registered already")
         if len(self._regions) >= MAX_REGIONS:
             raise InvalidRequest(f"{MAX_REGIONS} regions are registered; unregister one first")
         if not byte_size:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
 from corral import logs
 from corral.artifacts.figures import FigureCache
 from corral.errors import ConfigError
+from corral.ipc.messages import ServedModel
 from corral.launch import worker_user as identity
 from corral.metrics import counters
 from corral.metrics.http import MetricsServer
 from corral.metrics.page import Metrics
 from corral.planning import topology
-from corral.planning.plan import Plan
+from corral.planning.machine import Machine
+from corral.planning.plan import Plan, PlannedWorker
+from corral.planning.request import plan_for
 from corral.security import credentials, sandbox, tls
 from corral.settings import Settings, is_loopback
 from corral.supervisor import admin, cache_permissions, ports
@@ -32,89 +37,180 @@ from corral.supervisor.front_meter import FrontMeter
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
 from corral.system import procfs
-from corral.tensors import Signature
 
 logger = logging.getLogger(__name__)
 
 FRONTEND_MODULE = "corral.frontend.process"
 
 
-def run(
-    prepared: DeploymentSpec,
-    plan: Plan,
-    signature: Signature,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Server:
+    """What a server is made of; see ``run`` for what they are."""
+
+    prepared: DeploymentSpec
+    plan: Plan
+    machine: Machine
+    served: ServedModel
+    source: Source | None
+    environ: Mapping[str, str]
+    frontend_module: str = FRONTEND_MODULE
+
+
+def serve(
+    asked: Settings,
+    served: ServedModel,
+    prepare: Callable[[Settings, PlannedWorker], DeploymentSpec],
+    source: Source,
     *,
-    source: Source | None = None,
     environ: Mapping[str, str],
-    console: Console | None = None,
-    frontend_module: str = FRONTEND_MODULE,
 ) -> int:
-    """Serves until told to stop. Call it from the main thread: children die with it.
+    """Prepares the model and serves until told to stop. Call it from the main thread.
 
     Args:
-        prepared: settings and model; port 0 picks a free one.
-        plan: which CPUs everything gets.
-        signature: the model's shapes.
-        source: where a reload finds settings and model; None for a server that has none.
+        asked: the settings; port 0 picks a free one.
+        served: the model as frontends serve it.
+        prepare: settles engine and precision and makes the artefact, where the worker that it is
+            given would be.
+        source: where a reload finds settings and model.
         environ: the process's environment; children get the harmless part.
-        console: for the start-up table; standard error if there is none.
-        frontend_module: what to run as a frontend.
 
     Returns:
         The exit code.
 
     Raises:
         ConfigError: a port cannot be had, or a child said that it can never start.
+        ModelError: the model cannot be prepared.
         StartError: no worker got ready in time.
     """
-    settings = prepared.settings
-    logs.configure(settings, "supervisor")
-    port = ports.claim(settings.host, settings.port, "--port")
-    metrics_port = ports.claim(settings.metrics_host, settings.metrics_port, "--metrics-port")
-    if port == metrics_port:
-        raise ConfigError(f"--metrics-port {metrics_port}: the same as --port")
-    if settings.client_shared_memory and len(plan.cells) > 1:
+    logs.configure(asked, "supervisor")
+    check_security(asked)
+    machine = topology.read_machine()
+    plan = plan_for(asked, machine)
+    # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
+    claimed = _claim(asked)
+    _check_cells(asked, plan)
+    with _held(msgspec.structs.replace(asked, **claimed), shared=False):
+        prepared = prepare(asked, plan.first_worker)
+    # The environment of the workers depends on the engine, and a search has measured more.
+    measured = FigureCache(asked, machine.model_name).load()
+    return _run(
+        _Server(
+            prepared=prepared.replace(**claimed),
+            plan=plan_for(prepared.settings, machine, measured),
+            machine=machine,
+            served=served,
+            source=source,
+            environ=environ,
+        )
+    )
+
+
+def run(
+    prepared: DeploymentSpec,
+    plan: Plan,
+    served: ServedModel,
+    *,
+    environ: Mapping[str, str],
+    frontend_module: str = FRONTEND_MODULE,
+) -> int:
+    """Serves what is prepared by a plan that is made, with nothing to reload from.
+
+    Args:
+        prepared: settings and model; port 0 picks a free one.
+        plan: which CPUs everything gets.
+        served: the model as frontends serve it.
+        environ: the process's environment; children get the harmless part.
+        frontend_module: what to run as a frontend.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError, StartError: see ``serve``.
+    """
+    logs.configure(prepared.settings, "supervisor")
+    return _run(
+        _Server(
+            prepared=prepared.replace(**_claim(prepared.settings)),
+            plan=plan,
+            machine=topology.read_machine(),
+            served=served,
+            source=None,
+            environ=environ,
+            frontend_module=frontend_module,
+        )
+    )
+
+
+def _claim(settings: Settings) -> dict[str, int]:
+    """Makes sure that what the server is to listen on can be had; returns the ports, settled.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    claimed = ports.claim_all(settings)
+    if settings.unix_socket:
+        ports.claim_socket(settings.unix_socket)
+    return claimed
+
+
+def _check_cells(settings: Settings, plan: Plan) -> None:
+    """Raises ConfigError when what is asked for needs one cell, and the plan has more."""
+    cells = len(plan.cells)
+    if settings.client_shared_memory and cells > 1:
         raise ConfigError(
             f"--client-shared-memory needs one cell, for a region is registered with one; "
-            f"this plan has {len(plan.cells)} (--cells 1)"
+            f"this plan has {cells} (--cells 1)"
         )
-    if settings.unix_socket:
-        if len(plan.cells) > 1:
-            raise ConfigError(
-                f"--unix-socket needs one cell, for a socket has one listener; "
-                f"this plan has {len(plan.cells)} (--cells 1)"
-            )
-        ports.claim_socket(settings.unix_socket)
-    prepared = prepared.replace(port=port, metrics_port=metrics_port)
-    settings = prepared.settings
+    if settings.unix_socket and cells > 1:
+        raise ConfigError(
+            f"--unix-socket needs one cell, for a socket has one listener; "
+            f"this plan has {cells} (--cells 1)"
+        )
 
-    page_slots = slots_to_reserve(plan)
+
+@contextlib.contextmanager
+def _held(settings: Settings, *, shared: bool) -> Iterator[None]:
+    """Keeps claimed ports from others; see ports.hold."""
+    assert settings.http_port is not None, "claimed ports are settled"
+    with (
+        ports.hold(settings.host, settings.port, shared=shared),
+        ports.hold(settings.host, settings.http_port, shared=shared),
+        ports.hold(settings.metrics_host, settings.metrics_port, shared=False),
+    ):
+        yield
+
+
+def _run(server: _Server) -> int:
+    """Makes counters, the first deployment and the supervisor, and runs it."""
+    settings, cells = server.prepared.settings, len(server.plan.cells)
+    _check_cells(settings, server.plan)
+    page_slots = slots_to_reserve(server.plan)
     layout = counters.make_layout(page_slots)
-    counters_fd = counters.create_memory(layout, len(plan.cells))
-    pages = counters.Pages(counters_fd, layout, len(plan.cells))
+    counters_fd = counters.create_memory(layout, cells)
+    pages = counters.Pages(counters_fd, layout, cells)
     deployments = Deployments(
         settings,
-        signature,
-        source,
-        environ=environ,
+        server.served,
+        server.source,
+        environ=server.environ,
         counters_fd=counters_fd,
         page_slots=page_slots,
-        cells=len(plan.cells),
-        frontend_module=frontend_module,
+        cells=cells,
+        frontend_module=server.frontend_module,
         read_machine=topology.read_machine,
     )
-    deployment = deployments.first(prepared, plan)
-
-    admin_socket, warnings = _admin_socket(settings, environ)
-    warnings += cache_permissions.warnings(settings, prepared.model.artefact, os.geteuid())
+    deployment = deployments.first(server.prepared, server.plan, server.machine)
+    admin_socket, warnings = _admin_socket(settings, server.environ)
+    artefact = server.prepared.model.artefact
+    warnings += cache_permissions.warnings(settings, artefact, os.geteuid())
 
     async def supervise() -> int:
-        view = StartupView(console or _console())
         supervisor = Supervisor(
             deployment,
             deployments,
             pages=pages,
-            spectator=view,
+            spectator=StartupView(_console()),
             admin_path=admin_socket.getsockname() if admin_socket else None,
             read_allowed_cpus=_read_allowed_cpus,
         )
@@ -124,14 +220,11 @@ def run(
                 meter = FrontMeter(supervisor.board, pages)
                 code = await supervisor.run()
         if (found := meter.stop()) is not None:
-            FigureCache(prepared.asked, procfs.cpu_model()).learn_front(*found)
+            FigureCache(server.prepared.asked, procfs.cpu_model()).learn_front(*found)
         return code
 
-    with (
-        ports.hold(settings.host, port, shared=len(plan.cells) > 1),
-        ports.removed_at_end(settings.unix_socket),
-    ):
-        # What is there now stays; a collection need not look at it again.
+    with _held(settings, shared=cells > 1), ports.removed_at_end(settings.unix_socket):
+        # Freezes what is there: a collection need not look at it again.
         gc.freeze()
         return asyncio.run(supervise())
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -21,6 +21,7 @@ from corral.launch.factory import ChildFactory
 from corral.launch.spawn import Process, describe_end
 from corral.metrics.counters import Pages
 from corral.planning.plan import PlannedWorker
+from corral.supervisor import frontend_link
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
 from corral.supervisor.watcher import Watcher
 from corral.system.limits import start_refusal
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 #: how long a worker whose data socket ended may take to leave by itself
 _LEAVE_S = 1.0
-#: how soon a message that did not fit into a child's socket is tried again
-_RETRY_S = 0.05
 
 
 class Fleet:
@@ -80,11 +79,7 @@ class Fleet:
             return
         slot.life.started(self._loop.time())
         try:
-            process = (
-                slot.factory.start_worker(slot)
-                if isinstance(slot, WorkerSlot)
-                else self._factory.start_frontend(slot)
-            )
+            process = self._spawn(slot)
         except OSError as error:
             slot.end_reason = f"{slot.name} could not be started: {start_refusal(error)}"
             self._fill_again(slot, in_order=False)
@@ -98,6 +93,12 @@ class Fleet:
         self._loop.add_reader(process.pidfd, self._on_end, slot, process)
         logger.debug("%s started, pid %d", slot.name, process.pid)
         self._watcher.changed()
+
+    def _spawn(self, slot: AnySlot) -> Process:
+        if isinstance(slot, FrontendSlot):
+            return self._factory.start_frontend(slot.cell, slot.planned)
+        slot.handover = slot.factory.start_worker(slot.cell, slot.planned)
+        return slot.handover.process
 
     def _on_boot_timeout(self, slot: AnySlot) -> None:
         """A child hangs before it is ready. While the server starts, that is its end, too."""
@@ -162,7 +163,7 @@ class Fleet:
             # Nobody feeds it: there is nothing to finish.
             slot.process.signal(signal.SIGKILL)
         elif frontend.process and frontend.process.pid == slot.attached_to:
-            self.tell(frontend, messages.DetachWorker(worker=slot.planned.id))
+            frontend_link.tell(frontend, messages.DetachWorker(worker=slot.planned.id))
 
     def _has_left(self, slot: WorkerSlot) -> None:
         slot.leaving = False
@@ -304,48 +305,7 @@ class Fleet:
         frontend = self.frontends[worker.cell]
         if not worker.waits_for_frontend or not frontend.life.is_ready:
             return
-        assert worker.process and worker.report and worker.handover and frontend.process
-        data, region_fd = worker.handover
-        message = messages.AttachWorker(
-            worker=worker.planned.id,
-            slot=worker.index,
-            pid=worker.process.pid,
-            sizes=worker.report.sizes,
-            costs_s=worker.report.costs_s,
-            region_batch=worker.factory.region_batch,
-        )
-        if self._send(frontend, message, (data.fileno(), region_fd), lambda: self._attach(worker)):
-            worker.attached_to = frontend.process.pid
-            worker.drop_handover()
-
-    def tell(self, frontend: FrontendSlot, message: messages.ToFrontend) -> None:
-        """Sends a message to the frontend that fills the slot now; if none does, nothing."""
-        process = frontend.process
-        if process is None:
-            return
-
-        def again() -> None:
-            if frontend.process is process:
-                self.tell(frontend, message)
-
-        self._send(frontend, message, (), again)
-
-    def _send(
-        self,
-        frontend: FrontendSlot,
-        message: messages.ToFrontend,
-        fds: Sequence[int],
-        again: Callable[[], None],
-    ) -> bool:
-        assert frontend.process
-        try:
-            channel.send(frontend.process.control, message, fds)
-        except BlockingIOError:
-            self._loop.call_later(_RETRY_S, again)
-            return False
-        except channel.Closed:
-            return False
-        return True
+        frontend_link.attach(frontend, worker, again=lambda: self._attach(worker))
 
     # --- stopping ---
 

@@ -11,6 +11,7 @@ from corral.artifacts.curve_cache import CurveCache
 from corral.artifacts.figures import FigureCache
 from corral.batching.sizes import batch_sizes
 from corral.errors import ConfigError
+from corral.ipc.messages import ServedModel
 from corral.launch.factory import ChildFactory
 from corral.launch.libraries import find_libraries
 from corral.launch.worker_runtime import worker_extras
@@ -20,7 +21,6 @@ from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
 from corral.settings import BackendName, Mode, Precision, Settings
 from corral.supervisor.deployment import Deployment, DeploymentSpec
-from corral.tensors import Signature
 
 #: workers that a cell can grow to, at the least, while the server runs
 _MIN_SLOTS = 16
@@ -58,7 +58,7 @@ class Deployments:
 
     Args:
         settings: of the first deployment, with the ports settled.
-        signature: the model's shapes.
+        served: the model as frontends serve it.
         source: where to read again; None for a server that cannot be reloaded.
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
@@ -71,7 +71,7 @@ class Deployments:
     def __init__(
         self,
         settings: Settings,
-        signature: Signature,
+        served: ServedModel,
         source: Source | None,
         *,
         environ: Mapping[str, str],
@@ -81,8 +81,10 @@ class Deployments:
         frontend_module: str,
         read_machine: Callable[[], Machine],
     ) -> None:
-        self._ports = {"port": settings.port, "metrics_port": settings.metrics_port}
-        self._signature = signature
+        self._ports = {
+            name: getattr(settings, name) for name in ("port", "http_port", "metrics_port")
+        }
+        self._served = served
         self._source = source
         self._environ = environ
         self._counters_fd = counters_fd
@@ -112,7 +114,7 @@ class Deployments:
         machine = self._read_machine()
         self._fits(self._plan(asked, asked, machine))
         # Candidates are tried where a worker of the default width would be, as at the start.
-        return await source.prepare(asked, plan_for(asked, machine).cells[0].workers[0])
+        return await source.prepare(asked, plan_for(asked, machine).first_worker)
 
     def _reloadable(self) -> Source:
         if self._source is None:
@@ -140,7 +142,7 @@ class Deployments:
             plan = self._plan(free, prepared.asked, machine)
             self._fits(plan)
             warnings.append(f"planned without the wished number and width of workers: {error}")
-        return self.first(prepared, plan, warnings)
+        return self.first(prepared, plan, machine, warnings)
 
     def _plan(self, settings: Settings, asked: Settings, machine: Machine) -> Plan:
         """By what is known now; with as many cells as there are, if it is up to the frontends.
@@ -156,13 +158,16 @@ class Deployments:
         return plan
 
     def first(
-        self, prepared: DeploymentSpec, plan: Plan, warnings: Sequence[str] = ()
+        self,
+        prepared: DeploymentSpec,
+        plan: Plan,
+        machine: Machine,
+        warnings: Sequence[str] = (),
     ) -> Deployment:
-        """A deployment by a plan that is there already."""
+        """A deployment by a plan that is there already, for the machine as it was read for it."""
         settings, model = prepared.settings, prepared.model
         self._nodes = {cell.node for cell in plan.cells}
         cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
-        machine = self._read_machine()
         curves = CurveCache(settings, model, cores, machine.model_name, machine.isa)
         extras = worker_extras(
             settings,
@@ -173,7 +178,7 @@ class Deployments:
             settings=settings,
             plan=plan,
             model=model,
-            signature=self._signature,
+            served=self._served,
             batch=batch_sizes(settings, curves.load()),
             curves=curves,
             figures=FigureCache(prepared.asked, machine.model_name),

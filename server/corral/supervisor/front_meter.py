@@ -16,8 +16,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from corral.ipc.status import StatusBoard
-from corral.metrics.counters import VIEWS, Pages
+from corral.metrics.counters import Pages
 from corral.system import procfs
+from corral.tensors import View
 
 #: CPU time is counted in ticks of 10 ms: an error of 5 % at 0.4 ms for each of 500 requests
 WINDOW_S = 5.0
@@ -113,7 +114,7 @@ class FrontMeter:
             )
 
     def _count(self, cell: int, name: str) -> int:
-        return sum(self._pages.read(f"view/{view}/{name}", cell) for view in VIEWS)
+        return sum(self._pages.read(f"view/{view}/{name}", cell) for view in View)
 
     def stop(self) -> tuple[float, int] | None:
         """Looks no more; returns microseconds a request and over how many, or None if unknown."""

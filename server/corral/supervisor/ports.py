@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from corral.errors import ConfigError
+from corral.settings import Settings
 from corral.system.addresses import find_addresses
 
+#: what clients of the protocol's HTTP form expect
+_HTTP_PORT = 8000
 #: how the kernel says that an address, or its whole family, is none of this machine's
 _ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
@@ -21,7 +24,7 @@ _ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 def claim(host: str, port: int, option: str) -> int:
     """Makes sure that nobody has the port; 0 picks a free one.
 
-    Frontendes share the port by SO_REUSEPORT, and the kernel would let a second server join them
+    Frontends share the port by SO_REUSEPORT, and the kernel would let a second server join them
     without a word. So this binds without it, which fails if anybody is there, and closes again.
 
     Args:
@@ -54,6 +57,35 @@ def claim(host: str, port: int, option: str) -> int:
         assert absent
         raise _refused(host, port, option, absent)
     return port
+
+
+def claim_all(settings: Settings) -> dict[str, int]:
+    """Claims the ports that the settings name; see ``claim``.
+
+    Returns:
+        each port by the name of its setting, those that were left open chosen.
+
+    Raises:
+        ConfigError: one cannot be had, or two are the same.
+    """
+    http_port = settings.http_port
+    if http_port is None:
+        http_port = 0 if settings.port == 0 else _HTTP_PORT
+    claimed: dict[str, int] = {}
+    for name, host, port in (
+        ("port", settings.host, settings.port),
+        ("http_port", settings.host, http_port),
+        ("metrics_port", settings.metrics_host, settings.metrics_port),
+    ):
+        option = f"--{name.replace('_', '-')}"
+        found = claim(host, port, option)
+        for other, taken in claimed.items():
+            if taken == found and port:
+                raise ConfigError(f"{option} {found}: the same as --{other.replace('_', '-')}")
+        while found in claimed.values():
+            found = claim(host, 0, option)
+        claimed[name] = found
+    return claimed
 
 
 def _refused(host: str, port: int, option: str, error: OSError) -> ConfigError:

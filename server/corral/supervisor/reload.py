@@ -19,6 +19,7 @@ from corral.ipc.status import State
 from corral.launch.factory import ChildFactory
 from corral.planning.plan import PlannedWorker
 from corral.settings import Mode, Settings, field_names
+from corral.supervisor import frontend_link
 from corral.supervisor.children import Fleet
 from corral.supervisor.deployment import Deployment, DeploymentBuilder, DeploymentSpec
 from corral.supervisor.lifecycle import Backoff, Life
@@ -155,7 +156,7 @@ class Reloader:
             if planned.frontend_cpus != frontend.planned.frontend_cpus and frontend.process:
                 procfs.move(frontend.process.pid, planned.frontend_cpus)
             frontend.planned = planned
-            self._fleet.tell(
+            frontend_link.tell(
                 frontend,
                 Reconfigure(
                     settings=new.settings,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from typing import TYPE_CHECKING
 
 from corral.ipc.messages import WorkerReady
 from corral.ipc.status import Cause, State
 from corral.launch.spawn import Process
-from corral.planning.plan import PlannedCell, PlannedWorker
-from corral.supervisor.lifecycle import Life
+from corral.planning.plan import Plan, PlannedCell, PlannedWorker
+from corral.settings import Settings
+from corral.supervisor.lifecycle import Backoff, Life
 
 if TYPE_CHECKING:
     from corral.launch.factory import ChildFactory
+    from corral.launch.worker import StartedWorker
 
 
 class Slot:
@@ -60,8 +60,8 @@ class WorkerSlot(Slot):
         self.successor: tuple[ChildFactory, PlannedWorker] | None = None
         #: what the last process that got ready said
         self.report: WorkerReady | None = None
-        #: the frontend's end of the data socket and the region, until the frontend has them
-        self.handover: tuple[socket.socket, int] | None = None
+        #: with the data socket and the region that its frontend is given, until it has them
+        self.handover: StartedWorker | None = None
         #: pid of the frontend that feeds it
         self.attached_to: int | None = None
 
@@ -76,10 +76,21 @@ class WorkerSlot(Slot):
         While one is open here, the death of the process at one end is no EOF at the other.
         """
         if self.handover is not None:
-            data, region_fd = self.handover
-            data.close()
-            os.close(region_fd)
+            self.handover.close_feed()
             self.handover = None
 
 
 AnySlot = FrontendSlot | WorkerSlot
+
+
+def make_slots(
+    settings: Settings, plan: Plan, factory: ChildFactory
+) -> tuple[list[FrontendSlot], list[WorkerSlot]]:
+    """A slot for every child of the plan: frontends by cell, and all workers."""
+    backoff = Backoff(settings.restart_backoff_s, settings.restart_backoff_max_s)
+    frontends, workers = [], []
+    for cell, planned in enumerate(plan.cells):
+        frontends.append(FrontendSlot(Life(backoff), cell, planned))
+        for index, worker in enumerate(planned.workers):
+            workers.append(WorkerSlot(Life(backoff), cell, index, worker, factory))
+    return frontends, workers

@@ -43,6 +43,7 @@ def take(
         ready_after_s=ready_after_s,
         host=settings.host,
         port=settings.port,
+        http_port=settings.http_port or 0,
         metrics_host=settings.metrics_host,
         metrics_port=settings.metrics_port,
         mode=settings.mode.value,

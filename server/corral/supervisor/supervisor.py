@@ -24,15 +24,14 @@ from corral.ipc.status import Phase, ServerStatus, State, StatusBoard
 from corral.metrics.counters import Pages
 from corral.planning.plan import Plan
 from corral.settings import Settings
-from corral.supervisor import snapshot
+from corral.supervisor import frontend_link, snapshot
 from corral.supervisor.admin import Reply
 from corral.supervisor.children import Fleet
 from corral.supervisor.commands import Commands
 from corral.supervisor.cpu_watch import AllowedCpus, CpuWatch
 from corral.supervisor.deployment import Deployment, DeploymentBuilder
-from corral.supervisor.lifecycle import Backoff, Life
 from corral.supervisor.reload import Reloader
-from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
+from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot, make_slots
 from corral.supervisor.terminal import Terminal
 from corral.system.addresses import format_address
 
@@ -91,7 +90,7 @@ class Supervisor:
         self._complete = False
         self._warnings = dict.fromkeys(deployment.warnings)
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        frontends, workers = _slots(deployment)
+        frontends, workers = make_slots(deployment.settings, deployment.plan, deployment.factory)
         self._fleet = Fleet(
             deployment.factory,
             pages,
@@ -178,7 +177,7 @@ class Supervisor:
             for frontend in self._fleet.frontends:
                 if not frontend.opened and self._is_verified(frontend):
                     frontend.opened = True
-                    self._fleet.tell(frontend, Open())
+                    frontend_link.tell(frontend, Open())
 
     def _is_verified(self, frontend: FrontendSlot) -> bool:
         return frontend.life.is_ready and any(
@@ -241,7 +240,7 @@ class Supervisor:
         logger.info("%s: draining, for at most %g s", number.name, grace_s + delay_s)
         self._phase = Phase.DRAINING
         for frontend in self._fleet.frontends:
-            self._fleet.tell(frontend, Drain(delay_s=delay_s))
+            frontend_link.tell(frontend, Drain(delay_s=delay_s))
         self._loop.call_later(grace_s + delay_s, self._on_grace_over)
         self._end_if_drained()
 
@@ -346,19 +345,8 @@ class Supervisor:
         )
 
 
-def _slots(deployment: Deployment) -> tuple[list[FrontendSlot], list[WorkerSlot]]:
-    """A slot for every child of the plan."""
-    settings, plan = deployment.settings, deployment.plan
-    backoff = Backoff(settings.restart_backoff_s, settings.restart_backoff_max_s)
-    frontends, workers = [], []
-    for cell, planned in enumerate(plan.cells):
-        frontends.append(FrontendSlot(Life(backoff), cell, planned))
-        for index, worker in enumerate(planned.workers):
-            workers.append(WorkerSlot(Life(backoff), cell, index, worker, deployment.factory))
-    return frontends, workers
-
-
 def _addresses(settings: Settings) -> str:
     grpc = format_address(settings.host, settings.port)
+    http = format_address(settings.host, settings.http_port or 0)
     metrics = format_address(settings.metrics_host, settings.metrics_port)
-    return f"gRPC on {grpc}, metrics on http://{metrics}/metrics"
+    return f"gRPC on {grpc}, HTTP on {http}, metrics on http://{metrics}/metrics"

@@ -113,6 +113,7 @@ def _costs(costs_s: dict[str, float]) -> tuple[str, str]:
 def _startup_facts(status: ServerStatus) -> Text:
     lines = [
         f"gRPC      {format_address(status.host, status.port)}",
+        f"HTTP      {format_address(status.host, status.http_port)}",
         f"metrics   http://{format_address(status.metrics_host, status.metrics_port)}/metrics",
         f"weights   {status.weights}",
     ]
@@ -183,6 +184,7 @@ def _status_facts(status: ServerStatus, now_s: float) -> Text:
         f"mode      {status.mode}",
         f"model     {status.model}, {status.backend} {status.precision}, {status.weights}",
         f"gRPC      {format_address(status.host, status.port)}",
+        f"HTTP      {format_address(status.host, status.http_port)}",
         f"metrics   {format_address(status.metrics_host, status.metrics_port)}",
     ]
     return Text("\n".join([*lines, *(f"! {warning}" for warning in status.warnings)]))

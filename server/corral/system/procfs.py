@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
 import os
-from collections.abc import Iterable
+import struct
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from corral.system import cgroups
@@ -14,6 +16,8 @@ from corral.system.cpu_list import parse_cpu_list
 _ROOT = Path("/")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+#: a state in /proc/net/tcp
+_ESTABLISHED = "01"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,6 +140,11 @@ def process_cpu_seconds(pid: int, root: Path = _ROOT) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
+def open_descriptors() -> int:
+    """How many descriptors this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def unacknowledged_bytes(port: int, root: Path = _ROOT) -> int:
     """The most that one client of this machine's TCP port has not acknowledged yet."""
     most = 0
@@ -149,6 +158,44 @@ def unacknowledged_bytes(port: int, root: Path = _ROOT) -> int:
             if int(local.rpartition(":")[2], 16) == port:
                 most = max(most, int(queues.partition(":")[0], 16))
     return most
+
+
+def kernel_address(host: str, port: int) -> str:
+    """An address as /proc/net/tcp and tcp6 print it, "0100007F:1F90".
+
+    Raises:
+        ValueError: the host is no IP address.
+    """
+    packed = ipaddress.ip_address(host.partition("%")[0]).packed
+    words = struct.unpack(f"={len(packed) // 4}I", packed)
+    return f"{''.join(f'{word:08X}' for word in words)}:{port:04X}"
+
+
+def open_connections(ports: Collection[int], root: Path = _ROOT) -> set[tuple[int, str]] | None:
+    """The connections on TCP ports of this machine whose other end has not closed them.
+
+    Args:
+        ports: local ones.
+        root: for tests.
+
+    Returns:
+        (local port, the other end as ``kernel_address`` gives it) of each; None where the kernel
+        does not say.
+    """
+    found: set[tuple[int, str]] = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = (root / "proc/net" / table).read_text().splitlines()[1:]
+        except OSError:
+            if table == "tcp":
+                return None
+            continue  # a kernel without IPv6
+        for line in lines:
+            _, local, remote, state, _ = line.split(None, 4)
+            port = int(local[-4:], 16)
+            if state == _ESTABLISHED and port in ports:
+                found.add((port, remote))
+    return found
 
 
 def cpu_throttling(root: Path = _ROOT) -> cgroups.Throttling | None:

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 
 from corral.errors import ModelError, PassingError
 from corral.ipc import channel
+from corral.ipc.batch_channel import BatchChannel, Nonsense
 from corral.ipc.messages import (
-    BATCH,
-    RESULT,
     ModelBoot,
     ResultStatus,
     WorkerBoot,
@@ -31,11 +30,11 @@ from corral.ipc.messages import (
     WorkerReady,
     from_child_decoder,
 )
-from corral.ipc.region import Region, create_region
-from corral.launch import worker_user as identity
+from corral.ipc.region import Region
 from corral.launch.libraries import find_libraries
-from corral.launch.spawn import Child, Process, inherited, spawn
-from corral.launch.worker_runtime import WorkerExtras, python_path, worker_extras, worker_python
+from corral.launch.spawn import Process
+from corral.launch.worker import WorkerLaunch, WorkerProgram
+from corral.launch.worker_runtime import worker_extras
 from corral.planning.environment import OPENMP_BACKENDS, compute_environment
 from corral.settings import Settings
 from corral.tensors import Datatype, Signature
@@ -85,7 +84,7 @@ class Trial:
         self, process: Process, data: socket.socket, region: Region, order: TrialOrder
     ) -> None:
         self._process = process
-        self._data = data
+        self._channel = BatchChannel(data)
         self._region = region
         self._order = order
         self._started_s = time.monotonic()
@@ -116,28 +115,27 @@ class Trial:
     def submit(self, datatype: Datatype, count: int) -> None:
         """Gives it the batch that lies in its region."""
         self._number += 1
-        try:
-            self._data.send(BATCH.pack(self._number, datatype, count), socket.MSG_NOSIGNAL)
-        except OSError:
-            raise PassingError(self._death()) from None
+        if not self._channel.send(self._number, datatype, count):
+            raise PassingError(self._death())
 
     def collect(self, timeout_s: float = 120.0) -> float:
         """Waits for the batch that was submitted; returns the engine's seconds.
 
         Raises:
             ModelError: the batch failed.
-            PassingError: the worker died.
+            PassingError: the worker died, or answered nonsense.
         """
         deadline_s = time.monotonic() + timeout_s
-        while not self._readable(self._data.fileno(), deadline_s):
-            continue
-        packet = self._data.recv(RESULT.size)
-        if len(packet) != RESULT.size:
-            raise PassingError(self._death())
-        _, status, engine_ns = RESULT.unpack(packet)
-        if status != ResultStatus.OK:
+        try:
+            while (result := self._channel.receive()) is None:
+                self._readable(self._channel.fileno(), deadline_s)
+        except Nonsense as error:
+            raise PassingError(f"{self._name()} answered nonsense: {error}") from None
+        except EOFError:
+            raise PassingError(self._death()) from None
+        if result.status is not ResultStatus.OK:
             raise ModelError(f"{self._name()} failed on a batch")
-        return float(engine_ns) / 1e9
+        return result.engine_s
 
     def run(self, datatype: Datatype, count: int) -> float:
         """Runs one batch; returns the engine's seconds."""
@@ -146,7 +144,7 @@ class Trial:
 
     def fileno(self) -> int:
         """Readable when a submitted batch is done: for select."""
-        return self._data.fileno()
+        return self._channel.fileno()
 
     def fill(self, inputs: NDArray[np.generic], datatype: Datatype) -> None:
         """Puts a batch into its region; it stays there for all runs that follow."""
@@ -167,7 +165,7 @@ class Trial:
         """Ends the process and gives everything back."""
         self._process.signal(signal.SIGKILL)
         self._process.reap()
-        self._data.close()
+        self._channel.close()
         self._region.close()
 
     def _readable(self, fd: int, deadline_s: float) -> bool:
@@ -203,7 +201,7 @@ def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[Trial]:
     Raises:
         ModelError: the worker failed or died, or there is no process to be had.
     """
-    trial = _spawn(order, environ)
+    trial = _started(order, environ)
     try:
         trial.wait_until_ready()
         yield trial
@@ -211,33 +209,26 @@ def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[Trial]:
         trial.end()
 
 
-def _spawn(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
-    largest = max(order.sizes)
-    extras = _extras(order)
-    with contextlib.ExitStack() as undo:
+def _started(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
+    launch = _launch(order, environ)
+    try:
+        worker = launch.start()
         try:
-            region_fd = create_region(order.signature, largest)
-            undo.callback(os.close, region_fd)
-            region = Region(region_fd, order.signature, largest)
-            ours, theirs = channel.pair()
-            control_ours, control_theirs = channel.pair()
-            with theirs, control_theirs:
-                boot = _boot(order, extras, control_theirs.fileno(), theirs.fileno(), region_fd)
-                process = spawn(
-                    _child(order, extras, environ),
-                    boot,
-                    control_ours,
-                    [control_theirs.fileno(), theirs.fileno(), region_fd],
-                )
-        except OSError as error:
-            raise PassingError(f"no process for a measurement: {error.strerror}") from None
-    return Trial(process, ours, region, order)
+            region = Region(worker.region_fd, order.signature, launch.boot.region_batch)
+        except OSError:
+            worker.abandon()
+            raise
+    except OSError as error:
+        raise PassingError(f"no process for a measurement: {error.strerror}") from None
+    os.close(worker.region_fd)
+    return Trial(worker.process, worker.data, region, order)
 
 
-def _boot(
-    order: TrialOrder, extras: WorkerExtras, control_fd: int, data_fd: int, region_fd: int
-) -> WorkerBoot:
-    return WorkerBoot(
+def _launch(order: TrialOrder, environ: Mapping[str, str]) -> WorkerLaunch:
+    settings = order.settings
+    openmp = order.openmp and settings.backend in OPENMP_BACKENDS
+    extras = worker_extras(settings, find_libraries(settings.allocator, openmp=openmp))
+    boot = WorkerBoot(
         worker=0,
         cell=0,
         cpus=list(order.cpus),
@@ -247,40 +238,10 @@ def _boot(
         sizes=list(order.sizes),
         find_knee=False,
         expected_libraries=extras.expected_libraries,
-        settings=order.settings,
+        settings=settings,
         model=order.model,
-        control_fd=control_fd,
-        data_fd=data_fd,
-        region_fd=region_fd,
         only=order.datatype,
     )
-
-
-def _extras(order: TrialOrder) -> WorkerExtras:
-    settings = order.settings
-    openmp = order.openmp and settings.backend in OPENMP_BACKENDS
-    return worker_extras(settings, find_libraries(settings.allocator, openmp=openmp))
-
-
-def _child(order: TrialOrder, extras: WorkerExtras, environ: Mapping[str, str]) -> Child:
-    settings = order.settings
+    program = WorkerProgram.find(settings, order.model, extras, environ)
     compute = order.environment(order.cpus, settings.backend.value)
-    python = worker_python(settings)
-    user = identity.worker_user(settings, order.model.artefact, python)
-    return Child(
-        kind="worker",
-        number=0,
-        module="corral.worker.process",
-        cpus=list(order.cpus),
-        memory_node=order.memory_node,
-        env={
-            **inherited(environ),
-            **compute,
-            **extras.env,
-            **python_path(settings),
-            **identity.home(user),
-        },
-        python=python,
-        drop=True,
-        user=identity.ids(user),
-    )
+    return program.launch(boot, compute, order.memory_node)

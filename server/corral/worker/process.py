@@ -24,9 +24,16 @@ from corral.backends.base import Backend
 from corral.batching.cost_curve import SEARCHES
 from corral.errors import ConfigError, ModelError, PassingError
 from corral.ipc import channel
-from corral.ipc.messages import BATCH, RESULT, ResultStatus, WorkerBoot, WorkerFailed, WorkerReady
+from corral.ipc.messages import (
+    BATCH,
+    RESULT,
+    WARNINGS_VARIABLE,
+    ResultStatus,
+    WorkerBoot,
+    WorkerFailed,
+    WorkerReady,
+)
 from corral.ipc.region import Region
-from corral.launch.launcher import WARNINGS_VARIABLE
 from corral.security import sandbox
 from corral.tensors import Datatype
 from corral.worker import checks

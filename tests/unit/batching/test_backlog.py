@@ -219,3 +219,12 @@ def test_items_of_another_datatype_count_as_waiting_and_are_not_taken() -> None:
     # Five wait, so four are worth a batch; of four alone a pair would have been taken.
     assert (batch.count, batch.datatype) == (4, FP32)
     assert batcher.queued == 1
+
+
+def test_a_lasting_overload_is_carried_where_batching_pays_little() -> None:
+    """As with VNNI, where four together are 14 % faster: it takes a long look ahead to see it."""
+    vnni = {1: 1.0, 2: 1.87, 4: 3.5}
+    arrivals = queues.poisson_arrivals(1.05, 20_000)
+    found = queues.percentiles(by_rule(arrivals, vnni, 1), discard=0.05)
+    alone = queues.percentiles(one_by_one(arrivals, vnni, 1), discard=0.05)
+    assert found.p99 < 0.1 * alone.p99

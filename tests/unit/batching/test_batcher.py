@@ -210,7 +210,7 @@ def test_cancelled_requests_do_not_pile_up_while_nobody_pulls() -> None:
     batcher = make()
     for _ in range(10_000):
         batcher.drop(put(batcher))
-    assert len(batcher._queues[FP32]) < 200
+    assert batcher.spans_held(FP32) < 200
 
 
 def test_a_tight_deadline_makes_the_batch_smaller() -> None:
@@ -317,6 +317,25 @@ def test_a_deadline_ends_the_wait_for_company() -> None:
     put(batcher, deadline_s=0.1)
     assert batcher.look_again_s(0.0) == pytest.approx(0.06)
     assert take(batcher, now_s=0.061).count == 1
+
+
+def test_one_datatype_that_waits_for_company_holds_up_no_other() -> None:
+    batcher = make(sizes=(1, 2, 4, 8), max_delay_s=2.0)
+    put(batcher, datatype=FP32)
+    full = [put(batcher, datatype=UINT8, now_s=0.001) for _ in range(8)]
+    batch = take(batcher, now_s=0.001)
+    assert [span.job for span in batch.spans] == full
+    assert batcher.take(0, 0.002) is None
+    assert batcher.look_again_s(0.002) == pytest.approx(2.0)
+
+
+def test_the_next_look_is_for_whatever_is_ready_first() -> None:
+    batcher = make(sizes=(1, 2, 4), max_delay_s=0.5)
+    put(batcher, datatype=FP32)
+    put(batcher, datatype=UINT8, now_s=0.01, deadline_s=0.2)
+    assert batcher.look_again_s(0.01) == pytest.approx(0.2 - 2 * 0.04)
+    batch = take(batcher, now_s=0.2 - 2 * 0.04)
+    assert batch.datatype is UINT8
 
 
 def test_without_a_delay_there_is_no_timer() -> None:

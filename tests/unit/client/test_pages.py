@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import math
@@ -24,7 +25,14 @@ METADATA = pb.ModelMetadataResponse(
     platform="corral_null",
     inputs=[Tensor(name="input", datatype="FP32", shape=[-1, 3, 224, 224])],
     outputs=[Tensor(name="output", datatype="FP32", shape=[-1, 1000])],
-    properties={"synthetic": "true", "mode": "rti"},
+).SerializeToString()
+CONFIG = pb.ModelConfigResponse(
+    config=pb.ModelConfig(
+        parameters={
+            "synthetic": pb.ModelParameter(string_value="true"),
+            "mode": pb.ModelParameter(string_value="rti"),
+        }
+    )
 ).SerializeToString()
 STATISTICS = pb.ModelStatisticsResponse(
     model_stats=[
@@ -48,8 +56,15 @@ STATISTICS = pb.ModelStatisticsResponse(
 ).SerializeToString()
 
 
+def found() -> pages.ModelMetadata:
+    """As the clients put it together, of two calls."""
+    return dataclasses.replace(
+        pages.read_metadata(METADATA), properties=pages.read_properties(CONFIG)
+    )
+
+
 def test_metadata_is_read() -> None:
-    metadata = pages.read_metadata(METADATA)
+    metadata = found()
     assert metadata.inputs == (pages.TensorMetadata("input", "FP32", (-1, 3, 224, 224)),)
     assert metadata.properties == {"synthetic": "true", "mode": "rti"}
     assert metadata.synthetic
@@ -146,8 +161,8 @@ def test_what_the_server_says_of_its_outputs_counts() -> None:
 )
 def test_the_metadata_says_what_the_outputs_are(said: str | None, kind: str | None) -> None:
     properties = {} if said is None else {"output_kind": said}
-    message = pb.ModelMetadataResponse(properties=properties).SerializeToString()
-    assert pages.read_metadata(message).output_kind == kind
+    found = pages.read_metadata(pb.ModelMetadataResponse().SerializeToString())
+    assert dataclasses.replace(found, properties=properties).output_kind == kind
 
 
 def test_labels_show_percentages_where_they_are_known_else_scores() -> None:
@@ -165,7 +180,7 @@ def test_labels_show_percentages_where_they_are_known_else_scores() -> None:
 
 
 def test_pages_are_printed() -> None:
-    text = views.metadata_text(pages.read_metadata(METADATA))
+    text = views.metadata_text(found())
     assert "input      input  FP32 [n,3,224,224]" in text.splitlines()
     assert "synthetic  true" in text.splitlines()
     head, row = views.statistics_text(pages.read_statistics(STATISTICS)).splitlines()

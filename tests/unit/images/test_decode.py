@@ -6,6 +6,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ from corral.models.spec import Recipe
 RECIPE = Recipe()
 SMALL = Recipe(resize=40, crop=32)
 MAX_PIXELS = 50_000_000
+
+#: photographs with fine structure
+PHOTOGRAPHS = resources.files("corral.models") / "photographs" / "guard"
 
 MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"]
 
@@ -107,6 +111,55 @@ def test_draft_scaling_stays_close_to_the_plain_recipe(size: tuple[int, int]) ->
     difference = np.abs(decoded(encoded) - plain(encoded))
     assert difference.mean() < 2
     assert difference.max() < 40
+
+
+def photograph(name: str, shorter: int, ratio: float = 1.5) -> Image.Image:
+    """One of corral's own photographs, scaled and cropped to a shorter side and a ratio."""
+    with resources.as_file(PHOTOGRAPHS / f"{name}.jpg") as file, Image.open(file) as picture:
+        size = (round(shorter * ratio), shorter)
+        whole = picture.convert("RGB").crop((0, 0, picture.height * ratio, picture.height))
+        return whole.resize(size, Image.Resampling.LANCZOS)
+
+
+@pytest.mark.parametrize("shorter", [300, 512, 600, 768, 1024, 2050])
+@pytest.mark.parametrize("name", ["raccoon", "flower"])
+def test_a_photograph_of_any_size_is_close_to_the_plain_recipe(name: str, shorter: int) -> None:
+    """A JPEG that is decoded to just the recipe's size leaves the filter nothing to weigh."""
+    encoded = encode(photograph(name, shorter), quality=92)
+    difference = np.abs(decoded(encoded) - plain(encoded))
+    assert difference.max() <= 10
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(1001, 667), (2047, 1365)])
+def test_a_turned_jpeg_of_odd_size_is_the_upright_one(
+    orientation: int, size: tuple[int, int]
+) -> None:
+    """A scaled JPEG is rounded up to whole pixels at the edge that turning moves."""
+    stored = photograph("raccoon", size[1], size[0] / size[1]).resize(size)
+    turned = encode(stored, quality=92, exif=exif(orientation))
+    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}[orientation]
+    whole = Image.open(io.BytesIO(encode(stored, quality=92)))
+    upright = whole if undo is None else whole.transpose(Image.Transpose(undo))
+    difference = np.abs(decoded(turned) - plain(encode(upright, "PNG")))
+    assert difference.max() <= 10
+
+
+def test_a_film_behind_a_photograph_is_not_picture() -> None:
+    """Phones put a film behind the picture: its bytes are no scans and no pixels."""
+    jpeg = encode(photograph("raccoon", 600), progressive=True)
+    film = np.random.default_rng(3).integers(0, 256, 10_000_000, np.uint8).tobytes()
+    assert film.count(b"\xff\xda") > 100
+    assert (decoded(jpeg + film) == decoded(jpeg)).all()
+    png = encode(photograph("raccoon", 300), "PNG")
+    assert (decoded(png + film[:100_000]) == decoded(png)).all()
+
+
+def test_a_film_behind_a_bomb_hides_nothing() -> None:
+    flat = encode(Image.new("L", (4000, 3000), 100), "JPEG", progressive=True, optimize=True)
+    film = bytes(4_000_000)
+    with pytest.raises(InvalidRequest, match="which no photograph does"):
+        decoded(flat + film)
 
 
 def test_draft_scaling_never_goes_below_the_size_that_is_needed() -> None:

@@ -63,9 +63,9 @@ def cell_status(number: int) -> CellStatus:
 #: two cells; the second one's only worker is number 2, in its cell's slot 0
 STATUS = ServerStatus(
     phase=Phase.SERVING, ready=True, started_at_s=1.7e9, ready_after_s=3.0, host="127.0.0.1",
-    port=8001, metrics_host="127.0.0.1", metrics_port=8002, mode="rti", model="resnet50",
-    backend="openvino", precision="int8", allocator="tcmalloc", weights="synthetic",
-    synthetic=True, cells=[cell_status(0), cell_status(1)],
+    port=8001, http_port=8000, metrics_host="127.0.0.1", metrics_port=8002, mode="rti",
+    model="resnet50", backend="openvino", precision="int8", allocator="tcmalloc",
+    weights="synthetic", synthetic=True, cells=[cell_status(0), cell_status(1)],
     guard=AccuracyReport(
         candidate="openvino int8",
         fidelity=Fidelity(

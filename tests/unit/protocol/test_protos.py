@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2 as their_health
+from grpc_reflection.v1alpha import reflection_pb2 as their_reflection
 from tritonclient.grpc import InferInput, InferRequestedOutput, model_config_pb2, service_pb2
 from tritonclient.grpc._utils import _get_inference_request
 
 import corral_protos
+from corral_protos import health_pb2, reflection_v1alpha_pb2
 from corral_protos import open_inference_pb2 as pb
 
-#: (message, field): KServe's, not in Triton's protocol
-OURS_ALONE = {("ModelMetadataResponse", "properties")}
+PROTOS = Path(corral_protos.__file__).parents[1]
 
 
 def nested(messages: Any) -> Iterator[Any]:
@@ -57,15 +59,11 @@ MESSAGES = {m.full_name: m for m in nested(pb.DESCRIPTOR.message_types_by_name.v
 @pytest.mark.parametrize("name", MESSAGES)
 def test_a_message_is_a_subset_of_the_protocols(name: str) -> None:
     message = MESSAGES[name]
-    if message.containing_type and name.endswith("PropertiesEntry"):
-        assert message.GetOptions().map_entry
-        return
     known = theirs(name)
     assert known is not None
     assert message.GetOptions().map_entry == known.GetOptions().map_entry
-    fields = [f for f in message.fields if (message.name, f.name) not in OURS_ALONE]
-    assert {shape(f) for f in fields} <= {shape(f) for f in known.fields}
-    for field in fields:
+    assert {shape(f) for f in message.fields} <= {shape(f) for f in known.fields}
+    for field in message.fields:
         if field.containing_oneof is not None:
             oneof = known.fields_by_name[field.name].containing_oneof
             assert oneof.name == field.containing_oneof.name
@@ -87,27 +85,39 @@ def test_the_calls_are_the_protocols() -> None:
     known = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     assert ours.full_name == known.full_name
     calls = {(m.name, m.input_type.full_name, m.output_type.full_name) for m in ours.methods}
-    assert len(calls) == 13
+    assert len(calls) == 17
     assert calls <= {
         (m.name, m.input_type.full_name, m.output_type.full_name) for m in known.methods
     }
 
 
-def test_properties_are_kserves_field_and_do_not_disturb_tritons_client() -> None:
-    field = pb.ModelMetadataResponse.DESCRIPTOR.fields_by_name["properties"]
-    entry = field.message_type
-    assert entry is not None
-    key, value = entry.fields
-    assert (field.number, field.is_repeated, key.type, value.type) == (
-        6,
-        True,
-        key.TYPE_STRING,
-        value.TYPE_STRING,
-    )
-    assert entry.GetOptions().map_entry
-    page = pb.ModelMetadataResponse(name="m", versions=["1"], properties={"synthetic": "true"})
-    read = service_pb2.ModelMetadataResponse.FromString(page.SerializeToString())
-    assert (read.name, list(read.versions)) == ("m", ["1"])
+@pytest.mark.parametrize(
+    ("ours", "known"),
+    [
+        (health_pb2, their_health),
+        (reflection_v1alpha_pb2, their_reflection),
+    ],
+)
+def test_health_and_reflection_are_grpcs(ours: Any, known: Any) -> None:
+    found = {m.full_name: m for m in nested(ours.DESCRIPTOR.message_types_by_name.values())}
+    # Ours are newer: theirs may lack a message, and no more than that.
+    for message in nested(known.DESCRIPTOR.message_types_by_name.values()):
+        assert {shape(f) for f in message.fields} == {
+            shape(f) for f in found[message.full_name].fields
+        }
+    for name, service in ours.DESCRIPTOR.services_by_name.items():
+        methods = known.DESCRIPTOR.services_by_name[name].methods
+        assert service.full_name == known.DESCRIPTOR.services_by_name[name].full_name
+        assert {(m.name, m.input_type.full_name, m.output_type.full_name) for m in methods} <= {
+            (m.name, m.input_type.full_name, m.output_type.full_name) for m in service.methods
+        }
+
+
+def test_both_versions_of_reflection_are_the_same() -> None:
+    def source(version: str) -> str:
+        return (PROTOS / f"reflection_{version}.proto").read_text().replace("v1alpha", "v1")
+
+    assert source("v1") == source("v1alpha")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,19 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.errors import InvalidRequest, NotFound
+from corral.errors import InvalidRequest, NotFound, RequestError
 from corral.protocol import envelope, response
 from corral.protocol import request as wire
+from corral.protocol.scattered import Scattered
 from corral.protocol.shared_memory import Tensor
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
 SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (10,))
 LIMITS = wire.Limits(max_items=8, max_image_bytes=100, classes=10)
-VIEWS = {"m": "tensor", "m_uint8": "uint8", "m_image": "image"}
+VIEWS = {f"m{view.suffix}": view for view in View}
 
 
-def resolve(name: str, version: str) -> str:
+def resolve(name: str, version: str) -> View:
     if name not in VIEWS or version not in {"", "1"}:
         raise NotFound("no such model")
     return VIEWS[name]
@@ -47,7 +50,7 @@ def request(
 
 def read(message: pb.ModelInferRequest) -> tuple[wire.Head, memoryview | list[memoryview]]:
     head, data = READER.read(message.SerializeToString())
-    assert not isinstance(data, Tensor)
+    assert not isinstance(data, Tensor | Scattered)
     return head, data
 
 
@@ -351,3 +354,50 @@ def test_classification_is_what_triton_says() -> None:
         b"4.500000:2",
         b"3.000000:0:cat",
     ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.sampled_from(["tail", "not the tail", "cut short", "typed", "pictures"]))
+def test_a_request_in_pieces_is_read_as_in_one(given_data: st.DataObject, form: str) -> None:
+    """However it is cut: the same head and tensor, or the same refusal."""
+    pixels = bytes(range(192))
+    if form == "typed":
+        made = request(raw=None)
+        made.inputs[0].contents.fp32_contents.extend([1.5] * 48)
+    elif form == "pictures":
+        made = request(datatype="BYTES", shape=(1,), raw=bytes_tensor(b"picture"))
+    else:
+        made = request(raw=pixels, id="seven")
+    message = made.SerializeToString()
+    if form == "not the tail":
+        message += b"\x12\x011"
+    elif form == "cut short":
+        message = message[:-1]
+    cuts = given_data.draw(st.lists(st.integers(0, len(message)), max_size=6).map(sorted))
+    ends = [0, *cuts, len(message)]
+    pieces = [message[a:b] for a, b in itertools.pairwise(ends) if b > a]
+
+    def outcome(read: Callable[[], tuple[wire.Head, wire.Data]]) -> Any:
+        try:
+            head, data = read()
+        except RequestError as error:
+            return type(error), str(error)
+        if isinstance(data, Scattered):
+            target = memoryview(bytearray(len(data)))
+            data.read_into(target, 0)
+            data = target
+        return head, [bytes(p) for p in data] if isinstance(data, list) else bytes(data)  # type: ignore[arg-type]
+
+    assert outcome(lambda: READER.read_pieces(pieces)) == outcome(lambda: READER.read(message))
+
+
+@given(st.lists(st.binary(max_size=9), max_size=5), st.integers(0, 40), st.integers(0, 40))
+def test_a_tensor_in_pieces_is_copied_from_anywhere(
+    pieces: list[bytes], start: int, length: int
+) -> None:
+    whole = b"".join(pieces)
+    start = min(start, len(whole))
+    length = min(length, len(whole) - start)
+    target = memoryview(bytearray(length))
+    Scattered(pieces).read_into(target, start)
+    assert bytes(target) == whole[start : start + length]

@@ -6,13 +6,15 @@ import ast
 import functools
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from corral.errors import ModelError
-from corral.frontend import shared_memory
+from corral.errors import ModelError, NotFound, Unsupported
+from corral.frontend.pages import Pages
 from corral.models import loading
-from corral.protocol.shared_memory import ClientMemory
+from corral.protocol.metadata import ModelDescription
+from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
 ROOT = Path(__file__).parents[3]
@@ -132,30 +134,49 @@ def test_weights_that_would_run_code_are_refused_in_one_line(tmp_path: Path, for
 
 def test_no_method_loads_writes_or_configures() -> None:
     methods = {m.name for m in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods}
-    served = _served_methods()
-    assert served == {
-        "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata",
-        "ModelConfig", "ModelStatistics", "ModelInfer",
-    }  # fmt: skip
-    # Registering shared memory is Triton's extension: off, unless the operator asks for it.
-    for name in (methods - set(shared_memory.make(ClientMemory()))) | served:
-        for verb in ("Load", "Unload", "Register", "Update", "Set", "Trace", "Log", "Write"):
-            assert not name.startswith(verb)
+    pages = Pages(
+        SERVED,
+        tuple(View),
+        ready=lambda: True,
+        counts=lambda: pytest.fail("nothing is counted"),
+        memory=None,
+    )
+    assert methods == set(pages.methods()) | {"ModelInfer", "ModelStreamInfer"}
+    for name in methods - {"RepositoryModelLoad", "RepositoryModelUnload"}:
+        for verb in ("Load", "Unload", "Update", "Set", "Trace", "Log", "Write"):
             assert verb not in name.replace("ModelStatistics", "")
 
+    def call(name: str, **fields: Any) -> Any:
+        kind, page = pages.methods()[name]
+        return page(kind(**fields))
 
-def _served_methods() -> set[str]:
-    """The keys of the method table in process.py, as written there."""
-    tree = ast.parse((ROOT / "server/corral/frontend/process.py").read_text())
-    function = next(
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and node.name == "_make_server"
-    )
-    names: set[str] = set()
-    for node in ast.walk(function):
-        if isinstance(node, ast.Dict):
-            names |= {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
-        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            names.add(str(node.slice.value))
-    return names
+    # What Triton's clients ask for is there, and changes nothing.
+    call("RepositoryModelLoad", model_name="resnet50")
+    config = {"config": pb.ModelRepositoryParameter(string_param="{}")}
+    with pytest.raises(Unsupported):
+        call("RepositoryModelLoad", model_name="resnet50", parameters=config)
+    with pytest.raises(Unsupported):
+        call("RepositoryModelUnload", model_name="resnet50")
+    with pytest.raises(NotFound):
+        call("RepositoryModelLoad", model_name="../etc/passwd")
+    # Registering shared memory is Triton's extension: off, unless the operator asks for it.
+    for name in ("SystemSharedMemoryRegister", "SystemSharedMemoryUnregister"):
+        with pytest.raises(Unsupported, match="--client-shared-memory"):
+            call(name)
+    assert not call("SystemSharedMemoryStatus").regions
+
+
+SERVED = ModelDescription(
+    name="resnet50",
+    signature=Signature(
+        input_shapes={Datatype.FP32: (3, 224, 224), Datatype.UINT8: (224, 224, 3)},
+        output_shape=(1000,),
+    ),
+    max_items=32,
+    workers=1,
+    backend="null",
+    precision="fp32",
+    weights="none",
+    synthetic=True,
+    mode="rti",
+)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from corral.artifacts.figures import FigureCache
+from corral.artifacts.served_model import served_model
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.models import registry
@@ -45,7 +46,7 @@ class Bench:
 def _forge(bench: Bench, machine: Machine = MACHINE, cells: int = 1) -> Deployments:
     return Deployments(
         Settings(),
-        registry.get("resnet50").signature,
+        served_model(registry.get("resnet50")),
         Source(read=Settings, prepare=bench.prepare),
         environ={},
         counters_fd=-1,
@@ -112,7 +113,7 @@ def test_a_running_server_keeps_its_frontends_whatever_it_learns(
     bench = Bench()
     forge = _forge(bench, machine, cells=3)
     prepared = DeploymentSpec(asked=asked, settings=asked, model=MODEL)
-    forge.first(prepared, plan)
+    forge.first(prepared, plan, machine)
     figures.learn_costs({"FP32:1": 1 / images_per_core_s}, cores=1)
     assert len(plan_for(asked, machine, figures.load()).cells) != 3
     assert len(forge.make(prepared).plan.cells) == 3

@@ -13,12 +13,12 @@ def test_what_may_change_may_change() -> None:
 
 
 def test_what_is_fixed_is_named() -> None:
-    wanted = Settings(port=1, metrics_port=2, cells=3, workers=7)
+    wanted = Settings(port=1, http_port=3, metrics_port=2, cells=3, workers=7)
     with pytest.raises(ConfigError) as caught:
         refuse_fixed(Settings(), wanted)
     assert str(caught.value) == (
-        "--cells, --port, --metrics-port cannot change while the server runs: restart it for "
-        "that; nothing was changed"
+        "--cells, --port, --http-port, --metrics-port cannot change while the server runs: "
+        "restart it for that; nothing was changed"
     )
 
 

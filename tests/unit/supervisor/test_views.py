@@ -37,6 +37,7 @@ def text(**changes: Any) -> str:
         "ready_after_s": 1.25,
         "host": "127.0.0.1",
         "port": 8001,
+        "http_port": 8000,
         "metrics_host": "::1",
         "metrics_port": 8002,
         "mode": "rti",

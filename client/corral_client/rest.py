@@ -1,0 +1,198 @@
+"""A call as HTTP has it, and its answer as the call reads it: the REST form. Pure.
+
+A call is a protobuf message and a reader of another. Here the first becomes a path and a body, and
+the second is made of what comes back, so that the REST form needs no second description of what a
+call means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from corral_client.errors import PUSHBACK_KEY, CorralClientError, InternalError, from_status
+from corral_protos import open_inference_pb2 as pb
+
+Field = Callable[[str], str | None]
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+#: gRPC's statuses by HTTP's
+_STATUSES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    411: "INVALID_ARGUMENT",
+    413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_DTYPES = {"FP32": "<f4", "FP64": "<f8", "UINT8": "u1", "INT32": "<i4", "INT64": "<i8"}
+_ANSWERS: dict[str, type[Message]] = {
+    "ModelConfig": pb.ModelConfigResponse,
+    "ModelMetadata": pb.ModelMetadataResponse,
+    "ModelStatistics": pb.ModelStatisticsResponse,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HttpCall:
+    """One request.
+
+    Attributes:
+        verb: "GET" or "POST".
+        path: with a slash before it.
+        body: empty for GET.
+        fields: of the header, besides the body's length.
+    """
+
+    verb: str
+    path: str
+    body: bytes = b""
+    fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def request(method: str, message: bytes, deadline_s: float) -> HttpCall:
+    """The HTTP request of a call.
+
+    Args:
+        method: the call's, "ModelInfer".
+        message: its serialised request.
+        deadline_s: from now; told to the server with an inference.
+    """
+    if method == "ServerLive":
+        return HttpCall("GET", "/v2/health/live")
+    if method == "ServerReady":
+        return HttpCall("GET", "/v2/health/ready")
+    if method == "ModelMetadata":
+        return HttpCall("GET", _model(pb.ModelMetadataRequest.FromString(message).name))
+    if method == "ModelConfig":
+        return HttpCall("GET", f"{_model(pb.ModelConfigRequest.FromString(message).name)}/config")
+    if method == "ModelStatistics":
+        name = pb.ModelStatisticsRequest.FromString(message).name
+        return HttpCall("GET", f"{_model(name) if name else '/v2/models'}/stats")
+    return _infer(pb.ModelInferRequest.FromString(message), deadline_s)
+
+
+def _model(name: str) -> str:
+    return f"/v2/models/{quote(name, safe='')}"
+
+
+def _infer(message: pb.ModelInferRequest, deadline_s: float) -> HttpCall:
+    tensor = message.inputs[0]
+    raw = message.raw_input_contents[0]
+    parameters = {key: _value(value) for key, value in message.parameters.items()}
+    parameters.setdefault("timeout", max(1, round(deadline_s * 1e6)))
+    header: dict[str, Any] = {
+        "inputs": [
+            {
+                "name": tensor.name,
+                "datatype": tensor.datatype,
+                "shape": list(tensor.shape),
+                "parameters": {"binary_data_size": len(raw)},
+            }
+        ],
+        "parameters": {**parameters, "binary_data_output": True},
+    }
+    if message.id:
+        header["id"] = message.id
+    if message.outputs:
+        header["outputs"] = [
+            {
+                "name": output.name,
+                "parameters": {key: _value(value) for key, value in output.parameters.items()},
+            }
+            for output in message.outputs
+        ]
+    text = json.dumps(header).encode()
+    fields = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
+    return HttpCall("POST", f"{_model(message.model_name)}/infer", b"".join((text, raw)), fields)
+
+
+def _value(parameter: pb.InferParameter) -> Any:
+    return getattr(parameter, parameter.WhichOneof("parameter_choice") or "string_param")
+
+
+def answer(
+    method: str,
+    status: int,
+    field: Field,
+    body: bytes,
+    deadline_s: float | None = None,
+) -> bytes:
+    """The serialised answer that gRPC would have brought.
+
+    Args:
+        method: the call's.
+        status: HTTP's.
+        field: looks a field of the header up, in any case of letters; None: there is none.
+        body: all of it.
+        deadline_s: of the call, for the text of an error.
+
+    Raises:
+        CorralClientError: the server refused, or its answer cannot be read.
+    """
+    if status != 200:
+        raise error(status, field, body, deadline_s)
+    if method == "ServerLive":
+        return pb.ServerLiveResponse(live=True).SerializeToString()
+    if method == "ServerReady":
+        return pb.ServerReadyResponse(ready=True).SerializeToString()
+    try:
+        if method == "ModelInfer":
+            length = field(HEADER_LENGTH)
+            return _output(body, len(body) if length is None else int(length))
+        message = _ANSWERS[method]()
+        page = json.loads(body)
+        if method == "ModelConfig":
+            page = {"config": page}
+        json_format.ParseDict(page, message, ignore_unknown_fields=True)
+        return message.SerializeToString()
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, json_format.ParseError):
+        raise InternalError(f"the server's answer to {method} cannot be read") from None
+
+
+def error(
+    status: int, field: Field, body: bytes, deadline_s: float | None = None
+) -> CorralClientError:
+    """The error that an answer is; see ``answer``."""
+    try:
+        text = str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        text = ""
+    hint_ms = field("Retry-After-Ms")
+    trailing = () if hint_ms is None else ((PUSHBACK_KEY, hint_ms),)
+    return from_status(
+        _STATUSES.get(status, "UNKNOWN"), text or f"HTTP status {status}", trailing, deadline_s
+    )
+
+
+def _output(body: bytes, header_bytes: int) -> bytes:
+    page = json.loads(body[:header_bytes])
+    output = page["outputs"][0]
+    message = pb.ModelInferResponse(model_name=page.get("model_name", ""), id=page.get("id", ""))
+    built = message.outputs.add(name=output["name"], datatype=output["datatype"])
+    built.shape.extend(output["shape"])
+    if "data" not in output:
+        size = output["parameters"]["binary_data_size"]
+        message.raw_output_contents.append(body[header_bytes : header_bytes + size])
+    elif built.datatype == "BYTES":
+        built.contents.bytes_contents.extend(str(text).encode() for text in output["data"])
+    else:
+        values = np.array(output["data"], _DTYPES[built.datatype])
+        message.raw_output_contents.append(values.tobytes())
+    return message.SerializeToString()

@@ -1,0 +1,76 @@
+"""The workers of a queue: what a batch costs each of them, and until when it is busy. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from corral.batching.cost_model import CostModel
+from corral.batching.jobs import Job
+from corral.tensors import Datatype
+
+
+class Workers:
+    """Workers by their number. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._costs: dict[int, CostModel] = {}
+        self._busy_until_s: dict[int, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._costs)
+
+    def __contains__(self, worker: int) -> bool:
+        return worker in self._costs
+
+    def __getitem__(self, worker: int) -> CostModel:
+        return self._costs[worker]
+
+    def add(self, worker: int, costs: CostModel) -> None:
+        """A worker that is free."""
+        self._costs[worker] = costs
+        self._busy_until_s[worker] = 0.0
+
+    def remove(self, worker: int) -> None:
+        """The worker is gone; nothing happens if it is gone already."""
+        self._costs.pop(worker, None)
+        self._busy_until_s.pop(worker, None)
+
+    def any_costs(self) -> CostModel | None:
+        """The costs of one of them; None where there are none."""
+        return next(iter(self._costs.values()), None)
+
+    def is_busy_until(self, worker: int, until_s: float) -> None:
+        """The worker, if it is not gone, is expected to be free at that time."""
+        if worker in self._busy_until_s:
+            self._busy_until_s[worker] = until_s
+
+    def others_free_s(self, worker: int, now_s: float) -> list[float]:
+        """Seconds until each worker but this one is free."""
+        return [
+            max(0.0, until_s - now_s)
+            for other, until_s in self._busy_until_s.items()
+            if other != worker
+        ]
+
+    def waiting_s(self, datatype: Datatype, queued: int, now_s: float) -> float:
+        """How long a request that came now would wait for a worker, as far as one can tell.
+
+        Args:
+            datatype: of the request.
+            queued: items that wait already.
+            now_s: the time.
+        """
+        if not self._costs:
+            return 0.0
+        busy_s = [max(0.0, until_s - now_s) for until_s in self._busy_until_s.values()]
+        if not queued:
+            return min(busy_s)
+        item_s = min(costs.item_s(datatype) for costs in self._costs.values())
+        return (sum(busy_s) + queued * item_s) / len(self._costs)
+
+    def fastest_s(self, job: Job) -> float:
+        """The least time that idle workers need for the job; 0 while there are none."""
+        if not self._costs:
+            return 0.0
+        share = math.ceil(job.count / len(self._costs))
+        return min(costs.fastest_s(job.datatype, share) for costs in self._costs.values())

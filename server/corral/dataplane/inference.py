@@ -1,0 +1,270 @@
+"""One request: from its bytes to its answer, counted once whatever becomes of it.
+
+There is no network in it. Everything runs on one event loop; only pictures are decoded in threads
+(Pillow lets go of the GIL meanwhile).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from corral.dataplane.dispatcher import Dispatcher
+from corral.dataplane.recorder import Recorder
+from corral.dataplane.worker_link import Request
+from corral.errors import InvalidRequest, RequestError, Unavailable
+from corral.images import decode as images
+from corral.ipc.messages import ServedModel
+from corral.protocol.request import Data, Head, RequestReader
+from corral.protocol.response import Answer, classification, encoded
+from corral.protocol.shared_memory import Tensor
+from corral.tensors import Datatype
+
+
+class Inference:
+    """Answers requests for one model.
+
+    Args:
+        model: what is served.
+        reader: reads requests.
+        dispatcher: runs them.
+        recorder: what is counted.
+        max_image_pixels: pixels of a picture that is decoded.
+        decode_threads: pictures decoded at a time.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        reader: RequestReader,
+        dispatcher: Dispatcher,
+        recorder: Recorder,
+        *,
+        max_image_pixels: int,
+        decode_threads: int,
+    ) -> None:
+        self._model = model
+        self._reader = reader
+        self._dispatcher = dispatcher
+        self._recorder = recorder
+        #: pixels of a picture that is decoded; a reload may change it
+        self.max_image_pixels = max_image_pixels
+        #: names of the classes, by index
+        self.labels = model.labels
+        self._loop = asyncio.get_running_loop()
+        self._now_s = time.monotonic
+        self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
+        #: False before the server is open and while it drains: requests get UNAVAILABLE
+        self.open = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests are answered now: it is open, and a worker is verified."""
+        return self.open and self._dispatcher.verified
+
+    def turn_away(self, deadline_s: float | None) -> None:
+        """Asked before a request's message is received: a refusal then costs a fraction.
+
+        What the request would have named is not known, so it counts as one for tensors.
+
+        Args:
+            deadline_s: on the monotonic clock; None for never.
+
+        Raises:
+            RequestError: no request could be admitted now; see ``infer``.
+        """
+        try:
+            self._check_open()
+            self._dispatcher.check_room(deadline_s)
+        except RequestError as error:
+            self.refuse(error)
+            raise
+
+    def refuse(self, error: RequestError) -> None:
+        """Counts a request that was refused before it was read; see ``turn_away``."""
+        self._recorder.received(error.view)
+        self._recorder.refused(error.view, error.outcome, 0.0)
+
+    def _check_open(self) -> None:
+        if not self.open:
+            raise Unavailable("the server is not serving: it is starting or stopping")
+
+    async def infer(self, message: bytes, deadline_s: float | None) -> bytes:
+        """Answers one ModelInferRequest.
+
+        Args:
+            message: its bytes; kept until it is answered.
+            deadline_s: on the monotonic clock; None for never.
+
+        Returns:
+            the bytes of a ModelInferResponse.
+
+        Raises:
+            RequestError: the answer is an error.
+        """
+        return await self.infer_pieces((message,), deadline_s)
+
+    async def infer_pieces(
+        self, pieces: Sequence[bytes | memoryview], deadline_s: float | None
+    ) -> bytes:
+        """The same for one that came in pieces, which are kept as they are."""
+        size = sum(map(len, pieces))
+        read = self._reader.read_pieces
+        return encoded(await self._answer_to(lambda: read(pieces), size, deadline_s))
+
+    async def infer_parsed(
+        self, head: Head, raw: memoryview | None, deadline_s: float | None
+    ) -> Answer:
+        """Answers a request whose head was read, and checked, before; raises as ``infer``.
+
+        Args:
+            head: of a request without a tensor.
+            raw: the tensor as ``raw_input_contents`` holds it; None: it is in shared memory.
+            deadline_s: on the monotonic clock; None for never.
+        """
+        raws = () if raw is None else (raw,)
+        size = 0 if raw is None else len(raw)
+        return await self._answer_to(
+            lambda: (head, self._reader.data(head, raws)), size, deadline_s, deadline_s
+        )
+
+    async def _answer_to(
+        self,
+        read: Callable[[], tuple[Head, Data]],
+        size_bytes: int,
+        deadline_s: float | None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Answers a request, by ``timeout_s`` at the latest; gRPC's calls end at theirs anyway."""
+        arrived_s = self._now_s()
+        try:
+            head, data = read()
+            output = self._reader.output(head)
+        except RequestError as error:
+            self._recorder.received(error.view)
+            self._recorder.refused(error.view, error.outcome, self._now_s() - arrived_s)
+            raise
+        self._recorder.received(head.view)
+        if head.timeout_s is not None:
+            ends_s = arrived_s + head.timeout_s
+            deadline_s = ends_s if deadline_s is None else min(deadline_s, ends_s)
+            timeout_s = deadline_s
+        datatype = Datatype.UINT8 if head.datatype is None else head.datatype
+        request = Request(
+            head.view,
+            datatype,
+            head.count,
+            size_bytes=max(size_bytes, head.count * self._model.signature.input_bytes[datatype]),
+            arrived_s=arrived_s,
+            deadline_s=deadline_s,
+        )
+        try:
+            self._check_open()
+            self._dispatcher.admit(request)
+        except RequestError as error:
+            self._recorder.refused(head.view, error.outcome, self._now_s() - arrived_s)
+            raise
+        self._recorder.admitted(request)
+        return await self._see_through(request, head, data, output, timeout_s)
+
+    async def _see_through(
+        self,
+        request: Request,
+        head: Head,
+        data: Data,
+        output: Tensor | None,
+        timeout_s: float | None,
+    ) -> Answer:
+        """Sees an admitted request through; every way out settles it and counts it once."""
+        timer = None
+        if timeout_s is not None:
+            timer = self._loop.call_at(timeout_s, self._dispatcher.expire, request)
+        done: asyncio.Future[None] = self._loop.create_future()
+
+        def answer(error: Exception | None) -> None:
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(None)
+
+        request.answer = answer
+        try:
+            if isinstance(data, list):
+                request.payload = await self._decode(data)
+            else:
+                request.payload = data
+            self._dispatcher.enqueue(request)
+            await done
+            found = self._answer(head, output, request.output)
+        except BaseException as error:
+            self._dispatcher.drop(request)
+            self._recorder.failed(request, self._outcome(request, error), self._now_s())
+            raise
+        else:
+            self._recorder.succeeded(request, self._now_s())
+            return found
+        finally:
+            request.payload = None
+            request.answer = None
+            if timer is not None:
+                timer.cancel()
+            self._dispatcher.show_queue()
+
+    def _outcome(self, request: Request, error: BaseException) -> str:
+        """Which of counters.FAILURES a request is counted under."""
+        if isinstance(error, RequestError):
+            return error.outcome
+        if not isinstance(error, asyncio.CancelledError):
+            return "failed"
+        return "expired" if _passed(request.deadline_s, self._now_s()) else "cancelled"
+
+    def _answer(self, head: Head, output: Tensor | None, logits: bytes | bytearray) -> Answer:
+        """The answer; with its output in the client's shared memory if wanted there."""
+        name, request_id = head.model_name, head.request_id
+        content, datatype = logits, "FP32"
+        shape: tuple[int, ...] = (head.count, *self._model.signature.output_shape)
+        if head.classification:
+            content = classification(
+                bytes(logits), self._model.classes, head.classification, self._model.labels
+            )
+            datatype, shape = "BYTES", (head.count, head.classification)
+        if output is None:
+            return Answer(name, request_id, datatype, shape, content)
+        if len(content) > len(output):
+            raise InvalidRequest(
+                f"the output has {len(content)} bytes, its place in shared memory {len(output)}"
+            )
+        output.write(content)
+        return Answer(name, request_id, datatype, shape, b"", head.output_slice)
+
+    async def _decode(self, pictures: list[memoryview]) -> memoryview:
+        """Encoded pictures to UINT8 [n,crop,crop,3], in the decoders' threads.
+
+        Raises:
+            InvalidRequest: one of them is no picture that is taken.
+        """
+        for picture in pictures:
+            images.check_header(picture, self.max_image_pixels)
+        recipe = self._model.signature.recipe
+        assert recipe is not None, "the reader takes pictures only where there is a recipe"
+        decoded = await asyncio.gather(
+            *(
+                self._loop.run_in_executor(
+                    self._decoders, images.decode, picture, recipe, self.max_image_pixels
+                )
+                for picture in pictures
+            )
+        )
+        pixels = decoded[0][np.newaxis] if len(decoded) == 1 else np.stack(decoded)
+        return np.ascontiguousarray(pixels).data.cast("B")
+
+    def close(self) -> None:
+        """Ends the decoders."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+
+def _passed(deadline_s: float | None, now_s: float) -> bool:
+    # gRPC cancels the handler at the deadline, give or take the granularity of its clock.
+    return deadline_s is not None and now_s >= deadline_s - 0.005

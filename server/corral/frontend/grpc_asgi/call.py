@@ -1,0 +1,230 @@
+"""One gRPC call: its request messages in, its answer messages out, one status at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from corral.frontend.grpc_asgi.body import PREFIX, Body, Receive
+from corral.frontend.grpc_asgi.compression import (
+    ACCEPTED,
+    IDENTITY,
+    answer_algorithm,
+    is_known,
+    pack,
+    unpack,
+)
+from corral.frontend.grpc_asgi.status import (
+    ClientGone,
+    Code,
+    GrpcError,
+    MessageTooLarge,
+    status_fields,
+)
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+#: a message in as many pieces as it came
+Pieces = Sequence[bytes | memoryview]
+
+_CONTENT_TYPE = (b"content-type", b"application/grpc")
+_ACCEPTED = (b"grpc-accept-encoding", ACCEPTED)
+# The server reads these and never writes to them, so all calls share them.
+_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [_CONTENT_TYPE],
+    "trailers": True,
+}
+_STARTS_PACKED = {
+    algorithm: {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [_CONTENT_TYPE, (b"grpc-encoding", algorithm)],
+        "trailers": True,
+    }
+    for algorithm in (b"gzip", b"deflate")
+}
+_END_OF_BODY = {"type": "http.response.body", "body": b"", "more_body": False}
+_OK = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
+
+
+class Call:
+    """A call, from its head to its status.
+
+    Args:
+        scope: ASGI's, of the type "http".
+        fields: the head's fields by name, the last of each.
+        receive: ASGI's.
+        send: ASGI's.
+
+    Attributes:
+        scope: as given.
+        deadline_s: when the answer becomes useless, on the monotonic clock; None for never.
+    """
+
+    __slots__ = (
+        "_accepts",
+        "_algorithm",
+        "_body",
+        "_ended",
+        "_receive",
+        "_send",
+        "_started",
+        "deadline_s",
+        "scope",
+    )
+
+    def __init__(
+        self, scope: dict[str, Any], fields: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        self.scope = scope
+        self.deadline_s: float | None = None
+        self._send = send
+        self._receive = receive
+        self._body = Body(receive)
+        self._started = self._ended = False
+        self._algorithm = fields.get(b"grpc-encoding", IDENTITY)
+        self._accepts = fields.get(b"grpc-accept-encoding", b"")
+
+    async def more(self) -> bool:
+        """Whether there is another request message; waits until one begins, or there is none.
+
+        Raises:
+            ClientGone: the client is.
+            GrpcError: the call ends within a message's prefix.
+        """
+        return await self._body.prefix() is not None
+
+    async def message(self, most_bytes: int, too_large: str) -> Pieces | None:
+        """The next request message, unpacked; None when there is none.
+
+        Args:
+            most_bytes: what it may hold; checked before it is received.
+            too_large: says so to the client.
+
+        Raises:
+            ClientGone: the client is.
+            GrpcError: it is too large, cut short, or packed in a way that is not known.
+        """
+        prefix = await self._body.prefix()
+        if prefix is None:
+            return None
+        flag, length = prefix
+        if length > most_bytes:
+            raise MessageTooLarge(too_large)
+        if flag == 0:
+            return await self._body.pieces(length)
+        if flag != 1:
+            raise GrpcError(Code.INTERNAL, f"a message has the flag {flag}; there are 0 and 1")
+        if not is_known(self._algorithm):
+            raise GrpcError(
+                Code.UNIMPLEMENTED,
+                "messages are packed by gzip or deflate, or not at all",
+                (_ACCEPTED,),
+            )
+        packed = await self._body.pieces(length)
+        return [unpack(self._algorithm, map(bytes, packed), most_bytes, too_large)]
+
+    async def send(self, message: bytes) -> None:
+        """Sends one answer message.
+
+        Raises:
+            ClientGone: the client is.
+        """
+        algorithm = IDENTITY
+        if self._algorithm != IDENTITY:
+            algorithm = answer_algorithm(self._algorithm, self._accepts)
+        flag = 0
+        if algorithm != IDENTITY:
+            message, flag = pack(algorithm, message), 1
+        try:
+            if not self._started:
+                self._started = True
+                await self._send(_START if flag == 0 else _STARTS_PACKED[algorithm])
+            await self._send(
+                {
+                    "type": "http.response.body",
+                    "body": PREFIX.pack(flag, len(message)) + message,
+                    "more_body": True,
+                }
+            )
+        except OSError:
+            raise ClientGone from None
+
+    async def begin(self) -> None:
+        """Sends the head of the answer, before there is a message.
+
+        Raises:
+            ClientGone: the client is.
+        """
+        if not self._started:
+            self._started = True
+            try:
+                await self._send(_START)
+            except OSError:
+                raise ClientGone from None
+
+    async def answer(self, message: bytes) -> None:
+        """Sends the one answer message of a unary call, and its status OK.
+
+        Raises:
+            ClientGone: the client is.
+        """
+        if self._algorithm != IDENTITY:
+            await self.send(message)
+            await self.finish()
+            return
+        self._started = self._ended = True
+        send = self._send
+        try:
+            await send(_START)
+            await send(
+                {"type": "http.response.body", "body": PREFIX.pack(0, len(message)) + message}
+            )
+            await send(_OK)
+        except OSError:
+            raise ClientGone from None
+
+    async def finish(self) -> None:
+        """Ends the call with the status OK, unless it has ended.
+
+        Raises:
+            ClientGone: the client is.
+        """
+        if self._ended:
+            return
+        await self.begin()
+        self._ended = True
+        try:
+            await self._send(_END_OF_BODY)
+            await self._send(_OK)
+        except OSError:
+            raise ClientGone from None
+
+    async def taken(self) -> None:
+        """Returns when the answer, which was sent, has left for the client; or the client has.
+
+        HTTP/2 lets out no more of an answer than the client has asked for.
+        """
+        while (await self._receive())["type"] == "http.request":
+            pass
+
+    async def fail(self, error: GrpcError) -> None:
+        """Ends the call with an error, whatever was sent before; nothing where nobody listens."""
+        fields = status_fields(error)
+        try:
+            if self._started:
+                await self._send(_END_OF_BODY)
+                await self._send({"type": "http.response.trailers", "headers": fields})
+                return
+            self._started = True
+            await self._send(
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [_CONTENT_TYPE, *fields],
+                }
+            )
+            await self._send(_END_OF_BODY)
+        except OSError:
+            return

@@ -1,0 +1,72 @@
+"""Messages packed by gzip or deflate, bounded while they are unpacked."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+
+from corral.frontend.grpc_asgi.status import Code, GrpcError, MessageTooLarge
+
+IDENTITY = b"identity"
+#: what zlib calls the formats, by gRPC's names for them
+_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
+#: the answer to who uses another one
+ACCEPTED = b"identity,deflate,gzip"
+#: answers are packed fast rather than small
+_LEVEL = 1
+
+
+def is_known(algorithm: bytes) -> bool:
+    """Whether messages packed this way can be read."""
+    return algorithm == IDENTITY or algorithm in _WINDOW_BITS
+
+
+def unpack(algorithm: bytes, pieces: Iterable[bytes], most_bytes: int, too_large: str) -> bytes:
+    """A message as it was before it was packed.
+
+    Args:
+        algorithm: gRPC's name.
+        pieces: the packed message.
+        most_bytes: what it may hold once it is unpacked.
+        too_large: says so to the client.
+
+    Raises:
+        MessageTooLarge: it holds more, of which no more is unpacked.
+        GrpcError: it is not packed that way.
+    """
+    bits = _WINDOW_BITS.get(algorithm)
+    if bits is None:
+        raise GrpcError(Code.INTERNAL, "the message is marked as packed, and no way is named")
+    unpacker = zlib.decompressobj(bits)
+    parts: list[bytes] = []
+    left = most_bytes + 1
+    try:
+        for piece in pieces:
+            part = unpacker.decompress(piece, left)
+            parts.append(part)
+            left -= len(part)
+            if left <= 0 or unpacker.unconsumed_tail:
+                raise MessageTooLarge(too_large)
+    except zlib.error:
+        raise _broken(algorithm) from None
+    if not unpacker.eof or unpacker.unused_data:
+        raise _broken(algorithm)
+    return b"".join(parts)
+
+
+def pack(algorithm: bytes, message: bytes) -> bytes:
+    """A message, packed."""
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS[algorithm])
+    return packer.compress(message) + packer.flush()
+
+
+def answer_algorithm(wanted: bytes, accepted: bytes) -> bytes:
+    """How the answers of a call are packed: as its requests are, where the client takes that."""
+    if wanted == IDENTITY:
+        return IDENTITY
+    taken = {name.strip() for name in accepted.split(b",")}
+    return wanted if wanted in taken else IDENTITY
+
+
+def _broken(algorithm: bytes) -> GrpcError:
+    return GrpcError(Code.INTERNAL, f"the message is no whole {algorithm.decode()} stream")

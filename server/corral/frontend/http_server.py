@@ -1,0 +1,213 @@
+"""h2corn, the HTTP/1.1 and HTTP/2 server: its settings, its certificates, its generations.
+
+Its TLS files and its connections' age are fixed when it starts. So it is replaced instead: a new
+one takes the listeners over, the old one asks its clients to go (GOAWAY), finishes what they have
+asked, and ends. No connection is refused in between, because the listeners stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import select
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import h2corn
+from h2corn._lib import prepare_tls
+from h2corn._server import TlsMaterial
+
+from corral.errors import ConfigError
+from corral.frontend.listeners import duplicated
+from corral.security.tls import Material
+from corral.settings import Settings
+from corral.system import procfs
+from corral.system.watched_file import WatchedFile
+
+logger = logging.getLogger(__name__)
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+#: a client that has not finished its TLS handshake by then is cut off
+_HANDSHAKE_S = 20.0
+#: a request's head, and silence within a body that is not gRPC's
+_HEAD_S = 10.0
+_SILENT_BODY_S = 60.0
+#: answers that a client does not take
+_STALLED_ANSWER_S = 60.0
+#: Bodies are handed over in pieces of this size at most: larger ones cost fewer wake-ups.
+_FRAME_BYTES = 2**18
+#: what a client may send before anybody has taken it, on a connection
+_WINDOW_BYTES = 4 * 2**20
+#: Beyond --max-metadata-bytes a call is refused in gRPC's words; beyond this in HTTP's, or its
+#: connection is closed.
+_HEAD_BYTES = 2**17
+_HEAD_ROOM = 4
+_FIELDS = 4096
+#: how often it is looked whether certificates have changed, or connections wait for a place
+_LOOK_S = 0.2
+#: says that there is TLS; its files are read by ourselves
+_NAME = Path("tls")
+#: as good as for ever: who ends the process bounds it
+_GRACE_S = 7 * 24 * 3600.0
+
+
+def make_config(
+    settings: Settings, *, listeners: int, connections: int, client_certificates: bool
+) -> h2corn.Config:
+    """h2corn's settings.
+
+    Args:
+        settings: the limits.
+        listeners: how many there are.
+        connections: how many there may be.
+        client_certificates: whether clients must show one.
+    """
+    head_bytes = max(_HEAD_BYTES, settings.max_metadata_bytes * _HEAD_ROOM)
+    return h2corn.Config(
+        # They are handed over: only their number counts.
+        bind=tuple(f"fd://{number}" for number in range(listeners)),
+        certfile=_NAME if settings.tls_cert else None,
+        keyfile=_NAME if settings.tls_key else None,
+        ca_certs=_NAME if client_certificates else None,
+        cert_reqs="required" if client_certificates else "none",
+        lifespan="off",
+        grpc=True,
+        access_log=False,
+        date_header=False,
+        runtime_threads=1,
+        max_concurrent_streams=settings.max_streams,
+        limit_connections=connections,
+        limit_request_head_size=head_bytes,
+        limit_request_line=head_bytes,
+        limit_request_field_size=head_bytes,
+        limit_request_fields=_FIELDS,
+        h2_max_header_list_size=head_bytes,
+        h2_max_header_block_size=head_bytes,
+        h2_max_inbound_frame_size=_FRAME_BYTES,
+        h2_initial_stream_window_size=_WINDOW_BYTES,
+        h2_initial_connection_window_size=_WINDOW_BYTES,
+        # Bodies have their limits where their kind is known.
+        max_request_body_size=0,
+        timeout_handshake=_HANDSHAKE_S,
+        timeout_keep_alive=settings.max_connection_idle_s,
+        timeout_request_header=_HEAD_S,
+        timeout_request_body_idle=_SILENT_BODY_S,
+        timeout_graceful_shutdown=_GRACE_S,
+        h2_timeout_response_stall=_STALLED_ANSWER_S,
+        h2_timeout_write=0,
+    )
+
+
+class HttpServer:
+    """Serves an application on listeners for as long as the process lives.
+
+    Args:
+        app: the ASGI application.
+        listeners: sockets that listen already; they stay the caller's.
+        config: h2corn's settings.
+        files: certificates, looked at all the time; None without TLS.
+        max_age_s: connections are asked to go when they are at most so old; 0 for never.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        listeners: list[socket.socket],
+        config: h2corn.Config,
+        *,
+        files: WatchedFile[Material] | None,
+        max_age_s: float,
+    ) -> None:
+        self._app = app
+        self._listeners = listeners
+        self._config = config
+        self._files = files
+        self._max_age_s = max_age_s
+        self._material: Material | None = None
+        self._server: h2corn.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+        self._keepers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Serves from now on.
+
+        Raises:
+            ConfigError: the certificates are of no use.
+        """
+        await self._replace()
+        self._keepers.append(asyncio.create_task(self._refuse_surplus()))
+        if self._files is not None or self._max_age_s:
+            self._keepers.append(asyncio.create_task(self._keep_fresh()))
+
+    async def _replace(self) -> None:
+        """Puts a new server in the place of the one that serves."""
+        self._material = material = self._files.current() if self._files else None
+        shown = None
+        if material is not None:
+            shown = TlsMaterial(material.certificate, material.key, material.client_ca)
+        try:
+            prepared = prepare_tls(self._config, shown)
+        except ValueError as error:
+            raise ConfigError(f"--tls-cert, --tls-key, --tls-client-ca: {error}") from None
+        server = h2corn.Server(self._app, self._config)
+        # Not ``serve``, which binds by itself and refuses TLS on unix sockets.
+        task = asyncio.create_task(
+            server._serve_worker_fds(duplicated(self._listeners), prepared_tls=prepared)
+        )
+        self._serving.add(task)
+        task.add_done_callback(self._ended)
+        await server.wait_started()
+        predecessor, self._server = self._server, server
+        if predecessor is not None:
+            predecessor.shutdown()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._serving.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a server ended: %s", error)
+
+    async def _refuse_surplus(self) -> None:
+        """Closes connections that wait for a place: h2corn leaves them with the kernel."""
+        poll = select.poll()
+        for listener in self._listeners:
+            poll.register(listener, select.POLLIN)
+        waited: set[int] = set()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            waiting = {fd for fd, _ in poll.poll(0)}
+            # Those of one look may only be on their way.
+            if waited & waiting and self._is_full():
+                for listener in self._listeners:
+                    if listener.fileno() in waiting:
+                        _close_waiting(listener)
+            waited = waiting
+
+    def _is_full(self) -> bool:
+        return procfs.open_descriptors() >= self._config.limit_connections
+
+    async def _keep_fresh(self) -> None:
+        """Replaces the server when its certificates have changed, or its connections are old."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        while True:
+            left_s = began_s + self._max_age_s - loop.time() if self._max_age_s else _LOOK_S
+            await asyncio.sleep(max(0.0, min(left_s, _LOOK_S) if self._files else left_s))
+            old = bool(self._max_age_s) and loop.time() >= began_s + self._max_age_s
+            changed = self._files is not None and self._files.current() is not self._material
+            if not old and not changed:
+                continue
+            try:
+                await self._replace()
+            except ConfigError as error:
+                logger.warning("changed, but not used; the old content stays in force: %s", error)
+            began_s = loop.time()
+
+
+def _close_waiting(listener: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()

@@ -1,0 +1,152 @@
+"""The methods of GRPCInferenceService as handlers of calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from google.protobuf.message import DecodeError, Message
+
+from corral.errors import RequestError
+from corral.frontend.admission import Admission
+from corral.frontend.grpc_asgi.application import Stream, Unary
+from corral.frontend.grpc_asgi.call import Call, Pieces
+from corral.frontend.grpc_asgi.status import ClientGone, MessageTooLarge
+from corral.frontend.messages import SHORT_MESSAGE_BYTES, existing, one_message
+from corral.frontend.pages import Page
+from corral.frontend.service import Service
+from corral.protocol.envelope import MAX_HEAD_BYTES, tail, varint
+from corral.protocol.metadata import parse
+from corral_protos import open_inference_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+#: the service that the Open Inference Protocol defines
+SERVICE: str = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+
+#: messages of calls about the server itself that are received at a time
+_PAGES_AT_ONCE = 16
+_SLOW_PAGE_S = 0.05
+#: requests of one stream that wait for their answer, or to have it taken
+_STREAMED_AT_ONCE = 256
+#: what HTTP/2 lets out before the client asks for more, with room for other answers
+_SENT_AT_ONCE_BYTES = 2**14
+_RESPONSE_TAG = b"\x12"
+
+
+class Methods:
+    """The inference service's calls.
+
+    Args:
+        service: answers them.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._short = Admission(_PAGES_AT_ONCE, slow_s=_SLOW_PAGE_S)
+
+    def unary(self) -> dict[str, Unary]:
+        """The methods that answer once, by path."""
+        return {
+            f"/{SERVICE}/{name}": self._page(kind, page)
+            for name, (kind, page) in self._service.pages.methods().items()
+        }
+
+    def streams(self) -> dict[str, Stream]:
+        """The methods that send their answers themselves, by path."""
+        return {
+            f"/{SERVICE}/ModelInfer": self._infer,
+            f"/{SERVICE}/ModelStreamInfer": self._stream_infer,
+        }
+
+    def _page(self, kind: type[Message], page: Page) -> Unary:
+        async def answer(call: Call) -> bytes:
+            message = await one_message(call, self._short, SHORT_MESSAGE_BYTES)
+            return page(parse(kind, message)).SerializeToString()
+
+        return answer
+
+    async def _infer(self, call: Call) -> None:
+        service = self._service
+        service.turn_away(call.deadline_s)
+        pieces = existing(await self._receive(call))
+        service.accepted += 1
+        try:
+            answer = await service.infer_pieces(pieces, call.deadline_s)
+            await call.answer(answer)
+            # A small answer is with the kernel at once, unless a client has stopped to read.
+            if len(answer) > _SENT_AT_ONCE_BYTES or service.draining:
+                await call.taken()
+        finally:
+            service.accepted -= 1
+
+    async def _receive(self, call: Call) -> Pieces | None:
+        service = self._service
+        try:
+            return await service.messages.receive(
+                lambda: call.message(service.max_body_bytes, service.too_large)
+            )
+        except MessageTooLarge:
+            raise service.refuse_too_large() from None
+
+    async def _stream_infer(self, call: Call) -> None:
+        """Answers the requests of a stream, each as soon as it is done."""
+        await call.begin()
+        places = asyncio.Semaphore(_STREAMED_AT_ONCE)
+        answers: set[asyncio.Task[None]] = set()
+
+        def answered(task: asyncio.Task[None]) -> None:
+            answers.discard(task)
+            places.release()
+
+        try:
+            # A stream that says nothing holds nobody's place.
+            while await call.more() and (pieces := await self._receive(call)) is not None:
+                await places.acquire()
+                task = asyncio.create_task(self._answer_one(call, pieces))
+                answers.add(task)
+                task.add_done_callback(answered)
+            while answers:
+                await asyncio.wait(answers)
+        finally:
+            for task in answers:
+                task.cancel()
+
+    async def _answer_one(self, call: Call, pieces: Pieces) -> None:
+        service = self._service
+        service.count += 1
+        service.accepted += 1
+        try:
+            await call.send(await self._streamed(pieces, call.deadline_s))
+        except ClientGone:
+            # Who reads the stream's requests learns it, too.
+            return
+        finally:
+            service.accepted -= 1
+
+    async def _streamed(self, pieces: Pieces, deadline_s: float | None) -> bytes:
+        """A ModelStreamInferResponse, whatever becomes of the request."""
+        try:
+            answer = await self._service.infer_pieces(pieces, deadline_s)
+        except RequestError as error:
+            return _failed(pieces, str(error))
+        except Exception:
+            logger.exception("a request failed")
+            return _failed(pieces, "internal error")
+        return b"".join((_RESPONSE_TAG, varint(len(answer)), answer))
+
+
+def _failed(pieces: Pieces, text: str) -> bytes:
+    """The answer to a request of a stream that failed, with its id where that can be told."""
+    answer = pb.ModelStreamInferResponse(error_message=text)
+    answer.infer_response.SetInParent()
+    first = pieces[0] if pieces else b""
+    found = tail(first, sum(map(len, pieces)))
+    head = first[: found[0]] if found else first
+    if len(head) <= MAX_HEAD_BYTES:
+        with contextlib.suppress(DecodeError):
+            request = pb.ModelInferRequest.FromString(bytes(head))
+            answer.infer_response.id = request.id
+            answer.infer_response.model_name = request.model_name
+    return answer.SerializeToString()

@@ -1,0 +1,205 @@
+"""The REST form as one ASGI callable; every request is answered, and no error gets out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+
+from corral.errors import InvalidRequest, RequestError, TooLarge
+from corral.frontend.rest import routes
+from corral.frontend.rest.departures import Departures
+from corral.frontend.rest.exchange import OCTETS, Reply, Request, answer, refusal
+from corral.frontend.rest.pages import Pages
+from corral.frontend.rest.routes import Route
+from corral.frontend.rest.service import Body, Receive, Scope, Send, Service
+from corral.frontend.rest.side_work import SideWork
+from corral.protocol.request import Head
+from corral.protocol.response import Answer
+from corral.protocol.rest import compression, fields, request, response, statuses
+from corral.protocol.rest.json_tensor import as_element
+from corral.protocol.rest.multipart import only_file
+from corral.protocol.rest.request import Form
+from corral.protocol.rest.statuses import LengthMissing, MediaNotTaken
+from corral.system.procfs import open_connections
+
+logger = logging.getLogger(__name__)
+
+#: without credentials: probes have none, and it says nothing but whether the server serves
+_OPEN = frozenset({"live", "ready"})
+#: JSON headers up to this size are remembered: a client sends the same one again and again
+_REMEMBERED_BYTES = 1024
+#: a request for labels that names no number
+_USUAL_LABELS = 5
+_MULTIPART = "multipart/form-data"
+#: pictures; "" and the form's are what curl --data-binary and many clients send of themselves
+_PICTURE_TYPES = frozenset(
+    {
+        "",
+        "image/jpeg",
+        "image/jpg",
+        "image/png",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+        _MULTIPART,
+    }
+)
+#: what an inference is not sent as; anything else is taken, as Triton does
+_NO_INFERENCE = ("multipart/", "image/", "audio/", "video/", "text/html", "application/xml")
+
+
+class RestApp:
+    """The REST form.
+
+    Args:
+        service: the frontend that it is a part of.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._pages = Pages(service)
+        self._side = SideWork()
+        self._departures = Departures(open_connections)
+        self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
+        self._labels_head = functools.lru_cache(maxsize=64)(self._read_labels_head)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request; see ASGI."""
+        try:
+            asked = Request(scope)
+            reply = await self._reply(asked, scope, receive)
+            accept = None if reply.status != 200 else asked.field(b"accept-encoding")
+        except RequestError as error:
+            reply, accept = refusal(error), None
+        except asyncio.CancelledError:
+            if self._departures.left():
+                return
+            raise
+        except Exception:
+            logger.exception("a request failed")
+            reply = Reply(statuses.body_of("internal error"), statuses.INTERNAL)
+            accept = None
+        try:
+            await answer(send, reply, accept)
+        except OSError:
+            logger.debug("the client left before its answer")
+
+    async def _reply(self, asked: Request, scope: Scope, receive: Receive) -> Reply:
+        self._service.check_room()
+        route = routes.find(asked.method, asked.path())
+        if route.action not in _OPEN:
+            self._service.authorize(scope)
+        if route.action == "infer":
+            with self._departures.watching(scope):
+                return await self._infer(route, asked, receive)
+        if route.action == "classify":
+            with self._departures.watching(scope):
+                return await self._classify(route, asked, receive)
+        return await self._pages.answer(route, asked, receive)
+
+    # --- inference ---
+
+    async def _receive(self, asked: Request, receive: Receive) -> bytes | bytearray:
+        self._service.turn_away(None)
+        if asked.has_no_body:
+            raise self._counted(LengthMissing("the request has no body, and no Content-Length"))
+        try:
+            body = await self._service.receive_body(
+                receive, asked.length(b"content-length"), self._service.max_body_bytes
+            )
+        except TooLarge as error:
+            raise self._counted(error) from None
+        if not body:
+            raise self._counted(InvalidRequest("the request's body is empty"))
+        return body
+
+    async def _infer(self, route: Route, asked: Request, receive: Receive) -> Reply:
+        media = fields.media_type(asked.field(b"content-type"))
+        if media.startswith(_NO_INFERENCE):
+            raise MediaNotTaken(f"an inference is JSON, with binary data or without, not {media!r}")
+        # The body is left behind here: as JSON it is much longer than the tensor, which may wait.
+        head, raw, binary_output = await self._read(route, asked, receive)
+        got = await self._service.infer(head, raw, None)
+        return _inference_reply(got, binary=binary_output)
+
+    async def _read(
+        self, route: Route, asked: Request, receive: Receive
+    ) -> tuple[Head, Body | None, bool]:
+        """An inference: its head, its tensor, and whether the answer's is wanted in binary."""
+        header_bytes = asked.length(b"inference-header-content-length")
+        encoding = asked.field(b"content-encoding")
+        body: Body = await self._receive(asked, receive)
+        try:
+            if encoding is not None:
+                body = await self._unpack(body, encoding)
+            header, binary = request.cut(body, header_bytes)
+            if binary is not None and len(header) <= _REMEMBERED_BYTES:
+                form, head = self._remembered(bytes(header), route.name, route.version)
+            else:
+                read = functools.partial(request.read_form, header, route.name, route.version)
+                form = await self._side.run(read, len(header))
+                head = self._service.read_head(form.message)
+            take = functools.partial(request.read_tensor, form, head.datatype, head.count, binary)
+            raw = await self._side.run(take, len(form.data or b""))
+        except RequestError as error:
+            raise self._counted(error) from None
+        return head, raw, form.binary_output
+
+    async def _unpack(self, body: Body, encoding: str) -> Body:
+        most = self._service.max_body_bytes
+        return await self._side.run(lambda: compression.unpack(body, encoding, most), len(body))
+
+    def _read_head(self, header: bytes, name: str, version: str) -> tuple[Form, Head]:
+        form = request.read_form(header, name, version)
+        return form, self._service.read_head(form.message)
+
+    async def _classify(self, route: Route, asked: Request, receive: Receive) -> Reply:
+        content_type = asked.field(b"content-type") or ""
+        media = fields.media_type(content_type)
+        if media not in _PICTURE_TYPES:
+            raise MediaNotTaken(f"a picture is a JPEG or PNG, not {media[:40]!r}")
+        query = asked.query()
+        top = _whole(query, "k", _USUAL_LABELS)
+        timeout_us = _whole(query, "timeout", 0)
+        if query:
+            raise InvalidRequest(f"the query takes k and timeout, not {next(iter(query))[:40]!r}")
+        encoding = asked.field(b"content-encoding")
+        body: Body = await self._receive(asked, receive)
+        try:
+            head = self._labels_head(route.name, route.version, top, timeout_us)
+            if encoding is not None:
+                body = await self._unpack(body, encoding)
+            element = as_element(only_file(body, content_type) if media == _MULTIPART else body)
+        except RequestError as error:
+            raise self._counted(error) from None
+        del body
+        got = await self._service.infer(head, element, None)
+        return Reply(response.labels(head.model_name, got.content))
+
+    def _read_labels_head(self, name: str, version: str, top: int, timeout_us: int) -> Head:
+        return self._service.read_head(request.labels_request(name, version, top, timeout_us))
+
+    def _counted(self, error: RequestError) -> RequestError:
+        self._service.refused(error)
+        return error
+
+
+def _inference_reply(got: Answer, *, binary: bool) -> Reply:
+    named = (got.model_name, got.request_id, got.datatype, got.shape)
+    if (part := got.part) is not None:
+        return Reply(response.in_memory(*named, (part.region, part.offset, part.byte_size)))
+    if binary:
+        body, header_bytes = response.binary(*named, got.content)
+        more = ((b"inference-header-content-length", b"%d" % header_bytes),)
+        return Reply(body, content_type=OCTETS, more=more)
+    return Reply(response.plain(*named, got.content))
+
+
+def _whole(query: dict[str, str], name: str, usual: int) -> int:
+    """Takes a field that is a whole number out of the query."""
+    text = query.pop(name, None)
+    if text is None:
+        return usual
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise InvalidRequest(f"{name} in the query is a whole number")
+    return int(text)

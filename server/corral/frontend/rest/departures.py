@@ -1,0 +1,111 @@
+"""Clients over HTTP/1.1 that close their connection while their request waits.
+
+HTTP/2 says when a client gives a request up, and h2corn then cancels the application's task. A
+connection of HTTP/1.1 is not read while it is being answered, so that its end shows in the
+kernel's table alone. It is looked at only while a request has waited for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterator
+
+from corral.frontend.rest.service import Scope
+from corral.system.procfs import kernel_address
+
+#: (local port, the other end as the kernel prints it)
+Connection = tuple[int, str]
+#: the connections on ports that the other end has not closed; None where that is unknown
+Table = Callable[[Collection[int]], set[Connection] | None]
+
+_LOOK_S = 0.25
+#: looking takes at most this part of the time
+_SHARE = 0.02
+
+
+class Departures:
+    """Cancels the tasks of requests whose clients have gone.
+
+    Use it from one event loop.
+
+    Args:
+        table: reads the kernel's.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        #: the tasks, and whether they were there at the last look, and missing in it
+        self._waiting: dict[Connection, asyncio.Task[object]] = {}
+        self._seen: set[Connection] = set()
+        self._missing: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._left: set[asyncio.Task[object]] = set()
+
+    @contextlib.contextmanager
+    def watching(self, scope: Scope) -> Iterator[None]:
+        """Cancels the current task if its client leaves before the block ends.
+
+        Args:
+            scope: of the request; nothing happens where it is not of HTTP/1.1 over TCP.
+        """
+        connection = _connection(scope)
+        task = asyncio.current_task()
+        if connection is None or task is None:
+            yield
+            return
+        self._waiting[connection] = task
+        if self._timer is None:
+            self._look_in(_LOOK_S)
+        try:
+            yield
+        finally:
+            del self._waiting[connection]
+            self._seen.discard(connection)
+            self._missing.discard(connection)
+
+    def left(self) -> bool:
+        """Whether the current task was cancelled because its client had gone; forgets it."""
+        task = asyncio.current_task()
+        if task not in self._left:
+            return False
+        self._left.discard(task)
+        task.uncancel()
+        return True
+
+    def _look_in(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._waiting:
+            return
+        pause_s = _LOOK_S
+        if self._seen:
+            began_s = time.monotonic()
+            there = self._table({port for port, _ in self._seen})
+            if there is not None:
+                self._compare(there)
+            pause_s = max(_LOOK_S, (time.monotonic() - began_s) / _SHARE)
+        self._seen = set(self._waiting)
+        self._look_in(pause_s)
+
+    def _compare(self, there: set[Connection]) -> None:
+        missing = {connection for connection in self._seen if connection not in there}
+        # Twice, as the kernel's table is not read in one go.
+        for connection in missing & self._missing:
+            task = self._waiting[connection]
+            self._left.add(task)
+            task.cancel()
+        self._missing = missing
+
+
+def _connection(scope: Scope) -> Connection | None:
+    client, server = scope.get("client"), scope.get("server")
+    if scope.get("http_version") != "1.1" or not client or not server or not server[1]:
+        return None
+    try:
+        return server[1], kernel_address(client[0], client[1])
+    except ValueError:
+        return None

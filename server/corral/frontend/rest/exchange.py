@@ -1,0 +1,131 @@
+"""One request and its answer in ASGI's terms."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from corral.errors import InvalidRequest, NotFound, RequestError
+from corral.frontend.rest.service import Scope, Send
+from corral.protocol.rest import fields, statuses
+from corral.protocol.rest.compression import pack
+
+JSON = b"application/json"
+OCTETS = b"application/octet-stream"
+HTML = b"text/html; charset=utf-8"
+#: a smaller answer is not worth packing
+_LEAST_PACKED_BYTES = 256
+_MAX_QUERY_FIELDS = 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer.
+
+    Attributes:
+        body: all of it.
+        status: HTTP's.
+        content_type: of the body.
+        more: other header fields.
+    """
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = JSON
+    more: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Request:
+    """What a scope says of a request, read when it is asked for.
+
+    Args:
+        scope: ASGI's.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self._fields: list[tuple[bytes, bytes]] = scope["headers"]
+        self._scope = scope
+        self.method: str = scope["method"]
+
+    def field(self, name: bytes) -> str | None:
+        """A header field that may come once; raises InvalidRequest."""
+        return fields.single(self._fields, name)
+
+    def length(self, name: bytes) -> int | None:
+        """A header field that is a number of bytes; raises InvalidRequest."""
+        return fields.length(self._fields, name)
+
+    @property
+    def has_no_body(self) -> bool:
+        """Whether the request says by its head that it has none. HTTP/2 need not say anything."""
+        names = {name for name, _ in self._fields}
+        framed = b"content-length" in names or b"transfer-encoding" in names
+        return self._scope.get("http_version", "1.1").startswith("1") and not framed
+
+    def query(self) -> dict[str, str]:
+        """The fields of the query.
+
+        Raises:
+            InvalidRequest: they are broken, too many, or one comes twice.
+        """
+        text: bytes = self._scope.get("query_string", b"")
+        try:
+            pairs = parse_qsl(
+                text.decode("ascii"),
+                keep_blank_values=True,
+                strict_parsing=bool(text),
+                errors="strict",
+                max_num_fields=_MAX_QUERY_FIELDS,
+            )
+        except ValueError:
+            raise InvalidRequest("the query after the ? in the path is broken") from None
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise InvalidRequest("a field of the query comes twice")
+        return found
+
+    def path(self) -> tuple[str, ...]:
+        """The segments of the path, unquoted; a slash at the end counts for nothing.
+
+        Raises:
+            NotFound: it is no path of text.
+        """
+        raw = self._scope.get("raw_path") or self._scope["path"].encode()
+        return _segments(raw)
+
+
+@functools.lru_cache(maxsize=256)
+def _segments(raw: bytes) -> tuple[str, ...]:
+    if not raw.startswith(b"/"):
+        raise NotFound("there is nothing at this path")
+    try:
+        return tuple(
+            unquote_to_bytes(segment).decode() for segment in raw[1:].removesuffix(b"/").split(b"/")
+        )
+    except UnicodeDecodeError:
+        raise NotFound("there is nothing at this path") from None
+
+
+def refusal(error: RequestError) -> Reply:
+    """The answer that an error is."""
+    return Reply(
+        statuses.body_of(str(error)),
+        statuses.status_of(error),
+        more=tuple(statuses.fields_of(error)),
+    )
+
+
+async def answer(send: Send, reply: Reply, accept_encoding: str | None) -> None:
+    """Sends an answer, packed where the client asked for it; errors never are."""
+    body = reply.body
+    head = [(b"content-type", reply.content_type), *reply.more]
+    if reply.status == 200 and len(body) >= _LEAST_PACKED_BYTES:
+        encoding = fields.accepted_encoding(accept_encoding)
+        if encoding is not None:
+            body = pack(body, encoding)
+            head.append((b"content-encoding", encoding.encode()))
+            head.append((b"vary", b"accept-encoding"))
+    head.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": reply.status, "headers": head})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,54 @@
+"""What the REST form needs of the frontend that it is a part of."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+from corral.errors import RequestError
+from corral.protocol.request import Head
+from corral.protocol.response import Answer
+from corral_protos import open_inference_pb2 as pb
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Body = bytes | bytearray | memoryview
+
+
+class Service(Protocol):
+    """The frontend behind its two forms, gRPC and REST. Its errors are RequestError's."""
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest body of an inference."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are served."""
+
+    def check_room(self) -> None:
+        """Raises QueueFull where more requests are under way than may be."""
+
+    def authorize(self, scope: Scope) -> None:
+        """Raises Unauthenticated or PermissionDenied."""
+
+    def turn_away(self, deadline_s: float | None) -> None:
+        """Raises what would refuse a request now, before its body is received."""
+
+    def refused(self, error: RequestError) -> None:
+        """Counts a request that is refused before it can be admitted."""
+
+    async def receive_body(
+        self, receive: Receive, length: int | None, most_bytes: int
+    ) -> bytes | bytearray:
+        """The body, received when there is room for it; raises TooLarge or QueueFull."""
+
+    def read_head(self, request: pb.ModelInferRequest) -> Head:
+        """Compares a request, without its tensor, with the model."""
+
+    async def infer(self, head: Head, raw: Body | None, deadline_s: float | None) -> Answer:
+        """Runs it; ``raw`` is kept until it is answered."""
+
+    def page(self, method: str, **fields: object) -> dict[str, Any]:
+        """The answer to one of the protocol's other methods, its fields by their names."""

@@ -1,0 +1,47 @@
+"""Work on one request that takes longer than the others should wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from corral.errors import QueueFull
+
+T = TypeVar("T")
+
+_THREADS = 2
+#: what is shorter is done at once
+_QUICK_BYTES = 64 * 2**10
+#: what the bodies that wait for it, or are worked on, may hold; each becomes up to twice as much
+_MAX_BYTES = 128 * 2**20
+_RETRY_MS = 100
+
+
+class SideWork:
+    """Threads for long JSON and for what is packed; use it from one event loop."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
+        self._bytes = 0
+
+    async def run(self, work: Callable[[], T], size_bytes: int) -> T:
+        """What ``work`` returns or raises.
+
+        Args:
+            work: run in another thread where the body is long.
+            size_bytes: of the body that it holds.
+
+        Raises:
+            QueueFull: too much waits already.
+        """
+        if size_bytes <= _QUICK_BYTES:
+            return work()
+        if self._bytes and self._bytes + size_bytes > _MAX_BYTES:
+            raise QueueFull("too many long bodies are being read", _RETRY_MS)
+        self._bytes += size_bytes
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._bytes -= size_bytes

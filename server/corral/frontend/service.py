@@ -1,0 +1,212 @@
+"""What gRPC and HTTP ask of the server alike: inferences, pages, a place for a message, a check.
+
+Knows no transport but ASGI's ``scope`` and ``receive``. What it raises is the error tree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from corral.dataplane.inference import Inference
+from corral.errors import QueueFull, RequestError, TooLarge
+from corral.frontend.admission import Admission
+from corral.frontend.auth import Auth
+from corral.frontend.grpc_asgi.body import Receive
+from corral.frontend.pages import Pages, as_dict, filled
+from corral.protocol.request import Head, RequestReader
+from corral.protocol.response import Answer
+from corral_protos import open_inference_pb2 as pb
+
+_RETRY_MS = 100
+_TOO_MANY = "as many requests are under way as --max-requests allows"
+
+
+class ClientLeft(asyncio.CancelledError):
+    """The client is gone: its request ends, and nobody is answered."""
+
+
+class Service:
+    """The server as its two protocols see it.
+
+    Args:
+        inference: runs inferences.
+        reader: reads and checks them.
+        pages: answers what is asked about the server itself.
+        auth: who may call; None: everybody.
+        messages: who may send a large message now.
+        max_body_bytes: the largest request.
+        max_requests: requests under way.
+
+    Attributes:
+        max_body_bytes: as given.
+        labels: names of the model's classes, by index.
+        accepted: inferences whose message has come and whose answer has not left.
+        leaving: whether the server is about to end: it is not ready, and may still answer.
+        draining: whether the server ends: then answers are waited for until they have left.
+        count: inferences since the start.
+        under_way: requests of any kind, those of HTTP and those that wait included.
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        reader: RequestReader,
+        pages: Pages,
+        *,
+        auth: Auth | None,
+        messages: Admission,
+        max_body_bytes: int,
+        max_requests: int,
+    ) -> None:
+        self._inference = inference
+        self._reader = reader
+        self.pages = pages
+        self._auth = auth
+        self.messages = messages
+        self.max_body_bytes = max_body_bytes
+        self.labels = inference.labels
+        self.accepted = 0
+        self.count = 0
+        self.draining = False
+        self.leaving = False
+        self.under_way = 0
+        self._methods = pages.methods()
+        self._max_requests = max_requests
+        self.too_large = f"the request holds more than {max_body_bytes} bytes (--max-message-bytes)"
+
+    # --- the door ---
+
+    def check_room(self) -> None:
+        """Refuses a request, which ``under_way`` counts already, where it is one too many.
+
+        Raises:
+            QueueFull: there are more than may be.
+        """
+        if self.under_way > self._max_requests:
+            raise QueueFull(_TOO_MANY, _RETRY_MS)
+
+    def authorize(self, scope: dict[str, Any]) -> None:
+        """Lets a request pass.
+
+        Raises:
+            Unauthenticated: without valid credentials.
+            PermissionDenied: its client is known, and not allowed.
+        """
+        if self._auth is not None:
+            self._auth.check(scope)
+
+    def turn_away(self, deadline_s: float | None) -> None:
+        """Asked before an inference's message is received; see Inference.turn_away."""
+        self.count += 1
+        self._inference.turn_away(deadline_s)
+
+    def refuse_too_large(self) -> TooLarge:
+        """Counts an inference whose message is too large; the error that answers it."""
+        error = TooLarge(self.too_large)
+        self._inference.refuse(error)
+        return error
+
+    def refused(self, error: RequestError) -> None:
+        """Counts an inference that was refused before it was admitted, by what reads HTTP."""
+        self._inference.refuse(error)
+
+    # --- inferences ---
+
+    async def infer_pieces(
+        self, pieces: Sequence[bytes | memoryview], deadline_s: float | None
+    ) -> bytes:
+        """Answers a ModelInferRequest in pieces with a ModelInferResponse; see Inference."""
+        return await self._inference.infer_pieces(pieces, deadline_s)
+
+    def read_head(self, request: pb.ModelInferRequest) -> Head:
+        """Reads and checks a request that holds no tensor; the result may be kept.
+
+        Raises:
+            RequestError: with a sentence that says what to change.
+        """
+        return self._reader.read_head(request)
+
+    async def infer(
+        self,
+        head: Head,
+        raw: bytes | bytearray | memoryview | None,
+        deadline_s: float | None,
+    ) -> Answer:
+        """Answers a request whose head was read.
+
+        Args:
+            head: the request's.
+            raw: the tensor as ``raw_input_contents`` holds it, kept until it is answered; None:
+                it is in shared memory.
+            deadline_s: on the monotonic clock; None for never.
+
+        Raises:
+            RequestError: the answer is an error.
+        """
+        tensor = None if raw is None else memoryview(raw)
+        self.accepted += 1
+        try:
+            return await self._inference.infer_parsed(head, tensor, deadline_s)
+        finally:
+            self.accepted -= 1
+
+    async def receive_body(
+        self, receive: Receive, length: int | None, most_bytes: int
+    ) -> bytes | bytearray:
+        """The body of an HTTP request, received when there is a place for it.
+
+        Args:
+            receive: ASGI's.
+            length: the body's, where its head says so.
+            most_bytes: what it may hold.
+
+        Raises:
+            TooLarge: it holds more, or says so.
+            QueueFull: too many come at once, or this one too slowly.
+            Unavailable: the server stops.
+            ClientLeft: the client has.
+        """
+        too_large = f"the body holds more than {most_bytes} bytes"
+        if most_bytes == self.max_body_bytes:
+            too_large += " (--max-message-bytes)"
+        if length is not None and length > most_bytes:
+            raise TooLarge(too_large)
+
+        async def read() -> bytes:
+            pieces: list[bytes] = []
+            have = 0
+            while True:
+                event = await receive()
+                if event["type"] != "http.request":
+                    raise ClientLeft
+                if piece := event.get("body"):
+                    have += len(piece)
+                    if have > most_bytes:
+                        raise TooLarge(too_large)
+                    pieces.append(piece)
+                if not event.get("more_body", False):
+                    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+        return await self.messages.receive(read)
+
+    # --- pages ---
+
+    @property
+    def ready(self) -> bool:
+        """Whether inferences are answered now."""
+        return self._inference.serves and not self.leaving
+
+    def page(self, method: str, **fields: object) -> dict[str, Any]:
+        """What the method of that name answers, as plain values.
+
+        Args:
+            method: a method of GRPCInferenceService about the server itself.
+            fields: the fields of its request.
+
+        Raises:
+            RequestError: the answer is an error.
+        """
+        kind, page = self._methods[method]
+        return as_dict(page(filled(kind, fields)))

@@ -1,0 +1,106 @@
+"""The frontend's end of the supervisor: workers come and go, settings change, the end is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+import msgspec
+
+from corral.dataplane.dispatcher import Dispatcher
+from corral.ipc import channel
+from corral.ipc.messages import (
+    AttachWorker,
+    DetachWorker,
+    Drain,
+    Open,
+    Reconfigure,
+    to_frontend_decoder,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class SupervisorLink:
+    """Reads what the supervisor says, and acts on it.
+
+    Args:
+        control_fd: the socket's descriptor; taken over.
+        on_open: every cell has a verified worker.
+        on_sizes: workers have compiled these batch sizes.
+        on_settings: other settings hold from now on.
+        on_drain: not ready from now on, and nothing new is taken so many seconds later.
+    """
+
+    def __init__(
+        self,
+        control_fd: int,
+        *,
+        on_open: Callable[[], None],
+        on_sizes: Callable[[list[int]], None],
+        on_settings: Callable[[Reconfigure], None],
+        on_drain: Callable[[float], None],
+    ) -> None:
+        self._socket = socket.socket(fileno=control_fd)
+        self._socket.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        #: done when the supervisor has closed the socket
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self._dispatcher: Dispatcher | None = None
+        self._on_open = on_open
+        self._on_sizes = on_sizes
+        self._on_settings = on_settings
+        self._on_drain = on_drain
+
+    def start(self, dispatcher: Dispatcher) -> None:
+        """Listens from now on; workers are the dispatcher's."""
+        self._dispatcher = dispatcher
+        self._loop.add_reader(self._socket, self._on_readable)
+
+    def say(self, message: msgspec.Struct) -> None:
+        """Tells the supervisor."""
+        try:
+            channel.send(self._socket, message)
+        except channel.Closed:
+            self._end()
+
+    def _on_readable(self) -> None:
+        try:
+            message, fds = channel.receive(self._socket, to_frontend_decoder)
+        except BlockingIOError:
+            return
+        except channel.Closed:
+            self._end()
+            return
+        assert self._dispatcher
+        if isinstance(message, AttachWorker):
+            self._attach(self._dispatcher, message, fds)
+        elif isinstance(message, DetachWorker):
+            self._dispatcher.detach(message.worker)
+        elif isinstance(message, Reconfigure):
+            self._on_settings(message)
+        elif isinstance(message, Open):
+            self._on_open()
+        elif isinstance(message, Drain):
+            self._on_drain(message.delay_s)
+
+    def _attach(self, dispatcher: Dispatcher, message: AttachWorker, fds: list[int]) -> None:
+        try:
+            dispatcher.attach(message, fds)
+        except (OSError, ValueError) as error:
+            # Without descriptors to spare some or all of its own do not arrive. It notices that
+            # nobody has the other end of its socket, leaves, and is started again.
+            for fd in fds:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+            logger.error("worker %d cannot be taken on: %s", message.worker, error)  # noqa: TRY400
+            return
+        self._on_sizes(message.sizes)
+
+    def _end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)

@@ -1,0 +1,283 @@
+"""An inference request over HTTP: its JSON header, and its tensor behind it or inside it.
+
+The header becomes the protobuf message that the gRPC form would have brought, so that what a
+request may ask for is checked in one place and refused with the same sentence. Here is checked
+only what HTTP has of its own: JSON, lengths, and where the tensor is.
+
+Nothing is allocated by a claim of the client's: values that may be long stay text until their
+length is known to be one that is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from corral.errors import InvalidRequest, TooLarge
+from corral.protocol.rest.json_tensor import read_numbers, read_strings
+from corral.tensors import Datatype
+from corral_protos import open_inference_pb2 as pb
+
+#: the JSON of a request without its tensor's values
+MAX_HEADER_BYTES = 64 * 2**10
+MAX_PARAMETERS = 256
+#: All of the JSON: while it is decoded, in one go, nothing else runs in the process. A tensor of
+#: 400,000 numbers with all their digits fits.
+MAX_JSON_BYTES = 8 * 2**20
+#: Parameters that say where a tensor is, which only this form has; never passed on.
+_BINARY_SIZE, _BINARY, _BINARY_ALL = "binary_data_size", "binary_data", "binary_data_output"
+#: says that the strings of a BYTES input are base64, as MLServer has it
+_CONTENT_TYPE, _BASE64 = "content_type", "base64"
+_ABSENT = msgspec.Raw(b"null")
+
+Body = bytes | bytearray | memoryview
+Parameters = dict[str, bool | int | float | str]
+
+
+class _Input(msgspec.Struct):
+    name: str
+    datatype: str
+    shape: msgspec.Raw
+    parameters: msgspec.Raw = _ABSENT
+    data: msgspec.Raw = _ABSENT
+
+
+class _Request(msgspec.Struct):
+    # A tuple, so that the second of many inputs ends the reading.
+    inputs: tuple[_Input]
+    id: str | None = None
+    parameters: msgspec.Raw = _ABSENT
+    outputs: msgspec.Raw = _ABSENT
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: Parameters | None = None
+
+
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_REQUEST = msgspec.json.Decoder(_Request)
+_SHAPE = msgspec.json.Decoder(list[_Size])
+_PARAMETERS = msgspec.json.Decoder(Parameters)
+_OUTPUTS = msgspec.json.Decoder(list[_Output])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """What an inference request says, before it is compared with the model.
+
+    Attributes:
+        message: the request as gRPC would have brought it, without its tensor.
+        shape: the input's, as claimed.
+        data: the tensor's values as JSON text; None where they are elsewhere.
+        binary_bytes: the length of the tensor behind the header; None where it is elsewhere.
+        binary_output: whether the answer's tensor is wanted behind its header.
+        base64: whether the strings of ``data`` are base64.
+    """
+
+    message: pb.ModelInferRequest
+    shape: tuple[int, ...]
+    data: memoryview | None
+    binary_bytes: int | None
+    binary_output: bool
+    base64: bool
+
+
+def cut(body: Body, header_bytes: int | None) -> tuple[memoryview, memoryview | None]:
+    """Cuts a body into its JSON header and what follows.
+
+    Args:
+        body: all of it.
+        header_bytes: Inference-Header-Content-Length; None: the whole body is JSON.
+
+    Returns:
+        the header, and the binary data; None where the body has no such part.
+
+    Raises:
+        InvalidRequest: the header is longer than the body, or than headers may be.
+    """
+    view = memoryview(body)
+    if header_bytes is None:
+        return view, None
+    if header_bytes > len(view):
+        raise InvalidRequest(
+            f"Inference-Header-Content-Length is {header_bytes}; the body has {len(view)} bytes"
+        )
+    return view[:header_bytes], view[header_bytes:]
+
+
+def read_form(header: bytes | memoryview, model_name: str, model_version: str) -> Form:
+    """Reads the JSON header.
+
+    Args:
+        header: its bytes.
+        model_name: from the path.
+        model_version: from the path; "" when there is none.
+
+    Raises:
+        InvalidRequest: with a sentence that says what is wrong with it.
+        TooLarge: it is longer than JSON may be.
+    """
+    if len(header) > MAX_JSON_BYTES:
+        raise TooLarge(
+            f"the JSON has more than {MAX_JSON_BYTES} bytes: send the tensor as binary data"
+        )
+    request = _decode(_REQUEST, header, "the JSON")
+    (tensor,) = request.inputs
+    data = _given(tensor.data)
+    if len(header) - (len(data) if data else 0) > MAX_HEADER_BYTES:
+        raise InvalidRequest(
+            f"the JSON has more than {MAX_HEADER_BYTES} bytes besides the values of its input"
+        )
+    shape = tuple(_decode(_SHAPE, memoryview(tensor.shape), "the shape of the input"))
+    own = _parameters(tensor.parameters, "the input's parameters")
+    parameters = _parameters(request.parameters, "the parameters")
+    binary_output = _flag(parameters, _BINARY_ALL, default=False)
+    message = pb.ModelInferRequest(
+        model_name=_text(model_name, "the model's name"),
+        model_version=_text(model_version, "the version"),
+        id=_text(request.id or "", "the id"),
+    )
+    built = message.inputs.add(name=tensor.name, datatype=tensor.datatype)
+    built.shape.extend(shape)
+    outputs = _given(request.outputs)
+    for wanted in _decode(_OUTPUTS, outputs, "the outputs") if outputs else ():
+        asked = dict(wanted.parameters or {})
+        binary_output = _flag(asked, _BINARY, default=binary_output)
+        _fill(message.outputs.add(name=wanted.name).parameters, asked)
+    binary_bytes = _binary_size(own)
+    base64 = own.pop(_CONTENT_TYPE, None) == _BASE64
+    _fill(built.parameters, own)
+    _fill(message.parameters, parameters)
+    if data is not None and binary_bytes is not None:
+        raise InvalidRequest("the input comes twice, as data and as binary_data_size; send one")
+    return Form(message, shape, data, binary_bytes, binary_output, base64)
+
+
+def read_tensor(
+    form: Form, datatype: Datatype | None, count: int, binary: memoryview | None
+) -> Body | None:
+    """The tensor of a request whose header was found to fit the model.
+
+    Args:
+        form: the request.
+        datatype: the input's; None for BYTES.
+        count: items, or elements of BYTES.
+        binary: what followed the header.
+
+    Returns:
+        its raw bytes, their length not yet checked; those behind the header where they lie. None
+        where the header has it in shared memory.
+
+    Raises:
+        InvalidRequest: it is in no place or in two, or the bytes are not as many as was said.
+    """
+    expected = form.binary_bytes or 0
+    found = 0 if binary is None else len(binary)
+    if found != expected:
+        raise InvalidRequest(
+            f"{found} bytes follow the JSON; binary_data_size says {expected}"
+            if binary is not None
+            else "binary_data_size needs the header field Inference-Header-Content-Length"
+        )
+    if form.binary_bytes is not None:
+        return binary
+    if form.data is not None:
+        if datatype is None:
+            return read_strings(form.data, count, base64=form.base64)
+        return read_numbers(form.data, datatype, form.shape)
+    if "shared_memory_region" in form.message.inputs[0].parameters:
+        return None
+    raise InvalidRequest("the input has no values: send data, or binary_data_size and the bytes")
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], text: bytes | memoryview, what: str) -> Any:
+    """Decodes JSON of any kind into the decoder's type; all that can go wrong is a sentence."""
+    try:
+        return decoder.decode(text)
+    except RecursionError:
+        raise InvalidRequest(f"{what} is nested too deep") from None
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{what} is not as the protocol has it: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidRequest(f"{what} is not valid JSON") from None
+
+
+def _given(raw: msgspec.Raw) -> memoryview | None:
+    """The text of a field; None when it was left out, or null."""
+    text = memoryview(raw)
+    return None if len(text) == 4 and text.tobytes() == b"null" else text
+
+
+def _parameters(raw: msgspec.Raw, what: str) -> Parameters:
+    text = _given(raw)
+    if text is None:
+        return {}
+    parameters: Parameters = _decode(_PARAMETERS, text, what)
+    if len(parameters) > MAX_PARAMETERS:
+        raise InvalidRequest(f"{what} are more than {MAX_PARAMETERS}")
+    return parameters
+
+
+def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
+    """Takes a parameter that is true or false out of them."""
+    value = parameters.pop(name, default)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"the parameter {name} is true or false")
+    return value
+
+
+def _binary_size(parameters: Parameters) -> int | None:
+    value = parameters.pop(_BINARY_SIZE, None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidRequest(f"the parameter {_BINARY_SIZE} is a whole number of bytes")
+    return value
+
+
+def _fill(target: Mapping[str, pb.InferParameter], parameters: Parameters) -> None:
+    for key, value in parameters.items():
+        entry = target[_text(key, "a parameter's name")]
+        if isinstance(value, bool):
+            entry.bool_param = value
+        elif isinstance(value, str):
+            entry.string_param = _text(value, "a parameter")
+        elif isinstance(value, float):
+            entry.double_param = value
+        elif -(2**63) <= value < 2**63:
+            entry.int64_param = value
+        elif 0 <= value < 2**64:
+            entry.uint64_param = value
+        else:
+            raise InvalidRequest(f"the parameter {key[:80]!r} does not fit into 64 bits")
+
+
+def _text(value: str, what: str) -> str:
+    """A string that UTF-8 can carry."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{what} is not valid Unicode") from None
+    return value
+
+
+def labels_request(
+    model_name: str, model_version: str, top: int, timeout_us: int
+) -> pb.ModelInferRequest:
+    """The request for the ``top`` best labels of one encoded picture.
+
+    Args:
+        model_name, model_version: from the path.
+        top: how many.
+        timeout_us: 0 for none.
+    """
+    message = pb.ModelInferRequest(model_name=model_name, model_version=model_version)
+    message.inputs.add(name="input", datatype="BYTES", shape=[1])
+    message.parameters["classification"].int64_param = top
+    if timeout_us:
+        message.parameters["timeout"].int64_param = timeout_us
+    return message

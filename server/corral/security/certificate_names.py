@@ -1,0 +1,85 @@
+"""The names in a client's certificate, which a TLS library has verified before.
+
+Python's ssl module tells them of its own sockets only. What is read here is as little of X.509 as
+that takes: the subject's common names and the subject alternative names.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import ipaddress
+from collections.abc import Iterator
+
+_SEQUENCE, _OID, _OCTETS, _BOOLEAN = 0x30, 0x06, 0x04, 0x01
+_EXTENSIONS = 0xA3
+_COMMON_NAME = bytes.fromhex("550403")
+_ALTERNATIVE_NAMES = bytes.fromhex("551d11")
+#: the kinds of alternative names that are text: e-mail, DNS, URI
+_TEXTS = {0x81, 0x82, 0x86}
+_ADDRESS = 0x87
+_BMP_STRING = 0x1E
+
+
+@functools.lru_cache(maxsize=4096)
+def names_in(certificate: str) -> frozenset[str]:
+    """The common names and alternative names of a certificate.
+
+    Args:
+        certificate: PEM.
+
+    Returns:
+        text as it stands there, addresses as text; empty for what is no certificate.
+    """
+    try:
+        body = certificate.split("-----BEGIN CERTIFICATE-----")[1]
+        der = base64.b64decode(body.split("-----END CERTIFICATE-----")[0])
+        return frozenset(_names(der))
+    except (IndexError, ValueError):
+        return frozenset()
+
+
+def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
+    """The tags and contents of what lies one after another; IndexError where it is cut short."""
+    at = 0
+    while at < len(der):
+        tag, length = der[at], der[at + 1]
+        at += 2
+        if length >= 0x80:
+            size = length & 0x7F
+            length = int.from_bytes(der[at : at + size], "big")
+            at += size
+        if at + length > len(der):
+            raise IndexError
+        yield tag, der[at : at + length]
+        at += length
+
+
+def _names(der: bytes) -> Iterator[str]:
+    [(_, certificate), *_] = _elements(der)
+    [(_, signed), *_] = _elements(certificate)
+    fields = list(_elements(signed))
+    # Version (optional), serial number, signature, issuer, validity, subject.
+    subject = fields[5 if fields[0][0] == 0xA0 else 4][1]
+    for _, relative in _elements(subject):
+        for _, attribute in _elements(relative):
+            [(_, kind), (tag, value), *_] = _elements(attribute)
+            if kind == _COMMON_NAME:
+                yield value.decode("utf-16-be" if tag == _BMP_STRING else "utf-8", "replace")
+    for tag, content in fields:
+        if tag == _EXTENSIONS:
+            yield from _alternative_names(content)
+
+
+def _alternative_names(extensions: bytes) -> Iterator[str]:
+    [(_, listed), *_] = _elements(extensions)
+    for _, extension in _elements(listed):
+        [(_, kind), *rest] = _elements(extension)
+        if kind != _ALTERNATIVE_NAMES:
+            continue
+        [(_, names), *_] = _elements(rest[-1][1])
+        for tag, value in _elements(names):
+            if tag in _TEXTS:
+                yield value.decode("ascii", "replace")
+            elif tag == _ADDRESS:
+                yield str(ipaddress.ip_address(value))

@@ -1,0 +1,393 @@
+"""The REST form of a real server, with the clients that people have."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton
+import tritonclient.utils.shared_memory as shm
+from support.certificates import Authority, private
+from support.http_by_hand import GOOD, connect, listen
+from support.running_server import Server, StartServer, null_server, wait_until
+from support.server_counters import Scrape
+
+from corral_client import HttpClient, Overloaded, Unauthenticated
+
+PIXELS = np.full((2, 224, 224, 3), 7, np.uint8)
+CAT = Path(__file__).parents[1] / "data" / "pictures" / "cat.jpg"
+COMMAND = str(Path(sys.executable).with_name("corral-client"))
+TOKEN = "first-token-0123456789"
+
+
+@pytest.fixture(scope="module")
+def null() -> Iterator[Server]:
+    with null_server("--workers", "1") as server:
+        yield server
+
+
+@pytest.fixture
+def client(null: Server) -> Iterator[Any]:
+    with triton.InferenceServerClient(f"127.0.0.1:{null.http_port}") as client:
+        yield client
+
+
+def tensor(array: np.ndarray[Any, Any], *, binary: bool = True) -> Any:
+    datatype = {"float32": "FP32", "uint8": "UINT8", "object": "BYTES"}[array.dtype.name]
+    made = triton.InferInput("input", list(array.shape), datatype)
+    made.set_data_from_numpy(array, binary_data=binary)
+    return made
+
+
+def ask(
+    server: Server, method: str, path: str, body: bytes | None = None, **fields: str
+) -> tuple[int, Any]:
+    """One request to the HTTP port, by the standard library; the answer as JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
+    try:
+        named = {name.replace("_", "-"): value for name, value in fields.items()}
+        connection.request(method, path, body, named)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("packed", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_tritonclient_infers(client: Any, binary: bool, packed: str | None) -> None:
+    asked = triton.InferRequestedOutput("output", binary_data=binary)
+    for array in (PIXELS, np.full((1, 3, 224, 224), 0.5, np.float32)):
+        result = client.infer(
+            "resnet50",
+            [tensor(array, binary=binary)],
+            outputs=[asked],
+            request_id="seven",
+            timeout=20_000_000,
+            request_compression_algorithm=packed,
+            response_compression_algorithm=packed,
+        )
+        found = result.as_numpy("output")
+        assert found.shape == (len(array), 1000)
+        assert set(found[:, 0].tolist()) == {float(array.flat[0])}
+        assert result.get_response()["id"] == "seven"
+
+
+def test_tritonclient_infers_in_the_background(client: Any) -> None:
+    requests = [client.async_infer("resnet50_uint8", [tensor(PIXELS)]) for _ in range(8)]
+    for request in requests:
+        assert request.get_result().as_numpy("output")[0, 0] == 7
+
+
+def test_tritonclient_classifies(client: Any) -> None:
+    pictures = np.array([CAT.read_bytes()], np.object_)
+    asked = triton.InferRequestedOutput("output", class_count=3)
+    result = client.infer("resnet50_image", [tensor(pictures)], outputs=[asked])
+    labels = [entry.decode().split(":") for entry in result.as_numpy("output")[0]]
+    assert len(labels) == 3
+    # The null backend's scores are the picture's first and last samples.
+    assert float(labels[0][0]) > float(labels[1][0])
+    assert all(len(entry) == 3 for entry in labels)
+
+
+def test_tritonclient_reads_the_pages(client: Any, null: Server) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("resnet50", "1")
+    assert not client.is_model_ready("nothing")
+    assert client.get_server_metadata()["name"] == "corral"
+    assert client.get_model_metadata("resnet50")["inputs"][0]["shape"] == [-1, 3, 224, 224]
+    assert client.get_model_config("resnet50_image")["input"][0]["data_type"] == "TYPE_STRING"
+    names = [model["name"] for model in client.get_model_repository_index()]
+    assert names == ["resnet50", "resnet50_uint8", "resnet50_image"]
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{null.port}") as grpc_client:
+        over_grpc = grpc_client.get_inference_statistics("resnet50", as_json=True)
+    (over_http,) = client.get_inference_statistics("resnet50")["model_stats"]
+    assert str(over_http["inference_count"]) == over_grpc["model_stats"][0]["inference_count"]
+    with pytest.raises(triton.InferenceServerException, match="this server has: resnet50"):
+        client.get_model_config("nothing")
+    with pytest.raises(triton.InferenceServerException, match="takes UINT8"):
+        client.infer("resnet50_uint8", [tensor(np.zeros((1, 3, 224, 224), np.float32))])
+    with pytest.raises(triton.InferenceServerException, match="never unloaded"):
+        client.unload_model("resnet50")
+
+
+def test_both_ports_speak_both(null: Server) -> None:
+    with triton.InferenceServerClient(f"127.0.0.1:{null.port}") as client:
+        assert client.infer("resnet50", [tensor(PIXELS)]).as_numpy("output")[0, 0] == 7
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{null.http_port}") as grpc_client:
+        made = triton_grpc.InferInput("input", [2, 224, 224, 3], "UINT8")
+        made.set_data_from_numpy(PIXELS)
+        assert grpc_client.infer("resnet50", [made]).as_numpy("output")[0, 0] == 7
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+@pytest.mark.parametrize("http2", [False, True])
+def test_curl_classifies_a_picture(null: Server, http2: bool) -> None:
+    address = f"http://127.0.0.1:{null.http_port}"
+    options = ["--http2-prior-knowledge"] if http2 else []
+    for sent in (["--data-binary", f"@{CAT}"], ["--form", f"picture=@{CAT}"]):
+        url = f"{address}/v2/models/resnet50/classify?k=2"
+        done = subprocess.run(
+            ["curl", "-sS", *options, *sent, url], capture_output=True, timeout=30, check=True
+        )
+        assert len(json.loads(done.stdout)["labels"]) == 2
+
+
+def test_the_client_over_http(null: Server) -> None:
+    with HttpClient(f"127.0.0.1:{null.http_port}") as client:
+        client.wait_until_ready(20)
+        assert client.metadata().classes == 1000
+        assert client.infer(PIXELS)[0, 0] == 7
+        assert len(client.classify(CAT, 3)) == 3
+        assert {model.name for model in client.statistics()} >= {"resnet50"}
+    done = subprocess.run(
+        [COMMAND, "classify", "--http", "--url", f"127.0.0.1:{null.http_port}", str(CAT), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert len(json.loads(done.stdout)["labels"]) == 5
+
+
+def test_what_http_counts(server: StartServer) -> None:
+    """The same counters as over gRPC, refusals included."""
+    with server("--workers", "1") as s:
+        with HttpClient(f"127.0.0.1:{s.http_port}") as client:
+            client.infer(PIXELS)
+            client.classify(CAT, 1)
+        picture = CAT.read_bytes()
+        assert ask(s, "POST", "/v2/models/resnet50_image/classify", picture)[0] == 200
+        assert ask(s, "POST", "/v2/models/resnet50/infer", b"{")[0] == 400
+        assert ask(s, "POST", "/v2/models/resnet50_uint8/classify", picture)[0] == 400
+        assert ask(s, "POST", "/v2/models/resnet50_image/classify", b"GIF89a")[0] == 400
+        scrape = Scrape(s.metrics_port)
+        for model, answered, refused in (
+            ("resnet50", 2, 1),
+            ("resnet50_uint8", 0, 1),
+            ("resnet50_image", 1, 1),
+        ):
+            named = {"model": model}
+            assert scrape.total("nv_inference_request_success_total", **named) == answered, model
+            assert scrape.total("nv_inference_request_failure_total", **named) == refused, model
+
+
+def test_a_full_queue_and_a_deadline(server: StartServer) -> None:
+    with server("--workers", "1", "--max-queue", "1", "--null-batch-ms", "300") as s:
+        statuses: list[int] = []
+
+        def send() -> None:
+            picture = CAT.read_bytes()
+            statuses.append(ask(s, "POST", "/v2/models/resnet50/classify", picture)[0])
+
+        threads = [threading.Thread(target=send) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(statuses) == {200, 429}
+        path = "/v2/models/resnet50/classify?timeout=1000"
+        status, page = ask(s, "POST", path, CAT.read_bytes())
+        assert status == 504
+        assert len(page["error"]) > 10
+        with (
+            HttpClient(f"127.0.0.1:{s.http_port}") as client,
+            pytest.raises(Overloaded) as refusal,
+        ):
+            busy = [threading.Thread(target=send) for _ in range(3)]
+            for thread in busy:
+                thread.start()
+            try:
+                while True:
+                    client.infer(PIXELS)
+            finally:
+                for thread in busy:
+                    thread.join()
+        assert refusal.value.retry_after_ms
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_a_client_that_leaves_is_never_run(server: StartServer) -> None:
+    """Over HTTP/2, where leaving is said."""
+    with server("--workers", "1", "--null-batch-ms", "400") as s:
+        url = f"http://127.0.0.1:{s.http_port}/v2/models/resnet50/classify"
+        command = ["curl", "-s", "--http2-prior-knowledge", "--data-binary", f"@{CAT}", url]
+        first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(lambda: Scrape(s.metrics_port).total("corral_requests_inflight") == 1, "one")
+        second = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(lambda: Scrape(s.metrics_port).total("corral_queue_depth") == 1, "a queue")
+        second.kill()
+        second.wait()
+        wait_until(
+            lambda: Scrape(s.metrics_port).total("corral_requests_total", outcome="cancelled") == 1,
+            "the request that is no longer wanted to end",
+        )
+        assert first.wait(20) == 0
+        assert Scrape(s.metrics_port).total("nv_inference_count_total") == 1
+
+
+def received(server: Server, count: int) -> bool:
+    return Scrape(server.metrics_port).total("corral_requests_received_total") >= count
+
+
+def classify_by_hand(picture: bytes) -> bytes:
+    head = b"POST /v2/models/resnet50/classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    return head % len(picture) + picture
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_client_that_closes_its_connection_is_never_run(server: StartServer, reset: bool) -> None:
+    """HTTP/1.1 does not say so: the kernel does, to who looks."""
+    waiting = 5
+    with (
+        server("--workers", "1", "--null-batch-ms", "400") as s,
+        contextlib.ExitStack() as stack,
+    ):
+        picture = CAT.read_bytes()
+        connections = [stack.enter_context(connect(s.http_port)) for _ in range(waiting + 1)]
+        for number, connection in enumerate(connections, 1):
+            connection.sendall(classify_by_hand(picture))
+            wait_until(partial(received, s, number), "the requests, one after another")
+        last = connections.pop()
+        if reset:
+            last.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        last.close()
+        for connection in connections:
+            assert listen(connection, answers=1, within_s=20).statuses == [200]
+        scrape = Scrape(s.metrics_port)
+        assert scrape.total("corral_requests_total", outcome="cancelled") == 1
+        assert scrape.total("nv_inference_count_total") == waiting
+        assert not [line for line in s.lines if "Traceback" in line or "ERROR" in line]
+
+
+def test_credentials(server: StartServer, tmp_path: Path) -> None:
+    tokens = private(tmp_path / "tokens", TOKEN)
+    with server("--workers", "1", "--auth-token-file", str(tokens)) as s:
+        for path in ("/v2", "/docs", "/openapi.json", "/v2/models/resnet50/ready"):
+            status, page = ask(s, "GET", path)
+            assert status == 401
+            assert "credentials" in page["error"]
+        assert ask(s, "POST", "/v2/models/resnet50/infer", b"{}")[0] == 401
+        assert ask(s, "GET", "/v2", authorization="Bearer wrong-token-0123456789")[0] == 401
+        assert ask(s, "GET", "/v2", authorization=f"Bearer {TOKEN}")[0] == 200
+        # Probes have no credentials.
+        assert ask(s, "GET", "/v2/health/ready") == (200, {"ready": True})
+        with HttpClient(f"127.0.0.1:{s.http_port}", token=TOKEN) as client:
+            assert client.infer(PIXELS)[0, 0] == 7
+        with HttpClient(f"127.0.0.1:{s.http_port}") as client, pytest.raises(Unauthenticated):
+            client.metadata()
+
+
+def test_tls_with_names_of_clients(server: StartServer, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    mine = authority.issue("server", "localhost", "127.0.0.1")
+    alice, bob = (authority.issue(name, name) for name in ("alice", "bob"))
+    options = ["--tls-cert", str(mine.cert), "--tls-key", str(mine.key)]
+    options += ["--tls-client-ca", str(authority.file), "--allow-client", "alice"]
+    with server("--workers", "1", *options) as s:
+        url = f"https://localhost:{s.http_port}"
+        with HttpClient(url, ca=authority.file, cert=alice.cert, key=alice.key) as client:
+            assert client.infer(PIXELS)[0, 0] == 7
+        context = ssl.create_default_context(cafile=str(authority.file))
+        context.load_cert_chain(bob.cert, bob.key)
+        connection = http.client.HTTPSConnection(
+            "localhost", s.http_port, timeout=20, context=context
+        )
+        connection.request("GET", "/v2")
+        assert connection.getresponse().status == 403
+        connection.close()
+
+
+def test_a_unix_socket_speaks_http(server: StartServer) -> None:
+    with tempfile.TemporaryDirectory(prefix="corral-") as folder:
+        path = f"{folder}/both.sock"
+        with (
+            server("--workers", "1", "--unix-socket", path) as s,
+            HttpClient(f"unix:{path}") as client,
+        ):
+            assert client.infer(PIXELS)[0, 0] == 7
+            assert client.classify(CAT, 1)[0].index >= 0
+            assert s.http_port != s.port
+
+
+def test_ipv6(server: StartServer) -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    with (
+        server("--workers", "1", "--host", "::1") as s,
+        HttpClient(f"[::1]:{s.http_port}") as client,
+    ):
+        assert client.infer(PIXELS)[0, 0] == 7
+
+
+def test_shared_memory(server: StartServer) -> None:
+    with (
+        server("--workers", "1", "--cells", "1", "--client-shared-memory") as s,
+        triton.InferenceServerClient(f"127.0.0.1:{s.http_port}") as client,
+    ):
+        region = shm.create_shared_memory_region("in", "/corral_rest_test", PIXELS.nbytes + 8000)
+        try:
+            shm.set_shared_memory_region(region, [PIXELS])
+            client.register_system_shared_memory("in", "/corral_rest_test", PIXELS.nbytes + 8000)
+            (status,) = client.get_system_shared_memory_status()
+            assert status["key"] == "/corral_rest_test"
+            made = triton.InferInput("input", [2, 224, 224, 3], "UINT8")
+            made.set_shared_memory("in", PIXELS.nbytes)
+            asked = triton.InferRequestedOutput("output")
+            asked.set_shared_memory("in", 8000, PIXELS.nbytes)
+            result = client.infer("resnet50", [made], outputs=[asked])
+            output = result.get_output("output")
+            found = shm.get_contents_as_numpy(region, np.float32, [2, 1000], PIXELS.nbytes)
+            assert output["shape"] == [2, 1000]
+            assert found[:, 0].tolist() == [7, 7]
+            client.unregister_system_shared_memory("in")
+            assert client.get_system_shared_memory_status() == []
+            assert client.get_cuda_shared_memory_status() == []
+        finally:
+            shm.destroy_shared_memory_region(region)
+
+
+def test_the_end_answers_what_was_accepted(server: StartServer) -> None:
+    with server("--workers", "1", "--null-batch-ms", "500") as s:
+        idle = connect(s.http_port)
+        idle.sendall(GOOD)
+        assert listen(idle, answers=1, within_s=10).statuses == [200]
+        statuses: list[int] = []
+
+        def send() -> None:
+            picture = CAT.read_bytes()
+            statuses.append(ask(s, "POST", "/v2/models/resnet50/classify", picture)[0])
+
+        threads = [threading.Thread(target=send) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: Scrape(s.metrics_port).total("corral_requests_inflight") == 3, "3")
+        began_s = time.monotonic()
+        assert s.stop() == 0
+        for thread in threads:
+            thread.join()
+        assert statuses == [200] * 3
+        # A connection that idles does not hold the server up.
+        assert time.monotonic() - began_s < 10
+        idle.close()

@@ -1,0 +1,215 @@
+"""A frontend for tests of the REST form: the real reader of requests, and a model in Python.
+
+The model answers with each item's first elements, so that an answer tells whose request it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import struct
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from corral.errors import InvalidRequest, NotFound, RequestError, TooLarge
+from corral.frontend.rest.app import RestApp
+from corral.frontend.rest.service import Body, Receive, Scope
+from corral.protocol.request import Head, Limits, RequestReader
+from corral.protocol.response import Answer, classification
+from corral.tensors import Datatype, Signature, View
+from corral_protos import open_inference_pb2 as pb
+
+CLASSES = 10
+SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (CLASSES,))
+VIEWS = {"m": View.TENSOR, "m_uint8": View.UINT8, "m_image": View.IMAGE}
+INPUTS = {"m": ("FP32", [-1, 3, 4, 4]), "m_uint8": ("UINT8", [-1, 4, 4, 3])}
+LABELS = tuple(f"class {index}" for index in range(CLASSES))
+MAX_BODY_BYTES = 200_000
+
+
+def resolve(name: str, version: str) -> View:
+    if name not in VIEWS or version not in {"", "1"}:
+        raise NotFound(f"no model {name[:80]!r}")
+    return VIEWS[name]
+
+
+class Received(bytearray):
+    """A body whose end can be seen."""
+
+
+class FakeService:
+    """See corral.frontend.rest.service.Service."""
+
+    max_body_bytes = MAX_BODY_BYTES
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.error: RequestError | Exception | None = None
+        self.closed: RequestError | None = None
+        self.full: RequestError | None = None
+        self.counted: list[RequestError] = []
+        #: what was received, and how many of them were there still when the model ran
+        self.bodies: list[weakref.ref[Received]] = []
+        self.kept: list[int] = []
+        self.raws: list[bytes | None] = []
+        self.heads: list[Head] = []
+        self.asked: list[tuple[str, dict[str, object]]] = []
+        self._reader = RequestReader(
+            SIGNATURE, Limits(max_items=8, max_image_bytes=1_000, classes=CLASSES), resolve
+        )
+
+    def check_room(self) -> None:
+        if self.full is not None:
+            raise self.full
+
+    def authorize(self, _scope: Scope) -> None:
+        if self.closed is not None:
+            raise self.closed
+
+    def turn_away(self, _deadline_s: float | None) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def refused(self, error: RequestError) -> None:
+        self.counted.append(error)
+
+    async def receive_body(
+        self, receive: Receive, length: int | None, most_bytes: int
+    ) -> bytearray:
+        if length is not None and length > most_bytes:
+            raise TooLarge("the body is above the limit")
+        body = bytearray()
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > most_bytes:
+                raise TooLarge("the body is above the limit")
+            if not message.get("more_body"):
+                received = Received(body)
+                self.bodies.append(weakref.ref(received))
+                return received
+
+    def read_head(self, request: pb.ModelInferRequest) -> Head:
+        return self._reader.read_head(request)
+
+    async def infer(self, head: Head, raw: Body | None, _deadline_s: float | None) -> Answer:
+        assert raw is not None
+        self.kept.append(sum(body() is not None for body in self.bodies))
+        content = bytes(raw)
+        data = self._reader.data(head, [memoryview(content)])
+        self.heads.append(head)
+        self.raws.append(content)
+        await asyncio.sleep(0)
+        scores = np.zeros((head.count, CLASSES), np.float32)
+        if isinstance(data, list):
+            for row, picture in zip(scores, data, strict=True):
+                if bytes(picture[:2]) != b"ok":
+                    raise InvalidRequest("the data is not a picture: send an encoded JPEG or PNG")
+                row[picture[2] % CLASSES] = 1
+        else:
+            assert isinstance(data, memoryview)
+            kind = np.uint8 if head.datatype is Datatype.UINT8 else np.float32
+            items = np.frombuffer(content, kind).reshape(head.count, -1)
+            scores[:] = items[:, :CLASSES]
+        named = (head.model_name, head.request_id)
+        if head.classification:
+            best = classification(scores.tobytes(), CLASSES, head.classification, LABELS)
+            return Answer(*named, "BYTES", (head.count, head.classification), best)
+        return Answer(*named, "FP32", scores.shape, scores.tobytes())
+
+    def page(self, method: str, **fields: object) -> dict[str, Any]:
+        self.asked.append((method, fields))
+        name = str(fields.get("name", ""))
+        if method.startswith("Model") and (name or method != "ModelStatistics"):
+            resolve(name, str(fields["version"]))
+        pages: dict[str, dict[str, Any]] = {
+            "ServerMetadata": {"name": "corral", "version": "9", "extensions": ["statistics"]},
+            "ModelReady": {"ready": self.ready},
+            "ModelConfig": {"config": {"name": name, "max_batch_size": 8}},
+            "ModelStatistics": {"model_stats": [{"name": name}]},
+            "RepositoryIndex": {
+                "models": [
+                    {"name": model, "version": "1", "state": "READY", "reason": ""}
+                    for model in INPUTS
+                ]
+            },
+            "SystemSharedMemoryStatus": {"regions": {"r": {"name": "r", "key": "/k"}}},
+            "CudaSharedMemoryStatus": {"regions": {}},
+        }
+        if method == "ModelMetadata":
+            datatype, shape = INPUTS[name]
+            tensor = {"name": "input", "datatype": datatype, "shape": shape}
+            return {"name": name, "versions": ["1"], "inputs": [tensor], "outputs": []}
+        return pages.get(method, {})
+
+
+@dataclasses.dataclass
+class Reply:
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+
+async def ask(
+    app: RestApp,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    fields: Iterable[tuple[str, str]] = (),
+    *,
+    pieces: int = 1,
+    length: bool = True,
+) -> Reply:
+    """One request to the application, and its answer.
+
+    Args:
+        app: the application.
+        method: HTTP's.
+        path: with the query.
+        body: sent in ``pieces``.
+        fields: the header's.
+        pieces: messages that bring the body.
+        length: whether the head says how long it is.
+    """
+    raw_path, _, query = path.partition("?")
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields]
+    if length and (body or method == "POST"):
+        headers.append((b"content-length", b"%d" % len(body)))
+    size = -(-len(body) // pieces) or 1
+    parts = [body[at : at + size] for at in range(0, len(body), size)] or [b""]
+    messages = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0) if messages else await asyncio.Future()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "path": raw_path,
+        "raw_path": raw_path.encode("latin-1"),
+        "query_string": query.encode("latin-1"),
+        "headers": headers,
+    }
+    await app(scope, receive, send)
+    start, *rest = sent
+    assert start["type"] == "http.response.start"
+    answer = b"".join(message["body"] for message in rest)
+    found = {name.decode(): value.decode() for name, value in start["headers"]}
+    assert len(found) == len(start["headers"]), "a field is sent twice"
+    assert int(found["content-length"]) == len(answer)
+    return Reply(start["status"], found, answer)
+
+
+def bytes_tensor(*elements: bytes) -> bytes:
+    return b"".join(struct.pack("<I", len(element)) + element for element in elements)

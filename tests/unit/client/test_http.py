@@ -1,0 +1,193 @@
+"""Calls as HTTP has them, and which servers are on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from corral_client import (
+    CorralClientError,
+    DeadlineExceeded,
+    HttpClient,
+    InternalError,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+    calls,
+    codec,
+    rest,
+)
+from corral_client.addresses import on_this_machine
+from corral_client.errors import CorralClientError as Base
+
+PIXELS = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
+
+
+def none(_name: str) -> str | None:
+    return None
+
+
+def test_an_inference() -> None:
+    call = calls.infer(PIXELS, "a/b", "seven", {"priority": 3, "x": "y", "z": 0.5, "t": True})
+    asked = rest.request(call.method, call.message, 2.5)
+    assert (asked.verb, asked.path) == ("POST", "/v2/models/a%2Fb/infer")
+    size = int(asked.fields[rest.HEADER_LENGTH])
+    header = json.loads(asked.body[:size])
+    assert asked.body[size:] == PIXELS.tobytes()
+    assert header["id"] == "seven"
+    assert header["inputs"] == [
+        {
+            "name": "input",
+            "datatype": "UINT8",
+            "shape": [2, 4, 4, 3],
+            "parameters": {"binary_data_size": 96},
+        }
+    ]
+    assert header["parameters"] == {
+        "priority": 3,
+        "x": "y",
+        "z": 0.5,
+        "t": True,
+        "timeout": 2_500_000,
+        "binary_data_output": True,
+    }
+    own = calls.infer(PIXELS, "m", None, {"timeout": 7})
+    body = rest.request(own.method, own.message, 2.5).body
+    assert b'"timeout": 7' in body
+
+
+def test_labels_and_pages() -> None:
+    call = calls.classify(codec.from_pictures([b"picture"]), 3, "m")
+    asked = rest.request(call.method, call.message, 1)
+    size = int(asked.fields[rest.HEADER_LENGTH])
+    wanted = {"name": "output", "parameters": {"classification": 3}}
+    assert json.loads(asked.body[:size])["outputs"] == [wanted]
+    for page, path in (
+        (calls.live(), "/v2/health/live"),
+        (calls.ready(), "/v2/health/ready"),
+        (calls.metadata("m n"), "/v2/models/m%20n"),
+        (calls.properties("m"), "/v2/models/m/config"),
+        (calls.statistics(""), "/v2/models/stats"),
+        (calls.statistics("m"), "/v2/models/m/stats"),
+    ):
+        asked = rest.request(page.method, page.message, 1)
+        assert (asked.verb, asked.path, asked.body) == ("GET", path, b"")
+
+
+def test_answers() -> None:
+    scores = np.array([[1.5, 2.5]], np.float32)
+    output: dict[str, Any] = {"name": "output", "datatype": "FP32", "shape": [1, 2]}
+    header = json.dumps(
+        {"model_name": "m", "outputs": [{**output, "parameters": {"binary_data_size": 8}}]}
+    ).encode()
+    call = calls.infer(PIXELS, "m", None, None)
+    body = rest.answer("ModelInfer", 200, lambda _: str(len(header)), header + scores.tobytes())
+    assert np.array_equal(call.read(body), scores)
+    plain = json.dumps({"outputs": [{**output, "data": [1.5, 2.5]}]}).encode()
+    assert np.array_equal(call.read(rest.answer("ModelInfer", 200, none, plain)), scores)
+    output = {"name": "output", "datatype": "BYTES", "shape": [1, 1], "data": ["1.5:7:cat"]}
+    labels = calls.classify(codec.from_pictures([b"x"]), 1, "m")
+    body = rest.answer("ModelInfer", 200, none, json.dumps({"outputs": [output]}).encode())
+    assert labels.read(body) == [[codec.Label(1.5, 7, "cat")]]
+    assert calls.live().read(rest.answer("ServerLive", 200, none, b""))
+    assert calls.ready().read(rest.answer("ServerReady", 200, none, b"{}"))
+    page = {
+        "name": "m",
+        "versions": ["1"],
+        "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 3]}],
+        "new": 1,
+    }
+    metadata = calls.metadata("m").read(
+        rest.answer("ModelMetadata", 200, none, json.dumps(page).encode())
+    )
+    config = {"name": "m", "parameters": {"synthetic": {"string_value": "true"}}, "new": 1}
+    body = rest.answer("ModelConfig", 200, none, json.dumps(config).encode())
+    assert calls.properties("m").read(body) == {"synthetic": "true"}
+    assert metadata.inputs[0].shape == (-1, 3)
+    stats = {"model_stats": [{"name": "m", "inference_count": 2**40}]}
+    found = calls.statistics("").read(
+        rest.answer("ModelStatistics", 200, none, json.dumps(stats).encode())
+    )
+    assert found[0].inference_count == 2**40
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, InvalidArgument),
+        (401, Unauthenticated),
+        (403, PermissionDenied),
+        (404, NotFound),
+        (413, InvalidArgument),
+        (415, InvalidArgument),
+        (429, Overloaded),
+        (500, InternalError),
+        (405, NotFound),
+        (501, NotFound),
+        (503, Unavailable),
+        (504, DeadlineExceeded),
+        (418, Base),
+    ],
+)
+def test_errors(status: int, kind: type[CorralClientError]) -> None:
+    fields = {"Retry-After-Ms": "250"}
+    with pytest.raises(kind, match="the sentence") as refusal:
+        rest.answer("ModelInfer", status, fields.get, b'{"error":"the sentence"}')
+    if isinstance(refusal.value, Overloaded):
+        assert refusal.value.retry_after_ms == 250
+    with pytest.raises(kind):
+        rest.answer("ModelInfer", status, none, b"<html>")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"outputs":[{"name":1}]}', b"\xff", b'{"outputs":[]}']
+)
+def test_answers_that_cannot_be_read(body: bytes) -> None:
+    with pytest.raises(InternalError):
+        rest.answer("ModelInfer", 200, none, body)
+    with pytest.raises(InternalError):
+        rest.answer("ModelInfer", 200, lambda _: "x", body)
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("127.0.0.1:8001", True),
+        ("127.9.9.9:1", True),
+        ("localhost:8001", True),
+        ("a.localhost:8001", True),
+        ("[::1]:8001", True),
+        ("::1", True),
+        ("unix:/run/corral.sock", True),
+        ("dns:///localhost:8001", True),
+        ("ipv4:127.0.0.1:8001", True),
+        ("10.0.0.1:8001", False),
+        ("host:8001", False),
+        ("host", False),
+        ("localhost.example.org:8001", False),
+        ("[2001:db8::1]:8001", False),
+    ],
+)
+def test_no_proxy_stands_before_this_machine(
+    url: str, local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert on_this_machine(url) is local
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    if not url.startswith(("dns", "ipv4", "::")):
+        with HttpClient(url) as client:
+            assert client.proxy == (None if local else ("proxy", 3128))
+
+
+@pytest.mark.parametrize("url", ["", "ftp://host:1", "http://", "http://host:x"])
+def test_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        HttpClient(url)
+    with pytest.raises(ValueError, match="connection"):
+        HttpClient(connections=0)
