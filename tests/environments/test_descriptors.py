@@ -25,7 +25,7 @@ def _shell(command: list[str], closed: tuple[int, ...]) -> list[str]:
 def test_a_server_starts_and_answers(closed: tuple[int, ...]) -> None:
     port = free_port()
     command = [sys.executable, "-m", "corral", "serve", "--backend", "null", "--workers", "1"]
-    command += ["--port", str(port), "--metrics-port", str(free_port())]
+    command += ["--port", str(port), "--http-port", "0", "--metrics-port", "0"]
     server = subprocess.Popen(_shell(command, closed), env=environment(), process_group=0)
     try:
         with Client(f"127.0.0.1:{port}", model="resnet50") as client:

@@ -25,11 +25,16 @@ OPT_OUTS: Mapping[str, str] = {
 _USERS_OWN = re.compile(r"TELEMETRY|DO_?NOT_?TRACK|ANALYTICS|USAGE_STATS|OPT_?OUT|_OFFLINE$")
 
 
+def _is_opt_out(name: str) -> bool:
+    """Whether it is a library's; corral's own settings do not travel by the environment."""
+    return not name.startswith("CORRAL_") and _USERS_OWN.search(name) is not None
+
+
 def opt_outs(environ: Mapping[str, str]) -> dict[str, str]:
     """What a process that corral starts gets: corral's own, and what the user has set.
 
     Args:
         environ: the environment of whoever starts it.
     """
-    own = {name: value for name, value in environ.items() if _USERS_OWN.search(name)}
+    own = {name: value for name, value in environ.items() if _is_opt_out(name)}
     return {**own, **OPT_OUTS}
