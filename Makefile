@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process environments e2e soak fuzz bars mlperf compare peers ladder protos lock allocator clean ipex
+.PHONY: help serve test check unit process e2e soak fuzz bars mlperf compare peers ladder configuration protos lock allocator clean ipex
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -85,6 +85,9 @@ compare: .venv/dev.stamp allocator ## corral, other servers and the raw engine, 
 
 ladder: .venv/dev.stamp allocator ## every optimization of the article, measured here (15 min)
 	$(BIN)/corral ladder --weights synthetic --out docs/benchmarks $(ARGS)
+
+configuration: .venv/dev.stamp ## writes docs/configuration.md from the settings
+	$(BIN)/python -m corral.cli.configuration_page docs/configuration.md
 
 protos: .venv/dev.stamp ## generates protos/corral_protos from open_inference.proto
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py

@@ -52,6 +52,8 @@ _NOT_SETTINGS = (
     "every",
 )
 _INTERRUPTED = 130
+#: of a turn of the ladder: a day
+_MOST_SECONDS = 86_400
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -159,8 +161,8 @@ def _prepare(settings: Settings) -> int:
 
 
 def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    if options.repeats < 1 or options.seconds <= 0:
-        raise ConfigError("--repeats and --seconds: more than nothing")
+    if options.repeats < 1 or not 0 < options.seconds <= _MOST_SECONDS:
+        raise ConfigError(f"--repeats: 1 or more; --seconds: more than 0, at most {_MOST_SECONDS}")
     logs.configure(settings, "ladder")
     pen = plan_for(settings, topology.read_machine()).first_worker
     chosen = LadderOptions(

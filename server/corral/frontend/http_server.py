@@ -46,6 +46,8 @@ _WINDOW_BYTES = 4 * 2**20
 #: connection is closed.
 _HEAD_BYTES = 2**17
 _HEAD_ROOM = 4
+#: HTTP/2 has 32 bits for it
+_MOST_HEAD_BYTES = 2**32 - 1
 _FIELDS = 4096
 #: how often it is looked whether certificates have changed, or connections wait for a place
 _LOOK_S = 0.2
@@ -67,6 +69,7 @@ def make_config(
         client_certificates: whether clients must show one.
     """
     head_bytes = max(_HEAD_BYTES, settings.limits.max_metadata_bytes * _HEAD_ROOM)
+    head_bytes = min(head_bytes, _MOST_HEAD_BYTES)
     return h2corn.Config(
         # They are handed over: only their number counts.
         bind=tuple(f"fd://{number}" for number in range(listeners)),

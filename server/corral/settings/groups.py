@@ -14,8 +14,7 @@ from corral.settings.kinds import (
     Decibels,
     Duration,
     Figure,
-    GrpcCount,
-    GrpcDuration,
+    IdleDuration,
     LogFormat,
     LogLevel,
     MetadataBytes,
@@ -28,6 +27,7 @@ from corral.settings.kinds import (
     QueueDelay,
     RequestItems,
     Share,
+    Streams,
     TorchMode,
     Wait,
 )
@@ -122,11 +122,11 @@ class AccuracySettings(Group, frozen=True, kw_only=True):
 
     top1: Annotated[
         Share,
+        Streams,
         option(
             "least share of pictures that keep their label",
             live=True,
             metavar="SHARE",
-            unit="share",
         ),
     ] = Thresholds().top1
     cosine: Annotated[
@@ -355,10 +355,10 @@ class LimitSettings(Group, frozen=True, kw_only=True):
         Count, option("connections to a cell", metavar="N", unit="connections")
     ] = 2048
     max_streams: Annotated[
-        GrpcCount, option("requests at once on a connection", metavar="N", unit="requests")
+        Streams, option("requests at once on a connection", metavar="N", unit="requests")
     ] = 1024
     max_requests: Annotated[
-        GrpcCount | None,
+        Count | None,
         option(
             "requests of a cell that are under way, those still arriving included",
             metavar="N",
@@ -367,7 +367,7 @@ class LimitSettings(Group, frozen=True, kw_only=True):
         ),
     ] = None
     max_message_bytes: Annotated[
-        GrpcCount | None,
+        Count | None,
         option(
             "size of a message",
             metavar="BYTES",
@@ -379,7 +379,7 @@ class LimitSettings(Group, frozen=True, kw_only=True):
         MetadataBytes, option("size of a request's metadata", metavar="BYTES", unit="bytes")
     ] = 16384
     max_connection_idle_s: Annotated[
-        GrpcDuration,
+        IdleDuration,
         option(
             "close a connection after so long without a request, 0 for never",
             metavar="S",
@@ -387,9 +387,17 @@ class LimitSettings(Group, frozen=True, kw_only=True):
         ),
     ] = 900.0
     max_connection_age_s: Annotated[
-        GrpcDuration,
+        Duration,
         option("ask a client to reconnect after so long, 0 for never", metavar="S", unit="seconds"),
     ] = 0.0
+    min_ping_interval_s: Annotated[
+        Duration,
+        option(
+            "close a connection whose client pings more often while nothing is answered",
+            metavar="S",
+            unit="seconds",
+        ),
+    ] = 10.0
 
 
 class LifecycleSettings(Group, frozen=True, kw_only=True):

@@ -8,23 +8,24 @@ from typing import Annotated
 
 import msgspec
 
-#: gRPC's channel arguments, in its own int32; as milliseconds they are 24.8 days
-GRPC_MOST = 2**31 - 1
+#: what HTTP/2 can tell of streams and heads
+_UINT32_MOST = 2**32 - 1
 #: a boot message's integers
 _INT64_MOST = 2**63 - 1
 #: JSON has no infinity
 _FINITE = sys.float_info.max
-#: the kernel's limit of processes (PID_MAX_LIMIT)
-_PROCESSES_MOST = 2**22
+#: CPUs that a Linux kernel can be built for, and so the most workers with a CPU each
+_PROCESSES_MOST = 8192
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=_INT64_MOST)]
-GrpcCount = Annotated[int, msgspec.Meta(ge=1, le=GRPC_MOST)]
-GrpcDuration = Annotated[float, msgspec.Meta(ge=0, le=GRPC_MOST / 1000)]
+Streams = Annotated[int, msgspec.Meta(ge=1, le=_UINT32_MOST)]
 Processes = Annotated[int, msgspec.Meta(ge=1, le=_PROCESSES_MOST)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Duration = Annotated[float, msgspec.Meta(ge=0, le=_FINITE)]
 Wait = Annotated[float, msgspec.Meta(gt=0, le=_FINITE)]
 Figure = Annotated[float, msgspec.Meta(gt=0, le=_FINITE)]
+#: h2corn keeps seconds as 64 bits
+IdleDuration = Annotated[float, msgspec.Meta(ge=0, le=1.8e19)]
 #: ModelConfig tells the delay as microseconds in a uint64
 QueueDelay = Annotated[float, msgspec.Meta(ge=0, le=1.8e16)]
 #: time.sleep() takes no more than 292 years, and a batch may hold 256 items
@@ -34,7 +35,7 @@ Cosine = Annotated[float, msgspec.Meta(ge=-1, le=1)]
 Decibels = Annotated[float, msgspec.Meta(ge=-_FINITE, le=_FINITE)]
 BatchItems = Annotated[int, msgspec.Meta(ge=1, le=256)]
 RequestItems = Annotated[int, msgspec.Meta(ge=1, le=1024)]
-MetadataBytes = Annotated[int, msgspec.Meta(ge=1024, le=GRPC_MOST)]
+MetadataBytes = Annotated[int, msgspec.Meta(ge=1024, le=_UINT32_MOST)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 

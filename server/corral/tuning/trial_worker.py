@@ -39,6 +39,9 @@ from corral.planning.environment import OPENMP_BACKENDS, compute_environment
 from corral.settings import Settings
 from corral.tensors import Datatype, Signature
 
+#: select() takes no more than about 292 years at a time
+_LONGEST_LOOK_S = 3600.0
+
 #: environment by what it needs to know: the CPUs and the backend
 Environment = Callable[[Sequence[int], str], dict[str, str]]
 
@@ -173,7 +176,9 @@ class Trial:
         remaining_s = deadline_s - time.monotonic()
         if remaining_s <= 0:
             raise PassingError(f"{self._name()} took too long")
-        ready, _, _ = select.select([fd, self._process.stderr_fd], [], [], remaining_s)
+        ready, _, _ = select.select(
+            [fd, self._process.stderr_fd], [], [], min(remaining_s, _LONGEST_LOOK_S)
+        )
         if self._process.stderr_fd in ready and not self._process.forward_stderr():
             # Its end of the pipe is closed: it is dying, and the other socket will say so.
             ready, _, _ = select.select([fd], [], [], min(remaining_s, 1.0))

@@ -1,0 +1,95 @@
+"""docs/configuration.md from the settings: ``python -m corral.cli.configuration_page FILE``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from corral.models import registry
+from corral.settings import Option, options
+
+_HEAD = """\
+# Configuration
+
+`make configuration` writes this page from `server/corral/settings/groups.py`.
+
+A setting is an option of `corral serve`, `plan`, `prepare`, `tune` and `lab`, or a key of the TOML
+file that `--config` names. The command line wins over the file, and the file over the environment.
+
+    corral serve --config corral.toml --max-batch 8
+
+    # corral.toml
+    mode = "throughput"
+    max-queue-delay-ms = 2.5
+    allow-client = ["alice", "bob"]
+
+`CORRAL_CACHE` names the cache folder, and `CORRAL_OFFLINE=1` is `--offline`.
+
+`corral reload` reads the file again. Settings marked *live* change then, without a lost request;
+the others need a restart, and a reload that finds one of them changed refuses and changes nothing.
+
+A value outside its range, or one that another setting excludes, ends `corral` with one line and
+exit code 2 before anything is prepared or started."""
+#: a bound beyond it is what a number of the machine can hold, which nobody needs to read
+_READABLE = 1e8
+
+
+def render() -> str:
+    """The page, as Markdown."""
+    parts = [_HEAD]
+    title = None
+    for option in options().values():
+        if option.title != title:
+            title = option.title
+            parts.append(f"\n## {title[0].upper()}{title[1:]}\n")
+            parts.append("| option | default | values | change | what it does |")
+            parts.append("| --- | --- | --- | --- | --- |")
+        parts.append(_row(option))
+    return "\n".join(parts) + "\n"
+
+
+def _row(option: Option) -> str:
+    name = f"`--{option.name}`"
+    if option.kind is bool and option.fallback is True:
+        name += f", `--no-{option.name}`"
+    cells = (
+        name,
+        option.default,
+        values(option),
+        "live" if option.live else "restart",
+        option.help.format(models=", ".join(registry.names())),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def values(option: Option) -> str:
+    """What an option takes: "1 to 256 items", "0 or more seconds", "rti or throughput"."""
+    if option.kind is bool:
+        return "on or off"
+    if option.choices:
+        *others, last = option.choices
+        return f"{', '.join(others)} or {last}"
+    if option.kind is tuple:
+        return "names"
+    if option.kind is str:
+        return "text"
+    found = _range(option)
+    return " or ".join([" ".join(filter(None, (found, option.unit))), *option.words])
+
+
+def _range(option: Option) -> str:
+    least, most = option.least, option.most
+    if least is None or least < -_READABLE:
+        return "any number of"
+    if most is None or most > _READABLE:
+        return f"more than {least:g}" if option.above else f"{least:g} or more"
+    return f"{least:g} to {most:g}"
+
+
+def main() -> None:
+    """Writes the page to the file that argv names."""
+    Path(sys.argv[1]).write_text(render())
+
+
+if __name__ == "__main__":
+    main()
