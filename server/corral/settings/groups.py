@@ -390,14 +390,6 @@ class LimitSettings(Group, frozen=True, kw_only=True):
         Duration,
         option("ask a client to reconnect after so long, 0 for never", metavar="S", unit="seconds"),
     ] = 0.0
-    min_ping_interval_s: Annotated[
-        Duration,
-        option(
-            "close a connection whose client pings more often while nothing is answered",
-            metavar="S",
-            unit="seconds",
-        ),
-    ] = 10.0
 
 
 class LifecycleSettings(Group, frozen=True, kw_only=True):
