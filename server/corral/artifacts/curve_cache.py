@@ -9,10 +9,10 @@ import msgspec
 
 from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.store import versions
-from corral.backends.registry import REVISIONS
+from corral.backends.registry import ENGINES
 from corral.batching.cost_curve import CostCurve
 from corral.ipc.messages import ModelBoot
-from corral.settings import BackendName, Settings
+from corral.settings import Settings
 
 #: raise it whenever a worker measures costs in another way, or they are written in another form
 FORMAT = 1
@@ -69,7 +69,7 @@ class CurveCache:
         isa: frozenset[str],
     ) -> None:
         # The null backend's curve is quickly measured, and nobody wants it kept.
-        self._used = settings.backend is not BackendName.NULL
+        self._used = ENGINES[settings.backend].computes
         self._folder = Path(settings.cache_dir) / "curves"
         self._ingredients = {
             # Its folder is named after the key of all that is in it.
@@ -77,7 +77,7 @@ class CurveCache:
             "engine": f"{settings.backend.value} {_engine_version(settings)}",
             "precision": model.precision,
             "torch mode": settings.torch_mode.value,
-            "runner": str(REVISIONS[settings.backend]),
+            "runner": str(ENGINES[settings.backend].revision),
             "allocator": f"{settings.allocator.value}, huge pages {settings.huge_pages}",
             "cores": str(cores),
             "cpu": cpu_model,
@@ -97,5 +97,5 @@ class CurveCache:
 
 def _engine_version(settings: Settings) -> str:
     """The version of the backend's own distribution, and where another environment has it."""
-    name = "torch" if settings.backend is BackendName.IPEX else settings.backend.value
+    name = ENGINES[settings.backend].distribution
     return f"{versions([name])[name]} {settings.worker_python or ''}".strip()

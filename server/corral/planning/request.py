@@ -32,7 +32,6 @@ def plan_for(settings: Settings, machine: Machine, measured: Figures = _UNKNOWN)
             cores_per_worker=settings.cores_per_worker,
             cells=settings.cells,
             oversubscribe=settings.oversubscribe,
-            backend=settings.backend,
             figures=_as_asked(settings, measured),
             # Regions of memory and a unix socket belong to one frontend.
             one_front=settings.client_shared_memory or settings.unix_socket is not None,

@@ -9,13 +9,13 @@ import msgspec
 
 from corral.artifacts.curve_cache import CurveCache
 from corral.artifacts.figures import FigureCache
+from corral.backends.registry import engine
 from corral.batching.sizes import batch_sizes
 from corral.errors import ConfigError
 from corral.ipc.messages import ServedModel
 from corral.launch.factory import ChildFactory
 from corral.launch.libraries import find_libraries
 from corral.launch.worker_runtime import worker_extras
-from corral.planning.environment import OPENMP_BACKENDS
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
@@ -171,7 +171,7 @@ class Deployments:
         curves = CurveCache(settings, model, cores, machine.model_name, machine.isa)
         extras = worker_extras(
             settings,
-            find_libraries(settings.allocator, openmp=settings.backend in OPENMP_BACKENDS),
+            find_libraries(settings.allocator, openmp=engine(settings.backend).obeys_openmp),
         )
         guard = [model.guard.sentence()] if model.guard and not model.guard.passed else []
         factory = ChildFactory(

@@ -22,12 +22,13 @@ from corral.artifacts import build
 from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.served_model import boot_model
 from corral.artifacts.store import Artefact, versions
+from corral.backends.registry import DEFAULT, packages
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
-from corral.tuning.candidates import Candidate, Search, candidates, guard_report, packages
+from corral.tuning.candidates import Candidate, Search, candidates, guard_report
 from corral.tuning.search import (
     Bench,
     guard_pictures_name,
@@ -97,7 +98,7 @@ def select(
     if not options or not exact:
         raise ConfigError(
             f"--backend {settings.backend} --precision {settings.precision}: nothing that is "
-            "installed can do that; pip install 'corral[openvino,torch]'"
+            f"installed can do that; pip install 'corral[{DEFAULT},torch]'"
         )
     found = None
     if not again:
@@ -137,7 +138,7 @@ def _able(bench: Bench, options: Sequence[Candidate]) -> list[Candidate]:
 
 def without_pictures(bench: Bench, precision: Precision, installed: Set[str]) -> Selected:
     """What takes no pictures cannot be compared on any: FP32, or what was asked for by name."""
-    default = Candidate(backend=BackendName.OPENVINO, precision=precision)
+    default = Candidate(backend=DEFAULT, precision=precision)
     if bench.settings.backend is not BackendName.AUTO:
         default = msgspec.structs.replace(default, backend=bench.settings.backend)
     # One that is missing gets its own error.
