@@ -25,6 +25,8 @@ _BF16_X86 = frozenset({"avx512_bf16", "amx_bf16"})
 _BF16 = _BF16_X86 | {"bf16"}
 #: where ``make ipex`` puts an environment with IPEX, beside this one
 OWN_ENVIRONMENT = ".venv-ipex/bin/python"
+#: what brings it
+BRINGS_ENVIRONMENT = f"make ipex makes {OWN_ENVIRONMENT}"
 
 _ROWS = (
     Engine(

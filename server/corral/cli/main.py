@@ -20,6 +20,7 @@ from corral import logs
 from corral import settings as config
 from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
+from corral.backends.registry import engine
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError
 from corral.ipc.messages import ModelBoot
@@ -30,7 +31,7 @@ from corral.models import registry
 from corral.planning import topology, view
 from corral.planning.plan import PlannedWorker
 from corral.planning.request import plan_for
-from corral.settings import BackendName, Mode, Settings
+from corral.settings import Mode, Settings
 from corral.supervisor import admin, app, views
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Source
@@ -150,7 +151,7 @@ def _plan(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _prepare(settings: Settings) -> int:
-    if settings.backend is BackendName.NULL:
+    if not engine(settings.backend).computes:
         raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
     logs.configure(settings, "prepare")
     pen = plan_for(settings, topology.read_machine()).first_worker
@@ -186,7 +187,7 @@ def _lab(settings: Settings, options: argparse.Namespace, environ: Mapping[str, 
 
 
 def _tune(settings: Settings, *, every: bool) -> int:
-    if settings.backend is BackendName.NULL:
+    if not engine(settings.backend).computes:
         raise ConfigError("--backend null computes nothing; there is nothing to measure")
     logs.configure(settings, "tune")
     pen = plan_for(settings, topology.read_machine()).first_worker
@@ -218,12 +219,12 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
 
 
 def _prepare_first(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
-    null = settings.backend is BackendName.NULL
+    null = not engine(settings.backend).computes
     return _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
 
 
 async def _prepare_again(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
-    if settings.backend is BackendName.NULL:
+    if not engine(settings.backend).computes:
         return _prepared(settings, None)
     return _prepared(settings, await prepare.prepare_beside(settings, pen))
 

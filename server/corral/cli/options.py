@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from corral import __version__
+from corral.backends.registry import BRINGS_ENVIRONMENT, ENGINES
 from corral.models import registry
 from corral.settings import (
     Allocator,
@@ -245,6 +246,12 @@ def _add_ladder(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _torch_mode_help() -> str:
+    modes = {row.name: row.torch_modes.preferred for row in ENGINES.values() if row.torch_modes}
+    preferred = ", ".join(f"{mode} for {name}" for name, mode in modes.items())
+    return f"how {' and '.join(modes)} run the model; auto is {preferred}"
+
+
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     defaults = {field.encode_name: field.default for field in msgspec.structs.fields(Settings)}
 
@@ -289,12 +296,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     what(
         "torch-mode",
-        "how torch and ipex run the model; auto is compile for torch, traced for ipex",
+        _torch_mode_help(),
         choices=[m.value for m in TorchMode],
     )
     what(
         "worker-python",
-        "interpreter of the workers, of an environment of their own (make ipex makes one)",
+        f"interpreter of the workers, of an environment of their own ({BRINGS_ENVIRONMENT})",
         metavar="PATH",
     )
 

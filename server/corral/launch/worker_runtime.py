@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from corral.backends.registry import OWN_ENVIRONMENT
+from corral.backends.registry import BRINGS_ENVIRONMENT
 from corral.errors import ConfigError
 from corral.planning.environment import allocator_environment
 from corral.settings import Allocator, Settings
@@ -43,8 +43,7 @@ def worker_python(settings: Settings) -> str:
     path = Path(settings.worker_python).absolute()
     if not os.access(path, os.X_OK) or not path.is_file():
         raise ConfigError(
-            f"--worker-python {settings.worker_python}: no such interpreter; "
-            f"make ipex makes {OWN_ENVIRONMENT}"
+            f"--worker-python {settings.worker_python}: no such interpreter; {BRINGS_ENVIRONMENT}"
         )
     return str(path)
 

@@ -28,7 +28,7 @@ _MIN_SLOTS = 16
 
 def _is_searched(asked: Settings) -> bool:
     """Whether measurements decide on engine or precision."""
-    return asked.backend is not BackendName.NULL and (
+    return engine(asked.backend).computes and (
         asked.backend is BackendName.AUTO or asked.precision is Precision.AUTO
     )
 

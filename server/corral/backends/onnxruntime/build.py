@@ -161,6 +161,7 @@ def with_pixels(file: str, mean: tuple[float, ...], std: tuple[float, ...]) -> b
 
     try:
         model = onnx.load(file)
+    # onnx raises what protobuf raises, which differs by its implementation.
     except Exception as error:
         raise ModelError(f"the artefact {file} cannot be read") from error
     graph = model.graph

@@ -126,6 +126,7 @@ class TorchBackend:
                 forward = self._forward(entry, source)
         except CorralError:
             raise
+        # A compiler runs here: torch, inductor and a C++ compiler each raise their own errors.
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             kind = PassingError if isinstance(error, (OSError, MemoryError)) else ModelError

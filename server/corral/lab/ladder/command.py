@@ -60,10 +60,9 @@ def run(
         ConfigError: no such rung, or the folder cannot be written to.
     """
     machine = topology.read_machine()
+    bf16 = pays(Precision.BF16, machine.isa)
     try:
-        chosen = pick(
-            rungs(bf16=pays(Precision.BF16, machine.isa), model=settings.model), options.keys
-        )
+        chosen = pick(rungs(bf16=bf16, model=settings.model), options.keys)
     except ValueError as error:
         raise ConfigError(f"--rungs: {error}") from None
     try:
