@@ -151,7 +151,7 @@ class _Server(socketserver.ThreadingTCPServer):
                 request = self._files.current().context.wrap_socket(
                     request, server_side=True, do_handshake_on_connect=False
                 )
-            # Whatever the certificate's files are just now: it costs one connection, not the thread.
+            # Whatever the files are just now: it costs one connection, not the thread.
             except Exception as error:
                 request.close()
                 if isinstance(error, OSError):
