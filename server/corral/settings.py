@@ -148,7 +148,6 @@ class Settings(
     null_batch_ms: Duration = 0.0
     null_item_ms: Duration = 0.0
     null_spin: bool = False
-    null_faults: bool = False
 
     boot_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
     restart_backoff_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0

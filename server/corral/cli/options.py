@@ -446,8 +446,3 @@ def _add_null(group: Callable[[str], Any]) -> None:
     null("null-batch-ms", "what a batch takes", type=float, metavar="MS")
     null("null-item-ms", "what each item of it takes", type=float, metavar="MS")
     null("null-spin", "compute meanwhile instead of sleeping", action="store_true")
-    null(
-        "null-faults",
-        "let requests and signals make workers crash and hang, for tests",
-        action="store_true",
-    )

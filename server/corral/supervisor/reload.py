@@ -35,7 +35,7 @@ LIVE = frozenset({
     "mode", "backend", "precision", "weights", "torch_mode", "worker_python", "accuracy_top1",
     "accuracy_cosine", "accuracy_snr_db", "workers", "cores_per_worker", "oversubscribe",
     "allocator", "huge_pages", "max_batch", "max_queue_delay_ms", "max_queue", "max_image_pixels",
-    "null_batch_ms", "null_item_ms", "null_spin", "null_faults", "boot_timeout_s",
+    "null_batch_ms", "null_item_ms", "null_spin", "boot_timeout_s",
     "restart_backoff_s", "restart_backoff_max_s", "grace_s", "hang_floor_s", "log_level", "offline",
 })  # fmt: skip
 #: processes of a new deployment that may die before they are ready, a slot
