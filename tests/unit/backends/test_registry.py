@@ -59,7 +59,7 @@ def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
             int8_files=("model.echo",),
         ),
     )
-    monkeypatch.setitem(registry.ENGINES, BackendName.NULL, row)  # type: ignore[arg-type]
+    monkeypatch.setitem(registry.ENGINES, BackendName.NULL, row)
     return row
 
 

@@ -33,10 +33,8 @@ def _faults() -> Callable[[NDArray[np.generic]], None] | None:
     """
     if importlib.util.find_spec(_FAULTS_MODULE) is None:
         return None
-    found: Callable[[NDArray[np.generic]], None] = importlib.import_module(
-        _FAULTS_MODULE
-    ).register()
-    return found
+    module = importlib.import_module(_FAULTS_MODULE)
+    return cast("Callable[[NDArray[np.generic]], None]", module.register())
 
 
 @dataclasses.dataclass(frozen=True)
