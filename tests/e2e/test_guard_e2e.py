@@ -15,6 +15,7 @@ from corral.artifacts import build
 from corral.artifacts.build import prepare
 from corral.artifacts.served_model import boot_model
 from corral.artifacts.store import store
+from corral.backends.registry import pays
 from corral.errors import PassingError
 from corral.models import registry
 from corral.planning import topology
@@ -76,20 +77,31 @@ def _properties(server: Server) -> dict[str, str]:
         return dict(client.metadata(_MODEL).properties)
 
 
-def test_a_spoiled_quantization_falls_back_to_fp32_and_says_so(
+def test_a_spoiled_quantization_never_serves_and_the_server_says_so(
     real_server: StartServer, spoiled_cache: Path
 ) -> None:
-    # The other engine's INT8 is not spoiled, so the engine is named.
+    # The other engine's INT8 is not spoiled, so the engine is named. A CPU with BF16 may serve
+    # that instead: it agrees with FP32.
+    has_bf16 = pays(Precision.BF16, topology.read_machine().isa)
     asked = ("--model", _MODEL, "--backend", "openvino", "--precision", "auto")
     with real_server(*asked, "--cache-dir", str(spoiled_cache), ready=False) as server:
         server.wait_until_ready(timeout_s=120)
-        server.wait_for_line("int8 is not close enough to FP32 .* FP32 serves in its place")
         found = _properties(server)
-        assert (found["precision"], found["guard"]) == ("fp32", "fell back")
-        assert float(found["accuracy_snr_db"]) < 8.5
         page = _metrics(server)
-    assert "corral_precision_fallback 1.0" in page
-    assert 'corral_precision_guard_passed{candidate="openvino int8"} 0.0' in page
+        if not has_bf16:
+            server.wait_for_line("int8 is not close enough to FP32 .* FP32 serves in its place")
+            assert (found["precision"], found["guard"]) == ("fp32", "fell back")
+            assert float(found["accuracy_snr_db"]) < 8.5
+            assert "corral_precision_fallback 1.0" in page
+            assert 'corral_precision_guard_passed{candidate="openvino int8"} 0.0' in page
+            return
+        server.wait_for_line(r"^chosen .*openvino int8: .*SNR")
+    assert found["precision"] in {"fp32", "bf16"}
+    assert "corral_precision_fallback 0.0" in page
+    if found["precision"] == "bf16":
+        assert (found["guard"], found["guard_candidate"]) == ("passed", "openvino bf16")
+        assert float(found["accuracy_snr_db"]) >= 8.5
+        assert 'corral_precision_guard_passed{candidate="openvino bf16"} 1.0' in page
 
 
 def test_where_one_engines_int8_is_refused_the_others_serves(

@@ -53,10 +53,10 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_finding_weights_imports_no_framework(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from corral import models\n"
-        "for name in models.names():\n"
+        "import sys; from pathlib import Path; from corral.models import registry\n"
+        "for name in registry.names():\n"
         "    for choice in ('auto', 'synthetic'):\n"
-        "        models.get(name).find_weights(choice, Path(sys.argv[1]), True)\n"
+        "        registry.get(name).find_weights(choice, Path(sys.argv[1]), True)\n"
         "print(sorted({'torch', 'openvino', 'efficientnet_lite_pytorch'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -255,18 +255,20 @@ def test_other_weights_are_another_artefact() -> None:
 
 _FIND = """
 import sys
-from corral import models, optimize
+from pathlib import Path
+from corral.artifacts import build
+from corral.models import registry
 from corral.settings import BackendName, Precision, Settings
-from corral.models.registry.spec import ModelSpec, Recipe, Weights
+from corral.models.spec import ModelSpec, Recipe, Weights
 weights = Weights(source="synthetic", description="made up", path=None, digest="tiny 1")
-models.get = lambda name: ModelSpec(
+registry.get = lambda name: ModelSpec(
     name="tiny", recipe=Recipe(resize=36, crop=32), classes=10,
     find_weights=lambda *_: weights, build=None,
 )
 settings = Settings(
     model="tiny", backend=BackendName.OPENVINO, precision=Precision.FP32, cache_dir=sys.argv[1]
 )
-print(optimize.prepare(settings, lambda *_: None, frozenset()).path)
+print(build.prepare(settings, lambda *_: None, frozenset()).path)
 print(*sys.modules)
 """
 

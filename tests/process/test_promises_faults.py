@@ -12,7 +12,7 @@ import signal
 
 import pytest
 from support.counted_load import ask, fixed_rate
-from support.running_server import StartServer, StartSupervisor, wait_until
+from support.running_server import WITH_FAULTS, StartServer, StartSupervisor, wait_until
 from support.scenarios.cgroup import control_group
 from support.scenarios.fault import (
     FOUR_WORKERS,
@@ -31,7 +31,7 @@ from support.server_counters import CounterWatch, Scrape
 NO_PYTHON = {"env": {"PYTHONHOME": "/nonexistent"}}
 #: batches so short that a worker's warm-up is, too
 QUICK = ("--null-batch-ms", "10")
-#: first elements of requests, see corral.backends.null_faults
+#: first elements of requests, see null_faults/corral_null_faults.py
 SEGMENTATION_FAULT, ABORT = 252, 253
 
 
@@ -87,7 +87,7 @@ def test_r3_a_worker_that_hangs_while_idle_is_noticed_with_its_next_batch(
 
 def test_r4_a_request_that_kills_its_workers_takes_nobody_along(server: StartServer) -> None:
     batches = ("--mode", "throughput", "--max-batch", "4", "--workers", "2", "--oversubscribe")
-    with server(*batches, *QUICK, "--null-faults") as s:
+    with server(*batches, *QUICK, WITH_FAULTS) as s:
         poison_workers(s, (SEGMENTATION_FAULT,))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from support.fuzzing import fuzz_server
 from support.process_use import peak_growth_bytes
-from support.running_server import Server, environment, running
+from support.running_server import WITH_FAULTS, Server, environment, running
 from support.scenarios.cgroup import change_cpus, control_group, set_affinity, throttle
 from support.scenarios.end import kill_frontend, kill_supervisor, terminate
 from support.scenarios.fault import (
@@ -165,7 +165,7 @@ def _hangs(duration_s: float) -> Measured:
 def _poison(duration_s: float) -> Measured:
     batches = ("--mode", "throughput", "--max-batch", "4", "--workers", "2", "--oversubscribe")
     poisons = (252, 253) * max(1, int(duration_s / 10))
-    with serve(*batches, "--null-batch-ms", "10", "--null-faults") as server:
+    with serve(*batches, "--null-batch-ms", "10", WITH_FAULTS) as server:
         poison_workers(server, poisons)
     return {"poisons": len(poisons), "workers each killed": 2}
 

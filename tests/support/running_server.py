@@ -22,6 +22,9 @@ READY = re.compile(
     r"ready in .*gRPC on \S+:(\d+), HTTP on \S+:(\d+), metrics on http://\S+:(\d+)/metrics"
 )
 PATIENCE_S = 30.0
+#: not an option: among a null server's arguments it lets requests and signals make workers fail,
+#: see null_faults/corral_null_faults.py
+WITH_FAULTS = "with faults"
 #: what a machine that is busy with others may add to a promised time; nothing in ``make soak``
 BUSY_S = float(os.environ.get("CORRAL_TEST_BUSY_S", "6"))
 
@@ -147,8 +150,14 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(command: list[str], *, ready: bool = True) -> Iterator[Server]:
-    """Starts a server, waits until it is ready if asked to, and ends it, whatever happens."""
-    server = Server(command, environment())
+    """Starts a server, waits until it is ready if asked to, and ends it, whatever happens.
+
+    With WITH_FAULTS in the command, workers of the null backend crash and hang on demand.
+    """
+    env = environment()
+    if WITH_FAULTS in command:
+        env["PYTHONPATH"] += f":{TESTS / 'support' / 'null_faults'}"
+    server = Server([argument for argument in command if argument != WITH_FAULTS], env)
     try:
         if ready:
             server.wait_until_ready()

@@ -113,6 +113,7 @@ class HttpSender:
                 writer.write(self._request)
                 await writer.drain()
                 status, body = await _answer(reader)
+            # A cancelled request, too, leaves half an answer on the connection.
             except BaseException:
                 writer.close()
                 raise

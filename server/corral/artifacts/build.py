@@ -1,6 +1,6 @@
 """From weights to an artefact that an engine loads: build, convert, quantize, save.
 
-``makers`` has what each engine needs done. INT8 is made of the FP32 artefact, on crops of
+``backends/registry.py`` names each engine's builder. INT8 is made of the FP32 artefact, on crops of
 photographs that ship with corral. BF16 is the FP32 artefact, run with a hint.
 
 **Overflow.** Without VNNI, an engine adds pairs of u8 x i8 products in 16 bits, where they can
@@ -14,21 +14,19 @@ of 12.7 dB with the fix and 7.4 dB without, ResNet50 with synthetic weights 9.3 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import importlib
 import importlib.util
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from corral.artifacts import store as artefact
 from corral.artifacts.store import Artefact, Order
 from corral.backends import calibration
-from corral.backends.calibration import Calibration
-from corral.backends.onnxruntime import build as onnx_maker
-from corral.backends.openvino import build as ir_maker
+from corral.backends.job import BuildJob
+from corral.backends.registry import WIDE_SUMS, engine, runs, that_take
 from corral.backends.telemetry import silence_telemetry
-from corral.backends.torch import build as torch_maker
 from corral.errors import ConfigError, CorralError, ModelError, PassingError, telling_line
 from corral.models import registry
 from corral.models.spec import ModelSpec, Weights
@@ -36,59 +34,6 @@ from corral.settings import BackendName, Precision, Settings
 
 #: called with what is being done and the share of the whole that is done, 0 to 1
 Progress = Callable[[str, float], None]
-
-#: CPU flags of instructions that sum u8 x i8 products in 32 bits: AVX, AVX-512, AMX, Arm
-WIDE_SUMS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
-_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-
-#: importable packages that a backend needs, and those that its INT8 needs beyond
-_PACKAGES: Mapping[BackendName, tuple[str, ...]] = {
-    BackendName.OPENVINO: ("openvino",),
-    BackendName.ONNXRUNTIME: ("onnxruntime", "onnx"),
-    BackendName.TORCH: ("torch",),
-    BackendName.IPEX: ("torch", "intel_extension_for_pytorch"),
-}
-_INT8_PACKAGES: Mapping[BackendName, tuple[str, ...]] = {
-    BackendName.OPENVINO: ("nncf",),
-    BackendName.TORCH: ("torchao",),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Form:
-    """What an engine loads: by whom it is made, and its files."""
-
-    engine: str
-    #: of the maker
-    format: int
-    made_with: tuple[str, ...]
-    quantized_with: tuple[str, ...]
-    files: tuple[str, ...]
-    int8_files: tuple[str, ...]
-
-
-_STATE = (torch_maker.STATE_FILE,)
-_ONNX = (onnx_maker.ONNX_FILE,)
-_IR = artefact.IR_FILES
-_FORMS: Mapping[BackendName, _Form] = {
-    BackendName.OPENVINO: _Form(
-        "openvino", ir_maker.FORMAT, ("openvino", "torch"), ("nncf",), _IR, _IR
-    ),
-    BackendName.ONNXRUNTIME: _Form(
-        "onnxruntime", onnx_maker.FORMAT, ("torch", "onnx"), ("onnxruntime",), _ONNX, _ONNX
-    ),
-    BackendName.TORCH: _Form(
-        "torch", torch_maker.FORMAT, ("torch",), ("torchao",), _STATE, (torch_maker.PT2E_FILE,)
-    ),
-    BackendName.IPEX: _Form(
-        "torch",
-        torch_maker.FORMAT,
-        ("torch",),
-        ("intel_extension_for_pytorch",),
-        _STATE,
-        (torch_maker.IPEX_FILE,),
-    ),
-}
 
 #: the first step, and the only one where the cache holds everything
 FIND_WEIGHTS = "find weights"
@@ -146,12 +91,13 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
                 cache_dir,
                 order,
                 lambda file: _write(
-                    _Job(
+                    BuildJob(
+                        backend=settings.engine.backend,
                         spec=spec,
                         weights=weights,
-                        order=order,
-                        backend=settings.engine.backend,
-                        steps=steps,
+                        precision=Precision(order.precision),
+                        narrow_sums=order.ingredients.get("overflow_fix") == "enable",
+                        at=steps.at,
                         fp32=fp32,
                         file=file,
                     )
@@ -167,7 +113,7 @@ def resolve_precision(precision: Precision, isa: frozenset[str]) -> str:
     Raises:
         ConfigError: the CPU lacks it.
     """
-    if precision is Precision.BF16 and not isa & _BF16:
+    if precision is Precision.BF16 and not runs(precision, isa):
         raise ConfigError("--precision bf16: this CPU has no BF16 arithmetic; use fp32 or int8")
     return "fp32" if precision is Precision.AUTO else precision.value
 
@@ -177,13 +123,15 @@ def make_order(
     weights: Weights,
     precision: str,
     isa: frozenset[str],
-    backend: BackendName = BackendName.OPENVINO,
+    backend: BackendName = BackendName.AUTO,
 ) -> Order:
     """What the artefact is made of; decides on the overflow fix by the CPU's flags.
 
-    AUTO counts as OpenVINO, whose artefact every search needs first.
+    AUTO counts as the default engine, whose artefact every search needs first.
     """
-    form = _FORMS[BackendName.OPENVINO if backend is BackendName.AUTO else backend]
+    form = engine(backend).artifact
+    if form is None:
+        raise ConfigError(f"--backend {backend}: loads no artefact")
     # A user's file passes through no module.
     made_with = [name for name in form.made_with if spec.file is None or name != "torch"]
     ingredients = {
@@ -217,37 +165,32 @@ def check_engine(settings: Settings, spec: ModelSpec, precision: str) -> None:
         ConfigError: the backend's packages are not here, or it does not take the model's file.
     """
     backend = settings.engine.backend
-    for package in (*_PACKAGES.get(backend, ()), *_INT8_PACKAGES.get(backend, ())):
-        needed = precision == "int8" or package in _PACKAGES[backend]
-        if needed and importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"--backend {backend}: {package} is not installed; {_remedy(backend)}"
-            )
+    row = engine(backend)
+    for package in () if backend is BackendName.AUTO else row.needs(Precision(precision)):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"--backend {backend}: {package} is not installed; {row.advice}")
     if spec.file is None:
         return
-    if backend in {BackendName.TORCH, BackendName.IPEX}:
+    if not row.model_files:
         raise ConfigError(
             f"--backend {backend}: runs the zoo's models only, not {spec.file}; "
-            "use openvino or onnxruntime"
+            f"use {that_take(spec)}"
         )
-    if backend is BackendName.ONNXRUNTIME and spec.file.suffix != ".onnx":
-        raise ConfigError(f"--backend onnxruntime: {spec.file} is no ONNX file; use openvino")
-    if backend is BackendName.ONNXRUNTIME and spec.fixed_batch not in {None, 1}:
+    if spec.file.suffix not in row.model_files:
+        kinds = " or ".join(suffix.removeprefix(".").upper() for suffix in row.model_files)
         raise ConfigError(
-            f"--backend onnxruntime: the batch of {spec.file} is fixed at {spec.fixed_batch}; "
-            "export it with a dynamic first dimension, or use openvino"
+            f"--backend {backend}: {spec.file} is no {kinds} file; use {that_take(spec)}"
+        )
+    if not row.takes(spec):
+        raise ConfigError(
+            f"--backend {backend}: the batch of {spec.file} is fixed at {spec.fixed_batch}; "
+            f"export it with a dynamic first dimension, or use {that_take(spec)}"
         )
     if precision == "int8" and not spec.takes_pictures:
         raise ConfigError(
             f"--precision int8: {spec.file} is calibrated on pictures, and has no [preprocessing] "
             f"in {spec.file.with_suffix('.toml')}"
         )
-
-
-def _remedy(backend: BackendName) -> str:
-    if backend is BackendName.IPEX:
-        return "make ipex, then --worker-python .venv-ipex/bin/python"
-    return f"pip install 'corral[{backend}]'"
 
 
 class _Steps:
@@ -271,32 +214,15 @@ class _Steps:
             self.at(name)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Job:
-    """What is to be written: an order's file; INT8 of what ``fp32`` makes or finds."""
-
-    spec: ModelSpec
-    weights: Weights
-    order: Order
-    backend: BackendName
-    steps: _Steps
-    fp32: Callable[[], Path]
-    file: Path
-
-
-def _write(job: _Job) -> None:
+def _write(job: BuildJob) -> None:
     silence_telemetry()
-    spec, backend = job.spec, job.backend
+    spec, row = job.spec, engine(job.backend)
     subject = spec.name if spec.file is None else f"--model {spec.file}"
+    if row.builder is None:
+        raise ConfigError(f"--backend {row.name}: loads no artefact")
     with _quiet():
         try:
-            match backend:
-                case BackendName.ONNXRUNTIME:
-                    _write_onnx(job)
-                case BackendName.TORCH | BackendName.IPEX:
-                    _write_torch(job)
-                case _:
-                    _write_ir(job)
+            importlib.import_module(row.builder).write(job)
         except CorralError:
             raise
         except MemoryError:
@@ -304,55 +230,11 @@ def _write(job: _Job) -> None:
         except ImportError as error:
             raise ModelError(
                 f"preparing {subject} needs the extras: pip install "
-                f"'corral[{','.join(dict.fromkeys((backend.value, 'torch')))}]' ({error})"
+                f"'corral[{','.join(dict.fromkeys((job.backend.value, 'torch')))}]' ({error})"
             ) from error
+        # Frameworks raise whatever they like; to a user it is one thing: this model, this reason.
         except Exception as error:
             raise ModelError(f"{subject} cannot be prepared: {telling_line(error)}") from error
-
-
-def _write_ir(job: _Job) -> None:
-    spec, weights, order, file, steps = job.spec, job.weights, job.order, job.file, job.steps
-    if order.precision == "int8":
-        exact = job.fp32()
-        pictures = Calibration(spec, steps.at)
-        model = ir_maker.quantize(
-            exact, pictures, order.ingredients["overflow_fix"], transformer=spec.transformer
-        )
-    elif spec.file is not None:
-        steps.at("convert")
-        model = ir_maker.read(spec)
-    else:
-        steps.at("build model")
-        module = spec.build(weights)
-        steps.at("convert")
-        model = ir_maker.convert(module, spec)
-    steps.at("save")
-    ir_maker.save(model, file)
-
-
-def _write_onnx(job: _Job) -> None:
-    spec, weights, order, file, steps = job.spec, job.weights, job.order, job.file, job.steps
-    if order.precision == "int8":
-        exact = job.fp32()
-        narrow = order.ingredients["overflow_fix"] == "enable"
-        onnx_maker.write_int8(exact, file, Calibration(spec, steps.at), reduce_range=narrow)
-    else:
-        steps.at("build model")
-        onnx_maker.write_fp32(spec, weights, file)
-
-
-def _write_torch(job: _Job) -> None:
-    spec, weights, order, file, steps = job.spec, job.weights, job.order, job.file, job.steps
-    steps.at("build model")
-    if order.precision != "int8":
-        torch_maker.write_state(spec, weights, file)
-    elif job.backend is BackendName.IPEX:
-        torch_maker.write_ipex_int8(spec, weights, file, Calibration(spec, steps.at))
-    else:
-        narrow = order.ingredients["overflow_fix"] == "enable"
-        torch_maker.write_pt2e(
-            spec, weights, file, Calibration(spec, steps.at), reduce_range=narrow
-        )
 
 
 @contextlib.contextmanager

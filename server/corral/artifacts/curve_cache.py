@@ -9,10 +9,10 @@ import msgspec
 
 from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.store import versions
-from corral.backends.registry import REVISIONS
+from corral.backends.registry import ENGINES
 from corral.batching.cost_curve import CostCurve
 from corral.ipc.messages import ModelBoot
-from corral.settings import BackendName, Settings
+from corral.settings import Settings
 
 #: raise it whenever a worker measures costs in another way, or they are written in another form
 FORMAT = 1
@@ -69,16 +69,17 @@ class CurveCache:
         isa: frozenset[str],
     ) -> None:
         # The null backend's curve is quickly measured, and nobody wants it kept.
-        self._used = settings.engine.backend is not BackendName.NULL
+        self._used = ENGINES[settings.engine.backend].computes
         self._folder = Path(settings.model.cache_dir) / "curves"
+        place = settings.placement
         self._ingredients = {
             # Its folder is named after the key of all that is in it.
             "artefact": Path(model.artefact or "").parent.name,
             "engine": f"{settings.engine.backend.value} {_engine_version(settings)}",
             "precision": model.precision,
             "torch mode": settings.engine.torch_mode.value,
-            "runner": str(REVISIONS[settings.engine.backend]),
-            "allocator": settings.placement.memory,
+            "runner": str(ENGINES[settings.engine.backend].revision),
+            "allocator": f"{place.allocator.value}, huge pages {place.huge_pages}",
             "cores": str(cores),
             "cpu": cpu_model,
             "isa": " ".join(sorted(isa)),
@@ -97,5 +98,5 @@ class CurveCache:
 
 def _engine_version(settings: Settings) -> str:
     """The version of the backend's own distribution, and where another environment has it."""
-    name = "torch" if settings.engine.backend is BackendName.IPEX else settings.engine.backend.value
+    name = ENGINES[settings.engine.backend].distribution
     return f"{versions([name])[name]} {settings.engine.worker_python or ''}".strip()

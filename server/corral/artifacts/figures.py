@@ -13,9 +13,10 @@ from typing import Annotated
 import msgspec
 
 from corral.artifacts.json_cache import JsonCache
+from corral.backends.registry import engine
 from corral.batching.cost_curve import CostCurve
 from corral.planning.front import ASSUMED_FRONT_US, Figures
-from corral.settings import BackendName, Settings
+from corral.settings import Settings
 
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 #: raise it whenever the figures are measured in another way, or written in another form
@@ -62,7 +63,7 @@ class FigureCache:
             "max-batch": str(asked.queue.max_batch),
         }
         # The null backend computes nothing, at whatever rate it is told to.
-        self._has_rate = asked.engine.backend is not BackendName.NULL
+        self._has_rate = engine(asked.engine.backend).computes
 
     def load(self) -> Figures:
         """What is known; the rest is assumed, or None."""

@@ -118,6 +118,7 @@ def _replace(file: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             draft.chmod(0o644)
         draft.rename(file)
+    # Whatever ends it, a half-written draft does not stay.
     except BaseException:
         with contextlib.suppress(OSError):
             draft.unlink()

@@ -20,6 +20,7 @@ from corral import logs
 from corral import settings as config
 from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
+from corral.backends.registry import engine
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError
 from corral.ipc.messages import ModelBoot
@@ -30,7 +31,7 @@ from corral.models import registry
 from corral.planning import topology, view
 from corral.planning.plan import PlannedWorker
 from corral.planning.request import plan_for
-from corral.settings import BackendName, Mode, Settings
+from corral.settings import Mode, Settings
 from corral.supervisor import admin, app, views
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Source
@@ -120,8 +121,8 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
         return settings
     if settings.queue.max_batch not in {None, 1}:
         raise ConfigError(
-            f"--max-batch {settings.queue.max_batch}: the batch of {spec.file} is fixed, "
-            "so that it is served in batches of one; export it with a dynamic first dimension"
+            f"--max-batch {settings.queue.max_batch}: the batch of {spec.file} is fixed, so that "
+            "it is served in batches of one; export it with a dynamic first dimension"
         )
     return settings.replace(max_batch=1)
 
@@ -152,7 +153,7 @@ def _plan(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _prepare(settings: Settings) -> int:
-    if settings.engine.backend is BackendName.NULL:
+    if not engine(settings.engine.backend).computes:
         raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
     logs.configure(settings, "prepare")
     pen = plan_for(settings, topology.read_machine()).first_worker
@@ -190,7 +191,7 @@ def _lab(settings: Settings, options: argparse.Namespace, environ: Mapping[str, 
 
 
 def _tune(settings: Settings, *, every: bool) -> int:
-    if settings.engine.backend is BackendName.NULL:
+    if not engine(settings.engine.backend).computes:
         raise ConfigError("--backend null computes nothing; there is nothing to measure")
     logs.configure(settings, "tune")
     pen = plan_for(settings, topology.read_machine()).first_worker
@@ -213,8 +214,8 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
         name = again.model.name
         if name == settings.model.name and registry.get(name).front != spec.front:
             raise ConfigError(
-                f"--model {settings.model.name}: its inputs, preprocessing or labels are not "
-                "those of the start any more, which needs a restart; nothing was changed"
+                f"--model {name}: its inputs, preprocessing or labels are not those of the start "
+                "any more, which needs a restart; nothing was changed"
             )
         return again
 
@@ -223,12 +224,12 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
 
 
 def _prepare_first(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
-    null = settings.engine.backend is BackendName.NULL
+    null = not engine(settings.engine.backend).computes
     return _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
 
 
 async def _prepare_again(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
-    if settings.engine.backend is BackendName.NULL:
+    if not engine(settings.engine.backend).computes:
         return _prepared(settings, None)
     return _prepared(settings, await prepare.prepare_beside(settings, pen))
 

@@ -85,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
                 "--all",
                 action="store_true",
                 dest="every",
-                help="also what takes minutes to prepare: torch, and IPEX with --worker-python",
+                help="also what takes minutes to prepare; some of it needs --worker-python",
             )
         if name == "ladder":
             # Another name for ``corral lab ladder``.

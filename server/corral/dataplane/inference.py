@@ -198,6 +198,7 @@ class Inference:
             self._dispatcher.enqueue(request)
             await done
             found = self._answer(head, output, request.output)
+        # A cancelled task, too, must leave the queue and be counted.
         except BaseException as error:
             self._dispatcher.drop(request)
             self._recorder.failed(request, self._outcome(request, error), self._now_s())

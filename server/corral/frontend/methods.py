@@ -135,6 +135,7 @@ class Methods:
             answer = await self._service.infer_pieces(list(pieces), deadline_s)
         except RequestError as error:
             return _failed(pieces, str(error))
+        # A defect fails one request, and the stream goes on for the others.
         except Exception:
             logger.exception("a request failed")
             return _failed(pieces, "internal error")

@@ -14,6 +14,7 @@ from rich.table import Table
 from corral.accuracy import Fidelity, compare
 from corral.artifacts import build
 from corral.artifacts.served_model import boot_model
+from corral.backends.registry import WIDE_SUMS
 from corral.models import registry
 from corral.models.evaluation import guard_pictures
 from corral.planning import topology
@@ -39,7 +40,7 @@ def measure(settings: Settings, environ: Mapping[str, str]) -> dict[str, Fidelit
     spec = registry.get(settings.model.name)
     cpus = sorted(os.sched_getaffinity(0))
     inputs = guard_pictures(spec, GUARD_PICTURES)
-    plain = topology.read_machine().isa - build.WIDE_SUMS
+    plain = topology.read_machine().isa - WIDE_SUMS
     logits = {}
     for name, precision, isa in (
         ("fp32", Precision.FP32, plain),

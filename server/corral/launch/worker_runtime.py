@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from corral.backends.registry import BRINGS_ENVIRONMENT
 from corral.errors import ConfigError
 from corral.planning.environment import allocator_environment
 from corral.settings import Allocator, Settings
@@ -43,7 +44,7 @@ def worker_python(settings: Settings) -> str:
     if not os.access(path, os.X_OK) or not path.is_file():
         raise ConfigError(
             f"--worker-python {settings.engine.worker_python}: no such interpreter; "
-            "make ipex makes .venv-ipex/bin/python"
+            f"{BRINGS_ENVIRONMENT}"
         )
     return str(path)
 

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from corral.backends.registry import engine
 from corral.backends.torch.aot import package_folder
 from corral.errors import ConfigError
 from corral.models import registry
 from corral.models.spec import ModelSpec
-from corral.planning.environment import OPENMP_BACKENDS
 from corral.settings import Settings
 
 _OPTION = "--worker-user"
@@ -104,7 +104,7 @@ def worker_user(settings: Settings, artefact: str | None, python: str) -> User |
         return None
     user = find_user(settings.security.worker_user)
     check_readable(user, _files(registry.get(settings.model.name), artefact), python)
-    if settings.engine.backend in OPENMP_BACKENDS:
+    if engine(settings.engine.backend).obeys_openmp:
         _lend(user, package_folder(settings.model.cache_dir, user.name))
     return user
 

@@ -64,6 +64,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return
             try:
                 page = self.server.collect()
+            # A defect of one collector must not end the thread that answers health checks.
             except Exception:
                 _log.exception("the metrics could not be collected")
                 self._send(http.HTTPStatus.INTERNAL_SERVER_ERROR, b"not to be had\n")
@@ -152,6 +153,7 @@ class _Server(socketserver.ThreadingTCPServer):
                 request = self._files.current().context.wrap_socket(
                     request, server_side=True, do_handshake_on_connect=False
                 )
+            # Whatever the files are just now: it costs one connection, not the thread.
             except Exception as error:
                 request.close()
                 if isinstance(error, OSError):

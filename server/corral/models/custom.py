@@ -286,4 +286,4 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def _no_module(_: Weights) -> torch.nn.Module:
-    raise ModelError("a model file has no torch module; use openvino or onnxruntime")
+    raise ModelError("a model file has no torch module")

@@ -60,6 +60,7 @@ def read_state(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise ModelError(f"--weights {path}: {error.strerror or 'cannot be read'}") from None
+    # torch's readers raise whatever a file that is no checkpoint leads them to.
     except Exception as error:
         raise ModelError(
             f"--weights {path}: neither a safetensors file nor a PyTorch state dict"

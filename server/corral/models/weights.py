@@ -227,6 +227,7 @@ def _fetch(published: Published, path: Path, download: Callable[[str, Path, str]
         download(published.url, path, published.hash_prefix)
     except ImportError:
         raise _Unobtainable("downloading them needs torch: pip install 'corral[torch]'") from None
+    # Networks, proxies and disks fail in many ways; each means the same: no weights.
     except Exception as error:
         words = str(error).strip().splitlines() or [type(error).__name__]
         raise _Unobtainable(f"{published.url} cannot be downloaded ({words[0]})") from error

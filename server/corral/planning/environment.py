@@ -14,8 +14,6 @@ from pathlib import Path
 
 from corral.settings import Allocator
 
-#: backends that compute on an OpenMP runtime; the others bring threads of their own
-OPENMP_BACKENDS = {"torch", "ipex"}
 _PRIMITIVE_CACHE_ENTRIES = 1024
 #: the C library's largest possible value; a message or a picture is smaller
 _KEPT_BUFFER_BYTES = 32 * 2**20
@@ -25,15 +23,13 @@ _KEPT_HEAP_BYTES = 64 * 2**20
 _TCMALLOC_REPORT_BYTES = 1 << 40
 
 
-def compute_environment(
-    cpus: Sequence[int], backend: str, *, libiomp5: bool = True
-) -> dict[str, str]:
+def compute_environment(cpus: Sequence[int], *, on_libgomp: bool = False) -> dict[str, str]:
     """What makes an engine compute with one thread a CPU of ``cpus``.
 
     Args:
         cpus: the worker's CPUs, one a physical core.
-        backend: the engine's name.
-        libiomp5: whether an OpenMP engine runs on a preloaded libiomp5, not on libgomp.
+        on_libgomp: whether the engine computes on libgomp; else on a preloaded libiomp5, or on
+            threads of its own.
     """
     threads = str(len(cpus))
     environment = {
@@ -53,7 +49,7 @@ def compute_environment(
         # the C library what a preloaded allocator gave them.
         "TBB_ENABLE_SANITIZERS": "1",
     }
-    if backend in OPENMP_BACKENDS and not libiomp5:
+    if on_libgomp:
         environment["OMP_PROC_BIND"] = "CLOSE"
         environment["OMP_PLACES"] = ",".join(f"{{{cpu}}}" for cpu in cpus)
     return environment

@@ -40,7 +40,6 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True):
     cores_per_worker: int | Literal["node"] | None = None
     cells: int | None = None
     oversubscribe: bool = False
-    backend: str = "openvino"
     figures: Figures = Figures()
     one_front: bool = False
 
@@ -203,7 +202,7 @@ def _make_cells(
                     cpus=(cpus := _pen(worker, node, shared)),
                     cores=len(worker),
                     memory_node=memory_node,
-                    env=compute_environment(cpus[: len(worker)], request.backend),
+                    env=compute_environment(cpus[: len(worker)]),
                 )
                 for j, worker in enumerate(part)
             ]

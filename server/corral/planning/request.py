@@ -32,7 +32,6 @@ def plan_for(settings: Settings, machine: Machine, measured: Figures = _UNKNOWN)
             cores_per_worker=settings.placement.cores_per_worker,
             cells=settings.placement.cells,
             oversubscribe=settings.placement.oversubscribe,
-            backend=settings.engine.backend,
             figures=_as_asked(settings, measured),
             # Regions of memory and a unix socket belong to one frontend.
             one_front=settings.listen.client_shared_memory

@@ -473,7 +473,3 @@ class NullSettings(Group, frozen=True, kw_only=True):
         option("time of each item, besides the batch's", live=True, metavar="MS", unit="ms"),
     ] = 0.0
     spin: Annotated[bool, option("compute for that time instead of sleeping", live=True)] = False
-    faults: Annotated[
-        bool,
-        option("let requests and signals make workers crash and hang, for tests", live=True),
-    ] = False

@@ -7,8 +7,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from corral.backends.registry import engine
 from corral.backends.torch.aot import package_folder
-from corral.planning.environment import OPENMP_BACKENDS
 from corral.settings import Settings
 
 
@@ -26,7 +26,7 @@ def warnings(settings: Settings, artefact: str | None, uid: int) -> list[str]:
     for path in _loaded(Path(settings.model.cache_dir), Path(artefact)):
         if fault := _fault(path, trusted):
             return [_sentence(path, fault)]
-    if settings.engine.backend in OPENMP_BACKENDS:
+    if engine(settings.engine.backend).obeys_openmp:
         folder = package_folder(settings.model.cache_dir, settings.security.worker_user)
         if settings.security.worker_user is not None:
             # They compile for themselves, in a folder of their own.

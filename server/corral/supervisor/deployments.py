@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from corral.artifacts.curve_cache import CurveCache
 from corral.artifacts.figures import FigureCache
+from corral.backends.registry import engine
 from corral.batching.sizes import batch_sizes
 from corral.errors import ConfigError
 from corral.ipc.messages import ServedModel
 from corral.launch.factory import ChildFactory
 from corral.launch.libraries import find_libraries
 from corral.launch.worker_runtime import worker_extras
-from corral.planning.environment import OPENMP_BACKENDS
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
@@ -26,7 +26,7 @@ _MIN_SLOTS = 16
 
 def _is_searched(asked: Settings) -> bool:
     """Whether measurements decide on engine or precision."""
-    return asked.engine.backend is not BackendName.NULL and (
+    return engine(asked.engine.backend).computes and (
         asked.engine.backend is BackendName.AUTO or asked.engine.precision is Precision.AUTO
     )
 
@@ -79,7 +79,9 @@ class Deployments:
         frontend_module: str,
         read_machine: Callable[[], Machine],
     ) -> None:
-        self._ports = {name: settings.value(name) for name in ("port", "http_port", "metrics_port")}
+        self._ports = {
+            name: getattr(settings, name) for name in ("port", "http_port", "metrics_port")
+        }
         self._served = served
         self._source = source
         self._environ = environ
@@ -94,7 +96,7 @@ class Deployments:
     def read_again(self) -> Settings:
         """The settings as they are written now; port 0 means the one there is."""
         settings = self._reloadable().read()
-        free = {name: port for name, port in self._ports.items() if not settings.value(name)}
+        free = {name: port for name, port in self._ports.items() if not getattr(settings, name)}
         return settings.replace(**free)
 
     async def in_mode(self, now: DeploymentSpec, mode: Mode) -> DeploymentSpec:
@@ -166,7 +168,7 @@ class Deployments:
         extras = worker_extras(
             settings,
             find_libraries(
-                settings.placement.allocator, openmp=settings.engine.backend in OPENMP_BACKENDS
+                settings.placement.allocator, openmp=engine(settings.engine.backend).obeys_openmp
             ),
         )
         guard = [model.guard.sentence()] if model.guard and not model.guard.passed else []

@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 
 import msgspec
 
 from corral.accuracy import AccuracyReport, Fidelity, Thresholds, faults
+from corral.backends.registry import ENGINES
 from corral.settings import BackendName, Mode, Precision
-
-#: CPU flags of BF16 arithmetic that is worth measuring
-_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
-#: what a precision of a backend needs to be prepared: Python packages
-_NEEDS: Mapping[tuple[BackendName, Precision], tuple[str, ...]] = {
-    (BackendName.OPENVINO, Precision.FP32): ("openvino",),
-    (BackendName.OPENVINO, Precision.BF16): ("openvino",),
-    (BackendName.OPENVINO, Precision.INT8): ("openvino", "nncf"),
-    (BackendName.ONNXRUNTIME, Precision.FP32): ("onnxruntime", "onnx"),
-    (BackendName.ONNXRUNTIME, Precision.INT8): ("onnxruntime", "onnx"),
-    (BackendName.TORCH, Precision.FP32): ("torch",),
-    (BackendName.TORCH, Precision.BF16): ("torch",),
-    (BackendName.TORCH, Precision.INT8): ("torch", "torchao"),
-    (BackendName.IPEX, Precision.FP32): ("intel_extension_for_pytorch",),
-    (BackendName.IPEX, Precision.BF16): ("intel_extension_for_pytorch",),
-    (BackendName.IPEX, Precision.INT8): ("intel_extension_for_pytorch",),
-}
-#: what a search without a named backend measures unless told to measure everything: a start should
-#: not wait minutes for compilers
-_QUICK = frozenset(
-    {
-        (BackendName.OPENVINO, Precision.FP32),
-        (BackendName.OPENVINO, Precision.BF16),
-        (BackendName.OPENVINO, Precision.INT8),
-        (BackendName.ONNXRUNTIME, Precision.FP32),
-        (BackendName.ONNXRUNTIME, Precision.INT8),
-    }
-)
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -119,25 +92,20 @@ def candidates(
         every: also those that take minutes to prepare.
     """
     found = []
-    for (engine, arithmetic), needs in _NEEDS.items():
-        if backend not in {BackendName.AUTO, engine} or precision not in {
-            Precision.AUTO,
-            arithmetic,
-        }:
+    for engine in ENGINES.values():
+        if backend not in {BackendName.AUTO, engine.name}:
             continue
-        if backend is BackendName.AUTO and not every and (engine, arithmetic) not in _QUICK:
-            continue
-        if arithmetic is Precision.BF16 and not isa & _BF16:
-            continue
-        # An engine that was asked for by name and is missing gets its own error later.
-        if set(needs) <= installed or backend is engine:
-            found.append(Candidate(backend=engine, precision=arithmetic))
+        for name, arithmetic in engine.arithmetic.items():
+            if precision not in {Precision.AUTO, name}:
+                continue
+            if backend is BackendName.AUTO and not every and not arithmetic.quick:
+                continue
+            if not arithmetic.suits(isa, named=precision is name):
+                continue
+            # An engine that was asked for by name and is missing gets its own error later.
+            if set(engine.needs(name)) <= installed or backend is engine.name:
+                found.append(Candidate(backend=engine.name, precision=name))
     return found
-
-
-def packages() -> set[str]:
-    """The Python packages that candidates need."""
-    return {package for needs in _NEEDS.values() for package in needs}
 
 
 def rank(rows: Sequence[Row], mode: Mode) -> list[Row]:

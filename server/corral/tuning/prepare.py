@@ -118,6 +118,7 @@ def prepare_apart(
     with _start_child(PrepareOrder(settings, pen, again, every)) as child:
         try:
             output, _ = child.communicate()
+        # Ctrl-C or a cancelled task, too, must not leave the child behind.
         except BaseException:
             child.kill()
             raise
@@ -137,6 +138,7 @@ def make_apart(settings: Settings) -> ModelBoot:
     with _start_child(PrepareOrder(settings, None)) as child:
         try:
             output, _ = child.communicate()
+        # Ctrl-C or a cancelled task, too, must not leave the child behind.
         except BaseException:
             child.kill()
             raise
@@ -153,6 +155,7 @@ async def prepare_beside(settings: Settings, pen: PlannedWorker) -> Selected:
     with _start_child(PrepareOrder(settings, pen, again=False, every=False)) as child:
         try:
             output, _ = await asyncio.to_thread(child.communicate)
+        # Ctrl-C or a cancelled task, too, must not leave the child behind.
         except BaseException:
             child.kill()
             raise

@@ -23,17 +23,16 @@ from corral.artifacts import build
 from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.served_model import boot_model
 from corral.artifacts.store import Artefact, versions
-from corral.backends.registry import REVISIONS
-from corral.backends.torch.runtime import resolve_mode
+from corral.backends.registry import ENGINES, packages, resolve_mode
 from corral.errors import ConfigError, CorralError, ModelError, PassingError
 from corral.models import photos, registry
 from corral.models.evaluation import guard_pictures
 from corral.models.spec import ModelSpec
 from corral.planning.plan import PlannedWorker
-from corral.settings import BackendName, Mode, Precision, Settings
+from corral.settings import Mode, Precision, Settings
 from corral.tensors import Datatype
 from corral.tuning import trial_worker
-from corral.tuning.candidates import Candidate, Row, packages, rank
+from corral.tuning.candidates import Candidate, Row, rank
 from corral.tuning.trial_worker import Trial, TrialOrder
 
 logger = logging.getLogger(__name__)
@@ -78,11 +77,9 @@ class Bench:
         Raises:
             ConfigError: torch cannot run this precision in the mode that was asked for.
         """
-        if candidate.backend not in {BackendName.TORCH, BackendName.IPEX}:
-            return candidate.name
-        ipex = candidate.backend is BackendName.IPEX
-        mode = resolve_mode(self.settings.engine.torch_mode, ipex, candidate.precision.value)
-        return f"{candidate.name} {mode.value}"
+        asked = self.settings.engine.torch_mode
+        mode = resolve_mode(asked, candidate.backend, candidate.precision.value)
+        return candidate.name if mode is None else f"{candidate.name} {mode.value}"
 
     def prepare(self, candidate: Candidate, begin: float, end: float) -> Artefact:
         """Its artefact; progress goes from ``begin`` to ``end``."""
@@ -170,7 +167,7 @@ def _fidelities(bench: Bench) -> JsonCache[Fidelity]:
 def runners(candidates: Iterable[Candidate]) -> str:
     """How corral runs these candidates' engines, in their backends' own numbers."""
     names = sorted({candidate.backend for candidate in candidates})
-    return ", ".join(f"{name.value} {REVISIONS[name]}" for name in names)
+    return ", ".join(f"{name.value} {ENGINES[name].revision}" for name in names)
 
 
 def guard_pictures_name() -> str:

@@ -22,12 +22,13 @@ from corral.artifacts import build
 from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.served_model import boot_model
 from corral.artifacts.store import Artefact, versions
+from corral.backends.registry import DEFAULT, packages
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
-from corral.tuning.candidates import Candidate, Search, candidates, guard_report, packages
+from corral.tuning.candidates import Candidate, Search, candidates, guard_report
 from corral.tuning.search import (
     Bench,
     guard_pictures_name,
@@ -100,7 +101,7 @@ def select(
     if not options or not exact:
         raise ConfigError(
             f"--backend {settings.engine.backend} --precision {settings.engine.precision}: nothing "
-            "that is installed can do that; pip install 'corral[openvino,torch]'"
+            f"that is installed can do that; pip install 'corral[{DEFAULT},torch]'"
         )
     found = None
     if not again:
@@ -140,7 +141,7 @@ def _able(bench: Bench, options: Sequence[Candidate]) -> list[Candidate]:
 
 def without_pictures(bench: Bench, precision: Precision, installed: Set[str]) -> Selected:
     """What takes no pictures cannot be compared on any: FP32, or what was asked for by name."""
-    default = Candidate(backend=BackendName.OPENVINO, precision=precision)
+    default = Candidate(backend=DEFAULT, precision=precision)
     if bench.settings.engine.backend is not BackendName.AUTO:
         default = msgspec.structs.replace(default, backend=bench.settings.engine.backend)
     # One that is missing gets its own error.
@@ -226,6 +227,7 @@ def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, 
         ).key
         for option in options
     }
+    place = bench.settings.placement
     return {
         "model": exact.key,
         **made,
@@ -233,7 +235,7 @@ def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, 
         "runners": runners(options),
         "mode": settings.model.mode.value,
         "max-batch": str(settings.queue.max_batch),
-        "allocator": settings.placement.memory,
+        "allocator": f"{place.allocator.value}, huge pages {place.huge_pages}",
         "cpu": bench.cpu_model,
         "isa": " ".join(sorted(bench.isa)),
         "cores": str(bench.pen.cores),

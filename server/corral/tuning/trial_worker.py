@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends.registry import engine
 from corral.errors import ModelError, PassingError
 from corral.ipc import channel
 from corral.ipc.batch_channel import BatchChannel, Nonsense
@@ -35,15 +36,12 @@ from corral.launch.libraries import find_libraries
 from corral.launch.spawn import Process
 from corral.launch.worker import WorkerLaunch, WorkerProgram
 from corral.launch.worker_runtime import worker_extras
-from corral.planning.environment import OPENMP_BACKENDS, compute_environment
+from corral.planning.environment import compute_environment
 from corral.settings import Settings
 from corral.tensors import Datatype, Signature
 
-#: select() takes no more than about 292 years at a time
-_LONGEST_LOOK_S = 3600.0
-
 #: environment by what it needs to know: the CPUs and the backend
-Environment = Callable[[Sequence[int], str], dict[str, str]]
+Environment = Callable[[Sequence[int]], dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,9 +174,7 @@ class Trial:
         remaining_s = deadline_s - time.monotonic()
         if remaining_s <= 0:
             raise PassingError(f"{self._name()} took too long")
-        ready, _, _ = select.select(
-            [fd, self._process.stderr_fd], [], [], min(remaining_s, _LONGEST_LOOK_S)
-        )
+        ready, _, _ = select.select([fd, self._process.stderr_fd], [], [], remaining_s)
         if self._process.stderr_fd in ready and not self._process.forward_stderr():
             # Its end of the pipe is closed: it is dying, and the other socket will say so.
             ready, _, _ = select.select([fd], [], [], min(remaining_s, 1.0))
@@ -231,7 +227,7 @@ def _started(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
 
 def _launch(order: TrialOrder, environ: Mapping[str, str]) -> WorkerLaunch:
     settings = order.settings
-    openmp = order.openmp and settings.engine.backend in OPENMP_BACKENDS
+    openmp = order.openmp and engine(settings.engine.backend).obeys_openmp
     extras = worker_extras(settings, find_libraries(settings.placement.allocator, openmp=openmp))
     boot = WorkerBoot(
         worker=0,
@@ -248,5 +244,5 @@ def _launch(order: TrialOrder, environ: Mapping[str, str]) -> WorkerLaunch:
         only=order.datatype,
     )
     program = WorkerProgram.find(settings, order.model, extras, environ)
-    compute = order.environment(order.cpus, settings.engine.backend.value)
+    compute = order.environment(order.cpus)
     return program.launch(boot, compute, order.memory_node)

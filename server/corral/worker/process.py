@@ -106,6 +106,7 @@ def serve(data: socket.socket, backend: Backend) -> None:
             backend.run(datatypes[datatype], count)
         except MemoryError:
             raise
+        # An engine raises what it likes; the batch failed, and the next one may not.
         except Exception:
             logger.exception("batch %d of %d items failed", number, count)
             status = ResultStatus.FAILED

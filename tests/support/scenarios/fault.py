@@ -15,22 +15,22 @@ import time
 
 from support.counted_load import Counted, ask, closed_loop, fixed_rate
 from support.health_watch import HealthWatch
-from support.running_server import Server, wait_until
+from support.running_server import WITH_FAULTS, Server, wait_until
 from support.server_counters import CounterWatch, Scrape
 
-#: how workers are made to die, by name; the last needs --null-faults
+#: how workers are made to die, by name; the last needs WITH_FAULTS
 DEATHS = {
     "killed": signal.SIGKILL,
     "segmentation fault": signal.SIGSEGV,
     "aborted": signal.SIGABRT,
     "out of memory": signal.SIGUSR2,
 }
-#: how workers are made to hang; the last needs --null-faults
+#: how workers are made to hang; the last needs WITH_FAULTS
 HANGS = {"stopped": signal.SIGSTOP, "engine hangs": signal.SIGUSR1}
 
 #: four workers of 40 ms: 100 requests a second are all they can do
 FOUR_WORKERS = (
-    "--workers", "4", "--oversubscribe", "--null-batch-ms", "40", "--null-faults",
+    "--workers", "4", "--oversubscribe", "--null-batch-ms", "40", WITH_FAULTS,
 )  # fmt: skip
 HALF_LOAD_PER_S = 50.0
 #: half of it
@@ -230,8 +230,8 @@ def poison_workers(server: Server, poisons: tuple[int, ...], *, clients: int = 8
     """R4: requests that kill every worker that runs them, among others that do not.
 
     Args:
-        server: with --null-faults, and batches of several.
-        poisons: first elements, see corral.backends.null.faults.
+        server: started WITH_FAULTS, and batches of several.
+        poisons: first elements, see null_faults/corral_null_faults.py.
         clients: send harmless requests meanwhile.
     """
     wait_for_workers(server, len(server.workers()))

@@ -6,7 +6,8 @@ import importlib.util
 
 import pytest
 
-from corral.artifacts.build import _PACKAGES, check_engine
+from corral.artifacts.build import check_engine
+from corral.backends.registry import ENGINES
 from corral.errors import ConfigError
 from corral.models import registry
 from corral.settings import BackendName, Settings
@@ -40,7 +41,9 @@ def test_an_engine_that_is_not_installed_says_what_brings_it(
 
 
 def test_every_engine_is_among_them() -> None:
-    assert {backend for backend, _, _ in _MISSING} == set(_PACKAGES)
+    assert {backend for backend, _, _ in _MISSING} == {
+        name for name, row in ENGINES.items() if row.packages
+    }
 
 
 def test_what_only_int8_needs_is_not_missed_by_fp32(monkeypatch: pytest.MonkeyPatch) -> None:

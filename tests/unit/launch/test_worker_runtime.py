@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import pytest
 
 from corral.artifacts import curve_cache
 from corral.artifacts.curve_cache import CurveCache
+from corral.backends.registry import ENGINES
 from corral.batching.cost_curve import CostCurve
 from corral.batching.sizes import BatchSizes, batch_sizes
 from corral.cli.main import settings_of
@@ -99,7 +101,8 @@ def test_a_curve_depends_on_the_backends_revision_and_on_the_engine(
     cache(tmp_path).save(CURVE.names())
     assert cache(tmp_path).load() == CURVE
     with monkeypatch.context() as patch:
-        patch.setattr(curve_cache, "REVISIONS", {BackendName.OPENVINO: 99})
+        row = dataclasses.replace(ENGINES[BackendName.OPENVINO], revision=99)
+        patch.setattr(curve_cache, "ENGINES", {BackendName.OPENVINO: row})
         assert cache(tmp_path).load() is None
     with monkeypatch.context() as patch:
         patch.setattr(curve_cache, "versions", lambda names: dict.fromkeys(names, "next"))

@@ -11,10 +11,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, save
 from corral.artifacts import build
 from corral.backends.calibration import Calibration
 from corral.backends.onnxruntime.build import make_plain
-from corral.backends.torch.runtime import resolve_mode
+from corral.backends.registry import resolve_mode
 from corral.errors import ConfigError, ModelError
 from corral.models import custom, photos, registry
-from corral.settings import TorchMode
+from corral.settings import BackendName, TorchMode
 from corral.tensors import Datatype
 
 FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
@@ -322,9 +322,9 @@ def test_a_name_that_is_too_long_for_a_file() -> None:
 
 
 def test_modes_of_torch() -> None:
-    assert resolve_mode(TorchMode.AUTO, False, "int8") is TorchMode.COMPILE
-    assert resolve_mode(TorchMode.AUTO, True, "fp32") is TorchMode.TRACED
+    assert resolve_mode(TorchMode.AUTO, BackendName.TORCH, "int8") is TorchMode.COMPILE
+    assert resolve_mode(TorchMode.AUTO, BackendName.IPEX, "fp32") is TorchMode.TRACED
     with pytest.raises(ConfigError, match="INT8 on torch runs in the mode compile only"):
-        resolve_mode(TorchMode.EAGER, False, "int8")
+        resolve_mode(TorchMode.EAGER, BackendName.TORCH, "int8")
     with pytest.raises(ConfigError, match="ipex runs eager or traced"):
-        resolve_mode(TorchMode.COMPILE, True, "fp32")
+        resolve_mode(TorchMode.COMPILE, BackendName.IPEX, "fp32")

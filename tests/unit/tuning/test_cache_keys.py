@@ -13,12 +13,12 @@ import msgspec
 import pytest
 
 import corral
-from corral.artifacts import build as optimize
 from corral.artifacts import store as artefact
 from corral.artifacts.build import make_order
 from corral.artifacts.store import Artefact
 from corral.backends import calibration
-from corral.backends.registry import REVISIONS
+from corral.backends import registry as engines
+from corral.backends.registry import ENGINES
 from corral.models import photos, registry
 from corral.models.spec import ModelSpec, Weights
 from corral.settings import Allocator, BackendName, Mode, Precision, TorchMode
@@ -34,7 +34,9 @@ _FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)
 _INT8 = Candidate(backend=BackendName.OPENVINO, precision=Precision.INT8)
 _TORCH = Candidate(backend=BackendName.TORCH, precision=Precision.FP32)
 
-_ENGINES = [engine for engine in optimize._FORMS if engine is not BackendName.IPEX]
+_ENGINES = [
+    name for name, row in ENGINES.items() if row.artifact and row.artifact.engine == name.value
+]
 #: patches a module's attribute
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -117,8 +119,10 @@ def test_an_artefact_depends_on_its_makers_format(
     backend: BackendName, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {engine: _key(precision=precision, backend=engine) for engine in _ENGINES}
-    form = dataclasses.replace(optimize._FORMS[backend], format=99)
-    monkeypatch.setattr(optimize, "_FORMS", {**optimize._FORMS, backend: form})
+    row = ENGINES[backend]
+    assert row.artifact is not None
+    changed = dataclasses.replace(row, artifact=dataclasses.replace(row.artifact, format=99))
+    monkeypatch.setattr(engines, "ENGINES", {**ENGINES, backend: changed})
     after = {engine: _key(precision=precision, backend=engine) for engine in _ENGINES}
     assert [engine for engine in _ENGINES if before[engine] != after[engine]] == [backend]
 
@@ -191,7 +195,14 @@ def test_a_fidelity_depends_on_what(bench: Bench, other: dict[str, Any]) -> None
 
 _PATCHES: list[tuple[Any, str, Any]] = [
     (search, "GUARD_PICTURES", 99),
-    (search, "REVISIONS", {**REVISIONS, BackendName.OPENVINO: 99}),
+    (
+        search,
+        "ENGINES",
+        {
+            **ENGINES,
+            BackendName.OPENVINO: dataclasses.replace(ENGINES[BackendName.OPENVINO], revision=99),
+        },
+    ),
     (photos, "digest", lambda: "other photographs"),
     (photos, "FORMAT", 99),
 ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from corral.accuracy import Fidelity
 from corral.artifacts.store import Artefact
-from corral.backends.registry import REVISIONS
+from corral.backends.registry import ENGINES
 from corral.errors import ModelError
 from corral.models import photos, registry
 from corral.models.evaluation import guard_pictures
@@ -105,7 +105,8 @@ def test_the_guards_result_holds_for_one_revision_of_the_engines_backend(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _measured(bench, monkeypatch)
-    monkeypatch.setattr(search, "REVISIONS", {**REVISIONS, BackendName.TORCH: 99})
+    torch = dataclasses.replace(ENGINES[BackendName.TORCH], revision=99)
+    monkeypatch.setattr(search, "ENGINES", {**ENGINES, BackendName.TORCH: torch})
     assert _measured(bench, monkeypatch)[1] == 2
 
 

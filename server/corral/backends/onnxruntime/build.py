@@ -18,14 +18,24 @@ from numpy.typing import NDArray
 
 from corral.errors import ModelError
 from corral.models.spec import ModelSpec, Weights
+from corral.settings import Precision
 
 if TYPE_CHECKING:
     import onnx
 
-#: raise it whenever what is written changes: artefacts of before are not used then
-FORMAT = 1
-ONNX_FILE = "model.onnx"
+    from corral.backends.job import BuildJob
+
 _OPSET = 17
+
+
+def write(job: BuildJob) -> None:
+    """Writes the ONNX file that a job asks for; INT8 is made of the FP32 file."""
+    if job.precision is Precision.INT8:
+        exact = job.fp32()
+        write_int8(exact, job.file, job.pictures(), reduce_range=job.narrow_sums)
+    else:
+        job.at("build model")
+        write_fp32(job.spec, job.weights, job.file)
 
 
 def write_fp32(spec: ModelSpec, weights: Weights, file: Path) -> None:
@@ -151,6 +161,7 @@ def with_pixels(file: str, mean: tuple[float, ...], std: tuple[float, ...]) -> b
 
     try:
         model = onnx.load(file)
+    # onnx raises what protobuf raises, which differs by its implementation.
     except Exception as error:
         raise ModelError(f"the artefact {file} cannot be read") from error
     graph = model.graph

@@ -65,6 +65,7 @@ class OnnxRuntimeBackend:
         options.log_severity_level = 3
         try:
             return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # ONNX Runtime's errors have no common class but Exception.
         except Exception as error:
             raise ModelError(
                 f"the artefact {self._file} of {self._model_name} cannot be read: "
@@ -96,6 +97,7 @@ class OnnxRuntimeBackend:
         binding.bind_output(target, "cpu", 0, np.float32, list(outputs.shape), outputs.ctypes.data)
         try:
             session.run_with_iobinding(binding)
+        # ONNX Runtime's errors have no common class but Exception.
         except Exception as error:
             raise ModelError(
                 f"ONNX Runtime cannot run {self._model_name} for {datatype.name} "

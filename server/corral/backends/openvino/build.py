@@ -14,13 +14,37 @@ from typing import TYPE_CHECKING
 from corral.backends.calibration import Calibration
 from corral.errors import ModelError, PassingError
 from corral.models.spec import ModelSpec
+from corral.settings import Precision
 
 if TYPE_CHECKING:
     import openvino
     import torch
 
-#: raise it whenever what is written changes: artefacts of before are not used then
-FORMAT = 1
+    from corral.backends.job import BuildJob
+
+
+def write(job: BuildJob) -> None:
+    """Writes the IR that a job asks for; INT8 is made of the FP32 IR.
+
+    Raises:
+        ModelError: the user's file cannot be read.
+        PassingError: the disk does not take it.
+    """
+    spec = job.spec
+    if job.precision is Precision.INT8:
+        overflow_fix = "enable" if job.narrow_sums else "disable"
+        exact = job.fp32()
+        model = quantize(exact, job.pictures(), overflow_fix, transformer=spec.transformer)
+    elif spec.file is not None:
+        job.at("convert")
+        model = read(spec)
+    else:
+        job.at("build model")
+        module = spec.build(job.weights)
+        job.at("convert")
+        model = convert(module, spec)
+    job.at("save")
+    save(model, job.file)
 
 
 def convert(module: torch.nn.Module, spec: ModelSpec) -> openvino.Model:
@@ -87,7 +111,7 @@ def quantize(
     Args:
         fp32: the IR.
         pictures: FP32 [1,3,crop,crop], normalised.
-        overflow_fix: "enable" or "disable": see optimize.py.
+        overflow_fix: "enable" or "disable": see artifacts/build.py.
         transformer: whether to quantize attention by NNCF's patterns for it, with SmoothQuant.
     """
     import nncf

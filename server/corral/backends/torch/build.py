@@ -19,21 +19,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.models.spec import ModelSpec, Weights
+from corral.settings import BackendName, Precision
 
 if TYPE_CHECKING:
     import torch
 
-#: raise it whenever what is written changes: artefacts of before are not used then
-FORMAT = 1
-STATE_FILE = "model.safetensors"
-PT2E_FILE = "model.pt2"
-IPEX_FILE = "model.pt"
+    from corral.backends.job import BuildJob
 
 #: batches that an export allows; 1 would make torch.export take the size for a constant
 _MAX_BATCH = 1024
 #: IPEX's histograms take seconds a call, nearly whatever its size
 _IPEX_PICTURES = 64
 _IPEX_BATCH = 16
+
+
+def write(job: BuildJob) -> None:
+    """Writes what a job asks for: a state dict, or INT8 in the engine's own form."""
+    spec, weights, file = job.spec, job.weights, job.file
+    job.at("build model")
+    if job.precision is not Precision.INT8:
+        write_state(spec, weights, file)
+    elif job.backend is BackendName.IPEX:
+        write_ipex_int8(spec, weights, file, job.pictures())
+    else:
+        write_pt2e(spec, weights, file, job.pictures(), reduce_range=job.narrow_sums)
 
 
 def write_state(spec: ModelSpec, weights: Weights, file: Path) -> None:

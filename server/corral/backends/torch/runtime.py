@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends.registry import resolve_mode
 from corral.backends.torch import build as artefacts
 from corral.backends.torch.aot import PackageCache, package_folder
-from corral.errors import ConfigError, CorralError, ModelError, PassingError
+from corral.errors import CorralError, ModelError, PassingError
 from corral.ipc.messages import WorkerBoot
 from corral.models import registry
 from corral.models.spec import ModelSpec, Recipe
@@ -51,7 +52,8 @@ class TorchBackend:
         settings = boot.settings
         self._ipex = settings.engine.backend is BackendName.IPEX
         self._precision = boot.model.precision
-        self._mode = resolve_mode(settings.engine.torch_mode, self._ipex, self._precision)
+        mode = resolve_mode(settings.engine.torch_mode, settings.engine.backend, self._precision)
+        self._mode = mode or TorchMode.EAGER
         if self._ipex:
             artefacts.import_ipex()
         import torch
@@ -124,6 +126,7 @@ class TorchBackend:
                 forward = self._forward(entry, source)
         except CorralError:
             raise
+        # A compiler runs here: torch, inductor and a C++ compiler each raise their own errors.
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             kind = PassingError if isinstance(error, (OSError, MemoryError)) else ModelError
@@ -182,25 +185,6 @@ class TorchBackend:
             "mode": self._mode.value,
             "threads": str(torch.get_num_threads()),
         }
-
-
-def resolve_mode(mode: TorchMode, ipex: bool, precision: str) -> TorchMode:
-    """The mode that AUTO means, or the one that was asked for.
-
-    Raises:
-        ConfigError: the precision cannot run in this mode.
-    """
-    preferred = TorchMode.TRACED if ipex else TorchMode.COMPILE
-    if mode is TorchMode.AUTO:
-        return preferred
-    if precision == "int8" and mode is not preferred:
-        engine = "ipex" if ipex else "torch"
-        raise ConfigError(
-            f"--torch-mode {mode.value}: INT8 on {engine} runs in the mode {preferred.value} only"
-        )
-    if ipex and mode is TorchMode.COMPILE:
-        raise ConfigError("--torch-mode compile: for --backend torch; ipex runs eager or traced")
-    return mode
 
 
 def _entry(net: Any, recipe: Recipe, datatype: Datatype, channels_last: bool) -> Any:

@@ -94,6 +94,7 @@ class GrpcApplication:
             await call.finish()
         except ClientGone:
             return
+        # A defect of a handler is the client's status; the connection serves other calls.
         except Exception as error:
             await call.fail(self._status(error))
 

@@ -75,6 +75,7 @@ class RestApp:
             if self._departures.left():
                 return
             raise
+        # A defect is answered with a status and logged; the frontend goes on.
         except Exception:
             logger.exception("a request failed")
             reply = Reply(statuses.body_of("internal error"), statuses.INTERNAL)

@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.accuracy import compare
+from corral.backends.registry import OWN_ENVIRONMENT, engine
 from corral.errors import ConfigError, CorralError
 from corral.lab.ladder.results import RungResult, summarise
 from corral.lab.ladder.rungs import Rung
 from corral.models import registry
 from corral.models.evaluation import guard_pictures
 from corral.planning.environment import compute_environment
-from corral.settings import BackendName, Settings
+from corral.settings import Settings
 from corral.tensors import Datatype
 from corral.tuning import prepare, trial_worker
 from corral.tuning.trial_worker import Trial, TrialOrder
@@ -128,15 +129,15 @@ def rung_settings(settings: Settings, rung: Rung) -> Settings:
         precision=rung.precision,
         allocator=rung.allocator,
         huge_pages=rung.huge_pages,
-        # Another environment is IPEX's: every other engine runs in this one.
-        worker_python=_ipex_python(settings) if rung.backend is BackendName.IPEX else None,
+        # Only what pip does not bring beside the others runs in another environment.
+        worker_python=_own_python(settings) if engine(rung.backend).remedy else None,
         boot_timeout_s=max(settings.lifecycle.boot_timeout_s, 600.0),
     )
 
 
-def _ipex_python(settings: Settings) -> str | None:
+def _own_python(settings: Settings) -> str | None:
     """The interpreter that was named, else what ``make ipex`` makes beside this environment."""
-    made = Path(sys.prefix).parent / ".venv-ipex" / "bin" / "python"
+    made = Path(sys.prefix).parent / OWN_ENVIRONMENT
     return settings.engine.worker_python or (str(made) if made.exists() else None)
 
 
@@ -182,7 +183,7 @@ def _stand(
     return _Standing(rung, running, prepare_s, empty, rates, logits, spec.native)
 
 
-def _defaults(cpus: Sequence[int], backend: str) -> dict[str, str]:
+def _defaults(cpus: Sequence[int]) -> dict[str, str]:
     """What a person gets who sets nothing: as many threads as the process may use CPUs."""
     return dict(_PLAIN)
 
@@ -215,7 +216,7 @@ def _result(
 ) -> RungResult:
     said = {
         "backend": rung.backend.value,
-        "torch-mode": rung.torch_mode.value if rung.backend in _TORCHES else "-",
+        "torch-mode": rung.torch_mode.value if engine(rung.backend).torch_modes else "-",
         "precision": rung.precision.value,
         "allocator": rung.allocator.value,
         "huge-pages": "on" if rung.huge_pages else "off",
@@ -251,6 +252,3 @@ def _openmp(rung: Rung, one: _Standing | None) -> str:
         return "defaults"
     runtime = one.trials[0].report.checks.get("openmp") if one else None
     return f"corral's, {runtime}" if runtime else "corral's"
-
-
-_TORCHES = {BackendName.TORCH, BackendName.IPEX}

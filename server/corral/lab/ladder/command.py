@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from corral.artifacts.store import versions
+from corral.backends.registry import pays
 from corral.errors import ConfigError
 from corral.lab.ladder import chart, tables
 from corral.lab.ladder.climb import Climbed, Place, climb
@@ -23,12 +24,11 @@ from corral.lab.ladder.rungs import pick, rungs
 from corral.models import registry
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
-from corral.settings import Settings
+from corral.settings import Precision, Settings
 from corral.system.cpu_list import format_cpus
 
 logger = logging.getLogger(__name__)
 
-_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 #: flags that decide what is fast
 _TELLING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 _PACKAGES = ("torch", "torchao", "openvino", "nncf", "onnxruntime")
@@ -60,10 +60,9 @@ def run(
         ConfigError: no such rung, or the folder cannot be written to.
     """
     machine = topology.read_machine()
+    bf16 = pays(Precision.BF16, machine.isa)
     try:
-        chosen = pick(
-            rungs(bf16=bool(machine.isa & _BF16), model=settings.model.name), options.keys
-        )
+        chosen = pick(rungs(bf16=bf16, model=settings.model.name), options.keys)
     except ValueError as error:
         raise ConfigError(f"--rungs: {error}") from None
     try:

@@ -1,4 +1,7 @@
-"""Faults on demand for the null backend (``--null-faults``): for tests of what they cost.
+"""Faults on demand for the null backend: for tests of what they cost.
+
+A worker of the null backend registers them where this folder is on its path: see
+``running_server.WITH_FAULTS``.
 
 A request brings one about in every worker that runs it, by its item's first element; a signal
 to a worker brings one about in that worker, once, whatever it is doing.
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -29,11 +33,12 @@ _BLOCK_BYTES = 2**24
 _MOST_BLOCKS = 64
 
 
-def listen() -> None:
-    """Lets signals bring faults about in this process."""
+def register() -> Callable[[NDArray[np.generic[Any]]], None]:
+    """Lets signals bring faults about in this process; returns what does so for a batch."""
     signal.signal(signal.SIGUSR1, _hang)
     signal.signal(signal.SIGUSR2, _run_out_of_memory)
     signal.signal(signal.SIGRTMIN, _fill_memory)
+    return obey
 
 
 def obey(first: NDArray[np.generic[Any]]) -> None:

@@ -1,0 +1,41 @@
+"""What a builder is asked to write."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from corral.backends.calibration import Calibration
+from corral.models.spec import ModelSpec, Weights
+from corral.settings import BackendName, Precision
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildJob:
+    """An artefact to write, for an engine's ``build.write``.
+
+    Attributes:
+        backend: the engine; several may share a builder.
+        spec: the model.
+        weights: its weights.
+        precision: FP32 or INT8.
+        narrow_sums: whether the CPU sums u8 x i8 products in 16 bits, where they can saturate:
+            weights or activations are then left one bit less.
+        at: called with a step and the share of it that is done, 0 to 1.
+        fp32: makes or finds the same engine's FP32 artefact, for an INT8 that is made of it.
+        file: the first file, to be written; the others lie beside it.
+    """
+
+    backend: BackendName
+    spec: ModelSpec
+    weights: Weights
+    precision: Precision
+    narrow_sums: bool
+    at: Callable[..., None]
+    fp32: Callable[[], Path]
+    file: Path
+
+    def pictures(self) -> Calibration:
+        """What INT8 is calibrated on."""
+        return Calibration(self.spec, self.at)
