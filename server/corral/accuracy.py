@@ -15,10 +15,13 @@ agrees in nothing.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: FP32's own softmax from which its label counts
 DECIDED = 0.3
@@ -110,6 +113,9 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> F
     Raises:
         ValueError: shapes differ, or there is nothing.
     """
+    # Here, for the settings need only the thresholds, and numpy takes 0.1 s to import.
+    import numpy as np
+
     if reference.shape != candidate.shape or not reference.ndim or not reference.size:
         raise ValueError(f"logits {list(candidate.shape)} against {list(reference.shape)}")
     count = len(reference)
@@ -169,6 +175,8 @@ def _labels(
     reference: NDArray[np.float32], candidate: NDArray[np.float32], broken: NDArray[np.bool_]
 ) -> tuple[float | None, float | None, int]:
     """Top-1 agreement on decided pictures and on all, and how many are decided."""
+    import numpy as np
+
     if reference.ndim != 2 or reference.shape[1] < 2:
         return None, None, 0
     expected = np.where(np.isfinite(reference), reference, 0).astype(np.float64)
@@ -181,12 +189,16 @@ def _labels(
 
 def _confidence(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """The largest softmax of each row."""
+    import numpy as np
+
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(1 / shifted.sum(axis=1))
 
 
 def _cosine(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
     """1 where both are zero, 0 where one is."""
+    import numpy as np
+
     if np.array_equal(expected, found):
         return 1.0
     lengths = float(np.linalg.norm(expected) * np.linalg.norm(found))

@@ -79,9 +79,7 @@ class Deployments:
         frontend_module: str,
         read_machine: Callable[[], Machine],
     ) -> None:
-        self._ports = {
-            name: getattr(settings, name) for name in ("port", "http_port", "metrics_port")
-        }
+        self._ports = {name: settings.value(name) for name in ("port", "http_port", "metrics_port")}
         self._served = served
         self._source = source
         self._environ = environ
@@ -96,7 +94,7 @@ class Deployments:
     def read_again(self) -> Settings:
         """The settings as they are written now; port 0 means the one there is."""
         settings = self._reloadable().read()
-        free = {name: port for name, port in self._ports.items() if not getattr(settings, name)}
+        free = {name: port for name, port in self._ports.items() if not settings.value(name)}
         return settings.replace(**free)
 
     async def in_mode(self, now: DeploymentSpec, mode: Mode) -> DeploymentSpec:
