@@ -15,6 +15,7 @@ import importlib.metadata
 import importlib.util
 import time
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
