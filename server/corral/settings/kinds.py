@@ -25,7 +25,7 @@ Duration = Annotated[float, msgspec.Meta(ge=0, le=_FINITE)]
 Wait = Annotated[float, msgspec.Meta(gt=0, le=_FINITE)]
 Figure = Annotated[float, msgspec.Meta(gt=0, le=_FINITE)]
 #: h2corn keeps seconds as 64 bits
-IdleDuration = Annotated[float, msgspec.Meta(ge=0, le=1.8e19)]
+IdleDuration = Annotated[float, msgspec.Meta(ge=0, le=9e18)]
 #: ModelConfig tells the delay as microseconds in a uint64
 QueueDelay = Annotated[float, msgspec.Meta(ge=0, le=1.8e16)]
 #: time.sleep() takes no more than 292 years, and a batch may hold 256 items
