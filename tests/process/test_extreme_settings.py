@@ -22,7 +22,7 @@ PIXELS = np.zeros((1, 224, 224, 3), np.uint8)
 #: their ends need thousands of CPUs, or certain ports
 _OTHERWISE = {"workers", "cores_per_worker", "cells", "port", "http_port", "metrics_port"}
 #: what they ask for is a wait of years
-_SLOW = {"null_batch_ms", "null_item_ms", "max_queue_delay_ms"}
+_SLOW = {"null_batch_ms", "null_item_ms", "max_queue_delay_ms", "drain_delay_s"}
 #: never ready, never old enough, or asked to go at once: what they ask for
 _SHORT = {"boot_timeout_s", "hang_floor_s", "max_connection_age_s", "max_connection_idle_s"}
 #: a request of the test has one picture of 224 x 224, and a head
@@ -124,7 +124,8 @@ def _beyond(option: Option) -> st.SearchStrategy[str]:
     assert option.most is not None
     words = st.sampled_from(["", " ", "nan", "inf", "-inf", "1e400", "NaN%"])
     below = st.integers(max_value=int(max(option.least, -1e300)) - 1)
-    above = st.integers(min_value=int(option.most) + 1)
+    # twice, because the largest float takes what is added to it without a change
+    above = st.integers(min_value=2 * int(option.most) + 1)
     numbers = above if option.least < -1 else below | above
     return words | numbers.map(str)
 
