@@ -18,6 +18,7 @@ from corral import logs
 from corral.artifacts.figures import FigureCache
 from corral.errors import ConfigError
 from corral.ipc.messages import ServedModel
+from corral.ipc.region import region_bytes
 from corral.launch import worker_user as identity
 from corral.metrics import counters
 from corral.metrics.http import MetricsServer
@@ -88,6 +89,7 @@ def serve(
     # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
     claimed = _claim(asked)
     _check_cells(asked, plan)
+    _check_memory(asked, plan, served)
     with _held(asked.replace(**claimed), shared=False):
         prepared = prepare(asked, plan.first_worker)
     # The environment of the workers depends on the engine, and a search has measured more.
@@ -165,6 +167,21 @@ def _check_cells(settings: Settings, plan: Plan) -> None:
         raise ConfigError(
             f"--unix-socket needs one cell, for a socket has one listener; "
             f"this plan has {cells} (--cells 1)"
+        )
+
+
+def _check_memory(settings: Settings, plan: Plan, served: ServedModel) -> None:
+    """Workers touch every page of the region that holds their largest batch."""
+    largest = settings.queue.max_batch
+    if largest is None:
+        return
+    workers = sum(len(cell.workers) for cell in plan.cells)
+    needed = workers * region_bytes(served.signature, largest)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ConfigError(
+            f"--max-batch {largest}: the batches of {workers} workers take "
+            f"{needed / 2**20:,.0f} MiB of memory, and this machine has {there / 2**20:,.0f}"
         )
 
 
