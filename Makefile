@@ -33,6 +33,7 @@ check: .venv/dev.stamp ## format, lint, types, walls between the rooms
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit/test_building.py
 
 unit: .venv/dev.stamp ## pure logic, milliseconds
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/unit

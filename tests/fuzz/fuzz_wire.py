@@ -15,13 +15,14 @@ with atheris.instrument_imports(
 ):
     from corral.errors import RequestError
     from corral.protocol import request
+    from corral.protocol.contents import Limits
     from corral.protocol.metadata import resolve_view
     from corral.tensors import Datatype, Signature, View
 
 SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (10,))
 READER = request.RequestReader(
     SIGNATURE,
-    request.Limits(max_items=8, max_image_bytes=1000, classes=10),
+    Limits(max_items=8, max_image_bytes=1000, classes=10),
     lambda name, version: resolve_view(name, version, "resnet50"),
 )
 

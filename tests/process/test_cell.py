@@ -21,6 +21,7 @@ from corral.ipc.region import Region, create_region
 from corral.metrics.counters import Pages, create_memory, make_layout
 from corral.models import registry
 from corral.protocol import request as wire
+from corral.protocol.contents import Limits
 from corral.protocol.metadata import resolve_view
 from corral.tensors import Datatype
 from corral_protos import open_inference_pb2 as pb
@@ -83,7 +84,7 @@ class Rig:
         self.verified: list[int] = []
         self.gone: list[int] = []
         self.hung: list[int] = []
-        limits = wire.Limits(max_items=8, max_image_bytes=10**6, classes=1000)
+        limits = Limits(max_items=8, max_image_bytes=10**6, classes=1000)
         recorder = Recorder(self.pages, 0)
         self.dispatcher = Dispatcher(
             SIGNATURE,

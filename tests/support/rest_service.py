@@ -17,7 +17,8 @@ import numpy as np
 from corral.errors import InvalidRequest, NotFound, RequestError, TooLarge
 from corral.frontend.rest.app import RestApp
 from corral.frontend.rest.service import Body, Receive, Scope
-from corral.protocol.request import Head, Limits, RequestReader
+from corral.protocol.contents import Limits
+from corral.protocol.request import Head, RequestReader
 from corral.protocol.response import Answer, classification
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb

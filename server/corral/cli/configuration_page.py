@@ -11,7 +11,7 @@ from corral.settings import Option, options
 _HEAD = """\
 # Configuration
 
-`make configuration` writes this page from `server/corral/settings/groups.py`.
+`make configuration` writes this page from `server/corral/settings`.
 
 A setting is an option of `corral serve`, `plan`, `prepare`, `tune` and `lab`, or a key of the TOML
 file that `--config` names. The command line wins over the file, and the file over the environment.

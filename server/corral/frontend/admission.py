@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from corral.batching.arrivals import Arrivals
+from corral.batching.admission import MessagesUnderWay
 from corral.errors import QueueFull, Unavailable
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Admission:
     """
 
     def __init__(self, at_once: int, *, slow_s: float, most_waiting: int | None = None) -> None:
-        self._arrivals: Arrivals[asyncio.Task[Any]] = Arrivals(
+        self._under_way: MessagesUnderWay[asyncio.Task[Any]] = MessagesUnderWay(
             at_once, lambda task: task.cancel(), slow_s
         )
         self._slow_s = slow_s
@@ -46,13 +46,13 @@ class Admission:
 
     def set_limits(self, at_once: int, most_waiting: int) -> None:
         """Others hold from now on."""
-        self._arrivals.most = at_once
+        self._under_way.most = at_once
         self._most_waiting = most_waiting
 
     def close(self) -> None:
         """Nothing more is received: calls whose message is not there yet end."""
         self._closed = True
-        for task in self._arrivals.clear():
+        for task in self._under_way.clear():
             task.cancel()
         for turn in self._waiting:
             turn.set()
@@ -69,12 +69,12 @@ class Admission:
         """
         task = asyncio.current_task()
         assert task
-        if self._waiting or self._closed or not self._arrivals.begin(task, time.monotonic()):
+        if self._waiting or self._closed or not self._under_way.begin(task, time.monotonic()):
             await self._wait_for_a_place(task)
         try:
             return await read()
         except asyncio.CancelledError:
-            if task in self._arrivals:
+            if task in self._under_way:
                 raise
             # Its place was taken; that is no cancellation to anybody else.
             task.uncancel()
@@ -82,7 +82,7 @@ class Admission:
                 raise Unavailable(_CLOSED) from None
             raise QueueFull(_TOO_SLOW, _RETRY_MS) from None
         finally:
-            if self._arrivals.end(task) and self._waiting:
+            if self._under_way.end(task) and self._waiting:
                 self._wake()
 
     async def _wait_for_a_place(self, task: asyncio.Task[Any]) -> None:
@@ -93,7 +93,7 @@ class Admission:
         try:
             while not self._closed and (
                 not (first := self._waiting[0] is turn)
-                or not self._arrivals.begin(task, time.monotonic())
+                or not self._under_way.begin(task, time.monotonic())
             ):
                 turn.clear()
                 # Nobody says that a message has become slow: the first looks again by itself.
@@ -104,7 +104,7 @@ class Admission:
             self._waiting.remove(turn)
             self._wake()
         if self._closed:
-            self._arrivals.end(task)
+            self._under_way.end(task)
             raise Unavailable(_CLOSED)
 
     def _wake(self) -> None:

@@ -47,7 +47,8 @@ from corral.ipc.messages import (
 )
 from corral.metrics import counters
 from corral.protocol import metadata
-from corral.protocol.request import Limits, RequestReader
+from corral.protocol.contents import Limits
+from corral.protocol.request import RequestReader
 from corral.protocol.shared_memory import ClientMemory
 from corral.security import credentials, sandbox, tls
 from corral.settings import Settings

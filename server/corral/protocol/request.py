@@ -15,19 +15,18 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from corral.errors import InvalidRequest, RequestError, Unsupported
+from corral.protocol.contents import ContentsReader, Limits
 from corral.protocol.envelope import (
-    MAX_FIELDS,
     MAX_HEAD_BYTES,
     NOT_A_REQUEST,
-    cut,
     split,
     split_contents,
     tail,
 )
+from corral.protocol.parameters import integer, read_timeout
 from corral.protocol.response import INPUT_NAME, LENGTH_PREFIX, OUTPUT_NAME
 from corral.protocol.scattered import Scattered
 from corral.protocol.shared_memory import ClientMemory, Slice, Tensor
@@ -36,14 +35,6 @@ from corral_protos import open_inference_pb2 as pb
 
 #: heads up to this size are remembered: a client sends the same one again and again
 _CACHEABLE_HEAD_BYTES = 512
-#: where typed contents belong: the field of InferTensorContents, and its number
-_TYPED_FIELDS = {
-    Datatype.FP32: ("fp32_contents", 6),
-    Datatype.UINT8: ("uint_contents", 4),
-    None: ("bytes_contents", 8),
-}
-
-
 #: a request's tensor where it lies: in the message, in shared memory, or as encoded pictures
 Data = memoryview | Scattered | Tensor | list[memoryview]
 
@@ -75,21 +66,6 @@ class Head:
     output_slice: Slice | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """What a request may ask for.
-
-    Attributes:
-        max_items: items a request.
-        max_image_bytes: bytes of one encoded picture.
-        classes: length of the logits, the largest classification.
-    """
-
-    max_items: int
-    max_image_bytes: int
-    classes: int
-
-
 class RequestReader:
     """Reads and checks the requests for one model.
 
@@ -112,6 +88,7 @@ class RequestReader:
         self._takes_pictures = signature.takes_pictures
         self._limits = limits
         self._resolve = resolve
+        self._contents = ContentsReader(signature, limits)
         self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
 
     def read(self, message: bytes) -> tuple[Head, Data]:
@@ -202,17 +179,9 @@ class RequestReader:
         data = raws[0]
         if head.datatype is None:
             whole = data.joined() if isinstance(data, Scattered) else data
-            return self._pictures(whole, head.count)
-        self._check_length(head.datatype, head.count, len(data))
+            return self._contents.pictures(whole, head.count)
+        self._contents.check_length(head.datatype, head.count, len(data))
         return data
-
-    def _check_length(self, datatype: Datatype, count: int, length: int) -> None:
-        expected = self._signature.input_bytes[datatype] * count
-        if length != expected:
-            raise InvalidRequest(
-                f"the input has {length} bytes; "
-                f"{datatype.name} {self._shape_text(datatype, count)} is {expected}"
-            )
 
     def _shared(self, head: Head, part: Slice, raws: int) -> Data:
         """The tensor in the client's shared memory; pictures are read out of it at once."""
@@ -220,7 +189,7 @@ class RequestReader:
             raise InvalidRequest("the input comes twice, in shared memory and in the message")
         tensor = self._registered().tensor(part)
         if head.datatype is not None:
-            self._check_length(head.datatype, head.count, len(tensor))
+            self._contents.check_length(head.datatype, head.count, len(tensor))
             return tensor
         most = head.count * (self._limits.max_image_bytes + LENGTH_PREFIX.size)
         if len(tensor) > most:
@@ -228,7 +197,7 @@ class RequestReader:
         content = bytearray(len(tensor))
         if not tensor.read_into(memoryview(content), 0):
             raise tensor.shrunk()
-        return self._pictures(memoryview(content), head.count)
+        return self._contents.pictures(memoryview(content), head.count)
 
     def output(self, head: Head) -> Tensor | None:
         """Where in shared memory the result is wanted; None: in the answer. Raises as ``read``."""
@@ -247,39 +216,6 @@ class RequestReader:
                 "the server with --client-shared-memory"
             )
         return self._memory
-
-    def _pictures(self, data: memoryview, count: int) -> list[memoryview]:
-        """The elements of a BYTES tensor: each a 4-byte little-endian length, then the bytes."""
-        pictures: list[memoryview] = []
-        at = 0
-        while at < len(data):
-            if len(pictures) == count or at + 4 > len(data):
-                break
-            (length,) = LENGTH_PREFIX.unpack_from(data, at)
-            at += 4
-            if at + length > len(data):
-                raise InvalidRequest(
-                    f"picture {len(pictures)} claims {length} bytes, {len(data) - at} are left"
-                )
-            pictures.append(self._picture(data[at : at + length]))
-            at += length
-        if len(pictures) != count or at != len(data):
-            raise InvalidRequest(
-                f"the BYTES input does not hold {count} pictures, each behind its 4-byte length"
-            )
-        return pictures
-
-    def _picture(self, data: memoryview) -> memoryview:
-        if len(data) > self._limits.max_image_bytes:
-            raise InvalidRequest(
-                f"a picture has {len(data)} bytes; at most {self._limits.max_image_bytes} are taken"
-            )
-        if not len(data):
-            raise InvalidRequest("a picture is empty")
-        return data
-
-    def _shape_text(self, datatype: Datatype, count: int | str) -> str:
-        return f"[{','.join(map(str, (count, *self._signature.input_shapes[datatype])))}]"
 
     def _read_head(self, head: bytes, large_contents: bytes = b"") -> Head:
         """Reads everything but the raw tensor.
@@ -315,10 +251,10 @@ class RequestReader:
         datatype, count = self._read_shape(tensor)
         contents: bytes | tuple[bytes, ...] | None = None
         if large:
-            parsed = self._parse_contents(large, datatype, count)
-            contents = self._read_contents(parsed, datatype, count)
+            parsed = self._contents.parse(large, datatype, count)
+            contents = self._contents.read(parsed, datatype, count)
         elif tensor.HasField("contents"):
-            contents = self._read_contents(tensor.contents, datatype, count)
+            contents = self._contents.read(tensor.contents, datatype, count)
         input_slice = self._read_slice(tensor.parameters)
         # Before anything else of the outputs: where shared memory is off, that is the answer.
         output_slice = None
@@ -331,7 +267,7 @@ class RequestReader:
             datatype=datatype,
             count=count,
             classification=self._read_outputs(request),
-            timeout_s=_read_timeout(request),
+            timeout_s=read_timeout(request),
             contents=contents,
             input_slice=input_slice,
             output_slice=output_slice,
@@ -345,7 +281,7 @@ class RequestReader:
         numbers = {"shared_memory_offset": 0, "shared_memory_byte_size": 0}
         for name in numbers:
             if name in parameters:
-                value = _integer(parameters[name])
+                value = integer(parameters[name])
                 if value is None or value < 0:
                     raise InvalidRequest(f"the parameter {name} takes a whole number of bytes")
                 numbers[name] = value
@@ -368,7 +304,7 @@ class RequestReader:
             if datatype not in self._signature.input_shapes:
                 known = ", ".join(kind.name for kind in self._signature.datatypes)
                 raise InvalidRequest(f"this model takes {known}, not {tensor.datatype}")
-            expected = self._shape_text(datatype, "n")
+            expected = self._contents.shape_text(datatype, "n")
             fits = shape[1:] == self._signature.input_shapes[datatype]
         if not fits or not shape:
             raise InvalidRequest(
@@ -379,56 +315,6 @@ class RequestReader:
                 f"a request takes 1 to {self._limits.max_items} items, not {shape[0]}"
             )
         return datatype, shape[0]
-
-    def _read_contents(
-        self, contents: pb.InferTensorContents, datatype: Datatype | None, count: int
-    ) -> bytes | tuple[bytes, ...]:
-        if datatype is None:
-            if len(contents.bytes_contents) != count:
-                raise InvalidRequest(
-                    f"bytes_contents has {len(contents.bytes_contents)} elements, not {count}"
-                )
-            for picture in contents.bytes_contents:
-                self._picture(memoryview(picture))
-            return tuple(contents.bytes_contents)
-        values = contents.fp32_contents if datatype is Datatype.FP32 else contents.uint_contents
-        expected = self._check_values(len(values), datatype, count)
-        if datatype is Datatype.FP32:
-            return np.fromiter(values, np.float32, expected).tobytes()
-        wide = np.fromiter(values, np.uint32, expected)
-        if wide.max() > 255:
-            raise InvalidRequest("uint_contents has a value above 255; a UINT8 ends there")
-        return wide.astype(np.uint8).tobytes()
-
-    def _check_values(self, values: int, datatype: Datatype, count: int) -> int:
-        """How many typed values there must be; raises InvalidRequest where there are others."""
-        expected = self._signature.input_bytes[datatype] * count // datatype.numpy.itemsize
-        if values != expected:
-            raise InvalidRequest(
-                f"{_TYPED_FIELDS[datatype][0]} has {values} values; "
-                f"{datatype.name} {self._shape_text(datatype, count)} is {expected}"
-            )
-        return expected
-
-    def _parse_contents(
-        self, contents: bytes, datatype: Datatype | None, count: int
-    ) -> pb.InferTensorContents:
-        """Parses large typed contents, once they are sure to grow no larger than the tensor."""
-        name, number = _TYPED_FIELDS[datatype]
-        most = max(MAX_FIELDS, self._limits.max_items)
-        rest, chunks = cut(contents, 0, len(contents), number, most)
-        if rest:
-            raise InvalidRequest(f"the contents of this input belong into {name}, packed, alone")
-        if datatype is Datatype.UINT8:
-            # Each takes four bytes once it is parsed, and may have come as one: those that end a
-            # varint are below 128.
-            stream = np.frombuffer(contents, np.uint8)
-            values = sum(int((stream[start:end] < 0x80).sum()) for start, end in chunks)
-            self._check_values(values, datatype, count)
-        try:
-            return pb.InferTensorContents.FromString(contents)
-        except DecodeError:
-            raise InvalidRequest(NOT_A_REQUEST) from None
 
     def _read_outputs(self, request: pb.ModelInferRequest) -> int:
         """The classification asked for: as a request parameter, or as Triton's clients do."""
@@ -444,29 +330,10 @@ class RequestReader:
         for parameters in wanted:
             # Looking a missing key up in a protobuf map would insert it.
             if "classification" in parameters:
-                top = _integer(parameters["classification"])
+                top = integer(parameters["classification"])
                 if top is None or not 1 <= top <= self._limits.classes:
                     raise InvalidRequest(
                         f"classification takes a whole number from 1 to {self._limits.classes}"
                     )
                 return top
         return 0
-
-
-def _integer(parameter: pb.InferParameter) -> int | None:
-    which = parameter.WhichOneof("parameter_choice")
-    if which == "int64_param":
-        return parameter.int64_param
-    if which == "uint64_param":
-        return parameter.uint64_param
-    return None
-
-
-def _read_timeout(request: pb.ModelInferRequest) -> float | None:
-    """The parameter ``timeout``, microseconds on the wire; 0 means none, as in Triton."""
-    if "timeout" not in request.parameters:
-        return None
-    timeout_us = _integer(request.parameters["timeout"])
-    if timeout_us is None or timeout_us < 0:
-        raise InvalidRequest("the parameter timeout takes a whole number of microseconds")
-    return timeout_us / 1e6 if timeout_us else None

@@ -8,15 +8,10 @@ may change it. The parser, the list of live settings and docs/configuration.md d
 from corral.settings.groups import (
     AccuracySettings,
     EngineSettings,
-    LifecycleSettings,
-    LimitSettings,
-    ListenSettings,
-    LoggingSettings,
     ModelSettings,
     NullSettings,
     PlacementSettings,
     QueueSettings,
-    SecuritySettings,
 )
 from corral.settings.kinds import (
     Allocator,
@@ -29,6 +24,13 @@ from corral.settings.kinds import (
 )
 from corral.settings.option import Option
 from corral.settings.reading import build, is_loopback, read_toml
+from corral.settings.server_groups import (
+    LifecycleSettings,
+    LimitSettings,
+    ListenSettings,
+    LoggingSettings,
+    SecuritySettings,
+)
 from corral.settings.whole import Settings, field_names, live_names, options
 
 __all__ = [

@@ -10,17 +10,19 @@ import msgspec
 from corral.settings.groups import (
     AccuracySettings,
     EngineSettings,
-    LifecycleSettings,
-    LimitSettings,
-    ListenSettings,
-    LoggingSettings,
     ModelSettings,
     NullSettings,
     PlacementSettings,
     QueueSettings,
-    SecuritySettings,
 )
 from corral.settings.option import Option, options_of
+from corral.settings.server_groups import (
+    LifecycleSettings,
+    LimitSettings,
+    ListenSettings,
+    LoggingSettings,
+    SecuritySettings,
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ from corral.launch.worker_runtime import worker_extras
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
-from corral.settings import BackendName, Mode, Precision, Settings
+from corral.settings import Mode, Settings
 from corral.supervisor.deployment import Deployment, DeploymentSpec
 
 #: workers that a cell can grow to, at the least, while the server runs
@@ -26,9 +26,7 @@ _MIN_SLOTS = 16
 
 def _is_searched(asked: Settings) -> bool:
     """Whether measurements decide on engine or precision."""
-    return engine(asked.engine.backend).computes and (
-        asked.engine.backend is BackendName.AUTO or asked.engine.precision is Precision.AUTO
-    )
+    return engine(asked.engine.backend).computes and (asked.engine.is_searched)
 
 
 def slots_to_reserve(plan: Plan) -> int:

@@ -33,7 +33,7 @@ from corral.supervisor.deployment import Deployment, DeploymentBuilder
 from corral.supervisor.reload import Reloader
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot, make_slots
 from corral.supervisor.terminal import Terminal
-from corral.system.addresses import format_address
+from corral.supervisor.views import addresses
 
 logger = logging.getLogger(__name__)
 
@@ -306,7 +306,7 @@ class Supervisor:
         self._open_if_verified()
         if before is not self._phase:
             self.changed()
-            logger.info("ready in %.2f s: %s", self._ready_after_s, _addresses(self._settings))
+            logger.info("ready in %.2f s: %s", self._ready_after_s, addresses(self._settings))
             self._spectator.ready(self.board)
             if all(worker.report for worker in self._fleet.workers):
                 self._show_complete()
@@ -347,10 +347,3 @@ class Supervisor:
             warnings=self._warnings,
             admin_socket=self._admin_path,
         )
-
-
-def _addresses(settings: Settings) -> str:
-    grpc = format_address(settings.listen.host, settings.listen.port)
-    http = format_address(settings.listen.host, settings.listen.http_port or 0)
-    metrics = format_address(settings.listen.metrics_host, settings.listen.metrics_port)
-    return f"gRPC on {grpc}, HTTP on {http}, metrics on http://{metrics}/metrics"

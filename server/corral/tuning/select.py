@@ -91,10 +91,7 @@ def select(
     installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
     if not bench.spec.takes_pictures:
         return without_pictures(bench, precision, installed)
-    if (
-        BackendName.AUTO is not settings.engine.backend
-        and Precision.AUTO is not settings.engine.precision
-    ):
+    if not settings.engine.is_searched:
         return _as_asked(bench)
     options = options_for(bench, settings.engine.precision, installed, every=every)
     exact = options_for(bench, Precision.FP32, installed)

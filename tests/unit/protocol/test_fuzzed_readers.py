@@ -15,6 +15,7 @@ from corral.errors import InvalidRequest, RequestError
 from corral.images import decode as images
 from corral.models.spec import Recipe
 from corral.protocol import request as wire
+from corral.protocol.contents import Limits
 from corral.protocol.metadata import resolve_view
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
@@ -22,7 +23,7 @@ from corral_protos import open_inference_pb2 as pb
 SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (10,))
 READER = wire.RequestReader(
     SIGNATURE,
-    wire.Limits(max_items=8, max_image_bytes=100_000, classes=10),
+    Limits(max_items=8, max_image_bytes=100_000, classes=10),
     lambda name, version: resolve_view(name, version, "m"),
 )
 SMALL = Recipe(resize=40, crop=32)

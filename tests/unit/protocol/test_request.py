@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from corral.errors import InvalidRequest, NotFound, RequestError
 from corral.protocol import envelope, response
 from corral.protocol import request as wire
+from corral.protocol.contents import Limits
 from corral.protocol.scattered import Scattered
 from corral.protocol.shared_memory import Tensor
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
 SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (10,))
-LIMITS = wire.Limits(max_items=8, max_image_bytes=100, classes=10)
+LIMITS = Limits(max_items=8, max_image_bytes=100, classes=10)
 VIEWS = {f"m{view.suffix}": view for view in View}
 
 
@@ -223,7 +224,7 @@ def test_garbage_is_no_request(message: bytes) -> None:
 
 LARGE = Signature({Datatype.FP32: (3, 96, 96), Datatype.UINT8: (96, 96, 3)}, (10,))
 LARGE_READER = wire.RequestReader(
-    LARGE, wire.Limits(max_items=8, max_image_bytes=200_000, classes=10), resolve
+    LARGE, Limits(max_items=8, max_image_bytes=200_000, classes=10), resolve
 )
 VALUES = 96 * 96 * 3
 

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 
-class Arrivals(Generic[Key]):
+class MessagesUnderWay(Generic[Key]):
     """The messages under way, the oldest first.
 
     Args:

@@ -7,12 +7,12 @@ from collections.abc import Hashable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.batching.arrivals import Arrivals
+from corral.batching.admission import MessagesUnderWay
 
 
-def make(most: int) -> tuple[Arrivals[Hashable], list[Hashable]]:
+def make(most: int) -> tuple[MessagesUnderWay[Hashable], list[Hashable]]:
     given_up: list[Hashable] = []
-    return Arrivals(most, given_up.append, 5.0), given_up
+    return MessagesUnderWay(most, given_up.append, 5.0), given_up
 
 
 def test_there_is_room_again_when_a_message_is_there() -> None:

@@ -1,0 +1,26 @@
+"""A request's parameters, as values."""
+
+from __future__ import annotations
+
+from corral.errors import InvalidRequest
+from corral_protos import open_inference_pb2 as pb
+
+
+def integer(parameter: pb.InferParameter) -> int | None:
+    """The whole number that a parameter is; None where it is something else."""
+    which = parameter.WhichOneof("parameter_choice")
+    if which == "int64_param":
+        return parameter.int64_param
+    if which == "uint64_param":
+        return parameter.uint64_param
+    return None
+
+
+def read_timeout(request: pb.ModelInferRequest) -> float | None:
+    """The parameter ``timeout``, microseconds on the wire; 0 means none, as in Triton."""
+    if "timeout" not in request.parameters:
+        return None
+    timeout_us = integer(request.parameters["timeout"])
+    if timeout_us is None or timeout_us < 0:
+        raise InvalidRequest("the parameter timeout takes a whole number of microseconds")
+    return timeout_us / 1e6 if timeout_us else None
