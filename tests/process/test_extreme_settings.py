@@ -113,6 +113,10 @@ def test_what_cannot_be_is_refused(argument: str, named: str) -> None:
     assert f"{named}: " in _refusal(argument)
 
 
+def test_infinity_is_refused_in_words() -> None:
+    assert _refusal("--grace-s=inf") == "corral: --grace-s: a finite number is needed\n"
+
+
 def test_a_file_s_infinity_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "corral.toml"
     file.write_text("hang-floor-s = inf\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,11 @@ def _explain(message: str) -> str:
     group, _, field = where.rstrip("`").partition(".")
     field = field.partition("[")[0]
     names = [o.name for o in options().values() if (o.group, o.field) == (group, field)]
-    return f"--{names[0]}: {text[0].lower()}{text[1:]}" if names else message
+    if not names:
+        return message
+    # The largest float as a bound means no more than that.
+    text = "a finite number is needed" if str(sys.float_info.max) in text else text
+    return f"--{names[0]}: {text[0].lower()}{text[1:]}"
 
 
 def read_toml(path: Path) -> dict[str, Any]:
