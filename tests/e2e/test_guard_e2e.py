@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import urllib.request
 from pathlib import Path
@@ -95,7 +96,12 @@ def test_a_spoiled_quantization_never_serves_and_the_server_says_so(
             assert "corral_precision_fallback 1.0" in page
             assert 'corral_precision_guard_passed{candidate="openvino int8"} 0.0' in page
             return
-        server.wait_for_line(r"^chosen .*openvino int8: .*SNR")
+        server.wait_for_line(r"^chosen .*openvino int8: the guard refuses it")
+        refused = re.search(
+            r"openvino int8: the guard refuses it[^)]*SNR (\S+) dB <", server.stderr
+        )
+        assert refused is not None
+        assert float(refused[1]) < 8.5
     assert found["precision"] in {"fp32", "bf16"}
     assert "corral_precision_fallback 0.0" in page
     if found["precision"] == "bf16":
