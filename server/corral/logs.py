@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 
-from corral.settings import LogFormat, Settings
+from corral.settings import LogFormat, LoggingSettings
 
 
-def configure(settings: Settings, name: str) -> None:
+def configure(chosen: LoggingSettings, name: str) -> None:
     """Sets up the root logger of this process.
 
     Args:
-        settings: level and format.
+        chosen: level and format.
         name: who speaks, on every line: "supervisor", "frontend 0", "worker 3".
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_formatter(settings.logging.format, name))
+    handler.setFormatter(_formatter(chosen.format, name))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    level = logging.getLevelNamesMapping()[settings.logging.level.value.upper()]
+    level = logging.getLevelNamesMapping()[chosen.level.value.upper()]
     # What libraries tell below a warning (asyncio, grpc) is for their authors.
     root.setLevel(max(level, logging.WARNING))
     for ours in ("corral", "__main__"):

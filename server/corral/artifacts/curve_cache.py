@@ -12,7 +12,7 @@ from corral.artifacts.store import versions
 from corral.backends.registry import ENGINES
 from corral.batching.cost_curve import CostCurve
 from corral.ipc.messages import ModelBoot
-from corral.settings import Settings
+from corral.settings import EngineSettings, Settings
 
 #: raise it whenever a worker measures costs in another way, or they are written in another form
 FORMAT = 1
@@ -75,7 +75,7 @@ class CurveCache:
         self._ingredients = {
             # Its folder is named after the key of all that is in it.
             "artefact": Path(model.artefact or "").parent.name,
-            "engine": f"{settings.engine.backend.value} {_engine_version(settings)}",
+            "engine": f"{settings.engine.backend.value} {_engine_version(settings.engine)}",
             "precision": model.precision,
             "torch mode": settings.engine.torch_mode.value,
             "runner": str(ENGINES[settings.engine.backend].revision),
@@ -96,7 +96,7 @@ class CurveCache:
             save_curve(self._folder, self._ingredients, CostCurve.from_names(costs_s))
 
 
-def _engine_version(settings: Settings) -> str:
+def _engine_version(engine: EngineSettings) -> str:
     """The version of the backend's own distribution, and where another environment has it."""
-    name = ENGINES[settings.engine.backend].distribution
-    return f"{versions([name])[name]} {settings.engine.worker_python or ''}".strip()
+    name = ENGINES[engine.backend].distribution
+    return f"{versions([name])[name]} {engine.worker_python or ''}".strip()

@@ -155,7 +155,7 @@ def _plan(settings: Settings, options: argparse.Namespace) -> int:
 def _prepare(settings: Settings) -> int:
     if not engine(settings.engine.backend).computes:
         raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
-    logs.configure(settings, "prepare")
+    logs.configure(settings.logging, "prepare")
     pen = plan_for(settings, topology.read_machine()).first_worker
     print(prepare.prepare_apart(settings, pen).model.artefact)
     return 0
@@ -164,7 +164,7 @@ def _prepare(settings: Settings) -> int:
 def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.repeats < 1 or not 0 < options.seconds <= _MOST_SECONDS:
         raise ConfigError(f"--repeats: 1 or more; --seconds: more than 0, at most {_MOST_SECONDS}")
-    logs.configure(settings, "ladder")
+    logs.configure(settings.logging, "ladder")
     pen = plan_for(settings, topology.read_machine()).first_worker
     chosen = LadderOptions(
         repeats=options.repeats,
@@ -193,7 +193,7 @@ def _lab(settings: Settings, options: argparse.Namespace, environ: Mapping[str, 
 def _tune(settings: Settings, *, every: bool) -> int:
     if not engine(settings.engine.backend).computes:
         raise ConfigError("--backend null computes nothing; there is nothing to measure")
-    logs.configure(settings, "tune")
+    logs.configure(settings.logging, "tune")
     pen = plan_for(settings, topology.read_machine()).first_worker
     selected = prepare.prepare_apart(settings, pen, again=True, every=every)
     if selected.search is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.batching.batcher import Policy
-from corral.settings import Mode, Settings
+from corral.settings import LimitSettings, Mode, Settings
 from corral.tensors import Signature
 
 #: what all unanswered requests of a cell may hold
@@ -46,6 +46,6 @@ def arrival_limits(settings: Settings, signature: Signature, max_queue: int) -> 
     return min(at_once, most), max(0, most - at_once)
 
 
-def max_requests(settings: Settings, max_queue: int) -> int:
+def max_requests(limits: LimitSettings, max_queue: int) -> int:
     """How many requests may be under way in a cell, their messages still arriving included."""
-    return settings.limits.max_requests or max_queue + _SPARE_REQUESTS
+    return limits.max_requests or max_queue + _SPARE_REQUESTS

@@ -168,7 +168,7 @@ class Frontend:
             auth=Auth(access) if access else None,
             messages=Admission(at_once, slow_s=_SLOW_S, most_waiting=waiting),
             max_body_bytes=message_limit(settings, signature),
-            max_requests=max_requests(settings, max_queue),
+            max_requests=max_requests(settings.limits, max_queue),
         )
 
     # --- what the supervisor says, and is told ---
@@ -185,7 +185,7 @@ class Frontend:
         policy = queue_policy(settings, new.slots, new.region_batch)
         signature = self._served.signature
         self._service.messages.set_limits(*arrival_limits(settings, signature, policy.max_queue))
-        logs.configure(settings, f"frontend {self._boot.cell}")
+        logs.configure(settings.logging, f"frontend {self._boot.cell}")
         self._pages.model = _describe(self._served, new.model, settings, new.workers)
         self._inference.max_image_pixels = settings.queue.max_image_pixels
         self._dispatcher.reconfigure(policy, hang_floor_s=settings.lifecycle.hang_floor_s)
@@ -307,7 +307,7 @@ def main() -> None:
     """Entry of the process: the boot file's descriptor is the second argument."""
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         boot = msgspec.json.decode(file.read(), type=CellBoot)
-    logs.configure(boot.settings, f"frontend {boot.cell}")
+    logs.configure(boot.settings.logging, f"frontend {boot.cell}")
     sandbox.keep_memory_private()
 
     uvloop.run(_serve(boot))

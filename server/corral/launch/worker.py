@@ -146,13 +146,13 @@ class WorkerProgram:
             ConfigError: ``settings.worker_user`` is nobody, or cannot read what workers need;
                 ``settings.worker_python`` is no interpreter.
         """
-        python = worker_python(settings)
+        python = worker_python(settings.engine)
         user = worker_user.worker_user(settings, model.artefact, python)
         return cls(
             python=python,
             user=user,
             env=inherited(environ),
-            extras_env={**extras.env, **python_path(settings), **worker_user.home(user)},
+            extras_env={**extras.env, **python_path(settings.engine), **worker_user.home(user)},
         )
 
     def launch(

@@ -11,7 +11,7 @@ from pathlib import Path
 from corral.backends.registry import BRINGS_ENVIRONMENT
 from corral.errors import ConfigError
 from corral.planning.environment import allocator_environment
-from corral.settings import Allocator, Settings
+from corral.settings import Allocator, EngineSettings, PlacementSettings
 
 _PACKAGES = {Allocator.TCMALLOC: "libtcmalloc-minimal4", Allocator.JEMALLOC: "libjemalloc2"}
 
@@ -31,39 +31,40 @@ class WorkerExtras:
     warnings: list[str]
 
 
-def worker_python(settings: Settings) -> str:
+def worker_python(engine: EngineSettings) -> str:
     """The interpreter that workers run on.
 
     Raises:
         ConfigError: there is no such interpreter.
     """
-    if settings.engine.worker_python is None:
+    if engine.worker_python is None:
         return sys.executable
     # Not resolved: a virtual environment's interpreter is a link, and its place is what counts.
-    path = Path(settings.engine.worker_python).absolute()
+    path = Path(engine.worker_python).absolute()
     if not os.access(path, os.X_OK) or not path.is_file():
         raise ConfigError(
-            f"--worker-python {settings.engine.worker_python}: no such interpreter; "
-            f"{BRINGS_ENVIRONMENT}"
+            f"--worker-python {engine.worker_python}: no such interpreter; {BRINGS_ENVIRONMENT}"
         )
     return str(path)
 
 
-def python_path(settings: Settings) -> dict[str, str]:
+def python_path(engine: EngineSettings) -> dict[str, str]:
     """What lets a worker in another environment import corral: where this corral lies."""
-    if settings.engine.worker_python is None:
+    if engine.worker_python is None:
         return {}
     return {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def worker_extras(settings: Settings, libraries: Mapping[str, Path | None]) -> WorkerExtras:
+def worker_extras(
+    placement: PlacementSettings, libraries: Mapping[str, Path | None]
+) -> WorkerExtras:
     """Preloads the allocator where it was found; else workers run on the C library's.
 
     Args:
-        settings: allocator and huge pages.
+        placement: allocator and huge pages.
         libraries: see libraries.find_libraries.
     """
-    allocator = settings.placement.allocator
+    allocator = placement.allocator
     path = libraries.get(allocator.value)
     warnings = []
     if path is None and allocator is not Allocator.SYSTEM:
@@ -74,7 +75,7 @@ def worker_extras(settings: Settings, libraries: Mapping[str, Path | None]) -> W
     openmp = libraries.get("openmp")
     expected = {"allocator": path, "openmp": openmp}
     return WorkerExtras(
-        env=allocator_environment(allocator, libraries, settings.placement.huge_pages),
+        env=allocator_environment(allocator, libraries, placement.huge_pages),
         expected_libraries={name: str(file) for name, file in expected.items() if file},
         warnings=warnings,
     )

@@ -8,7 +8,7 @@ from corral.planning import placement
 from corral.planning.front import Figures
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan
-from corral.settings import Settings
+from corral.settings import PlacementSettings, Settings
 
 _UNKNOWN = Figures()
 
@@ -32,7 +32,7 @@ def plan_for(settings: Settings, machine: Machine, measured: Figures = _UNKNOWN)
             cores_per_worker=settings.placement.cores_per_worker,
             cells=settings.placement.cells,
             oversubscribe=settings.placement.oversubscribe,
-            figures=_as_asked(settings, measured),
+            figures=_as_asked(settings.placement, measured),
             # Regions of memory and a unix socket belong to one frontend.
             one_front=settings.listen.client_shared_memory
             or settings.listen.unix_socket is not None,
@@ -40,15 +40,15 @@ def plan_for(settings: Settings, machine: Machine, measured: Figures = _UNKNOWN)
     )
 
 
-def _as_asked(settings: Settings, figures: Figures) -> Figures:
-    if settings.placement.front_us is not None:
+def _as_asked(placement: PlacementSettings, figures: Figures) -> Figures:
+    if placement.front_us is not None:
         figures = msgspec.structs.replace(
-            figures, front_us=settings.placement.front_us, front_source="--front-us"
+            figures, front_us=placement.front_us, front_source="--front-us"
         )
-    if settings.placement.images_per_core_s is not None:
+    if placement.images_per_core_s is not None:
         figures = msgspec.structs.replace(
             figures,
-            images_per_core_s=settings.placement.images_per_core_s,
+            images_per_core_s=placement.images_per_core_s,
             images_source="--images-per-core-s",
         )
     return figures

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from corral.errors import ConfigError
+from corral.settings.server_groups import ListenSettings, SecuritySettings
 from corral.settings.whole import Settings, options
 
 _MAX_SOCKET_PATH = 107
@@ -48,9 +49,9 @@ def build(*layers: dict[str, Any]) -> Settings:
         settings = msgspec.convert(nested, Settings)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error))) from None
-    _check_security(settings)
-    _check_client_memory(settings)
-    _check_socket_paths(settings)
+    _check_security(settings.security)
+    _check_client_memory(settings.listen)
+    _check_socket_paths(settings.listen)
     return settings
 
 
@@ -74,9 +75,8 @@ def _is_escaped(text: str) -> bool:
     return True
 
 
-def _check_security(settings: Settings) -> None:
+def _check_security(asked: SecuritySettings) -> None:
     """Half of what makes a server safe must not look like all of it."""
-    asked = settings.security
     if asked.tls_cert and not asked.tls_key:
         raise ConfigError("--tls-cert needs the certificate's private key, too: --tls-key FILE")
     if asked.tls_key and not asked.tls_cert:
@@ -89,9 +89,8 @@ def _check_security(settings: Settings) -> None:
         )
 
 
-def _check_client_memory(settings: Settings) -> None:
+def _check_client_memory(listen: ListenSettings) -> None:
     """A client on another machine shares no memory with the server, and must not be able to try."""
-    listen = settings.listen
     if listen.client_shared_memory and not is_loopback(listen.host):
         raise ConfigError(
             f"--client-shared-memory is for clients on this machine; --host {listen.host} "
@@ -99,9 +98,8 @@ def _check_client_memory(settings: Settings) -> None:
         )
 
 
-def _check_socket_paths(settings: Settings) -> None:
+def _check_socket_paths(listen: ListenSettings) -> None:
     """The kernel's limit, said before anything is started."""
-    listen = settings.listen
     for name, path in (
         ("--unix-socket", listen.unix_socket),
         ("--admin-socket", listen.admin_socket),

@@ -28,7 +28,7 @@ from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
 from corral.security import credentials, sandbox, tls
-from corral.settings import Settings, is_loopback
+from corral.settings import ListenSettings, SecuritySettings, Settings, is_loopback
 from corral.supervisor import admin, cache_permissions, ports
 from corral.supervisor.cpu_watch import AllowedCpus
 from corral.supervisor.deployment import DeploymentSpec
@@ -82,15 +82,15 @@ def serve(
         ModelError: the model cannot be prepared.
         StartError: no worker got ready in time.
     """
-    logs.configure(asked, "supervisor")
+    logs.configure(asked.logging, "supervisor")
     check_security(asked)
     machine = topology.read_machine()
     plan = plan_for(asked, machine)
     # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
     claimed = _claim(asked)
-    _check_cells(asked, plan)
+    _check_cells(asked.listen, plan)
     _check_memory(asked, plan, served)
-    with _held(asked.replace(**claimed), shared=False):
+    with _held(asked.replace(**claimed).listen, shared=False):
         prepared = prepare(asked, plan.first_worker)
     # The environment of the workers depends on the engine, and a search has measured more.
     measured = FigureCache(asked, machine.model_name).load()
@@ -129,7 +129,7 @@ def run(
     Raises:
         ConfigError, StartError: see ``serve``.
     """
-    logs.configure(prepared.settings, "supervisor")
+    logs.configure(prepared.settings.logging, "supervisor")
     return _run(
         _Server(
             prepared=prepared.replace(**_claim(prepared.settings)),
@@ -155,15 +155,15 @@ def _claim(settings: Settings) -> dict[str, int]:
     return claimed
 
 
-def _check_cells(settings: Settings, plan: Plan) -> None:
+def _check_cells(listen: ListenSettings, plan: Plan) -> None:
     """Raises ConfigError when what is asked for needs one cell, and the plan has more."""
     cells = len(plan.cells)
-    if settings.listen.client_shared_memory and cells > 1:
+    if listen.client_shared_memory and cells > 1:
         raise ConfigError(
             f"--client-shared-memory needs one cell, for a region is registered with one; "
             f"this plan has {cells} (--cells 1)"
         )
-    if settings.listen.unix_socket and cells > 1:
+    if listen.unix_socket and cells > 1:
         raise ConfigError(
             f"--unix-socket needs one cell, for a socket has one listener; "
             f"this plan has {cells} (--cells 1)"
@@ -186,13 +186,13 @@ def _check_memory(settings: Settings, plan: Plan, served: ServedModel) -> None:
 
 
 @contextlib.contextmanager
-def _held(settings: Settings, *, shared: bool) -> Iterator[None]:
+def _held(listen: ListenSettings, *, shared: bool) -> Iterator[None]:
     """Keeps claimed ports from others; see ports.hold."""
-    assert settings.listen.http_port is not None, "claimed ports are settled"
+    assert listen.http_port is not None, "claimed ports are settled"
     with (
-        ports.hold(settings.listen.host, settings.listen.port, shared=shared),
-        ports.hold(settings.listen.host, settings.listen.http_port, shared=shared),
-        ports.hold(settings.listen.metrics_host, settings.listen.metrics_port, shared=False),
+        ports.hold(listen.host, listen.port, shared=shared),
+        ports.hold(listen.host, listen.http_port, shared=shared),
+        ports.hold(listen.metrics_host, listen.metrics_port, shared=False),
     ):
         yield
 
@@ -200,7 +200,7 @@ def _held(settings: Settings, *, shared: bool) -> Iterator[None]:
 def _run(server: _Server) -> int:
     """Makes counters, the first deployment and the supervisor, and runs it."""
     settings, cells = server.prepared.settings, len(server.plan.cells)
-    _check_cells(settings, server.plan)
+    _check_cells(settings.listen, server.plan)
     page_slots = slots_to_reserve(server.plan)
     layout = counters.make_layout(page_slots)
     counters_fd = counters.create_memory(layout, cells)
@@ -217,7 +217,7 @@ def _run(server: _Server) -> int:
         read_machine=topology.read_machine,
     )
     deployment = deployments.first(server.prepared, server.plan, server.machine)
-    admin_socket, warnings = _admin_socket(settings, server.environ)
+    admin_socket, warnings = _admin_socket(settings.listen, server.environ)
     artefact = server.prepared.model.artefact
     warnings += cache_permissions.warnings(settings, artefact, os.geteuid())
 
@@ -239,23 +239,26 @@ def _run(server: _Server) -> int:
             FigureCache(server.prepared.asked, procfs.cpu_model()).learn_front(*found)
         return code
 
-    with _held(settings, shared=cells > 1), ports.removed_at_end(settings.listen.unix_socket):
+    with (
+        _held(settings.listen, shared=cells > 1),
+        ports.removed_at_end(settings.listen.unix_socket),
+    ):
         # Freezes what is there: a collection need not look at it again.
         gc.freeze()
         return asyncio.run(supervise())
 
 
 def _admin_socket(
-    settings: Settings, environ: Mapping[str, str]
+    listen: ListenSettings, environ: Mapping[str, str]
 ) -> tuple[socket.socket | None, list[str]]:
     """The admin socket, bound; a server that found no place for one serves all the same.
 
     Raises:
         ConfigError: it cannot be where the settings want it.
     """
-    if settings.listen.admin_socket is not None:
-        return admin.bind(Path(settings.listen.admin_socket)), []
-    path = admin.default_path(environ, settings.listen.port)
+    if listen.admin_socket is not None:
+        return admin.bind(Path(listen.admin_socket)), []
+    path = admin.default_path(environ, listen.port)
     try:
         admin.make_private_folder(path.parent)
         return admin.bind(path), []
@@ -277,18 +280,18 @@ def check_security(settings: Settings) -> None:
     tls.watch(
         settings.security.tls_cert, settings.security.tls_key, settings.security.tls_client_ca
     )
-    _access(settings)
+    _access(settings.security)
     if settings.security.worker_user:
         identity.find_user(settings.security.worker_user)
     if settings.security.seccomp:
         sandbox.require_seccomp()
 
 
-def _access(settings: Settings) -> credentials.Access | None:
+def _access(security: SecuritySettings) -> credentials.Access | None:
     return credentials.make_access(
-        settings.security.auth_token_file,
-        settings.security.allow_client,
-        client_ca=settings.security.tls_client_ca,
+        security.auth_token_file,
+        security.allow_client,
+        client_ca=security.tls_client_ca,
     )
 
 
@@ -325,7 +328,7 @@ def _metrics(settings: Settings, supervisor: Supervisor, pages: counters.Pages) 
         settings.listen.metrics_port,
         metrics.render,
         lambda: board.current().ready,
-        access=_access(settings),
+        access=_access(settings.security),
         files=tls.watch(
             settings.security.tls_cert, settings.security.tls_key, settings.security.tls_client_ca
         ),

@@ -162,7 +162,7 @@ class Deployments:
         cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
         curves = CurveCache(settings, model, cores, machine.model_name, machine.isa)
         extras = worker_extras(
-            settings,
+            settings.placement,
             find_libraries(
                 settings.placement.allocator, openmp=engine(settings.engine.backend).obeys_openmp
             ),

@@ -9,7 +9,7 @@ from corral.ipc.messages import WorkerReady
 from corral.ipc.status import Cause, State
 from corral.launch.spawn import Process
 from corral.planning.plan import Plan, PlannedCell, PlannedWorker
-from corral.settings import Settings
+from corral.settings import LifecycleSettings
 from corral.supervisor.lifecycle import Backoff, Life
 
 if TYPE_CHECKING:
@@ -84,12 +84,10 @@ AnySlot = FrontendSlot | WorkerSlot
 
 
 def make_slots(
-    settings: Settings, plan: Plan, factory: ChildFactory
+    lifecycle: LifecycleSettings, plan: Plan, factory: ChildFactory
 ) -> tuple[list[FrontendSlot], list[WorkerSlot]]:
     """A slot for every child of the plan: frontends by cell, and all workers."""
-    backoff = Backoff(
-        settings.lifecycle.restart_backoff_s, settings.lifecycle.restart_backoff_max_s
-    )
+    backoff = Backoff(lifecycle.restart_backoff_s, lifecycle.restart_backoff_max_s)
     frontends, workers = [], []
     for cell, planned in enumerate(plan.cells):
         frontends.append(FrontendSlot(Life(backoff), cell, planned))

@@ -90,7 +90,8 @@ class Supervisor:
         self._complete = False
         self._warnings = dict.fromkeys(deployment.warnings)
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        frontends, workers = make_slots(deployment.settings, deployment.plan, deployment.factory)
+        lifecycle = deployment.settings.lifecycle
+        frontends, workers = make_slots(lifecycle, deployment.plan, deployment.factory)
         self._fleet = Fleet(
             deployment.factory,
             pages,
@@ -160,12 +161,8 @@ class Supervisor:
     def _why_not_ready(self) -> str:
         """One sentence: which cells have no verified worker, and what became of those they had."""
         waiting = [i for i in self._fleet.frontends if not self._is_verified(i)]
-        deaths = [
-            slot.end_reason
-            for frontend in waiting
-            for slot in (frontend, *self._workers_of(frontend))
-            if slot.end_reason
-        ]
+        slots = (slot for frontend in waiting for slot in (frontend, *self._workers_of(frontend)))
+        deaths = [slot.end_reason for slot in slots if slot.end_reason]
         reason = deaths[0] if deaths else "no worker has finished its warm-up"
         limit_s = self._settings.lifecycle.boot_timeout_s
         return f"not ready after --boot-timeout-s {limit_s:g}: {reason}"
@@ -217,7 +214,7 @@ class Supervisor:
 
     def _on_deployment(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        logs.configure(deployment.settings, "supervisor")
+        logs.configure(deployment.settings.logging, "supervisor")
         self.warn(deployment.warnings)
 
     # --- stopping ---
@@ -306,7 +303,8 @@ class Supervisor:
         self._open_if_verified()
         if before is not self._phase:
             self.changed()
-            logger.info("ready in %.2f s: %s", self._ready_after_s, addresses(self._settings))
+            where = addresses(self._settings.listen)
+            logger.info("ready in %.2f s: %s", self._ready_after_s, where)
             self._spectator.ready(self.board)
             if all(worker.report for worker in self._fleet.workers):
                 self._show_complete()

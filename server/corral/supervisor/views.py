@@ -10,7 +10,7 @@ from rich.text import Text
 
 from corral.batching.cost_curve import CostCurve
 from corral.ipc.status import CellStatus, ServerStatus, StatusBoard, WorkerStatus
-from corral.settings import BackendName, Settings
+from corral.settings import BackendName, ListenSettings
 from corral.system.addresses import format_address
 from corral.system.cpu_list import format_cpus
 
@@ -196,9 +196,9 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def addresses(settings: Settings) -> str:
+def addresses(listen: ListenSettings) -> str:
     """Where a server listens, for a log line."""
-    grpc = format_address(settings.listen.host, settings.listen.port)
-    http = format_address(settings.listen.host, settings.listen.http_port or 0)
-    metrics = format_address(settings.listen.metrics_host, settings.listen.metrics_port)
+    grpc = format_address(listen.host, listen.port)
+    http = format_address(listen.host, listen.http_port or 0)
+    metrics = format_address(listen.metrics_host, listen.metrics_port)
     return f"gRPC on {grpc}, HTTP on {http}, metrics on http://{metrics}/metrics"

@@ -165,11 +165,12 @@ async def prepare_beside(settings: Settings, pen: PlannedWorker) -> Selected:
 def _start_child(order: PrepareOrder) -> subprocess.Popen[bytes]:
     settings = order.settings
     fd = memory_file("order", msgspec.json.encode(order))
-    command = [worker_python(settings), "-P", "-m", "corral.tuning.prepare_entry", str(fd)]
+    command = [worker_python(settings.engine), "-P", "-m", "corral.tuning.prepare_entry", str(fd)]
     try:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=(fd,),
-            process_group=0, env={**os.environ, **opt_outs(os.environ), **python_path(settings)},
+            process_group=0,
+            env={**os.environ, **opt_outs(os.environ), **python_path(settings.engine)},
         )  # fmt: skip
     except BlockingIOError as error:
         raise ModelError(f"no process to prepare the model: {start_refusal(error)}") from None
@@ -195,7 +196,7 @@ def main() -> None:
     # A parent that died before the signal was asked for sends none any more.
     if os.getppid() != order.parent:
         sys.exit("whoever wanted the model is gone")
-    logs.configure(order.settings, "prepare")
+    logs.configure(order.settings.logging, "prepare")
     try:
         selected = _obey(order)
     except CorralError as error:

@@ -228,7 +228,9 @@ def _started(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
 def _launch(order: TrialOrder, environ: Mapping[str, str]) -> WorkerLaunch:
     settings = order.settings
     openmp = order.openmp and engine(settings.engine.backend).obeys_openmp
-    extras = worker_extras(settings, find_libraries(settings.placement.allocator, openmp=openmp))
+    extras = worker_extras(
+        settings.placement, find_libraries(settings.placement.allocator, openmp=openmp)
+    )
     boot = WorkerBoot(
         worker=0,
         cell=0,

@@ -135,7 +135,7 @@ def main() -> int:
     faulthandler.enable()
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         boot = msgspec.json.decode(file.read(), type=WorkerBoot)
-    logs.configure(boot.settings, f"worker {boot.worker}")
+    logs.configure(boot.settings.logging, f"worker {boot.worker}")
     refused = os.environ.get(WARNINGS_VARIABLE, "").splitlines()
     supervisor = socket.socket(fileno=boot.control_fd)
     data = socket.socket(fileno=boot.data_fd)

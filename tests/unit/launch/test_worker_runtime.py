@@ -131,14 +131,14 @@ def test_the_null_backend_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_an_allocator_that_is_there_is_preloaded_and_looked_for() -> None:
     library = Path("/usr/lib/libtcmalloc_minimal.so.4")
-    extras = worker_extras(build({"allocator": "tcmalloc"}), {"tcmalloc": library})
+    extras = worker_extras(build({"allocator": "tcmalloc"}).placement, {"tcmalloc": library})
     assert extras.env["LD_PRELOAD"] == str(library)
     assert extras.expected_libraries == {"allocator": str(library)}
     assert extras.warnings == []
 
 
 def test_an_allocator_that_is_missing_is_one_sentence_that_helps() -> None:
-    extras = worker_extras(build({"allocator": "jemalloc"}), {"jemalloc": None})
+    extras = worker_extras(build({"allocator": "jemalloc"}).placement, {"jemalloc": None})
     assert "LD_PRELOAD" not in extras.env
     assert extras.expected_libraries == {}
     (warning,) = extras.warnings
@@ -146,7 +146,7 @@ def test_an_allocator_that_is_missing_is_one_sentence_that_helps() -> None:
 
 
 def test_the_systems_allocator_needs_nothing() -> None:
-    extras = worker_extras(build({"allocator": "system"}), {})
+    extras = worker_extras(build({"allocator": "system"}).placement, {})
     assert "LD_PRELOAD" not in extras.env
     assert extras.warnings == []
 
@@ -154,9 +154,9 @@ def test_the_systems_allocator_needs_nothing() -> None:
 @pytest.mark.parametrize("option", ["--huge-pages", "--no-huge-pages"])
 def test_huge_pages_are_an_option(option: str) -> None:
     settings = settings_of(["serve", "--allocator", "system", option], {})
-    env = worker_extras(settings, {}).env
+    env = worker_extras(settings.placement, {}).env
     assert bool(env) is settings.placement.huge_pages is (option == "--huge-pages")
 
 
 def test_huge_pages_are_asked_for_unless_told_otherwise() -> None:
-    assert worker_extras(build({}), {}).env["THP_MEM_ALLOC_ENABLE"] == "1"
+    assert worker_extras(build({}).placement, {}).env["THP_MEM_ALLOC_ENABLE"] == "1"

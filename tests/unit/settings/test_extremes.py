@@ -47,7 +47,7 @@ def _serve_with(made: Settings) -> None:
     signature = registry.get("resnet50").signature
     policy = queue_policy(made, 8192, 256)
     assert min(arrival_limits(made, signature, policy.max_queue)) >= 0
-    assert max_requests(made, policy.max_queue) > 0
+    assert max_requests(made.limits, policy.max_queue) > 0
     assert message_limit(made, signature) > 0
     assert round(made.queue.max_queue_delay_ms * 1000) < 2**64
     assert batch_sizes(made, None).sizes

@@ -28,7 +28,7 @@ from corral.lab.ladder.rungs import Rung
 from corral.models import registry
 from corral.models.evaluation import guard_pictures
 from corral.planning.environment import compute_environment
-from corral.settings import Settings
+from corral.settings import EngineSettings, Settings
 from corral.tensors import Datatype
 from corral.tuning import prepare, trial_worker
 from corral.tuning.trial_worker import Trial, TrialOrder
@@ -130,15 +130,15 @@ def rung_settings(settings: Settings, rung: Rung) -> Settings:
         allocator=rung.allocator,
         huge_pages=rung.huge_pages,
         # Only what pip does not bring beside the others runs in another environment.
-        worker_python=_own_python(settings) if engine(rung.backend).remedy else None,
+        worker_python=_own_python(settings.engine) if engine(rung.backend).remedy else None,
         boot_timeout_s=max(settings.lifecycle.boot_timeout_s, 600.0),
     )
 
 
-def _own_python(settings: Settings) -> str | None:
+def _own_python(engine: EngineSettings) -> str | None:
     """The interpreter that was named, else what ``make ipex`` makes beside this environment."""
     made = Path(sys.prefix).parent / OWN_ENVIRONMENT
-    return settings.engine.worker_python or (str(made) if made.exists() else None)
+    return engine.worker_python or (str(made) if made.exists() else None)
 
 
 def share_cpus(cpus: Sequence[int], workers: int) -> list[list[int]]:
