@@ -265,7 +265,7 @@ registry.get = lambda name: ModelSpec(
     name="tiny", recipe=Recipe(resize=36, crop=32), classes=10,
     find_weights=lambda *_: weights, build=None,
 )
-settings = Settings(
+settings = Settings.flat(
     model="tiny", backend=BackendName.OPENVINO, precision=Precision.FP32, cache_dir=sys.argv[1]
 )
 print(build.prepare(settings, lambda *_: None, frozenset()).path)
