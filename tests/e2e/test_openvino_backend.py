@@ -237,7 +237,7 @@ from corral.backends.registry import create
 from corral.ipc.messages import WorkerBoot
 from corral.tensors import Datatype
 boot = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerBoot)
-backend = create(boot.settings.backend)
+backend = create(boot.settings.engine.backend)
 backend.load(boot)
 x, y = np.zeros((2, 3, 224, 224), np.float32), np.zeros((2, 6), np.float32)
 backend.compile(Datatype.FP32, x, y)
