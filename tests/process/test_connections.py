@@ -53,7 +53,7 @@ def test_old_connections_are_renewed_without_a_lost_request(server: StartServer)
     age = ("--max-connection-age-s", "0.3", "--null-batch-ms", "20")
     with (
         server("--workers", "2", "--oversubscribe", *age) as s,
-        closed_loop(s.port, clients=8, connections=4) as load,
+        closed_loop(s.port, clients=8, connections=4, retries=True) as load,
     ):
         load.wait_for_answers(8)
         wait_until(lambda: renewed(s), "connections to be replaced, twice each")

@@ -157,6 +157,7 @@ class CountedLoad:
         per_s: float | None = None,
         connections: int = 4,
         deadline_s: float = 30.0,
+        retries: bool = False,
         seed: int = 1,
     ) -> None:
         self.counted = Counted()
@@ -165,6 +166,8 @@ class CountedLoad:
         self._per_s = per_s
         self._connections = connections
         self._deadline_s = deadline_s
+        #: gRPC's default: it sends again what a GOAWAY says was never looked at
+        self._retries = retries
         self._random = random.Random(seed)
         self._stop = threading.Event()
         self._calls: list[Any] = []
@@ -213,7 +216,10 @@ class CountedLoad:
 
     async def _drive(self) -> None:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
-        options += [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.enable_retries", 0)]
+        options += [
+            ("grpc.initial_reconnect_backoff_ms", 50),
+            ("grpc.enable_retries", int(self._retries)),
+        ]
         channels = [
             grpc.aio.insecure_channel(self._address, options=options)
             for _ in range(self._connections)

@@ -8,6 +8,9 @@ from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Job
 from corral.tensors import Datatype
 
+#: no batch has come back from another process sooner than this, however little it computes
+_LEAST_ROUND_TRIP_S = 20e-6
+
 
 class Workers:
     """Workers by their number. Times are monotonic seconds."""
@@ -70,13 +73,15 @@ class Workers:
 
     def least_s(self) -> float:
         """The least time that any request takes; 0 while there are no workers."""
-        return min(
-            (costs.fastest_s(d, 1) for costs in self._costs.values() for d in Datatype), default=0.0
-        )
+        if not self._costs:
+            return 0.0
+        fastest_s = min(costs.fastest_s(d, 1) for costs in self._costs.values() for d in Datatype)
+        return max(fastest_s, _LEAST_ROUND_TRIP_S)
 
     def fastest_s(self, job: Job) -> float:
         """The least time that idle workers need for the job; 0 while there are none."""
         if not self._costs:
             return 0.0
         share = math.ceil(job.count / len(self._costs))
-        return min(costs.fastest_s(job.datatype, share) for costs in self._costs.values())
+        fastest_s = min(costs.fastest_s(job.datatype, share) for costs in self._costs.values())
+        return max(fastest_s, _LEAST_ROUND_TRIP_S)

@@ -320,6 +320,16 @@ def test_a_deadline_ends_the_wait_for_company() -> None:
     assert take(batcher, now_s=0.061).count == 1
 
 
+def test_no_queue_is_blamed_for_a_deadline_that_no_worker_could_meet() -> None:
+    """Where a batch costs next to nothing, the way to another process and back does not."""
+    batcher: Batcher[Job] = Batcher(Policy(max_queue=100, max_bytes=10**9))
+    batcher.add_worker(0, costs((1,), item_s=1e-7))
+    for _ in range(20):
+        put(batcher)
+    with pytest.raises(DeadlineMissed):
+        put(batcher, deadline_s=1e-6)
+
+
 def test_one_datatype_that_waits_for_company_holds_up_no_other() -> None:
     batcher = make(sizes=(1, 2, 4, 8), max_delay_s=2.0)
     put(batcher, datatype=FP32)
