@@ -35,11 +35,13 @@ def listen(host: str, port: int, *, shared: bool) -> list[socket.socket]:
         OSError: on none of them.
     """
     found = find_addresses(host, port)
+    # "::" is every address of the machine; a name's IPv4 addresses get listeners of their own.
+    alone = len({family for family, _ in found}) == 1
     sockets: list[socket.socket] = []
     failure: OSError | None = None
     for family, address in found:
         try:
-            sockets.append(_listen_tcp(family, address, shared=shared))
+            sockets.append(_listen_tcp(family, address, shared=shared, dual=alone))
         except OSError as error:
             failure = failure or error
     if not sockets:
@@ -47,7 +49,7 @@ def listen(host: str, port: int, *, shared: bool) -> list[socket.socket]:
     return sockets
 
 
-def _listen_tcp(family: int, address: object, *, shared: bool) -> socket.socket:
+def _listen_tcp(family: int, address: object, *, shared: bool, dual: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -55,7 +57,7 @@ def _listen_tcp(family: int, address: object, *, shared: bool) -> socket.socket:
             # One cell owns the port alone: a second server must not share it unnoticed.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
         # Connections inherit these.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (
