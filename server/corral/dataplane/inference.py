@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.recorder import Recorder
@@ -250,16 +251,19 @@ class Inference:
             images.check_header(picture, self.max_image_pixels)
         recipe = self._model.signature.recipe
         assert recipe is not None, "the reader takes pictures only where there is a recipe"
-        decoded = await asyncio.gather(
+        # Each picture goes to its own place at once: gathered first, they would be there twice.
+        pixels = np.empty((len(pictures), recipe.crop, recipe.crop, 3), np.uint8)
+
+        def decode(picture: memoryview, place: NDArray[np.uint8]) -> None:
+            place[:] = images.decode(picture, recipe, self.max_image_pixels)
+
+        await asyncio.gather(
             *(
-                self._loop.run_in_executor(
-                    self._decoders, images.decode, picture, recipe, self.max_image_pixels
-                )
-                for picture in pictures
+                self._loop.run_in_executor(self._decoders, decode, picture, place)
+                for picture, place in zip(pictures, pixels, strict=True)
             )
         )
-        pixels = decoded[0][np.newaxis] if len(decoded) == 1 else np.stack(decoded)
-        return np.ascontiguousarray(pixels).data.cast("B")
+        return pixels.data.cast("B")
 
     def close(self) -> None:
         """Ends the decoders."""
