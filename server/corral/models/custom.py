@@ -7,6 +7,7 @@ how a picture becomes its input, may stand in a TOML file of the same name besid
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import tomllib
@@ -89,7 +90,7 @@ def read(path: Path) -> ModelSpec:
     return ModelSpec(
         name=_name(path, notes),
         recipe=recipe or Recipe(),
-        classes=answer[-1] if answer else 1,
+        classes=math.prod(answer),
         find_weights=lambda choice, *_: _weights(path, choice),
         build=_no_module,
         file=path.absolute(),
@@ -228,11 +229,15 @@ def _recipe(path: Path, given: _Preprocessing, native: Datatype, item: tuple[int
 
 
 def _labels(path: Path, notes: _Notes, answer: tuple[int, ...]) -> tuple[str, ...]:
-    """The classes' names: a list, or a file with one a line; none: their numbers."""
-    if len(answer) != 1:
+    """The classes' names: a list, or a file with one a line; none: their numbers.
+
+    Exporters leave an average pool's [classes,1,1] as it is, which is a list of classes as well.
+    """
+    classes = math.prod(answer)
+    if max(answer, default=0) != classes:
         return ()
     if notes.labels is None:
-        return tuple(str(index) for index in range(answer[0]))
+        return tuple(str(index) for index in range(classes))
     names = notes.labels
     if isinstance(names, str):
         file = path.parent / names
@@ -240,10 +245,8 @@ def _labels(path: Path, notes: _Notes, answer: tuple[int, ...]) -> tuple[str, ..
             names = file.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(f"{path.with_suffix('.toml')}: labels: {file}: {error}") from None
-    if len(names) != answer[0]:
-        raise ModelError(
-            f"{path.with_suffix('.toml')}: {len(names)} labels for {answer[0]} classes"
-        )
+    if len(names) != classes:
+        raise ModelError(f"{path.with_suffix('.toml')}: {len(names)} labels for {classes} classes")
     return tuple(names)
 
 

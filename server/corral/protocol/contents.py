@@ -28,7 +28,7 @@ class Limits:
     Attributes:
         max_items: items a request.
         max_image_bytes: bytes of one encoded picture.
-        classes: length of the logits, the largest classification.
+        classes: values of one item's output; no classification has more.
     """
 
     max_items: int

@@ -47,7 +47,7 @@ class Head:
         view: which of the model's signatures was asked for, see tensors.View.
         datatype: None when the input is encoded pictures (BYTES).
         count: items, 1 or more.
-        classification: top k wanted, 0 for the logits.
+        classification: top k wanted, at most all classes; 0 for the logits.
         timeout_s: the request parameter ``timeout``; None when not given.
         contents: the tensor where it came typed instead of raw: its bytes, or the pictures.
         input_slice: where the tensor lies in the client's shared memory; None: in the message.
@@ -331,9 +331,8 @@ class RequestReader:
             # Looking a missing key up in a protobuf map would insert it.
             if "classification" in parameters:
                 top = integer(parameters["classification"])
-                if top is None or not 1 <= top <= self._limits.classes:
-                    raise InvalidRequest(
-                        f"classification takes a whole number from 1 to {self._limits.classes}"
-                    )
-                return top
+                if top is None or top < 1:
+                    raise InvalidRequest("classification takes a whole number, 1 or more")
+                # As Triton does: a client's own default of five suits a model of two classes.
+                return min(top, self._limits.classes)
         return 0

@@ -14,6 +14,7 @@ from corral.backends.onnxruntime.build import make_plain
 from corral.backends.registry import resolve_mode
 from corral.errors import ConfigError, ModelError
 from corral.models import custom, photos, registry
+from corral.protocol import response
 from corral.settings import BackendName, TorchMode
 from corral.tensors import Datatype
 
@@ -74,6 +75,21 @@ def test_notes_bring_pictures_and_labels(tmp_path: Path) -> None:
     assert spec.signature.input_shapes == {Datatype.FP32: (3, 8, 8), Datatype.UINT8: (8, 8, 3)}
     assert (spec.recipe.resize, spec.recipe.crop, spec.recipe.mean) == (10, 8, (1.0, 2.0, 3.0))
     assert spec.views == ("tensor", "uint8", "image")
+
+
+def test_an_output_with_sides_of_one_is_a_list_of_classes(tmp_path: Path) -> None:
+    path = _write(tmp_path / "m.onnx", ["n", 7], output_shape=["n", 4, 1, 1])
+    (tmp_path / "m.toml").write_text('labels = ["a", "b", "c", "d"]')
+    spec = custom.read(path)
+    assert (spec.classes, spec.label_names) == (4, ("a", "b", "c", "d"))
+
+
+def test_an_output_of_more_sides_is_flattened(tmp_path: Path) -> None:
+    spec = custom.read(_write(tmp_path / "m.onnx", ["n", 7], output_shape=["n", 4, 8, 8]))
+    assert (spec.classes, spec.label_names) == (256, ())
+    logits = np.arange(512, dtype=np.float32).tobytes()
+    found = response.classification(logits, spec.classes, 1, spec.label_names)
+    assert found[4:18] == b"255.000000:255"
 
 
 def test_a_model_of_pixels_is_served_as_such(tmp_path: Path) -> None:

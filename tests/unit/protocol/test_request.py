@@ -134,6 +134,13 @@ def test_parameters() -> None:
     assert (head.classification, head.timeout_s) == (4, None)
 
 
+@pytest.mark.parametrize("top", [10, 11, 2**62])
+def test_a_classification_has_no_more_than_all_classes(top: int) -> None:
+    """Triton's rule; a client that asks for its usual five meets models of two classes."""
+    head, _ = read(changed("parameter", ("classification", "int64_param", top)))
+    assert head.classification == 10
+
+
 def with_typed(message: pb.ModelInferRequest, values: list[int]) -> pb.ModelInferRequest:
     message.inputs[0].contents.uint_contents.extend(values)
     return message
@@ -179,9 +186,7 @@ BAD = {
     "unknown output": changed("outputs", ["logits"]),
     "duplicate output": changed("outputs", ["output", "output"]),
     "classification 0": changed("parameter", ("classification", "int64_param", 0)),
-    "classification beyond the classes": changed(
-        "parameter", ("classification", "int64_param", 11)
-    ),
+    "classification below 0": changed("parameter", ("classification", "int64_param", -1)),
     "classification no number": changed("parameter", ("classification", "string_param", "5")),
     "negative timeout": changed("parameter", ("timeout", "int64_param", -1)),
     "a picture too few": request("BYTES", (2,), bytes_tensor(b"one")),
