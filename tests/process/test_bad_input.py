@@ -131,7 +131,7 @@ TABLE = [
     Case("unknown output", INVALID, infer(outputs=wanted("logits"))),
     Case("duplicate output", INVALID, infer(outputs=wanted("output", "output"))),
     Case("classification 0", INVALID, with_parameter(infer(), classification=0)),
-    Case("classification 1001", INVALID, with_parameter(infer(), classification=1001)),
+    Case("classification -1", INVALID, with_parameter(infer(), classification=-1)),
     Case("classification that is text", INVALID, with_parameter(infer(), classification="five")),
     Case("timeout below 0", INVALID, with_parameter(infer(), timeout=-1)),
     # pictures

@@ -88,7 +88,7 @@ def test_an_output_of_more_sides_is_flattened(tmp_path: Path) -> None:
     spec = custom.read(_write(tmp_path / "m.onnx", ["n", 7], output_shape=["n", 4, 8, 8]))
     assert (spec.classes, spec.label_names) == (256, ())
     logits = np.arange(512, dtype=np.float32).tobytes()
-    found = response.classification(logits, spec.classes, 1, spec.label_names)
+    found = response.classification(logits, spec.classes, 1, spec.label_names or ())
     assert found[4:18] == b"255.000000:255"
 
 
