@@ -468,7 +468,6 @@ async def test_a_refused_body_is_counted(app: RestApp, service: FakeService) -> 
     ("path", "body", "fields", "status"),
     [
         ("?k=0", JPEG, [], 400),
-        ("?k=11", JPEG, [], 400),
         ("?k=x", JPEG, [], 400),
         ("?k=-1", JPEG, [], 400),
         ("?k=" + "1" * 30, JPEG, [], 400),
