@@ -29,8 +29,8 @@ from support.server_counters import Scrape
 OVERLOADED = ("--workers", "2", "--oversubscribe", "--null-batch-ms", "40")
 TIMES = 10
 _PEAK_PER_S = 50.0
-#: a request of 10 that came first is served when the others have long expired
-_ROUND_DEADLINE_S = 1.0
+#: long enough to be seen in the queue on a busy machine, short beside what makes a worker hang
+_ROUND_DEADLINE_S = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,8 +164,9 @@ def _churn_once(server: Server, channel: grpc.Channel, churn: Churn, each: int) 
     try:
         held = send(len(workers))
         wait_until(lambda: _inflight(server) == len(workers), "held requests")
-        late = send(each, _ROUND_DEADLINE_S)
         cancelled, kept = send(each), send(each)
+        wait_until(lambda: waiting() == 2 * each, "those without a deadline")
+        late = send(each, _ROUND_DEADLINE_S)
         wait_until(lambda: waiting() == 3 * each, "a full queue")
         for call in cancelled:
             call.cancel()
