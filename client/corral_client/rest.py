@@ -24,6 +24,8 @@ Field = Callable[[str], str | None]
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
+#: the largest number of grpc-timeout
+_MOST = 99_999_999
 #: gRPC's statuses by HTTP's
 _STATUSES = {
     400: "INVALID_ARGUMENT",
@@ -96,7 +98,6 @@ def _infer(message: pb.ModelInferRequest, deadline_s: float) -> HttpCall:
     tensor = message.inputs[0]
     raw = message.raw_input_contents[0]
     parameters = {key: _value(value) for key, value in message.parameters.items()}
-    parameters.setdefault("timeout", max(1, round(deadline_s * 1e6)))
     header: dict[str, Any] = {
         "inputs": [
             {
@@ -119,8 +120,20 @@ def _infer(message: pb.ModelInferRequest, deadline_s: float) -> HttpCall:
             for output in message.outputs
         ]
     text = json.dumps(header).encode()
-    fields = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
+    fields = {
+        "Content-Type": "application/octet-stream",
+        HEADER_LENGTH: str(len(text)),
+        "Grpc-Timeout": _timeout(deadline_s),
+    }
     return HttpCall("POST", f"{_model(message.model_name)}/infer", b"".join((text, raw)), fields)
+
+
+def _timeout(deadline_s: float) -> str:
+    """gRPC's word for it: at most eight digits and a unit."""
+    for unit, each in (("u", 1e6), ("m", 1e3)):
+        if deadline_s * each < _MOST:
+            return f"{max(1, round(deadline_s * each))}{unit}"
+    return f"{round(min(deadline_s, _MOST))}S"
 
 
 def _value(parameter: pb.InferParameter) -> Any:

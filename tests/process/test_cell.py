@@ -15,7 +15,7 @@ from corral.batching.batcher import Policy
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
-from corral.errors import DeadlineMissed, InferenceFailed, InvalidRequest, QueueFull, Unavailable
+from corral.errors import InferenceFailed, InvalidRequest, QueueFull, Unavailable
 from corral.ipc.messages import BATCH, RESULT, AttachWorker, ResultStatus
 from corral.ipc.region import Region, create_region
 from corral.metrics.counters import Pages, create_memory, make_layout
@@ -29,6 +29,8 @@ from corral_protos import open_inference_pb2 as pb
 SPEC = registry.get("resnet50")
 SIGNATURE = SPEC.signature
 MAX_BATCH = 4
+#: what makes up a request's duration
+SPENT = ("queue_ns", "compute_input_ns", "compute_infer_ns", "compute_output_ns")
 
 
 class FakeWorker:
@@ -166,6 +168,47 @@ async def test_a_request_goes_through_and_is_counted(rig: Rig) -> None:
     assert rig.pages.read("slot/0/batches") == rig.pages.read("size/1/executions") == 1
 
 
+async def test_requests_are_counted_once_however_many_items_they_have(rig: Rig) -> None:
+    """As Triton does: durations and what waits are of requests, inferences are of items."""
+    worker = await rig.worker()
+    busy = rig.ask([0.0])
+    first, _, _ = await worker.take()
+    large, small = rig.ask([float(n) for n in range(6)]), rig.ask([9.0])
+    await until(lambda: rig.count("pending_items") == 7)
+    assert rig.count("pending") == 2
+    worker.answer(first)
+    await busy
+    before = {key: rig.count(key) for key in (*SPENT, "success_ns")}
+    number, _, count = await worker.take()
+    assert count == 4
+    assert (rig.count("pending"), rig.count("pending_items")) == (1, 3)
+    worker.answer(number)
+    assert [(await worker.run())[1] for _ in range(2)] == [2, 1]
+    await asyncio.gather(large, small)
+    assert (rig.count("succeeded"), rig.count("inferences")) == (3, 8)
+    assert rig.count("pending") == rig.count("pending_items") == 0
+    # Times the items they would be several times what both requests took. The copy is in the
+    # engine's time, too, where an engine takes no time at all.
+    spent = {key: rig.count(key) - ns for key, ns in before.items()}
+    took_ns = spent.pop("success_ns")
+    assert all(ns > 0 for ns in spent.values())
+    assert sum(spent.values()) <= 1.2 * took_ns
+
+
+async def test_a_request_whose_worker_died_is_pending_again(rig: Rig) -> None:
+    doomed = await rig.worker(0)
+    task = rig.ask([1.0, 2.0])
+    await doomed.take()
+    assert rig.count("pending") == 0
+    doomed.die()
+    await until(lambda: rig.gone == [0])
+    assert (rig.count("pending"), rig.count("pending_items")) == (1, 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert rig.count("pending") == rig.count("pending_items") == 0
+
+
 async def test_items_come_back_in_order_from_several_batches(rig: Rig) -> None:
     first, second = await rig.worker(0), await rig.worker(1)
     task = rig.ask([float(n) for n in range(8)])
@@ -244,16 +287,49 @@ async def test_a_cancelled_request_that_runs_spoils_nothing(rig: Rig) -> None:
     assert await stays == [2.0]
 
 
-async def test_the_parameter_timeout_answers_while_a_worker_is_busy(rig: Rig) -> None:
+async def test_the_parameter_timeout_means_nothing_without_a_policy(rig: Rig) -> None:
+    """As in Triton: tritony sends 30, and every call of its would fail."""
     worker = await rig.worker()
-    running = rig.ask([1.0])
+    task = rig.ask([1.0], timeout_us=1)
     number, _, _ = await worker.take()
-    with pytest.raises(DeadlineMissed):
-        await rig.ask([2.0], timeout_us=20_000)
-    assert rig.count("failure_expired") == 1
+    waits = rig.ask([2.0], timeout_us=1)
+    await until(lambda: rig.count("pending") == 1)
+    await asyncio.sleep(0.002)
+    worker.answer(number)
+    await worker.run()
+    assert [await task, await waits] == [[0.0], [2.0]]
+
+
+@pytest.mark.parametrize(("policy_s", "timeout_us"), [(0.02, 0), (60, 20_000), (0.02, 10**9)])
+async def test_a_queue_timeout_refuses_what_no_worker_has_begun(
+    rig: Rig, policy_s: float, timeout_us: int
+) -> None:
+    rig.inference.queue_timeout_s = policy_s
+    worker = await rig.worker()
+    running = rig.ask([1.0], timeout_us=timeout_us)
+    number, _, _ = await worker.take()
+    with pytest.raises(QueueFull, match=r"^Request timeout expired") as refusal:
+        await rig.ask([2.0], timeout_us=timeout_us)
+    assert refusal.value.retry_after_ms >= 20
+    assert rig.count("failure_refused") == 1
+    assert rig.count("pending") == 0
+    # The one that runs is as old, and is answered.
     worker.answer(number)
     assert await running == [0.0]
     assert rig.pages.read("cell/batches") == 1
+
+
+async def test_a_queue_timeout_leaves_alone_what_runs_again(rig: Rig) -> None:
+    rig.inference.queue_timeout_s = 0.02
+    doomed = await rig.worker(0)
+    task = rig.ask([5.0])
+    await doomed.take()
+    doomed.die()
+    await until(lambda: rig.gone == [0])
+    await asyncio.sleep(0.03)
+    heir = await rig.worker(1)
+    await heir.run()
+    assert await task == [5.0]
 
 
 async def test_a_full_queue_refuses(rig: Rig) -> None:

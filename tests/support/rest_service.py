@@ -57,6 +57,7 @@ class FakeService:
         self.kept: list[int] = []
         self.raws: list[bytes | None] = []
         self.heads: list[Head] = []
+        self.deadlines_s: list[float | None] = []
         self.asked: list[tuple[str, dict[str, object]]] = []
         self._reader = RequestReader(
             SIGNATURE, Limits(max_items=8, max_image_bytes=1_000, classes=CLASSES), resolve
@@ -96,12 +97,13 @@ class FakeService:
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         return self._reader.read_head(request)
 
-    async def infer(self, head: Head, raw: Body | None, _deadline_s: float | None) -> Answer:
+    async def infer(self, head: Head, raw: Body | None, deadline_s: float | None) -> Answer:
         assert raw is not None
         self.kept.append(sum(body() is not None for body in self.bodies))
         content = bytes(raw)
         data = self._reader.data(head, [memoryview(content)])
         self.heads.append(head)
+        self.deadlines_s.append(deadline_s)
         self.raws.append(content)
         await asyncio.sleep(0)
         scores = np.zeros((head.count, CLASSES), np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from corral.batching.jobs import Batch
 from corral.batching.watchdog import HangWatch
 from corral.dataplane.recorder import Recorder
 from corral.dataplane.worker_link import Request, WorkerLink
-from corral.errors import DeadlineMissed, InferenceFailed
+from corral.errors import DeadlineMissed, InferenceFailed, QueueFull
 from corral.ipc.messages import AttachWorker, ResultStatus
 from corral.tensors import Signature
 
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: Triton's clients look for the first two words.
 _LATE = "Deadline Exceeded: it passed before the answer was there"
+#: Triton's words, and what to do about it
+_WAITED = "Request timeout expired: it waited in the queue for as long as it may"
 _FAILED = "the request could not be run: two workers failed on it"
 
 
@@ -213,6 +216,14 @@ class Dispatcher:
         """The request's deadline has passed: it is dropped, and answered with that."""
         self._batcher.drop(request)
         self._answer(request, DeadlineMissed(_LATE))
+
+    def give_up_waiting(self, request: Request) -> None:
+        """The request has waited for as long as it may: refused, unless a worker has had it."""
+        if request.started_s:
+            return
+        self._batcher.drop(request)
+        waited_s = self._now_s() - request.arrived_s
+        self._answer(request, QueueFull(_WAITED, math.ceil(waited_s * 1000)))
 
     def show_queue(self) -> None:
         """Says how long the queue is."""

@@ -36,6 +36,7 @@ class Inference:
         recorder: what is counted.
         max_image_pixels: pixels of a picture that is decoded.
         decode_threads: pictures decoded at a time.
+        queue_timeout_s: how long a request may wait in the queue; 0 for ever.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Inference:
         *,
         max_image_pixels: int,
         decode_threads: int,
+        queue_timeout_s: float = 0.0,
     ) -> None:
         self._model = model
         self._reader = reader
@@ -54,6 +56,8 @@ class Inference:
         self._recorder = recorder
         #: pixels of a picture that is decoded; a reload may change it
         self.max_image_pixels = max_image_pixels
+        #: how long a request may wait in the queue, 0 for ever; a reload may change it
+        self.queue_timeout_s = queue_timeout_s
         #: names of the classes, by index
         self.labels = model.labels
         self._loop = asyncio.get_running_loop()
@@ -150,10 +154,6 @@ class Inference:
             self._recorder.refused(error.view, error.outcome, self._now_s() - arrived_s)
             raise
         self._recorder.received(head.view)
-        if head.timeout_s is not None:
-            ends_s = arrived_s + head.timeout_s
-            deadline_s = ends_s if deadline_s is None else min(deadline_s, ends_s)
-            timeout_s = deadline_s
         datatype = Datatype.UINT8 if head.datatype is None else head.datatype
         request = Request(
             head.view,
@@ -170,7 +170,15 @@ class Inference:
             self._recorder.refused(head.view, error.outcome, self._now_s() - arrived_s)
             raise
         self._recorder.admitted(request)
-        return await self._see_through(request, head, data, output, timeout_s)
+        if not self.queue_timeout_s:
+            return await self._see_through(request, head, data, output, timeout_s)
+        # As in Triton: a request may shorten its wait, and not lengthen it.
+        wait_s = min(self.queue_timeout_s, head.timeout_s or self.queue_timeout_s)
+        patience = self._loop.call_at(arrived_s + wait_s, self._dispatcher.give_up_waiting, request)
+        try:
+            return await self._see_through(request, head, data, output, timeout_s)
+        finally:
+            patience.cancel()
 
     async def _see_through(
         self,

@@ -29,6 +29,7 @@ class _ViewSlots:
     compute_output_ns: int
     last_inference_ms: int
     pending: int
+    pending_items: int
     inflight: int
     failures: dict[str, int]
 
@@ -70,24 +71,31 @@ class Recorder:
         slots = self._views[request.view]
         request.waiting = request.count
         self._page[slots.admitted] += 1
-        self._page[slots.pending] += request.count
+        self._page[slots.pending] += 1
+        self._page[slots.pending_items] += request.count
         self._page[slots.inflight] += 1
 
     def batch_formed(self, batch: Batch[Request]) -> None:
-        """A worker gets a batch: its items wait no more."""
+        """A worker gets a batch: its items wait no more, nor do the requests that they begin."""
         page = self._page
         for span in batch.spans:
-            request = span.job
-            request.waiting -= len(span)
-            page[self._views[request.view].pending] -= len(span)
+            request, items = span.job, len(span)
+            slots = self._views[request.view]
+            if request.waiting == request.count:
+                page[slots.pending] -= 1
+            request.waiting -= items
+            page[slots.pending_items] -= items
             if not request.started_s:
                 request.started_s = batch.formed_s
                 self._time("queue_seconds", batch.formed_s - request.arrived_s)
 
     def waiting_again(self, request: Request, items: int) -> None:
         """Items whose worker died are queued again."""
+        slots = self._views[request.view]
         request.waiting += items
-        self._page[self._views[request.view].pending] += items
+        self._page[slots.pending_items] += items
+        if request.waiting == request.count:
+            self._page[slots.pending] += 1
         self._page[self._index["cell/retried_items"]] += items
 
     def batch_done(
@@ -96,18 +104,14 @@ class Recorder:
         """A batch came back with results."""
         page, index = self._page, self._index
         engine_ns = int(engine_s * 1e9)
-        copy_ns, out_ns = int(copy_s * 1e9), int(out_s * 1e9)
         seen: set[str] = set()
         for span in batch.spans:
-            request, items = span.job, len(span)
-            slots = self._views[request.view]
-            page[slots.compute_input_ns] += copy_ns * items
-            page[slots.compute_infer_ns] += engine_ns * items
-            page[slots.compute_output_ns] += out_ns * items
-            page[slots.queue_ns] += max(0, int((batch.formed_s - request.arrived_s) * 1e9)) * items
-            page[slots.inferences] += items
+            request = span.job
+            # The last batch of a request is the one that it is answered with.
+            request.spent_s = (copy_s, batch.formed_s - request.started_s + engine_s, out_s)
             if request.view not in seen:
                 seen.add(request.view)
+                slots = self._views[request.view]
                 page[slots.executions] += 1
                 page[slots.last_inference_ms] = time.time_ns() // 1_000_000
         page[index["cell/batches"]] += 1
@@ -124,10 +128,16 @@ class Recorder:
 
     def succeeded(self, request: Request, now_s: float) -> None:
         """A request is answered with a result."""
-        slots = self._views[request.view]
-        self._page[slots.inflight] -= 1
-        self._page[slots.succeeded] += 1
-        self._page[slots.success_ns] += int((now_s - request.arrived_s) * 1e9)
+        page, slots = self._page, self._views[request.view]
+        copy_s, engine_s, out_s = request.spent_s
+        page[slots.inflight] -= 1
+        page[slots.succeeded] += 1
+        page[slots.inferences] += request.count
+        page[slots.success_ns] += int((now_s - request.arrived_s) * 1e9)
+        page[slots.queue_ns] += max(0, int((request.started_s - request.arrived_s) * 1e9))
+        page[slots.compute_input_ns] += int(copy_s * 1e9)
+        page[slots.compute_infer_ns] += max(0, int(engine_s * 1e9))
+        page[slots.compute_output_ns] += int(out_s * 1e9)
         self._time("request_seconds", now_s - request.arrived_s)
 
     def refused(self, view: str, reason: str, seconds: float) -> None:
@@ -140,7 +150,9 @@ class Recorder:
         """An admitted request ends without a result, for one of counters.FAILURES."""
         slots = self._views[request.view]
         self._page[slots.inflight] -= 1
-        self._page[slots.pending] -= request.waiting
+        if request.waiting == request.count:
+            self._page[slots.pending] -= 1
+        self._page[slots.pending_items] -= request.waiting
         request.waiting = 0
         self.refused(request.view, reason, now_s - request.arrived_s)
 

@@ -31,7 +31,7 @@ _PROBE = 0
 class Request(Job):
     """A job with its tensor: ``count`` items, one after another, kept until it is answered."""
 
-    __slots__ = ("answer", "output", "payload", "started_s", "view", "waiting")
+    __slots__ = ("answer", "output", "payload", "spent_s", "started_s", "view", "waiting")
 
     def __init__(
         self,
@@ -53,6 +53,8 @@ class Request(Job):
         self.answer: Callable[[Exception | None], None] | None = None
         #: when its first batch was formed
         self.started_s = 0.0
+        #: the copy in, the engine and the way out, until its latest batch came back
+        self.spent_s = (0.0, 0.0, 0.0)
         #: items that wait for a worker
         self.waiting = 0
 

@@ -80,6 +80,7 @@ def _describe(
         guard=model.guard,
         mode=settings.model.mode,
         max_queue_delay_ms=settings.queue.max_queue_delay_ms,
+        queue_timeout_ms=settings.queue.queue_timeout_ms,
     )
 
 
@@ -131,6 +132,7 @@ class Frontend:
             self._recorder,
             max_image_pixels=settings.queue.max_image_pixels,
             decode_threads=len(os.sched_getaffinity(0)),
+            queue_timeout_s=settings.queue.queue_timeout_ms / 1000,
         )
         self._service = self._make_service(reader, policy.max_queue)
         self._health = Health(
@@ -188,6 +190,7 @@ class Frontend:
         logs.configure(settings.logging, f"frontend {self._boot.cell}")
         self._pages.model = _describe(self._served, new.model, settings, new.workers)
         self._inference.max_image_pixels = settings.queue.max_image_pixels
+        self._inference.queue_timeout_s = settings.queue.queue_timeout_ms / 1000
         self._dispatcher.reconfigure(policy, hang_floor_s=settings.lifecycle.hang_floor_s)
 
     def _on_verified(self, worker: int) -> None:

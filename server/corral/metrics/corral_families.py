@@ -55,7 +55,7 @@ def request_families(counts: Counts, base: str) -> Iterator[Metric]:
         for reason in FAILURES:
             outcomes.add_metric([model, reason], counts.read(f"view/{view}/failure_{reason}"))
         inflight.add_metric([model], counts.read(f"view/{view}/inflight"))
-        pending.add_metric([model], counts.read(f"view/{view}/pending"))
+        pending.add_metric([model], counts.read(f"view/{view}/pending_items"))
     yield from (received, admitted, outcomes, inflight, pending)
     yield CounterMetricFamily(
         "corral_items_retried",

@@ -31,12 +31,15 @@ _PER_VIEW = (
     "executions",  # batches in which this view had an item
     "success_ns",  # sum over succeeded requests, arrival to answer
     "fail_ns",  # sum over the others
-    "queue_ns",  # sum over inferences: arrival to the start of its batch
-    "compute_input_ns",  # sum over inferences of its batch's copy into the region
-    "compute_infer_ns",  # sum over inferences of its batch's engine time
-    "compute_output_ns",  # sum over inferences of its batch's way out
+    # Sums over succeeded requests. One that took several batches: from the start of the first to
+    # the end of the last, whose copies are shown.
+    "queue_ns",  # arrival to the start of its first batch
+    "compute_input_ns",  # its batch's copy into the region
+    "compute_infer_ns",  # its batch's engine time
+    "compute_output_ns",  # its batch's way out
     "last_inference_ms",  # gauge: unix time of the last execution
-    "pending",  # gauge: items admitted and not yet given to a worker
+    "pending",  # gauge: requests admitted of which no worker has anything yet
+    "pending_items",  # gauge: items admitted and not yet given to a worker
     "inflight",  # gauge: requests admitted and not yet answered
 )
 _PER_CELL = (
@@ -47,7 +50,7 @@ _PER_CELL = (
     "queue_depth",  # gauge, items
     "serving",  # gauge, 0 or 1
 )
-_GAUGES = {"last_inference_ms", "pending", "inflight", "queue_depth", "serving"}
+_GAUGES = {"last_inference_ms", "pending", "pending_items", "inflight", "queue_depth", "serving"}
 _PER_SLOT = ("batches", "items", "busy_ns", "attached")
 _SLOT_GAUGES = {"attached"}
 _HISTOGRAMS = {

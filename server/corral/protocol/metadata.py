@@ -47,6 +47,7 @@ class ModelDescription:
         synthetic: True when the weights carry no knowledge.
         mode: "rti" or "throughput".
         max_queue_delay_ms: the batcher's timer, 0 for none.
+        queue_timeout_ms: how long a request may wait in the queue, 0 for ever.
         guard: what the precision guard found; None where FP32 was never in question.
     """
 
@@ -60,6 +61,7 @@ class ModelDescription:
     synthetic: bool
     mode: str
     max_queue_delay_ms: float = 0.0
+    queue_timeout_ms: float = 0.0
     guard: AccuracyReport | None = None
 
     @property
@@ -85,6 +87,17 @@ def _input(view: View, signature: Signature) -> _Input:
     if view is View.UINT8:
         return _Input("UINT8", pb.TYPE_UINT8, signature.input_shapes[Datatype.UINT8])
     return _Input("BYTES", pb.TYPE_STRING, (1,))
+
+
+#: channels of a picture
+_CHANNELS = (1, 3)
+
+
+def _layout(shape: tuple[int, ...]) -> pb.ModelInput.Format.ValueType:
+    """How a picture lies in a tensor, for clients that fill it by themselves, told by its shape."""
+    if len(shape) != 3 or (shape[0] in _CHANNELS) == (shape[2] in _CHANNELS):
+        return pb.ModelInput.FORMAT_NONE
+    return pb.ModelInput.FORMAT_NCHW if shape[0] in _CHANNELS else pb.ModelInput.FORMAT_NHWC
 
 
 def view_names(base: str) -> dict[View, str]:
@@ -186,7 +199,14 @@ def model_config(
         platform=model.platform,
         backend=model.backend,
         max_batch_size=model.max_items,
-        input=[pb.ModelInput(name=INPUT_NAME, data_type=tensor.config_type, dims=tensor.shape)],
+        input=[
+            pb.ModelInput(
+                name=INPUT_NAME,
+                data_type=tensor.config_type,
+                format=_layout(tensor.shape),
+                dims=tensor.shape,
+            )
+        ],
         output=[
             pb.ModelOutput(
                 name=OUTPUT_NAME, data_type=pb.TYPE_FP32, dims=model.signature.output_shape
@@ -201,11 +221,22 @@ def model_config(
             # Triton's clients take a preferred size above max_batch_size for a broken server.
             preferred_batch_size=sorted({n for n in batch_sizes if n <= model.max_items}),
             max_queue_delay_microseconds=round(model.max_queue_delay_ms * 1000),
+            default_queue_policy=_queue_policy(model),
         ),
     )
     for key, value in _parameters(model).items():
         config.parameters[key].string_value = value
     return pb.ModelConfigResponse(config=config)
+
+
+def _queue_policy(model: ModelDescription) -> pb.ModelQueuePolicy | None:
+    """What becomes of requests that wait: as in Triton, a request may shorten its wait."""
+    if not model.queue_timeout_ms:
+        return None
+    return pb.ModelQueuePolicy(
+        default_timeout_microseconds=round(model.queue_timeout_ms * 1000),
+        allow_timeout_override=True,
+    )
 
 
 def model_statistics(
@@ -237,20 +268,20 @@ def _statistics(
     def read(key: str) -> int:
         return counts.read(f"view/{view}/{key}")
 
-    inferences = read("inferences")
+    succeeded = read("succeeded")
 
     def spent(key: str) -> pb.StatisticDuration:
-        return pb.StatisticDuration(count=inferences, ns=read(key))
+        return pb.StatisticDuration(count=succeeded, ns=read(key))
 
     failures = sum(read(f"failure_{reason}") for reason in FAILURES)
     return pb.ModelStatistics(
         name=view_names(base)[view],
         version=VERSION,
         last_inference=counts.latest(f"view/{view}/last_inference_ms"),
-        inference_count=inferences,
+        inference_count=read("inferences"),
         execution_count=read("executions"),
         inference_stats=pb.InferStatistics(
-            success=pb.StatisticDuration(count=read("succeeded"), ns=read("success_ns")),
+            success=spent("success_ns"),
             fail=pb.StatisticDuration(count=failures, ns=read("fail_ns")),
             queue=spent("queue_ns"),
             compute_input=spent("compute_input_ns"),

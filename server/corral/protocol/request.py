@@ -48,7 +48,8 @@ class Head:
         datatype: None when the input is encoded pictures (BYTES).
         count: items, 1 or more.
         classification: top k wanted, at most all classes; 0 for the logits.
-        timeout_s: the request parameter ``timeout``; None when not given.
+        timeout_s: the request parameter ``timeout``: how long it will wait in the queue, where
+            the server bounds that; None when not given.
         contents: the tensor where it came typed instead of raw: its bytes, or the pictures.
         input_slice: where the tensor lies in the client's shared memory; None: in the message.
         output_slice: where the result is wanted; None: in the answer.

@@ -22,6 +22,7 @@ from corral.settings.kinds import (
     Precision,
     Processes,
     QueueDelay,
+    QueueTimeout,
     RequestItems,
     Share,
     Streams,
@@ -221,6 +222,16 @@ class QueueSettings(Group, frozen=True, kw_only=True):
         QueueDelay,
         option(
             "longest wait of a request for others to share its batch",
+            live=True,
+            metavar="MS",
+            unit="ms",
+        ),
+    ] = 0.0
+    queue_timeout_ms: Annotated[
+        QueueTimeout,
+        option(
+            "refuse a request that no worker has begun after so long, 0 for never; a request's "
+            "parameter timeout (microseconds) shortens it, and means nothing without it",
             live=True,
             metavar="MS",
             unit="ms",

@@ -28,6 +28,8 @@ Figure = Annotated[float, msgspec.Meta(gt=0, le=_FINITE)]
 IdleDuration = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 #: ModelConfig tells the delay as microseconds in a uint64
 QueueDelay = Annotated[float, msgspec.Meta(ge=0, le=1.8e16)]
+#: ModelConfig tells it in the same way
+QueueTimeout = QueueDelay
 #: time.sleep() takes no more than 292 years, and a batch may hold 256 items
 NullDuration = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]

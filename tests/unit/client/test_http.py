@@ -54,12 +54,21 @@ def test_an_inference() -> None:
         "x": "y",
         "z": 0.5,
         "t": True,
-        "timeout": 2_500_000,
         "binary_data_output": True,
     }
+    assert asked.fields["Grpc-Timeout"] == "2500000u"
     own = calls.infer(PIXELS, "m", None, {"timeout": 7})
     body = rest.request(own.method, own.message, 2.5).body
     assert b'"timeout": 7' in body
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "field"),
+    [(1e-9, "1u"), (60, "60000000u"), (100, "100000m"), (10**6, "1000000S"), (1e30, "99999999S")],
+)
+def test_a_deadline_has_eight_digits_at_most(deadline_s: float, field: str) -> None:
+    call = calls.infer(PIXELS, "m", None, {})
+    assert rest.request(call.method, call.message, deadline_s).fields["Grpc-Timeout"] == field
 
 
 def test_labels_and_pages() -> None:

@@ -234,7 +234,8 @@ def test_triton_values_add_up_the_cells(server: Server) -> None:
 
 def test_requests_by_outcome(server: Server) -> None:
     server.count(0, view__uint8__received=9, view__uint8__succeeded=3, view__uint8__inflight=2)
-    server.count(1, view__uint8__failure_refused=4, view__uint8__pending=5, cell__retried_items=6)
+    server.count(1, view__uint8__failure_refused=4, cell__retried_items=6)
+    server.count(1, view__uint8__pending_items=5, view__uint8__pending=1)
     samples = server.scrape()
     outcomes = {
         outcome: value(samples, "corral_requests_total", model="resnet50_uint8", outcome=outcome)

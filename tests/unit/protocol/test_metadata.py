@@ -16,9 +16,11 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from corral import __version__
 from corral.accuracy import AccuracyReport
 from corral.errors import NotFound
+from corral.frontend.pages import as_dict
 from corral.metrics import counters
 from corral.protocol import metadata as protocol_pages
 from corral.tensors import Datatype, Signature, View
+from corral_protos import open_inference_pb2 as pb
 
 MODEL = protocol_pages.ModelDescription(
     name="resnet50",
@@ -129,6 +131,55 @@ def test_config_has_no_batch_dimension(view: View) -> None:
     assert config.parameters["precision"].string_value == "int8"
 
 
+@pytest.mark.parametrize(
+    ("view", "layout"),
+    [(View.TENSOR, "FORMAT_NCHW"), (View.UINT8, "FORMAT_NHWC"), (View.IMAGE, "FORMAT_NONE")],
+)
+def test_config_names_the_layout_of_pictures(view: View, layout: str) -> None:
+    """Triton's image_client refuses a model whose input's layout it is not told."""
+    message = protocol_pages.model_config(MODEL, view, [1])
+    [tensor] = seen_by_triton(message, service_pb2.ModelConfigResponse).config.input
+    assert model_config_pb2.ModelInput.Format.Name(tensor.format) == layout
+    assert as_dict(message)["config"]["input"][0]["format"] == layout
+    if layout != "FORMAT_NONE":
+        channels = 0 if layout == "FORMAT_NCHW" else 2
+        assert len(tensor.dims) == 3
+        assert tensor.dims[channels] == 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((3, 64, 48), "FORMAT_NCHW"),
+        ((1, 28, 28), "FORMAT_NCHW"),
+        ((28, 28, 1), "FORMAT_NHWC"),
+        ((64, 48, 3), "FORMAT_NHWC"),
+        ((3, 64, 3), "FORMAT_NONE"),
+        ((7, 9, 11), "FORMAT_NONE"),
+        ((3, 224), "FORMAT_NONE"),
+        ((128,), "FORMAT_NONE"),
+    ],
+)
+def test_layout_of_an_own_model(shape: tuple[int, ...], layout: str) -> None:
+    signature = Signature({Datatype.FP32: shape}, (10,), None)
+    model = dataclasses.replace(MODEL, signature=signature)
+    [tensor] = protocol_pages.model_config(model, View.TENSOR, [1]).config.input
+    assert pb.ModelInput.Format.Name(tensor.format) == layout
+
+
+def test_config_shows_the_queue_policy_only_where_there_is_one() -> None:
+    def policy(model: protocol_pages.ModelDescription) -> Any:
+        message = protocol_pages.model_config(model, View.TENSOR, [1])
+        config = seen_by_triton(message, service_pb2.ModelConfigResponse).config
+        batching = config.dynamic_batching
+        return batching.default_queue_policy if batching.HasField("default_queue_policy") else None
+
+    assert policy(MODEL) is None
+    shown = policy(dataclasses.replace(MODEL, queue_timeout_ms=2.5))
+    assert (shown.default_timeout_microseconds, shown.allow_timeout_override) == (2500, True)
+    assert shown.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+
+
 def test_metadata_and_config_agree_for_perf_analyzer() -> None:
     """It takes metadata's shape less its first dimension where max_batch_size is positive."""
     for view in VIEWS:
@@ -172,10 +223,10 @@ def test_statistics_add_up_the_cells() -> None:
     assert spent == {
         "success": (20, 10_000),
         "fail": (6, 1_400),
-        "queue": (28, 1_800),
-        "compute_input": (28, 60),
-        "compute_infer": (28, 8_000),
-        "compute_output": (28, 40),
+        "queue": (20, 1_800),
+        "compute_input": (20, 60),
+        "compute_infer": (20, 8_000),
+        "compute_output": (20, 40),
     }
     sizes = [(b.batch_size, b.compute_infer.count, b.compute_infer.ns) for b in page.batch_stats]
     assert sizes == [(1, 4, 200), (256, 1, 18_000)]
@@ -191,7 +242,7 @@ def test_statistics_of_the_views_are_apart_and_their_batches_shared() -> None:
 
 def test_statistics_grow_by_what_was_counted_between_two_readings() -> None:
     """perf_analyzer subtracts two readings and divides by the growth of queue.count."""
-    before, after = ({"view/tensor/inferences": n, "view/tensor/queue_ns": 50 * n} for n in (4, 9))
+    before, after = ({"view/tensor/succeeded": n, "view/tensor/queue_ns": 50 * n} for n in (4, 9))
     queues = [
         protocol_pages.model_statistics(counts(page), "resnet50", "resnet50").model_stats[0]
         for page in (before, after)

@@ -100,8 +100,10 @@ class RestApp:
 
     # --- inference ---
 
-    async def _receive(self, asked: Request, receive: Receive) -> bytes | bytearray:
-        self._service.turn_away(None)
+    async def _receive(
+        self, asked: Request, receive: Receive, deadline_s: float | None
+    ) -> bytes | bytearray:
+        self._service.turn_away(deadline_s)
         if asked.has_no_body:
             raise self._counted(LengthMissing("the request has no body, and no Content-Length"))
         try:
@@ -118,18 +120,19 @@ class RestApp:
         media = fields.media_type(asked.field(b"content-type"))
         if media.startswith(_NO_INFERENCE):
             raise MediaNotTaken(f"an inference is JSON, with binary data or without, not {media!r}")
+        deadline_s = asked.deadline_s()
         # The body is left behind here: as JSON it is much longer than the tensor, which may wait.
-        head, raw, binary_output = await self._read(route, asked, receive)
-        got = await self._service.infer(head, raw, None)
+        head, raw, binary_output = await self._read(route, asked, receive, deadline_s)
+        got = await self._service.infer(head, raw, deadline_s)
         return _inference_reply(got, binary=binary_output)
 
     async def _read(
-        self, route: Route, asked: Request, receive: Receive
+        self, route: Route, asked: Request, receive: Receive, deadline_s: float | None
     ) -> tuple[Head, Body | None, bool]:
         """An inference: its head, its tensor, and whether the answer's is wanted in binary."""
         header_bytes = asked.length(b"inference-header-content-length")
         encoding = asked.field(b"content-encoding")
-        body: Body = await self._receive(asked, receive)
+        body: Body = await self._receive(asked, receive, deadline_s)
         try:
             if encoding is not None:
                 body = await self._unpack(body, encoding)
@@ -164,8 +167,8 @@ class RestApp:
         timeout_us = _whole(query, "timeout", 0)
         if query:
             raise InvalidRequest(f"the query takes k and timeout, not {next(iter(query))[:40]!r}")
-        encoding = asked.field(b"content-encoding")
-        body: Body = await self._receive(asked, receive)
+        encoding, deadline_s = asked.field(b"content-encoding"), asked.deadline_s()
+        body: Body = await self._receive(asked, receive, deadline_s)
         try:
             head = self._labels_head(route.name, route.version, top, timeout_us)
             if encoding is not None:
@@ -174,7 +177,7 @@ class RestApp:
         except RequestError as error:
             raise self._counted(error) from None
         del body
-        got = await self._service.infer(head, element, None)
+        got = await self._service.infer(head, element, deadline_s)
         return Reply(response.labels(head.model_name, got.content))
 
     def _read_labels_head(self, name: str, version: str, top: int, timeout_us: int) -> Head:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from corral.errors import InvalidRequest, NotFound, RequestError
+from corral.frontend.grpc_asgi.timeouts import timeout_s
 from corral.frontend.rest.service import Scope, Send
 from corral.protocol.rest import fields, statuses
 from corral.protocol.rest.compression import pack
@@ -55,6 +57,20 @@ class Request:
     def length(self, name: bytes) -> int | None:
         """A header field that is a number of bytes; raises InvalidRequest."""
         return fields.length(self._fields, name)
+
+    def deadline_s(self) -> float | None:
+        """When the answer becomes useless, on the monotonic clock; None for never.
+
+        Raises:
+            InvalidRequest: the field that says so is none of gRPC's form.
+        """
+        allowed = self.field(b"grpc-timeout")
+        if allowed is None:
+            return None
+        try:
+            return time.monotonic() + timeout_s(allowed.encode())
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from None
 
     @property
     def has_no_body(self) -> bool:

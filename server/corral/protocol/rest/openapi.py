@@ -151,7 +151,7 @@ def _infer(name: str, parameters: Sequence[str]) -> Page:
             "schema": {"type": "integer"},
         }
     }
-    asked = (*parameters, "headerLength")
+    asked = (*parameters, "headerLength", "deadline")
     return _operation(name, "Runs the model", answer, tuple(_ERRORS), parameters=asked, body=body)
 
 
@@ -168,7 +168,7 @@ def _classify(name: str, parameters: Sequence[str]) -> Page:
         "content": {"image/jpeg": picture, "image/png": picture, "multipart/form-data": form},
     }
     answer = _json("The best classes, best first.", _ref("Labels"))
-    asked = (*parameters, "k", "timeout")
+    asked = (*parameters, "k", "timeout", "deadline")
     return _operation(
         name, "Says what is in a picture", answer, tuple(_ERRORS), parameters=asked, body=body
     )
@@ -222,8 +222,15 @@ def _parameters(names: Sequence[str]) -> Page:
         "timeout": {
             "name": "timeout",
             "in": "query",
-            "description": "Microseconds after which the answer is worth nothing; 0 for none.",
+            "description": "Microseconds that it will wait in the queue, where the server "
+            "bounds that (--queue-timeout-ms).",
             "schema": {"type": "integer", "minimum": 0, "default": 0},
+        },
+        "deadline": {
+            "name": "Grpc-Timeout",
+            "in": "header",
+            "description": "When the answer becomes useless: 500m is half a second from now.",
+            "schema": {"type": "string", "pattern": "^[0-9]{1,8}[HMSmun]$"},
         },
         "headerLength": {
             "name": "Inference-Header-Content-Length",

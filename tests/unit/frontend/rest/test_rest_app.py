@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import time
 import zlib
 from typing import Any
 
@@ -116,6 +117,23 @@ async def test_tritonclient_gets_its_answer(
     assert reply.fields["content-type"] == (
         "application/octet-stream" if binary else "application/json"
     )
+
+
+@pytest.mark.parametrize("path", [INFER, "/v2/models/m/classify"])
+async def test_the_field_grpc_timeout_is_the_deadline(
+    app: RestApp, service: FakeService, path: str
+) -> None:
+    body, fields = JPEG, [("Grpc-Timeout", "9S")]
+    if path == INFER:
+        body, more = triton_request(PIXELS, "UINT8")
+        fields += more
+    before_s = time.monotonic()
+    assert (await ask(app, "POST", path, body, fields)).status == 200
+    assert service.deadlines_s[0] is not None
+    assert before_s + 9 <= service.deadlines_s[0] <= time.monotonic() + 9
+    fields[0] = ("Grpc-Timeout", "soon")
+    assert "grpc-timeout" in said(reply := await ask(app, "POST", path, body, fields))
+    assert reply.status == 400
 
 
 async def test_tritonclient_classifies_pictures(app: RestApp) -> None:
