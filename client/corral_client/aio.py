@@ -128,6 +128,20 @@ class AsyncClient:
             calls.classify(tensor, classification, model, request_id, parameters), deadline_s
         )
 
+    async def infer_all(
+        self,
+        inputs: Inputs | Mapping[str, Inputs],
+        *,
+        outputs: Sequence[str] = (),
+        model: str | None = None,
+        deadline_s: float | None = None,
+        request_id: str | None = None,
+        parameters: Mapping[str, Parameter] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Runs a model of several inputs or outputs; see ``Client.infer_all``."""
+        call = calls.infer_all(inputs, outputs, model or self.model, request_id, parameters)
+        return await self._run(call, deadline_s)
+
     @overload
     async def classify(  # type: ignore[overload-overlap]  # a str is a Sequence[str], too
         self,

@@ -106,6 +106,33 @@ class Caller(abc.ABC):
             calls.classify(tensor, classification, model, request_id, parameters), deadline_s
         )
 
+    def infer_all(
+        self,
+        inputs: Inputs | Mapping[str, Inputs],
+        *,
+        outputs: Sequence[str] = (),
+        model: str | None = None,
+        deadline_s: float | None = None,
+        request_id: str | None = None,
+        parameters: Mapping[str, Parameter] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Runs a model of several inputs or outputs.
+
+        Args:
+            inputs: arrays by the inputs' names, of any dtype that the protocol has, each with its
+                batch dimension; or, of a model with one input, what ``infer`` takes.
+            outputs: names of those that are wanted; all if empty.
+            model: its name.
+            deadline_s: the answer is worth nothing after this.
+            request_id: sent along, for logs.
+            parameters: the request's parameters.
+
+        Returns:
+            the outputs by name; of BF16 as float32.
+        """
+        call = calls.infer_all(inputs, outputs, model or self.model, request_id, parameters)
+        return self._run(call, deadline_s)
+
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is a Sequence[str], too
         self,

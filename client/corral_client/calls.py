@@ -48,6 +48,25 @@ def infer(
     return Call("ModelInfer", message, codec.read_output)
 
 
+def infer_all(
+    inputs: Inputs | Mapping[str, Inputs],
+    outputs: Sequence[str],
+    model: str,
+    request_id: str | None,
+    parameters: Mapping[str, Parameter] | None,
+) -> Call[dict[str, NDArray[Any]]]:
+    """ModelInfer for several outputs by name; all where none is named."""
+    tensors: Tensor | dict[str, Tensor]
+    if isinstance(inputs, Mapping):
+        tensors = {name: as_tensor(given) for name, given in inputs.items()}
+    else:
+        tensors = as_tensor(inputs)
+    message = codec.infer_request(
+        tensors, model=model, outputs=outputs, request_id=request_id, parameters=parameters
+    )
+    return Call("ModelInfer", message, codec.read_outputs)
+
+
 def classify(
     tensor: Tensor,
     k: int,

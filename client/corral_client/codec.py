@@ -41,6 +41,8 @@ _NUMPY_DTYPES = {
     "FP32": "<f4",
     "FP64": "<f8",
 }
+#: the protocol's names by numpy's types
+_DATATYPES = {np.dtype(kind): name for name, kind in _NUMPY_DTYPES.items()}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,13 +77,17 @@ class Tensor:
 
 
 def from_array(array: NDArray[Any]) -> Tensor:
-    """An array as an input: float32 is FP32, uint8 is UINT8; no copy if it is contiguous.
+    """An array as an input: float32 is FP32, uint8 is UINT8, …; no copy if it is contiguous.
 
     Raises:
-        InvalidArgument: no model takes an array of this dtype.
+        InvalidArgument: the protocol has no datatype for it.
     """
+    if array.dtype.name == "bfloat16":
+        # Of the package ml_dtypes; the protocol wants its bits.
+        bits = np.ascontiguousarray(array).view(np.uint16).astype("<u2", copy=False)
+        return Tensor("BF16", array.shape, (bits.data,))
     kind = array.dtype.newbyteorder("<")
-    datatype = {np.dtype("<f4"): "FP32", np.dtype("u1"): "UINT8"}.get(kind)
+    datatype = _DATATYPES.get(kind)
     if datatype is None:
         raise InvalidArgument(
             f"an array of {array.dtype} cannot be sent; make it float32 (normalised) "
@@ -101,40 +107,46 @@ def from_pictures(pictures: Sequence[bytes]) -> Tensor:
 
 
 def infer_request(
-    tensor: Tensor,
+    tensor: Tensor | Mapping[str, Tensor],
     *,
     model: str,
+    outputs: Sequence[str] = (),
     classification: int | None = None,
     request_id: str | None = None,
     parameters: Mapping[str, Parameter] | None = None,
 ) -> bytes:
-    """A serialised ModelInferRequest with one input.
+    """A serialised ModelInferRequest.
 
     Args:
-        tensor: the input.
+        tensor: the only input, or all inputs by name.
         model: its name.
+        outputs: those that are wanted; all if empty.
         classification: top k wanted instead of the logits.
         request_id: echoed by the server, for logs.
         parameters: the request's parameters.
     """
+    inputs = tensor if isinstance(tensor, Mapping) else {INPUT_NAME: tensor}
     request = pb.ModelInferRequest(
         model_name=model,
         id=request_id or "",
         inputs=[
             pb.ModelInferRequest.InferInputTensor(
-                name=INPUT_NAME, datatype=tensor.datatype, shape=tensor.shape
+                name=name, datatype=given.datatype, shape=given.shape
             )
+            for name, given in inputs.items()
         ],
+        outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in outputs],
     )
     for key, value in (parameters or {}).items():
         request.parameters[key].CopyFrom(_parameter(key, value))
     if classification is not None:
         output = request.outputs.add(name=OUTPUT_NAME)
         output.parameters["classification"].int64_param = classification
-    raw_bytes = sum(memoryview(part).nbytes for part in tensor.parts)
-    return b"".join(
-        (request.SerializeToString(), _RAW_INPUT_TAG, _varint(raw_bytes), *tensor.parts)
-    )
+    parts: list[bytes | memoryview] = [request.SerializeToString()]
+    for given in inputs.values():
+        raw_bytes = sum(memoryview(part).nbytes for part in given.parts)
+        parts += (_RAW_INPUT_TAG, _varint(raw_bytes), *given.parts)
+    return b"".join(parts)
 
 
 def read_output(message: bytes) -> NDArray[Any]:
@@ -145,14 +157,36 @@ def read_output(message: bytes) -> NDArray[Any]:
     Raises:
         InternalError: the message is none, or contradicts itself.
     """
+    return next(iter(read_outputs(message).values()))
+
+
+def read_outputs(message: bytes) -> dict[str, NDArray[Any]]:
+    """All outputs of a ModelInferResponse by name; see ``read_output``.
+
+    BF16, which numpy has not, becomes float32.
+
+    Raises:
+        InternalError: the message is none, or contradicts itself.
+    """
     try:
         response = pb.ModelInferResponse.FromString(message)
     except DecodeError:
         raise InternalError("the server's answer is no ModelInferResponse") from None
     if not response.outputs:
         raise InternalError("the server's answer has no output")
-    output = response.outputs[0]
-    flat = _flat(output, response.raw_output_contents)
+    raws = response.raw_output_contents
+    if raws and len(raws) != len(response.outputs):
+        raise InternalError(
+            f"the server's answer has {len(response.outputs)} outputs and {len(raws)} contents"
+        )
+    return {
+        output.name: _shaped(output, raws[index : index + 1])
+        for index, output in enumerate(response.outputs)
+    }
+
+
+def _shaped(output: pb.ModelInferResponse.InferOutputTensor, raws: Sequence[bytes]) -> NDArray[Any]:
+    flat = _flat(output, raws)
     try:
         return flat.reshape(tuple(output.shape))
     except ValueError:
@@ -184,6 +218,8 @@ def _flat(output: pb.ModelInferResponse.InferOutputTensor, raws: Sequence[bytes]
         flat = np.empty(len(elements), object)
         flat[:] = elements
         return flat
+    if datatype == "BF16" and raws and len(raws[0]) % 2 == 0:
+        return (np.frombuffer(raws[0], "<u2").astype(np.uint32) << 16).view(np.float32)
     if datatype not in _NUMPY_DTYPES:
         raise InternalError(f"the server answered with the datatype {datatype!r}, unknown here")
     if not raws:
@@ -202,6 +238,22 @@ def _typed_contents(output: pb.ModelInferResponse.InferOutputTensor) -> NDArray[
     for _, values in output.contents.ListFields():
         return np.array(values, _NUMPY_DTYPES[output.datatype])
     return np.empty(0, _NUMPY_DTYPES[output.datatype])
+
+
+def join_elements(elements: Sequence[bytes]) -> bytes:
+    """The raw bytes of a BYTES tensor."""
+    return b"".join(_LENGTH_PREFIX.pack(len(element)) + element for element in elements)
+
+
+def values_as_raw(datatype: str, values: Sequence[Any]) -> bytes:
+    """The raw bytes of a tensor whose values came as JSON.
+
+    Raises:
+        KeyError, ValueError, TypeError: the datatype or a value is none.
+    """
+    if datatype == "BF16":
+        return (np.array(values, np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
+    return np.array(values, _NUMPY_DTYPES[datatype]).tobytes()
 
 
 def _split_elements(raw: bytes) -> list[bytes]:

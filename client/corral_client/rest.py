@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from corral_client import codec
 from corral_client.errors import PUSHBACK_KEY, CorralClientError, InternalError, from_status
 from corral_protos import open_inference_pb2 as pb
 
@@ -43,7 +43,6 @@ _STATUSES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-_DTYPES = {"FP32": "<f4", "FP64": "<f8", "UINT8": "u1", "INT32": "<i4", "INT64": "<i8"}
 _ANSWERS: dict[str, type[Message]] = {
     "ModelConfig": pb.ModelConfigResponse,
     "ModelMetadata": pb.ModelMetadataResponse,
@@ -95,8 +94,7 @@ def _model(name: str) -> str:
 
 
 def _infer(message: pb.ModelInferRequest, deadline_s: float) -> HttpCall:
-    tensor = message.inputs[0]
-    raw = message.raw_input_contents[0]
+    raws = message.raw_input_contents
     parameters = {key: _value(value) for key, value in message.parameters.items()}
     header: dict[str, Any] = {
         "inputs": [
@@ -106,6 +104,7 @@ def _infer(message: pb.ModelInferRequest, deadline_s: float) -> HttpCall:
                 "shape": list(tensor.shape),
                 "parameters": {"binary_data_size": len(raw)},
             }
+            for tensor, raw in zip(message.inputs, raws, strict=True)
         ],
         "parameters": {**parameters, "binary_data_output": True},
     }
@@ -125,7 +124,7 @@ def _infer(message: pb.ModelInferRequest, deadline_s: float) -> HttpCall:
         HEADER_LENGTH: str(len(text)),
         "Grpc-Timeout": _timeout(deadline_s),
     }
-    return HttpCall("POST", f"{_model(message.model_name)}/infer", b"".join((text, raw)), fields)
+    return HttpCall("POST", f"{_model(message.model_name)}/infer", b"".join((text, *raws)), fields)
 
 
 def _timeout(deadline_s: float) -> str:
@@ -196,16 +195,18 @@ def error(
 
 def _output(body: bytes, header_bytes: int) -> bytes:
     page = json.loads(body[:header_bytes])
-    output = page["outputs"][0]
     message = pb.ModelInferResponse(model_name=page.get("model_name", ""), id=page.get("id", ""))
-    built = message.outputs.add(name=output["name"], datatype=output["datatype"])
-    built.shape.extend(output["shape"])
-    if "data" not in output:
-        size = output["parameters"]["binary_data_size"]
-        message.raw_output_contents.append(body[header_bytes : header_bytes + size])
-    elif built.datatype == "BYTES":
-        built.contents.bytes_contents.extend(str(text).encode() for text in output["data"])
-    else:
-        values = np.array(output["data"], _DTYPES[built.datatype])
-        message.raw_output_contents.append(values.tobytes())
+    at = header_bytes
+    for output in page["outputs"]:
+        built = message.outputs.add(name=output["name"], datatype=output["datatype"])
+        built.shape.extend(output["shape"])
+        if "data" not in output:
+            size = output["parameters"]["binary_data_size"]
+            message.raw_output_contents.append(body[at : at + size])
+            at += size
+        elif built.datatype == "BYTES":
+            elements = [str(text).encode() for text in output["data"]]
+            message.raw_output_contents.append(codec.join_elements(elements))
+        else:
+            message.raw_output_contents.append(codec.values_as_raw(built.datatype, output["data"]))
     return message.SerializeToString()

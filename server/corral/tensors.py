@@ -11,6 +11,10 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
+#: what the one input and the one output are called, whatever a file calls them
+INPUT_NAME = "input"
+OUTPUT_NAME = "output"
+
 
 class View(enum.StrEnum):
     """One of the signatures that a model is served under, each with statistics of its own."""
@@ -38,15 +42,70 @@ _VIEW_DATATYPES = {
 
 
 class Datatype(enum.IntEnum):
-    """What an engine takes. Encoded pictures (BYTES) become UINT8 before they reach a worker."""
+    """What an engine takes and gives, by the protocol's names.
+
+    Encoded pictures (BYTES) become UINT8 before they reach a worker.
+    """
 
     FP32 = 1
     UINT8 = 2
+    BOOL = 3
+    INT8 = 4
+    INT16 = 5
+    INT32 = 6
+    INT64 = 7
+    UINT16 = 8
+    UINT32 = 9
+    UINT64 = 10
+    FP16 = 11
+    BF16 = 12
+    FP64 = 13
 
     @property
     def numpy(self) -> np.dtype[np.generic]:
-        """The numpy dtype."""
-        return np.dtype(np.float32) if self is Datatype.FP32 else np.dtype(np.uint8)
+        """The numpy dtype; BF16, which numpy has not, is its 16 bits."""
+        return _NUMPY[self]
+
+
+_NUMPY: dict[Datatype, np.dtype[np.generic]] = {
+    Datatype.BF16: np.dtype("<u2"),
+    **{
+        kind: np.dtype(name)
+        for kind, name in (
+            (Datatype.FP32, "<f4"),
+            (Datatype.UINT8, "u1"),
+            (Datatype.BOOL, "?"),
+            (Datatype.INT8, "i1"),
+            (Datatype.INT16, "<i2"),
+            (Datatype.INT32, "<i4"),
+            (Datatype.INT64, "<i8"),
+            (Datatype.UINT16, "<u2"),
+            (Datatype.UINT32, "<u4"),
+            (Datatype.UINT64, "<u8"),
+            (Datatype.FP16, "<f2"),
+            (Datatype.FP64, "<f8"),
+        )
+    },
+}
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """One input or output of a model that has several, or others than FP32 and UINT8."""
+
+    name: str
+    datatype: Datatype
+    #: of one item, without the batch dimension
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Values of one item."""
+        return math.prod(self.shape)
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one item."""
+        return self.size * self.datatype.numpy.itemsize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,18 +124,32 @@ class Recipe:
 
 
 class Signature(msgspec.Struct, frozen=True, eq=False, dict=True):
-    """Shapes of one item (one picture) of a model: its inputs by datatype, and its output."""
+    """Shapes of one item (one picture) of a model: its inputs and its outputs.
 
-    #: one item's shape by datatype, without the batch dimension; the network's own comes first
+    Most models have one input and one FP32 output; then ``inputs`` and ``outputs`` are empty.
+    """
+
+    #: one item's shape by datatype, without the batch dimension; the network's own comes first.
+    #: Of several inputs, the first's: its datatype is what the queue tells batches apart by
     input_shapes: Mapping[Datatype, tuple[int, ...]]
-    #: one item's shape of the FP32 output, without the batch dimension
+    #: one item's shape of the FP32 output, or of the first output, without the batch dimension
     output_shape: tuple[int, ...]
     #: how pictures are made to fit; None: they are not
     recipe: Recipe | None = Recipe()
+    #: all inputs, where there are several
+    inputs: tuple[TensorSpec, ...] = ()
+    #: all outputs, where there are several, or one that is not FP32
+    outputs: tuple[TensorSpec, ...] = ()
+    #: what the one input is called; requests may use any of them, metadata tell the first
+    input_names: tuple[str, ...] = (INPUT_NAME,)
+    #: what the one output is called
+    output_names: tuple[str, ...] = (OUTPUT_NAME,)
 
     @functools.cached_property
     def input_bytes(self) -> dict[Datatype, int]:
-        """Bytes of one item by datatype."""
+        """Bytes of one item by datatype, of all inputs together."""
+        if self.inputs:
+            return {self.native: sum(spec.item_bytes for spec in self.inputs)}
         return {
             datatype: math.prod(shape) * datatype.numpy.itemsize
             for datatype, shape in self.input_shapes.items()
@@ -84,8 +157,26 @@ class Signature(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @functools.cached_property
     def output_bytes(self) -> int:
-        """Bytes of one item's output."""
+        """Bytes of one item's outputs."""
+        if self.outputs:
+            return sum(spec.item_bytes for spec in self.outputs)
         return math.prod(self.output_shape) * 4
+
+    @property
+    def plain(self) -> bool:
+        """Whether it has one input, and one output, which is FP32."""
+        return not self.inputs and not self.outputs
+
+    def input_specs(self, datatype: Datatype) -> tuple[TensorSpec, ...]:
+        """All inputs, the only one in this datatype."""
+        return self.inputs or (
+            TensorSpec(self.input_names[0], datatype, self.input_shapes[datatype]),
+        )
+
+    @functools.cached_property
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """All outputs."""
+        return self.outputs or (TensorSpec(self.output_names[0], Datatype.FP32, self.output_shape),)
 
     @property
     def datatypes(self) -> tuple[Datatype, ...]:
@@ -102,7 +193,7 @@ class Signature(msgspec.Struct, frozen=True, eq=False, dict=True):
         """Whether encoded pictures, and pixels, can be made to fit."""
         pixels = self.input_shapes.get(Datatype.UINT8, ())
         square = len(pixels) == 3 and pixels[0] == pixels[1] and pixels[2] == 3
-        return square and self.recipe is not None
+        return square and self.recipe is not None and not self.inputs
 
     @property
     def views(self) -> tuple[View, ...]:

@@ -17,6 +17,7 @@ with atheris.instrument_imports(
     from corral.protocol import request
     from corral.protocol.contents import Limits
     from corral.protocol.metadata import resolve_view
+    from corral.protocol.several import Several
     from corral.tensors import Datatype, Signature, View
 
 SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (10,))
@@ -36,6 +37,7 @@ def one_message(data: bytes) -> None:
         assert error.view in set(View)
         return
     assert 1 <= head.count <= 8
+    assert not isinstance(tensor, Several)
     if head.datatype is not None:
         assert len(tensor) == SIGNATURE.input_bytes[head.datatype] * head.count
     else:

@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import struct
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from corral.errors import InvalidRequest, NotFound, RequestError, TooLarge
 from corral.frontend.rest.app import RestApp
 from corral.frontend.rest.service import Body, Receive, Scope
 from corral.protocol.contents import Limits
-from corral.protocol.request import Head, RequestReader
+from corral.protocol.head import Head
+from corral.protocol.request import RequestReader
 from corral.protocol.response import Answer, classification
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
@@ -45,6 +46,7 @@ class FakeService:
     """See corral.frontend.rest.service.Service."""
 
     max_body_bytes = MAX_BODY_BYTES
+    several_inputs = False
 
     def __init__(self) -> None:
         self.ready = True
@@ -97,8 +99,8 @@ class FakeService:
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         return self._reader.read_head(request)
 
-    async def infer(self, head: Head, raw: Body | None, deadline_s: float | None) -> Answer:
-        assert raw is not None
+    async def infer(self, head: Head, raws: Sequence[Body], deadline_s: float | None) -> Answer:
+        (raw,) = raws
         self.kept.append(sum(body() is not None for body in self.bodies))
         content = bytes(raw)
         data = self._reader.data(head, [memoryview(content)])

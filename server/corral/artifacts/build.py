@@ -68,7 +68,7 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
         ModelError: weights, frameworks or disk do not allow it.
     """
     precision = resolve_precision(settings.engine.precision, isa)
-    spec = registry.get(settings.model.name)
+    spec = registry.get(settings.model.name, settings.model.shape)
     cache_dir = Path(settings.model.cache_dir)
     steps = _Steps(progress, _INT8_STEPS_S if precision == "int8" else _FP32_STEPS_S)
     steps.at(FIND_WEIGHTS)
@@ -143,6 +143,9 @@ def make_order(
         "recipe": str(spec.signature.recipe),
         **artefact.versions(made_with),
     }
+    if spec.file is not None:
+        # What its file leaves open is settled elsewhere.
+        ingredients["inputs"] = str(spec.signature.input_specs(spec.native))
     if precision == "int8":
         ingredients |= artefact.versions(form.quantized_with)
         ingredients |= calibration.ingredients()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,3 +37,22 @@ class Backend(Protocol):
 
     def describe(self) -> dict[str, str]:
         """Engine, version, precision, threads: what the start-up table shows."""
+
+
+@runtime_checkable
+class PortsBackend(Backend, Protocol):
+    """An engine for models of several inputs or outputs, or of others than FP32 and UINT8.
+
+    Its row in the registry says ``ports``.
+    """
+
+    def compile_ports(
+        self,
+        datatype: Datatype,
+        inputs: Sequence[NDArray[np.generic]],
+        outputs: Sequence[NDArray[np.generic]],
+    ) -> None:
+        """As ``compile``, for a model whose signature is not ``plain``: an array each.
+
+        They lie in the region, in the order of the signature's specs.
+        """

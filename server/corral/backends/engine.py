@@ -87,6 +87,7 @@ class Engine:
         artifact: what it loads; None: nothing.
         model_files: suffixes of users' model files that it takes.
         reshapes: whether it takes a user's file of a fixed batch other than one.
+        ports: whether it takes several inputs and outputs, of any datatype; see base.PortsBackend.
         obeys_openmp: whether it computes on an OpenMP runtime; others bring threads of their own.
         torch_modes: how it runs a module; None: it does not run on torch.
         remedy: what brings it where it is missing; empty: pip, and the extra of its name.
@@ -102,6 +103,7 @@ class Engine:
     artifact: ArtifactForm | None = None
     model_files: tuple[str, ...] = ()
     reshapes: bool = False
+    ports: bool = False
     obeys_openmp: bool = False
     torch_modes: TorchModes | None = None
     remedy: str = ""
@@ -125,6 +127,8 @@ class Engine:
         """Whether it runs this model, by its file's kind and its batch."""
         if spec.file is None:
             return True
-        return spec.file.suffix in self.model_files and (
-            self.reshapes or spec.fixed_batch in {None, 1}
+        return (
+            spec.file.suffix in self.model_files
+            and (self.reshapes or spec.fixed_batch in {None, 1})
+            and (self.ports or spec.signature.plain)
         )

@@ -51,6 +51,7 @@ _ROWS = (
         ),
         model_files=(".onnx", ".xml"),
         reshapes=True,
+        ports=True,
     ),
     Engine(
         name=BackendName.ONNXRUNTIME,
@@ -72,6 +73,7 @@ _ROWS = (
             int8_files=("model.onnx",),
         ),
         model_files=(".onnx",),
+        ports=True,
     ),
     Engine(
         name=BackendName.TORCH,
@@ -136,6 +138,7 @@ _ROWS = (
         runtime="corral.backends.null.runtime:NullBackend",
         distribution="corral",
         revision=1,
+        ports=True,
     ),
 )
 

@@ -1,7 +1,7 @@
 """The batcher: one queue a cell, from which free workers pull.
 
-Pure: data and a clock reading (monotonic seconds) go in, decisions come out. It imports no
-asyncio, reads no clock and touches no socket, so every decision can be tested by hand.
+Pure: data and a clock reading (monotonic seconds) go in, decisions come out; so every decision can
+be tested by hand.
 
 No request is bound to a worker before that worker is free. A free worker gets its fair share of
 the queue, ceil(queued / workers), capped by its largest compiled batch (the knee of the measured
@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import math
 from collections import deque
+from collections.abc import Sequence
 from typing import Generic
 
 from corral.batching import backlog
@@ -53,14 +54,17 @@ class Batcher(Generic[J]):
     """The queue of one cell and the rules by which it empties.
 
     The caller settles every job once: through ``complete``, ``lost``, ``expired`` or ``drop``.
+    Jobs are of one of the ``datatypes``, and so is a batch.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(
+        self, policy: Policy, datatypes: Sequence[Datatype] = (Datatype.FP32, Datatype.UINT8)
+    ) -> None:
         self._policy = policy
-        self._queues: dict[Datatype, deque[Span[J]]] = {d: deque() for d in Datatype}
-        self._live: dict[Datatype, int] = dict.fromkeys(Datatype, 0)
+        self._queues: dict[Datatype, deque[Span[J]]] = {d: deque() for d in datatypes}
+        self._live: dict[Datatype, int] = dict.fromkeys(datatypes, 0)
         self._reserved = 0
-        self._workers = Workers()
+        self._workers = Workers(datatypes)
         self._order = 0
         self._batch_number = 0
         self._expired: list[J] = []
@@ -93,15 +97,11 @@ class Batcher(Generic[J]):
         return len(self._queues[datatype])
 
     def check_room(self, deadline_s: float | None, now_s: float) -> None:
-        """Asked before it is known what a request wants: could any request be admitted?
-
-        Raises:
-            QueueFull: ``admit`` would raise it for the smallest request there is.
-        """
+        """Raises QueueFull where ``admit`` would for the smallest request there is."""
         full = self.queued >= self._policy.max_queue or self.held_bytes >= self._policy.max_bytes
         if not full and (deadline_s is None or not self.queued):
             return
-        waiting_s = min(self._workers.waiting_s(d, self.queued, now_s) for d in Datatype)
+        waiting_s = min(self._workers.waiting_s(d, self.queued, now_s) for d in self._queues)
         if full:
             raise QueueFull(_FULL, _milliseconds(waiting_s))
         # One that is too short whatever the queue is none of its fault, and ``admit`` says so.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Job
@@ -13,9 +14,14 @@ _LEAST_ROUND_TRIP_S = 20e-6
 
 
 class Workers:
-    """Workers by their number. Times are monotonic seconds."""
+    """Workers by their number. Times are monotonic seconds.
 
-    def __init__(self) -> None:
+    Args:
+        datatypes: those that batches have.
+    """
+
+    def __init__(self, datatypes: Sequence[Datatype]) -> None:
+        self._datatypes = datatypes
         self._costs: dict[int, CostModel] = {}
         self._busy_until_s: dict[int, float] = {}
 
@@ -75,7 +81,9 @@ class Workers:
         """The least time that any request takes; 0 while there are no workers."""
         if not self._costs:
             return 0.0
-        fastest_s = min(costs.fastest_s(d, 1) for costs in self._costs.values() for d in Datatype)
+        fastest_s = min(
+            costs.fastest_s(d, 1) for costs in self._costs.values() for d in self._datatypes
+        )
         return max(fastest_s, _LEAST_ROUND_TRIP_S)
 
     def fastest_s(self, job: Job) -> float:

@@ -116,7 +116,7 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
     given = {k: v for k, v in vars(options).items() if k not in _NOT_SETTINGS}
     layers.append({names[name]: value for name, value in given.items()})
     settings = config.build(*layers)
-    spec = registry.get(settings.model.name)
+    spec = registry.get(settings.model.name, settings.model.shape)
     if spec.fixed_batch is None:
         return settings
     if settings.queue.max_batch not in {None, 1}:
@@ -207,12 +207,13 @@ def _tune(settings: Settings, *, every: bool) -> int:
 
 
 def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    spec = registry.get(settings.model.name)
+    spec = registry.get(settings.model.name, settings.model.shape)
 
     def read_again() -> Settings:
         again = _settings(options, environ)
         name = again.model.name
-        if name == settings.model.name and registry.get(name).front != spec.front:
+        same = name == settings.model.name
+        if same and registry.get(name, again.model.shape).front != spec.front:
             raise ConfigError(
                 f"--model {name}: its inputs, preprocessing or labels are not those of the start "
                 "any more, which needs a restart; nothing was changed"
@@ -254,7 +255,7 @@ def _prepared(asked: Settings, selected: Selected | None) -> DeploymentSpec:
     """What serves; without a selection, the null backend."""
     if selected is None:
         model = ModelBoot(
-            name=registry.get(asked.model.name).name,
+            name=registry.get(asked.model.name, asked.model.shape).name,
             artefact=None,
             precision="fp32",
             synthetic=True,

@@ -62,7 +62,7 @@ class Dispatcher:
         self._on_hung = on_hung
         self._loop = asyncio.get_running_loop()
         self._now_s = time.monotonic
-        self._batcher: Batcher[Request] = Batcher(policy)
+        self._batcher: Batcher[Request] = Batcher(policy, signature.datatypes)
         self._links: dict[int, WorkerLink] = {}
         self._free: deque[WorkerLink] = deque()
         self._timer: asyncio.TimerHandle | None = None

@@ -7,8 +7,9 @@ There is no network in it. Everything runs on one event loop; only pictures are 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,8 +21,9 @@ from corral.dataplane.worker_link import Request
 from corral.errors import InvalidRequest, RequestError, Unavailable
 from corral.images import decode as images
 from corral.ipc.messages import ServedModel
-from corral.protocol.request import Data, Head, RequestReader
-from corral.protocol.response import Answer, classification, encoded
+from corral.protocol.head import Data, Head, Places
+from corral.protocol.request import RequestReader
+from corral.protocol.response import Answer, Output, classification, encoded
 from corral.protocol.shared_memory import Tensor
 from corral.tensors import Datatype
 
@@ -122,17 +124,16 @@ class Inference:
         return encoded(await self._answer_to(lambda: read(pieces), size, deadline_s))
 
     async def infer_parsed(
-        self, head: Head, raw: memoryview | None, deadline_s: float | None
+        self, head: Head, raws: Sequence[memoryview], deadline_s: float | None
     ) -> Answer:
         """Answers a request whose head was read, and checked, before; raises as ``infer``.
 
         Args:
             head: of a request without a tensor.
-            raw: the tensor as ``raw_input_contents`` holds it; None: it is in shared memory.
+            raws: the tensors as ``raw_input_contents`` holds them, without those in shared memory.
             deadline_s: on the monotonic clock; None for never.
         """
-        raws = () if raw is None else (raw,)
-        size = 0 if raw is None else len(raw)
+        size = sum(map(len, raws))
         return await self._answer_to(
             lambda: (head, self._reader.data(head, raws)), size, deadline_s, deadline_s
         )
@@ -185,7 +186,7 @@ class Inference:
         request: Request,
         head: Head,
         data: Data,
-        output: Tensor | None,
+        output: Places,
         timeout_s: float | None,
     ) -> Answer:
         """Sees an admitted request through; every way out settles it and counts it once."""
@@ -230,8 +231,10 @@ class Inference:
             return "failed"
         return "expired" if _passed(request.deadline_s, self._now_s()) else "cancelled"
 
-    def _answer(self, head: Head, output: Tensor | None, logits: bytes | bytearray) -> Answer:
+    def _answer(self, head: Head, output: Places, logits: bytes | bytearray) -> Answer:
         """The answer; with its output in the client's shared memory if wanted there."""
+        if isinstance(output, tuple):
+            return self._answer_by_name(head, output, logits)
         name, request_id = head.model_name, head.request_id
         content, datatype = logits, "FP32"
         shape: tuple[int, ...] = (head.count, *self._model.signature.output_shape)
@@ -241,13 +244,33 @@ class Inference:
             )
             datatype, shape = "BYTES", (head.count, head.classification)
         if output is None:
-            return Answer(name, request_id, datatype, shape, content)
-        if len(content) > len(output):
-            raise InvalidRequest(
-                f"the output has {len(content)} bytes, its place in shared memory {len(output)}"
-            )
-        output.write(content)
-        return Answer(name, request_id, datatype, shape, b"", head.output_slice)
+            return Answer(name, request_id, datatype, shape, content, None, head.output_name)
+        _write(output, content, "the output")
+        part, wanted = head.output_slice, head.output_name
+        return Answer(name, request_id, datatype, shape, b"", part, wanted)
+
+    def _answer_by_name(
+        self, head: Head, places: tuple[Tensor | None, ...], values: bytes | bytearray
+    ) -> Answer:
+        """The answer with the outputs that are wanted, where the model's have names."""
+        whole = memoryview(values)
+        # A request's outputs lie one behind another, each whole.
+        sizes = [spec.item_bytes * head.count for spec in self._model.signature.outputs]
+        starts = list(itertools.accumulate(sizes, initial=0))
+        outputs = []
+        for wanted, place in zip(head.wanted, places, strict=True):
+            spec = self._model.signature.outputs[wanted.index]
+            content: bytes | memoryview = whole[starts[wanted.index] : starts[wanted.index + 1]]
+            datatype, shape = spec.datatype.name, (head.count, *spec.shape)
+            if wanted.classification:
+                labels = self._model.labels if spec.size == len(self._model.labels) else ()
+                content = classification(bytes(content), spec.size, wanted.classification, labels)
+                datatype, shape = "BYTES", (head.count, wanted.classification)
+            if place is not None:
+                _write(place, content, f"the output {wanted.name!r}")
+                content = b""
+            outputs.append(Output(wanted.name, datatype, shape, content, wanted.part))
+        return Answer.of(head.model_name, head.request_id, tuple(outputs))
 
     async def _decode(self, pictures: list[memoryview]) -> memoryview:
         """Encoded pictures to UINT8 [n,crop,crop,3], in the decoders' threads.
@@ -276,6 +299,15 @@ class Inference:
     def close(self) -> None:
         """Ends the decoders."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
+
+
+def _write(place: Tensor, content: bytes | bytearray | memoryview, what: str) -> None:
+    """Leaves an output in the client's shared memory. Raises InvalidRequest: it does not fit."""
+    if len(content) > len(place):
+        raise InvalidRequest(
+            f"{what} has {len(content)} bytes, its place in shared memory {len(place)}"
+        )
+    place.write(content)
 
 
 def _passed(deadline_s: float | None, now_s: float) -> bool:

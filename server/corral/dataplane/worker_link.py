@@ -19,6 +19,7 @@ from corral.ipc.batch_channel import BatchChannel, Nonsense
 from corral.ipc.messages import AttachWorker, ResultStatus
 from corral.ipc.region import Region
 from corral.protocol.scattered import Scattered
+from corral.protocol.several import Several, copy_items
 from corral.protocol.shared_memory import Tensor
 from corral.tensors import Datatype, Signature
 
@@ -46,7 +47,7 @@ class Request(Job):
         super().__init__(datatype, count, size_bytes, arrived_s, deadline_s)
         self.view = view
         #: the items' bytes; None until a picture is decoded, and once the request is settled
-        self.payload: memoryview | Scattered | Tensor | None = None
+        self.payload: memoryview | Scattered | Tensor | Several | None = None
         #: the results' bytes, as they come in
         self.output: bytes | bytearray = b""
         #: called once with None, or with the error that answers the request
@@ -109,12 +110,15 @@ class WorkerLink:
             what answers them; what is run in its place means nothing.
         """
         self.batch = batch
+        if self._region.input_places:
+            return self._send_several(batch)
         spoiled: list[tuple[Request, RequestError]] = []
         memory, at = self._region.memory, self._region.input_offset
         size = self._signature.input_bytes[batch.datatype]
         for span in batch.spans:
             payload = span.job.payload
             assert payload is not None, "a queued request has its tensor"
+            assert not isinstance(payload, Several), "only for a model of several inputs"
             length = len(span) * size
             start = span.start * size
             if isinstance(payload, memoryview):
@@ -126,6 +130,24 @@ class WorkerLink:
             at += length
         self.delivered = self._channel.send(batch.number, batch.datatype, batch.count)
         return spoiled
+
+    def _send_several(self, batch: Batch[Request]) -> list[tuple[Request, RequestError]]:
+        """The same for several inputs: the items of each lie together."""
+        spoiled: dict[int, tuple[Request, RequestError]] = {}
+        memory = self._region.memory
+        for index, place in enumerate(self._region.input_places):
+            at, size = place.offset, place.item_bytes
+            for span in batch.spans:
+                payload = span.job.payload
+                assert isinstance(payload, Several), "its reader gives one tensor an input"
+                part = payload.parts[index]
+                length = len(span) * size
+                if not copy_items(part, span.start * size, memory[at : at + length]):
+                    assert isinstance(part, Tensor)
+                    spoiled[id(span.job)] = (span.job, part.shrunk())
+                at += length
+        self.delivered = self._channel.send(batch.number, batch.datatype, batch.count)
+        return list(spoiled.values())
 
     def receive(self) -> tuple[Batch[Request] | None, ResultStatus, float] | None:
         """Reads a result.
@@ -150,6 +172,9 @@ class WorkerLink:
 
     def collect(self, batch: Batch[Request]) -> None:
         """Copies the results out of the region, to the requests that still want them."""
+        if self._region.output_places:
+            self._collect_several(batch)
+            return
         memory = self._region.memory
         size = self._signature.output_bytes
         at = 0
@@ -165,6 +190,23 @@ class WorkerLink:
                     assert isinstance(request.output, bytearray)
                     request.output[span.start * size : span.stop * size] = result
             at += length
+
+    def _collect_several(self, batch: Batch[Request]) -> None:
+        """The same for several outputs: a request's lie one behind another, each whole."""
+        memory = self._region.memory
+        first = 0
+        for place in self._region.output_places:
+            at, size = place.offset, place.item_bytes
+            for span in batch.spans:
+                request, length = span.job, len(span) * size
+                if not request.done:
+                    if not request.output:
+                        request.output = bytearray(request.count * self._signature.output_bytes)
+                    assert isinstance(request.output, bytearray)
+                    start = request.count * first + span.start * size
+                    request.output[start : start + length] = memory[at : at + length]
+                at += length
+            first += size
 
     def close(self) -> None:
         """Closes the socket, which ends the worker, and lets the region go."""

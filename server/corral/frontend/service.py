@@ -6,6 +6,7 @@ Knows no transport but ASGI's ``scope`` and ``receive``. What it raises is the e
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from corral.dataplane.inference import Inference
@@ -14,7 +15,8 @@ from corral.frontend.admission import Admission
 from corral.frontend.auth import Auth
 from corral.frontend.grpc_asgi.body import Receive
 from corral.frontend.pages import Pages, as_dict, filled
-from corral.protocol.request import Head, RequestReader
+from corral.protocol.head import Head
+from corral.protocol.request import RequestReader
 from corral.protocol.response import Answer
 from corral_protos import open_inference_pb2 as pb
 
@@ -127,27 +129,33 @@ class Service:
         """
         return self._reader.read_head(request)
 
+    @property
+    def several_inputs(self) -> bool:
+        """Whether the model has more than one input."""
+        return self._reader.several_inputs
+
     async def infer(
         self,
         head: Head,
-        raw: bytes | bytearray | memoryview | None,
+        raws: Sequence[bytes | bytearray | memoryview],
         deadline_s: float | None,
     ) -> Answer:
         """Answers a request whose head was read.
 
         Args:
             head: the request's.
-            raw: the tensor as ``raw_input_contents`` holds it, kept until it is answered; None:
-                it is in shared memory.
+            raws: the tensors as ``raw_input_contents`` holds them, kept until it is answered; those
+                in shared memory are not among them.
             deadline_s: on the monotonic clock; None for never.
 
         Raises:
             RequestError: the answer is an error.
         """
-        tensor = None if raw is None else memoryview(raw)
         self.accepted += 1
         try:
-            return await self._inference.infer_parsed(head, tensor, deadline_s)
+            return await self._inference.infer_parsed(
+                head, [memoryview(raw) for raw in raws], deadline_s
+            )
         finally:
             self.accepted -= 1
 

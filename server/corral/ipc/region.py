@@ -1,31 +1,62 @@
 """A worker's region: the anonymous shared memory that is its engine's input and output.
 
 The supervisor makes it as a sealed memfd; the worker and its frontend map it; nobody else can.
-Output first, then input, so that a small batch touches few pages.
+Output first, then input, so that a small batch touches few pages. Several outputs lie one behind
+another, each with room for the largest batch, and so do several inputs: an engine takes each of
+them as one contiguous array.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import mmap
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corral.system import memfd
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, TensorSpec
 
 _PAGE = mmap.PAGESIZE
+#: engines read and write whole cache lines best, and the widest vectors are of one
+_LINE = 64
 
 
 def _round_up(size: int) -> int:
     return (size + _PAGE - 1) // _PAGE * _PAGE
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where the items of one input or output lie: from ``offset``, each of ``item_bytes``."""
+
+    offset: int
+    item_bytes: int
+
+
+def places(
+    specs: Sequence[TensorSpec], start: int, max_batch: int
+) -> tuple[tuple[Place, ...], int]:
+    """Where each of several lies from ``start``, and where the last one ends."""
+    found = []
+    for spec in specs:
+        found.append(Place(start, spec.item_bytes))
+        start += -(-spec.item_bytes * max_batch // _LINE) * _LINE
+    return tuple(found), start
+
+
+def _input_offset(signature: Signature, max_batch: int) -> int:
+    return _round_up(places(signature.output_specs, 0, max_batch)[1])
+
+
 def region_bytes(signature: Signature, max_batch: int) -> int:
     """Bytes of a region that holds one batch of ``max_batch`` items and its result."""
-    return _round_up(signature.output_bytes * max_batch) + _round_up(
-        max(signature.input_bytes.values()) * max_batch
+    start = _input_offset(signature, max_batch)
+    return max(
+        _round_up(places(signature.input_specs(datatype), start, max_batch)[1])
+        for datatype in signature.datatypes
     )
 
 
@@ -45,14 +76,19 @@ class Region:
 
     def __init__(self, fd: int, signature: Signature, max_batch: int) -> None:
         self._signature = signature
+        #: whether ``inputs`` and ``outputs`` are all there is
+        self.plain = signature.plain
         self.max_batch = max_batch
         self._mapping = mmap.mmap(fd, region_bytes(signature, max_batch))
         #: the raw mapping, to copy requests into at ``input_offset``
         self.memory = memoryview(self._mapping)
-        self.input_offset = _round_up(signature.output_bytes * max_batch)
+        self.input_offset = _input_offset(signature, max_batch)
+        #: where each input and output lies; of one alone: at the start of its area
+        self.input_places, _ = places(signature.inputs, self.input_offset, max_batch)
+        self.output_places, _ = places(signature.outputs, 0, max_batch)
 
     def inputs(self, datatype: Datatype, count: int) -> NDArray[np.generic]:
-        """The first ``count`` items of the input area as ``[count, *item shape]``, no copy."""
+        """The first ``count`` items of the only input as ``[count, *item shape]``, no copy."""
         shape = (count, *self._signature.input_shapes[datatype])
         return np.ndarray(shape, datatype.numpy, self._mapping, self.input_offset)
 
@@ -61,16 +97,41 @@ class Region:
         shape = (count, *self._signature.output_shape)
         return np.ndarray(shape, np.float32, self._mapping, 0)
 
+    def all_inputs(self, datatype: Datatype, count: int) -> list[NDArray[np.generic]]:
+        """Each input's first ``count`` items, no copy; the only one in this datatype."""
+        specs = self._signature.input_specs(datatype)
+        at, _ = places(specs, self.input_offset, self.max_batch)
+        return self._arrays(specs, at, count)
+
+    def all_outputs(self, count: int) -> list[NDArray[np.generic]]:
+        """Each output's first ``count`` items, no copy."""
+        specs = self._signature.output_specs
+        at, _ = places(specs, 0, self.max_batch)
+        return self._arrays(specs, at, count)
+
+    def _arrays(
+        self, specs: Sequence[TensorSpec], at: Sequence[Place], count: int
+    ) -> list[NDArray[np.generic]]:
+        return [
+            np.ndarray((count, *spec.shape), spec.datatype.numpy, self._mapping, place.offset)
+            for spec, place in zip(specs, at, strict=True)
+        ]
+
     def touch(self, count: int) -> None:
         """Writes every page that batches of up to ``count`` items use, from the calling thread.
 
         The kernel places a page on the node of the CPU that first writes it: the pinned
         worker calls this, so its frontend never pays for page faults, nor the engine for distance.
         """
+        signature = self._signature
         ends = [
-            (0, self._signature.output_bytes * count),
-            (self.input_offset, max(self._signature.input_bytes.values()) * count),
+            (place.offset, place.item_bytes * count)
+            for place in (*self.output_places, *self.input_places)
         ]
+        if not signature.outputs:
+            ends.append((0, signature.output_bytes * count))
+        if not signature.inputs:
+            ends.append((self.input_offset, max(signature.input_bytes.values()) * count))
         for start, length in ends:
             self.memory[start : start + length : _PAGE] = bytes(len(range(0, length, _PAGE)))
 

@@ -37,7 +37,7 @@ def measure(settings: Settings, environ: Mapping[str, str]) -> dict[str, Fidelit
     Raises:
         ModelError: something cannot be prepared or run.
     """
-    spec = registry.get(settings.model.name)
+    spec = registry.get(settings.model.name, settings.model.shape)
     cpus = sorted(os.sched_getaffinity(0))
     inputs = guard_pictures(spec, GUARD_PICTURES)
     plain = topology.read_machine().isa - WIDE_SUMS

@@ -34,7 +34,7 @@ def run(settings: Settings, environ: Mapping[str, str], turns_s: Iterable[float]
     Raises:
         CorralError: it cannot be prepared or started, or died.
     """
-    spec = registry.get(settings.model.name)
+    spec = registry.get(settings.model.name, settings.model.shape)
     pen = plan_for(settings, topology.read_machine()).first_worker
     order = TrialOrder(
         settings=settings,

@@ -103,7 +103,8 @@ def worker_user(settings: Settings, artefact: str | None, python: str) -> User |
     if settings.security.worker_user is None:
         return None
     user = find_user(settings.security.worker_user)
-    check_readable(user, _files(registry.get(settings.model.name), artefact), python)
+    spec = registry.get(settings.model.name, settings.model.shape)
+    check_readable(user, _files(spec, artefact), python)
     if engine(settings.engine.backend).obeys_openmp:
         _lend(user, package_folder(settings.model.cache_dir, user.name))
     return user

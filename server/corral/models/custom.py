@@ -13,21 +13,28 @@ import re
 import tomllib
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from corral.errors import ModelError
 from corral.models import onnx_header
 from corral.models.onnx_header import Port
+from corral.models.ports import Shapes, settle, signature
 from corral.models.spec import ModelSpec, Recipe, Weights
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, TensorSpec
 
 if TYPE_CHECKING:
     import torch
 
 _SUFFIXES = (".onnx", ".xml")
-_IR_TYPES = {"f32": "FP32", "u8": "UINT8"}
+_SIGNS = (("i", "INT"), ("u", "UINT"))
+_IR_TYPES = {
+    "boolean": "BOOL",
+    **{f"f{bits}": f"FP{bits}" for bits in (16, 32, 64)},
+    "bf16": "BF16",
+    **{f"{sign}{bits}": f"{kind}{bits}" for bits in (8, 16, 32, 64) for sign, kind in _SIGNS},
+}
 #: of a model: it becomes a part of file names in the cache, and of clients' requests
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -47,6 +54,8 @@ class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str | None = None
     labels: list[str] | str | None = None
     preprocessing: _Preprocessing | None = None
+    #: one item's shape by the name of an input or output, for what the file leaves open
+    shapes: dict[str, tuple[Annotated[int, msgspec.Meta(ge=1)], ...]] = {}
 
 
 def is_path(model: str) -> bool:
@@ -54,8 +63,12 @@ def is_path(model: str) -> bool:
     return "/" in model or model.endswith(_SUFFIXES) or os.path.isfile(model)  # noqa: PTH113
 
 
-def read(path: Path) -> ModelSpec:
+def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
     """The specification of a model file; imports no framework.
+
+    Args:
+        path: the file.
+        shapes: one item's shape by the name of an input or output, above what the TOML says.
 
     Raises:
         ModelError: one line that names the file and says why it cannot be served.
@@ -72,21 +85,13 @@ def read(path: Path) -> ModelSpec:
         inputs, outputs = _ir_ports(path)
     else:
         raise ModelError(f"--model {path}: neither an ONNX file (.onnx) nor an OpenVINO IR (.xml)")
-    source = _only(path, inputs, "input")
-    target = _only(path, outputs, "output")
-    if target.datatype != "FP32":
-        raise ModelError(f"--model {path}: its output is {target.datatype}, not FP32")
-    if source.datatype not in Datatype.__members__:
-        raise ModelError(f"--model {path}: its input is {source.datatype}, not FP32 or UINT8")
     notes = _notes(path)
-    native = Datatype[source.datatype]
-    item, answer = _item(path, source, "input"), _item(path, target, "output")
-    shapes = {native: item}
-    recipe = None
+    settled = settle(path, inputs, outputs, {**notes.shapes, **(shapes or {})})
+    answer = settled.outputs[0].shape
+    recipe = pixels = None
     if notes.preprocessing is not None:
-        recipe = _recipe(path, notes.preprocessing, native, item)
-        shapes[Datatype.UINT8] = (recipe.crop, recipe.crop, 3)
-    labels = _labels(path, notes, answer)
+        recipe = _recipe(path, notes.preprocessing, settled.inputs)
+        pixels = (recipe.crop, recipe.crop, 3)
     return ModelSpec(
         name=_name(path, notes),
         recipe=recipe or Recipe(),
@@ -94,9 +99,9 @@ def read(path: Path) -> ModelSpec:
         find_weights=lambda choice, *_: _weights(path, choice),
         build=_no_module,
         file=path.absolute(),
-        shapes=Signature(shapes, answer, recipe),
-        label_names=labels,
-        fixed_batch=_fixed_batch(path, source, target),
+        shapes=signature(settled, pixels, recipe),
+        label_names=_labels(path, notes, settled.outputs),
+        fixed_batch=settled.fixed_batch,
     )
 
 
@@ -110,42 +115,6 @@ def _name(path: Path, notes: _Notes) -> str:
             f"not {notes.name[:100]!r}"
         )
     return notes.name
-
-
-def _only(path: Path, ports: list[Port], kind: str) -> Port:
-    if len(ports) != 1:
-        names = ", ".join(port.name for port in ports) or "none"
-        raise ModelError(f"--model {path}: has {len(ports)} {kind}s ({names}), not one")
-    return ports[0]
-
-
-def _item(path: Path, port: Port, kind: str) -> tuple[int, ...]:
-    """One item's shape. The first dimension is the batch."""
-    if port.shape is None:
-        raise ModelError(f"--model {path}: the rank of its {kind} {port.name!r} is dynamic")
-    if not port.shape:
-        raise ModelError(f"--model {path}: its {kind} {port.name!r} is a scalar, without a batch")
-    item = port.shape[1:]
-    fixed = [size for size in item if size]
-    if len(fixed) != len(item):
-        shown = ",".join(str(size or "?") for size in port.shape)
-        raise ModelError(
-            f"--model {path}: its {kind} {port.name!r} is [{shown}]; only the first dimension "
-            "may be dynamic"
-        )
-    return tuple(fixed)
-
-
-def _fixed_batch(path: Path, source: Port, target: Port) -> int | None:
-    """The batch of both, where the file fixes it."""
-    assert source.shape and target.shape
-    batch, answers = source.shape[0], target.shape[0]
-    if answers not in {None, batch}:
-        raise ModelError(
-            f"--model {path}: its input {source.name!r} has a batch of {batch or 'any size'} and "
-            f"its output {target.name!r} one of {answers}"
-        )
-    return batch
 
 
 def _ir_ports(path: Path) -> tuple[list[Port], list[Port]]:
@@ -207,8 +176,15 @@ def _notes(path: Path) -> _Notes:
         raise ModelError(f"{file}: {error}") from None
 
 
-def _recipe(path: Path, given: _Preprocessing, native: Datatype, item: tuple[int, ...]) -> Recipe:
-    channels, *sides = item if native is Datatype.FP32 else (*item[2:], *item[:2])
+def _recipe(path: Path, given: _Preprocessing, inputs: tuple[TensorSpec, ...]) -> Recipe:
+    if len(inputs) > 1 or inputs[0].datatype not in {Datatype.FP32, Datatype.UINT8}:
+        told = ", ".join(f"{spec.name} {spec.datatype.name}" for spec in inputs)
+        raise ModelError(
+            f"{path.with_suffix('.toml')}: [preprocessing] is for one input of pictures, FP32 or "
+            f"UINT8, and {path.name} has {told}"
+        )
+    native, item = inputs[0].datatype, inputs[0].shape
+    channels, *sides = (item if native is Datatype.FP32 else (*item[2:], *item[:2])) or (0,)
     if channels != 3 or len(sides) != 2 or sides[0] != sides[1]:
         layout = "[n,3,side,side]" if native is Datatype.FP32 else "[n,side,side,3]"
         raise ModelError(
@@ -228,13 +204,16 @@ def _recipe(path: Path, given: _Preprocessing, native: Datatype, item: tuple[int
     )
 
 
-def _labels(path: Path, notes: _Notes, answer: tuple[int, ...]) -> tuple[str, ...]:
+def _labels(path: Path, notes: _Notes, outputs: tuple[TensorSpec, ...]) -> tuple[str, ...]:
     """The classes' names: a list, or a file with one a line; none: their numbers.
 
     Exporters leave an average pool's [classes,1,1] as it is, which is a list of classes as well.
+    Of several outputs none says how many classes there are.
     """
+    answer = outputs[0].shape
     classes = math.prod(answer)
-    if max(answer, default=0) != classes:
+    listed = len(outputs) == 1 and max(answer, default=0) == classes
+    if not listed and (len(outputs) == 1 or notes.labels is None):
         return ()
     if notes.labels is None:
         return tuple(str(index) for index in range(classes))
@@ -245,7 +224,7 @@ def _labels(path: Path, notes: _Notes, answer: tuple[int, ...]) -> tuple[str, ..
             names = file.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(f"{path.with_suffix('.toml')}: labels: {file}: {error}") from None
-    if len(names) != classes:
+    if listed and len(names) != classes:
         raise ModelError(f"{path.with_suffix('.toml')}: {len(names)} labels for {classes} classes")
     return tuple(names)
 

@@ -58,8 +58,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
 _EXTERNAL = 1
 #: ONNX's numbers of datatypes, by the names that people know
 DATATYPES = {
-    1: "FP32", 2: "UINT8", 3: "INT8", 5: "INT16", 6: "INT32", 7: "INT64", 8: "STRING", 9: "BOOL",
-    10: "FP16", 11: "FP64", 16: "BF16",
+    1: "FP32", 2: "UINT8", 3: "INT8", 4: "UINT16", 5: "INT16", 6: "INT32", 7: "INT64", 8: "STRING",
+    9: "BOOL", 10: "FP16", 11: "FP64", 12: "UINT32", 13: "UINT64", 16: "BF16",
 }  # fmt: skip
 
 

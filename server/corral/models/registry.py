@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from corral.errors import ConfigError
 from corral.models import custom, zoo
+from corral.models.ports import read_shapes
 from corral.models.spec import ModelSpec
 
 
@@ -16,8 +18,12 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(zoo.__path__))
 
 
-def get(name: str) -> ModelSpec:
+def get(name: str, shape: Sequence[str] = ()) -> ModelSpec:
     """The specification of a model of the zoo, or of a user's own file; imports no framework.
+
+    Args:
+        name: as on the command line.
+        shape: the setting of that name: what a file leaves open.
 
     Raises:
         ConfigError: there is no such model.
@@ -25,10 +31,12 @@ def get(name: str) -> ModelSpec:
     """
     if name not in names():
         if custom.is_path(name):
-            return custom.read(Path(name))
+            return custom.read(Path(name), read_shapes(shape))
         raise ConfigError(
             f"--model: no model {name!r}; there are: {', '.join(names())}; "
             "or a path that ends in .onnx or .xml"
         )
+    if shape:
+        raise ConfigError(f"--shape {shape[0]}: for a model file of your own, not for {name}")
     spec: ModelSpec = importlib.import_module(f"corral.models.zoo.{name}").SPEC
     return spec

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from corral.tensors import Datatype, Recipe, Signature, View
 
 if TYPE_CHECKING:
@@ -87,8 +89,9 @@ class ModelSpec:
     @property
     def front(self) -> tuple[object, ...]:
         """What a frontend goes by, to compare: shapes, preprocessing, classes and their names."""
-        shapes = (self.signature.input_shapes, self.signature.output_shape)
-        return self.name, *shapes, self.signature.recipe, self.classes, self.label_names
+        # Field by field: the struct itself compares by identity.
+        shapes = msgspec.structs.astuple(self.signature)
+        return self.name, *shapes, self.classes, self.label_names
 
     @property
     def signature(self) -> Signature:

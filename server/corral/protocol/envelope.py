@@ -157,7 +157,28 @@ def split_contents(head: bytes) -> tuple[bytes, bytes]:
         if len(contents) == 1 and len(small) <= MAX_HEAD_BYTES:
             start, end = contents[0]
             return small, head[start:end]
-    raise InvalidRequest(
-        f"a request has one input, and at most {MAX_HEAD_BYTES} bytes besides its tensor; "
+    raise _too_large(head, "one input")
+
+
+def split_all_contents(head: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    """The same for several inputs: the head, and each input's contents; empty where it has none."""
+    rest, inputs = cut(head, 0, len(head), _INPUT)
+    small = [rest]
+    found: list[bytes] = []
+    for start, end in inputs:
+        tensor, contents = cut(head, start, end, _CONTENTS)
+        if len(contents) > 1:
+            raise _too_large(head, "each input once")
+        small += [_INPUT_TAG, varint(len(tensor)), tensor]
+        found.append(b"".join(head[begin:stop] for begin, stop in contents))
+    joined = b"".join(small)
+    if len(joined) > MAX_HEAD_BYTES:
+        raise _too_large(head, "each input once")
+    return joined, tuple(found)
+
+
+def _too_large(head: bytes, inputs: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"a request has {inputs}, and at most {MAX_HEAD_BYTES} bytes besides its tensor; "
         f"this one has {len(head)}"
     )

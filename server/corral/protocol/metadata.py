@@ -16,8 +16,7 @@ from corral import __version__
 from corral.accuracy import AccuracyReport
 from corral.errors import InvalidRequest, NotFound
 from corral.metrics.counters import FAILURES, Counts
-from corral.protocol.response import INPUT_NAME, OUTPUT_NAME
-from corral.tensors import Datatype, Signature, View
+from corral.tensors import Datatype, Signature, TensorSpec, View
 from corral_protos import open_inference_pb2 as pb
 
 M = TypeVar("M", bound=Message)
@@ -71,22 +70,29 @@ class ModelDescription:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Input:
-    """A view's input: its datatype as the protocol and as Triton name it, one item's shape."""
+class _Tensor:
+    """An input or output: its name, its datatype as the protocol has it, one item's shape."""
 
+    name: str
     datatype: str
-    config_type: pb.DataType.ValueType
     shape: tuple[int, ...]
 
+    @property
+    def config_type(self) -> pb.DataType.ValueType:
+        """The datatype as Triton's configuration names it."""
+        kind = "STRING" if self.datatype == "BYTES" else self.datatype
+        return pb.DataType.Value(f"TYPE_{kind}")
 
-def _input(view: View, signature: Signature) -> _Input:
-    if view is View.TENSOR:
-        native = signature.datatypes[0]
-        kind = pb.TYPE_FP32 if native is Datatype.FP32 else pb.TYPE_UINT8
-        return _Input(native.name, kind, signature.input_shapes[native])
-    if view is View.UINT8:
-        return _Input("UINT8", pb.TYPE_UINT8, signature.input_shapes[Datatype.UINT8])
-    return _Input("BYTES", pb.TYPE_STRING, (1,))
+
+def _inputs(view: View, signature: Signature) -> list[_Tensor]:
+    if view is View.IMAGE:
+        return [_Tensor(signature.input_names[0], "BYTES", (1,))]
+    datatype = signature.native if view is View.TENSOR else Datatype.UINT8
+    return _tensors(signature.input_specs(datatype))
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> list[_Tensor]:
+    return [_Tensor(spec.name, spec.datatype.name, spec.shape) for spec in specs]
 
 
 #: channels of a picture
@@ -143,16 +149,19 @@ def server_metadata(*, shared_memory: bool = False) -> pb.ServerMetadataResponse
 
 
 def model_metadata(model: ModelDescription, view: View) -> pb.ModelMetadataResponse:
-    """One input and one output, batch dimension (-1) first."""
-    tensor = _input(view, model.signature)
+    """The inputs and outputs, batch dimension (-1) first."""
     make = pb.ModelMetadataResponse.TensorMetadata
     return pb.ModelMetadataResponse(
         name=view_names(model.name)[view],
         versions=[VERSION],
         platform=model.platform,
-        inputs=[make(name=INPUT_NAME, datatype=tensor.datatype, shape=(-1, *tensor.shape))],
+        inputs=[
+            make(name=tensor.name, datatype=tensor.datatype, shape=(-1, *tensor.shape))
+            for tensor in _inputs(view, model.signature)
+        ],
         outputs=[
-            make(name=OUTPUT_NAME, datatype="FP32", shape=(-1, *model.signature.output_shape))
+            make(name=tensor.name, datatype=tensor.datatype, shape=(-1, *tensor.shape))
+            for tensor in _tensors(model.signature.output_specs)
         ],
     )
 
@@ -192,7 +201,6 @@ def model_config(
         view: the signature asked for.
         batch_sizes: the compiled sizes, that is what one execution takes.
     """
-    tensor = _input(view, model.signature)
     name = view_names(model.name)[view]
     config = pb.ModelConfig(
         name=name,
@@ -201,16 +209,16 @@ def model_config(
         max_batch_size=model.max_items,
         input=[
             pb.ModelInput(
-                name=INPUT_NAME,
+                name=tensor.name,
                 data_type=tensor.config_type,
                 format=_layout(tensor.shape),
                 dims=tensor.shape,
             )
+            for tensor in _inputs(view, model.signature)
         ],
         output=[
-            pb.ModelOutput(
-                name=OUTPUT_NAME, data_type=pb.TYPE_FP32, dims=model.signature.output_shape
-            )
+            pb.ModelOutput(name=tensor.name, data_type=tensor.config_type, dims=tensor.shape)
+            for tensor in _tensors(model.signature.output_specs)
         ],
         instance_group=[
             pb.ModelInstanceGroup(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from corral.errors import InvalidRequest
 from corral_protos import open_inference_pb2 as pb
 
@@ -14,6 +16,17 @@ def integer(parameter: pb.InferParameter) -> int | None:
     if which == "uint64_param":
         return parameter.uint64_param
     return None
+
+
+def read_classification(parameters: Mapping[str, pb.InferParameter]) -> int:
+    """The parameter ``classification``: the top k wanted; 0 where it is not given."""
+    # Looking a missing key up in a protobuf map would insert it.
+    if "classification" not in parameters:
+        return 0
+    top = integer(parameters["classification"])
+    if top is None or top < 1:
+        raise InvalidRequest("classification takes a whole number, 1 or more")
+    return top
 
 
 def read_timeout(request: pb.ModelInferRequest) -> float | None:

@@ -1,12 +1,10 @@
 """The messages of ModelInfer, read and written without copying what is large.
 
 A request's tensor lies in ``raw_input_contents``, which every client writes as the message's
-tail. ``envelope.split`` walks the protobuf envelope and finds it in place; only the small rest is
-parsed by protobuf. Parsing the whole of a 602 KB message costs more than everything else in the
-front.
+tail. ``envelope.split`` finds it in place, and protobuf parses the small rest only.
 
-Pure: bytes in, values out. Nothing is allocated by a claim of the client's: shapes and counts
-are checked against the bytes that are there.
+Pure. Nothing is allocated by a claim of the client's: shapes and counts are checked against the
+bytes that are there.
 """
 
 from __future__ import annotations
@@ -15,56 +13,26 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-from google.protobuf.message import DecodeError
-
 from corral.errors import InvalidRequest, RequestError, Unsupported
-from corral.protocol.contents import ContentsReader, Limits
+from corral.protocol.contents import ContentsReader, Limits, check_length, shape_text
 from corral.protocol.envelope import (
     MAX_HEAD_BYTES,
-    NOT_A_REQUEST,
     split,
+    split_all_contents,
     split_contents,
     tail,
 )
-from corral.protocol.parameters import integer, read_timeout
-from corral.protocol.response import INPUT_NAME, LENGTH_PREFIX, OUTPUT_NAME
+from corral.protocol.head import Data, Head, Places
+from corral.protocol.parameters import integer, read_classification, read_timeout
+from corral.protocol.ports import PortsReader, parse_request
+from corral.protocol.response import LENGTH_PREFIX
 from corral.protocol.scattered import Scattered
-from corral.protocol.shared_memory import ClientMemory, Slice, Tensor
+from corral.protocol.shared_memory import ClientMemory, Slice
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
 #: heads up to this size are remembered: a client sends the same one again and again
 _CACHEABLE_HEAD_BYTES = 512
-#: a request's tensor where it lies: in the message, in shared memory, or as encoded pictures
-Data = memoryview | Scattered | Tensor | list[memoryview]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Head:
-    """Everything of a request but its tensor.
-
-    Attributes:
-        view: which of the model's signatures was asked for, see tensors.View.
-        datatype: None when the input is encoded pictures (BYTES).
-        count: items, 1 or more.
-        classification: top k wanted, at most all classes; 0 for the logits.
-        timeout_s: the request parameter ``timeout``: how long it will wait in the queue, where
-            the server bounds that; None when not given.
-        contents: the tensor where it came typed instead of raw: its bytes, or the pictures.
-        input_slice: where the tensor lies in the client's shared memory; None: in the message.
-        output_slice: where the result is wanted; None: in the answer.
-    """
-
-    view: View
-    model_name: str
-    request_id: str
-    datatype: Datatype | None
-    count: int
-    classification: int
-    timeout_s: float | None
-    contents: bytes | tuple[bytes, ...] | None
-    input_slice: Slice | None = None
-    output_slice: Slice | None = None
 
 
 class RequestReader:
@@ -86,10 +54,20 @@ class RequestReader:
     ) -> None:
         self._memory = memory
         self._signature = signature
-        self._takes_pictures = signature.takes_pictures
+        #: datatypes of the view for tensors
+        self._takes = (
+            View.TENSOR.datatypes
+            if signature.takes_pictures
+            else tuple(datatype.name for datatype in signature.datatypes)
+        )
+        self._input_names = signature.input_names
+        self._output_name = signature.output_names[0]
         self._limits = limits
         self._resolve = resolve
         self._contents = ContentsReader(signature, limits)
+        self._ports = PortsReader(signature, limits, self._contents, self._read_slice)
+        #: whether the model has more than one input
+        self.several_inputs = bool(signature.inputs)
         self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
 
     def read(self, message: bytes) -> tuple[Head, Data]:
@@ -112,8 +90,11 @@ class RequestReader:
             head = self._remembered(head_bytes)
         elif len(head_bytes) <= MAX_HEAD_BYTES:
             head = self._read_head(head_bytes)
+        elif self.several_inputs:
+            head = self._read_head(*split_all_contents(head_bytes))
         else:
-            head = self._read_head(*split_contents(head_bytes))
+            small, contents = split_contents(head_bytes)
+            head = self._read_head(small, (contents,))
         whole = memoryview(message)
         return head, self.data(head, [whole[start:end] for start, end in raws])
 
@@ -163,6 +144,8 @@ class RequestReader:
             raise
 
     def _data(self, head: Head, raws: Sequence[memoryview | Scattered]) -> Data:
+        if head.inputs:
+            return self._ports.data(head.inputs, head.count, raws, self._registered)
         if head.input_slice is not None:
             return self._shared(head, head.input_slice, len(raws))
         if head.contents is not None:
@@ -181,7 +164,7 @@ class RequestReader:
         if head.datatype is None:
             whole = data.joined() if isinstance(data, Scattered) else data
             return self._contents.pictures(whole, head.count)
-        self._contents.check_length(head.datatype, head.count, len(data))
+        check_length(self._contents.spec(head.datatype), head.count, len(data))
         return data
 
     def _shared(self, head: Head, part: Slice, raws: int) -> Data:
@@ -190,7 +173,7 @@ class RequestReader:
             raise InvalidRequest("the input comes twice, in shared memory and in the message")
         tensor = self._registered().tensor(part)
         if head.datatype is not None:
-            self._contents.check_length(head.datatype, head.count, len(tensor))
+            check_length(self._contents.spec(head.datatype), head.count, len(tensor))
             return tensor
         most = head.count * (self._limits.max_image_bytes + LENGTH_PREFIX.size)
         if len(tensor) > most:
@@ -200,12 +183,17 @@ class RequestReader:
             raise tensor.shrunk()
         return self._contents.pictures(memoryview(content), head.count)
 
-    def output(self, head: Head) -> Tensor | None:
+    def output(self, head: Head) -> Places:
         """Where in shared memory the result is wanted; None: in the answer. Raises as ``read``."""
-        if head.output_slice is None:
+        if head.output_slice is None and not head.wanted:
             return None
         try:
-            return self._registered().tensor(head.output_slice)
+            if head.output_slice is not None:
+                return self._registered().tensor(head.output_slice)
+            parts = [wanted.part for wanted in head.wanted]
+            return tuple(
+                None if part is None else self._registered().tensor(part) for part in parts
+            )
         except RequestError as error:
             error.view = head.view
             raise
@@ -218,17 +206,14 @@ class RequestReader:
             )
         return self._memory
 
-    def _read_head(self, head: bytes, large_contents: bytes = b"") -> Head:
+    def _read_head(self, head: bytes, large_contents: tuple[bytes, ...] = ()) -> Head:
         """Reads everything but the raw tensor.
 
         Args:
             head: the message without it.
-            large_contents: what ``split_contents`` cut out of that.
+            large_contents: what ``split_contents`` cut out of that, an input each.
         """
-        try:
-            request = pb.ModelInferRequest.FromString(head)
-        except DecodeError:
-            raise InvalidRequest(NOT_A_REQUEST) from None
+        request = parse_request(head)
         view = self._resolve(request.model_name, request.model_version)
         try:
             return self._read_request(request, view, large_contents)
@@ -236,42 +221,77 @@ class RequestReader:
             error.view = view
             raise
 
-    def _read_request(self, request: pb.ModelInferRequest, view: View, large: bytes) -> Head:
-        if len(request.inputs) != 1:
-            raise InvalidRequest(
-                f"the model has one input, {INPUT_NAME!r}; the request has {len(request.inputs)}"
+    def _read_request(
+        self, request: pb.ModelInferRequest, view: View, large: tuple[bytes, ...]
+    ) -> Head:
+        if self.several_inputs:
+            inputs, count = self._ports.read_inputs(request, large)
+            head = Head(
+                view=view,
+                model_name=request.model_name,
+                request_id=request.id,
+                datatype=self._signature.native,
+                count=count,
+                classification=0,
+                timeout_s=read_timeout(request),
+                contents=None,
+                inputs=inputs,
             )
-        tensor = request.inputs[0]
-        if tensor.name != INPUT_NAME:
-            raise InvalidRequest(f"the input is called {INPUT_NAME!r}, not {tensor.name[:80]!r}")
-        if tensor.datatype not in view.datatypes:
-            raise InvalidRequest(
-                f"{request.model_name} takes {' or '.join(view.datatypes)}, "
-                f"not {tensor.datatype[:20]!r}"
-            )
-        datatype, count = self._read_shape(tensor)
-        contents: bytes | tuple[bytes, ...] | None = None
-        if large:
-            parsed = self._contents.parse(large, datatype, count)
-            contents = self._contents.read(parsed, datatype, count)
-        elif tensor.HasField("contents"):
-            contents = self._contents.read(tensor.contents, datatype, count)
-        input_slice = self._read_slice(tensor.parameters)
+        else:
+            head = self._read_single(request, view, large)
+        return self._with_outputs(head, request)
+
+    def _with_outputs(self, head: Head, request: pb.ModelInferRequest) -> Head:
+        """The head with what is asked of the outputs."""
+        if self._signature.outputs:
+            return dataclasses.replace(head, wanted=self._ports.read_outputs(request))
         # Before anything else of the outputs: where shared memory is off, that is the answer.
         output_slice = None
         for output in request.outputs:
             output_slice = self._read_slice(output.parameters) or output_slice
+        return dataclasses.replace(
+            head,
+            classification=self._read_outputs(request),
+            output_slice=output_slice,
+            output_name=request.outputs[0].name if request.outputs else self._output_name,
+        )
+
+    def _read_single(
+        self, request: pb.ModelInferRequest, view: View, large: tuple[bytes, ...]
+    ) -> Head:
+        if len(request.inputs) != 1:
+            raise InvalidRequest(
+                f"the model has one input, {self._input_names[0]!r}; "
+                f"the request has {len(request.inputs)}"
+            )
+        tensor = request.inputs[0]
+        if tensor.name not in self._input_names:
+            raise InvalidRequest(
+                f"the input is called {self._input_names[0]!r}, not {tensor.name[:80]!r}"
+            )
+        takes = self._takes if view is View.TENSOR else view.datatypes
+        if tensor.datatype not in takes:
+            raise InvalidRequest(
+                f"{request.model_name} takes {' or '.join(takes)}, not {tensor.datatype[:20]!r}"
+            )
+        datatype, count = self._read_shape(tensor)
+        contents: bytes | tuple[bytes, ...] | None = None
+        spec = None if datatype is None else self._contents.spec(datatype)
+        if large:
+            parsed = self._contents.parse(large[0], spec, count)
+            contents = self._contents.read(parsed, spec, count)
+        elif tensor.HasField("contents"):
+            contents = self._contents.read(tensor.contents, spec, count)
         return Head(
             view=view,
             model_name=request.model_name,
             request_id=request.id,
             datatype=datatype,
             count=count,
-            classification=self._read_outputs(request),
+            classification=0,
             timeout_s=read_timeout(request),
             contents=contents,
-            input_slice=input_slice,
-            output_slice=output_slice,
+            input_slice=self._read_slice(tensor.parameters),
         )
 
     def _read_slice(self, parameters: Mapping[str, pb.InferParameter]) -> Slice | None:
@@ -296,16 +316,11 @@ class RequestReader:
         shape = tuple(tensor.shape)
         datatype: Datatype | None = None
         if tensor.datatype == "BYTES":
-            if not self._takes_pictures:
-                raise InvalidRequest("this model takes no encoded pictures")
             expected = "[n] or [n,1]"
             fits = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
         else:
             datatype = Datatype[tensor.datatype]
-            if datatype not in self._signature.input_shapes:
-                known = ", ".join(kind.name for kind in self._signature.datatypes)
-                raise InvalidRequest(f"this model takes {known}, not {tensor.datatype}")
-            expected = self._contents.shape_text(datatype, "n")
+            expected = shape_text(self._contents.spec(datatype), "n")
             fits = shape[1:] == self._signature.input_shapes[datatype]
         if not fits or not shape:
             raise InvalidRequest(
@@ -320,20 +335,18 @@ class RequestReader:
     def _read_outputs(self, request: pb.ModelInferRequest) -> int:
         """The classification asked for: as a request parameter, or as Triton's clients do."""
         if len(request.outputs) > 1:
-            raise InvalidRequest(f"the model has one output, {OUTPUT_NAME!r}; ask for it once")
+            raise InvalidRequest(
+                f"the model has one output, {self._output_name!r}; ask for it once"
+            )
         wanted = [request.parameters]
         for output in request.outputs:
-            if output.name != OUTPUT_NAME:
+            if output.name not in self._signature.output_names:
                 raise InvalidRequest(
-                    f"the output is called {OUTPUT_NAME!r}, not {output.name[:80]!r}"
+                    f"the output is called {self._output_name!r}, not {output.name[:80]!r}"
                 )
             wanted.append(output.parameters)
         for parameters in wanted:
-            # Looking a missing key up in a protobuf map would insert it.
-            if "classification" in parameters:
-                top = integer(parameters["classification"])
-                if top is None or top < 1:
-                    raise InvalidRequest("classification takes a whole number, 1 or more")
+            if top := read_classification(parameters):
                 # As Triton does: a client's own default of five suits a model of two classes.
                 return min(top, self._limits.classes)
         return 0

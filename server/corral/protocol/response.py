@@ -10,14 +10,23 @@ import numpy as np
 
 from corral.protocol.envelope import varint
 from corral.protocol.shared_memory import Slice
+from corral.tensors import OUTPUT_NAME
 from corral_protos import open_inference_pb2 as pb
 
-#: requests are answered under this name, and asked under this one
-OUTPUT_NAME = "output"
-INPUT_NAME = "input"
 _RAW_OUTPUT_TAG = b"\x32"
 _ID_TAG = b"\x1a"
 LENGTH_PREFIX = struct.Struct("<I")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """One output of several in an answer; the attributes are those of ``Answer``."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    content: bytes | bytearray | memoryview
+    part: Slice | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,10 +36,12 @@ class Answer:
     Attributes:
         model_name: as the client asked.
         request_id: echoed; may be empty.
-        datatype: "FP32" or "BYTES".
+        datatype: "FP32", "BYTES" for labels, or another of the protocol's.
         shape: the output's.
         content: its raw bytes; empty where they lie in the client's shared memory.
         part: where there; None: in the answer.
+        output_name: what the output is called.
+        outputs: all of them, where the model's outputs have names; the first is that of above.
     """
 
     model_name: str
@@ -39,26 +50,44 @@ class Answer:
     shape: tuple[int, ...]
     content: bytes | bytearray | memoryview
     part: Slice | None = None
+    output_name: str = OUTPUT_NAME
+    outputs: tuple[Output, ...] = ()
+
+    @classmethod
+    def of(cls, model_name: str, request_id: str, outputs: tuple[Output, ...]) -> Answer:
+        """The answer with outputs by name, one or more."""
+        first = outputs[0]
+        return cls(
+            model_name,
+            request_id,
+            first.datatype,
+            first.shape,
+            first.content,
+            first.part,
+            first.name,
+            outputs,
+        )
 
 
 def encoded(answer: Answer) -> bytes:
     """The answer as a serialised ModelInferResponse."""
-    if answer.part is not None:
-        return response_in_memory(
-            answer.model_name, answer.request_id, answer.datatype, answer.shape, answer.part
-        )
+    if answer.part is not None or len(answer.outputs) > 1:
+        return _response_in_parts(answer)
     return response(
-        answer.model_name, answer.request_id, answer.datatype, answer.shape, answer.content
+        answer.model_name,
+        answer.request_id,
+        answer.datatype,
+        answer.shape,
+        answer.content,
+        name=answer.output_name,
     )
 
 
 @functools.lru_cache(maxsize=1024)
 def _response_head(
-    model_name: str, datatype: str, shape: tuple[int, ...], content_bytes: int
+    model_name: str, datatype: str, shape: tuple[int, ...], content_bytes: int, name: str
 ) -> tuple[bytes, bytes]:
-    output = pb.ModelInferResponse.InferOutputTensor(
-        name=OUTPUT_NAME, datatype=datatype, shape=shape
-    )
+    output = pb.ModelInferResponse.InferOutputTensor(name=name, datatype=datatype, shape=shape)
     head = pb.ModelInferResponse(model_name=model_name, model_version="1", outputs=[output])
     return head.SerializeToString(), _RAW_OUTPUT_TAG + varint(content_bytes)
 
@@ -69,6 +98,8 @@ def response(
     datatype: str,
     shape: tuple[int, ...],
     content: bytes | bytearray | memoryview,
+    *,
+    name: str = OUTPUT_NAME,
 ) -> bytes:
     """Serialises a ModelInferResponse with one output.
 
@@ -78,31 +109,36 @@ def response(
         datatype: "FP32" or "BYTES".
         shape: the output's.
         content: its raw bytes, copied once.
+        name: the output's.
     """
-    head, raw_head = _response_head(model_name, datatype, shape, len(content))
+    head, raw_head = _response_head(model_name, datatype, shape, len(content), name)
     if not request_id:
         return b"".join((head, raw_head, content))
     encoded = request_id.encode()
     return b"".join((head, _ID_TAG, varint(len(encoded)), encoded, raw_head, content))
 
 
-def response_in_memory(
-    model_name: str, request_id: str, datatype: str, shape: tuple[int, ...], part: Slice
-) -> bytes:
-    """Serialises a ModelInferResponse whose output lies in the client's shared memory."""
-    output = pb.ModelInferResponse.InferOutputTensor(
-        name=OUTPUT_NAME, datatype=datatype, shape=shape
+def _response_in_parts(answer: Answer) -> bytes:
+    """Serialises an answer of several outputs, or of one in the client's shared memory.
+
+    As Triton does, an output in shared memory has an empty entry among the raw contents.
+    """
+    outputs = answer.outputs or (
+        Output(answer.output_name, answer.datatype, answer.shape, answer.content, answer.part),
     )
-    output.parameters["shared_memory_region"].string_param = part.region
-    output.parameters["shared_memory_offset"].int64_param = part.offset
-    output.parameters["shared_memory_byte_size"].int64_param = part.byte_size
-    return pb.ModelInferResponse(
-        model_name=model_name,
-        model_version="1",
-        id=request_id,
-        outputs=[output],
-        raw_output_contents=[b""],
-    ).SerializeToString()
+    head = pb.ModelInferResponse(
+        model_name=answer.model_name, model_version="1", id=answer.request_id
+    )
+    for output in outputs:
+        told = head.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
+        if output.part is not None:
+            told.parameters["shared_memory_region"].string_param = output.part.region
+            told.parameters["shared_memory_offset"].int64_param = output.part.offset
+            told.parameters["shared_memory_byte_size"].int64_param = output.part.byte_size
+    parts: list[bytes | bytearray | memoryview] = [head.SerializeToString()]
+    for output in outputs:
+        parts += (_RAW_OUTPUT_TAG, varint(len(output.content)), output.content)
+    return b"".join(parts)
 
 
 def classification(logits: bytes, classes: int, top: int, labels: tuple[str, ...]) -> bytes:

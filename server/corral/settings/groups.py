@@ -52,6 +52,14 @@ class ModelSettings(Group, frozen=True, kw_only=True):
             name="model",
         ),
     ] = "resnet50"
+    shape: Annotated[
+        tuple[Name, ...],
+        option(
+            "one item of an input of your own model, where its file leaves that open: "
+            "input=3,224,224 (without the batch); once for each",
+            metavar="NAME=SIZES",
+        ),
+    ] = ()
     weights: Annotated[
         Name,
         option(

@@ -102,7 +102,7 @@ class Bench:
     @property
     def spec(self) -> ModelSpec:
         """The model."""
-        return registry.get(self.settings.model.name)
+        return registry.get(self.settings.model.name, self.settings.model.shape)
 
 
 def measure_fidelity(

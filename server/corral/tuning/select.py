@@ -89,7 +89,7 @@ def select(
     # A mode that cannot run what was named is told before minutes are spent on preparing it.
     bench.title(Candidate(backend=settings.engine.backend, precision=precision))
     installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
-    if not bench.spec.takes_pictures:
+    if not bench.spec.takes_pictures or not bench.spec.signature.plain:
         return without_pictures(bench, precision, installed)
     if not settings.engine.is_searched:
         return _as_asked(bench)

@@ -76,7 +76,7 @@ def measure_one_core(
     Raises:
         ModelError: a worker failed.
     """
-    spec = registry.get(settings.model.name)
+    spec = registry.get(settings.model.name, settings.model.shape)
     sizes = _SIZES if settings.queue.max_batch is None else (settings.queue.max_batch,)
     order = TrialOrder(
         settings=settings.replace(backend=selected.backend, precision=selected.precision),

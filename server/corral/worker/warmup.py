@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from corral.backends.base import Backend
+from corral.backends.base import Backend, PortsBackend
 from corral.batching.cost_curve import Search, keep_going, knee, sizes_up_to
 from corral.ipc.region import Region
 from corral.tensors import Datatype
@@ -98,6 +98,10 @@ def _ready(
 
 def _compile(backend: Backend, region: Region, datatype: Datatype, size: int) -> None:
     region.touch(size)
-    backend.compile(datatype, region.inputs(datatype, size), region.outputs(size))
+    if region.plain:
+        backend.compile(datatype, region.inputs(datatype, size), region.outputs(size))
+    else:
+        assert isinstance(backend, PortsBackend), "no other engine is chosen for such a model"
+        backend.compile_ports(datatype, region.all_inputs(datatype, size), region.all_outputs(size))
     for _ in range(_UNCOUNTED_RUNS):
         backend.run(datatype, size)

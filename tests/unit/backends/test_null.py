@@ -41,7 +41,7 @@ def _region() -> Region:
     return Region(create_region(_SIGNATURE, 4), _SIGNATURE, 4)
 
 
-@pytest.mark.parametrize("datatype", list(Datatype))
+@pytest.mark.parametrize("datatype", [Datatype.FP32, Datatype.UINT8])
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_answers_depend_on_the_items(datatype: Datatype, count: int) -> None:
     backend, region = create(BackendName.NULL), _region()
@@ -64,7 +64,7 @@ def test_sizes_share_the_region() -> None:
     backend, region = create(BackendName.NULL), _region()
     backend.load(_boot())
     for count in (4, 1):
-        for datatype in Datatype:
+        for datatype in _SIGNATURE.datatypes:
             backend.compile(datatype, region.inputs(datatype, count), region.outputs(count))
     region.inputs(Datatype.FP32, 4)[:] = np.arange(4, dtype=np.float32).reshape(4, 1, 1, 1)
     backend.run(Datatype.FP32, 4)

@@ -131,7 +131,7 @@ def test_names_there_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [{"FP16:1": 1.0}, {"FP32:one": 1.0}, {"FP32": 1.0}, {"FP32:1": -1.0}, {"FP32:0": 1.0}]
+    "names", [{"FP8:1": 1.0}, {"FP32:one": 1.0}, {"FP32": 1.0}, {"FP32:1": -1.0}, {"FP32:0": 1.0}]
 )
 def test_names_that_make_no_sense(names: dict[str, float]) -> None:
     with pytest.raises(ValueError):
@@ -164,10 +164,10 @@ def test_cached_curve_comes_back(tmp_path: Path) -> None:
         b"",
         b"[]",
         b'{"FP32:1": "fast"}',
-        b'{"FP64:1": 1.0}',
+        b'{"FP8:1": 1.0}',
         b"\xff",
         _content(b'{"FP32:1": "fast"}'),
-        _content(b'{"FP64:1": 1.0}'),
+        _content(b'{"FP8:1": 1.0}'),
         _content(b'{"FP32:1": -1.0}'),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper, save
+from support.ports_model import write_pair
 
 from corral.artifacts import build
 from corral.backends.calibration import Calibration
@@ -44,6 +45,26 @@ def test_shapes_and_datatypes_come_from_the_file(tmp_path: Path) -> None:
     assert spec.signature.output_shape == (4,)
     assert spec.views == ("tensor",)
     assert spec.label_names == ("0", "1", "2", "3")
+
+
+def test_several_inputs_and_outputs_keep_the_files_names(tmp_path: Path) -> None:
+    write_pair(tmp_path / "pair.onnx")
+    signature = custom.read(tmp_path / "pair.onnx").signature
+    ids, scale = signature.inputs
+    assert (ids.name, ids.datatype, ids.shape) == ("ids", Datatype.INT64, (4,))
+    assert (scale.name, scale.datatype, scale.shape) == ("scale", Datatype.FP32, (1,))
+    assert [spec.name for spec in signature.outputs] == ["best", "scores"]
+    assert (signature.input_bytes, signature.output_bytes) == ({Datatype.INT64: 36}, 28)
+    assert not signature.plain
+    assert signature.views == ("tensor",)
+
+
+def test_one_input_of_integers_is_as_plain_as_one_of_floats(tmp_path: Path) -> None:
+    signature = custom.read(_write(tmp_path / "m.onnx", ["n", 7], kind=INT64)).signature
+    assert signature.plain
+    assert signature.input_shapes == {Datatype.INT64: (7,)}
+    assert signature.input_names == ("input", "in0")
+    assert signature.output_names == ("output", "out")
 
 
 @pytest.mark.parametrize("batch", [0, -1])
@@ -210,8 +231,8 @@ def test_an_old_file_is_made_plain() -> None:
     ("details", "cause"),
     [
         ({"shape": None}, "rank of its input 'in0' is dynamic"),
-        ({"shape": ["n", 3], "inputs": 2}, r"2 inputs \(in0, in1\), not one"),
-        ({"shape": ["n", 3], "kind": INT64}, "its input is INT64, not FP32 or UINT8"),
+        ({"shape": ["n", 3], "inputs": 0}, "has no input"),
+        ({"shape": ["n", 3], "kind": TensorProto.STRING}, "'in0' is STRING, which is not served"),
         ({"shape": ["n", 3, "h"]}, r"\[\?,3,\?\]; only the first dimension"),
         ({"shape": [2, 3], "output_shape": [3, 4]}, "a batch of 2 and its output 'out' one of 3"),
         ({"shape": ["n", 3], "output_shape": [3, 4]}, "of any size and its output 'out' one of 3"),
@@ -307,7 +328,7 @@ def test_an_ir_that_is_none_is_one_line(tmp_path: Path, content: bytes, cause: s
 def test_names_need_not_be_utf_8(tmp_path: Path) -> None:
     path = _write(tmp_path / "m.onnx", ["n", 7], inputs=2)
     path.write_bytes(path.read_bytes().replace(b"in0", b"\xff\xfe\xfd"))
-    with pytest.raises(ModelError, match="2 inputs"):
+    with pytest.raises(ModelError, match="is not UTF-8, and nobody could ask for it"):
         custom.read(path)
 
 

@@ -16,7 +16,9 @@ from corral.errors import InvalidRequest, NotFound, RequestError
 from corral.protocol import envelope, response
 from corral.protocol import request as wire
 from corral.protocol.contents import Limits
+from corral.protocol.head import Data, Head
 from corral.protocol.scattered import Scattered
+from corral.protocol.several import Several
 from corral.protocol.shared_memory import Tensor
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
@@ -49,9 +51,9 @@ def request(
     return message
 
 
-def read(message: pb.ModelInferRequest) -> tuple[wire.Head, memoryview | list[memoryview]]:
+def read(message: pb.ModelInferRequest) -> tuple[Head, memoryview | list[memoryview]]:
     head, data = READER.read(message.SerializeToString())
-    assert not isinstance(data, Tensor | Scattered)
+    assert not isinstance(data, Tensor | Scattered | Several)
     return head, data
 
 
@@ -383,7 +385,7 @@ def test_a_request_in_pieces_is_read_as_in_one(given_data: st.DataObject, form: 
     ends = [0, *cuts, len(message)]
     pieces: list[bytes | memoryview] = [message[a:b] for a, b in itertools.pairwise(ends) if b > a]
 
-    def outcome(read: Callable[[], tuple[wire.Head, wire.Data]]) -> Any:
+    def outcome(read: Callable[[], tuple[Head, Data]]) -> Any:
         try:
             head, data = read()
         except RequestError as error:

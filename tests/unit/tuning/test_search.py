@@ -161,7 +161,7 @@ def test_a_cache_that_is_no_folder_is_a_warning(
     assert "is not cached" in caplog.text
 
 
-@pytest.mark.parametrize("native", list(Datatype))
+@pytest.mark.parametrize("native", [Datatype.FP32, Datatype.UINT8])
 def test_guard_pictures_are_what_the_network_itself_takes(native: Datatype) -> None:
     spec = registry.get("resnet50")
     shape = spec.signature.input_shapes[native]

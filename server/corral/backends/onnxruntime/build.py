@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from corral.errors import ModelError
 from corral.models.spec import ModelSpec, Weights
 from corral.settings import Precision
+from corral.tensors import Signature
 
 if TYPE_CHECKING:
     import onnx
@@ -47,6 +48,7 @@ def write_fp32(spec: ModelSpec, weights: Weights, file: Path) -> None:
         _open(spec.file)
         model = onnx.load(spec.file)
         make_plain(model)
+        fix_shapes(model, spec.signature)
         onnx.save(model, file)
         return
     import torch
@@ -85,6 +87,15 @@ def make_plain(model: onnx.ModelProto) -> None:
         for dim in tensor.type.tensor_type.shape.dim[:1]:
             if dim.dim_value <= 0:
                 dim.dim_param = dim.dim_param or "n"
+
+
+def fix_shapes(model: onnx.ModelProto, signature: Signature) -> None:
+    """Writes an item's shape into inputs that leave it open, so that the engine can plan by it."""
+    specs = signature.input_specs(signature.native)
+    for tensor, spec in zip(model.graph.input, specs, strict=True):
+        dims = tensor.type.tensor_type.shape.dim
+        for dim, size in zip(dims[1:], spec.shape, strict=False):
+            dim.dim_value = size
 
 
 def write_int8(

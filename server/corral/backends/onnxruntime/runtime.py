@@ -6,6 +6,7 @@ size. Pixels get a session of their own, with the normalisation in the graph.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,20 +16,21 @@ from corral.backends.onnxruntime.build import with_pixels
 from corral.backends.telemetry import silence_telemetry
 from corral.errors import ModelError, telling_line
 from corral.ipc.messages import WorkerBoot
-from corral.tensors import Datatype, Recipe
+from corral.tensors import Datatype, Recipe, Signature
 
 if TYPE_CHECKING:
     import onnxruntime
 
 
 class OnnxRuntimeBackend:
-    """Runs an ONNX file with one input and one FP32 output."""
+    """Runs an ONNX file, its tensors lying in the worker's region."""
 
     def __init__(self) -> None:
         self._sessions: dict[Datatype, onnxruntime.InferenceSession] = {}
         self._bindings: dict[tuple[Datatype, int], Any] = {}
         #: the arrays that the bindings point at
-        self._arrays: dict[tuple[Datatype, int], tuple[NDArray[Any], NDArray[Any]]] = {}
+        self._arrays: dict[tuple[Datatype, int], tuple[NDArray[Any], ...]] = {}
+        self._signature: Signature
         self._file = ""
         self._model_name = ""
         self._recipe: Recipe | None = None
@@ -47,6 +49,7 @@ class OnnxRuntimeBackend:
         self._file = boot.model.artefact
         self._model_name = boot.settings.model.name
         self._recipe = boot.signature.recipe
+        self._signature = boot.signature
         self._native = boot.signature.native
         self._precision = boot.model.precision
         self._threads = boot.threads
@@ -83,28 +86,73 @@ class OnnxRuntimeBackend:
         Raises:
             ModelError: the model does not take them.
         """
-        if datatype not in self._sessions:
-            assert self._recipe is not None
-            self._sessions[datatype] = self._session(
-                with_pixels(self._file, self._recipe.mean, self._recipe.std)
-            )
-        session = self._sessions[datatype]
+        session = self._session_for(datatype)
         binding = session.io_binding()
         source, target = session.get_inputs()[0].name, session.get_outputs()[0].name
         binding.bind_input(
             source, "cpu", 0, inputs.dtype.type, list(inputs.shape), inputs.ctypes.data
         )
         binding.bind_output(target, "cpu", 0, np.float32, list(outputs.shape), outputs.ctypes.data)
+        self._try(session, binding, f"{datatype.name} {list(inputs.shape)}")
+        self._bindings[datatype, len(inputs)] = (session, binding)
+        self._arrays[datatype, len(inputs)] = (inputs, outputs)
+
+    def compile_ports(
+        self,
+        datatype: Datatype,
+        inputs: Sequence[NDArray[np.generic]],
+        outputs: Sequence[NDArray[np.generic]],
+    ) -> None:
+        """As ``compile``, each input and output bound to its own array, by its name.
+
+        Raises:
+            ModelError: the model does not take them.
+        """
+        session = self._session_for(datatype)
+        binding = session.io_binding()
+        specs = self._signature.input_specs(datatype)
+        # The only input is called what the graph calls it, pixels otherwise than tensors.
+        names = (
+            [spec.name for spec in specs]
+            if self._signature.inputs
+            else [session.get_inputs()[0].name]
+        )
+        for name, array, spec in zip(names, inputs, specs, strict=True):
+            kind = _element_type(spec.datatype)
+            binding.bind_input(name, "cpu", 0, kind, list(array.shape), array.ctypes.data)
+        for array, spec in zip(outputs, self._signature.output_specs, strict=True):
+            kind = _element_type(spec.datatype)
+            name = self._graph_name(session, spec.name)
+            binding.bind_output(name, "cpu", 0, kind, list(array.shape), array.ctypes.data)
+        given = zip(inputs, specs, strict=True)
+        shapes = ", ".join(f"{spec.name} {list(array.shape)}" for array, spec in given)
+        self._try(session, binding, shapes)
+        self._bindings[datatype, len(inputs[0])] = (session, binding)
+        self._arrays[datatype, len(inputs[0])] = (*inputs, *outputs)
+
+    @staticmethod
+    def _graph_name(session: onnxruntime.InferenceSession, name: str) -> str:
+        """The only output is called what the graph calls it."""
+        names = [output.name for output in session.get_outputs()]
+        return names[0] if len(names) == 1 else name
+
+    def _session_for(self, datatype: Datatype) -> onnxruntime.InferenceSession:
+        if datatype not in self._sessions:
+            assert self._recipe is not None
+            self._sessions[datatype] = self._session(
+                with_pixels(self._file, self._recipe.mean, self._recipe.std)
+            )
+        return self._sessions[datatype]
+
+    def _try(self, session: onnxruntime.InferenceSession, binding: Any, what: str) -> None:
+        """Runs once. Raises ModelError: the model does not take these shapes."""
         try:
             session.run_with_iobinding(binding)
         # ONNX Runtime's errors have no common class but Exception.
         except Exception as error:
             raise ModelError(
-                f"ONNX Runtime cannot run {self._model_name} for {datatype.name} "
-                f"{list(inputs.shape)}: {telling_line(error)}"
+                f"ONNX Runtime cannot run {self._model_name} for {what}: {telling_line(error)}"
             ) from None
-        self._bindings[datatype, len(inputs)] = (session, binding)
-        self._arrays[datatype, len(inputs)] = (inputs, outputs)
 
     def run(self, datatype: Datatype, count: int) -> None:
         """Runs the batch that lies in the input array; the result is in the output array then."""
@@ -126,3 +174,12 @@ class OnnxRuntimeBackend:
             "precision": self._precision,
             "threads": str(self._threads),
         }
+
+
+def _element_type(datatype: Datatype) -> Any:
+    """What ONNX Runtime wants to know of an array: numpy's type, or ONNX's number of it."""
+    if datatype is Datatype.BF16:
+        from onnx import TensorProto
+
+        return TensorProto.BFLOAT16
+    return datatype.numpy.type

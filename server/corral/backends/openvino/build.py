@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corral.backends.calibration import Calibration
-from corral.errors import ModelError, PassingError
+from corral.errors import ModelError, PassingError, telling_line
 from corral.models.spec import ModelSpec
 from corral.settings import Precision
 
@@ -69,20 +69,36 @@ def read(spec: ModelSpec) -> openvino.Model:
     import openvino as ov
 
     model = ov.Core().read_model(spec.file)
-    if spec.fixed_batch in {None, 1}:
+    if spec.fixed_batch in {None, 1} and not is_open(model):
         return model
+    batch = -1 if spec.fixed_batch is None else 1
+    specs = spec.signature.input_specs(spec.native)
     try:
-        model.reshape([1, *spec.signature.input_shapes[spec.native]])
-    except RuntimeError:
+        model.reshape({index: [batch, *port.shape] for index, port in enumerate(specs)})
+    except RuntimeError as error:
+        if spec.fixed_batch is None:
+            raise ModelError(f"--model {spec.file}: {telling_line(error)}") from None
         fits = False
     else:
-        fits = list(model.output(0).shape) == [1, *spec.signature.output_shape]
+        fits = spec.fixed_batch is None or all(
+            output.partial_shape == ov.PartialShape([1, *port.shape])
+            for output, port in zip(model.outputs, spec.signature.output_specs, strict=True)
+        )
     if not fits:
         raise ModelError(
             f"--model {spec.file}: its batch is fixed at {spec.fixed_batch}, and it cannot be "
             "reshaped to one; export it with a dynamic first dimension"
         )
     return model
+
+
+def is_open(model: openvino.Model) -> bool:
+    """Whether a file leaves more of its inputs open than the batch."""
+    return any(
+        port.partial_shape.rank.is_dynamic
+        or any(dimension.is_dynamic for dimension in list(port.partial_shape)[1:])
+        for port in model.inputs
+    )
 
 
 def save(model: openvino.Model, xml: Path) -> None:

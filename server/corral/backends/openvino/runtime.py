@@ -20,15 +20,17 @@ What was measured (OpenVINO 2026.4, 2 Zen 3 cores, ResNet50) and what follows fr
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends.openvino.types import indexes, tensor, type_name
 from corral.backends.telemetry import silence_telemetry
 from corral.errors import ConfigError, ModelError, telling_line
 from corral.ipc.messages import WorkerBoot
-from corral.tensors import Datatype, Recipe
+from corral.tensors import Datatype, Recipe, Signature
 
 if TYPE_CHECKING:
     import openvino
@@ -42,17 +44,21 @@ class _Compiled:
 
     model: openvino.CompiledModel
     request: openvino.InferRequest
-    tensors: tuple[openvino.Tensor, openvino.Tensor]
-    arrays: tuple[NDArray[np.generic], NDArray[np.float32]]
+    tensors: Sequence[openvino.Tensor]
+    arrays: Sequence[NDArray[np.generic]]
 
 
 class OpenVINOBackend:
-    """Runs an OpenVINO IR with one FP32 input [n,3,h,w] and one FP32 output."""
+    """Runs an OpenVINO IR, its tensors lying in the worker's region."""
 
     def __init__(self) -> None:
         self._compiled: dict[tuple[Datatype, int], _Compiled] = {}
         self._core: openvino.Core
         self._model: openvino.Model
+        self._signature: Signature
+        #: where the model's inputs and outputs are among the engine's, unless there is one of each
+        self._inputs: list[int] = []
+        self._outputs: list[int] = []
         self._recipe: Recipe | None = None
         self._model_name = ""
         self._properties: dict[str, Any] = {}
@@ -70,6 +76,7 @@ class OpenVINOBackend:
         import openvino as ov
 
         path = boot.model.artefact
+        self._signature = boot.signature
         self._native = boot.signature.native
         self._model_name = boot.settings.model.name
         if path is None:
@@ -87,7 +94,13 @@ class OpenVINOBackend:
             raise ModelError(
                 f"the artefact {path} of {self._model_name} cannot be read: {telling_line(error)}"
             ) from None
-        _check_signature(self._model, path, self._native)
+        if self._signature.plain:
+            _check_signature(self._model, path, self._native)
+        else:
+            self._inputs = indexes(
+                self._model.inputs, self._signature.input_specs(self._native), path
+            )
+            self._outputs = indexes(self._model.outputs, self._signature.output_specs, path)
         self._properties = {
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": boot.threads,
@@ -134,6 +147,47 @@ class OpenVINOBackend:
             compiled, request, tensors, (inputs, outputs)
         )
 
+    def compile_ports(
+        self,
+        datatype: Datatype,
+        inputs: Sequence[NDArray[np.generic]],
+        outputs: Sequence[NDArray[np.generic]],
+    ) -> None:
+        """As ``compile``, each input and output bound to its own array.
+
+        Raises:
+            ModelError: the engine refuses the model at these shapes.
+        """
+        specs = (self._signature.input_specs(datatype), self._signature.output_specs)
+        model = self._model.clone()
+        count = len(inputs[0])
+        try:
+            if datatype is not self._native:
+                assert self._recipe is not None
+                model = _accept_pixels(model, self._recipe)
+            model.reshape(
+                {
+                    index: list(array.shape)
+                    for index, array in zip(self._inputs, inputs, strict=True)
+                }
+            )
+            compiled = self._core.compile_model(model, _DEVICE, self._properties)
+            request = compiled.create_infer_request()
+            tensors = []
+            for index, array, spec in zip(self._inputs, inputs, specs[0], strict=True):
+                tensors.append(tensor(array, spec.datatype))
+                request.set_input_tensor(index, tensors[-1])
+            for index, array, spec in zip(self._outputs, outputs, specs[1], strict=True):
+                tensors.append(tensor(array, spec.datatype))
+                request.set_output_tensor(index, tensors[-1])
+        except RuntimeError as error:
+            given = zip(inputs, specs[0], strict=True)
+            shapes = ", ".join(f"{spec.name} {list(array.shape)}" for array, spec in given)
+            raise ModelError(
+                f"OpenVINO cannot compile {self._model_name} for {shapes}: {telling_line(error)}"
+            ) from None
+        self._compiled[datatype, count] = _Compiled(compiled, request, tensors, (*inputs, *outputs))
+
     def run(self, datatype: Datatype, count: int) -> None:
         """Runs the batch that lies in the input array; the logits are in the output array then."""
         # Without share_outputs the wrapper copies the result once more.
@@ -164,7 +218,7 @@ class OpenVINOBackend:
 
 def _check_signature(model: openvino.Model, path: str, native: Datatype) -> None:
     """Raises ModelError unless there is one input of that datatype and one FP32 output."""
-    given = "f32" if native is Datatype.FP32 else "u8"
+    given = type_name(native)
     fits = (
         len(model.inputs) == len(model.outputs) == 1
         and model.inputs[0].element_type.get_type_name() == given

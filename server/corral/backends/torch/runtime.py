@@ -65,7 +65,7 @@ class TorchBackend:
         self._threads = boot.threads
         if boot.model.artefact is None:
             raise ModelError(f"the {settings.engine.backend} backend needs an artefact")
-        self._spec = registry.get(settings.model.name)
+        self._spec = registry.get(settings.model.name, settings.model.shape)
         self._file = boot.model.artefact
         # The artefact's folder is named after a hash of all that is in it.
         ingredients = [str(Path(self._file).parent.name), self._precision]

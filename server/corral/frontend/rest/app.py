@@ -14,7 +14,7 @@ from corral.frontend.rest.pages import Pages
 from corral.frontend.rest.routes import Route
 from corral.frontend.rest.service import Body, Receive, Scope, Send, Service
 from corral.frontend.rest.side_work import SideWork
-from corral.protocol.request import Head
+from corral.protocol.head import Head
 from corral.protocol.response import Answer
 from corral.protocol.rest import compression, fields, request, response, statuses
 from corral.protocol.rest.json_tensor import as_element
@@ -22,6 +22,7 @@ from corral.protocol.rest.multipart import only_file
 from corral.protocol.rest.request import Form
 from corral.protocol.rest.statuses import LengthMissing, MediaNotTaken
 from corral.system.procfs import open_connections
+from corral.tensors import Datatype
 
 logger = logging.getLogger(__name__)
 
@@ -122,14 +123,14 @@ class RestApp:
             raise MediaNotTaken(f"an inference is JSON, with binary data or without, not {media!r}")
         deadline_s = asked.deadline_s()
         # The body is left behind here: as JSON it is much longer than the tensor, which may wait.
-        head, raw, binary_output = await self._read(route, asked, receive, deadline_s)
-        got = await self._service.infer(head, raw, deadline_s)
-        return _inference_reply(got, binary=binary_output)
+        head, raws, binary = await self._read(route, asked, receive, deadline_s)
+        got = await self._service.infer(head, raws, deadline_s)
+        return _inference_reply(got, binary)
 
     async def _read(
         self, route: Route, asked: Request, receive: Receive, deadline_s: float | None
-    ) -> tuple[Head, Body | None, bool]:
-        """An inference: its head, its tensor, and whether the answer's is wanted in binary."""
+    ) -> tuple[Head, list[Body], tuple[bool, ...]]:
+        """An inference: its head, its tensors, and whether each output is wanted in binary."""
         header_bytes = asked.length(b"inference-header-content-length")
         encoding = asked.field(b"content-encoding")
         body: Body = await self._receive(asked, receive, deadline_s)
@@ -140,22 +141,27 @@ class RestApp:
             if binary is not None and len(header) <= _REMEMBERED_BYTES:
                 form, head = self._remembered(bytes(header), route.name, route.version)
             else:
-                read = functools.partial(request.read_form, header, route.name, route.version)
+                read = functools.partial(self._read_form, header, route.name, route.version)
                 form = await self._side.run(read, len(header))
                 head = self._service.read_head(form.message)
-            take = functools.partial(request.read_tensor, form, head.datatype, head.count, binary)
-            raw = await self._side.run(take, len(form.data or b""))
+            kinds = _datatypes(form, head)
+            take = functools.partial(request.read_tensors, form, kinds, head.count, binary)
+            raws = await self._side.run(take, form.data_bytes)
         except RequestError as error:
             raise self._counted(error) from None
-        return head, raw, form.binary_output
+        return head, raws, form.binary
 
     async def _unpack(self, body: Body, encoding: str) -> Body:
         most = self._service.max_body_bytes
         return await self._side.run(lambda: compression.unpack(body, encoding, most), len(body))
 
     def _read_head(self, header: bytes, name: str, version: str) -> tuple[Form, Head]:
-        form = request.read_form(header, name, version)
+        form = self._read_form(header, name, version)
         return form, self._service.read_head(form.message)
+
+    def _read_form(self, header: bytes | memoryview, name: str, version: str) -> Form:
+        several = self._service.several_inputs
+        return request.read_form(header, name, version, several=several)
 
     async def _classify(self, route: Route, asked: Request, receive: Receive) -> Reply:
         content_type = asked.field(b"content-type") or ""
@@ -177,7 +183,7 @@ class RestApp:
         except RequestError as error:
             raise self._counted(error) from None
         del body
-        got = await self._service.infer(head, element, deadline_s)
+        got = await self._service.infer(head, [element], deadline_s)
         return Reply(response.labels(head.model_name, got.content))
 
     def _read_labels_head(self, name: str, version: str, top: int, timeout_us: int) -> Head:
@@ -188,15 +194,31 @@ class RestApp:
         return error
 
 
-def _inference_reply(got: Answer, *, binary: bool) -> Reply:
-    named = (got.model_name, got.request_id, got.datatype, got.shape)
-    if (part := got.part) is not None:
-        return Reply(response.in_memory(*named, (part.region, part.offset, part.byte_size)))
-    if binary:
-        body, header_bytes = response.binary(*named, got.content)
-        more = ((b"inference-header-content-length", b"%d" % header_bytes),)
-        return Reply(body, content_type=OCTETS, more=more)
-    return Reply(response.plain(*named, got.content))
+def _datatypes(form: Form, head: Head) -> list[Datatype | None]:
+    """What the values of each input become, in the request's order."""
+    if not head.inputs:
+        return [head.datatype]
+    kinds = {given.spec.name: given.spec.datatype for given in head.inputs}
+    return [kinds[given.name] for given in form.inputs]
+
+
+def _inference_reply(got: Answer, binary: tuple[bool, ...]) -> Reply:
+    """The answer; ``binary`` says it of each output that was named, or of all."""
+    if got.part is None and binary == (True,) and len(got.outputs) <= 1:
+        body, header_bytes = response.binary(
+            got.model_name,
+            got.request_id,
+            got.datatype,
+            got.shape,
+            got.content,
+            name=got.output_name,
+        )
+    else:
+        body, header_bytes = response.in_parts(got, binary)
+        if header_bytes == len(body):
+            return Reply(body)
+    more = ((b"inference-header-content-length", b"%d" % header_bytes),)
+    return Reply(body, content_type=OCTETS, more=more)
 
 
 def _whole(query: dict[str, str], name: str, usual: int) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Protocol
 
 from corral.errors import RequestError
-from corral.protocol.request import Head
+from corral.protocol.head import Head
 from corral.protocol.response import Answer
 from corral_protos import open_inference_pb2 as pb
 
@@ -26,6 +26,10 @@ class Service(Protocol):
     @property
     def ready(self) -> bool:
         """Whether requests are served."""
+
+    @property
+    def several_inputs(self) -> bool:
+        """Whether the model has more than one input."""
 
     def check_room(self) -> None:
         """Raises QueueFull where more requests are under way than may be."""
@@ -47,8 +51,8 @@ class Service(Protocol):
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         """Compares a request, without its tensor, with the model."""
 
-    async def infer(self, head: Head, raw: Body | None, deadline_s: float | None) -> Answer:
-        """Runs it; ``raw`` is kept until it is answered."""
+    async def infer(self, head: Head, raws: Sequence[Body], deadline_s: float | None) -> Answer:
+        """Runs it; ``raws`` are kept until it is answered."""
 
     def page(self, method: str, **fields: object) -> dict[str, Any]:
         """The answer to one of the protocol's other methods, its fields by their names."""

@@ -84,7 +84,7 @@ def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungRe
     Raises:
         ConfigError: the model takes no pictures, which is what rungs are measured and compared on.
     """
-    spec = registry.get(place.settings.model.name)
+    spec = registry.get(place.settings.model.name, place.settings.model.shape)
     if not spec.takes_pictures:
         raise ConfigError(
             f"--model {place.settings.model.name}: the ladder is measured on pictures, and this "
@@ -154,7 +154,7 @@ def _stand(
 ) -> _Standing:
     """Prepares a rung's artefact and starts its workers; they end with ``stack``."""
     settings = rung_settings(place.settings, rung)
-    spec = registry.get(settings.model.name)
+    spec = registry.get(settings.model.name, settings.model.shape)
     began_s = time.monotonic()
     model = prepare.make_apart(settings)
     prepare_s = time.monotonic() - began_s

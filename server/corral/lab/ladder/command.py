@@ -77,14 +77,14 @@ def run(
         repeats=options.repeats,
         seconds=options.seconds,
     )
-    weights = registry.get(settings.model.name).find_weights(
+    weights = registry.get(settings.model.name, settings.model.shape).find_weights(
         settings.model.weights, Path(settings.model.cache_dir), settings.model.offline
     )
     began_s = time.monotonic()
     with _shown() as progress:
         found = climb(place, chosen, progress)
     ladder = Ladder(
-        model=registry.get(settings.model.name).name,
+        model=registry.get(settings.model.name, settings.model.shape).name,
         weights=weights.description,
         synthetic=weights.synthetic,
         machine={

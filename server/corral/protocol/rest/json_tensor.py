@@ -8,6 +8,7 @@ and the numbers are read a piece at a time.
 from __future__ import annotations
 
 import binascii
+import functools
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -27,8 +28,8 @@ _BLANKS = b" \t\r\n"
 _NUMBER_BYTES = b"0123456789+-.eE"
 _PIECE_BYTES = 64 * 2**10
 
-_FLOATS = msgspec.json.Decoder(list[float])
-_UINT8S = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=0, le=255)]])
+_FLOATS = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64})
+_FLOAT_LIST = msgspec.json.Decoder(list[float])
 _STRINGS = msgspec.json.Decoder(list[str | list[str]])
 
 
@@ -46,13 +47,16 @@ def read_numbers(text: Text, datatype: Datatype, shape: Sequence[int]) -> bytes:
     Raises:
         InvalidRequest: other than numbers, too many or too few, nested otherwise, out of range.
     """
-    marks = (piece.translate(None, _NUMBER_BYTES + _BLANKS) for piece in _pieces(text))
+    # Of BOOL the words are made numbers, which is a byte each.
+    words = datatype is Datatype.BOOL
+    skipped = _NUMBER_BYTES + _BLANKS
+    marks = (_digits(piece, words).translate(None, skipped) for piece in _pieces(text))
     _check_nesting(b"".join(marks), shape)
-    decoder: msgspec.json.Decoder[Any] = _FLOATS if datatype is Datatype.FP32 else _UINT8S
+    decoder = _decoder(datatype)
     tensor = np.empty(math.prod(shape), datatype.numpy)
     at = 0
     for piece in _pieces(text):
-        numbers = piece.translate(None, b"[]" + _BLANKS)
+        numbers = _digits(piece, words).translate(None, b"[]" + _BLANKS)
         try:
             values = decoder.decode(b"[%b]" % numbers.rstrip(b","))
         except msgspec.DecodeError:
@@ -79,19 +83,54 @@ def _pieces(text: Text) -> Iterator[bytes]:
         yield piece
 
 
+def _digits(piece: bytes, words: bool) -> bytes:
+    return piece.replace(b"true", b"1").replace(b"false", b"0") if words else piece
+
+
+@functools.cache
+def _decoder(datatype: Datatype) -> msgspec.json.Decoder[Any]:
+    if datatype in _FLOATS:
+        return _FLOAT_LIST
+    least, most = _range(datatype)
+    if datatype is Datatype.UINT64:
+        # msgspec compares with signed numbers; what does not fit is noticed by numpy.
+        return msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=0)]])
+    return msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=least, le=most)]])
+
+
+def _range(datatype: Datatype) -> tuple[int, int]:
+    if datatype is Datatype.BOOL:
+        return 0, 1
+    limits = np.iinfo(datatype.numpy.name)
+    return int(limits.min), int(limits.max)
+
+
 def _as_array(values: list[float], datatype: Datatype) -> np.ndarray[Any, Any]:
-    if datatype is not Datatype.FP32:
-        return np.array(values, datatype.numpy)
+    if datatype not in _FLOATS:
+        try:
+            return np.array(values, datatype.numpy)
+        except OverflowError:
+            raise InvalidRequest(_not_a(datatype)) from None
+    wide = datatype is Datatype.BF16
     with np.errstate(over="ignore"):
-        array = np.array(values, np.float32)
+        array = np.array(values, np.float32 if wide else datatype.numpy)
     if not np.isfinite(array).all():
         raise InvalidRequest(_not_a(datatype))
-    return array
+    if not wide:
+        return array
+    # Rounded to the nearest, to even at half.
+    bits = array.view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def _not_a(datatype: Datatype) -> str:
-    kinds = {Datatype.FP32: "numbers that fit into FP32", Datatype.UINT8: "integers from 0 to 255"}
-    return f"the data of a {datatype.name} input is {kinds[datatype]}"
+    if datatype in _FLOATS:
+        kind = f"numbers that fit into {datatype.name}"
+    elif datatype is Datatype.BOOL:
+        kind = "true and false"
+    else:
+        kind = "integers from {} to {}".format(*_range(datatype))
+    return f"the data of a {datatype.name} input is {kind}"
 
 
 def _check_nesting(marks: bytes, shape: Sequence[int]) -> None:

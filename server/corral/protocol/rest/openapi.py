@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from corral.tensors import INPUT_NAME, OUTPUT_NAME, Datatype
+
 Page = dict[str, Any]
+
+#: what the one input and the one output of a model may be called, whatever its file calls them
+_USUAL_NAMES = {"inputs": (INPUT_NAME,), "outputs": (OUTPUT_NAME,)}
 
 _DESCRIPTION = """\
 Inference over the Open Inference Protocol's HTTP form. Tensors come as JSON, or behind the JSON as
@@ -252,15 +257,25 @@ def _schemas(models: Sequence[Page]) -> Page:
     texts = {"type": "array", "items": text}
     values = {"type": "object", "additionalProperties": {"type": ["boolean", "number", "string"]}}
     takes = {
-        model["name"]: f"{tensor['datatype']} {list(tensor['shape'])}"
+        model["name"]: ", ".join(
+            f"{tensor['name']} {tensor['datatype']} {list(tensor['shape'])}"
+            for tensor in model["inputs"]
+        )
         for model in models
-        for tensor in model["inputs"]
+    }
+    named = {
+        kind: {tensor["name"] for model in models for tensor in model.get(kind, ())}
+        for kind in _USUAL_NAMES
+    }
+    most = {
+        kind: max((len(model.get(kind, ())) for model in models), default=1) or 1
+        for kind in _USUAL_NAMES
     }
     data = {"type": "array", "description": "Row after row: flat, or nested as the shape says."}
     tensor = _object(
         ("name", "datatype", "shape"),
-        name={"type": "string", "const": "input"},
-        datatype={"type": "string", "enum": ["FP32", "UINT8", "BYTES"]},
+        name={"type": "string", "enum": sorted({*_USUAL_NAMES["inputs"], *named["inputs"]})},
+        datatype={"type": "string", "enum": ["BYTES", *(kind.name for kind in Datatype)]},
         shape={**shape, "description": f"By model: {takes}; -1 is the number of items."},
         parameters=values,
         data=data,
@@ -273,7 +288,8 @@ def _schemas(models: Sequence[Page]) -> Page:
         parameters=values,
         data=data,
     )
-    wanted = _object(("name",), name={"type": "string", "const": "output"}, parameters=values)
+    outputs = sorted({*_USUAL_NAMES["outputs"], *named["outputs"]})
+    wanted = _object(("name",), name={"type": "string", "enum": outputs}, parameters=values)
     described = {"type": "array", "items": _object((), name=text, datatype=text, shape=shape)}
     label = _object(("label", "index", "score"), label=text, index=whole, score={"type": "number"})
     return {
@@ -287,8 +303,8 @@ def _schemas(models: Sequence[Page]) -> Page:
             ("inputs",),
             id=text,
             parameters=values,
-            inputs={"type": "array", "items": tensor, "minItems": 1, "maxItems": 1},
-            outputs={"type": "array", "items": wanted, "maxItems": 1},
+            inputs={"type": "array", "items": tensor, "minItems": 1, "maxItems": most["inputs"]},
+            outputs={"type": "array", "items": wanted, "maxItems": most["outputs"]},
         ),
         "InferenceResponse": _object(
             ("model_name", "outputs"),

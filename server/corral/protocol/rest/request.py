@@ -11,7 +11,7 @@ length is known to be one that is taken.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -53,6 +53,13 @@ class _Request(msgspec.Struct):
     outputs: msgspec.Raw = _ABSENT
 
 
+class _ManyRequest(msgspec.Struct):
+    inputs: Annotated[list[_Input], msgspec.Meta(min_length=1, max_length=256)]
+    id: str | None = None
+    parameters: msgspec.Raw = _ABSENT
+    outputs: msgspec.Raw = _ABSENT
+
+
 class _Output(msgspec.Struct):
     name: str
     parameters: Parameters | None = None
@@ -60,9 +67,31 @@ class _Output(msgspec.Struct):
 
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _REQUEST = msgspec.json.Decoder(_Request)
+_MANY_REQUEST = msgspec.json.Decoder(_ManyRequest)
 _SHAPE = msgspec.json.Decoder(list[_Size])
 _PARAMETERS = msgspec.json.Decoder(Parameters)
 _OUTPUTS = msgspec.json.Decoder(list[_Output])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InputForm:
+    """One input of a request, before it is compared with the model.
+
+    Attributes:
+        name: as the client has it.
+        shape: as claimed.
+        data: the tensor's values as JSON text; None where they are elsewhere.
+        binary_bytes: the length of the tensor behind the header; None where it is elsewhere.
+        base64: whether the strings of ``data`` are base64.
+        shared: whether it is said to lie in shared memory.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    data: memoryview | None
+    binary_bytes: int | None
+    base64: bool
+    shared: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,20 +99,20 @@ class Form:
     """What an inference request says, before it is compared with the model.
 
     Attributes:
-        message: the request as gRPC would have brought it, without its tensor.
-        shape: the input's, as claimed.
-        data: the tensor's values as JSON text; None where they are elsewhere.
-        binary_bytes: the length of the tensor behind the header; None where it is elsewhere.
-        binary_output: whether the answer's tensor is wanted behind its header.
-        base64: whether the strings of ``data`` are base64.
+        message: the request as gRPC would have brought it, without its tensors.
+        inputs: where they are, one or more.
+        binary: whether each output that is named is wanted behind the answer's header; where none
+            is named, one value for all.
     """
 
     message: pb.ModelInferRequest
-    shape: tuple[int, ...]
-    data: memoryview | None
-    binary_bytes: int | None
-    binary_output: bool
-    base64: bool
+    inputs: tuple[InputForm, ...]
+    binary: tuple[bool, ...]
+
+    @property
+    def data_bytes(self) -> int:
+        """The length of all values as JSON text."""
+        return sum(len(given.data) for given in self.inputs if given.data is not None)
 
 
 def cut(body: Body, header_bytes: int | None) -> tuple[memoryview, memoryview | None]:
@@ -109,13 +138,16 @@ def cut(body: Body, header_bytes: int | None) -> tuple[memoryview, memoryview | 
     return view[:header_bytes], view[header_bytes:]
 
 
-def read_form(header: bytes | memoryview, model_name: str, model_version: str) -> Form:
+def read_form(
+    header: bytes | memoryview, model_name: str, model_version: str, *, several: bool = False
+) -> Form:
     """Reads the JSON header.
 
     Args:
         header: its bytes.
         model_name: from the path.
         model_version: from the path; "" when there is none.
+        several: whether the model has more than one input.
 
     Raises:
         InvalidRequest: with a sentence that says what is wrong with it.
@@ -125,15 +157,12 @@ def read_form(header: bytes | memoryview, model_name: str, model_version: str) -
         raise TooLarge(
             f"the JSON has more than {MAX_JSON_BYTES} bytes: send the tensor as binary data"
         )
-    request = _decode(_REQUEST, header, "the JSON")
-    (tensor,) = request.inputs
-    data = _given(tensor.data)
-    if len(header) - (len(data) if data else 0) > MAX_HEADER_BYTES:
+    request = _decode(_MANY_REQUEST if several else _REQUEST, header, "the JSON")
+    values = sum(len(data) for tensor in request.inputs if (data := _given(tensor.data)))
+    if len(header) - values > MAX_HEADER_BYTES:
         raise InvalidRequest(
             f"the JSON has more than {MAX_HEADER_BYTES} bytes besides the values of its input"
         )
-    shape = tuple(_decode(_SHAPE, memoryview(tensor.shape), "the shape of the input"))
-    own = _parameters(tensor.parameters, "the input's parameters")
     parameters = _parameters(request.parameters, "the parameters")
     binary_output = _flag(parameters, _BINARY_ALL, default=False)
     message = pb.ModelInferRequest(
@@ -141,41 +170,57 @@ def read_form(header: bytes | memoryview, model_name: str, model_version: str) -
         model_version=_text(model_version, "the version"),
         id=_text(request.id or "", "the id"),
     )
-    built = message.inputs.add(name=tensor.name, datatype=tensor.datatype)
-    built.shape.extend(shape)
+    inputs = tuple(_read_input(tensor, message) for tensor in request.inputs)
+    binary_outputs: list[bool] = []
     outputs = _given(request.outputs)
     for wanted in _decode(_OUTPUTS, outputs, "the outputs") if outputs else ():
         asked = dict(wanted.parameters or {})
-        binary_output = _flag(asked, _BINARY, default=binary_output)
-        _fill(message.outputs.add(name=wanted.name).parameters, asked)
+        binary_outputs.append(_flag(asked, _BINARY, default=binary_output))
+        _fill(message.outputs.add(name=_text(wanted.name, "a name")).parameters, asked)
+    _fill(message.parameters, parameters)
+    return Form(message, inputs, tuple(binary_outputs) or (binary_output,))
+
+
+def _read_input(tensor: _Input, message: pb.ModelInferRequest) -> InputForm:
+    """Reads one input, and adds it to the message."""
+    data = _given(tensor.data)
+    shape = tuple(_decode(_SHAPE, memoryview(tensor.shape), "the shape of the input"))
+    own = _parameters(tensor.parameters, "the input's parameters")
+    built = message.inputs.add(
+        name=_text(tensor.name, "a name"), datatype=_text(tensor.datatype, "a datatype")
+    )
+    built.shape.extend(shape)
     binary_bytes = _binary_size(own)
     base64 = own.pop(_CONTENT_TYPE, None) == _BASE64
     _fill(built.parameters, own)
-    _fill(message.parameters, parameters)
     if data is not None and binary_bytes is not None:
         raise InvalidRequest("the input comes twice, as data and as binary_data_size; send one")
-    return Form(message, shape, data, binary_bytes, binary_output, base64)
+    shared = "shared_memory_region" in own
+    return InputForm(tensor.name, shape, data, binary_bytes, base64, shared)
 
 
-def read_tensor(
-    form: Form, datatype: Datatype | None, count: int, binary: memoryview | None
-) -> Body | None:
-    """The tensor of a request whose header was found to fit the model.
+def read_tensors(
+    form: Form,
+    datatypes: Sequence[Datatype | None],
+    count: int,
+    binary: memoryview | None,
+) -> list[Body]:
+    """The tensors of a request whose header was found to fit the model, in the request's order.
 
     Args:
         form: the request.
-        datatype: the input's; None for BYTES.
+        datatypes: each input's; None for BYTES.
         count: items, or elements of BYTES.
-        binary: what followed the header.
+        binary: what followed the header: the tensors that are there, one after another.
 
     Returns:
-        its raw bytes, their length not yet checked; those behind the header where they lie. None
-        where the header has it in shared memory.
+        their raw bytes, their length not yet checked; those behind the header where they lie, and
+        without those that are in shared memory.
 
     Raises:
-        InvalidRequest: it is in no place or in two, or the bytes are not as many as was said.
+        InvalidRequest: one is in no place or in two, or the bytes are not as many as was said.
     """
-    expected = form.binary_bytes or 0
+    expected = sum(given.binary_bytes or 0 for given in form.inputs)
     found = 0 if binary is None else len(binary)
     if found != expected:
         raise InvalidRequest(
@@ -183,15 +228,22 @@ def read_tensor(
             if binary is not None
             else "binary_data_size needs the header field Inference-Header-Content-Length"
         )
-    if form.binary_bytes is not None:
-        return binary
-    if form.data is not None:
-        if datatype is None:
-            return read_strings(form.data, count, base64=form.base64)
-        return read_numbers(form.data, datatype, form.shape)
-    if "shared_memory_region" in form.message.inputs[0].parameters:
-        return None
-    raise InvalidRequest("the input has no values: send data, or binary_data_size and the bytes")
+    at = 0
+    tensors: list[Body] = []
+    for given, datatype in zip(form.inputs, datatypes, strict=True):
+        if given.binary_bytes is not None:
+            assert binary is not None or not given.binary_bytes
+            tensors.append((binary or memoryview(b""))[at : at + given.binary_bytes])
+            at += given.binary_bytes
+        elif given.data is not None and datatype is None:
+            tensors.append(read_strings(given.data, count, base64=given.base64))
+        elif given.data is not None and datatype is not None:
+            tensors.append(read_numbers(given.data, datatype, given.shape))
+        elif not given.shared:
+            raise InvalidRequest(
+                "the input has no values: send data, or binary_data_size and the bytes"
+            )
+    return tensors
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], text: bytes | memoryview, what: str) -> Any:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from corral.protocol.response import Answer, Output
+from corral.tensors import OUTPUT_NAME, Datatype
+
 _VERSION = "1"
-_OUTPUT = "output"
 _LENGTH_PREFIX = struct.Struct("<I")
 
 Content = bytes | bytearray | memoryview
@@ -18,11 +21,11 @@ Content = bytes | bytearray | memoryview
 
 @functools.lru_cache(maxsize=1024)
 def _frame(
-    model_name: str, datatype: str, shape: tuple[int, ...], binary_bytes: int
+    model_name: str, datatype: str, shape: tuple[int, ...], binary_bytes: int, name: str
 ) -> tuple[bytes, bytes]:
     """The JSON of an answer whose tensor follows it, in two halves: the id goes between them."""
     output = {
-        "name": _OUTPUT,
+        "name": name,
         "datatype": datatype,
         "shape": shape,
         "parameters": {"binary_data_size": binary_bytes},
@@ -41,7 +44,13 @@ def _id(request_id: str) -> bytes:
 
 
 def binary(
-    model_name: str, request_id: str, datatype: str, shape: tuple[int, ...], content: Content
+    model_name: str,
+    request_id: str,
+    datatype: str,
+    shape: tuple[int, ...],
+    content: Content,
+    *,
+    name: str = OUTPUT_NAME,
 ) -> tuple[bytes, int]:
     """An answer whose tensor follows the JSON.
 
@@ -51,58 +60,74 @@ def binary(
         datatype: "FP32" or "BYTES".
         shape: the output's.
         content: its raw bytes, copied once.
+        name: the output's.
 
     Returns:
         the body, and the length of its JSON.
     """
-    start, end = _frame(model_name, datatype, shape, len(content))
+    start, end = _frame(model_name, datatype, shape, len(content), name)
     identity = _id(request_id)
     body = b"".join((start, identity, end, content))
     return body, len(body) - len(content)
 
 
-def plain(
-    model_name: str, request_id: str, datatype: str, shape: tuple[int, ...], content: Content
-) -> bytes:
-    """An answer with its tensor as JSON; see ``binary``.
+def in_parts(answer: Answer, binary: Sequence[bool]) -> tuple[bytes, int]:
+    """An answer of several outputs, or of one that is JSON or in the client's shared memory.
 
     A value that JSON has no word for, NaN or an infinity, is null.
-    """
-    data: list[Any]
-    if datatype == "BYTES":
-        data = [element.decode("utf-8", "replace") for element in elements(content)]
-    else:
-        data = np.frombuffer(content, "<f4").tolist()
-    output = {"name": _OUTPUT, "datatype": datatype, "shape": shape, "data": data}
-    return _join(model_name, request_id, output)
-
-
-def in_memory(
-    model_name: str,
-    request_id: str,
-    datatype: str,
-    shape: tuple[int, ...],
-    region: tuple[str, int, int],
-) -> bytes:
-    """An answer whose tensor lies in the client's shared memory.
 
     Args:
-        model_name, request_id, datatype, shape: see ``binary``.
-        region: its name, the offset in it, the bytes from there.
+        answer: the answer.
+        binary: whether each output follows the JSON; one value for all.
+
+    Returns:
+        the body, and the length of its JSON.
     """
-    name, offset, byte_size = region
-    parameters = {
-        "shared_memory_region": name,
-        "shared_memory_offset": offset,
-        "shared_memory_byte_size": byte_size,
-    }
-    output = {"name": _OUTPUT, "datatype": datatype, "shape": shape, "parameters": parameters}
-    return _join(model_name, request_id, output)
+    outputs = answer.outputs or (
+        Output(answer.output_name, answer.datatype, answer.shape, answer.content, answer.part),
+    )
+    told: list[dict[str, Any]] = []
+    tail: list[Content] = []
+    for output, behind in zip(outputs, _for_each(binary, len(outputs)), strict=True):
+        page: dict[str, Any] = {
+            "name": output.name,
+            "datatype": output.datatype,
+            "shape": output.shape,
+        }
+        if output.part is not None:
+            page["parameters"] = {
+                "shared_memory_region": output.part.region,
+                "shared_memory_offset": output.part.offset,
+                "shared_memory_byte_size": output.part.byte_size,
+            }
+        elif behind:
+            page["parameters"] = {"binary_data_size": len(output.content)}
+            tail.append(output.content)
+        else:
+            page["data"] = _values(output.datatype, output.content)
+        told.append(page)
+    head = b'%b%b,"outputs":%b}' % (
+        _start(answer.model_name),
+        _id(answer.request_id),
+        msgspec.json.encode(told),
+    )
+    return b"".join((head, *tail)), len(head)
 
 
-def _join(model_name: str, request_id: str, output: dict[str, Any]) -> bytes:
-    encoded = msgspec.json.encode(output)
-    return b'%b%b,"outputs":[%b]}' % (_start(model_name), _id(request_id), encoded)
+def _for_each(binary: Sequence[bool], count: int) -> Sequence[bool]:
+    return binary if len(binary) == count else [binary[0]] * count
+
+
+def _values(datatype: str, content: Content) -> list[Any]:
+    """A tensor's values, row after row, as JSON has them."""
+    if datatype == "BYTES":
+        return [element.decode("utf-8", "replace") for element in elements(content)]
+    kind = Datatype[datatype]
+    values = np.frombuffer(content, kind.numpy)
+    if kind is Datatype.BF16:
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    found: list[Any] = values.tolist()
+    return found
 
 
 def elements(content: Content) -> list[bytes]:

@@ -16,7 +16,16 @@ from support.rest_service import bytes_tensor
 
 from corral import errors
 from corral.errors import InvalidRequest, QueueFull, RequestError, TooLarge
+from corral.protocol.response import Answer
 from corral.protocol.rest import compression, fields, multipart, response, statuses
+from corral.protocol.shared_memory import Slice
+
+
+def in_json(answer: Answer) -> bytes:
+    body, header_bytes = response.in_parts(answer, [False])
+    assert header_bytes == len(body)
+    return body
+
 
 TEXT = b"a body that packs well " * 100
 
@@ -212,11 +221,11 @@ def test_answers_as_json_and_binary() -> None:
             "parameters": {"binary_data_size": 8},
         }
     ]
-    plain = json.loads(response.plain("m", "", "FP32", (1, 2), scores.tobytes()))
+    plain = json.loads(in_json(Answer("m", "", "FP32", (1, 2), scores.tobytes())))
     assert "id" not in plain
     assert np.array(plain["outputs"][0]["data"], np.float32).tolist() == scores[0].tolist()
     labels = bytes_tensor(b"1.5:7:a:b", b"0.5:3")
-    page = json.loads(response.plain("m", "", "BYTES", (1, 2), labels))
+    page = json.loads(in_json(Answer("m", "", "BYTES", (1, 2), labels)))
     assert page["outputs"][0]["data"] == ["1.5:7:a:b", "0.5:3"]
     assert json.loads(response.labels("m", labels)) == {
         "model_name": "m",
@@ -226,7 +235,7 @@ def test_answers_as_json_and_binary() -> None:
             {"label": "", "index": 3, "score": 0.5},
         ],
     }
-    page = json.loads(response.in_memory("m", "", "FP32", (1, 2), ("r", 4, 8)))
+    page = json.loads(in_json(Answer("m", "", "FP32", (1, 2), b"", Slice("r", 4, 8))))
     assert page["outputs"][0]["parameters"] == {
         "shared_memory_region": "r",
         "shared_memory_offset": 4,
@@ -236,5 +245,5 @@ def test_answers_as_json_and_binary() -> None:
 
 def test_a_result_that_json_cannot_say_is_null() -> None:
     scores = np.array([[np.nan, np.inf, 1]], np.float32)
-    page = json.loads(response.plain("m", "", "FP32", (1, 3), scores.tobytes()))
+    page = json.loads(in_json(Answer("m", "", "FP32", (1, 3), scores.tobytes())))
     assert page["outputs"][0]["data"] == [None, None, 1.0]

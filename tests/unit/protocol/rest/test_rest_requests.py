@@ -32,9 +32,8 @@ def read(body: dict[str, Any] | bytes) -> request.Form:
 
 
 def tensor(form: request.Form, binary: bytes | None = None) -> bytes:
-    found = request.read_tensor(form, UINT8, 1, None if binary is None else memoryview(binary))
-    assert found is not None
-    return bytes(found)
+    found = request.read_tensors(form, [UINT8], 1, None if binary is None else memoryview(binary))
+    return bytes(found[0])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +88,7 @@ def test_binary_output_is_asked_for(
     if of_the_output is not None:
         body["outputs"][0]["parameters"] = {"binary_data": of_the_output}
     form = read(body)
-    assert form.binary_output is binary
+    assert form.binary == (binary,)
     assert not form.message.parameters
     assert not form.message.outputs[0].parameters
 
@@ -104,7 +103,7 @@ def test_binary_data_lies_where_it_came() -> None:
     body = text + bytes([5, 6, 7, 8])
     head, binary = request.cut(body, len(text))
     form = request.read_form(head, "m", "")
-    found = request.read_tensor(form, UINT8, 1, binary)
+    (found,) = request.read_tensors(form, [UINT8], 1, binary)
     assert isinstance(found, memoryview)
     assert found.obj is body
     assert bytes(found) == bytes([5, 6, 7, 8])
@@ -211,7 +210,7 @@ def test_lengths_that_disagree_are_refused(
     text = json.dumps(header(input={"data": data, "parameters": parameters})).encode()
     head, binary = request.cut(text + rest, None if header_bytes is None else len(text))
     with pytest.raises(InvalidRequest):
-        request.read_tensor(request.read_form(head, "m", ""), UINT8, 1, binary)
+        request.read_tensors(request.read_form(head, "m", ""), [UINT8], 1, binary)
 
 
 def test_a_header_longer_than_the_body_is_refused() -> None:
@@ -299,9 +298,13 @@ def try_to_read(body: bytes, header_bytes: int | None, datatype: Datatype | None
         head, binary = request.cut(body, header_bytes)
         form = request.read_form(head, "m", "")
         # As after the model's own check: the count is the first of the shape.
-        count = form.shape[0] if form.shape else 0
-        if len(form.shape) and max(form.shape) <= 8 and len(form.shape) <= 4:
-            request.read_tensor(form, datatype, count, binary)
+        count = form.inputs[0].shape[0] if form.inputs[0].shape else 0
+        if (
+            len(form.inputs[0].shape)
+            and max(form.inputs[0].shape) <= 8
+            and len(form.inputs[0].shape) <= 4
+        ):
+            request.read_tensors(form, [datatype], count, binary)
     except RequestError as error:
         assert len(str(error)) < 500
 

@@ -1,0 +1,202 @@
+"""A model file's inputs and outputs, settled: what one item of each is. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from corral.errors import ConfigError, ModelError
+from corral.models.onnx_header import Port
+from corral.tensors import INPUT_NAME, OUTPUT_NAME, Datatype, Recipe, Signature, TensorSpec
+
+#: one item's shape by the name of an input or output
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """What a file's ports are, one item each.
+
+    Attributes:
+        inputs: one or more.
+        outputs: one or more.
+        fixed_batch: the batch of all, where the file fixes it.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    fixed_batch: int | None
+
+
+def read_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """What ``--shape`` says: "NAME=3,224,224", one an input or output.
+
+    Raises:
+        ConfigError: it is of another form.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        parts = [part.strip() for part in sizes.split(",")] if sizes.strip() else []
+        whole = all(part.isascii() and part.isdigit() and 0 < int(part) < 2**31 for part in parts)
+        if not name or not whole or name in found:
+            raise ConfigError(
+                f"--shape {text[:100]}: NAME=3,224,224, one item of an input or output without "
+                "the batch, each name once"
+            )
+        found[name] = tuple(int(part) for part in parts)
+    return found
+
+
+def settle(path: Path, inputs: Sequence[Port], outputs: Sequence[Port], shapes: Shapes) -> Settled:
+    """Makes each port an item's shape.
+
+    Args:
+        path: the file, for messages.
+        inputs: as the file has them.
+        outputs: as the file has them.
+        shapes: what the TOML or the command line says of them.
+
+    Raises:
+        ModelError: one line that names the file and what is left open, or contradicts it.
+    """
+    known = [port.name for port in (*inputs, *outputs)]
+    for name in shapes:
+        if name not in known:
+            raise ModelError(
+                f"--model {path}: a shape is given for {name!r}; it has {', '.join(known)}"
+            )
+    ports = (*inputs, *outputs)
+    odd = next((port.name for port in ports if "\ufffd" in port.name), None)
+    if odd is not None and len(ports) > 2:
+        raise ModelError(
+            f"--model {path}: the name {odd!r} is not UTF-8, and nobody could ask for it"
+        )
+    if not inputs or not outputs:
+        kind = "output" if inputs else "input"
+        raise ModelError(f"--model {path}: has no {kind}")
+    return Settled(
+        tuple(_spec(path, port, "input", shapes) for port in inputs),
+        tuple(_spec(path, port, "output", shapes) for port in outputs),
+        _fixed_batch(path, inputs, outputs),
+    )
+
+
+def _spec(path: Path, port: Port, kind: str, shapes: Shapes) -> TensorSpec:
+    if port.datatype not in Datatype.__members__:
+        raise ModelError(
+            f"--model {path}: its {kind} {port.name!r} is {port.datatype}, which is not served"
+        )
+    return TensorSpec(port.name, Datatype[port.datatype], _item(path, port, kind, shapes))
+
+
+def _item(path: Path, port: Port, kind: str, shapes: Shapes) -> tuple[int, ...]:
+    """One item's shape. The first dimension is the batch."""
+    given = shapes.get(port.name)
+    if given is not None:
+        _check_given(path, port, kind, given)
+        return given
+    if port.shape is None:
+        raise ModelError(
+            f"--model {path}: the rank of its {kind} {port.name!r} is dynamic; "
+            f"{_way_out(path, port)}"
+        )
+    if not port.shape:
+        raise ModelError(f"--model {path}: its {kind} {port.name!r} is a scalar, without a batch")
+    item = port.shape[1:]
+    fixed = [size for size in item if size]
+    if len(fixed) != len(item):
+        raise ModelError(
+            f"--model {path}: its {kind} {port.name!r} is {shown(port)}; only the first dimension "
+            f"may be dynamic; {_way_out(path, port)}"
+        )
+    return tuple(fixed)
+
+
+def _check_given(path: Path, port: Port, kind: str, given: tuple[int, ...]) -> None:
+    if port.shape is None:
+        return
+    item = port.shape[1:]
+    fits = len(item) == len(given) and all(
+        size in {None, wanted} for size, wanted in zip(item, given, strict=True)
+    )
+    if not fits:
+        raise ModelError(
+            f"--model {path}: its {kind} {port.name!r} is {shown(port)}, the batch first; an item "
+            f"of it cannot be [{','.join(map(str, given))}]"
+        )
+
+
+def shown(port: Port) -> str:
+    """A port's shape for a person: "[?,3,224,224]"."""
+    dims = "..." if port.shape is None else ",".join(str(size or "?") for size in port.shape)
+    return f"[{dims}]"
+
+
+def _way_out(path: Path, port: Port) -> str:
+    items = (
+        "3,224,224"
+        if port.shape is None or len(port.shape) == 4
+        else ",".join(str(size or 128) for size in port.shape[1:])
+    )
+    return (
+        f"say what one item is: --shape {port.name}={items}, or [shapes] in "
+        f"{path.with_suffix('.toml').name}"
+    )
+
+
+def _fixed_batch(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> int | None:
+    """The batch of all, where the file fixes it."""
+    batch = None
+    for source in inputs:
+        fixed = source.shape[0] if source.shape else None
+        if batch is not None and fixed not in {None, batch}:
+            raise ModelError(
+                f"--model {path}: its inputs have batches of {batch} and {fixed}: no one batch "
+                "fits all"
+            )
+        batch = batch or fixed
+        for target in outputs:
+            answers = target.shape[0] if target.shape else None
+            if answers not in {None, fixed}:
+                raise ModelError(
+                    f"--model {path}: its input {source.name!r} has a batch of "
+                    f"{fixed or 'any size'} and its output {target.name!r} one of {answers}"
+                )
+    return batch
+
+
+def signature(settled: Settled, pixels: tuple[int, ...] | None, recipe: Recipe | None) -> Signature:
+    """What is served of a file.
+
+    One input and one FP32 output keep the names that the zoo has; the file's own are understood,
+    too. All others go by the file's names.
+
+    Args:
+        settled: the ports.
+        pixels: one picture's shape as UINT8, where the input takes pictures besides.
+        recipe: how pictures are made to fit.
+    """
+    source, target = settled.inputs[0], settled.outputs[0]
+    # Arrays of BF16 do not say that they are: only a spec does.
+    named_in = len(settled.inputs) > 1 or source.datatype is Datatype.BF16
+    named_out = len(settled.outputs) > 1 or target.datatype is not Datatype.FP32
+    own_first = named_in or named_out
+    shapes = {source.datatype: source.shape}
+    if pixels is not None and not named_in:
+        shapes[Datatype.UINT8] = pixels
+    return Signature(
+        shapes,
+        target.shape,
+        recipe,
+        settled.inputs if named_in else (),
+        settled.outputs if named_out else (),
+        _names(source.name, INPUT_NAME, own_first),
+        _names(target.name, OUTPUT_NAME, own_first),
+    )
+
+
+def _names(own: str, usual: str, own_first: bool) -> tuple[str, ...]:
+    names = (own, usual) if own_first else (usual, own)
+    return tuple(dict.fromkeys(names))
