@@ -58,9 +58,9 @@ def infer_all(
     """ModelInfer for several outputs by name; all where none is named."""
     tensors: Tensor | dict[str, Tensor]
     if isinstance(inputs, Mapping):
-        tensors = {name: as_tensor(given) for name, given in inputs.items()}
+        tensors = {name: as_tensor(given, every=True) for name, given in inputs.items()}
     else:
-        tensors = as_tensor(inputs)
+        tensors = as_tensor(inputs, every=True)
     message = codec.infer_request(
         tensors, model=model, outputs=outputs, request_id=request_id, parameters=parameters
     )
@@ -109,14 +109,14 @@ def ready() -> Call[bool]:
     return Call("ServerReady", b"", pages.read_ready)
 
 
-def as_tensor(inputs: Inputs) -> Tensor:
-    """What ``infer`` was given, as an input.
+def as_tensor(inputs: Inputs, *, every: bool = False) -> Tensor:
+    """What ``infer`` was given, as an input; ``every``: see ``codec.from_array``.
 
     Raises:
         InvalidArgument: it is neither an array of a known dtype nor encoded pictures.
     """
     if isinstance(inputs, np.ndarray):
-        return codec.from_array(inputs)
+        return codec.from_array(inputs, every=every)
     pictures = [inputs] if isinstance(inputs, bytes) else list(inputs)
     if not all(isinstance(picture, bytes) for picture in pictures):
         raise InvalidArgument("infer takes a numpy array, or encoded pictures as bytes")

@@ -76,22 +76,27 @@ class Tensor:
     parts: tuple[bytes | memoryview, ...]
 
 
-def from_array(array: NDArray[Any]) -> Tensor:
+def from_array(array: NDArray[Any], *, every: bool = False) -> Tensor:
     """An array as an input: float32 is FP32, uint8 is UINT8, …; no copy if it is contiguous.
 
+    Args:
+        array: what is sent.
+        every: take any datatype of the protocol's. Where pictures are asked for, another than these
+            two is a mistake, which numpy's default of float64 makes easy.
+
     Raises:
-        InvalidArgument: the protocol has no datatype for it.
+        InvalidArgument: the protocol has no datatype for it, or it is none of the two.
     """
-    if array.dtype.name == "bfloat16":
+    if every and array.dtype.name == "bfloat16":
         # Of the package ml_dtypes; the protocol wants its bits.
         bits = np.ascontiguousarray(array).view(np.uint16).astype("<u2", copy=False)
         return Tensor("BF16", array.shape, (bits.data,))
     kind = array.dtype.newbyteorder("<")
     datatype = _DATATYPES.get(kind)
-    if datatype is None:
+    if datatype is None or not (every or datatype in {"FP32", "UINT8"}):
         raise InvalidArgument(
             f"an array of {array.dtype} cannot be sent; make it float32 (normalised) "
-            "or uint8 (pixels) with .astype()"
+            "or uint8 (pixels) with .astype(), or use infer_all"
         )
     # The protocol is little-endian whatever this machine is.
     sent = np.ascontiguousarray(array, kind)

@@ -196,6 +196,8 @@ def error(
 def _output(body: bytes, header_bytes: int) -> bytes:
     page = json.loads(body[:header_bytes])
     message = pb.ModelInferResponse(model_name=page.get("model_name", ""), id=page.get("id", ""))
+    if not page["outputs"]:
+        raise KeyError("outputs")
     at = header_bytes
     for output in page["outputs"]:
         built = message.outputs.add(name=output["name"], datatype=output["datatype"])

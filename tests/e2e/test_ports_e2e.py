@@ -68,7 +68,7 @@ def test_metadata_and_configuration_tell_them_all(
     with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
         config = client.get_model_config("pair").config
     assert [(t.name, t.data_type, list(t.dims)) for t in config.output] == [
-        ("best", 5, [1]),
+        ("best", 9, [1]),
         ("scores", 11, [5]),
     ]
 

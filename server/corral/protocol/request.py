@@ -128,14 +128,11 @@ class RequestReader:
         return self._read_head(request.SerializeToString())
 
     def data(self, head: Head, raws: Sequence[memoryview | Scattered]) -> Data:
-        """The tensor of a request whose head was read.
+        """The tensor of a request whose head was read; raises as ``read``.
 
         Args:
             head: the request's.
             raws: its entries of ``raw_input_contents``.
-
-        Raises:
-            RequestError: as ``read``.
         """
         try:
             return self._data(head, raws)

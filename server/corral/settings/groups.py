@@ -58,6 +58,7 @@ class ModelSettings(Group, frozen=True, kw_only=True):
             "one item of an input of your own model, where its file leaves that open: "
             "input=3,224,224 (without the batch); once for each",
             metavar="NAME=SIZES",
+            default="what the file says",
         ),
     ] = ()
     weights: Annotated[

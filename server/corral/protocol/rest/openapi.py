@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,6 @@ from corral.tensors import INPUT_NAME, OUTPUT_NAME, Datatype
 
 Page = dict[str, Any]
 
-#: what the one input and the one output of a model may be called, whatever its file calls them
-_USUAL_NAMES = {"inputs": (INPUT_NAME,), "outputs": (OUTPUT_NAME,)}
 
 _DESCRIPTION = """\
 Inference over the Open Inference Protocol's HTTP form. Tensors come as JSON, or behind the JSON as
@@ -250,33 +249,39 @@ def _object(required: Sequence[str], **properties: Page) -> Page:
     return {"type": "object", "required": list(required), "properties": properties}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Ports:
+    """The inputs or the outputs of all models: names, the most that one has, and each model's."""
+
+    names: list[str]
+    most: int
+    told: dict[str, str]
+
+
+def _ports(models: Sequence[Page], kind: str, usual: str) -> _Ports:
+    """``usual`` is what the only one may be called, whatever a file calls it."""
+    found = {model["name"]: model.get(kind, []) for model in models}
+    told = {
+        model: ", ".join(f"{t['name']} {t['datatype']} {list(t['shape'])}" for t in tensors)
+        for model, tensors in found.items()
+    }
+    names = {usual, *(tensor["name"] for tensors in found.values() for tensor in tensors)}
+    return _Ports(sorted(names), max([1, *map(len, found.values())]), told)
+
+
 def _schemas(models: Sequence[Page]) -> Page:
     text = {"type": "string"}
     whole = {"type": "integer"}
     shape = {"type": "array", "items": whole}
     texts = {"type": "array", "items": text}
     values = {"type": "object", "additionalProperties": {"type": ["boolean", "number", "string"]}}
-    takes = {
-        model["name"]: ", ".join(
-            f"{tensor['name']} {tensor['datatype']} {list(tensor['shape'])}"
-            for tensor in model["inputs"]
-        )
-        for model in models
-    }
-    named = {
-        kind: {tensor["name"] for model in models for tensor in model.get(kind, ())}
-        for kind in _USUAL_NAMES
-    }
-    most = {
-        kind: max((len(model.get(kind, ())) for model in models), default=1) or 1
-        for kind in _USUAL_NAMES
-    }
+    inputs, outputs = _ports(models, "inputs", INPUT_NAME), _ports(models, "outputs", OUTPUT_NAME)
     data = {"type": "array", "description": "Row after row: flat, or nested as the shape says."}
     tensor = _object(
         ("name", "datatype", "shape"),
-        name={"type": "string", "enum": sorted({*_USUAL_NAMES["inputs"], *named["inputs"]})},
+        name={"type": "string", "enum": inputs.names},
         datatype={"type": "string", "enum": ["BYTES", *(kind.name for kind in Datatype)]},
-        shape={**shape, "description": f"By model: {takes}; -1 is the number of items."},
+        shape={**shape, "description": f"By model: {inputs.told}; -1 is the number of items."},
         parameters=values,
         data=data,
     )
@@ -288,8 +293,7 @@ def _schemas(models: Sequence[Page]) -> Page:
         parameters=values,
         data=data,
     )
-    outputs = sorted({*_USUAL_NAMES["outputs"], *named["outputs"]})
-    wanted = _object(("name",), name={"type": "string", "enum": outputs}, parameters=values)
+    wanted = _object(("name",), name={"type": "string", "enum": outputs.names}, parameters=values)
     described = {"type": "array", "items": _object((), name=text, datatype=text, shape=shape)}
     label = _object(("label", "index", "score"), label=text, index=whole, score={"type": "number"})
     return {
@@ -303,8 +307,8 @@ def _schemas(models: Sequence[Page]) -> Page:
             ("inputs",),
             id=text,
             parameters=values,
-            inputs={"type": "array", "items": tensor, "minItems": 1, "maxItems": most["inputs"]},
-            outputs={"type": "array", "items": wanted, "maxItems": most["outputs"]},
+            inputs={"type": "array", "items": tensor, "minItems": 1, "maxItems": inputs.most},
+            outputs={"type": "array", "items": wanted, "maxItems": outputs.most},
         ),
         "InferenceResponse": _object(
             ("model_name", "outputs"),
