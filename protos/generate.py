@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def _move(generated: Path) -> None:
-    text = generated.read_text()
+    text = generated.read_text("utf-8")
     default = "_descriptor_pool.Default()"
     if text.count(default) != 1:
         raise SystemExit(f"{generated}: expected exactly one use of {default}")
@@ -34,7 +34,7 @@ def _move(generated: Path) -> None:
         "from google.protobuf import descriptor_pool as _descriptor_pool\n",
         "from corral_protos.pool import POOL\n",
     )
-    generated.write_text(text)
+    generated.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

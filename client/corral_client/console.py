@@ -5,7 +5,9 @@ environment when it is imported. It needs nothing but Python.
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -16,11 +18,26 @@ _CLIENT_NEEDS = ("grpc", "google.protobuf", "numpy")
 
 def client() -> None:
     """Entry of ``corral-client``."""
+    settle()
     require("corral-client", "corral", _CLIENT_NEEDS)
     import_numpy_for_one_thread()
     from corral_client.cli import main
 
     main()
+
+
+def settle() -> None:
+    """What every command settles first: what it prints to, and what ends it.
+
+    What the locale's encoding cannot show is shown escaped. The kernel delivers to PID 1 of a
+    container only what it has a handler for, and SIGTERM is what containers are stopped with.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # None where the descriptor is closed.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def require(command: str, package: str, modules: Sequence[str]) -> None:

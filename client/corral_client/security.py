@@ -91,7 +91,7 @@ def read_token(path: PathLike) -> str:
         OSError: it cannot be read.
         ValueError: there is no token in it.
     """
-    for line in Path(path).read_text().splitlines():
+    for line in Path(path).read_text("utf-8-sig").splitlines():
         token = line.strip()
         if token and not token.startswith("#"):
             return token

@@ -6,6 +6,7 @@ and no traceback, a signal ends it from here on, and libraries find the environm
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -16,7 +17,15 @@ from corral.system.optouts import OPT_OUTS
 
 def main() -> None:
     """Entry of the command; ends the process with the exit code."""
+    if sys.getfilesystemencoding() != "utf-8":
+        # Names of files go to children in UTF-8, and back to the same bytes there.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
     open_standard_descriptors()
+    # What cannot be shown in the locale's encoding is shown escaped, and is no reason to fail.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    # A umask may keep others out of what is made here, and not ourselves.
+    os.umask(os.umask(0o077) & 0o077)
     code = become_init()
     if code is not None:
         os._exit(code)

@@ -29,7 +29,8 @@ def _write(xml: Path) -> None:
     xml.with_suffix(".bin").write_bytes(bytes(256 * 1024))
 
 
-def _store(folder: Path) -> str:
+def store_artefact(folder: Path) -> str:
+    """Stores it; "stored", or how that failed."""
     try:
         with artefact.exclusive(folder, _ORDER, lambda: None):
             artefact.store(folder, _ORDER, _write)
@@ -38,7 +39,8 @@ def _store(folder: Path) -> str:
     return "stored" if artefact.find(folder, _ORDER) else "lost"
 
 
-def _cache_curve(folder: Path) -> str:
+def cache_curve(folder: Path) -> str:
+    """Caches it; "cached" or "not cached"."""
     save_curve(folder / "curves", _OF, _CURVE)
     return "cached" if load_curve(folder / "curves", _OF) else "not cached"
 
@@ -51,12 +53,12 @@ def main() -> None:
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
         while file.write(bytes(4096)):
             pass
-    print(_store(folder))
-    print(_cache_curve(folder))
+    print(store_artefact(folder))
+    print(cache_curve(folder))
     with contextlib.suppress(OSError):
         ballast.unlink()
-    print(_store(folder))
-    print(_cache_curve(folder))
+    print(store_artefact(folder))
+    print(cache_curve(folder))
     left = [path.name for path in folder.rglob(".*") if path.suffix != ".lock"]
     print("left behind:", left)
 

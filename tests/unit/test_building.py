@@ -182,6 +182,31 @@ def broad_excepts() -> list[str]:
     return found
 
 
+def _in_locale(node: ast.Call) -> bool:
+    """Whether a call reads or writes text in the encoding of whatever locale there is."""
+    called = node.func
+    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+    if any(keyword.arg in {"encoding", None} for keyword in node.keywords):
+        return False
+    if name in {"read_text", "write_text"}:
+        return len(node.args) < (1 if name == "read_text" else 2)
+    texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    owner = ast.unparse(called.value) if isinstance(called, ast.Attribute) else ""
+    if name != "open" or owner in {"os", "Image", "self", "direct"}:
+        return False
+    return not any("b" in mode for mode in texts)
+
+
+def locale_texts() -> list[str]:
+    """Text files that are read or written in the locale's encoding, which may be any."""
+    return [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file, tree in sources(*PRODUCT)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _in_locale(node)
+    ]
+
+
 def old_words() -> list[str]:
     """Old words in names of modules and classes."""
     pattern = re.compile(rf"(?<![a-z])({OLD_WORDS})(?![a-z])(?!_file)")
@@ -238,6 +263,10 @@ def test_broad_excepts_say_why() -> None:
     assert not broad_excepts()
 
 
+def test_texts_are_utf_8_in_every_locale() -> None:
+    assert not locale_texts()
+
+
 def test_old_words_are_gone() -> None:
     assert not old_words()
 
@@ -254,6 +283,7 @@ def main() -> None:
         "mentions of engines outside backends/ and lab/": engine_mentions(),
         "public things without docstring": missing_docstrings(),
         "broad excepts without a reason": broad_excepts(),
+        "texts in the locale's encoding": locale_texts(),
         "old words in names": old_words(),
     }
     for what, found in figures.items():

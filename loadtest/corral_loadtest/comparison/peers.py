@@ -118,7 +118,7 @@ def install(peer: Peer, home: Path = HOME) -> Path:
     python = folder / "bin" / "python"
     stamp = folder / "installed.sha256"
     wanted = hashlib.sha256(peer.requirements.read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text() == wanted:
+    if stamp.exists() and stamp.read_text("utf-8") == wanted:
         return python.absolute()
     print(f"installing {peer.title} into {folder}", file=sys.stderr)
     steps: tuple[list[str | Path], ...] = (
@@ -130,13 +130,13 @@ def install(peer: Peer, home: Path = HOME) -> Path:
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise Unavailable(f"{peer.title} cannot be installed: {last}")
-    stamp.write_text(wanted)
+    stamp.write_text(wanted, "utf-8")
     return python.absolute()
 
 
 def version(peer: Peer) -> str:
     """As its requirements pin it."""
-    return pinned(peer.requirements.read_text(), peer.package)
+    return pinned(peer.requirements.read_text("utf-8"), peer.package)
 
 
 def pinned(requirements: str, package: str) -> str:

@@ -49,7 +49,7 @@ def read_trace(path: str) -> Offsets:
         WrongInput: the file cannot be read, holds something else, or is empty.
     """
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()
         kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
         offsets = np.array([float(line) for line in kept], dtype=np.float64)
     except (OSError, UnicodeDecodeError, ValueError) as error:

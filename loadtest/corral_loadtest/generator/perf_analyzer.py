@@ -129,7 +129,7 @@ def _measure(
         )
         if done.returncode or not report.exists():
             raise RuntimeError(f"perf_analyzer failed: {done.stdout[-500:]} {done.stderr[-500:]}")
-        with report.open() as file:
+        with report.open(encoding="utf-8") as file:
             (row,) = csv.DictReader(file)
     return Measurement(
         concurrency=concurrency,

@@ -224,7 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     show(found, Console())
     if options.json:
-        options.json.write_text(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+        text = json.dumps([dataclasses.asdict(one) for one in found], indent=1)
+        options.json.write_text(text, "utf-8")
     if options.output:
         page = mlperf_page.Page(
             date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

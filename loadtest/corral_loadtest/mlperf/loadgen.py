@@ -293,7 +293,7 @@ def run(plan: Plan, target: Target, messages: list[bytes]) -> Verdict:
         lg.DestroyQSL(qsl)
         lg.DestroySUT(sut)
         client.close()
-    summary = (plan.folder / "mlperf_log_summary.txt").read_text()
+    summary = (plan.folder / "mlperf_log_summary.txt").read_text("utf-8")
     return verdict(plan, summary, dict(client.failed))
 
 

@@ -30,7 +30,7 @@ def stolen_s(stat: Path = Path("/proc/stat")) -> float:
     All CPUs together; 0 on hardware of one's own, and where it cannot be read.
     """
     try:
-        total = stat.read_text().split("\n", 1)[0].split()
+        total = stat.read_text("utf-8", "replace").split("\n", 1)[0].split()
         return int(total[_STEAL]) / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError, ValueError):
         return 0.0
@@ -38,7 +38,7 @@ def stolen_s(stat: Path = Path("/proc/stat")) -> float:
 
 def _cpu() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return platform.machine()
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

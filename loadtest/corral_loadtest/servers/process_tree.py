@@ -14,7 +14,7 @@ _PARENT, _TIMES = 1, slice(11, 15)
 def _stat(path: Path) -> list[str] | None:
     """The fields after the command's name, which may hold spaces and brackets itself."""
     try:
-        return (path / "stat").read_text().rpartition(")")[2].split()
+        return (path / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except OSError:
         return None  # it ended while we looked
 
@@ -67,7 +67,7 @@ def memory_mib(root_pid: int, proc: Path = Path("/proc")) -> float | None:
     total_kib = 0
     for pid in _tree(root_pid, proc):
         try:
-            text = (proc / str(pid) / "smaps_rollup").read_text()
+            text = (proc / str(pid) / "smaps_rollup").read_text("utf-8", "replace")
         except OSError:
             return None
         lines = (line.split() for line in text.splitlines())

@@ -24,6 +24,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from corral.system import folders
+
 _log = logging.getLogger(__name__)
 
 Content = TypeVar("Content", bound=msgspec.Struct)
@@ -101,7 +103,7 @@ class JsonCache(Generic[Content]):
         raw = msgspec.Raw(msgspec.json.encode(content))
         data = msgspec.json.encode(_Entry(self._format, dict(ingredients), raw))
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            folders.make(self._folder)
             _replace(file, msgspec.json.format(data, indent=2))
         except OSError as error:
             _log.warning("the %s is not cached: %s: %s", self._title, file, error.strerror)

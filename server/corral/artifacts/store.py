@@ -16,12 +16,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,18 +27,17 @@ from pathlib import Path
 
 import msgspec
 
+from corral.artifacts import refusals
 from corral.artifacts.json_cache import ingredients_key
 from corral.errors import PassingError
+from corral.system import folders
 
 _log = logging.getLogger(__name__)
 
 #: grows when the folder's form changes, so that older artefacts are prepared anew
 _FORM = 1
-#: how file systems refuse what they do not have; all else, a full disk, is an error
-_NOT_SUPPORTED = {
-    *(errno.EPERM, errno.EACCES, errno.EINVAL, errno.EBADF),
-    *(errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP),
-}
+#: says what is in an artefact's folder; one without it is not whole
+_META = "meta.json"
 #: what an OpenVINO IR consists of
 IR_FILES = ("model.xml", "model.bin")
 
@@ -164,13 +161,16 @@ def exclusive(cache_dir: Path, order: Order, on_wait: Callable[[], None]) -> Ite
     """
     home = _home(cache_dir)
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        folders.make(home)
         lock = (home / f".{order.folder_name}.lock").open("wb")
     except OSError as error:
-        raise PassingError(f"--cache-dir {cache_dir}: {error.strerror}") from None
+        raise PassingError(
+            f"--cache-dir {cache_dir}: {error.strerror}; CORRAL_CACHE or --cache-dir names "
+            "another folder"
+        ) from None
     with lock:
         try:
-            refused = _lock(lock.fileno(), on_wait)
+            refused = refusals.lock(lock.fileno(), on_wait)
         except OSError as error:
             raise PassingError(f"--cache-dir {cache_dir}: {error.strerror}") from None
         if refused:
@@ -183,15 +183,6 @@ def exclusive(cache_dir: Path, order: Order, on_wait: Callable[[], None]) -> Ite
             # A draft that is there under the lock is of a start that died.
             _sweep(home, order)
         yield
-
-
-def _lock(fd: int, on_wait: Callable[[], None]) -> set[str]:
-    """Locks a file, or waits for its lock; returns how the file system refuses to."""
-    try:
-        return _refusal(lambda: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB))
-    except BlockingIOError:
-        on_wait()
-    return _refusal(lambda: fcntl.flock(fd, fcntl.LOCK_EX))
 
 
 def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artefact:
@@ -212,7 +203,7 @@ def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artef
             write(draft / order.files[0])
             refused = _seal(draft, order)
             _place(draft, home / order.folder_name, order)
-            refused |= _refusal(lambda: _sync(home))
+            refused |= refusals.refusal(lambda: refusals.sync(home))
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
@@ -239,13 +230,33 @@ def _place(draft: Path, folder: Path, order: Order) -> None:
         return
     if folder.exists():
         # Renamed away first: a folder cannot replace one that is not empty.
-        folder.rename(draft / "damaged")
-        shutil.rmtree(draft / "damaged", ignore_errors=True)
+        try:
+            folder.rename(draft / "damaged")
+            shutil.rmtree(draft / "damaged", ignore_errors=True)
+        except OSError:
+            # A layer of a container's image lets no folder be renamed.
+            shutil.rmtree(folder)
     try:
         draft.rename(folder)
-    except OSError:
-        if _condition(folder, order) != "":
+    except OSError as error:
+        if _condition(folder, order) == "":
+            return
+        if error.errno != errno.EXDEV:
             raise
+        _copy(draft, folder)
+
+
+def _copy(draft: Path, folder: Path) -> None:
+    """Puts a draft in place where folders cannot be renamed; what makes it whole comes last."""
+    _log.warning("%s: its file system renames no folders; the artefact is copied", folder.parent)
+    try:
+        folder.mkdir()
+        for path in sorted(draft.iterdir(), key=lambda path: path.name == _META):
+            # Without modes and times, which may be lacking as well.
+            shutil.copyfile(path, folder / path.name)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _home(cache_dir: Path) -> Path:
@@ -266,7 +277,7 @@ def _artefact(folder: Path, order: Order) -> Artefact:
 def _condition(folder: Path, order: Order) -> str | None:
     """What is wrong with an artefact, empty when nothing is; None where there is none."""
     try:
-        meta = msgspec.json.decode((folder / "meta.json").read_bytes(), type=_Meta)
+        meta = msgspec.json.decode((folder / _META).read_bytes(), type=_Meta)
         return _fault(folder, meta, order)
     except (FileNotFoundError, NotADirectoryError):
         return "meta.json is missing" if folder.exists() else None
@@ -305,26 +316,15 @@ def _seal(draft: Path, order: Order) -> set[str]:
         ingredients=dict(order.ingredients),
         files=files,
     )
-    (draft / "meta.json").write_bytes(msgspec.json.format(msgspec.json.encode(meta), indent=2))
-    modes = {draft / name: 0o644 for name in (*order.files, "meta.json")}
+    (draft / _META).write_bytes(msgspec.json.format(msgspec.json.encode(meta), indent=2))
+    modes = {draft / name: 0o644 for name in (*order.files, _META)}
     # mkdtemp's 0700 would keep the workers of another user out.
     modes[draft] = 0o755
     refused = set()
     for path, mode in modes.items():
-        refused |= _refusal(functools.partial(path.chmod, mode))
-        refused |= _refusal(functools.partial(_sync, path))
+        refused |= refusals.refusal(functools.partial(path.chmod, mode))
+        refused |= refusals.refusal(functools.partial(refusals.sync, path))
     return refused
-
-
-def _refusal(call: Callable[[], None]) -> set[str]:
-    """Calls; returns the words in which the file system refuses what it does not have."""
-    try:
-        call()
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
-            raise
-        return {str(error.strerror)}
-    return set()
 
 
 def _sweep(home: Path, order: Order) -> None:
@@ -337,11 +337,3 @@ def _sweep(home: Path, order: Order) -> None:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

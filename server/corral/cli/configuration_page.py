@@ -23,7 +23,10 @@ file that `--config` names. The command line wins over the file, and the file ov
     max-queue-delay-ms = 2.5
     allow-client = ["alice", "bob"]
 
-`CORRAL_CACHE` names the cache folder, and `CORRAL_OFFLINE=1` is `--offline`.
+`CORRAL_CACHE` names the cache folder, and `CORRAL_OFFLINE=1` is `--offline`. Without it the cache
+is `$XDG_CACHE_HOME/corral` or `~/.cache/corral`. Where neither can be had (a container's random
+user, a read-only root), it is a folder of the user's own in `$TMPDIR`, `/var/tmp` or `/tmp`, with a
+warning. Paths may begin with `~`. Files are UTF-8, whatever the locale.
 
 `corral reload` reads the file again. Settings marked *live* change then, without a lost request;
 the others need a restart, and a reload that finds one of them changed refuses and changes nothing.
@@ -88,7 +91,7 @@ def _range(option: Option) -> str:
 
 def main() -> None:
     """Writes the page to the file that argv names."""
-    Path(sys.argv[1]).write_text(render())
+    Path(sys.argv[1]).write_text(render(), "utf-8")
 
 
 if __name__ == "__main__":

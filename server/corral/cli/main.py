@@ -6,6 +6,7 @@ argv and the environment are read here and in the children's entry points, nowhe
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from corral import settings as config
 from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
 from corral.backends.registry import engine
+from corral.cli import cache_folder
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError
 from corral.ipc.messages import ModelBoot
@@ -35,8 +37,11 @@ from corral.settings import Mode, Settings
 from corral.supervisor import admin, app, views
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Source
+from corral.system import folders
 from corral.tuning import prepare, report
 from corral.tuning.select import Selected
+
+logger = logging.getLogger(__name__)
 
 _COMMANDS = ("serve", "plan", "prepare", "ladder", "lab", "tune", *ADMIN_COMMANDS)
 _NOT_SETTINGS = (
@@ -85,9 +90,13 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.command in ADMIN_COMMANDS:
         return _ask(options, environ)
     settings = _settings(options, environ)
+    if options.command == "plan":
+        return _plan(settings, options)
+    logs.configure(
+        settings.logging, "supervisor" if options.command == "serve" else options.command
+    )
+    _check_cache(settings, environ)
     match options.command:
-        case "plan":
-            return _plan(settings, options)
         case "prepare":
             return _prepare(settings)
         case "lab":
@@ -111,11 +120,11 @@ def settings_of(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
 def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     layers: list[dict[str, Any]] = [environment(environ)]
     if options.config is not None:
-        layers.append(config.read_toml(options.config))
+        layers.append(config.read_toml(Path(folders.expand(str(options.config), environ))))
     names = config.field_names()
     given = {k: v for k, v in vars(options).items() if k not in _NOT_SETTINGS}
     layers.append({names[name]: value for name, value in given.items()})
-    settings = config.build(*layers)
+    settings = config.build(*(_with_homes(layer, environ) for layer in layers))
     spec = registry.get(settings.model.name, settings.model.shape)
     if spec.fixed_batch is None:
         return settings
@@ -129,11 +138,33 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
 
 def environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """The settings that the environment gives: cache folder and offline."""
-    cache = environ.get("CORRAL_CACHE")
-    if not cache:
-        base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "/tmp")) / ".cache")  # noqa: S108
-        cache = str(Path(base) / "corral")
+    cache = cache_folder.find_cache(environ).path
     return {"cache-dir": cache, "offline": environ.get("CORRAL_OFFLINE", "") not in {"", "0"}}
+
+
+def _with_homes(layer: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """A layer of settings with ``~`` expanded where a path is meant."""
+    paths = {option.name for option in config.options().values() if option.path}
+    return {
+        name: folders.expand(value, environ) if name in paths and isinstance(value, str) else value
+        for name, value in layer.items()
+    }
+
+
+def _check_cache(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Says what is wrong with a cache folder that nobody has named.
+
+    Raises:
+        ConfigError: there is none, and the engine needs one.
+    """
+    if engine(settings.engine.backend).computes:
+        cache_folder.check(settings.model.cache_dir)
+    found = cache_folder.find_cache(environ)
+    if not found.warning or settings.model.cache_dir != found.path:
+        return
+    if not found.usable and engine(settings.engine.backend).computes:
+        raise ConfigError(found.warning)
+    logger.warning("%s", found.warning)
 
 
 def _plan(settings: Settings, options: argparse.Namespace) -> int:
@@ -155,7 +186,6 @@ def _plan(settings: Settings, options: argparse.Namespace) -> int:
 def _prepare(settings: Settings) -> int:
     if not engine(settings.engine.backend).computes:
         raise ConfigError("--backend null needs no artefact; there is nothing to prepare")
-    logs.configure(settings.logging, "prepare")
     pen = plan_for(settings, topology.read_machine()).first_worker
     print(prepare.prepare_apart(settings, pen).model.artefact)
     return 0
@@ -164,7 +194,6 @@ def _prepare(settings: Settings) -> int:
 def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.repeats < 1 or not 0 < options.seconds <= _MOST_SECONDS:
         raise ConfigError(f"--repeats: 1 or more; --seconds: more than 0, at most {_MOST_SECONDS}")
-    logs.configure(settings.logging, "ladder")
     pen = plan_for(settings, topology.read_machine()).first_worker
     chosen = LadderOptions(
         repeats=options.repeats,
@@ -193,7 +222,6 @@ def _lab(settings: Settings, options: argparse.Namespace, environ: Mapping[str, 
 def _tune(settings: Settings, *, every: bool) -> int:
     if not engine(settings.engine.backend).computes:
         raise ConfigError("--backend null computes nothing; there is nothing to measure")
-    logs.configure(settings.logging, "tune")
     pen = plan_for(settings, topology.read_machine()).first_worker
     selected = prepare.prepare_apart(settings, pen, again=True, every=every)
     if selected.search is None:

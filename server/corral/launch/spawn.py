@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import socket
@@ -29,9 +30,12 @@ INHERITED_VARIABLES = (
     "USER", "VIRTUAL_ENV", "XDG_CACHE_HOME",
 )  # fmt: skip
 
+#: every interpreter's, so that names of files are the same bytes in all, whatever the locale
+UTF8 = ("-X", "utf8")
+
 #: what the launcher's own interpreter may need to start
 _LAUNCHER_VARIABLES = {"LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "PATH"}
-_LAUNCHER = Path(__file__).with_name("launcher.py")
+_LAUNCH = (sys.executable, *UTF8, "-I", "-S", str(Path(__file__).with_name("launcher.py")))
 _TAIL_LINES = 50
 _READ_BYTES = 65536
 
@@ -175,7 +179,7 @@ def spawn(
         number = str(child.number)
         launch = {
             "parent": os.getpid(),
-            "argv": [child.python, "-P", "-m", child.module, number, str(boot_fd)],
+            "argv": [child.python, *UTF8, "-P", "-m", child.module, number, str(boot_fd)],
             "env": dict(child.env),
             "cpus": list(child.cpus),
             "memory_node": child.memory_node,
@@ -183,7 +187,8 @@ def spawn(
             "user": child.user,
             "warnings_variable": WARNINGS_VARIABLE,
         }
-        launch_fd = memory_file("launch", msgspec.json.encode(launch))
+        # Not msgspec's: the bytes of an environment need not be UTF-8, and this keeps them.
+        launch_fd = memory_file("launch", json.dumps(launch).encode())
         stack.callback(os.close, launch_fd)
         stderr_read, stderr_write = os.pipe()
         stack.callback(os.close, stderr_write)
@@ -191,7 +196,7 @@ def spawn(
         os.set_blocking(stderr_read, False)
         with _signals_blocked():
             popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_LAUNCHER), child.kind, number, str(launch_fd)],
+                [*_LAUNCH, child.kind, number, str(launch_fd)],
                 stdin=subprocess.DEVNULL,
                 stdout=stderr_write,
                 stderr=stderr_write,

@@ -16,6 +16,7 @@ from corral.errors import ConfigError
 from corral.models import registry
 from corral.models.spec import ModelSpec
 from corral.settings import Settings
+from corral.system import folders
 
 _OPTION = "--worker-user"
 
@@ -122,7 +123,7 @@ def _files(spec: ModelSpec, artefact: str | None) -> list[Path]:
 def _lend(user: User, folder: Path) -> None:
     """Makes a folder that belongs to that user."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.make(folder)
         os.chown(folder, user.uid, user.gid, follow_symlinks=False)
         folder.chmod(0o700)
     except OSError as error:

@@ -276,6 +276,6 @@ def _numbers(path: Path) -> list[int]:
 def _read(path: Path) -> str | None:
     """The file's text without its end, or None where it cannot be read."""
     try:
-        return path.read_text(errors="replace").replace("\0", "").strip()
+        return path.read_text("utf-8", "replace").replace("\0", "").strip()
     except OSError:
         return None

@@ -50,6 +50,7 @@ class ModelSettings(Group, frozen=True, kw_only=True):
             "one of: {models}; or the path of an ONNX file or an OpenVINO IR",
             metavar="NAME",
             name="model",
+            path=True,
         ),
     ] = "resnet50"
     shape: Annotated[
@@ -68,6 +69,7 @@ class ModelSettings(Group, frozen=True, kw_only=True):
             "else downloaded ones, else synthetic ones",
             live=True,
             metavar="WEIGHTS",
+            path=True,
         ),
     ] = "auto"
     cache_dir: Annotated[
@@ -75,7 +77,8 @@ class ModelSettings(Group, frozen=True, kw_only=True):
         option(
             "folder for artefacts and weights",
             metavar="DIR",
-            default="$CORRAL_CACHE, else ~/.cache/corral",
+            default="$CORRAL_CACHE, else ~/.cache/corral, else one in /var/tmp",
+            path=True,
         ),
     ] = ".cache/corral"
     offline: Annotated[
@@ -116,6 +119,7 @@ class EngineSettings(Group, frozen=True, kw_only=True):
             live=True,
             metavar="PATH",
             default="the server's own",
+            path=True,
         ),
     ] = None
 

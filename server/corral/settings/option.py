@@ -28,6 +28,7 @@ def option(
     unit: str = "",
     default: str | None = None,
     name: str | None = None,
+    path: bool = False,
 ) -> msgspec.Meta:
     """The part of a field's type that tells about its option.
 
@@ -39,8 +40,10 @@ def option(
         unit: what a number counts, for the configuration page.
         default: what holds where nothing is given, in words; None for the field's own default.
         name: the flat name, if it is not the group's prefix and the field's name.
+        path: its value is, or may be, a path: ``~`` in front of it is a home.
     """
     details = {"live": live, "metavar": metavar, "unit": unit, "default": default, "name": name}
+    details["path"] = path
     return msgspec.Meta(description=text, extra=details)
 
 
@@ -59,7 +62,7 @@ class Option:
         above: it is more than ``least``.
         fallback: the field's default.
         default: the default in words; "" for one that goes without saying.
-        help, live, metavar, unit: see ``option``.
+        help, live, metavar, unit, path: see ``option``.
     """
 
     group: str
@@ -77,6 +80,7 @@ class Option:
     live: bool
     metavar: str | None
     unit: str
+    path: bool
 
     @property
     def name(self) -> str:
@@ -124,6 +128,7 @@ def options_of(name: str, group: type[Group]) -> list[Option]:
                 live=details["live"],
                 metavar=details["metavar"],
                 unit=details["unit"],
+                path=details["path"],
             )
         )
     return found

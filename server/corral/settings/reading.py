@@ -130,8 +130,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text())
+        # As TOML has it, whatever the locale; some editors put a mark of the encoding in front.
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # A path with a NUL in it is a ValueError, too.
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"--config {path}: not TOML: {error}") from None

@@ -49,6 +49,7 @@ class ListenSettings(Group, frozen=True, kw_only=True):
             "may connect",
             metavar="PATH",
             default="none",
+            path=True,
         ),
     ] = None
     admin_socket: Annotated[
@@ -56,7 +57,8 @@ class ListenSettings(Group, frozen=True, kw_only=True):
         option(
             "unix socket for corral status, reload and mode",
             metavar="PATH",
-            default="PORT.sock in $XDG_RUNTIME_DIR/corral, else in /tmp/corral-UID",
+            default="PORT.sock in $XDG_RUNTIME_DIR/corral, else in /tmp/corral-UID or the like",
+            path=True,
         ),
     ] = None
     client_shared_memory: Annotated[
@@ -74,11 +76,16 @@ class SecuritySettings(Group, frozen=True, kw_only=True):
 
     tls_cert: Annotated[
         Name | None,
-        option("serve TLS with this certificate chain, PEM", metavar="FILE", default="no TLS"),
+        option(
+            "serve TLS with this certificate chain, PEM",
+            metavar="FILE",
+            default="no TLS",
+            path=True,
+        ),
     ] = None
     tls_key: Annotated[
         Name | None,
-        option("private key of the certificate, PEM", metavar="FILE", default="none"),
+        option("private key of the certificate, PEM", metavar="FILE", default="none", path=True),
     ] = None
     tls_client_ca: Annotated[
         Name | None,
@@ -86,6 +93,7 @@ class SecuritySettings(Group, frozen=True, kw_only=True):
             "let in clients whose certificate one of these authorities signed, PEM",
             metavar="FILE",
             default="any client",
+            path=True,
         ),
     ] = None
     allow_client: Annotated[
@@ -102,6 +110,7 @@ class SecuritySettings(Group, frozen=True, kw_only=True):
             "let in clients that send one of these bearer tokens, one a line",
             metavar="FILE",
             default="any client",
+            path=True,
         ),
     ] = None
     worker_user: Annotated[

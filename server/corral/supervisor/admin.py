@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import socket
-import stat
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from corral.errors import ConfigError, StartError
 from corral.ipc.status import ServerStatus
 from corral.settings import Mode
 from corral.supervisor import ports
+from corral.system import folders
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +56,13 @@ _request_decoder = msgspec.json.Decoder(Request)
 _reply_decoder = msgspec.json.Decoder(Reply)
 
 
-def default_path(environ: Mapping[str, str], port: int) -> Path:
-    """Where the server on this gRPC port has its socket unless told otherwise."""
-    runtime = environ.get("XDG_RUNTIME_DIR")
-    folder = Path(runtime) / "corral" if runtime else Path(f"/tmp/corral-{os.geteuid()}")  # noqa: S108
-    return folder / f"{port}.sock"
+def default_paths(environ: Mapping[str, str], port: int) -> list[Path]:
+    """Where the server on this gRPC port has its socket unless told otherwise, the best first."""
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    own = [Path(base) / f"corral-{os.geteuid()}" for base in ("/tmp", "/var/tmp")]  # noqa: S108
+    # A relative one is to be ignored, says its specification.
+    first = [Path(runtime) / "corral"] if runtime.startswith("/") else []
+    return [folder / f"{port}.sock" for folder in (*first, *own)]
 
 
 def find_socket(environ: Mapping[str, str], port: int) -> Path:
@@ -74,11 +76,13 @@ def find_socket(environ: Mapping[str, str], port: int) -> Path:
         the default place of whoever asks, unless a socket lies only in another one: root looks
         at every user's.
     """
-    expected = default_path(environ, port)
+    expected, *usual = default_paths(environ, port)
     users = "*" if os.geteuid() == 0 else str(os.geteuid())
     others = [
+        *usual,
         *sorted(Path("/run/user").glob(f"{users}/corral/{port}.sock")),
         *sorted(Path("/tmp").glob(f"corral-{users}/{port}.sock")),  # noqa: S108
+        *sorted(Path("/var/tmp").glob(f"corral-{users}/{port}.sock")),  # noqa: S108
     ]
     return next((path for path in [expected, *others] if _answers(path)), expected)
 
@@ -100,15 +104,14 @@ def make_private_folder(folder: Path) -> None:
         ConfigError: it is not, or cannot be made.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-    except OSError as error:
-        raise ConfigError(f"the admin socket's folder {folder}: {error.strerror}") from None
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        folders.make_private(folder)
+    except folders.NotOursAlone:
         raise ConfigError(
             f"the admin socket's folder {folder} is not ours alone; "
             "remove it, or name another place with --admin-socket PATH"
-        )
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"the admin socket's folder {folder}: {error.strerror}") from None
 
 
 def bind(path: Path) -> socket.socket:

@@ -258,12 +258,15 @@ def _admin_socket(
     """
     if listen.admin_socket is not None:
         return admin.bind(Path(listen.admin_socket)), []
-    path = admin.default_path(environ, listen.port)
-    try:
-        admin.make_private_folder(path.parent)
-        return admin.bind(path), []
-    except ConfigError as error:
-        return None, [f"no admin socket, so no corral reload, mode and status: {error}"]
+    refusals = []
+    for path in admin.default_paths(environ, listen.port):
+        try:
+            admin.make_private_folder(path.parent)
+            return admin.bind(path), []
+        # What a socket's path cannot hold is a ValueError.
+        except (ConfigError, ValueError) as error:
+            refusals.append(str(error))
+    return None, [f"no admin socket, so no corral reload, mode and status: {refusals[0]}"]
 
 
 def _read_allowed_cpus() -> AllowedCpus:

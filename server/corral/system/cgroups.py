@@ -204,6 +204,6 @@ def _unescape(text: str) -> str:
 def _read(path: Path) -> str:
     """The file's text without its end; empty where it cannot be read."""
     try:
-        return path.read_text(errors="replace").replace("\0", "").strip()
+        return path.read_text("utf-8", "replace").replace("\0", "").strip()
     except OSError:
         return ""

@@ -43,7 +43,7 @@ def thread_affinities(pid: int, root: Path = _ROOT) -> dict[int, set[int]]:
     affinities = {}
     for task in _tasks(pid, root):
         try:
-            status = (task / "status").read_text()
+            status = (task / "status").read_text("utf-8", "replace")
         except (FileNotFoundError, ProcessLookupError):
             continue  # the thread ended while we looked
         fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
@@ -113,7 +113,7 @@ def children(pid: int, root: Path = _ROOT) -> set[int]:
     if (root / "proc" / str(pid) / "task" / str(pid) / "children").exists():
         for task in _tasks(pid, root):
             try:
-                found.update(map(int, (task / "children").read_text().split()))
+                found.update(map(int, (task / "children").read_text("utf-8", "replace").split()))
             except (FileNotFoundError, ProcessLookupError):
                 continue
         return found
@@ -150,7 +150,7 @@ def unacknowledged_bytes(port: int, root: Path = _ROOT) -> int:
     most = 0
     for table in ("tcp", "tcp6"):
         try:
-            lines = (root / "proc/net" / table).read_text().splitlines()[1:]
+            lines = (root / "proc/net" / table).read_text("utf-8", "replace").splitlines()[1:]
         except OSError:
             continue  # a kernel without IPv6, or one that does not say
         for line in lines:
@@ -185,7 +185,7 @@ def open_connections(ports: Collection[int], root: Path = _ROOT) -> set[tuple[in
     found: set[tuple[int, str]] = set()
     for table in ("tcp", "tcp6"):
         try:
-            lines = (root / "proc/net" / table).read_text().splitlines()[1:]
+            lines = (root / "proc/net" / table).read_text("utf-8", "replace").splitlines()[1:]
         except OSError:
             if table == "tcp":
                 return None
@@ -239,7 +239,7 @@ def cpu_numbers(root: Path = _ROOT) -> tuple[int, ...]:
 def _cpuinfo(root: Path) -> list[dict[str, str]]:
     """The blocks of /proc/cpuinfo, a dictionary each; none where it cannot be read."""
     try:
-        text = (root / "proc" / "cpuinfo").read_text(errors="replace")
+        text = (root / "proc" / "cpuinfo").read_text("utf-8", "replace")
     except OSError:
         return []
     blocks = []
@@ -263,6 +263,6 @@ def _stat_fields(pid: int, root: Path) -> list[str]:
 
 def _read(pid: int, name: str, root: Path) -> str:
     try:
-        return (root / "proc" / str(pid) / name).read_text(errors="replace")
+        return (root / "proc" / str(pid) / name).read_text("utf-8", "replace")
     except FileNotFoundError:
         raise ProcessLookupError(f"no process {pid}") from None

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
@@ -24,11 +25,12 @@ from corral.artifacts import build
 from corral.artifacts.served_model import boot_model
 from corral.errors import CorralError, ModelError
 from corral.ipc.messages import ModelBoot
-from corral.launch.spawn import describe_end, memory_file
+from corral.launch.spawn import UTF8, describe_end, memory_file
 from corral.launch.worker_runtime import python_path, worker_python
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
+from corral.system import folders
 from corral.system.limits import killed_for_memory, start_refusal
 from corral.system.optouts import opt_outs
 from corral.tuning.select import Selected, select
@@ -165,7 +167,8 @@ async def prepare_beside(settings: Settings, pen: PlannedWorker) -> Selected:
 def _start_child(order: PrepareOrder) -> subprocess.Popen[bytes]:
     settings = order.settings
     fd = memory_file("order", msgspec.json.encode(order))
-    command = [worker_python(settings.engine), "-P", "-m", "corral.tuning.prepare_entry", str(fd)]
+    python = worker_python(settings.engine)
+    command = [python, *UTF8, "-P", "-m", "corral.tuning.prepare_entry", str(fd)]
     try:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, pass_fds=(fd,),
@@ -197,6 +200,8 @@ def main() -> None:
     if os.getppid() != order.parent:
         sys.exit("whoever wanted the model is gone")
     logs.configure(order.settings.logging, "prepare")
+    cache = Path(order.settings.model.cache_dir)
+    os.environ.update(folders.settle_temporary(os.environ, cache.absolute() / "temporary"))
     try:
         selected = _obey(order)
     except CorralError as error:

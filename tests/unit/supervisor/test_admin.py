@@ -14,9 +14,10 @@ from corral.supervisor import admin
 
 def test_the_place_follows_the_port() -> None:
     runtime = {"XDG_RUNTIME_DIR": "/run/user/7"}
-    assert admin.default_path(runtime, 8001) == Path("/run/user/7/corral/8001.sock")
-    elsewhere = admin.default_path({}, 8002)
-    assert elsewhere == Path(f"/tmp/corral-{os.geteuid()}/8002.sock")
+    assert admin.default_paths(runtime, 8001)[0] == Path("/run/user/7/corral/8001.sock")
+    own = [Path(f"{base}/corral-{os.geteuid()}/8002.sock") for base in ("/tmp", "/var/tmp")]
+    assert admin.default_paths({}, 8002) == own
+    assert admin.default_paths({"XDG_RUNTIME_DIR": "relative"}, 8002) == own
 
 
 def test_a_folder_of_our_own_is_made_and_taken(tmp_path: Path) -> None:

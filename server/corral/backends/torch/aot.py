@@ -17,11 +17,12 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corral.errors import PassingError
+from corral.system import folders
 from corral.system.process_group import end_with_us
 
 if TYPE_CHECKING:
@@ -67,8 +68,17 @@ class PackageCache:
         loaded = _load(package)
         if loaded is not None:
             return loaded
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with package.with_suffix(".lock").open("wb") as lock:
+        try:
+            folders.make(self._folder)
+            opened = package.with_suffix(".lock").open("wb")
+        except OSError as error:
+            logger.warning(
+                "%s cannot be written to (%s): what is compiled is not kept",
+                self._folder,
+                error.strerror,
+            )
+            return _compile_for_now(make_entry(), example, package.name)
+        with opened as lock:
             # Of several workers, one compiles and the others wait for it.
             locked = _lock(lock.fileno(), package)
             if _identity(package) == before:
@@ -114,40 +124,58 @@ def _identity(package: Path) -> tuple[int, int] | None:
 
 
 def _load(package: Path) -> Any | None:
-    """The package, loaded; None where it is missing or, with a warning, of no use."""
+    """The package, loaded; None where it is missing or, with a warning, of no use.
+
+    Raises:
+        PassingError: nothing can be loaded here, whatever is wrong with it or not.
+    """
     try:
         with zipfile.ZipFile(package) as archive:
             broken = archive.testzip()
-        if broken is None:
-            return _open(package)
-        fault = f"{broken} has another checksum"
+        fault = "" if broken is None else f"is damaged ({broken} has another checksum)"
     except FileNotFoundError:
         return None
     except MemoryError:
         raise
+    # A parser that meets damage raises whatever it stumbles over.
     except Exception as error:
-        # A parser that meets damage raises whatever it stumbles over; so does torch.
-        fault = (str(error).strip() or type(error).__name__).splitlines()[0]
-    logger.warning("cached package %s is damaged (%s): it is compiled again", package, fault)
+        fault = f"is damaged ({_reason(error)})"
+    if not fault:
+        try:
+            return _open(package)
+        except (MemoryError, PassingError):
+            raise
+        # torch raises whatever it likes. The package is whole: it fits no more, or not here.
+        except Exception as error:
+            fault = f"does not load ({_reason(error)})"
+    logger.warning("cached package %s %s: it is compiled again", package, fault)
     return None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _open(package: Path) -> Any:
     import torch
 
-    with _own_temporary_folder():
+    with _own_temporary_folder(package.parent):
         # A process of one thread a core: the runner's own pool of threads is not needed.
         return torch._inductor.aoti_load_package(str(package), run_single_threaded=True)
 
 
 @contextlib.contextmanager
-def _own_temporary_folder() -> Iterator[None]:
+def _own_temporary_folder(beside: Path) -> Iterator[None]:
     """Where torch unpacks a package: it would stay there, 100 MB, whenever a worker is killed.
 
     Once it is loaded the files are mapped, and need no names.
+
+    Args:
+        beside: the package's folder, where temporary folders let no program be loaded.
     """
     before = os.environ.get("TMPDIR")
-    with tempfile.TemporaryDirectory(prefix="corral-inductor-") as folder:
+    base = _for_programs(folders.program_candidates(os.environ, last=beside))
+    with tempfile.TemporaryDirectory(prefix="corral-inductor-", dir=base) as folder:
         os.environ["TMPDIR"] = folder
         try:
             yield
@@ -156,6 +184,26 @@ def _own_temporary_folder() -> Iterator[None]:
                 del os.environ["TMPDIR"]
             else:
                 os.environ["TMPDIR"] = before
+
+
+def _for_programs(candidates: Sequence[Path]) -> Path:
+    found = folders.for_programs(candidates)
+    if found is None:
+        raise PassingError(
+            "--torch-mode compile needs a folder that programs can be loaded from, and none is to "
+            "be had (mounted noexec, read-only or full): "
+            f"{', '.join(map(str, candidates))}; TMPDIR names another"
+        )
+    return found
+
+
+def _compile_for_now(entry: Any, example: torch.Tensor, name: str) -> Any:
+    """Compiles and loads what is not kept."""
+    base = _for_programs(folders.program_candidates(os.environ))
+    with tempfile.TemporaryDirectory(prefix="corral-inductor-", dir=base) as folder:
+        package = Path(folder) / name
+        _compile(entry, example, package)
+        return _open(package)
 
 
 def _sweep(package: Path) -> None:
@@ -177,8 +225,11 @@ def _compile(entry: Any, example: torch.Tensor, package: Path) -> None:
     import torch
 
     drafts = tempfile.TemporaryDirectory(prefix=f".{package.stem}.", dir=package.parent)
-    with end_with_us(), drafts as work:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = work
+    base = _for_programs(folders.program_candidates(os.environ, first=package.parent))
+    # What it tries out is loaded, which not every file system allows.
+    tried = tempfile.TemporaryDirectory(prefix=f".{package.stem}.", dir=base)
+    with end_with_us(), drafts as work, tried as programs:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = programs
         # Its pool of compilers would outlive the warm-up on the worker's cores.
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
         draft = Path(work) / "draft.pt2"

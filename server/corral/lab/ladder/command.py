@@ -136,7 +136,7 @@ def _write(ladder: Ladder, out: Path) -> None:
         files = []
     picture = files[0].name if files else None
     page, data = stem.with_name(f"{stem.name}.md"), stem.with_name(f"{stem.name}.json")
-    page.write_text(tables.markdown(ladder, picture))
+    page.write_text(tables.markdown(ladder, picture), "utf-8")
     data.write_bytes(msgspec.json.format(msgspec.json.encode(ladder), indent=1) + b"\n")
     names = ", ".join(str(file) for file in (data, page, *files))
     console.print(f"written: {names}", highlight=False)
