@@ -89,7 +89,9 @@ def _client(options: argparse.Namespace, pictures: Sequence[Path], token: str | 
 
 
 def _complain(message: str) -> None:
-    print(f"corral-client: {message}", file=sys.stderr)
+    # A file's name may hold line ends, and worse.
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    print(f"corral-client: {shown}", file=sys.stderr)
 
 
 def _model(client: Caller, options: argparse.Namespace) -> str:

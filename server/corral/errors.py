@@ -137,6 +137,14 @@ class InferenceFailed(RequestError):
     outcome = "failed"
 
 
+def one_line(error: Exception) -> str:
+    """An error's text for a terminal or log: what a user gave may hold line ends and worse."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in str(error)
+    )
+
+
 def telling_line(error: Exception) -> str:
     """What an engine's exception of many lines says, in one for a person.
 

@@ -24,7 +24,7 @@ from corral.artifacts.served_model import served_model
 from corral.backends.registry import engine
 from corral.cli import cache_folder
 from corral.cli.options import ADMIN_COMMANDS, make_parser
-from corral.errors import ConfigError, CorralError
+from corral.errors import ConfigError, CorralError, one_line
 from corral.ipc.messages import ModelBoot
 from corral.lab import overflow, raw_engine
 from corral.lab.ladder import command as ladder
@@ -76,7 +76,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         return _run(options, environ)
     except CorralError as error:
-        print(f"corral: {error}", file=sys.stderr)
+        print(f"corral: {one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -209,7 +209,7 @@ def _lab(settings: Settings, options: argparse.Namespace, environ: Mapping[str, 
         case "ladder":
             return _ladder(settings, options, environ)
         case "raw":
-            turns_s = (float(line) for line in iter(sys.stdin.readline, ""))
+            turns_s = map(_seconds, iter(sys.stdin.readline, ""))
             for line in raw_engine.run(settings, environ, turns_s):
                 print(line, flush=True)
         case _:
@@ -217,6 +217,13 @@ def _lab(settings: Settings, options: argparse.Namespace, environ: Mapping[str, 
                 overflow.render(settings.model.name, overflow.measure(settings, environ))
             )
     return 0
+
+
+def _seconds(line: str) -> float:
+    try:
+        return float(line)
+    except ValueError:
+        raise ConfigError(f"standard input: {line.strip()!r} is no number of seconds") from None
 
 
 def _tune(settings: Settings, *, every: bool) -> int:

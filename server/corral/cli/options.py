@@ -192,7 +192,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def help_text(option: Option) -> str:
     """What an option does and what holds without it."""
-    text = option.help.format(models=", ".join(registry.names()))
+    text = option.help
+    if "{models}" in text:
+        text = text.format(models=", ".join(registry.names()))
     return f"{text} (default: {option.default})" if option.default else text
 
 

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
+from corral.errors import ConfigError
 from corral.models import registry
 from corral.models.evaluation import guard_pictures
 from corral.planning import topology
@@ -21,6 +22,9 @@ from corral.settings import Settings
 from corral.tensors import Datatype
 from corral.tuning import prepare, trial_worker
 from corral.tuning.trial_worker import Trial, TrialOrder
+
+#: a day
+MOST_TURN_S = 86_400
 
 
 def run(settings: Settings, environ: Mapping[str, str], turns_s: Iterable[float]) -> Iterator[str]:
@@ -49,6 +53,8 @@ def run(settings: Settings, environ: Mapping[str, str], turns_s: Iterable[float]
         ready = {"engine": report.engine, "checks": report.checks, "start_s": trial.start_s}
         yield json.dumps({**ready, "memory_bytes": report.memory_bytes})
         for seconds in turns_s:
+            if not 0 <= seconds <= MOST_TURN_S:
+                raise ConfigError(f"a turn takes 0 to {MOST_TURN_S} seconds, not {seconds:g}")
             spans_s = _turn(trial, seconds)
             rate, p50_ms = len(spans_s) / sum(spans_s), statistics.median(spans_s) * 1000
             yield json.dumps({"images_per_s": rate, "p50_ms": p50_ms})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +14,12 @@ from corral.backends.registry import BRINGS_ENVIRONMENT
 from corral.errors import ConfigError
 from corral.planning.environment import allocator_environment
 from corral.settings import Allocator, EngineSettings, PlacementSettings
+
+_OLDEST = "3.11"
+_RUNS = b"corral can run"
+_LOOK = f"import sys; sys.version_info >= (3, 11) and print({_RUNS.decode()!r})"
+#: for an interpreter to start, on a machine that is busy
+_PATIENCE_S = 4.0
 
 _PACKAGES = {Allocator.TCMALLOC: "libtcmalloc-minimal4", Allocator.JEMALLOC: "libjemalloc2"}
 
@@ -45,7 +53,23 @@ def worker_python(engine: EngineSettings) -> str:
         raise ConfigError(
             f"--worker-python {engine.worker_python}: no such interpreter; {BRINGS_ENVIRONMENT}"
         )
+    _check_runs(path, engine.worker_python)
     return str(path)
+
+
+@functools.cache
+def _check_runs(path: Path, named: str) -> None:
+    """Raises ConfigError where a program is no Python that is new enough, or does not end."""
+    try:
+        done = subprocess.run(
+            [str(path), "-I", "-S", "-c", _LOOK], env={}, stdin=subprocess.DEVNULL,
+            capture_output=True, check=False, timeout=_PATIENCE_S,
+        )  # fmt: skip
+        said = done.stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        said = b""
+    if said != _RUNS:
+        raise ConfigError(f"--worker-python {named}: no Python {_OLDEST} or newer")
 
 
 def python_path(engine: EngineSettings) -> dict[str, str]:

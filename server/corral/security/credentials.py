@@ -95,9 +95,11 @@ class TokenFile:
 
     def __init__(self, path: Path, *, look_s: float = _LOOK_S) -> None:
         self._path = path
+        self._started = False
         self._watched = WatchedFile([path], self._load, every_s=look_s)
         if not self._watched.current():
             raise ConfigError(f"{_OPTION} {path}: there is no token in it")
+        self._started = True
 
     def accepts(self, token: str) -> bool:
         """Whether the token is valid now."""
@@ -111,7 +113,7 @@ class TokenFile:
             raise ConfigError(f"{_OPTION} {self._path}: not a text file") from None
         except ValueError as error:
             raise ConfigError(f"{_OPTION} {self._path}: {error}") from None
-        if not tokens:
+        if not tokens and self._started:
             logger.warning("%s %s: no token is valid", _OPTION, self._path)
         return tuple(digest(token) for token in tokens)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from corral.errors import ConfigError
+from corral.settings.files import read_file
 from corral.system.watched_file import WatchedFile, read_private
 
 
@@ -65,7 +66,7 @@ def load(certificate: Path, key: Path, client_ca: Path | None) -> Material:
 
 def _read(path: Path, option: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, once=False)[0]
     except OSError as error:
         raise ConfigError(f"{option} {path}: {(error.strerror or 'unreadable').lower()}") from None
 

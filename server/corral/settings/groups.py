@@ -25,7 +25,6 @@ from corral.settings.kinds import (
     QueueTimeout,
     RequestItems,
     Share,
-    Streams,
     TorchMode,
 )
 from corral.settings.option import Group, option
@@ -137,7 +136,6 @@ class AccuracySettings(Group, frozen=True, kw_only=True):
 
     top1: Annotated[
         Share,
-        Streams,
         option(
             "least share of pictures that keep their label",
             live=True,

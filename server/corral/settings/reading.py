@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from corral.errors import ConfigError
+from corral.settings.files import read_file
 from corral.settings.server_groups import ListenSettings, SecuritySettings
 from corral.settings.whole import Settings, options
 
@@ -108,6 +109,8 @@ def _check_socket_paths(listen: ListenSettings) -> None:
             raise ConfigError(
                 f"{name} {path}: a unix socket's path has at most {_MAX_SOCKET_PATH} bytes"
             )
+    if listen.unix_socket and listen.unix_socket == listen.admin_socket:
+        raise ConfigError(f"--admin-socket {listen.admin_socket}: the same as --unix-socket")
 
 
 def _explain(message: str) -> str:
@@ -131,7 +134,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         # As TOML has it, whatever the locale; some editors put a mark of the encoding in front.
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        return tomllib.loads(read_file(path)[0].decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from None
     # A path with a NUL in it is a ValueError, too.

@@ -119,13 +119,20 @@ def claim_socket(name: str) -> None:
     gRPC binds it in place of any socket that is there, a living server's too.
 
     Raises:
-        ConfigError: it is in use, something else has that name, or its folder is not there.
+        ConfigError: it is in use, something else has that name, or nothing can be made there.
     """
     path = Path(name)
     if not path.parent.is_dir():
         raise ConfigError(f"--unix-socket {path}: there is no folder {path.parent}")
-    with contextlib.suppress(OSError):
-        is_left_over(path, "--unix-socket")
+    try:
+        if is_left_over(path, "--unix-socket"):
+            path.unlink(missing_ok=True)
+        # Only to bind it tells whether it can be bound.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.bind(str(path))
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--unix-socket {path}: {error.strerror or error}") from None
 
 
 def is_left_over(path: Path, option: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from corral.errors import ConfigError
+from corral.settings.files import read_file
 
 logger = logging.getLogger(__name__)
 
@@ -103,12 +103,12 @@ def read_private(path: Path, option: str) -> bytes:
         ConfigError: it cannot be read, or everybody on the machine can read it.
     """
     try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o007:
-                raise ConfigError(
-                    f"{option} {path}: every user of this machine has access to it; "
-                    f"chmod o= {path} takes that away"
-                )
-            return file.read()
+        content, found = read_file(path, once=False)
     except OSError as error:
         raise ConfigError(f"{option} {path}: {(error.strerror or 'unreadable').lower()}") from None
+    if found.st_mode & 0o007:
+        raise ConfigError(
+            f"{option} {path}: every user of this machine has access to it; "
+            f"chmod o= {path} takes that away"
+        )
+    return content

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from corral import logs
 from corral.artifacts import build
 from corral.artifacts.served_model import boot_model
-from corral.errors import CorralError, ModelError
+from corral.errors import CorralError, ModelError, one_line
 from corral.ipc.messages import ModelBoot
 from corral.launch.spawn import UTF8, describe_end, memory_file
 from corral.launch.worker_runtime import python_path, worker_python
@@ -205,7 +205,7 @@ def main() -> None:
     try:
         selected = _obey(order)
     except CorralError as error:
-        print(error)
+        print(one_line(error))
         sys.exit(error.exit_code)
     sys.stdout.buffer.write(msgspec.json.encode(selected))
 

@@ -1,0 +1,61 @@
+"""Reading files that a user named: within a time and a size, whatever they turn out to be.
+
+A pipe that nobody writes to, or a device without end, must not hold a start up.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+import time
+from pathlib import Path
+
+#: of a settings file, a certificate chain, tokens: no honest one is as large
+_MOST_BYTES = 16 * 2**20
+#: for whoever writes into a pipe
+_PATIENCE_S = 3.0
+_CHUNK_BYTES = 2**16
+
+
+def read_file(path: Path, *, once: bool = True) -> tuple[bytes, os.stat_result]:
+    """A file's content, and what it is.
+
+    Args:
+        path: the file; a pipe (``<(command)``) is read to its end.
+        once: False for what is read again later, which a pipe or a device cannot be.
+
+    Raises:
+        OSError: it cannot be read, has more than 16 MiB, or does not end within three seconds.
+    """
+    # A pipe that nobody writes to would not even open without O_NONBLOCK; a file ignores it.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        found = os.fstat(fd)
+        if not once and not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return _read(fd), found
+    finally:
+        os.close(fd)
+
+
+def _read(fd: int) -> bytes:
+    end_s = time.monotonic() + _PATIENCE_S
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    content = bytearray()
+    while time.monotonic() < end_s:
+        # A pipe that no writer has opened yet would read as ended.
+        if not poll.poll(max(0.0, end_s - time.monotonic()) * 1000):
+            break
+        try:
+            chunk = os.read(fd, _CHUNK_BYTES)
+        except BlockingIOError:
+            continue
+        if not chunk:
+            return bytes(content)
+        content += chunk
+        if len(content) > _MOST_BYTES:
+            raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES // 2**20} MiB")
+    raise TimeoutError(errno.ETIMEDOUT, f"it does not end within {_PATIENCE_S:g} s")
