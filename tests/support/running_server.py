@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import psutil
@@ -149,12 +149,15 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(command: list[str], *, ready: bool = True) -> Iterator[Server]:
+def running(
+    command: list[str], *, ready: bool = True, environ: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """Starts a server, waits until it is ready if asked to, and ends it, whatever happens.
 
-    With WITH_FAULTS in the command, workers of the null backend crash and hang on demand.
+    With WITH_FAULTS in the command, workers of the null backend crash and hang on demand;
+    ``environ`` is added to its environment.
     """
-    env = environment()
+    env = {**environment(), **(environ or {})}
     if WITH_FAULTS in command:
         env["PYTHONPATH"] += f":{TESTS / 'support' / 'null_faults'}"
     server = Server([argument for argument in command if argument != WITH_FAULTS], env)

@@ -24,10 +24,15 @@ def boot_model(
     )
 
 
-def served_model(spec: ModelSpec) -> ServedModel:
-    """What frontends serve: they open no file of the model's, which may have moved since."""
+def served_model(spec: ModelSpec, name: str | None = None) -> ServedModel:
+    """What frontends serve: they open no file of the model's, which may have moved since.
+
+    Args:
+        spec: of the model.
+        name: what clients call it; the model's own name without one.
+    """
     return ServedModel(
-        name=spec.name,
+        name=name or spec.name,
         signature=spec.signature,
         classes=spec.classes,
         labels=labels() if spec.label_names is None else spec.label_names,

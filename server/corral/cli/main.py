@@ -56,6 +56,7 @@ _NOT_SETTINGS = (
     "rungs",
     "out",
     "every",
+    "dry_run",
 )
 _INTERRUPTED = 130
 #: of a turn of the ladder: a day
@@ -256,7 +257,14 @@ def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str
         return again
 
     source = Source(read=read_again, prepare=_prepare_again)
-    return app.serve(settings, served_model(spec), _prepare_first, source, environ=environ)
+    return app.serve(
+        settings,
+        served_model(spec, settings.model.served_name),
+        _prepare_first,
+        source,
+        environ=environ,
+        is_dry_run=options.dry_run,
+    )
 
 
 def _prepare_first(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
@@ -290,7 +298,7 @@ def _prepared(asked: Settings, selected: Selected | None) -> DeploymentSpec:
     """What serves; without a selection, the null backend."""
     if selected is None:
         model = ModelBoot(
-            name=registry.get(asked.model.name, asked.model.shape).name,
+            name=asked.model.served_name or registry.get(asked.model.name, asked.model.shape).name,
             artefact=None,
             precision="fp32",
             synthetic=True,
@@ -298,4 +306,6 @@ def _prepared(asked: Settings, selected: Selected | None) -> DeploymentSpec:
         )
         return DeploymentSpec(asked=asked, settings=asked, model=model)
     settings = asked.replace(backend=selected.backend, precision=selected.precision)
-    return DeploymentSpec(asked=asked, settings=settings, model=selected.model)
+    name = asked.model.served_name or selected.model.name
+    model = msgspec.structs.replace(selected.model, name=name)
+    return DeploymentSpec(asked=asked, settings=settings, model=model)

@@ -24,6 +24,7 @@ examples:
                                                 as soon as possible
   corral serve --mode throughput                as many answers as possible
   corral serve --model efficientnet_lite0 --precision int8
+  corral serve --config corral.toml --dry-run   whether all that works: one request, exit code 0
   corral plan --explain                         what would run where, and why
   corral tune                                   measures which engine and precision is fastest
   corral prepare --precision int8               makes the model's artefact, prints its path
@@ -78,6 +79,12 @@ def make_parser() -> argparse.ArgumentParser:
             name, help=text, description=text, formatter_class=_Formatter, allow_abbrev=False
         )
         _add_settings(command)
+        if name == "serve":
+            command.add_argument(
+                "--dry-run",
+                action="store_true",
+                help="start on free ports, answer one request, and end: exit code 0, or the reason",
+            )
         if name == "plan":
             _add_plan(command)
         if name == "tune":

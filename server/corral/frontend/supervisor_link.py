@@ -18,6 +18,8 @@ from corral.ipc.messages import (
     DetachWorker,
     Drain,
     Open,
+    Ping,
+    Pong,
     Reconfigure,
     to_frontend_decoder,
 )
@@ -87,6 +89,8 @@ class SupervisorLink:
             self._on_open()
         elif isinstance(message, Drain):
             self._on_drain(message.delay_s)
+        elif isinstance(message, Ping):
+            self.say(Pong(number=message.number))
 
     def _attach(self, dispatcher: Dispatcher, message: AttachWorker, fds: list[int]) -> None:
         try:

@@ -171,6 +171,12 @@ class Drained(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     cell: int
 
 
+class Pong(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The frontend's loop runs: the answer to a Ping."""
+
+    number: int
+
+
 # --- control: supervisor to frontend ---
 
 
@@ -218,10 +224,23 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     delay_s: float = 0.0
 
 
+class Ping(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Say Pong with the same number: a sign of life for the service manager's watchdog."""
+
+    number: int
+
+
 FromChild = (
-    WorkerReady | WorkerFailed | FrontendUp | FrontendFailed | WorkerVerified | WorkerGone | Drained
+    WorkerReady
+    | WorkerFailed
+    | FrontendUp
+    | FrontendFailed
+    | WorkerVerified
+    | WorkerGone
+    | Drained
+    | Pong
 )
-ToFrontend = AttachWorker | DetachWorker | Reconfigure | Open | Drain
+ToFrontend = AttachWorker | DetachWorker | Reconfigure | Open | Drain | Ping
 
 from_child_decoder = msgspec.json.Decoder(FromChild)
 to_frontend_decoder = msgspec.json.Decoder(ToFrontend)

@@ -7,6 +7,7 @@ in a thread of its own) holds something that never changes.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 import msgspec
 
@@ -138,10 +139,26 @@ class StatusBoard:
 
     def __init__(self, status: ServerStatus) -> None:
         self._status = status
+        self._change: str | None = None
+        self._subscribers: list[Callable[[ServerStatus, str | None], None]] = []
+
+    def subscribe(self, callback: Callable[[ServerStatus, str | None], None]) -> None:
+        """Has every snapshot told, in the publisher's thread, with the change that is under way."""
+        self._subscribers.append(callback)
 
     def publish(self, status: ServerStatus) -> None:
         """Replaces the snapshot (one reference: atomic for readers)."""
         self._status = status
+        self._tell()
+
+    def changing(self, what: str | None) -> None:
+        """A reload or the like begins; None: it is over."""
+        self._change = what
+        self._tell()
+
+    def _tell(self) -> None:
+        for callback in self._subscribers:
+            callback(self._status, self._change)
 
     def current(self) -> ServerStatus:
         """The latest snapshot."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from corral.errors import ModelError
-from corral.models import onnx_header
+from corral.models import model_folder, onnx_header
 from corral.models.onnx_header import Port
 from corral.models.ports import Shapes, settle, signature
 from corral.models.spec import ModelSpec, Recipe, Weights
@@ -59,12 +59,12 @@ class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def is_path(model: str) -> bool:
-    """Whether --model means a file, not a model of the zoo."""
-    return "/" in model or model.endswith(_SUFFIXES) or os.path.isfile(model)  # noqa: PTH113
+    """Whether --model means a file or folder, not a model of the zoo."""
+    return "/" in model or model.endswith(_SUFFIXES) or os.path.exists(model)  # noqa: PTH110
 
 
 def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
-    """The specification of a model file; imports no framework.
+    """The specification of a model file, or of the one below a folder; imports no framework.
 
     Args:
         path: the file.
@@ -74,6 +74,8 @@ def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
         ModelError: one line that names the file and says why it cannot be served.
     """
     try:
+        if path.is_dir():
+            path = model_folder.find(path)
         found = path.is_file()
     except OSError as error:
         raise ModelError(f"--model {path}: {error.strerror}") from None

@@ -72,8 +72,6 @@ def forbid_calls() -> None:
     import pyseccomp
 
     filter_ = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
-    # Engines have started their threads already; all of them get the filter, or none.
-    filter_.set_attr(pyseccomp.Attr.CTL_TSYNC, 1)
     for name in FORBIDDEN_CALLS:
         try:
             filter_.add_rule(pyseccomp.ERRNO(1), name)
@@ -81,6 +79,9 @@ def forbid_calls() -> None:
             # This architecture, or a library older than the call, has no such call.
             continue
     try:
+        # Engines have started their threads already; all of them get the filter, or none. A filter
+        # that was there before (a container's, systemd's) may forbid to ask for that.
+        filter_.set_attr(pyseccomp.Attr.CTL_TSYNC, 1)
         filter_.load()
     except OSError as error:
         raise ConfigError(f"--seccomp: refused by the kernel: {error.strerror}") from None

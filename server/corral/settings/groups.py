@@ -24,6 +24,7 @@ from corral.settings.kinds import (
     QueueDelay,
     QueueTimeout,
     RequestItems,
+    ServedName,
     Share,
     TorchMode,
 )
@@ -46,7 +47,8 @@ class ModelSettings(Group, frozen=True, kw_only=True):
     name: Annotated[
         Name,
         option(
-            "one of: {models}; or the path of an ONNX file or an OpenVINO IR",
+            "one of: {models}; or the path of an ONNX file or an OpenVINO IR, or of a folder with "
+            "one model below it",
             metavar="NAME",
             name="model",
             path=True,
@@ -61,6 +63,15 @@ class ModelSettings(Group, frozen=True, kw_only=True):
             default="what the file says",
         ),
     ] = ()
+    served_name: Annotated[
+        ServedName | None,
+        option(
+            "what clients call the model",
+            metavar="NAME",
+            name="model_name",
+            default="its name, or its file's",
+        ),
+    ] = None
     weights: Annotated[
         Name,
         option(

@@ -39,6 +39,8 @@ BatchItems = Annotated[int, msgspec.Meta(ge=1, le=256)]
 RequestItems = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 MetadataBytes = Annotated[int, msgspec.Meta(ge=1024, le=_UINT32_MOST)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
+#: it stands in clients' requests and in paths
+ServedName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 
 
 class Mode(enum.StrEnum):

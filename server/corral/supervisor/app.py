@@ -16,10 +16,9 @@ from rich.console import Console
 
 from corral import logs
 from corral.artifacts.figures import FigureCache
-from corral.errors import ConfigError
+from corral.errors import ConfigError, CorralError
 from corral.ipc.messages import ServedModel
 from corral.ipc.region import region_bytes
-from corral.launch import worker_user as identity
 from corral.metrics import counters
 from corral.metrics.http import MetricsServer
 from corral.metrics.page import Metrics
@@ -27,13 +26,15 @@ from corral.planning import topology
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
-from corral.security import credentials, sandbox, tls
-from corral.settings import ListenSettings, SecuritySettings, Settings, is_loopback
-from corral.supervisor import admin, cache_permissions, ports
+from corral.security import tls
+from corral.settings import ListenSettings, Settings
+from corral.supervisor import admin, cache_permissions, dry_run, ports
 from corral.supervisor.cpu_watch import AllowedCpus
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Deployments, Source, slots_to_reserve
+from corral.supervisor.exposure import check_security, exposure, make_access
 from corral.supervisor.front_meter import FrontMeter
+from corral.supervisor.service_manager import ServiceManager
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
 from corral.system import procfs
@@ -53,7 +54,9 @@ class _Server:
     served: ServedModel
     source: Source | None
     environ: Mapping[str, str]
+    service: ServiceManager
     frontend_module: str = FRONTEND_MODULE
+    is_dry_run: bool = False
 
 
 def serve(
@@ -63,6 +66,7 @@ def serve(
     source: Source,
     *,
     environ: Mapping[str, str],
+    is_dry_run: bool = False,
 ) -> int:
     """Prepares the model and serves until told to stop. Call it from the main thread.
 
@@ -73,6 +77,7 @@ def serve(
             given would be.
         source: where a reload finds settings and model.
         environ: the process's environment; children get the harmless part.
+        is_dry_run: serve one request of its own, on free ports, and end.
 
     Returns:
         The exit code.
@@ -80,17 +85,48 @@ def serve(
     Raises:
         ConfigError: a port cannot be had, or a child said that it can never start.
         ModelError: the model cannot be prepared.
-        StartError: no worker got ready in time.
+        StartError: no worker got ready in time, or the dry run's request failed.
     """
+    service = ServiceManager({} if is_dry_run else environ, os.getpid())
+    try:
+        return _serve(
+            asked,
+            served,
+            prepare,
+            source,
+            environ=environ,
+            service=service,
+            is_dry_run=is_dry_run,
+        )
+    except CorralError as error:
+        service.failed(str(error))
+        raise
+
+
+def _serve(
+    asked: Settings,
+    served: ServedModel,
+    prepare: Callable[[Settings, PlannedWorker], DeploymentSpec],
+    source: Source,
+    *,
+    environ: Mapping[str, str],
+    service: ServiceManager,
+    is_dry_run: bool,
+) -> int:
     logs.configure(asked.logging, "supervisor")
     check_security(asked)
+    if is_dry_run:
+        asked = dry_run.on_the_side(asked)
     machine = topology.read_machine()
     plan = plan_for(asked, machine)
     # Before the model is prepared: nobody should wait minutes to hear that a port is in use.
     claimed = _claim(asked)
     _check_cells(asked.listen, plan)
     _check_memory(asked, plan, served)
-    with _held(asked.replace(**claimed).listen, shared=False):
+    with (
+        _held(asked.replace(**claimed).listen, shared=False),
+        service.preparing(served.name),
+    ):
         prepared = prepare(asked, plan.first_worker)
     # The environment of the workers depends on the engine, and a search has measured more.
     measured = FigureCache(asked, machine.model_name).load()
@@ -102,6 +138,8 @@ def serve(
             served=served,
             source=source,
             environ=environ,
+            service=service,
+            is_dry_run=is_dry_run,
         )
     )
 
@@ -138,6 +176,7 @@ def run(
             served=served,
             source=None,
             environ=environ,
+            service=ServiceManager({}, os.getpid()),
             frontend_module=frontend_module,
         )
     )
@@ -221,18 +260,26 @@ def _run(server: _Server) -> int:
     artefact = server.prepared.model.artefact
     warnings += cache_permissions.warnings(settings, artefact, os.geteuid())
 
+    view = StartupView(_console())
+    trial = dry_run.DryRun(view, server.served, settings.security) if server.is_dry_run else None
+
     async def supervise() -> int:
         supervisor = Supervisor(
             deployment,
             deployments,
             pages=pages,
-            spectator=StartupView(_console()),
+            spectator=trial or view,
             admin_path=admin_socket.getsockname() if admin_socket else None,
             read_allowed_cpus=_read_allowed_cpus,
         )
         supervisor.warn([*warnings, *exposure(settings)])
+        if trial is not None:
+            trial.supervisor = supervisor
+        watching = server.service.watching(
+            supervisor.board, supervisor.frontends, lambda: supervisor.settings
+        )
         async with admin.listening(admin_socket, supervisor.command):
-            with _metrics(settings, supervisor, pages):
+            with _metrics(settings, supervisor, pages), watching:
                 meter = FrontMeter(supervisor.board, pages)
                 code = await supervisor.run()
         if (found := meter.stop()) is not None:
@@ -274,47 +321,6 @@ def _read_allowed_cpus() -> AllowedCpus:
     return AllowedCpus(cpus=cpus, quota=quota)
 
 
-def check_security(settings: Settings) -> None:
-    """Makes sure that what the settings name for security is there and can be used.
-
-    Raises:
-        ConfigError: what is not.
-    """
-    tls.watch(
-        settings.security.tls_cert, settings.security.tls_key, settings.security.tls_client_ca
-    )
-    _access(settings.security)
-    if settings.security.worker_user:
-        identity.find_user(settings.security.worker_user)
-    if settings.security.seccomp:
-        sandbox.require_seccomp()
-
-
-def _access(security: SecuritySettings) -> credentials.Access | None:
-    return credentials.make_access(
-        security.auth_token_file,
-        security.allow_client,
-        client_ca=security.tls_client_ca,
-    )
-
-
-def exposure(settings: Settings) -> list[str]:
-    """What is open to others, and perhaps was not meant to be; sentences."""
-    found = []
-    for host, act in (
-        (settings.listen.host, "use the server"),
-        (settings.listen.metrics_host, "read /metrics"),
-    ):
-        if is_loopback(host):
-            continue
-        if not settings.security.auth_token_file and not settings.security.tls_client_ca:
-            missing = "neither --auth-token-file nor --tls-client-ca is given"
-            found.append(f"everybody who can reach {host} may {act}: {missing}")
-        elif not settings.security.tls_cert:
-            found.append(f"bearer tokens travel unencrypted to {host}: no --tls-cert is given")
-    return list(dict.fromkeys(found))
-
-
 def _console() -> Console:
     """Standard error; wide where it is no terminal, for a log file has room."""
     console = Console(stderr=True)
@@ -331,7 +337,7 @@ def _metrics(settings: Settings, supervisor: Supervisor, pages: counters.Pages) 
         settings.listen.metrics_port,
         metrics.render,
         lambda: board.current().ready,
-        access=_access(settings.security),
+        access=make_access(settings.security),
         files=tls.watch(
             settings.security.tls_cert, settings.security.tls_key, settings.security.tls_client_ca
         ),

@@ -59,11 +59,14 @@ class Commands:
                 logger.warning("%s: not while the server is %s", what, phase)
                 return Reply(text=f"not while the server is {phase}", exit_code=1)
             logger.info("%s: begins", what)
+            self._board.changing(what)
             try:
                 done = await act()
             except CorralError as error:
                 logger.error("%s: %s", what, error)  # noqa: TRY400
                 return Reply(text=str(error), exit_code=error.exit_code)
+            finally:
+                self._board.changing(None)
             logger.info("%s: %s", what, done)
             return Reply(text=done)
 

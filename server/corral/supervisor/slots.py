@@ -41,6 +41,8 @@ class FrontendSlot(Slot):
         self.planned = planned
         self.opened = False
         self.drained = False
+        #: the number of the last Ping that one of its processes answered
+        self.answered = 0
 
 
 class WorkerSlot(Slot):

@@ -1,8 +1,8 @@
 """The supervisor: from a plan to a server that runs until it is told to stop. One loop acts.
 
 Everything that happens (a child's message, its end, a signal, a timer) is a callback of one
-asyncio loop in the main thread, and none of them blocks. fleet.py acts on children, life.py says
-when one is started again; here is what all of that means for the server:
+asyncio loop in the main thread, and none of them blocks. children.py acts on children, lifecycle.py
+says when one is started again; here is what all of that means for the server:
 
     STARTING ── every cell has a verified worker ──> SERVING ── signal ──> DRAINING ──> STOPPED
         └── boot timeout, a child's failure: an error ─────────────────────────────────┘
@@ -14,8 +14,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from corral import logs
 from corral.errors import ConfigError, CorralError, StartError
@@ -34,6 +33,7 @@ from corral.supervisor.reload import Reloader
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot, make_slots
 from corral.supervisor.terminal import Terminal
 from corral.supervisor.views import addresses
+from corral.supervisor.watcher import Spectator
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +41,6 @@ logger = logging.getLogger(__name__)
 _LEAVE_S = 1.0
 #: for SIGKILL
 _KILL_S = 0.5
-
-
-class Spectator(Protocol):
-    """Who shows people what happens."""
-
-    def ready(self, board: StatusBoard) -> None:
-        """Requests are taken from now on."""
-
-    def complete(self, board: StatusBoard) -> None:
-        """Every worker has reported once, or has had its time."""
 
 
 class Supervisor:
@@ -97,7 +87,7 @@ class Supervisor:
             pages,
             frontends,
             workers,
-            boot_timeout_s=self._settings.lifecycle.boot_timeout_s,
+            boot_timeout_s=self.settings.lifecycle.boot_timeout_s,
             watcher=self,
         )
         #: the latest snapshot, for other threads
@@ -108,13 +98,23 @@ class Supervisor:
         self.command = self._commands.handle
 
     @property
-    def _settings(self) -> Settings:
-        return self._deployment.settings
-
-    @property
     def plan(self) -> Plan:
         """The plan that holds now; any thread may ask."""
         return self._deployment.plan
+
+    @property
+    def frontends(self) -> Sequence[FrontendSlot]:
+        """The frontends' slots, by cell."""
+        return self._fleet.frontends
+
+    @property
+    def settings(self) -> Settings:
+        """Those that hold now."""
+        return self._deployment.settings
+
+    def leave(self, error: CorralError | None) -> None:
+        """Ends the server, in order without an error; ``run`` raises the other."""
+        self._end() if error is None else self._fail(error)
 
     # --- life of the server ---
 
@@ -138,9 +138,7 @@ class Supervisor:
             self._on_allowed_cpus,
             lambda sentence: logger.warning("%s", sentence),
         )
-        timer = self._loop.call_later(
-            self._settings.lifecycle.boot_timeout_s, self._on_boot_timeout
-        )
+        timer = self._loop.call_later(self.settings.lifecycle.boot_timeout_s, self._on_boot_timeout)
         try:
             for slot in self._fleet.slots:
                 self._fleet.start(slot)
@@ -164,7 +162,7 @@ class Supervisor:
         slots = (slot for frontend in waiting for slot in (frontend, *self._workers_of(frontend)))
         deaths = [slot.end_reason for slot in slots if slot.end_reason]
         reason = deaths[0] if deaths else "no worker has finished its warm-up"
-        limit_s = self._settings.lifecycle.boot_timeout_s
+        limit_s = self.settings.lifecycle.boot_timeout_s
         return f"not ready after --boot-timeout-s {limit_s:g}: {reason}"
 
     def _open_if_verified(self) -> None:
@@ -234,7 +232,7 @@ class Supervisor:
         self.changed()
 
     def _drain(self, number: signal.Signals) -> None:
-        lifecycle = self._settings.lifecycle
+        lifecycle = self.settings.lifecycle
         grace_s, delay_s = lifecycle.grace_s, lifecycle.drain_delay_s
         if delay_s:
             logger.info("%s: not ready any more, taking requests for %g s", number.name, delay_s)
@@ -303,7 +301,7 @@ class Supervisor:
         self._open_if_verified()
         if before is not self._phase:
             self.changed()
-            where = addresses(self._settings.listen)
+            where = addresses(self.settings.listen)
             logger.info("ready in %.2f s: %s", self._ready_after_s, where)
             self._spectator.ready(self.board)
             if all(worker.report for worker in self._fleet.workers):
@@ -335,7 +333,7 @@ class Supervisor:
 
     def _snapshot(self) -> ServerStatus:
         return snapshot.take(
-            settings=self._settings,
+            settings=self.settings,
             model=self._deployment.model,
             phase=self._phase,
             started_at_s=self._started_at_s,

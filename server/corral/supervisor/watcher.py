@@ -1,9 +1,10 @@
-"""Whom the fleet tells what happened."""
+"""Whom the fleet and the supervisor tell what happened."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from corral.ipc.status import StatusBoard
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
 
 
@@ -27,3 +28,13 @@ class Watcher(Protocol):
 
     def changed(self) -> None:
         """Something of the above or anything else happened."""
+
+
+class Spectator(Protocol):
+    """Who shows people what happens."""
+
+    def ready(self, board: StatusBoard) -> None:
+        """Requests are taken from now on."""
+
+    def complete(self, board: StatusBoard) -> None:
+        """Every worker has reported once, or has had its time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corral.settings import Settings
-from corral.supervisor import app
+from corral.supervisor.exposure import exposure
 
 NOTHING = "neither --auth-token-file nor --tls-client-ca is given"
 
@@ -51,4 +51,4 @@ NOTHING = "neither --auth-token-file nor --tls-client-ca is given"
     ],
 )
 def test_what_is_open_to_everybody_is_said(settings: dict[str, str], sentences: list[str]) -> None:
-    assert app.exposure(Settings.flat(**settings)) == sentences
+    assert exposure(Settings.flat(**settings)) == sentences
