@@ -246,6 +246,36 @@ async def test_reflection_describes_the_calls_that_clients_make(front: Front) ->
     assert request.fields_by_name["raw_input_contents"].number == 7
 
 
-async def test_reflection_of_an_unknown_symbol_is_not_found(front: Front) -> None:
-    answer = await reflect(front, file_containing_symbol="inference.Nothing")
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "inference.GRPCInferenceService",
+        "inference.GRPCInferenceService.ModelInfer",
+        "inference.ModelInferRequest",
+        "inference.ModelInferRequest.InferInputTensor",
+        "inference.ModelInferRequest.model_name",
+        "inference.DataType",
+        "inference.TYPE_FP32",
+        "grpc.health.v1.Health.Watch",
+    ],
+)
+async def test_reflection_finds_symbols_of_every_kind(front: Front, symbol: str) -> None:
+    """``grpcurl describe`` asks for methods."""
+    await resolve(front, symbol, DescriptorPool())
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "inference.Nothing",
+        "inference.GRPCInferenceService.Nothing",
+        "inference.GRPCInferenceService.",
+        "inference.Nothing.ModelInfer",
+        "inference",
+        "",
+        ".",
+    ],
+)
+async def test_reflection_of_an_unknown_symbol_is_not_found(front: Front, symbol: str) -> None:
+    answer = await reflect(front, file_containing_symbol=symbol)
     assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
 from support.http_by_hand import connect, listen
 from support.running_server import Server, StartServer, null_server, wait_until
 from support.server_counters import Scrape
@@ -121,6 +122,28 @@ def test_tritonclient_reads_the_pages(client: Any, null: Server) -> None:
         client.infer("resnet50_uint8", [tensor(np.zeros((1, 3, 224, 224), np.float32))])
     with pytest.raises(triton.InferenceServerException, match="never unloaded"):
         client.unload_model("resnet50")
+
+
+def test_a_load_over_http_changes_nothing_or_is_refused(client: Any) -> None:
+    served = client.get_model_config("resnet50")
+    client.load_model("resnet50")
+    client.load_model("resnet50", config=json.dumps(served))
+    with pytest.raises(triton.InferenceServerException, match="not changed by a call"):
+        client.load_model("resnet50", config=json.dumps({**served, "max_batch_size": 3}))
+    with pytest.raises(triton.InferenceServerException, match="not changed by a call"):
+        client.load_model("resnet50", config="{}", files={"file:1/model.onnx": bytes(200_000)})
+
+
+async def test_tritonclients_asyncio_form_reads_the_pages(null: Server) -> None:
+    """It asks for packed answers, and unpacks those of inferences only."""
+    async with triton_aio.InferenceServerClient(f"127.0.0.1:{null.http_port}") as client:
+        assert (await client.get_server_metadata())["name"] == "corral"
+        assert (await client.get_model_config("resnet50"))["name"] == "resnet50"
+        assert (await client.get_model_metadata("resnet50"))["name"] == "resnet50"
+        assert len((await client.get_inference_statistics())["model_stats"]) == 3
+        assert len(await client.get_model_repository_index()) == 3
+        found = await client.infer("resnet50_uint8", [tensor(PIXELS)])
+        assert found.as_numpy("output")[0, 0] == 7
 
 
 def test_both_ports_speak_both(null: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 from collections.abc import Iterator
 from typing import Any
@@ -50,6 +51,19 @@ def test_every_request_of_a_stream_is_answered_with_its_id(server: StartServer) 
             found[int(result.get_response().id)] = float(result.as_numpy("output")[0, 0])
         assert found == {number: float(number) for number in range(200)}
         assert Scrape(s.metrics_port).total("nv_inference_request_success_total") == 200
+
+
+def test_every_answer_of_a_stream_says_that_it_is_its_requests_last(server: StartServer) -> None:
+    """By that parameter clients of decoupled models know when a request is done."""
+    with server("--workers", "1") as s, stream(s) as (client, answers):
+        client.async_stream_infer(
+            "resnet50", [tensor(4.0)], request_id="four", enable_empty_final_response=True
+        )
+        result, error = answers.get(timeout=20)
+        assert error is None
+        response = result.get_response()
+        assert response.parameters["triton_final_response"].bool_param
+        assert (response.id, result.as_numpy("output")[0, 0]) == ("four", 4.0)
 
 
 def test_answers_come_as_they_are_done(server: StartServer) -> None:
@@ -165,6 +179,11 @@ def test_the_repository_as_tritons_client_sees_it(server: StartServer) -> None:
             ("resnet50_image", "1", "READY"),
         ]
         client.load_model("resnet50")
+        # Model Analyzer reads the configuration, and loads the model with what it read.
+        served = client.get_model_config("resnet50", as_json=True)["config"]
+        client.load_model("resnet50", config=json.dumps(served))
+        with pytest.raises(InferenceServerException, match="not changed by a call"):
+            client.load_model("resnet50", config=json.dumps({**served, "max_batch_size": 3}))
         with pytest.raises(InferenceServerException, match="never unloaded"):
             client.unload_model("resnet50")
         assert client.is_model_ready("resnet50")

@@ -61,6 +61,8 @@ class FakeService:
         self.heads: list[Head] = []
         self.deadlines_s: list[float | None] = []
         self.asked: list[tuple[str, dict[str, object]]] = []
+        #: makes every page long
+        self.padding = ""
         self._reader = RequestReader(
             SIGNATURE, Limits(max_items=8, max_image_bytes=1_000, classes=CLASSES), resolve
         )
@@ -131,23 +133,34 @@ class FakeService:
         if method.startswith("Model") and (name or method != "ModelStatistics"):
             resolve(name, str(fields["version"]))
         pages: dict[str, dict[str, Any]] = {
-            "ServerMetadata": {"name": "corral", "version": "9", "extensions": ["statistics"]},
+            "ServerMetadata": {
+                "name": "corral",
+                "version": "9" + self.padding,
+                "extensions": ["statistics"],
+            },
             "ModelReady": {"ready": self.ready},
-            "ModelConfig": {"config": {"name": name, "max_batch_size": 8}},
-            "ModelStatistics": {"model_stats": [{"name": name}]},
+            "ModelConfig": {"config": {"name": name + self.padding, "max_batch_size": 8}},
+            "ModelStatistics": {"model_stats": [{"name": name + self.padding}]},
             "RepositoryIndex": {
                 "models": [
-                    {"name": model, "version": "1", "state": "READY", "reason": ""}
+                    {"name": model, "version": "1", "state": "READY", "reason": self.padding}
                     for model in INPUTS
                 ]
             },
-            "SystemSharedMemoryStatus": {"regions": {"r": {"name": "r", "key": "/k"}}},
+            "SystemSharedMemoryStatus": {
+                "regions": {"r": {"name": "r", "key": "/k" + self.padding}}
+            },
             "CudaSharedMemoryStatus": {"regions": {}},
         }
         if method == "ModelMetadata":
             datatype, shape = INPUTS[name]
             tensor = {"name": "input", "datatype": datatype, "shape": shape}
-            return {"name": name, "versions": ["1"], "inputs": [tensor], "outputs": []}
+            return {
+                "name": name + self.padding,
+                "versions": ["1"],
+                "inputs": [tensor],
+                "outputs": [],
+            }
         return pages.get(method, {})
 
 

@@ -33,6 +33,10 @@ _STREAMED_AT_ONCE = 256
 #: what HTTP/2 lets out before the client asks for more, with room for other answers
 _SENT_AT_ONCE_BYTES = 2**14
 _RESPONSE_TAG = b"\x12"
+#: appended to an answer of a stream: clients of decoupled models ask it whether more will follow
+_LAST = pb.ModelInferResponse(
+    parameters={"triton_final_response": pb.InferParameter(bool_param=True)}
+).SerializeToString()
 
 
 class Methods:
@@ -139,7 +143,7 @@ class Methods:
         except Exception:
             logger.exception("a request failed")
             return _failed(pieces, "internal error")
-        return b"".join((_RESPONSE_TAG, varint(len(answer)), answer))
+        return b"".join((_RESPONSE_TAG, varint(len(answer) + len(_LAST)), answer, _LAST))
 
 
 async def _all_of(tasks: set[asyncio.Task[None]]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from corral.errors import InvalidRequest, NotFound, Unsupported
 from corral.metrics.counters import Counts
 from corral.protocol import metadata
 from corral.protocol.metadata import ModelDescription
+from corral.protocol.repository import changes_nothing
 from corral.protocol.shared_memory import ClientMemory
 from corral.tensors import View
 from corral_protos import open_inference_pb2 as pb
@@ -134,9 +136,10 @@ class Pages:
         return answer
 
     def _load(self, request: pb.RepositoryModelLoadRequest) -> Message:
-        """What is served is loaded, so that this changes nothing; with parameters it would."""
-        self._known(request.repository_name, request.model_name)
-        if request.parameters:
+        """What is served is loaded: a load that asks for nothing else changes nothing."""
+        view = self._known(request.repository_name, request.model_name)
+        served = metadata.model_config(self.model, view, self.batch_sizes).config
+        if not changes_nothing(request.parameters, served):
             raise Unsupported(
                 "a model is not changed by a call; its operator does that (corral reload)"
             )
@@ -146,10 +149,10 @@ class Pages:
         self._known(request.repository_name, request.model_name)
         raise Unsupported("the model that a server was started with is never unloaded")
 
-    def _known(self, repository: str, name: str) -> None:
+    def _known(self, repository: str, name: str) -> View:
         if repository:
             raise NotFound(_NO_REPOSITORY)
-        self.resolve(name, "")
+        return self.resolve(name, "")
 
     # --- clients' shared memory ---
 
@@ -205,6 +208,6 @@ def _plain(value: Any, field: Any) -> Any:
 def filled(kind: type[Message], fields: dict[str, Any]) -> Message:
     """A request message with these fields; raises InvalidRequest for values of another type."""
     try:
-        return kind(**fields)
-    except (TypeError, ValueError):
+        return json_format.ParseDict(fields, kind())
+    except json_format.ParseError:
         raise InvalidRequest(f"the fields are none of a {kind.DESCRIPTOR.full_name}") from None

@@ -103,8 +103,7 @@ class Reflection:
             elif asked == "file_by_filename":
                 _add_files(answer, self._pool.FindFileByName(question.file_by_filename))
             elif asked == "file_containing_symbol":
-                symbol = question.file_containing_symbol
-                _add_files(answer, self._pool.FindFileContainingSymbol(symbol))
+                _add_files(answer, _file_of(self._pool, question.file_containing_symbol))
             elif asked == "all_extension_numbers_of_type":
                 # There are no extensions; an unknown type is an error.
                 name = question.all_extension_numbers_of_type
@@ -120,6 +119,19 @@ class Reflection:
 def _say_not_found(answer: Any) -> None:
     answer.error_response.error_code = int(Code.NOT_FOUND)
     answer.error_response.error_message = "there is nothing of that name"
+
+
+def _file_of(pool: DescriptorPool, symbol: str) -> FileDescriptor:
+    """The file that defines a message, a service or a service's method; raises KeyError."""
+    try:
+        return pool.FindFileContainingSymbol(symbol)
+    except KeyError:
+        # The pool does not know methods by their names, and the protocol asks for them.
+        name, _, method = symbol.rpartition(".")
+        service = pool.FindServiceByName(name)
+        if method not in service.methods_by_name:
+            raise
+        return service.file
 
 
 def _add_files(answer: Any, file: FileDescriptor) -> None:

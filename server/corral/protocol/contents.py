@@ -50,6 +50,11 @@ class Limits:
     classes: int
 
 
+def is_typed(tensor: pb.ModelInferRequest.InferInputTensor) -> bool:
+    """Whether an input's values come typed. MLServer's client sends none beside raw ones."""
+    return tensor.HasField("contents") and bool(tensor.contents.ListFields())
+
+
 class ContentsReader:
     """Checks and reads what requests bring for a model's input.
 

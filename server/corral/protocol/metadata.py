@@ -206,6 +206,7 @@ def model_config(
         name=name,
         platform=model.platform,
         backend=model.backend,
+        version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=1)),
         max_batch_size=model.max_items,
         input=[
             pb.ModelInput(
@@ -231,6 +232,7 @@ def model_config(
             max_queue_delay_microseconds=round(model.max_queue_delay_ms * 1000),
             default_queue_policy=_queue_policy(model),
         ),
+        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
     )
     for key, value in _parameters(model).items():
         config.parameters[key].string_value = value

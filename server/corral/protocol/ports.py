@@ -12,6 +12,7 @@ from corral.protocol.contents import (
     ContentsReader,
     Limits,
     check_length,
+    is_typed,
     read_typed,
     shape_text,
 )
@@ -161,7 +162,7 @@ class PortsReader:
     ) -> bytes | None:
         if large:
             return read_typed(self._contents.parse(large, spec, count), spec, count)
-        return read_typed(tensor.contents, spec, count) if tensor.HasField("contents") else None
+        return read_typed(tensor.contents, spec, count) if is_typed(tensor) else None
 
     def data(
         self,

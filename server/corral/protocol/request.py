@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from corral.errors import InvalidRequest, RequestError, Unsupported
-from corral.protocol.contents import ContentsReader, Limits, check_length, shape_text
+from corral.protocol.contents import ContentsReader, Limits, check_length, is_typed, shape_text
 from corral.protocol.envelope import (
     MAX_HEAD_BYTES,
     split,
@@ -277,7 +277,7 @@ class RequestReader:
         if large:
             parsed = self._contents.parse(large[0], spec, count)
             contents = self._contents.read(parsed, spec, count)
-        elif tensor.HasField("contents"):
+        elif is_typed(tensor):
             contents = self._contents.read(tensor.contents, spec, count)
         return Head(
             view=view,

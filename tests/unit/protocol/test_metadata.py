@@ -180,6 +180,31 @@ def test_config_shows_the_queue_policy_only_where_there_is_one() -> None:
     assert shown.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
 
 
+@pytest.mark.parametrize("view", list(View))
+def test_config_tells_every_field_that_clients_read_of_an_input(view: View) -> None:
+    """tritony reads the JSON without asking whether a field is there: false is said, too."""
+    config = protocol_pages.model_config(MODEL, view, [1, 2]).config
+    page = as_dict(config)
+    (given,), (made,), (group,) = page["input"], page["output"], page["instance_group"]
+    (_, _, _, _, *flags) = given.values()
+    assert flags == [False] * 4
+    assert {"is_shape_tensor", "allow_ragged_batch", "optional"} < set(given)
+    assert (made["label_filename"], made["is_shape_tensor"]) == ("", False)
+    assert (group["gpus"], group["passive"]) == ([], False)
+    assert page["model_transaction_policy"] == {"decoupled": False}
+    assert page["version_policy"] == {"latest": {"num_versions": 1}}
+    seen = seen_by_triton(config, model_config_pb2.ModelConfig)
+    assert not unknown_fields(seen)
+    assert seen.HasField("model_transaction_policy")
+    assert seen.version_policy.latest.num_versions == 1
+    # Every field of ours is Triton's, with its number.
+    for name, ours in pb.DESCRIPTOR.message_types_by_name.items():
+        if name.startswith("Model") and name in model_config_pb2.DESCRIPTOR.message_types_by_name:
+            theirs = model_config_pb2.DESCRIPTOR.message_types_by_name[name]
+            numbers = {field.name: field.number for field in theirs.fields}
+            assert {field.name: field.number for field in ours.fields}.items() <= numbers.items()
+
+
 def test_metadata_and_config_agree_for_perf_analyzer() -> None:
     """It takes metadata's shape less its first dimension where max_batch_size is positive."""
     for view in VIEWS:

@@ -244,6 +244,19 @@ def typed(datatype: str, count: int, **contents: Any) -> bytes:
     return message.SerializeToString()
 
 
+def test_contents_that_hold_nothing_beside_a_raw_tensor() -> None:
+    """MLServer's client sends them when it is told to send raw contents."""
+    message = request()
+    message.inputs[0].contents.SetInParent()
+    assert message.inputs[0].HasField("contents")
+    _, data = READER.read(message.SerializeToString())
+    assert isinstance(data, memoryview)
+    assert len(data) == 192
+    del message.raw_input_contents[:]
+    with pytest.raises(InvalidRequest, match="there are 0"):
+        READER.read(message.SerializeToString())
+
+
 def test_large_typed_contents() -> None:
     values = np.linspace(-2, 2, VALUES, dtype=np.float32)
     head, data = LARGE_READER.read(typed("FP32", 1, fp32_contents=values.tolist()))

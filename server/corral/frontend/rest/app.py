@@ -69,7 +69,7 @@ class RestApp:
         try:
             asked = Request(scope)
             reply = await self._reply(asked, scope, receive)
-            accept = None if reply.status != 200 else asked.field(b"accept-encoding")
+            accept = asked.field(b"accept-encoding") if reply.may_be_packed else None
         except RequestError as error:
             reply, accept = refusal(error), None
         except asyncio.CancelledError:
@@ -184,7 +184,7 @@ class RestApp:
             raise self._counted(error) from None
         del body
         got = await self._service.infer(head, [element], deadline_s)
-        return Reply(response.labels(head.model_name, got.content))
+        return Reply(response.labels(head.model_name, got.content), may_be_packed=True)
 
     def _read_labels_head(self, name: str, version: str, top: int, timeout_us: int) -> Head:
         return self._service.read_head(request.labels_request(name, version, top, timeout_us))
@@ -216,9 +216,9 @@ def _inference_reply(got: Answer, binary: tuple[bool, ...]) -> Reply:
     else:
         body, header_bytes = response.in_parts(got, binary)
         if header_bytes == len(body):
-            return Reply(body)
+            return Reply(body, may_be_packed=True)
     more = ((b"inference-header-content-length", b"%d" % header_bytes),)
-    return Reply(body, content_type=OCTETS, more=more)
+    return Reply(body, content_type=OCTETS, more=more, may_be_packed=True)
 
 
 def _whole(query: dict[str, str], name: str, usual: int) -> int:

@@ -30,12 +30,15 @@ class Reply:
         status: HTTP's.
         content_type: of the body.
         more: other header fields.
+        may_be_packed: whether a client that asks for it gets the body packed. tritonclient's
+            asyncio form asks always, and unpacks answers to inferences alone.
     """
 
     body: bytes
     status: int = 200
     content_type: bytes = JSON
     more: tuple[tuple[bytes, bytes], ...] = ()
+    may_be_packed: bool = False
 
 
 class Request:
@@ -133,10 +136,10 @@ def refusal(error: RequestError) -> Reply:
 
 
 async def answer(send: Send, reply: Reply, accept_encoding: str | None) -> None:
-    """Sends an answer, packed where the client asked for it; errors never are."""
+    """Sends an answer, packed where it may be and the client asked for it."""
     body = reply.body
     head = [(b"content-type", reply.content_type), *reply.more]
-    if reply.status == 200 and len(body) >= _LEAST_PACKED_BYTES:
+    if reply.may_be_packed and len(body) >= _LEAST_PACKED_BYTES:
         encoding = fields.accepted_encoding(accept_encoding)
         if encoding is not None:
             body = pack(body, encoding)

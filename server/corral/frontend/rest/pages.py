@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from corral.errors import InvalidRequest, Unavailable, Unsupported
+from corral.errors import InvalidRequest, TooLarge, Unavailable, Unsupported
 from corral.frontend.rest.docs_page import HEAD_FIELDS, PAGE
 from corral.frontend.rest.exchange import HTML, Reply, Request
 from corral.frontend.rest.routes import Route
@@ -20,11 +20,20 @@ _MAX_BODY_BYTES = 64 * 2**10
 _EXTENSIONS = ("binary_tensor_data",)
 _NOT_READY = "the server is not serving: it is starting or stopping"
 
+#: fields of a ModelRepositoryParameter, by what JSON has
+_KINDS = {bool: "bool_param", int: "int64_param", str: "string_param"}
+_ANY_FILE = b'{"parameters":{"file:":""}}'
+
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Uint64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Index(msgspec.Struct):
     ready: bool = False
+
+
+class _Load(msgspec.Struct):
+    parameters: dict[str, bool | _Int64 | str] = {}
 
 
 class _Register(msgspec.Struct):
@@ -50,18 +59,18 @@ class Pages:
             "model_metadata": self._of_a_model("ModelMetadata"),
             "model_config": self._model_config,
             "model_statistics": self._of_a_model("ModelStatistics"),
-            "repository_load": self._repository("RepositoryModelLoad"),
-            "repository_unload": self._repository("RepositoryModelUnload"),
+            "repository_unload": self._repository_unload,
             "system_memory_status": self._regions("SystemSharedMemoryStatus"),
             "system_memory_unregister": self._unregister("SystemSharedMemoryUnregister"),
             "cuda_memory_status": self._regions("CudaSharedMemoryStatus"),
             "cuda_memory_unregister": self._unregister("CudaSharedMemoryUnregister"),
             "cuda_memory_register": _no_cuda,
             "openapi": self._openapi,
-            "docs": lambda _: Reply(PAGE, content_type=HTML, more=HEAD_FIELDS),
+            "docs": lambda _: Reply(PAGE, content_type=HTML, more=HEAD_FIELDS, may_be_packed=True),
         }
         self._with_body: dict[str, Callable[[Route, bytes | bytearray], Reply]] = {
             "repository_index": self._repository_index,
+            "repository_load": self._repository_load,
             "system_memory_register": self._register,
         }
 
@@ -75,9 +84,15 @@ class Pages:
             return self._actions[route.action](route)
         if asked.has_no_body:
             return takes_body(route, b"")
-        body = await self._service.receive_body(
-            receive, asked.length(b"content-length"), _MAX_BODY_BYTES
-        )
+        try:
+            body = await self._service.receive_body(
+                receive, asked.length(b"content-length"), _MAX_BODY_BYTES
+            )
+        except TooLarge:
+            if route.action != "repository_load":
+                raise
+            # Only files are so long, and to load other files is refused.
+            body = _ANY_FILE
         return takes_body(route, body)
 
     def _ready(self, page: dict[str, Any]) -> Reply:
@@ -110,8 +125,17 @@ class Pages:
         wanted = _read(_Index, body or b"{}")
         return _json(self._service.page("RepositoryIndex", ready=wanted.ready)["models"])
 
-    def _repository(self, method: str) -> Callable[[Route], Reply]:
-        return lambda route: _json(self._service.page(method, model_name=route.name))
+    def _repository_load(self, route: Route, body: bytes | bytearray) -> Reply:
+        parameters = {
+            name: {_KINDS[type(value)]: value}
+            for name, value in _read(_Load, body or b"{}").parameters.items()
+        }
+        return _json(
+            self._service.page("RepositoryModelLoad", model_name=route.name, parameters=parameters)
+        )
+
+    def _repository_unload(self, route: Route) -> Reply:
+        return _json(self._service.page("RepositoryModelUnload", model_name=route.name))
 
     # --- shared memory ---
 
@@ -142,7 +166,7 @@ class Pages:
         names = [model["name"] for model in models]
         pages = [self._service.page("ModelMetadata", name=name, version="") for name in names]
         version = self._service.page("ServerMetadata")["version"]
-        return _json(document(version, pages))
+        return Reply(msgspec.json.encode(document(version, pages)), may_be_packed=True)
 
 
 def _no_cuda(_: Route) -> Reply:

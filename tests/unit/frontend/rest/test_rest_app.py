@@ -518,6 +518,59 @@ async def test_errors_are_never_packed(app: RestApp) -> None:
     assert len(said(reply)) > 0
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v2"),
+        ("GET", "/v2/models/m"),
+        ("GET", "/v2/models/m/config"),
+        ("GET", "/v2/models/m/stats"),
+        ("POST", "/v2/repository/index"),
+        ("GET", "/v2/systemsharedmemory/status"),
+    ],
+)
+async def test_the_protocols_pages_are_never_packed(
+    app: RestApp, service: FakeService, method: str, path: str
+) -> None:
+    """Triton packs inferences alone, and tritonclient's asyncio form unpacks those alone."""
+    service.padding = "x" * 2000
+    reply = await ask(app, method, path, fields=[("Accept-Encoding", "gzip, deflate")])
+    assert (reply.status, len(reply.body) > 2000) == (200, True)
+    assert "content-encoding" not in reply.fields
+    json.loads(reply.body)
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+async def test_pages_for_people_are_packed(app: RestApp, path: str) -> None:
+    reply = await ask(app, "GET", path, fields=[("Accept-Encoding", "gzip")])
+    assert reply.fields["content-encoding"] == "gzip"
+    assert gzip.decompress(reply.body)
+
+
+async def test_what_a_load_asks_for_is_handed_on(app: RestApp, service: FakeService) -> None:
+    path = "/v2/repository/models/m/load"
+    await page(app, path, "POST")
+    assert service.asked[-1] == ("RepositoryModelLoad", {"model_name": "m", "parameters": {}})
+    await page(
+        app, path, "POST", b'{"parameters":{"config":"{}","file:1/m":"AAAA","n":2,"b":true}}'
+    )
+    assert service.asked[-1] == (
+        "RepositoryModelLoad",
+        {
+            "model_name": "m",
+            "parameters": {
+                "config": {"string_param": "{}"},
+                "file:1/m": {"string_param": "AAAA"},
+                "n": {"int64_param": 2},
+                "b": {"bool_param": True},
+            },
+        },
+    )
+    for body in (b"[", b'{"parameters":[]}', b'{"parameters":{"config":[]}}'):
+        reply = await ask(app, "POST", path, body)
+        assert (reply.status, len(said(reply)) > 0) == (400, True)
+
+
 async def test_a_client_that_left_is_no_error(app: RestApp) -> None:
     async def receive() -> Any:
         return await asyncio.Future()
