@@ -4,6 +4,7 @@
 #   make serve ARGS="--mode throughput"    passes options on
 #   TORCH_INDEX=URL make serve             takes torch's CPU wheel from that index
 #   make soak SOAK_S=1200 ONLY="R1 R8"     keeps promises under faults (see docs/operations.md)
+#   make interop ONLY="kserve curl"       asks with two of other people's clients
 #   make fuzz FUZZ_S=600                   looks for messages and pictures that do harm
 #   PYTHON=python3.12 make serve           chooses the interpreter
 
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e soak fuzz bars mlperf compare peers ladder configuration protos lock allocator clean ipex
+.PHONY: help serve test check unit process e2e interop soak fuzz bars mlperf compare peers ladder configuration protos lock allocator clean ipex
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,6 +52,12 @@ environments: .venv/dev.stamp allocator ## odd machines: namespaces, limits, clo
 
 e2e: .venv/dev.stamp allocator ## the real model, real clients
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/e2e
+
+# What a registry lacks is said in a line, and skipped with that reason.
+interop: .venv/dev.stamp allocator ## other people's clients, unmodified, each apart (2 GB; docs/interop.md)
+	@PYTHONPATH=tests $(BIN)/python -m support.interop.install $(ONLY)
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/interop \
+	    $(if $(ONLY),-k "$$(echo $(ONLY) | sed 's/ \+/- or /g; s/$$/-/')")
 
 soak: .venv/dev.stamp allocator ## every promise in its long form, an hour (SOAK_S=1200: 20 minutes)
 	CORRAL_OFFLINE=1 PYTHONPATH=tests:tests/soak $(BIN)/python tests/soak/soak.py \
