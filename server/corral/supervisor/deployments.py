@@ -26,7 +26,7 @@ _MIN_SLOTS = 16
 
 def _is_searched(asked: Settings) -> bool:
     """Whether measurements decide on engine or precision."""
-    return engine(asked.engine.backend).computes and (asked.engine.is_searched)
+    return engine(asked.engine.backend).computes and asked.engine.is_searched
 
 
 def slots_to_reserve(plan: Plan) -> int:
