@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from corral.artifacts.served_model import served_model
-from corral.batching.batcher import Policy
+from corral.batching.policy import Policy
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder

@@ -17,6 +17,7 @@ import numpy as np
 from corral.errors import InvalidRequest, NotFound, RequestError, TooLarge
 from corral.frontend.rest.app import RestApp
 from corral.frontend.rest.service import Body, Receive, Scope
+from corral.priority import Priority
 from corral.protocol.contents import Limits
 from corral.protocol.head import Head
 from corral.protocol.request import RequestReader
@@ -71,9 +72,10 @@ class FakeService:
         if self.full is not None:
             raise self.full
 
-    def authorize(self, _scope: Scope) -> None:
+    def authorize(self, _scope: Scope) -> Priority:
         if self.closed is not None:
             raise self.closed
+        return Priority.INTERACTIVE
 
     def turn_away(self, _deadline_s: float | None) -> None:
         if self.error is not None:
@@ -101,7 +103,9 @@ class FakeService:
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         return self._reader.read_head(request)
 
-    async def infer(self, head: Head, raws: Sequence[Body], deadline_s: float | None) -> Answer:
+    async def infer(
+        self, head: Head, raws: Sequence[Body], deadline_s: float | None, _at_most: Priority
+    ) -> Answer:
         (raw,) = raws
         self.kept.append(sum(body() is not None for body in self.bodies))
         content = bytes(raw)

@@ -22,10 +22,12 @@ class Scrape:
         at_s: when it was asked for, on the monotonic clock.
     """
 
-    def __init__(self, metrics_port: int) -> None:
+    def __init__(self, metrics_port: int, token: str | None = None) -> None:
         self.at_s = time.monotonic()
+        fields = {} if token is None else {"Authorization": f"Bearer {token}"}
         url = f"http://127.0.0.1:{metrics_port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as response:
+        asked = urllib.request.Request(url, headers=fields)  # of this machine
+        with urllib.request.urlopen(asked, timeout=10) as response:
             text = response.read().decode()
         self._values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
         self._monotonic: set[str] = set()

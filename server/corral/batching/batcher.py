@@ -1,53 +1,42 @@
 """The batcher: one queue a cell, from which free workers pull.
 
-Pure: data and a clock reading (monotonic seconds) go in, decisions come out; so every decision can
-be tested by hand.
+Pure: data and a clock reading (monotonic seconds) go in, decisions come out.
 
 No request is bound to a worker before that worker is free. A free worker gets its fair share of
 the queue, ceil(queued / workers), capped by its largest compiled batch (the knee of the measured
 cost curve) and by the slack of the tightest deadline in the batch. Real-time inference takes one
-item, and more only by the rule of ``backlog``. There is no timer unless a queue delay was asked
-for.
+item, and more only by the rule of ``backlog``. Bulk requests fill what interactive ones leave, by
+the rules of ``precedence``. There is no timer unless a queue delay was asked for, or bulk waits
+for a worker that is left to interactive requests.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-from collections import deque
 from collections.abc import Sequence
 from typing import Generic
 
 from corral.batching import backlog
 from corral.batching.cost_model import CostModel
-from corral.batching.jobs import Batch, J, Job, Span, size_in_time
+from corral.batching.jobs import Batch, J, Line, Span, is_hopeless, size_in_time
+from corral.batching.lines import Lines
+from corral.batching.policy import Policy
+from corral.batching.precedence import Precedence
+from corral.batching.room import Room
 from corral.batching.workers import Workers
 from corral.errors import DeadlineMissed, QueueFull
+from corral.priority import Priority
 from corral.tensors import Datatype
 
 _FULL = "the queue is full"
+_BULK_FULL = "the queue has no room for bulk requests"
+#: how long a bulk request is a sign that there will be others
+_BULK_IS_USED_S = 10.0
+_PRIORITIES = (Priority.INTERACTIVE, Priority.BULK)
 #: Triton's clients look for the first two words.
 _TOO_SHORT = "Deadline Exceeded: it is too short for this model on this machine"
 _TOO_LONG = "the queue is too long for this deadline"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What a queue may hold.
-
-    Attributes:
-        max_queue: items that may wait.
-        max_bytes: what all unanswered requests may hold in memory.
-        max_delay_s: how long the oldest item waits for company; 0 for not at all.
-        real_time: a batch is formed only where that answers the backlog sooner; else every free
-            worker takes its fair share.
-    """
-
-    max_queue: int
-    max_bytes: int
-    max_delay_s: float = 0.0
-    real_time: bool = False
 
 
 class Batcher(Generic[J]):
@@ -61,15 +50,13 @@ class Batcher(Generic[J]):
         self, policy: Policy, datatypes: Sequence[Datatype] = (Datatype.FP32, Datatype.UINT8)
     ) -> None:
         self._policy = policy
-        self._queues: dict[Datatype, deque[Span[J]]] = {d: deque() for d in datatypes}
-        self._live: dict[Datatype, int] = dict.fromkeys(datatypes, 0)
-        self._reserved = 0
+        self._datatypes = tuple(datatypes)
+        self._lines: Lines[J] = Lines(datatypes)
+        self._precedence = Precedence()
         self._workers = Workers(datatypes)
-        self._order = 0
         self._batch_number = 0
         self._expired: list[J] = []
-        #: bytes that unsettled jobs hold
-        self.held_bytes = 0
+        self._room: Room[J] = Room(self._lines)
 
     def set_policy(self, policy: Policy) -> None:
         """Other limits hold from now on; what was admitted stays."""
@@ -84,24 +71,35 @@ class Batcher(Generic[J]):
     def remove_worker(self, worker: int) -> None:
         """The worker is gone. What it held is another matter: see ``lost``."""
         self._workers.remove(worker)
+        self._precedence.ended(worker)
 
     # --- the door ---
 
     @property
     def queued(self) -> int:
         """Items that wait for a worker, pictures that are being decoded included."""
-        return sum(self._live.values()) + self._reserved
+        waiting = self._lines.waiting
+        return waiting[Priority.INTERACTIVE] + waiting[Priority.BULK]
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that unsettled jobs hold."""
+        return self._room.held_bytes
 
     def spans_held(self, datatype: Datatype) -> int:
         """Spans in the queue of a datatype, those of settled jobs included."""
-        return len(self._queues[datatype])
+        return self._lines.spans_held(datatype)
 
     def check_room(self, deadline_s: float | None, now_s: float) -> None:
         """Raises QueueFull where ``admit`` would for the smallest request there is."""
-        full = self.queued >= self._policy.max_queue or self.held_bytes >= self._policy.max_bytes
-        if not full and (deadline_s is None or not self.queued):
+        ahead = self._lines.waiting[Priority.INTERACTIVE]
+        full = ahead >= self._policy.max_queue or self._room.held_bytes >= self._policy.max_bytes
+        # Where bulk comes, it is not turned away for a line that it does not stand in.
+        if full and self._precedence.bulk_came_since(now_s - _BULK_IS_USED_S):
+            full = not self._room.takes(self._policy, Priority.BULK, 1, 1)
+        if not full and (deadline_s is None or not ahead):
             return
-        waiting_s = min(self._workers.waiting_s(d, self.queued, now_s) for d in self._queues)
+        waiting_s = min(self._workers.waiting_s(d, ahead, now_s) for d in self._datatypes)
         if full:
             raise QueueFull(_FULL, _milliseconds(waiting_s))
         # One that is too short whatever the queue is none of its fault, and ``admit`` says so.
@@ -115,12 +113,13 @@ class Batcher(Generic[J]):
             DeadlineMissed: not even an idle cell could answer in time.
             QueueFull: the queue is full, or so long that the answer would be late.
         """
-        waiting_s = self._workers.waiting_s(job.datatype, self.queued, now_s)
-        if (
-            self.queued + job.count > self._policy.max_queue
-            or self.held_bytes + job.size_bytes > self._policy.max_bytes
-        ):
-            raise QueueFull(_FULL, _milliseconds(waiting_s))
+        bulk = job.priority is Priority.BULK
+        ahead = self.queued if bulk else self._lines.waiting[Priority.INTERACTIVE]
+        waiting_s = self._workers.waiting_s(job.datatype, ahead, now_s)
+        if bulk:
+            self._precedence.bulk_came(now_s)
+        if not self._room.takes(self._policy, job.priority, job.count, job.size_bytes):
+            raise QueueFull(_BULK_FULL if bulk else _FULL, _milliseconds(waiting_s))
         if job.deadline_s is not None:
             slack_s = job.deadline_s - now_s
             fastest_s = self._workers.fastest_s(job)
@@ -129,30 +128,23 @@ class Batcher(Generic[J]):
             late_s = waiting_s + fastest_s - slack_s
             if late_s > 0 and waiting_s > 0:
                 raise QueueFull(_TOO_LONG, _milliseconds(late_s))
-        job.reserved = job.count
-        self._reserved += job.count
-        self.held_bytes += job.size_bytes
+        if not bulk:
+            self._precedence.interactive_came(now_s)
+        self._lines.reserve(job)
+        self._room.hold(job)
 
     def enqueue(self, job: J) -> None:
         """Puts an admitted job at the end of the queue; nothing happens if it is settled."""
-        if job.done:
-            return
-        self._reserved -= job.reserved
-        job.reserved = 0
-        job.queued = job.count
-        self._live[job.datatype] += job.count
-        self._order += 1
-        self._queues[job.datatype].append(Span(job, 0, job.count, self._order))
+        if not job.done:
+            self._lines.enqueue(job)
 
     def drop(self, job: J) -> None:
         """Settles a job early (cancelled, not decodable): what is queued of it is never run."""
         if job.done:
             return
-        self._live[job.datatype] -= job.queued
-        self._reserved -= job.reserved
-        job.queued = job.reserved = 0
+        self._lines.leave(job)
         self._settle(job)
-        self._compact(job.datatype)
+        self._lines.compact(job.line)
 
     def expired(self) -> list[J]:
         """The jobs settled since the last call because their deadline can no longer be met."""
@@ -164,29 +156,39 @@ class Batcher(Generic[J]):
     def take(self, worker: int, now_s: float) -> Batch[J] | None:
         """The next batch for a free worker; None when nothing is to be run now."""
         costs = self._workers[worker]
-        while (datatype := self._ready_datatype(costs, now_s)) is not None:
-            spans = self._gather(worker, datatype, now_s)
+        while (line := self._ready_line(costs, now_s)) is not None:
+            spans = self._gather(worker, line, now_s)
             if not spans:
                 continue
             self._batch_number += 1
+            priority, datatype = line
             count = sum(map(len, spans))
-            self._workers.is_busy_until(worker, now_s + costs.expected_s(datatype, count))
+            cost_s = costs.expected_s(datatype, count)
+            self._workers.is_busy_until(worker, now_s + cost_s)
+            self._precedence.began(
+                worker,
+                priority,
+                cost_s,
+                share=self._policy.bulk_share,
+                bulk_waits=self._lines.lives[Priority.BULK] > 0,
+            )
             return Batch(self._batch_number, worker, datatype, count, spans, now_s)
         return None
 
     def look_again_s(self, now_s: float) -> float | None:
-        """When ``take`` may give what it does not give now: only with a queue delay."""
+        """When ``take`` may give what it does not give now: after a queue delay, or bulk's hold."""
         costs = self._workers.any_costs()
-        if not self._policy.max_delay_s or costs is None:
+        if costs is None or (not self._policy.max_delay_s and not self._lines.lives[Priority.BULK]):
             return None
-        heads = self._heads(costs, now_s)
-        return min((self._ready_at_s(datatype, costs) for datatype in heads), default=None)
+        times_s = (self._ready_at_s(line, costs) for line in self._heads(costs, now_s))
+        return min(times_s, default=None)
 
     def complete(self, batch: Batch[J], now_s: float, engine_s: float) -> list[J]:
         """A batch came back; returns the jobs that are fully answered now, settled."""
         if batch.worker in self._workers:
             self._workers[batch.worker].observe(batch.datatype, batch.count, engine_s)
             self._workers.is_busy_until(batch.worker, now_s)
+        self._precedence.ended(batch.worker)
         answered: list[J] = []
         for span in batch.spans:
             job = span.job
@@ -209,141 +211,139 @@ class Batcher(Generic[J]):
             nothing about the job yet.
         """
         self._workers.is_busy_until(batch.worker, 0.0)
+        self._precedence.ended(batch.worker)
         failed: list[J] = []
         for span in reversed(batch.spans):
             job = span.job
             if job.done:
                 continue
             if blame and span.alone:
-                self._live[job.datatype] -= job.queued
-                job.queued = 0
+                self._lines.leave(job)
                 self._settle(job)
                 failed.append(job)
                 continue
-            job.queued += len(span)
-            self._live[job.datatype] += len(span)
             span.alone = span.alone or blame
-            self._queues[job.datatype].appendleft(span)
+            self._lines.join_again(span)
         return failed
 
     # --- inside ---
 
     def _settle(self, job: J) -> None:
         job.done = True
-        self.held_bytes -= job.size_bytes
+        self._room.release(job)
 
-    def _compact(self, datatype: Datatype) -> None:
-        """Settled jobs leave their spans behind; keeps them from piling up while nobody pulls."""
-        queue = self._queues[datatype]
-        if len(queue) > 2 * self._live[datatype] + 64:
-            self._queues[datatype] = deque(span for span in queue if not span.job.done)
-
-    def _front(self, datatype: Datatype, costs: CostModel, now_s: float) -> Span[J] | None:
+    def _front(self, line: Line, costs: CostModel, now_s: float) -> Span[J] | None:
         """The oldest span that is still worth running; those before it are settled."""
-        queue = self._queues[datatype]
-        while queue:
-            span = queue[0]
-            if span.job.done:
-                queue.popleft()
-            elif _hopeless(span.job, costs, now_s):
-                self.drop(span.job)
-                self._expired.append(span.job)
-                queue = self._queues[datatype]
-            else:
-                return span
+
+        def give_up(job: J) -> bool:
+            if not is_hopeless(job, costs, now_s):
+                return False
+            self.drop(job)
+            self._expired.append(job)
+            return True
+
+        return self._lines.front(line, give_up)
+
+    def _heads(self, costs: CostModel, now_s: float) -> list[Line]:
+        """The lines in which something waits: by priority, and the oldest first."""
+        heads: list[Line] = []
+        for priority in _PRIORITIES:
+            if not self._lines.lives[priority]:
+                continue
+            found = [
+                (span.order, (priority, datatype))
+                for datatype in self._datatypes
+                if (span := self._front((priority, datatype), costs, now_s)) is not None
+            ]
+            lines = [line for _, line in sorted(found)]
+            if heads and lines and self._is_due(lines[0], costs):
+                return lines + heads
+            heads += lines
+        return heads
+
+    def _is_due(self, line: Line, costs: CostModel) -> bool:
+        """Whether bulk's share of the time is due to the head of its line."""
+        priority, datatype = line
+        return priority is Priority.BULK and self._precedence.bulk_is_due(
+            costs.expected_s(datatype, 1), self._policy.bulk_share
+        )
+
+    def _ready_line(self, costs: CostModel, now_s: float) -> Line | None:
+        """The line whose batch is formed now: one that waits for company holds up no other."""
+        for line in self._heads(costs, now_s):
+            if now_s >= self._ready_at_s(line, costs):
+                return line
         return None
 
-    def _heads(self, costs: CostModel, now_s: float) -> list[Datatype]:
-        """The datatypes of which something waits, the oldest first."""
-        heads = [
-            (span.order, datatype)
-            for datatype in self._queues
-            if (span := self._front(datatype, costs, now_s)) is not None
-        ]
-        return [datatype for _, datatype in sorted(heads)]
-
-    def _ready_datatype(self, costs: CostModel, now_s: float) -> Datatype | None:
-        """The datatype whose batch is formed now: one that waits for company holds up no other."""
-        for datatype in self._heads(costs, now_s):
-            if now_s >= self._ready_at_s(datatype, costs):
-                return datatype
-        return None
-
-    def _ready_at_s(self, datatype: Datatype, costs: CostModel) -> float:
-        """When the head's batch may be formed: at once, unless company was asked for."""
-        head = self._queues[datatype][0]
-        if not self._policy.max_delay_s or self._live[datatype] >= costs.largest or head.alone:
-            return 0.0
-        ready_s = head.job.arrived_s + self._policy.max_delay_s
+    def _ready_at_s(self, line: Line, costs: CostModel) -> float:
+        """When the head's batch may be formed: at once, unless company or a hold was asked for."""
+        ready_s = 0.0
+        priority, datatype = line
+        if priority is Priority.BULK and not self._is_due(line, costs):
+            ready_s = self._precedence.leaves_room_at_s(
+                len(self._workers), self._policy.bulk_hold_s
+            )
+        head = self._lines.head(line)
+        if not self._policy.max_delay_s or self._lines.live(line) >= costs.largest or head.alone:
+            return ready_s
+        joined_s = head.job.arrived_s + self._policy.max_delay_s
         if head.job.deadline_s is not None:
             # A deadline caps the wait, with room for the batch to take twice what it should.
-            ready_s = min(
-                ready_s, head.job.deadline_s - 2 * costs.expected_s(datatype, costs.largest)
+            joined_s = min(
+                joined_s, head.job.deadline_s - 2 * costs.expected_s(datatype, costs.largest)
             )
-        return ready_s
+        return max(ready_s, joined_s)
 
-    def _gather(self, worker: int, datatype: Datatype, now_s: float) -> list[Span[J]]:
-        """Takes one batch's spans off the queue, whose front is live."""
+    def _gather(self, worker: int, line: Line, now_s: float) -> list[Span[J]]:
+        """Takes one batch's spans off a line, whose front is live."""
         costs = self._workers[worker]
-        queue = self._queues[datatype]
-        alone = queue[0].alone
-        if alone:
-            share = len(queue[0])
-        elif self._policy.max_delay_s:
-            share = self._live[datatype]
-        elif self._policy.real_time:
-            share = self._real_time_share(worker, datatype, now_s)
-        else:
-            share = math.ceil(self._live[datatype] / len(self._workers))
-        wanted = costs.size_at_most(share)
+        alone = self._lines.head(line).alone
+        wanted = costs.size_at_most(self._share(worker, line, now_s))
         spans: list[Span[J]] = []
-        while wanted and (front := self._front(datatype, costs, now_s)) is not None:
+        while wanted and (front := self._front(line, costs, now_s)) is not None:
             if front.alone and not alone:  # pragma: no cover - they are always in front
                 break
-            queue = self._queues[datatype]
-            queue.popleft()
-            taken = Span(front.job, front.start, front.start + min(wanted, len(front)), front.order)
-            taken.alone = front.alone
+            taken = self._lines.cut(line, wanted)
             spans.append(taken)
             wanted -= len(taken)
-            if len(taken) < len(front):
-                front.start = taken.stop
-                queue.appendleft(front)
             if alone:
                 break
-        self._give_back(spans, size_in_time(spans, datatype, costs, now_s))
-        for span in spans:
-            span.job.queued -= len(span)
-            self._live[datatype] -= len(span)
+        self._lines.put_back(spans, size_in_time(spans, line[1], costs, now_s))
+        self._lines.given(spans)
         return spans
 
-    def _real_time_share(self, worker: int, datatype: Datatype, now_s: float) -> int:
+    def _share(self, worker: int, line: Line, now_s: float) -> int:
+        """Items that this free worker may take off a line."""
+        head, live = self._lines.head(line), self._lines.live(line)
+        if head.alone:
+            return len(head)
+        policy, workers = self._policy, len(self._workers)
+        if (
+            line[0] is Priority.BULK
+            and workers == 1
+            and self._precedence.is_shared(policy.bulk_hold_s, now_s)
+        ):
+            return 1
+        if policy.max_delay_s:
+            return live
+        if policy.real_time:
+            return self._real_time_share(worker, line, now_s)
+        return math.ceil(live / workers)
+
+    def _real_time_share(self, worker: int, line: Line, now_s: float) -> int:
         """Items that this free worker takes in real-time inference; see ``backlog``."""
         costs = self._workers[worker]
+        priority, datatype = line
+        waiting = self._lines.lives[Priority.INTERACTIVE]
+        if priority is Priority.BULK:
+            waiting += self._lines.lives[Priority.BULK]
         return backlog.batch_size(
-            sum(self._live.values()),
-            self._live[datatype],
+            waiting,
+            self._lines.live(line),
             self._workers.others_free_s(worker, now_s),
             costs.sizes,
             functools.partial(costs.expected_s, datatype),
         )
-
-    def _give_back(self, spans: list[Span[J]], size: int) -> None:
-        """Puts all but the first ``size`` items back in front of the queue."""
-        excess = sum(map(len, spans)) - size
-        while excess > 0:
-            last = spans[-1]
-            cut = min(excess, len(last))
-            rest = Span(last.job, last.stop - cut, last.stop, last.order, last.alone)
-            self._queues[last.job.datatype].appendleft(rest)
-            last.stop -= cut
-            if not len(last):
-                spans.pop()
-            excess -= cut
-
-
-def _hopeless(job: Job, costs: CostModel, now_s: float) -> bool:
-    return job.deadline_s is not None and now_s + costs.fastest_s(job.datatype, 1) > job.deadline_s
 
 
 def _milliseconds(seconds: float) -> int:

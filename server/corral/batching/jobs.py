@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from corral.batching.cost_model import CostModel
+from corral.priority import Priority
 from corral.tensors import Datatype
+
+#: where a job waits
+Line = tuple[Priority, Datatype]
 
 
 class Job:
@@ -20,6 +24,10 @@ class Job:
         size_bytes: what the request holds in memory.
         arrived_s: when it came.
         deadline_s: when its answer becomes useless; None for never.
+        priority: whether somebody waits for it.
+
+    Attributes:
+        line: where it waits.
     """
 
     __slots__ = (
@@ -28,6 +36,8 @@ class Job:
         "datatype",
         "deadline_s",
         "done",
+        "line",
+        "priority",
         "queued",
         "reserved",
         "size_bytes",
@@ -41,8 +51,12 @@ class Job:
         size_bytes: int,
         arrived_s: float,
         deadline_s: float | None = None,
+        *,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> None:
         self.datatype = datatype
+        self.priority = priority
+        self.line: Line = (priority, datatype)
         self.count = count
         self.size_bytes = size_bytes
         self.arrived_s = arrived_s
@@ -80,7 +94,7 @@ class Span(Generic[J]):
 
 @dataclasses.dataclass(slots=True)
 class Batch(Generic[J]):
-    """What a worker is to run: items of one datatype, as many as a compiled size."""
+    """What a worker is to run: items of one line, as many as a compiled size."""
 
     number: int
     worker: int
@@ -88,6 +102,11 @@ class Batch(Generic[J]):
     count: int
     spans: list[Span[J]]
     formed_s: float
+
+
+def is_hopeless(job: Job, costs: CostModel, now_s: float) -> bool:
+    """Whether even the fastest answer would come after the deadline."""
+    return job.deadline_s is not None and now_s + costs.fastest_s(job.datatype, 1) > job.deadline_s
 
 
 def size_in_time(

@@ -13,8 +13,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from corral.batching.batcher import Batcher, Policy
+from corral.batching.batcher import Batcher
 from corral.batching.jobs import Batch
+from corral.batching.policy import Policy
 from corral.batching.watchdog import HangWatch
 from corral.dataplane.recorder import Recorder
 from corral.dataplane.worker_link import Request, WorkerLink

@@ -21,6 +21,7 @@ from corral.dataplane.worker_link import Request
 from corral.errors import InvalidRequest, RequestError, Unavailable
 from corral.images import decode as images
 from corral.ipc.messages import ServedModel
+from corral.priority import Priority
 from corral.protocol.head import Data, Head, Places
 from corral.protocol.request import RequestReader
 from corral.protocol.response import Answer, Output, classification, encoded
@@ -116,15 +117,25 @@ class Inference:
         return await self.infer_pieces([message], deadline_s)
 
     async def infer_pieces(
-        self, pieces: list[bytes | memoryview], deadline_s: float | None
+        self,
+        pieces: list[bytes | memoryview],
+        deadline_s: float | None,
+        at_most: Priority = Priority.INTERACTIVE,
     ) -> bytes:
-        """The same for one that came in pieces, which are kept as they are, or emptied."""
+        """The same for one that came in pieces, which are kept as they are, or emptied.
+
+        ``at_most`` is the priority that its sender has at most.
+        """
         size = sum(map(len, pieces))
         read = self._reader.read_pieces
-        return encoded(await self._answer_to(lambda: read(pieces), size, deadline_s))
+        return encoded(await self._answer_to(lambda: read(pieces), size, deadline_s, at_most))
 
     async def infer_parsed(
-        self, head: Head, raws: Sequence[memoryview], deadline_s: float | None
+        self,
+        head: Head,
+        raws: Sequence[memoryview],
+        deadline_s: float | None,
+        at_most: Priority = Priority.INTERACTIVE,
     ) -> Answer:
         """Answers a request whose head was read, and checked, before; raises as ``infer``.
 
@@ -132,10 +143,11 @@ class Inference:
             head: of a request without a tensor.
             raws: the tensors as ``raw_input_contents`` holds them, without those in shared memory.
             deadline_s: on the monotonic clock; None for never.
+            at_most: the priority that its sender has at most.
         """
         size = sum(map(len, raws))
         return await self._answer_to(
-            lambda: (head, self._reader.data(head, raws)), size, deadline_s, deadline_s
+            lambda: (head, self._reader.data(head, raws)), size, deadline_s, at_most, deadline_s
         )
 
     async def _answer_to(
@@ -143,6 +155,7 @@ class Inference:
         read: Callable[[], tuple[Head, Data]],
         size_bytes: int,
         deadline_s: float | None,
+        at_most: Priority,
         timeout_s: float | None = None,
     ) -> Answer:
         """Answers a request, by ``timeout_s`` at the latest; gRPC's calls end at theirs anyway."""
@@ -163,6 +176,7 @@ class Inference:
             size_bytes=max(size_bytes, head.count * self._model.signature.input_bytes[datatype]),
             arrived_s=arrived_s,
             deadline_s=deadline_s,
+            priority=max(head.priority, at_most),
         )
         try:
             self._check_open()

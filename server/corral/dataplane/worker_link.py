@@ -18,6 +18,7 @@ from corral.errors import RequestError
 from corral.ipc.batch_channel import BatchChannel, Nonsense
 from corral.ipc.messages import AttachWorker, ResultStatus
 from corral.ipc.region import Region
+from corral.priority import Priority
 from corral.protocol.scattered import Scattered
 from corral.protocol.several import Several, copy_items
 from corral.protocol.shared_memory import Tensor
@@ -43,8 +44,9 @@ class Request(Job):
         size_bytes: int,
         arrived_s: float,
         deadline_s: float | None,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> None:
-        super().__init__(datatype, count, size_bytes, arrived_s, deadline_s)
+        super().__init__(datatype, count, size_bytes, arrived_s, deadline_s, priority=priority)
         self.view = view
         #: the items' bytes; None until a picture is decoded, and once the request is settled
         self.payload: memoryview | Scattered | Tensor | Several | None = None

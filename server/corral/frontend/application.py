@@ -14,6 +14,7 @@ from corral.frontend.methods import Methods
 from corral.frontend.reflection import Reflection
 from corral.frontend.service import Service
 from corral.frontend.statuses import to_status
+from corral.priority import Priority
 
 RestApp = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
@@ -63,10 +64,11 @@ class Application:
         finally:
             service.under_way -= 1
 
-    def _gate(self, call: Call) -> None:
+    def _gate(self, call: Call) -> Priority:
         self._service.check_room()
-        if call.scope["path"] not in OPEN_METHODS:
-            self._service.authorize(call.scope)
+        if call.scope["path"] in OPEN_METHODS:
+            return Priority.INTERACTIVE
+        return self._service.authorize(call.scope)
 
 
 async def _refuse_socket(scope: dict[str, Any], send: Send) -> None:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from corral.errors import PermissionDenied, Unauthenticated
+from corral.priority import Priority
 from corral.security.certificate_names import names_in
 from corral.security.credentials import Access, Verdict
 
@@ -30,8 +31,8 @@ class Auth:
         self._refused = 0
         self._next_note_s = 0.0
 
-    def check(self, scope: dict[str, Any]) -> None:
-        """Lets a request pass.
+    def check(self, scope: dict[str, Any]) -> Priority:
+        """Lets a request pass; returns the priority that it has at most.
 
         Args:
             scope: ASGI's, with its headers and what TLS says of the client.
@@ -49,7 +50,9 @@ class Auth:
             ]
         verdict = self._access.judge(presented, peer_names(scope))
         if verdict is Verdict.ALLOWED:
-            return
+            return Priority.INTERACTIVE
+        if verdict is Verdict.ALLOWED_IN_BULK:
+            return Priority.BULK
         self._note(scope)
         if verdict is Verdict.DENIED:
             raise PermissionDenied(_DENIED)

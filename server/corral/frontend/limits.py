@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.batching.batcher import Policy
+from corral.batching.policy import Policy
 from corral.settings import LimitSettings, Mode, Settings
 from corral.tensors import Signature
 
@@ -36,6 +36,8 @@ def queue_policy(settings: Settings, slots: int, region_batch: int) -> Policy:
         max_bytes=_MAX_HELD_BYTES,
         max_delay_s=settings.queue.max_queue_delay_ms / 1000,
         real_time=settings.model.mode is Mode.RTI,
+        bulk_share=settings.queue.bulk_share,
+        bulk_hold_s=settings.queue.bulk_hold_ms / 1000,
     )
 
 

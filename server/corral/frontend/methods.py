@@ -77,7 +77,7 @@ class Methods:
         pieces = existing(await self._receive(call))
         service.accepted += 1
         try:
-            answer = await service.infer_pieces(pieces, call.deadline_s)
+            answer = await service.infer_pieces(pieces, call.deadline_s, call.granted)
             await call.answer(answer)
             # A small answer is with the kernel at once, unless a client has stopped to read.
             if len(answer) > _SENT_AT_ONCE_BYTES or service.draining:
@@ -125,18 +125,18 @@ class Methods:
         service.count += 1
         service.accepted += 1
         try:
-            await call.send(await self._streamed(pieces, call.deadline_s))
+            await call.send(await self._streamed(pieces, call))
         except ClientGone:
             # Who reads the stream's requests learns it, too.
             return
         finally:
             service.accepted -= 1
 
-    async def _streamed(self, pieces: Pieces, deadline_s: float | None) -> bytes:
+    async def _streamed(self, pieces: Pieces, call: Call) -> bytes:
         """A ModelStreamInferResponse, whatever becomes of the request."""
         try:
             # It may empty what it is given, and an error wants to name its request.
-            answer = await self._service.infer_pieces(list(pieces), deadline_s)
+            answer = await self._service.infer_pieces(list(pieces), call.deadline_s, call.granted)
         except RequestError as error:
             return _failed(pieces, str(error))
         # A defect fails one request, and the stream goes on for the others.

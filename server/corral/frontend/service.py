@@ -15,6 +15,7 @@ from corral.frontend.admission import Admission
 from corral.frontend.auth import Auth
 from corral.frontend.grpc_asgi.body import Receive
 from corral.frontend.pages import Pages, as_dict, filled
+from corral.priority import Priority
 from corral.protocol.head import Head
 from corral.protocol.request import RequestReader
 from corral.protocol.response import Answer
@@ -88,15 +89,14 @@ class Service:
         if self.under_way > self._max_requests:
             raise QueueFull(_TOO_MANY, _RETRY_MS)
 
-    def authorize(self, scope: dict[str, Any]) -> None:
-        """Lets a request pass.
+    def authorize(self, scope: dict[str, Any]) -> Priority:
+        """Lets a request pass; returns the priority that it has at most.
 
         Raises:
             Unauthenticated: without valid credentials.
             PermissionDenied: its client is known, and not allowed.
         """
-        if self._auth is not None:
-            self._auth.check(scope)
+        return Priority.INTERACTIVE if self._auth is None else self._auth.check(scope)
 
     def turn_away(self, deadline_s: float | None) -> None:
         """Asked before an inference's message is received; see Inference.turn_away."""
@@ -116,10 +116,10 @@ class Service:
     # --- inferences ---
 
     async def infer_pieces(
-        self, pieces: list[bytes | memoryview], deadline_s: float | None
+        self, pieces: list[bytes | memoryview], deadline_s: float | None, at_most: Priority
     ) -> bytes:
         """Answers a ModelInferRequest in pieces with a ModelInferResponse; see Inference."""
-        return await self._inference.infer_pieces(pieces, deadline_s)
+        return await self._inference.infer_pieces(pieces, deadline_s, at_most)
 
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         """Reads and checks a request that holds no tensor; the result may be kept.
@@ -139,6 +139,7 @@ class Service:
         head: Head,
         raws: Sequence[bytes | bytearray | memoryview],
         deadline_s: float | None,
+        at_most: Priority,
     ) -> Answer:
         """Answers a request whose head was read.
 
@@ -147,6 +148,7 @@ class Service:
             raws: the tensors as ``raw_input_contents`` holds them, kept until it is answered; those
                 in shared memory are not among them.
             deadline_s: on the monotonic clock; None for never.
+            at_most: the priority that it has at most, see ``authorize``.
 
         Raises:
             RequestError: the answer is an error.
@@ -154,7 +156,7 @@ class Service:
         self.accepted += 1
         try:
             return await self._inference.infer_parsed(
-                head, [memoryview(raw) for raw in raws], deadline_s
+                head, [memoryview(raw) for raw in raws], deadline_s, at_most
             )
         finally:
             self.accepted -= 1

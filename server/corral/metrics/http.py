@@ -91,7 +91,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._send(http.HTTPStatus.UNAUTHORIZED, b"valid credentials are needed\n")
         elif verdict is Verdict.DENIED:
             self._send(http.HTTPStatus.FORBIDDEN, b"this client is not allowed\n")
-        return verdict is Verdict.ALLOWED
+        return verdict in {Verdict.ALLOWED, Verdict.ALLOWED_IN_BULK}
 
     def _send(self, status: http.HTTPStatus, body: bytes, content_type: str = _PLAIN) -> None:
         self.send_response(status)

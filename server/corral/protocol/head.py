@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from corral.priority import Priority
 from corral.protocol.ports import InputHead, Wanted
 from corral.protocol.scattered import Scattered
 from corral.protocol.several import Several
@@ -28,6 +29,7 @@ class Head:
         classification: top k wanted, at most all classes; 0 for the logits.
         timeout_s: the request parameter ``timeout``: how long it will wait in the queue, where
             the server bounds that; None when not given.
+        priority: the request parameter ``priority``: 1 or none is interactive, 2 and more bulk.
         contents: the tensor where it came typed instead of raw: its bytes, or the pictures.
         input_slice: where the tensor lies in the client's shared memory; None: in the message.
         output_slice: where the result is wanted; None: in the answer.
@@ -43,6 +45,7 @@ class Head:
     count: int
     classification: int
     timeout_s: float | None
+    priority: Priority
     contents: bytes | tuple[bytes, ...] | None
     input_slice: Slice | None = None
     output_slice: Slice | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from corral.errors import InvalidRequest
+from corral.priority import Priority
 from corral_protos import open_inference_pb2 as pb
 
 
@@ -37,3 +38,13 @@ def read_timeout(request: pb.ModelInferRequest) -> float | None:
     if timeout_us is None or timeout_us < 0:
         raise InvalidRequest("the parameter timeout takes a whole number of microseconds")
     return timeout_us / 1e6 if timeout_us else None
+
+
+def read_priority(request: pb.ModelInferRequest) -> Priority:
+    """The parameter ``priority``: as in Triton, 1 comes first and 0 is the default, 1 here."""
+    if "priority" not in request.parameters:
+        return Priority.INTERACTIVE
+    priority = integer(request.parameters["priority"])
+    if priority is None or priority < 0:
+        raise InvalidRequest("the parameter priority takes a whole number: 1 interactive, 2 bulk")
+    return Priority.INTERACTIVE if priority < Priority.BULK else Priority.BULK

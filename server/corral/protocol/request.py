@@ -23,7 +23,7 @@ from corral.protocol.envelope import (
     tail,
 )
 from corral.protocol.head import Data, Head, Places
-from corral.protocol.parameters import integer, read_classification, read_timeout
+from corral.protocol.parameters import integer, read_classification, read_priority, read_timeout
 from corral.protocol.ports import PortsReader, parse_request
 from corral.protocol.response import LENGTH_PREFIX
 from corral.protocol.scattered import Scattered
@@ -231,6 +231,7 @@ class RequestReader:
                 count=count,
                 classification=0,
                 timeout_s=read_timeout(request),
+                priority=read_priority(request),
                 contents=None,
                 inputs=inputs,
             )
@@ -287,6 +288,7 @@ class RequestReader:
             count=count,
             classification=0,
             timeout_s=read_timeout(request),
+            priority=read_priority(request),
             contents=contents,
             input_slice=self._read_slice(tensor.parameters),
         )

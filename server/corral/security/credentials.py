@@ -10,7 +10,7 @@ import enum
 import hashlib
 import hmac
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from corral.errors import ConfigError
@@ -24,38 +24,46 @@ MIN_TOKEN_CHARACTERS = 16
 #: how soon a changed token file is noticed, seconds
 _LOOK_S = 1.0
 
-Digests = tuple[bytes, ...]
-
 
 class Verdict(enum.Enum):
     """What becomes of a caller."""
 
     ALLOWED = "allowed"
+    #: the same, and its requests are bulk, whatever they say
+    ALLOWED_IN_BULK = "allowed in bulk"
     #: no credentials, or none that are valid
     UNAUTHENTICATED = "unauthenticated"
     #: known, and not allowed
     DENIED = "denied"
 
 
-def parse_tokens(text: str) -> list[str]:
-    """The tokens of a file: one a line; empty lines and lines that begin with # are skipped.
+#: what each token allows, by its digest
+Digests = Mapping[bytes, Verdict]
+
+
+def parse_tokens(text: str) -> dict[str, Verdict]:
+    """The tokens of a file and what each allows: one a line; its requests are bulk after " bulk".
+
+    Empty lines and lines that begin with # are skipped.
 
     Raises:
         ValueError: what is wrong with which line; the text never repeats a token.
     """
-    tokens = []
+    tokens = {}
     for number, line in enumerate(text.splitlines(), 1):
-        token = line.strip()
+        token, _, word = line.strip().partition(" ")
         if not token or token.startswith("#"):
             continue
-        if not token.isascii() or not token.isprintable() or " " in token:
+        if word.strip() not in {"", "bulk"}:
+            raise ValueError(f"line {number}: a token has nothing but the word bulk behind it")
+        if not token.isascii() or not token.isprintable():
             raise ValueError(f"line {number}: a token is printable ASCII without spaces")
         if len(token) < MIN_TOKEN_CHARACTERS:
             raise ValueError(
                 f"line {number}: a token has at least {MIN_TOKEN_CHARACTERS} characters; "
                 "openssl rand -hex 32 makes one"
             )
-        tokens.append(token)
+        tokens[token] = Verdict.ALLOWED_IN_BULK if word else Verdict.ALLOWED
     return tokens
 
 
@@ -71,12 +79,13 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
-def matches(token: str, digests: Digests) -> bool:
-    """Whether a token is among those, in a time that does not tell which, or how nearly."""
+def matches(token: str, digests: Digests) -> Verdict:
+    """What a token allows, in a time that does not tell which it is, or how nearly."""
     presented = digest(token)
-    found = False
-    for known in digests:
-        found |= hmac.compare_digest(presented, known)
+    found = Verdict.UNAUTHENTICATED
+    for known, allowed in digests.items():
+        if hmac.compare_digest(presented, known):
+            found = allowed
     return found
 
 
@@ -101,8 +110,8 @@ class TokenFile:
             raise ConfigError(f"{_OPTION} {path}: there is no token in it")
         self._started = True
 
-    def accepts(self, token: str) -> bool:
-        """Whether the token is valid now."""
+    def judge(self, token: str) -> Verdict:
+        """What the token allows now."""
         return matches(token, self._watched.current())
 
     def _load(self) -> Digests:
@@ -115,7 +124,7 @@ class TokenFile:
             raise ConfigError(f"{_OPTION} {self._path}: {error}") from None
         if not tokens and self._started:
             logger.warning("%s %s: no token is valid", _OPTION, self._path)
-        return tuple(digest(token) for token in tokens)
+        return {digest(token): allowed for token, allowed in tokens.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,8 +160,7 @@ class Access:
             return Verdict.UNAUTHENTICATED
         if self.tokens is not None and authorizations:
             token = bearer_token(authorizations[0]) if len(authorizations) == 1 else None
-            valid = token is not None and self.tokens.accepts(token)
-            return Verdict.ALLOWED if valid else Verdict.UNAUTHENTICATED
+            return Verdict.UNAUTHENTICATED if token is None else self.tokens.judge(token)
         if self.names:
             return Verdict.ALLOWED if names and names & self.names else Verdict.DENIED
         return Verdict.UNAUTHENTICATED if self.tokens is not None else Verdict.ALLOWED

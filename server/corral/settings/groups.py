@@ -12,6 +12,8 @@ from corral.settings.kinds import (
     Allocator,
     BackendName,
     BatchItems,
+    BulkHold,
+    BulkShare,
     Cosine,
     Count,
     Decibels,
@@ -269,6 +271,23 @@ class QueueSettings(Group, frozen=True, kw_only=True):
             default="64 for each worker; for throughput 64 of its largest batches",
         ),
     ] = None
+    bulk_share: Annotated[
+        BulkShare,
+        option(
+            "share of the workers' time that bulk requests get while interactive ones wait, too",
+            live=True,
+            metavar="SHARE",
+        ),
+    ] = 0.1
+    bulk_hold_ms: Annotated[
+        BulkHold,
+        option(
+            "how long after an interactive request bulk leaves a worker to the next one",
+            live=True,
+            metavar="MS",
+            unit="ms",
+        ),
+    ] = 1000.0
     max_items: Annotated[
         RequestItems, option("items in one request", metavar="N", unit="items")
     ] = 32

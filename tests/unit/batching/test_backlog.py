@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from corral.batching.backlog import batch_size
-from corral.batching.batcher import Batcher, Policy
+from corral.batching.batcher import Batcher
 from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Job
+from corral.batching.policy import Policy
 from corral.tensors import Datatype
 from corral_loadtest.simulate import queueing as queues
 

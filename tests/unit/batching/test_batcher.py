@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from corral.batching.batcher import Batcher, Policy
+from corral.batching.batcher import Batcher
 from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Batch, Job
+from corral.batching.policy import Policy
 from corral.errors import DeadlineMissed, QueueFull
 from corral.tensors import Datatype
 

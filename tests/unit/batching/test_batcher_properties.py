@@ -8,10 +8,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from corral.batching.batcher import Batcher, Policy
+from corral.batching.batcher import Batcher
 from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Batch, Job
+from corral.batching.policy import Policy
 from corral.errors import DeadlineMissed, QueueFull
+from corral.priority import Priority
 from corral.tensors import Datatype
 
 SIZES = (1, 2, 4)
@@ -53,12 +55,18 @@ class BatcherMachine(RuleBasedStateMachine):
         count=st.integers(1, 9),
         slack_s=st.none() | st.floats(-0.01, 0.3),
         decoded_later=st.booleans(),
+        priority=st.sampled_from(Priority),
     )
     def request_comes(
-        self, datatype: Datatype, count: int, slack_s: float | None, decoded_later: bool
+        self,
+        datatype: Datatype,
+        count: int,
+        slack_s: float | None,
+        decoded_later: bool,
+        priority: Priority,
     ) -> Job:
         deadline_s = None if slack_s is None else self.now_s + slack_s
-        job = Job(datatype, count, 100, self.now_s, deadline_s)
+        job = Job(datatype, count, 100, self.now_s, deadline_s, priority=priority)
         try:
             self.batcher.admit(job, self.now_s)
         except (QueueFull, DeadlineMissed):
@@ -92,6 +100,7 @@ class BatcherMachine(RuleBasedStateMachine):
                 assert batch.count in SIZES
                 assert batch.count == sum(map(len, batch.spans))
                 assert {span.job.datatype for span in batch.spans} == {batch.datatype}
+                assert len({span.job.priority for span in batch.spans}) == 1
                 assert not any(span.job.done for span in batch.spans)
                 alone = [span for span in batch.spans if span.alone]
                 assert not alone or len(batch.spans) == 1

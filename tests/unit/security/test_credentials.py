@@ -22,14 +22,18 @@ from corral.security.credentials import (
 ONE, TWO = "first-token-0123456789", "second-token-0123456789"
 ALICE = frozenset({"alice"})
 OK, WHO, NO = Verdict.ALLOWED, Verdict.UNAUTHENTICATED, Verdict.DENIED
+BULK = Verdict.ALLOWED_IN_BULK
 
 
 def test_tokens_are_lines_without_comments_and_blanks() -> None:
-    assert parse_tokens(f"# ours\n{ONE}\n\n  {TWO} \n#{ONE}\n") == [ONE, TWO]
-    assert parse_tokens("\n# nothing\n") == []
+    assert parse_tokens(f"# ours\n{ONE}\n\n  {TWO} \n#{ONE}\n") == {ONE: OK, TWO: OK}
+    assert parse_tokens(f"{ONE} bulk\n{TWO}\n") == {ONE: BULK, TWO: OK}
+    assert parse_tokens("\n# nothing\n") == {}
 
 
-@pytest.mark.parametrize("line", ["short", "two words 0123456789", "unprintäble-0123456789"])
+@pytest.mark.parametrize(
+    "line", ["short", "two words 0123456789", "unprintäble-0123456789", f"{TWO} x"]
+)
 def test_what_is_no_token_is_refused_without_repeating_it(line: str) -> None:
     with pytest.raises(ValueError, match="line 2") as caught:
         parse_tokens(f"{ONE}\n{line}")
@@ -60,11 +64,11 @@ def test_every_known_token_is_compared_and_in_constant_time(
         seen.append((len(left), len(right)))
         return left == right
 
-    known = tuple(credentials.digest(token) for token in (ONE, TWO, "third-0123456789"))
+    known = {credentials.digest(token): OK for token in (ONE, TWO, "third-0123456789")}
     monkeypatch.setattr("hmac.compare_digest", compare)
-    assert matches(ONE, known)
-    assert not matches(ONE[:-1], known)
-    assert not matches("\udcff", known)
+    assert matches(ONE, known) is OK
+    assert matches(ONE[:-1], known) is WHO
+    assert matches("\udcff", known) is WHO
     # The first match ends nothing early, and lengths say nothing: digests are compared.
     assert seen == [(32, 32)] * 9
 
@@ -134,19 +138,19 @@ def test_a_token_file_is_read_again_when_it_changes(
     path = private(tmp_path / "tokens", ONE)
     tokens = TokenFile(path, look_s=0.0)
     private(path, TWO)
-    assert tokens.accepts(TWO)
-    assert not tokens.accepts(ONE)
+    assert tokens.judge(TWO) is OK
+    assert tokens.judge(ONE) is WHO
     # What is broken, or open to others, changes nothing.
     private(path, "short")
-    assert tokens.accepts(TWO)
+    assert tokens.judge(TWO) is OK
     path.chmod(0o644)
-    assert tokens.accepts(TWO)
+    assert tokens.judge(TWO) is OK
     path.unlink()
-    assert tokens.accepts(TWO)
+    assert tokens.judge(TWO) is OK
     assert caplog.text.count("the old content stays in force") == 3
     # What is empty takes everything back.
     private(path, "# closed\n")
-    assert not tokens.accepts(TWO)
+    assert tokens.judge(TWO) is WHO
     assert TWO not in caplog.text
 
 

@@ -21,7 +21,7 @@ Unary = Callable[[Call], Awaitable[bytes]]
 #: answers with as many messages as it likes
 Stream = Callable[[Call], Awaitable[None]]
 #: refuses a call by raising, before anything of its body is received
-Gate = Callable[[Call], None]
+Gate = Callable[[Call], Any]
 
 CONTENT_TYPE = b"application/grpc"
 #: what HTTP/2's limit on a field list counts for each field besides its bytes
@@ -84,7 +84,7 @@ class GrpcApplication:
         scope = call.scope
         try:
             self._check(scope)
-            self._gate(call)
+            call.granted = self._gate(call)
             path = scope["path"]
             handler = self._unary.get(path)
             if handler is not None:

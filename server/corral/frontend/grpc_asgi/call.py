@@ -60,6 +60,7 @@ class Call:
     Attributes:
         scope: as given.
         deadline_s: when the answer becomes useless, on the monotonic clock; None for never.
+        granted: what the application's gate gave.
     """
 
     __slots__ = (
@@ -71,6 +72,7 @@ class Call:
         "_send",
         "_started",
         "deadline_s",
+        "granted",
         "scope",
     )
 
@@ -79,6 +81,7 @@ class Call:
     ) -> None:
         self.scope = scope
         self.deadline_s: float | None = None
+        self.granted: Any = None
         self._send = send
         self._receive = receive
         self._body = Body(receive)

@@ -14,6 +14,7 @@ from corral.frontend.rest.pages import Pages
 from corral.frontend.rest.routes import Route
 from corral.frontend.rest.service import Body, Receive, Scope, Send, Service
 from corral.frontend.rest.side_work import SideWork
+from corral.priority import Priority
 from corral.protocol.head import Head
 from corral.protocol.response import Answer
 from corral.protocol.rest import compression, fields, request, response, statuses
@@ -89,14 +90,15 @@ class RestApp:
     async def _reply(self, asked: Request, scope: Scope, receive: Receive) -> Reply:
         self._service.check_room()
         route = routes.find(asked.method, asked.path())
+        at_most = Priority.INTERACTIVE
         if route.action not in _OPEN:
-            self._service.authorize(scope)
+            at_most = self._service.authorize(scope)
         if route.action == "infer":
             with self._departures.watching(scope):
-                return await self._infer(route, asked, receive)
+                return await self._infer(route, asked, receive, at_most)
         if route.action == "classify":
             with self._departures.watching(scope):
-                return await self._classify(route, asked, receive)
+                return await self._classify(route, asked, receive, at_most)
         return await self._pages.answer(route, asked, receive)
 
     # --- inference ---
@@ -117,14 +119,16 @@ class RestApp:
             raise self._counted(InvalidRequest("the request's body is empty"))
         return body
 
-    async def _infer(self, route: Route, asked: Request, receive: Receive) -> Reply:
+    async def _infer(
+        self, route: Route, asked: Request, receive: Receive, at_most: Priority
+    ) -> Reply:
         media = fields.media_type(asked.field(b"content-type"))
         if media.startswith(_NO_INFERENCE):
             raise MediaNotTaken(f"an inference is JSON, with binary data or without, not {media!r}")
         deadline_s = asked.deadline_s()
         # The body is left behind here: as JSON it is much longer than the tensor, which may wait.
         head, raws, binary = await self._read(route, asked, receive, deadline_s)
-        got = await self._service.infer(head, raws, deadline_s)
+        got = await self._service.infer(head, raws, deadline_s, at_most)
         return _inference_reply(got, binary)
 
     async def _read(
@@ -163,7 +167,9 @@ class RestApp:
         several = self._service.several_inputs
         return request.read_form(header, name, version, several=several)
 
-    async def _classify(self, route: Route, asked: Request, receive: Receive) -> Reply:
+    async def _classify(
+        self, route: Route, asked: Request, receive: Receive, at_most: Priority
+    ) -> Reply:
         content_type = asked.field(b"content-type") or ""
         media = fields.media_type(content_type)
         if media not in _PICTURE_TYPES:
@@ -183,7 +189,7 @@ class RestApp:
         except RequestError as error:
             raise self._counted(error) from None
         del body
-        got = await self._service.infer(head, [element], deadline_s)
+        got = await self._service.infer(head, [element], deadline_s, at_most)
         return Reply(response.labels(head.model_name, got.content), may_be_packed=True)
 
     def _read_labels_head(self, name: str, version: str, top: int, timeout_us: int) -> Head:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Protocol
 
 from corral.errors import RequestError
+from corral.priority import Priority
 from corral.protocol.head import Head
 from corral.protocol.response import Answer
 from corral_protos import open_inference_pb2 as pb
@@ -34,8 +35,8 @@ class Service(Protocol):
     def check_room(self) -> None:
         """Raises QueueFull where more requests are under way than may be."""
 
-    def authorize(self, scope: Scope) -> None:
-        """Raises Unauthenticated or PermissionDenied."""
+    def authorize(self, scope: Scope) -> Priority:
+        """Raises Unauthenticated or PermissionDenied; the priority that the client has at most."""
 
     def turn_away(self, deadline_s: float | None) -> None:
         """Raises what would refuse a request now, before its body is received."""
@@ -51,7 +52,9 @@ class Service(Protocol):
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         """Compares a request, without its tensor, with the model."""
 
-    async def infer(self, head: Head, raws: Sequence[Body], deadline_s: float | None) -> Answer:
+    async def infer(
+        self, head: Head, raws: Sequence[Body], deadline_s: float | None, at_most: Priority
+    ) -> Answer:
         """Runs it; ``raws`` are kept until it is answered."""
 
     def page(self, method: str, **fields: object) -> dict[str, Any]:
