@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import signal
 import threading
 import time
 import urllib.error
@@ -18,7 +16,7 @@ import grpc
 import numpy as np
 import pytest
 from support.counted_load import INFER, infer_message
-from support.running_server import Server, StartServer, wait_until
+from support.running_server import Server, StartServer, stopped_workers, wait_until
 from support.scenarios.fault import wait_for_workers
 from support.server_counters import Scrape
 
@@ -35,19 +33,6 @@ def message(priority: int | str | None) -> bytes:
     elif priority is not None:
         request.parameters["priority"].int64_param = priority
     return request.SerializeToString()
-
-
-@contextmanager
-def stopped(server: Server) -> Iterator[None]:
-    """Its workers stand still."""
-    workers = server.workers()
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in workers:
-            os.kill(pid, signal.SIGCONT)
 
 
 def are_under_way(server: Server, count: int, token: str | None) -> bool:
@@ -67,7 +52,7 @@ def order_of(server: Server, sent: Sequence[tuple[str, bytes, str | None]]) -> l
             future.add_done_callback(lambda _: ended.append(name))
             return future
 
-        with stopped(server):
+        with stopped_workers(server):
             # The worker holds the first, the others wait in the order in which they come.
             futures = []
             for number, (name, body, token) in enumerate(sent, 1):

@@ -22,7 +22,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from support.http_by_hand import connect, listen
-from support.running_server import Server, StartServer, null_server, wait_until
+from support.running_server import Server, StartServer, null_server, stopped_workers, wait_until
 from support.server_counters import Scrape
 
 from corral_client import HttpClient, Overloaded
@@ -276,19 +276,21 @@ def classify_by_hand(picture: bytes) -> bytes:
 def test_a_client_that_closes_its_connection_is_never_run(server: StartServer, reset: bool) -> None:
     """HTTP/1.1 does not say so: the kernel does, to who looks."""
     waiting = 5
-    with (
-        server("--workers", "1", "--null-batch-ms", "400") as s,
-        contextlib.ExitStack() as stack,
-    ):
+    with server("--workers", "1") as s, contextlib.ExitStack() as stack:
         picture = CAT.read_bytes()
         connections = [stack.enter_context(connect(s.http_port)) for _ in range(waiting + 1)]
-        for number, connection in enumerate(connections, 1):
-            connection.sendall(classify_by_hand(picture))
-            wait_until(partial(received, s, number), "the requests, one after another")
-        last = connections.pop()
-        if reset:
-            last.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        last.close()
+        with stopped_workers(s):
+            for number, connection in enumerate(connections, 1):
+                connection.sendall(classify_by_hand(picture))
+                wait_until(partial(received, s, number), "the requests, one after another")
+            last = connections.pop()
+            if reset:
+                last.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            last.close()
+            wait_until(
+                lambda: Scrape(s.metrics_port).total("corral_requests_total", outcome="cancelled"),
+                "the client's leave to be noticed",
+            )
         for connection in connections:
             assert listen(connection, answers=1, within_s=20).statuses == [200]
         scrape = Scrape(s.metrics_port)

@@ -141,6 +141,20 @@ class Server:
         self._process.stderr.close()
 
 
+@contextlib.contextmanager
+def stopped_workers(server: Server) -> Iterator[None]:
+    """A server's workers stand still: what they hold and what waits stays so."""
+    workers = server.workers()
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
 def environment() -> dict[str, str]:
     """What servers under test are started with."""
     inherited = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "VIRTUAL_ENV")

@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +20,7 @@ from corral_loadtest.servers.processes import free_port, serving
 from support import programs
 from support.counted_load import INFER, Counted, closed_loop, fixed_rate, infer_message
 from support.process_use import peak_growth_bytes
-from support.running_server import Server, wait_until
+from support.running_server import Server, stopped_workers, wait_until
 from support.server_counters import Scrape
 
 #: two workers of 40 ms each: 50 requests a second are all they can do
@@ -158,12 +156,10 @@ def _churn_once(server: Server, channel: grpc.Channel, churn: Churn, each: int) 
     def waiting() -> float:
         return Scrape(server.metrics_port).total("corral_queue_depth")
 
-    workers = server.workers()
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        held = send(len(workers))
-        wait_until(lambda: _inflight(server) == len(workers), "held requests")
+    workers = len(server.workers())
+    with stopped_workers(server):
+        held = send(workers)
+        wait_until(lambda: _inflight(server) == workers, "held requests")
         cancelled, kept = send(each), send(each)
         wait_until(lambda: waiting() == 2 * each, "those without a deadline")
         late = send(each, _ROUND_DEADLINE_S)
@@ -171,9 +167,6 @@ def _churn_once(server: Server, channel: grpc.Channel, churn: Churn, each: int) 
         for call in cancelled:
             call.cancel()
         wait_until(lambda: waiting() == each, "deadlines to pass and cancellations to arrive")
-    finally:
-        for pid in workers:
-            os.kill(pid, signal.SIGCONT)
     churn.held += _ended(held, "OK", churn.wrong)
     churn.kept += _ended(kept, "OK", churn.wrong)
     churn.expired += _ended(late, "DEADLINE_EXCEEDED", churn.wrong)
