@@ -21,7 +21,7 @@ Connection = tuple[int, str]
 Table = Callable[[Collection[int]], set[Connection] | None]
 
 _LOOK_S = 0.25
-#: looking takes at most this part of the time
+#: looking takes at most this part of a CPU's time
 _SHARE = 0.02
 
 
@@ -83,11 +83,11 @@ class Departures:
             return
         pause_s = _LOOK_S
         if self._seen:
-            began_s = time.monotonic()
+            began_s = time.thread_time()
             there = self._table({port for port, _ in self._seen})
             if there is not None:
                 self._compare(there)
-            pause_s = max(_LOOK_S, (time.monotonic() - began_s) / _SHARE)
+            pause_s = max(_LOOK_S, (time.thread_time() - began_s) / _SHARE)
         self._seen = set(self._waiting)
         self._look_in(pause_s)
 
