@@ -7,6 +7,7 @@ owns every request until it is answered.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import logging
 import os
@@ -35,11 +36,13 @@ from corral.frontend.supervisor_link import SupervisorLink
 from corral.frontend.unix_relay import UnixRelay
 from corral.ipc import channel
 from corral.ipc.messages import (
+    AttachWorker,
     CellBoot,
     Drained,
     FrontendFailed,
     FrontendUp,
     ModelBoot,
+    ModelFindings,
     Reconfigure,
     ServedModel,
     WorkerGone,
@@ -66,7 +69,11 @@ _FIRST_WINDOW_BYTES = 14_600
 
 
 def _describe(
-    served: ServedModel, model: ModelBoot, settings: Settings, workers: int
+    served: ServedModel,
+    model: ModelBoot,
+    settings: Settings,
+    workers: int,
+    findings: ModelFindings,
 ) -> metadata.ModelDescription:
     return metadata.ModelDescription(
         name=served.name,
@@ -78,6 +85,7 @@ def _describe(
         weights=model.weights,
         synthetic=model.synthetic,
         guard=model.guard,
+        findings=findings,
         mode=settings.model.mode,
         max_queue_delay_ms=settings.queue.max_queue_delay_ms,
         queue_timeout_ms=settings.queue.queue_timeout_ms,
@@ -95,11 +103,13 @@ class Frontend:
         settings = boot.settings
         self._boot = boot
         self._served = boot.served
+        #: what the latest worker found out
+        self._findings = ModelFindings()
         self._loop = asyncio.get_running_loop()
         self._supervisor = SupervisorLink(
             boot.control_fd,
             on_open=self._open,
-            on_sizes=self._have_sizes,
+            on_worker=self._have_worker,
             on_settings=self._reconfigure,
             on_drain=self._begin_drain,
         )
@@ -108,7 +118,7 @@ class Frontend:
         self._recorder = Recorder(counted, boot.cell)
         memory = ClientMemory() if settings.listen.client_shared_memory else None
         self._pages = Pages(
-            _describe(self._served, boot.model, settings, boot.workers),
+            _describe(self._served, boot.model, settings, boot.workers, self._findings),
             self._served.views,
             ready=lambda: self._service.ready,
             counts=counted.snapshot,
@@ -179,8 +189,10 @@ class Frontend:
         self._inference.open = True
         self._show_state()
 
-    def _have_sizes(self, sizes: list[int]) -> None:
-        self._pages.batch_sizes = sizes
+    def _have_worker(self, hello: AttachWorker) -> None:
+        self._pages.batch_sizes = hello.sizes
+        self._findings = hello.findings
+        self._pages.model = dataclasses.replace(self._pages.model, findings=hello.findings)
 
     def _reconfigure(self, new: Reconfigure) -> None:
         settings = new.settings
@@ -188,7 +200,9 @@ class Frontend:
         signature = self._served.signature
         self._service.messages.set_limits(*arrival_limits(settings, signature, policy.max_queue))
         logs.configure(settings.logging, f"frontend {self._boot.cell}")
-        self._pages.model = _describe(self._served, new.model, settings, new.workers)
+        self._pages.model = _describe(
+            self._served, new.model, settings, new.workers, self._findings
+        )
         self._inference.max_image_pixels = settings.queue.max_image_pixels
         self._inference.queue_timeout_s = settings.queue.queue_timeout_ms / 1000
         self._dispatcher.reconfigure(policy, hang_floor_s=settings.lifecycle.hang_floor_s)

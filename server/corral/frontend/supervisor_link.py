@@ -33,7 +33,7 @@ class SupervisorLink:
     Args:
         control_fd: the socket's descriptor; taken over.
         on_open: every cell has a verified worker.
-        on_sizes: workers have compiled these batch sizes.
+        on_worker: called with what a worker was attached with.
         on_settings: other settings hold from now on.
         on_drain: not ready from now on, and nothing new is taken after so many seconds.
     """
@@ -43,7 +43,7 @@ class SupervisorLink:
         control_fd: int,
         *,
         on_open: Callable[[], None],
-        on_sizes: Callable[[list[int]], None],
+        on_worker: Callable[[AttachWorker], None],
         on_settings: Callable[[Reconfigure], None],
         on_drain: Callable[[float], None],
     ) -> None:
@@ -54,7 +54,7 @@ class SupervisorLink:
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._dispatcher: Dispatcher | None = None
         self._on_open = on_open
-        self._on_sizes = on_sizes
+        self._on_worker = on_worker
         self._on_settings = on_settings
         self._on_drain = on_drain
 
@@ -103,7 +103,7 @@ class SupervisorLink:
                     os.close(fd)
             logger.error("worker %d cannot be taken on: %s", message.worker, error)  # noqa: TRY400
             return
-        self._on_sizes(message.sizes)
+        self._on_worker(message)
 
     def _end(self) -> None:
         if not self.ended.done():

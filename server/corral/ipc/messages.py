@@ -108,6 +108,18 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
 
 # --- control: child to supervisor ---
 
+#: what a model's answers are, of those that are a list of classes
+LOGITS, PROBABILITIES = "logits", "probabilities"
+
+
+class ModelFindings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker found out of the model by its answers, for clients."""
+
+    #: ``LOGITS`` or ``PROBABILITIES``; empty where the answers are no classes, or nobody looked
+    output_kind: str = ""
+    #: why batches are no larger than they are; empty where the model does not limit them
+    batch_limit: str = ""
+
 
 class WorkerReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The worker has compiled, warmed up and looked at what took hold."""
@@ -124,6 +136,7 @@ class WorkerReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     checks: dict[str, str]
     #: what did not, one sentence each
     warnings: list[str]
+    findings: ModelFindings = ModelFindings()
 
 
 class WorkerFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -191,6 +204,7 @@ class AttachWorker(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     costs_s: dict[str, float]
     #: the largest batch its region holds
     region_batch: int
+    findings: ModelFindings = ModelFindings()
 
 
 class DetachWorker(msgspec.Struct, frozen=True, kw_only=True, tag=True):

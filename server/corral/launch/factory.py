@@ -71,9 +71,12 @@ class ChildFactory:
         self._program = WorkerProgram.find(settings, model, extras, environ)
 
     def learn(self, report: WorkerReady, cores: int) -> None:
-        """Once a worker of so many cores has found the knee, none that follows looks for it."""
+        """Once a worker of so many cores has found the knee, none that follows looks for it.
+
+        Where the model itself limits its batches, each worker finds that out, and says so.
+        """
         self._figures.learn_costs(report.costs_s, cores)
-        if self._batch.find_knee:
+        if self._batch.find_knee and not report.findings.batch_limit:
             self._curves.save(report.costs_s)
             self._batch = BatchSizes(sizes=report.sizes, find_knee=False)
 

@@ -10,11 +10,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TypeVar
 
+import msgspec
 from google.protobuf.message import DecodeError, Message
 
 from corral import __version__
 from corral.accuracy import AccuracyReport
 from corral.errors import InvalidRequest, NotFound
+from corral.ipc.messages import ModelFindings
 from corral.metrics.counters import FAILURES, Counts
 from corral.tensors import Datatype, Signature, TensorSpec, View
 from corral_protos import open_inference_pb2 as pb
@@ -48,6 +50,7 @@ class ModelDescription:
         max_queue_delay_ms: the batcher's timer, 0 for none.
         queue_timeout_ms: how long a request may wait in the queue, 0 for ever.
         guard: what the precision guard found; None where FP32 was never in question.
+        findings: what a worker found out of the model.
     """
 
     name: str
@@ -62,6 +65,7 @@ class ModelDescription:
     max_queue_delay_ms: float = 0.0
     queue_timeout_ms: float = 0.0
     guard: AccuracyReport | None = None
+    findings: ModelFindings = dataclasses.field(default_factory=ModelFindings)
 
     @property
     def platform(self) -> str:
@@ -174,6 +178,8 @@ def _parameters(model: ModelDescription) -> dict[str, str]:
         "synthetic": "true" if model.synthetic else "false",
         "weights": model.weights,
         **_guard_parameters(model.guard),
+        # What nobody found out is not said.
+        **{key: value for key, value in msgspec.structs.asdict(model.findings).items() if value},
     }
 
 

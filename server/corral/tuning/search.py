@@ -104,6 +104,18 @@ class Bench:
         """The model."""
         return registry.get(self.settings.model.name, self.settings.model.shape)
 
+    def order(self, candidate: Candidate, made: Artefact, sizes: Sequence[int]) -> TrialOrder:
+        """A worker under trial, as it would serve."""
+        return TrialOrder(
+            settings=self.settings_for(candidate),
+            model=boot_model(made),
+            signature=self.spec.signature,
+            cpus=self.pen.cpus,
+            memory_node=self.pen.memory_node,
+            sizes=sizes,
+            datatype=self.spec.native,
+        )
+
 
 def measure_fidelity(
     bench: Bench, candidate: Candidate, made: Artefact, reference: Candidate, exact: Artefact
@@ -137,7 +149,7 @@ def measure_fidelity(
 def _answers(
     bench: Bench, candidate: Candidate, made: Artefact, inputs: NDArray[np.generic]
 ) -> NDArray[np.float32]:
-    with trial_worker.start(_order(bench, candidate, made, [1]), bench.environ) as trial:
+    with trial_worker.start(bench.order(candidate, made, [1]), bench.environ) as trial:
         return trial.answer(inputs, bench.spec.native)
 
 
@@ -223,18 +235,6 @@ def _guarded(
     return Row(candidate=candidate, fidelity=fidelity, excluded=excluded)
 
 
-def _order(bench: Bench, candidate: Candidate, made: Artefact, sizes: Sequence[int]) -> TrialOrder:
-    return TrialOrder(
-        settings=bench.settings_for(candidate),
-        model=boot_model(made),
-        signature=bench.spec.signature,
-        cpus=bench.pen.cpus,
-        memory_node=bench.pen.memory_node,
-        sizes=sizes,
-        datatype=bench.spec.native,
-    )
-
-
 def measure_speeds(
     bench: Bench, ready: Mapping[Candidate, Artefact]
 ) -> dict[Candidate, dict[int, float] | ModelError]:
@@ -251,7 +251,7 @@ def measure_speeds(
         for candidate, made in ready.items():
             bench.progress(f"start {candidate.name}", 0.8)
             try:
-                order = _order(bench, candidate, made, sizes)
+                order = bench.order(candidate, made, sizes)
                 trial = stack.enter_context(trial_worker.start(order, bench.environ))
             except ModelError as error:
                 failed[candidate] = error
@@ -263,9 +263,9 @@ def measure_speeds(
             bench.progress("measure in turns", 0.85 + 0.15 * turn / _ROUNDS)
             for candidate, trial in list(running.items()):
                 try:
-                    for size in sizes:
-                        by_size = seconds.setdefault(candidate, {size: [] for size in sizes})
-                        by_size[size].extend(_turn(trial, native, size))
+                    for size in trial.sizes:
+                        by_size = seconds.setdefault(candidate, {})
+                        by_size.setdefault(size, []).extend(_turn(trial, native, size))
                 except ModelError as error:
                     failed[candidate] = error
                     del running[candidate]

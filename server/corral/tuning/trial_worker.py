@@ -113,6 +113,11 @@ class Trial:
         self.report = message
         self.start_s = time.monotonic() - self._started_s
 
+    @property
+    def sizes(self) -> list[int]:
+        """The batch sizes that it takes: the model may limit those that were ordered."""
+        return self.report.sizes
+
     def submit(self, datatype: Datatype, count: int) -> None:
         """Gives it the batch that lies in its region."""
         self._number += 1

@@ -77,7 +77,9 @@ def measure_one_core(
         ModelError: a worker failed.
     """
     spec = registry.get(settings.model.name, settings.model.shape)
-    sizes = _SIZES if settings.queue.max_batch is None else (settings.queue.max_batch,)
+    sizes: tuple[int, ...] = (
+        _SIZES if settings.queue.max_batch is None else (settings.queue.max_batch,)
+    )
     order = TrialOrder(
         settings=settings.replace(backend=selected.backend, precision=selected.precision),
         model=selected.model,
@@ -94,6 +96,7 @@ def measure_one_core(
         for trial in trials:
             if inputs is not None:
                 trial.fill(inputs, spec.native)
+        sizes = tuple(trials[0].sizes)
         rates: dict[tuple[bool, int], list[float]] = {}
         for _ in range(_ROUNDS):
             for size in sizes:

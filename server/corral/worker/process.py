@@ -37,7 +37,7 @@ from corral.ipc.region import Region
 from corral.security import sandbox
 from corral.tensors import Datatype
 from corral.worker import checks
-from corral.worker.warmup import warm_up
+from corral.worker.warmup import Order, WarmedUp, warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +67,14 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
     warmed = warm_up(
         backend,
         region,
-        signature.datatypes if boot.only is None else (boot.only,),
-        boot.sizes,
-        search=SEARCHES[boot.settings.model.mode] if boot.find_knee else None,
-        measured=boot.only is None,
+        Order(
+            datatypes=signature.datatypes if boot.only is None else (boot.only,),
+            sizes=boot.sizes,
+            search=SEARCHES[boot.settings.model.mode] if boot.find_knee else None,
+            measured=boot.only is None,
+            exact=boot.model.precision == "fp32",
+            probed=registry.ENGINES[boot.settings.engine.backend].computes,
+        ),
     )
     # What is there now stays for good. Without reference cycles in the loop below, a collection
     # would find nothing and cost a request its time.
@@ -85,8 +89,17 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
         memory_bytes=found.memory_bytes,
         engine=backend.describe(),
         checks=found.checks,
-        warnings=[*launch_warnings, *found.warnings],
+        warnings=[*launch_warnings, *found.warnings, *_limit(boot, warmed)],
+        findings=warmed.findings,
     )
+
+
+def _limit(boot: WorkerBoot, warmed: WarmedUp) -> list[str]:
+    """What people are told of a model that limits its batches."""
+    reason = warmed.findings.batch_limit
+    if not reason:
+        return []
+    return [f"{boot.model.name} runs in batches of {warmed.sizes[-1]} at most: {reason}"]
 
 
 def serve(data: socket.socket, backend: Backend) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
+from collections.abc import Iterable
 
 from corral.backends.base import Backend, PortsBackend
 from corral.batching.cost_curve import Search, keep_going, knee, sizes_up_to
+from corral.errors import ConfigError, PassingError, telling_line
+from corral.ipc.messages import ModelFindings
 from corral.ipc.region import Region
 from corral.tensors import Datatype
+from corral.worker.probe import Probe
 
 #: the first runs of a size fill caches and are not counted
 _UNCOUNTED_RUNS = 2
@@ -27,64 +32,123 @@ class WarmedUp:
     Attributes:
         sizes: the batch sizes that stay compiled, ascending.
         costs_s: seconds of one batch, by "DATATYPE:count".
+        findings: what the answers say of the model.
     """
 
     sizes: list[int]
     costs_s: dict[str, float]
+    findings: ModelFindings = dataclasses.field(default_factory=ModelFindings)
 
 
-def warm_up(
-    backend: Backend,
-    region: Region,
-    datatypes: tuple[Datatype, ...],
-    sizes: list[int],
-    *,
-    search: Search | None,
-    measured: bool = True,
-) -> WarmedUp:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be warmed up.
+
+    Attributes:
+        datatypes: the first one decides where the knee is.
+        sizes: to compile, ascending from 1.
+        search: stop where batching stops paying, and discard what lies beyond; None keeps all.
+        measured: False leaves the costs out, for whoever measures by himself.
+        exact: the arithmetic is FP32.
+        probed: whether the answers are looked at; they mean nothing where nothing is computed.
+    """
+
+    datatypes: tuple[Datatype, ...]
+    sizes: list[int]
+    search: Search | None = None
+    measured: bool = True
+    exact: bool = True
+    probed: bool = True
+
+
+def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
     """Compiles and measures; call it from the pinned thread that will run the batches.
+
+    The sizes end before the first that the model does not take, or in which items see one another.
 
     Args:
         backend: loaded.
         region: its pages are touched here first.
-        datatypes: the first one decides where the knee is.
-        sizes: to compile, ascending.
-        search: stop where batching stops paying, and discard what lies beyond; None keeps all.
-        measured: False leaves the costs out, for whoever measures by himself.
+        order: what is to be warmed up.
+
+    Raises:
+        ModelError, ConfigError: not even a batch of one runs.
     """
-    if not measured:
-        for datatype in datatypes:
-            for size in sizes:
-                _compile(backend, region, datatype, size)
-        return WarmedUp(sizes, {})
-    first, *others = datatypes
-    measured_s: dict[int, float] = {}
-    for size in sizes:
-        known = search is None and size > sizes[0]
-        measured_s[size] = _ready(backend, region, first, size, _KNOWN_S if known else _MEASURE_S)
-        if search is not None and not keep_going(measured_s, search):
+    first, *others = order.datatypes
+    smallest, *larger = order.sizes
+    probe = Probe(backend, region, first, exact=order.exact) if order.probed else None
+    measured_s = {smallest: _ready(backend, region, first, smallest, _span_s(order, smallest))}
+    kind = probe.output_kind() if probe else ""
+    limit = ""
+    for size in larger:
+        if not _goes_on(measured_s, order):
             break
-    kept = sizes if search is None else sizes_up_to(knee(measured_s, search), measured_s)
-    for size in measured_s:
-        if size not in kept:
-            backend.discard(first, size)
+        cost_s, limit = _try(backend, region, first, size, _span_s(order, size))
+        if not limit and probe and size == larger[0]:
+            limit = probe.fault(size)
+        if limit:
+            _discard(backend, first, [size])
+            break
+        measured_s[size] = cost_s
+    kept = list(measured_s)
+    if order.search is not None and order.measured:
+        kept = sizes_up_to(knee(measured_s, order.search), measured_s)
+    _discard(backend, first, measured_s.keys() - set(kept))
     costs_s = {f"{first.name}:{size}": measured_s[size] for size in kept}
     for datatype in others:
         for size in kept:
-            span_s = _KNOWN_S if size > kept[0] else _MEASURE_S
-            costs_s[f"{datatype.name}:{size}"] = _ready(backend, region, datatype, size, span_s)
-    return WarmedUp(kept, costs_s)
+            costs_s[f"{datatype.name}:{size}"] = _ready(
+                backend, region, datatype, size, _KNOWN_S if size > smallest else _MEASURE_S
+            )
+    findings = ModelFindings(output_kind=kind, batch_limit=limit)
+    return WarmedUp(kept, costs_s if order.measured else {}, findings)
+
+
+def _span_s(order: Order, size: int) -> float | None:
+    """How long the first datatype's size is measured; None where it is not."""
+    if not order.measured:
+        return None
+    return _KNOWN_S if order.search is None and size > order.sizes[0] else _MEASURE_S
+
+
+def _goes_on(measured_s: dict[int, float], order: Order) -> bool:
+    if order.search is None or not order.measured:
+        return True
+    return keep_going(measured_s, order.search)
+
+
+def _try(
+    backend: Backend, region: Region, datatype: Datatype, size: int, span_s: float | None
+) -> tuple[float, str]:
+    """As ``_ready``; and why the model takes no batch of this size, where it does not."""
+    try:
+        return _ready(backend, region, datatype, size, span_s), ""
+    except (MemoryError, PassingError, ConfigError):
+        raise
+    # An engine raises what it likes for a batch that the model's graph does not take.
+    except Exception as error:
+        return 0.0, f"it takes no batch of {size} ({telling_line(error)})"
+
+
+def _discard(backend: Backend, datatype: Datatype, sizes: Iterable[int]) -> None:
+    for size in sizes:
+        # One that could not be compiled is not there.
+        with contextlib.suppress(KeyError):
+            backend.discard(datatype, size)
 
 
 def _ready(
-    backend: Backend, region: Region, datatype: Datatype, size: int, measure_s: float
+    backend: Backend, region: Region, datatype: Datatype, size: int, measure_s: float | None
 ) -> float:
     """Compiles one size of one datatype and runs it; returns the least of its seconds.
 
     The least, because a start is a noisy time (other processes start on the same machine), and
-    because requests that even this could not serve in time are refused.
+    because requests that even this could not serve in time are refused. Without ``measure_s`` it
+    is not measured, and 0.
     """
     _compile(backend, region, datatype, size)
+    if measure_s is None:
+        return 0.0
     costs_s: list[float] = []
     began_s = time.perf_counter()
     while len(costs_s) < _MIN_RUNS or (

@@ -17,6 +17,7 @@ from corral import __version__
 from corral.accuracy import AccuracyReport
 from corral.errors import NotFound
 from corral.frontend.pages import as_dict
+from corral.ipc.messages import ModelFindings
 from corral.metrics import counters
 from corral.protocol import metadata as protocol_pages
 from corral.tensors import Datatype, Signature, View
@@ -100,6 +101,14 @@ def test_config_says_whether_the_weights_know_anything(synthetic: bool) -> None:
         "synthetic": str(synthetic).lower(),
         "weights": "torchvision IMAGENET1K_V2",
     }
+
+
+def test_config_says_what_workers_found_out() -> None:
+    found = ModelFindings(output_kind="probabilities", batch_limit="it takes no batch of 2 (…)")
+    told = parameters(dataclasses.replace(MODEL, findings=found))
+    assert told["output_kind"] == "probabilities"
+    assert told["batch_limit"] == "it takes no batch of 2 (…)"
+    assert not {"output_kind", "batch_limit"} & parameters(MODEL).keys()
 
 
 def test_config_says_that_a_precision_was_not_compared() -> None:

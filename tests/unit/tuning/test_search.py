@@ -174,8 +174,9 @@ def test_guard_pictures_are_what_the_network_itself_takes(native: Datatype) -> N
 class _Trial:
     """A worker that takes a moment for everything and remembers what it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: list[int]) -> None:
         self.given: NDArray[np.generic] | None = None
+        self.sizes = sizes
 
     def fill(self, inputs: NDArray[np.generic], datatype: Datatype) -> None:
         assert datatype is Datatype.FP32
@@ -193,7 +194,9 @@ def test_candidates_are_measured_on_pictures(bench: Bench, monkeypatch: pytest.M
     def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[_Trial]:
         if order.settings.engine.precision is Precision.BF16:
             raise ModelError("no such op")
-        started.append(_Trial())
+        # The graph of one of them takes no batch.
+        one_by_one = order.settings.engine.precision is Precision.INT8
+        started.append(_Trial([1] if one_by_one else [1, 8]))
         yield started[-1]
 
     monkeypatch.setattr(trial_worker, "start", start)
@@ -201,6 +204,7 @@ def test_candidates_are_measured_on_pictures(bench: Bench, monkeypatch: pytest.M
     ready = {one: _made(one.precision.value) for one in (_FP32, _BF16, _INT8)}
     found = search.measure_speeds(bench, ready)
     assert found[_FP32] == {1: 0.01, 8: 0.08}
+    assert found[_INT8] == {1: 0.01}
     assert isinstance(found[_BF16], ModelError)
     assert len(started) == 2
     for trial in started:

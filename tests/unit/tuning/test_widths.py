@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ SEARCHED = msgspec.structs.replace(NAMED, search=Search(winner=WINNER, rows=[], 
 class Trial:
     """A worker whose batches are done at once, and took what its width makes of them."""
 
-    def __init__(self, cores: int, one_core_s: float) -> None:
+    def __init__(self, cores: int, one_core_s: float, sizes: Sequence[int]) -> None:
+        self.sizes = list(sizes)
         self._item_s = one_core_s if cores == 1 else 0.010
         self._fd = os.eventfd(1)
         self._size = 0
@@ -67,7 +68,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[TrialOrder]:
     @contextlib.contextmanager
     def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[Trial]:
         orders.append(order)
-        trial = Trial(len(order.cpus), 0.018)
+        trial = Trial(len(order.cpus), 0.018, order.sizes)
         try:
             yield trial
         finally:

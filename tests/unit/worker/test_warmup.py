@@ -1,13 +1,18 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corral.batching.cost_curve import REAL_TIME_SEARCH, THROUGHPUT_SEARCH
-from corral.ipc.messages import WorkerBoot
+from corral.batching.cost_curve import REAL_TIME_SEARCH, THROUGHPUT_SEARCH, Search
+from corral.errors import ConfigError, ModelError, PassingError
+from corral.ipc.messages import ModelFindings, WorkerBoot
 from corral.ipc.region import Region, create_region
 from corral.tensors import Datatype, Signature
 from corral.worker import warmup
 
+ONLY = (Datatype.FP32,)
 SIGNATURE = Signature({Datatype.FP32: (4,), Datatype.UINT8: (4,)}, (3,))
 
 
@@ -56,13 +61,26 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def order(
+    sizes: list[int],
+    *,
+    datatypes: tuple[Datatype, ...] = SIGNATURE.datatypes,
+    search: Search | None = None,
+    measured: bool = True,
+) -> warmup.Order:
+    """An engine's that answers nothing, so that its answers are not looked at."""
+    return warmup.Order(
+        datatypes=datatypes, sizes=sizes, search=search, measured=measured, probed=False
+    )
+
+
 def region(max_batch: int) -> Region:
     return Region(create_region(SIGNATURE, max_batch), SIGNATURE, max_batch)
 
 
 def test_every_size_of_every_datatype_is_measured(clock: Clock) -> None:
     engine = Engine(clock, 0.010, 0.001)
-    warmed = warmup.warm_up(engine, region(4), SIGNATURE.datatypes, [1, 2, 4], search=None)
+    warmed = warmup.warm_up(engine, region(4), order([1, 2, 4]))
     assert warmed.sizes == [1, 2, 4]
     assert warmed.costs_s == pytest.approx(
         {f"{name}:{n}": 0.010 + n * 0.001 for name in ("FP32", "UINT8") for n in (1, 2, 4)}
@@ -72,9 +90,7 @@ def test_every_size_of_every_datatype_is_measured(clock: Clock) -> None:
 def test_where_batching_does_not_pay_one_is_kept_and_the_rest_discarded(clock: Clock) -> None:
     engine = Engine(clock, 0.0, 0.020)
     sizes = [1, 2, 4, 8, 16, 32]
-    warmed = warmup.warm_up(
-        engine, region(32), SIGNATURE.datatypes, sizes, search=THROUGHPUT_SEARCH
-    )
+    warmed = warmup.warm_up(engine, region(32), order(sizes, search=THROUGHPUT_SEARCH))
     assert warmed.sizes == [1]
     assert engine.compiled == {(Datatype.FP32, 1), (Datatype.UINT8, 1)}
     assert (Datatype.FP32, 8) not in engine.ever
@@ -83,22 +99,21 @@ def test_where_batching_does_not_pay_one_is_kept_and_the_rest_discarded(clock: C
 def test_where_it_pays_all_sizes_up_to_the_knee_are_kept(clock: Clock) -> None:
     engine = Engine(clock, 0.100, 0.001)
     sizes = [1, 2, 4, 8]
-    warmed = warmup.warm_up(engine, region(8), SIGNATURE.datatypes, sizes, search=THROUGHPUT_SEARCH)
+    warmed = warmup.warm_up(engine, region(8), order(sizes, search=THROUGHPUT_SEARCH))
     assert warmed.sizes == sizes
     assert len(engine.compiled) == 8
 
 
 def test_a_slow_engine_is_measured_no_oftener_than_must_be(clock: Clock) -> None:
     engine = Engine(clock, 10.0, 0.0)
-    warmup.warm_up(engine, region(1), (Datatype.FP32,), [1], search=None)
+    warmup.warm_up(engine, region(1), order([1], datatypes=ONLY))
     # Two runs that do not count, five that do.
     assert clock.now_s == pytest.approx(70.0)
 
 
 def test_a_trial_compiles_and_measures_nothing(clock: Clock) -> None:
     engine = Engine(clock, 0.010, 0.0)
-    only = (Datatype.FP32,)
-    warmed = warmup.warm_up(engine, region(4), only, [1, 4], search=None, measured=False)
+    warmed = warmup.warm_up(engine, region(4), order([1, 4], datatypes=ONLY, measured=False))
     assert warmed == warmup.WarmedUp([1, 4], {})
     assert engine.compiled == {(Datatype.FP32, 1), (Datatype.FP32, 4)}
     # Two runs of each.
@@ -121,8 +136,8 @@ def test_real_time_inference_keeps_only_sizes_that_shorten_a_backlog(
     clock: Clock, batch_s: float, item_s: float, kept: list[int], compiled: list[int]
 ) -> None:
     engine = Engine(clock, batch_s, item_s)
-    only = (Datatype.FP32,)
-    warmed = warmup.warm_up(engine, region(8), only, [1, 2, 4, 8], search=REAL_TIME_SEARCH)
+    asked = order([1, 2, 4, 8], datatypes=ONLY, search=REAL_TIME_SEARCH)
+    warmed = warmup.warm_up(engine, region(8), asked)
     assert warmed.sizes == kept
     assert [size for _, size in engine.ever] == compiled
     assert engine.compiled == {(Datatype.FP32, size) for size in kept}
@@ -130,9 +145,209 @@ def test_real_time_inference_keeps_only_sizes_that_shorten_a_backlog(
 
 def test_sizes_that_are_known_to_pay_take_little_of_the_start(clock: Clock) -> None:
     engine = Engine(clock, 0.004, 0.001)
-    only = (Datatype.FP32,)
-    warmup.warm_up(engine, region(1), only, [1], search=None)
+    warmup.warm_up(engine, region(1), order([1], datatypes=ONLY))
     alone_s, clock.now_s = clock.now_s, 0.0
-    warmup.warm_up(engine, region(8), only, [1, 2, 4, 8], search=None)
+    warmup.warm_up(engine, region(8), order([1, 2, 4, 8], datatypes=ONLY))
     # Each takes two runs that do not count, then 0.1 s and at most one run more.
     assert clock.now_s - alone_s < 3 * (0.1 + 3 * 0.012)
+
+
+class Computer(Engine):
+    """Answers by a function of the whole batch; refuses what is larger than it takes."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        answer: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        most: int = 99,
+        error: type[Exception] = RuntimeError,
+    ) -> None:
+        # Batching pays.
+        super().__init__(clock, 0.100, 0.001)
+        self.answer, self.most, self.error = answer, most, error
+        self.arrays: dict[tuple[Datatype, int], tuple[NDArray[Any], NDArray[np.float32]]] = {}
+
+    def compile(
+        self, datatype: Datatype, inputs: NDArray[np.generic], outputs: NDArray[np.float32]
+    ) -> None:
+        if len(inputs) > self.most:
+            raise self.error(f"batch of {len(inputs)}\nand where in the engine")
+        super().compile(datatype, inputs, outputs)
+        self.arrays[datatype, len(inputs)] = inputs, outputs
+
+    def run(self, datatype: Datatype, count: int) -> None:
+        super().run(datatype, count)
+        inputs, outputs = self.arrays[datatype, count]
+        outputs[:] = self.answer(inputs.astype(np.float32))
+
+
+def _warmed(
+    engine: Engine,
+    sizes: list[int],
+    *,
+    search: Search | None = THROUGHPUT_SEARCH,
+    measured: bool = True,
+    exact: bool = True,
+) -> warmup.WarmedUp:
+    asked = warmup.Order(datatypes=ONLY, sizes=sizes, search=search, measured=measured, exact=exact)
+    return warmup.warm_up(engine, region(sizes[-1]), asked)
+
+
+_WEIGHTS = np.random.default_rng(7).normal(size=(4, 3)).astype(np.float32)
+
+
+def _scores(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return x @ _WEIGHTS
+
+
+def _softmax(x: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    powers = np.exp(x - x.max(axis=axis, keepdims=True))
+    shares: NDArray[np.float32] = powers / powers.sum(axis=axis, keepdims=True)
+    return shares
+
+
+def _in_training(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A batch normalisation that takes the batch's own mean and spread."""
+    y = _scores(x)
+    normal: NDArray[np.float32] = (y - y.mean(axis=0)) / np.sqrt(y.var(axis=0) + 1e-5)
+    return normal
+
+
+def _quantized_by_batch(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Activations in eight bits, by the range of the whole batch."""
+    step = max(float(np.abs(x).max()), 1e-9) / 127
+    return _scores((np.round(x / step) * step).astype(np.float32))
+
+
+def _by_place(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Positions over the batch: the network takes the batch for a sequence."""
+    return _scores(x) * (1 + np.arange(len(x), dtype=np.float32))[:, None]
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda x: _softmax(_scores(x), 0), _in_training, _quantized_by_batch, _by_place]
+)
+@pytest.mark.parametrize("measured", [True, False])
+@pytest.mark.parametrize("search", [THROUGHPUT_SEARCH, None])
+def test_where_items_see_one_another_batches_are_of_one(
+    clock: Clock,
+    answer: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    measured: bool,
+    search: Search | None,
+) -> None:
+    engine = Computer(clock, answer)
+    warmed = _warmed(engine, [1, 2, 4], search=search, measured=measured)
+    assert warmed.sizes == [1]
+    assert engine.compiled == {(Datatype.FP32, 1)}
+    assert "an answer changes by" in warmed.findings.batch_limit
+
+
+class _Restless:
+    """Answers the same batch otherwise each time."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.runs += 1
+        return _scores(x) + 0.1 * (self.runs % 2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _scores,
+        lambda x: _softmax(_scores(x), 1),
+        # An engine that repeats nothing exactly, a network that is out of numbers, one of zeros.
+        _Restless(),
+        lambda x: np.log(_scores(x)),
+        lambda x: 0 * _scores(x),
+        # Another kernel for a batch of one.
+        lambda x: _scores(x) * (1.001 if len(x) == 1 else 1),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_where_they_do_not_batches_are_as_large_as_pays(
+    clock: Clock, answer: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> None:
+    warmed = _warmed(Computer(clock, answer), [1, 2, 4])
+    assert warmed.sizes == [1, 2, 4]
+    assert not warmed.findings.batch_limit
+
+
+def test_another_kernel_may_round_more_where_the_arithmetic_is_coarse(clock: Clock) -> None:
+    def rounded(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _scores(x) * (1.1 if len(x) == 1 else 1)
+
+    assert _warmed(Computer(clock, rounded), [1, 2], exact=False).sizes == [1, 2]
+    assert _warmed(Computer(clock, rounded), [1, 2], exact=True).sizes == [1]
+
+
+@pytest.mark.parametrize("measured", [True, False])
+@pytest.mark.parametrize("search", [THROUGHPUT_SEARCH, None])
+@pytest.mark.parametrize("error", [ModelError, RuntimeError, OSError])
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_sizes_end_before_one_that_the_graph_does_not_take(
+    clock: Clock,
+    most: int,
+    error: type[Exception],
+    search: Search | None,
+    measured: bool,
+) -> None:
+    engine = Computer(clock, _scores, most, error)
+    warmed = _warmed(engine, [1, 2, 4, 8], search=search, measured=measured)
+    kept = [size for size in (1, 2) if size <= most]
+    assert warmed.sizes == kept
+    assert engine.compiled == {(Datatype.FP32, size) for size in kept}
+    assert f"it takes no batch of {2 * kept[-1]} (" in warmed.findings.batch_limit
+    assert "where in the engine" not in warmed.findings.batch_limit
+
+
+@pytest.mark.parametrize("error", [MemoryError, PassingError, ConfigError])
+def test_what_is_no_fault_of_the_graph_ends_the_start(clock: Clock, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        _warmed(Computer(clock, _scores, 1, error), [1, 2])
+
+
+def test_a_model_that_takes_not_even_one_item_cannot_start(clock: Clock) -> None:
+    with pytest.raises(ModelError):
+        _warmed(Computer(clock, _scores, 0, ModelError), [1, 2])
+
+
+def test_the_input_is_left_as_zeros(clock: Clock) -> None:
+    used = region(2)
+    asked = warmup.Order(datatypes=ONLY, sizes=[1, 2])
+    warmup.warm_up(Computer(clock, _scores), used, asked)
+    assert not used.inputs(Datatype.FP32, 2).any()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (_scores, "logits"),
+        (lambda x: _softmax(_scores(x), 1), "probabilities"),
+        (lambda x: np.log(_softmax(_scores(x), 1)), "logits"),
+        (lambda x: np.abs(_scores(x)), "logits"),
+        # None of them is negative, and one of the three items adds up to 1.
+        (lambda x: _softmax(_scores(x), 1) * (1 + (x[:, :1] > 0)), "logits"),
+        (lambda x: np.full((len(x), 3), np.nan, np.float32), ""),
+    ],
+)
+def test_what_the_output_is_shows_in_the_answers(
+    clock: Clock, answer: Callable[[NDArray[np.float32]], NDArray[np.float32]], kind: str
+) -> None:
+    assert _warmed(Computer(clock, answer), [1]).findings.output_kind == kind
+
+
+def test_an_output_that_is_no_list_of_classes_is_of_no_kind(clock: Clock) -> None:
+    signature = Signature({Datatype.FP32: (4,)}, (2, 2))
+    used = Region(create_region(signature, 1), signature, 1)
+    engine = Computer(clock, lambda x: np.full((len(x), 2, 2), 0.25, np.float32))
+    warmed = warmup.warm_up(engine, used, warmup.Order(datatypes=ONLY, sizes=[1]))
+    assert not warmed.findings.output_kind
+
+
+def test_an_engine_that_computes_nothing_is_not_looked_at(clock: Clock) -> None:
+    engine = Engine(clock, 0.100, 0.001)
+    warmed = warmup.warm_up(engine, region(2), order([1, 2], datatypes=ONLY))
+    assert warmed.findings == ModelFindings()

@@ -131,6 +131,7 @@ class OpenVINOBackend:
                 model = _accept_pixels(model, self._recipe)
             model.reshape(list(inputs.shape))
             compiled = self._core.compile_model(model, _DEVICE, self._properties)
+            _check_answer(compiled, outputs.shape)
             request = compiled.create_infer_request()
             tensors = (
                 ov.Tensor(inputs, shared_memory=True),
@@ -226,6 +227,15 @@ def _check_signature(model: openvino.Model, path: str, native: Datatype) -> None
     )
     if not fits:
         raise ModelError(f"the artefact {path} has not one {native.name} input and one FP32 output")
+
+
+def _check_answer(compiled: openvino.CompiledModel, wanted: tuple[int, ...]) -> None:
+    """Raises RuntimeError where the graph fixes another shape: its batch is baked into it."""
+    import openvino as ov
+
+    given = compiled.output(0).partial_shape
+    if not given.compatible(ov.PartialShape(list(wanted))):
+        raise RuntimeError(f"the graph answers {given}, not {list(wanted)}")
 
 
 def _accept_pixels(model: openvino.Model, recipe: Recipe) -> openvino.Model:

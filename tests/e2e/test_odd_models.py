@@ -1,0 +1,126 @@
+"""Models that are odd and legal: items that see one another, a batch in the graph, a softmax."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import odd_models
+from support.running_server import StartServer
+from support.scenarios.reload import status_of
+
+from corral.artifacts.build import prepare
+from corral.artifacts.served_model import boot_model
+from corral.backends.registry import create
+from corral.ipc.messages import WorkerBoot
+from corral.ipc.region import Region, create_region
+from corral.models import registry
+from corral.planning import topology
+from corral.settings import BackendName, Precision, Settings
+from corral.worker.warmup import Order, WarmedUp, warm_up
+from corral_client import Client
+
+_ENGINES = [BackendName.OPENVINO, BackendName.ONNXRUNTIME]
+
+
+def _warmed(file: str, backend: BackendName, cache: Path, precision: str = "fp32") -> WarmedUp:
+    """What a worker finds out of a model, in this process."""
+    settings = Settings.flat(
+        model=file, backend=backend, precision=Precision(precision), cache_dir=str(cache)
+    )
+    made = prepare(settings, lambda step, share: None, topology.read_machine().isa)
+    signature = registry.get(file).signature
+    region = Region(create_region(signature, 4), signature, 4)
+    engine = create(backend)
+    engine.load(
+        WorkerBoot(
+            worker=0,
+            cell=0,
+            cpus=sorted(os.sched_getaffinity(0))[:1],
+            threads=1,
+            signature=signature,
+            region_batch=4,
+            sizes=[1, 2, 4],
+            find_knee=True,
+            expected_libraries={},
+            settings=settings,
+            model=boot_model(made),
+        )
+    )
+    order = Order(
+        datatypes=signature.datatypes[:1],
+        sizes=[1, 2, 4],
+        measured=False,
+        exact=made.precision == "fp32",
+    )
+    return warm_up(engine, region, order)
+
+
+@pytest.mark.parametrize("backend", _ENGINES)
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (odd_models.across, "an answer changes by"),
+        (odd_models.in_training, "an answer changes by"),
+        (odd_models.baked_inside, "an answer changes by"),
+        (odd_models.baked, "it takes no batch of 2"),
+    ],
+)
+def test_batches_are_of_one_where_the_model_asks_for_it(
+    tmp_path: Path, backend: BackendName, write: Callable[[Path], Path], reason: str
+) -> None:
+    found = _warmed(str(write(tmp_path / "m.onnx")), backend, tmp_path)
+    assert found.sizes == [1]
+    assert reason in found.findings.batch_limit
+
+
+@pytest.mark.parametrize("backend", _ENGINES)
+@pytest.mark.parametrize(
+    ("write", "kind"), [(odd_models.plain, "logits"), (odd_models.softmaxed, "probabilities")]
+)
+def test_any_batch_will_do_where_items_keep_to_themselves(
+    tmp_path: Path, backend: BackendName, write: Callable[[Path], Path], kind: str
+) -> None:
+    found = _warmed(str(write(tmp_path / "m.onnx")), backend, tmp_path)
+    assert found.sizes == [1, 2, 4]
+    assert not found.findings.batch_limit
+    assert found.findings.output_kind == kind
+
+
+@pytest.mark.parametrize("backend", _ENGINES)
+def test_an_engines_own_noise_is_none_of_it(artefact_cache: Path, backend: BackendName) -> None:
+    """Batches of real INT8 kernels, which differ from those of one."""
+    found = _warmed("efficientnet_lite0", backend, artefact_cache, "int8")
+    assert found.sizes == [1, 2, 4]
+    assert found.findings.output_kind == "logits"
+
+
+@pytest.mark.parametrize(
+    ("write", "backend"),
+    [(odd_models.across, "openvino"), (odd_models.baked, "onnxruntime")],
+)
+def test_a_server_says_so_and_answers_as_for_one(
+    real_server: StartServer,
+    tmp_path: Path,
+    write: Callable[[Path], Path],
+    backend: str,
+) -> None:
+    path = write(tmp_path / "odd.onnx")
+    options = ["--model", str(path), "--backend", backend, "--workers", "1"]
+    options += ["--mode", "throughput", "--cache-dir", str(tmp_path)]
+    with real_server(*options, ready=False) as server:
+        server.wait_until_ready(timeout_s=60)
+        assert server.wait_for_line("WARNING.* odd runs in batches of 1 at most: ")
+        items = np.random.default_rng(1).normal(size=(4, 3, 8, 8)).astype(np.float32)
+        with Client(f"127.0.0.1:{server.port}", model="odd") as client:
+            together = client.infer(items)
+            alone = np.concatenate([client.infer(items[i : i + 1]) for i in range(4)])
+            properties = client.metadata("odd").properties
+        np.testing.assert_array_equal(together, alone)
+        assert properties["batch_limit"]
+        status = status_of(server)
+        assert any("odd runs in batches of 1 at most" in line for line in status.warnings)
+        assert [worker.sizes for worker in status.workers] == [[1]]

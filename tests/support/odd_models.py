@@ -1,0 +1,87 @@
+"""Models that are odd and legal, written with ONNX's helpers: [n,3,8,8] to [n,4], as a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper, save
+
+_WEIGHTS = np.random.default_rng(0).normal(size=(4, 3, 1, 1)).astype(np.float32)
+#: scores of four classes, in "scores"
+_BODY = (
+    helper.make_node("Conv", ["x", "w"], ["a"]),
+    helper.make_node("GlobalAveragePool", ["a"], ["b"]),
+    helper.make_node("Flatten", ["b"], ["scores"]),
+)
+
+
+def _write(
+    path: Path,
+    nodes: Sequence[NodeProto],
+    output: Sequence[int | str] = ("n", 4),
+    **constants: NDArray[Any],
+) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)],
+        [
+            numpy_helper.from_array(value, name)
+            for name, value in {"w": _WEIGHTS, **constants}.items()
+        ],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path
+
+
+def plain(path: Path) -> Path:
+    """Scores of four classes."""
+    return _write(path, [*_BODY, helper.make_node("Identity", ["scores"], ["y"])])
+
+
+def softmaxed(path: Path) -> Path:
+    """Their probabilities."""
+    return _write(path, [*_BODY, helper.make_node("Softmax", ["scores"], ["y"], axis=1)])
+
+
+def across(path: Path) -> Path:
+    """A softmax over the batch: every item sees the others."""
+    return _write(path, [*_BODY, helper.make_node("Softmax", ["scores"], ["y"], axis=0)])
+
+
+def in_training(path: Path) -> Path:
+    """Scores normalised by the batch's own mean and spread, as an export in training mode does."""
+    nodes = [
+        *_BODY,
+        helper.make_node("ReduceMean", ["scores"], ["mean"], axes=[0]),
+        helper.make_node("Sub", ["scores", "mean"], ["centred"]),
+        helper.make_node("Mul", ["centred", "centred"], ["squares"]),
+        helper.make_node("ReduceMean", ["squares"], ["spread"], axes=[0]),
+        helper.make_node("Add", ["spread", "one"], ["safe"]),
+        helper.make_node("Div", ["centred", "safe"], ["y"]),
+    ]
+    return _write(path, nodes, one=np.ones(1, np.float32))
+
+
+def baked(path: Path) -> Path:
+    """A reshape to one item, whatever the batch: it takes one, and says that it takes any."""
+    shape = np.array([1, -1], np.int64)
+    return _write(path, [helper.make_node("Reshape", ["x", "s"], ["y"])], ["n", 192], s=shape)
+
+
+def baked_inside(path: Path) -> Path:
+    """A reshape to one item and back: another batch gets the right shape and wrong answers."""
+    nodes = [
+        *_BODY,
+        helper.make_node("Reshape", ["scores", "one"], ["row"]),
+        helper.make_node("Softmax", ["row"], ["soft"], axis=1),
+        helper.make_node("Reshape", ["soft", "rows"], ["y"]),
+    ]
+    one, rows = np.array([1, -1], np.int64), np.array([-1, 4], np.int64)
+    return _write(path, nodes, one=one, rows=rows)
