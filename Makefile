@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e interop soak fuzz bars mlperf compare peers ladder configuration protos lock allocator clean ipex
+.PHONY: help serve test check unit process e2e interop soak fuzz bars mlperf compare peers ladder configuration doctor-page protos lock allocator clean ipex
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -96,6 +96,9 @@ ladder: .venv/dev.stamp allocator ## every optimization of the article, measured
 
 configuration: .venv/dev.stamp ## writes docs/configuration.md from the settings
 	$(BIN)/python -m corral.cli.configuration_page docs/configuration.md
+
+doctor-page: .venv/dev.stamp ## writes the table of checks into docs/doctor.md
+	$(BIN)/python -m corral.doctor.catalog_page docs/doctor.md
 
 protos: .venv/dev.stamp ## generates protos/corral_protos from open_inference.proto
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py

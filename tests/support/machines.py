@@ -22,6 +22,8 @@ ARCHIVES = Path(__file__).parents[1] / "data" / "topologies"
 _NAMES = re.compile(
     r"online|present|level|shared_cpu_map|core_id|physical_package_id|thread_siblings|cpumap"
     r"|cpulist|meminfo|distance|cpuinfo_max_freq|base_frequency|cpuinfo|mounts|status|cpufreq"
+    r"|scaling_(governor|driver|max_freq)|energy_p\w+|no_turbo|boost|name|latency|disable|osrelease"
+    r"|version|cmdline|isolated|enabled|defrag|current_clocksource|numastat|\w*count|stat|numa_node"
     r"|cgroup|cpuset|cpuset\.(cpus|mems)\.effective|cpuset\.effective_(cpus|mems)|cpus|mems"
 )
 

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from corral import settings as config
 from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
 from corral.backends.registry import engine
-from corral.cli import cache_folder
+from corral.cli import cache_folder, doctor
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError, one_line
 from corral.ipc.messages import ModelBoot
@@ -38,12 +38,13 @@ from corral.supervisor import admin, app, views
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Source
 from corral.system import folders
+from corral.system.archive import machine_root
 from corral.tuning import prepare, report
 from corral.tuning.select import Selected
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = ("serve", "plan", "prepare", "ladder", "lab", "tune", *ADMIN_COMMANDS)
+_COMMANDS = ("serve", "plan", "doctor", "prepare", "ladder", "lab", "tune", *ADMIN_COMMANDS)
 _NOT_SETTINGS = (
     "command",
     "experiment",
@@ -57,6 +58,9 @@ _NOT_SETTINGS = (
     "out",
     "every",
     "dry_run",
+    "html",
+    "probe",
+    "fail_on",
 )
 _INTERRUPTED = 130
 #: of a turn of the ladder: a day
@@ -91,21 +95,20 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.command in ADMIN_COMMANDS:
         return _ask(options, environ)
     settings = _settings(options, environ)
-    if options.command == "plan":
-        return _plan(settings, options)
-    logs.configure(
-        settings.logging, "supervisor" if options.command == "serve" else options.command
-    )
-    _check_cache(settings, environ)
-    match options.command:
-        case "prepare":
-            return _prepare(settings)
-        case "lab":
-            return _lab(settings, options, environ)
-        case "tune":
-            return _tune(settings, every=options.every)
-        case _:
-            return _serve(settings, options, environ)
+    commands: dict[str, Callable[[], int]] = {
+        "plan": lambda: _plan(settings, options),
+        "doctor": lambda: doctor.run(settings, options, environ),
+        "prepare": lambda: _prepare(settings),
+        "lab": lambda: _lab(settings, options, environ),
+        "tune": lambda: _tune(settings, every=options.every),
+        "serve": lambda: _serve(settings, options, environ),
+    }
+    if options.command not in {"plan", "doctor"}:
+        logs.configure(
+            settings.logging, "supervisor" if options.command == "serve" else options.command
+        )
+        _check_cache(settings, environ)
+    return commands[options.command]()
 
 
 def settings_of(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -171,10 +174,9 @@ def _check_cache(settings: Settings, environ: Mapping[str, str]) -> None:
 def _plan(settings: Settings, options: argparse.Namespace) -> int:
     if options.sysfs is None:
         machine = topology.read_machine()
-    elif options.sysfs.is_dir():
-        machine = topology.read_machine(options.sysfs, live=False)
     else:
-        raise ConfigError(f"--sysfs {options.sysfs}: no such folder")
+        with machine_root(options.sysfs) as root:
+            machine = topology.read_machine(root, live=False)
     measured = FigureCache(settings, machine.model_name).load()
     plan = plan_for(settings, machine, measured)
     if options.json:

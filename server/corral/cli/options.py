@@ -26,6 +26,7 @@ examples:
   corral serve --model efficientnet_lite0 --precision int8
   corral serve --config corral.toml --dry-run   whether all that works: one request, exit code 0
   corral plan --explain                         what would run where, and why
+  corral doctor                                 what slows this machine down, and the remedy
   corral tune                                   measures which engine and precision is fastest
   corral prepare --precision int8               makes the model's artefact, prints its path
 
@@ -73,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("plan", "print which CPUs every process would get"),
         ("prepare", "make the model's artefact and print its path"),
         ("ladder", "climb the ladder of optimizations on this machine"),
+        ("doctor", "look for what keeps this machine, or a running server, from its best"),
         ("tune", "measure again which engine and precision is fastest here, and remember it"),
     ):
         command = commands.add_parser(
@@ -87,6 +89,8 @@ def make_parser() -> argparse.ArgumentParser:
             )
         if name == "plan":
             _add_plan(command)
+        if name == "doctor":
+            _add_doctor(command)
         if name == "tune":
             command.add_argument(
                 "--all",
@@ -146,11 +150,36 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("plan")
     group.add_argument("--json", action="store_true", help="as JSON")
     group.add_argument("--explain", action="store_true", help="with the reason of every choice")
+    _add_sysfs(group, "plan for another machine")
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("doctor")
+    group.add_argument("--json", action="store_true", help="as JSON")
+    group.add_argument(
+        "--html", type=Path, metavar="FILE", help="also as one page, with the machine drawn"
+    )
+    group.add_argument(
+        "--probe",
+        action="store_true",
+        help="also measure: memory bandwidth, frequency under load, wake-up, the frontend's loop",
+    )
+    group.add_argument(
+        "--fail-on",
+        choices=("warning", "error"),
+        default="warning",
+        help="what makes the exit code 1 (warnings) or 2 (errors); error: only errors count "
+        "(default: %(default)s)",
+    )
+    _add_sysfs(group, "look at another machine")
+
+
+def _add_sysfs(group: Any, what: str) -> None:
     group.add_argument(
         "--sysfs",
         type=Path,
         metavar="DIR",
-        help="plan for another machine: DIR holds its /sys and /proc",
+        help=f"{what}: DIR, or an archive of it, holds its /sys and /proc",
     )
 
 

@@ -10,12 +10,14 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from corral import logs
 from corral.artifacts.figures import FigureCache
+from corral.doctor import summary as doctor
 from corral.errors import ConfigError, CorralError
 from corral.ipc.messages import ServedModel
 from corral.ipc.region import region_bytes
@@ -260,7 +262,7 @@ def _run(server: _Server) -> int:
     artefact = server.prepared.model.artefact
     warnings += cache_permissions.warnings(settings, artefact, os.geteuid())
 
-    view = StartupView(_console())
+    view = StartupView(_console(), partial(doctor.summary, server.machine, settings.placement))
     trial = dry_run.DryRun(view, server.served, settings.security) if server.is_dry_run else None
 
     async def supervise() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -23,22 +25,28 @@ class StartupView:
 
     Args:
         console: where to.
+        examine: looks at the machine and the server's processes; returns a line. None: no line.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(
+        self, console: Console, examine: Callable[[ServerStatus], str] | None = None
+    ) -> None:
         self._console = console
+        self._examine = examine
 
     def ready(self, board: StatusBoard) -> None:
         """Nothing yet: the table waits for the workers that are still warming up."""
 
     def complete(self, board: StatusBoard) -> None:
         """Prints the table."""
-        self._console.print(render_startup(board.current()))
+        status = board.current()
+        examined = self._examine(status) if self._examine else ""
+        self._console.print(render_startup(status, examined))
 
 
-def render_startup(status: ServerStatus) -> Group:
-    """The table of workers, and everything below it."""
-    parts: list[RenderableType] = [_table(status), _startup_facts(status)]
+def render_startup(status: ServerStatus, examined: str = "") -> Group:
+    """The table of workers, and everything below it; ``examined``: what the doctor says."""
+    parts: list[RenderableType] = [_table(status), _startup_facts(status, examined)]
     if status.warnings:
         lines = Text("\n").join(Text(f"! {warning}") for warning in status.warnings)
         lines.stylize("yellow")
@@ -110,7 +118,7 @@ def _costs(costs_s: dict[str, float]) -> tuple[str, str]:
     return f"{by_size[1] * 1000:.1f} ms", f"{rate:,.0f}/s" + (f" at {best}" if best > 1 else "")
 
 
-def _startup_facts(status: ServerStatus) -> Text:
+def _startup_facts(status: ServerStatus, examined: str) -> Text:
     lines = [
         f"gRPC      {format_address(status.host, status.port)}",
         f"HTTP      {format_address(status.host, status.http_port)}",
@@ -126,6 +134,8 @@ def _startup_facts(status: ServerStatus) -> Text:
     if runtimes:
         mapped = f"mapped by {len(runtimes)} of {len(status.workers)} workers"
         lines.append(f"OpenMP    {', '.join(sorted(set(runtimes)))}, {mapped}")
+    if examined:
+        lines.append(f"doctor    {examined}")
     if status.admin_socket:
         lines.append(f"admin     {status.admin_socket}")
     if status.ready_after_s is not None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from corral.system import procfs
+from corral.system import amx, procfs
 from corral.system.cpu_list import format_cpus
 
 #: what the allocators' libraries are called
@@ -43,7 +43,12 @@ def look(cpus: Iterable[int], expected_libraries: Mapping[str, str]) -> Found:
     mapped = {Path(path).name for path in procfs.mapped_libraries(pid)}
     libraries, library_warnings = check_libraries(mapped, expected_libraries)
     return Found(
-        checks={"affinity": affinity, "threads": str(len(affinities)), **libraries},
+        checks={
+            "affinity": affinity,
+            "threads": str(len(affinities)),
+            **libraries,
+            **check_amx(procfs.cpu_flags(), amx.permitted()),
+        },
         warnings=affinity_warnings + library_warnings,
         memory_bytes=procfs.resident_bytes(pid),
     )
@@ -86,3 +91,15 @@ def check_libraries(
         else:
             checks[purpose] = name
     return checks, warnings
+
+
+def check_amx(flags: frozenset[str], permitted: bool | None) -> dict[str, str]:
+    """Whether this process may use AMX; nothing where the CPU shows none, or no kernel says.
+
+    Args:
+        flags: of the CPU.
+        permitted: what the kernel says.
+    """
+    if "amx_tile" not in flags or permitted is None:
+        return {}
+    return {"amx": "permitted" if permitted else "not permitted"}

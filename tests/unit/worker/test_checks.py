@@ -38,3 +38,10 @@ def test_this_process_has_what_it_has() -> None:
     assert found.warnings == []
     assert found.memory_bytes > 2**20
     assert int(found.checks["threads"]) >= 1
+
+
+def test_amx_is_told_where_the_cpu_has_it() -> None:
+    flags = frozenset({"amx_tile"})
+    assert checks.check_amx(flags, True) == {"amx": "permitted"}
+    assert checks.check_amx(flags, False) == {"amx": "not permitted"}
+    assert checks.check_amx(flags, None) == checks.check_amx(frozenset(), True) == {}

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends.openvino.kernels import main_kernel
 from corral.backends.openvino.types import indexes, tensor, type_name
 from corral.backends.telemetry import silence_telemetry
 from corral.errors import ConfigError, ModelError, telling_line
@@ -207,8 +208,10 @@ class OpenVINOBackend:
             return {**described, "precision": self._precision}
         model = next(iter(self._compiled.values())).model
         hint = model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        kernel = main_kernel(model)
         return {
             **described,
+            **({"isa": kernel} if kernel else {}),
             "precision": self._precision,
             "arithmetic": hint,
             "threads": str(model.get_property("INFERENCE_NUM_THREADS")),

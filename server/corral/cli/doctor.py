@@ -1,0 +1,99 @@
+"""``corral doctor``: reads the machine, or a running server's, and prints what slows it down."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from corral.doctor import page, view
+from corral.doctor.catalog import examine
+from corral.doctor.evidence import Evidence
+from corral.doctor.finding import Status, exit_code
+from corral.doctor.gather import gather
+from corral.doctor.layout import Layout, planned, running
+from corral.errors import ConfigError, CorralError
+from corral.planning import topology
+from corral.planning.request import plan_for
+from corral.settings import Settings
+from corral.supervisor import admin
+from corral.system.archive import machine_root
+
+#: between the two looks at what moves
+_INTERVAL_S = 1.0
+
+
+def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Looks, and prints; returns the exit code.
+
+    Raises:
+        ConfigError: there is no such machine, or no place for the page.
+    """
+    if options.probe and options.sysfs is not None:
+        raise ConfigError("--probe measures this machine, and --sysfs names another")
+    if options.html is not None:
+        check_writable(options.html, "--html")
+    if options.sysfs is None:
+        seen = _of_this_machine(settings, environ, probed=options.probe)
+    else:
+        with machine_root(options.sysfs) as root:
+            seen = _of_another(settings, root)
+    report = examine(seen)
+    if options.html is not None:
+        options.html.write_text(page.render(report, seen), encoding="utf-8")
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(report)).decode(), flush=True)
+    else:
+        Console().print(view.render(report))
+    return exit_code(report.checks, Status(options.fail_on))
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Makes sure that a file can be written, before anything is measured for it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    there = path.exists()
+    try:
+        with path.open("ab"):
+            pass
+        if not there:
+            path.unlink()
+    except OSError as error:
+        reason = (error.strerror or "cannot be written").lower()
+        raise ConfigError(f"{option} {path}: {reason}") from None
+
+
+def _of_this_machine(settings: Settings, environ: Mapping[str, str], *, probed: bool) -> Evidence:
+    machine = topology.read_machine()
+    layout = _running(settings, environ) or planned(plan_for(settings, machine), settings)
+    seen = gather(Path("/"), machine, layout, live=True, interval_s=_INTERVAL_S)
+    if not probed:
+        return seen
+    # The probes start threads and need numpy and uvloop: only who asks pays for the imports.
+    from corral.doctor.probing.run import probe
+
+    return dataclasses.replace(seen, probed=probe(machine, layout))
+
+
+def _of_another(settings: Settings, root: Path) -> Evidence:
+    machine = topology.read_machine(root, live=False)
+    layout = planned(plan_for(settings, machine), settings)
+    return gather(root, machine, layout, live=False)
+
+
+def _running(settings: Settings, environ: Mapping[str, str]) -> Layout | None:
+    """The running server's processes; None where none answers, or it has none yet."""
+    asked = settings.listen.admin_socket
+    path = Path(asked) if asked else admin.find_socket(environ, settings.listen.port)
+    with contextlib.suppress(CorralError):
+        status = admin.ask(path, admin.Request(command="status")).status
+        if status is not None and status.workers and status.cells:
+            return running(status)
+    return None

@@ -1,0 +1,1 @@
+"""What of this machine keeps the workers slow: checks of what it shows, each with its remedy."""

@@ -1,0 +1,100 @@
+"""``corral doctor`` as a user runs it: on a running server, on a plan, and with wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.machines import ARCHIVES
+from support.running_server import StartServer
+
+ARCHIVE = str(ARCHIVES / "16em64t-4s2c2t-offlines.tar.bz2")
+ROW = {"id", "title", "status", "found", "wanted", "why", "fix", "workers", "source"}
+NO_SERVER = ("--port", "1")
+
+
+def corral(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "corral", *words]
+    return subprocess.run(command, check=False, text=True, capture_output=True, timeout=60)
+
+
+def by_id(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in report["checks"]}
+
+
+def test_a_running_server_is_looked_at_by_its_processes(server: StartServer) -> None:
+    with server("--workers", "1", "--allocator", "system") as s:
+        table = s.wait_for_line(r"^doctor    (.*)$")[1]
+        assert re.search(r"\d+ of \d+ checks are well", table)
+        result = corral("doctor", "--port", str(s.port), "--json")
+        report = json.loads(result.stdout)
+        pid = s.workers()[0]
+        assert report["machine"]["looked_at"] == "running server"
+        rows = by_id(report)
+        assert set(report["checks"][0]) == ROW
+        assert rows["thread-affinity"]["status"] == "ok"
+        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+        assert rows["thread-affinity"]["found"].startswith(f"{threads} threads of 1 worker")
+        assert rows["allocator"] == {**rows["allocator"], "status": "ok", "found": "system"}
+        assert rows["swapped-workers"]["status"] in {"ok", "warning"}
+        assert sum(report["summary"].values()) == len(report["checks"]) >= 30
+        expected = 2 if report["summary"]["error"] else int(report["summary"]["warning"] > 0)
+        assert result.returncode == expected
+
+
+def test_without_a_server_the_plan_is_looked_at(tmp_path: Path) -> None:
+    page = tmp_path / "doctor.html"
+    result = corral("doctor", *NO_SERVER, "--fail-on", "error", "--html", str(page))
+    assert "plan: " in result.stdout
+    assert result.returncode in {0, 2}
+    drawn = page.read_text()
+    assert drawn.startswith("<!doctype html>")
+    assert drawn.count('class="cpu') == os.cpu_count()
+
+
+def test_another_machine_from_its_archive() -> None:
+    result = corral("doctor", "--sysfs", ARCHIVE, "--json")
+    report = json.loads(result.stdout)
+    assert report["machine"]["cpus"] == 12
+    assert "2,5,13-14 are offline" in by_id(report)["cpuset"]["found"]
+    assert result.returncode == 1
+    planned = corral("plan", "--sysfs", ARCHIVE, "--json")
+    assert json.loads(planned.stdout)["machine"]["cpus"] == 12
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--sysfs", "/nowhere"), "--sysfs /nowhere: no such folder or archive"),
+        (("--sysfs", __file__), "no archive of a machine"),
+        (("--html", "/nowhere/page.html"), "--html /nowhere/page.html: no such file or directory"),
+        (("--sysfs", ARCHIVE, "--probe"), "--probe measures this machine"),
+        (("--fail-on", "ok"), "invalid choice"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(words: tuple[str, ...], said: str) -> None:
+    result = corral("doctor", *words)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not result.stdout
+
+
+@pytest.mark.timing
+def test_probes_measure_in_a_few_seconds() -> None:
+    result = corral("doctor", *NO_SERVER, "--probe", "--json")
+    rows = by_id(json.loads(result.stdout))
+    units = {
+        "bandwidth": "GB/s",
+        "frequency": "GHz",
+        "wake-up": "µs",
+        "front": "messages of 150 KB",
+    }
+    for name, unit in units.items():
+        assert unit in rows[f"probe-{name}"]["found"]

@@ -1,0 +1,179 @@
+"""Every check on a machine that is in order and on one that is not; figures by hand."""
+
+import pytest
+from support.doctor_cases import BAD, GOOD, Machine, on_cpus, one_engine, stat
+from support.machines import ComposedRoot
+
+from corral.doctor.catalog import CHECKS, examine
+from corral.doctor.checks.engine import best_isa, rank
+from corral.doctor.finding import Finding, Status, count, exit_code, sentence
+
+IDS = [check.id for check in CHECKS]
+
+
+def test_there_are_thirty_checks_and_a_good_and_a_bad_machine_for_each() -> None:
+    assert len(IDS) >= 30
+    assert len(set(IDS)) == len(IDS)
+    assert set(GOOD) == set(BAD) == set(IDS)
+
+
+@pytest.mark.parametrize("check", IDS)
+def test_in_order(check: str, composed: ComposedRoot) -> None:
+    found = GOOD[check].finding(composed, check)
+    assert found.status is Status.OK, found
+    assert not found.fix
+    assert not found.workers
+
+
+@pytest.mark.parametrize("check", IDS)
+def test_not_in_order(check: str, composed: ComposedRoot) -> None:
+    machine, status, workers = BAD[check]
+    found = machine.finding(composed, check)
+    assert found.status == status, found
+    assert found.workers == workers
+    assert found.found
+    if found.status in {Status.WARNING, Status.ERROR}:
+        assert found.fix
+    for text in (found.wanted, found.why, found.source, found.title):
+        assert text
+
+
+def test_of_a_machine_that_shows_nothing_most_is_unknown_and_says_why(
+    composed: ComposedRoot,
+) -> None:
+    report = examine(Machine().seen(composed))
+    unknown = report.of(Status.UNKNOWN)
+    assert len(unknown) > 25
+    assert all(len(finding.found) > 10 for finding in unknown)
+    governor = next(finding for finding in unknown if finding.id == "governor")
+    assert "cpu0/cpufreq/scaling_governor is not there" in governor.found
+
+
+def test_what_may_not_be_read_says_so(composed: ComposedRoot) -> None:
+    seen = Machine(
+        running=True, evidence={"refused": {"proc/4711/smaps_rollup": "permission denied"}}
+    ).seen(composed)
+    report = examine(seen)
+    found = next(finding for finding in report.checks if finding.id == "huge-pages-got")
+    assert found.status is Status.UNKNOWN
+    assert "permission denied" in found.found
+
+
+def test_numa_balancing_is_no_matter_on_one_node_and_contradicts_perfspect() -> None:
+    check = next(check for check in CHECKS if check.id == "numa-balancing")
+    assert "PerfSpect advises to turn it on: right for unbound processes, wrong for these" in (
+        check.why
+    )
+    assert "against PerfSpect" in check.source
+
+
+def test_deep_idle_states_are_welcome_for_throughput(composed: ComposedRoot) -> None:
+    machine = BAD["idle-states"][0]
+    found = Machine(files=machine.files, layout={"mode": "throughput"}).finding(
+        composed, "idle-states"
+    )
+    assert found.status is Status.OK
+
+
+def test_our_own_work_is_no_other_load(composed: ComposedRoot) -> None:
+    ours = "1 (w) S 0 0 0 0 0 0 0 0 0 0 {ticks} 0 0 0 0"
+    files = {"proc/stat": stat(10), "proc/4711/stat": ours.format(ticks=0)}
+    later = {"proc/stat": stat(60), "proc/4711/stat": ours.format(ticks=150)}
+    found = Machine(files=files, later=later, running=True).finding(composed, "other-load")
+    # Three CPUs at 50 % are the worker's own 150 ticks; the other worker's are somebody else's.
+    assert found.workers == [1]
+    assert "worker 1: 50 %" in found.found
+
+
+def test_a_fractional_quota_is_a_warning(composed: ComposedRoot) -> None:
+    files = {
+        "proc/mounts": "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0",
+        "proc/self/cgroup": "0::/a",
+        "sys/fs/cgroup/a/cpu.max": "650000 100000",
+    }
+    found = Machine(files=files).finding(composed, "cpu-quota")
+    assert found.status is Status.WARNING
+    assert "0.5 of them no worker can use" in found.found
+
+
+@pytest.mark.parametrize(
+    ("said", "precision", "behind"),
+    [
+        ("brgconv_avx512_amx_I8", "int8", False),
+        ("brgconv_avx512_I8", "int8", True),
+        ("jit_avx512_core_FP32", "fp32", False),
+        ("jit_avx2_FP32", "fp32", True),
+        ("ref_any_I8", "int8", True),
+    ],
+)
+def test_an_engine_that_uses_less_than_the_cpu_has(
+    said: str, precision: str, behind: bool, composed: ComposedRoot
+) -> None:
+    layout = one_engine(precision=precision, isa=said)
+    found = Machine(running=True, layout=layout).finding(composed, "engine-isa")
+    assert (found.status is Status.WARNING) is behind
+
+
+def test_an_environment_that_holds_the_kernels_back(composed: ComposedRoot) -> None:
+    files = {"proc/4711/environ": "PATH=/bin\0ONEDNN_MAX_CPU_ISA=AVX2\0"}
+    found = Machine(files=files, running=True).finding(composed, "engine-isa")
+    assert found.status is Status.WARNING
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in found.found
+    assert found.workers == [0]
+
+
+def test_the_best_instruction_set_hangs_on_the_precision() -> None:
+    flags = frozenset({"avx2", "avx512f", "avx512_vnni", "amx_int8"})
+    assert best_isa(flags, "int8") == "amx"
+    assert best_isa(flags, "fp32") == "avx512"
+    assert best_isa(frozenset({"avx2", "avx_vnni"}), "int8") == "avx2_vnni"
+    assert best_isa(frozenset({"sse2"}), "fp32") == "sse"
+    assert rank("gemm_any") > rank("jit_sse41")
+
+
+def finding(status: Status, title: str = "A") -> Finding:
+    return Finding(
+        id="a",
+        title=title,
+        status=status,
+        found="",
+        wanted="",
+        why="",
+        fix="",
+        workers=[],
+        source="",
+    )
+
+
+@pytest.mark.parametrize(
+    ("statuses", "fail_on", "code"),
+    [
+        ([Status.OK, Status.INFO, Status.UNKNOWN], Status.WARNING, 0),
+        ([Status.OK, Status.WARNING], Status.WARNING, 1),
+        ([Status.OK, Status.WARNING], Status.ERROR, 0),
+        ([Status.WARNING, Status.ERROR], Status.WARNING, 2),
+        ([Status.WARNING, Status.ERROR], Status.ERROR, 2),
+    ],
+)
+def test_exit_codes(statuses: list[Status], fail_on: Status, code: int) -> None:
+    assert exit_code([finding(status) for status in statuses], fail_on) == code
+
+
+def test_the_summary_names_what_is_wrong_and_not_what_is_right() -> None:
+    findings = [finding(Status.OK)] * 3
+    assert sentence(findings) == "3 of 3 checks are well"
+    findings += [finding(Status.WARNING, title) for title in ("B", "C", "D", "E")]
+    assert sentence(findings) == (
+        "4 warnings (B, C, D, 1 more); 3 of 7 checks are well; corral doctor says more"
+    )
+    assert count(findings) == {"error": 0, "warning": 4, "info": 0, "unknown": 0, "ok": 3}
+
+
+def test_a_mixture_says_which_cpus_have_what(composed: ComposedRoot) -> None:
+    files = {
+        **on_cpus("cpufreq/scaling_governor", "performance"),
+        **on_cpus("cpufreq/scaling_governor", "powersave", range(4, 8)),
+    }
+    found = Machine(files=files).finding(composed, "governor")
+    assert found.found == "performance on CPUs 0-3, powersave on CPUs 4-7"
+    assert found.fix == "sudo cpupower --cpu 4-7 frequency-set --governor performance"
