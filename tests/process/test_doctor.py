@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.machines import ARCHIVES
 from support.running_server import StartServer
 
-ARCHIVE = str(ARCHIVES / "16em64t-4s2c2t-offlines.tar.bz2")
 ROW = {"id", "title", "status", "found", "wanted", "why", "fix", "workers", "source"}
 NO_SERVER = ("--port", "1")
 
@@ -56,34 +54,6 @@ def test_without_a_server_the_plan_is_looked_at(tmp_path: Path) -> None:
     drawn = page.read_text()
     assert drawn.startswith("<!doctype html>")
     assert drawn.count('class="cpu') == os.cpu_count()
-
-
-def test_another_machine_from_its_archive() -> None:
-    result = corral("doctor", "--sysfs", ARCHIVE, "--json")
-    report = json.loads(result.stdout)
-    assert report["machine"]["cpus"] == 12
-    assert "2,5,13-14 are offline" in by_id(report)["cpuset"]["found"]
-    assert result.returncode == 1
-    planned = corral("plan", "--sysfs", ARCHIVE, "--json")
-    assert json.loads(planned.stdout)["machine"]["cpus"] == 12
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("--sysfs", "/nowhere"), "--sysfs /nowhere: no such folder or archive"),
-        (("--sysfs", __file__), "no archive of a machine"),
-        (("--html", "/nowhere/page.html"), "--html /nowhere/page.html: no such file or directory"),
-        (("--sysfs", ARCHIVE, "--probe"), "--probe measures this machine"),
-        (("--fail-on", "ok"), "invalid choice"),
-    ],
-)
-def test_wrong_input_is_one_line_and_exit_2(words: tuple[str, ...], said: str) -> None:
-    result = corral("doctor", *words)
-    assert result.returncode == 2
-    assert said in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-    assert not result.stdout
 
 
 @pytest.mark.timing

@@ -3,8 +3,8 @@ from typing import Any
 
 from rich.console import Console
 
-from corral.ipc.status import Cause, Phase, ServerStatus, State, WorkerStatus
-from corral.supervisor.views import render_startup
+from corral.ipc.status import Cause, Phase, ServerStatus, State, StatusBoard, WorkerStatus
+from corral.supervisor.views import StartupView, render_startup
 
 
 def worker(number: int, **changes: Any) -> WorkerStatus:
@@ -29,7 +29,7 @@ def worker(number: int, **changes: Any) -> WorkerStatus:
     return WorkerStatus(**{**fields, **changes})
 
 
-def text(**changes: Any) -> str:
+def status(**changes: Any) -> ServerStatus:
     fields: dict[str, Any] = {
         "phase": Phase.SERVING,
         "ready": True,
@@ -51,8 +51,12 @@ def text(**changes: Any) -> str:
         "workers": [worker(0)],
         "warnings": [],
     }
+    return ServerStatus(**{**fields, **changes})
+
+
+def text(**changes: Any) -> str:
     console = Console(file=io.StringIO(), width=200)
-    console.print(render_startup(ServerStatus(**{**fields, **changes})))
+    console.print(render_startup(status(**changes)))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -93,3 +97,13 @@ def test_synthetic_weights_cannot_be_overlooked() -> None:
 
 def test_warnings_stand_below() -> None:
     assert "! memory policy refused" in text(warnings=["memory policy refused"])
+
+
+def test_the_doctor_has_a_line_where_it_has_something_to_say() -> None:
+    examined = "1 warning (Swap); 50 of 51 checks are well"
+    console = Console(file=io.StringIO(), width=200)
+    view = StartupView(console, lambda status: f"{examined} of {status.model}")
+    view.complete(StatusBoard(status()))
+    assert isinstance(console.file, io.StringIO)
+    assert f"doctor    {examined} of resnet50" in console.file.getvalue()
+    assert "doctor" not in text()
