@@ -25,8 +25,8 @@ def write_table(checks: Iterable[Check]) -> str:
 def main() -> None:
     """Replaces the table of the page that argv names."""
     page = Path(sys.argv[1])
-    before, _, rest = page.read_text().partition(_BEGIN)
-    page.write_text(before + write_table(CHECKS) + rest.partition(_END)[2])
+    before, _, rest = page.read_text("utf-8").partition(_BEGIN)
+    page.write_text(before + write_table(CHECKS) + rest.partition(_END)[2], "utf-8")
 
 
 if __name__ == "__main__":

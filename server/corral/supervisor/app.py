@@ -261,7 +261,6 @@ def _run(server: _Server) -> int:
     admin_socket, warnings = _admin_socket(settings.listen, server.environ)
     artefact = server.prepared.model.artefact
     warnings += cache_permissions.warnings(settings, artefact, os.geteuid())
-
     view = StartupView(_console(), partial(doctor.summary, server.machine, settings.placement))
     trial = dry_run.DryRun(view, server.served, settings.security) if server.is_dry_run else None
 

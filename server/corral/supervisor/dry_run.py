@@ -117,7 +117,7 @@ def send_one(status: ServerStatus, served: ServedModel, security: SecuritySettin
             tokens = parse_tokens(Path(security.auth_token_file).read_text("ascii"))
         except ValueError as error:
             raise ConfigError(f"--auth-token-file: {error}") from None
-        headers["Authorization"] = f"Bearer {tokens[0]}"
+        headers["Authorization"] = f"Bearer {next(iter(tokens))}"
     connection = _connection(status, secure=security.tls_cert is not None)
     began_s = time.monotonic()
     try:

@@ -47,7 +47,7 @@ def _find_root(folder: Path) -> Path:
 def _unpack(path: Path, folder: Path) -> None:
     total = 0
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, encoding="utf-8") as archive:
             for number, member in enumerate(archive):
                 total += member.size
                 if number > _MOST_FILES or total > _MOST_BYTES:
