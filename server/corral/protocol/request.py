@@ -1,10 +1,8 @@
 """The messages of ModelInfer, read and written without copying what is large.
 
 A request's tensor lies in ``raw_input_contents``, which every client writes as the message's
-tail. ``envelope.split`` finds it in place, and protobuf parses the small rest only.
-
-Pure. Nothing is allocated by a claim of the client's: shapes and counts are checked against the
-bytes that are there.
+tail. ``envelope.split`` finds it in place, and protobuf parses the small rest only. Pure. Nothing
+is allocated by a claim of the client's: shapes and counts are checked against the bytes there.
 """
 
 from __future__ import annotations
