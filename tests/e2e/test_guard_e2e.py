@@ -92,21 +92,21 @@ def test_a_spoiled_quantization_never_serves_and_the_server_says_so(
         if not has_bf16:
             server.wait_for_line("int8 is not close enough to FP32 .* FP32 serves in its place")
             assert (found["precision"], found["guard"]) == ("fp32", "fell back")
-            assert float(found["accuracy_snr_db"]) < 8.5
+            assert float(found["accuracy_loss_most"]) > 0.01
             assert "corral_precision_fallback 1.0" in page
             assert 'corral_precision_guard_passed{candidate="openvino int8"} 0.0' in page
             return
         server.wait_for_line(r"^chosen .*openvino int8: the guard refuses it")
         refused = re.search(
-            r"openvino int8: the guard refuses it[^)]*SNR (\S+) dB <", server.stderr
+            r"openvino int8: the guard refuses it[^)]*, up to (\S+)% > 1.00%", server.stderr
         )
         assert refused is not None
-        assert float(refused[1]) < 8.5
+        assert float(refused[1]) > 1
     assert found["precision"] in {"fp32", "bf16"}
     assert "corral_precision_fallback 0.0" in page
     if found["precision"] == "bf16":
         assert (found["guard"], found["guard_candidate"]) == ("passed", "openvino bf16")
-        assert float(found["accuracy_snr_db"]) >= 8.5
+        assert float(found["accuracy_loss_most"]) <= 0.01
         assert 'corral_precision_guard_passed{candidate="openvino bf16"} 1.0' in page
 
 

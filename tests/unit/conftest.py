@@ -9,7 +9,7 @@ from support.machines import archive_root, check_plan, compose, composed
 
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
-from corral.tuning.search import Bench
+from corral.tuning.bench import Bench
 
 
 @pytest.fixture

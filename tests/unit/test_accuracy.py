@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral import accuracy
-from corral.accuracy import AccuracyReport, Fidelity, Thresholds, compare, faults
+from corral.accuracy import AccuracyReport, Fidelity, Thresholds, compare, describe, faults
 
 _RANDOM = np.random.default_rng(1)
 
@@ -21,14 +20,15 @@ def _logits(pictures: int = 32, classes: int = 10) -> np.ndarray:
 
 
 def _fidelity(**changes: float | None) -> Fidelity:
-    values = {"top1": 1.0, "cosine": 1.0, "snr_db": 40.0, **changes}
-    return Fidelity(top1_all=1.0, pictures=32, decided=32, **values)  # type: ignore[arg-type]
+    values = {"loss": 0.001, "loss_most": 0.002, "cosine": 1.0, "snr_db": 40.0, **changes}
+    return Fidelity(top1=1.0, pictures=40, crops=400, **values)  # type: ignore[arg-type]
 
 
 def test_equal_logits_agree_in_everything() -> None:
     logits = _logits()
     found = compare(logits, logits)
-    assert (found.top1, found.top1_all, found.cosine) == (1.0, 1.0, 1.0)
+    assert (found.loss, found.loss_most, found.top1, found.kl) == (0.0, 0.0, 1.0, 0.0)
+    assert found.cosine == 1.0
     assert found.snr_db >= 100
     assert faults(found, Thresholds(), synthetic=False) == []
 
@@ -40,29 +40,90 @@ def test_noise_of_a_tenth_is_20_db() -> None:
     assert compare(logits, logits + noise).snr_db == pytest.approx(20.0, abs=0.01)
 
 
-def test_only_decided_pictures_count_for_agreement() -> None:
-    logits = _logits(40)
-    logits[20:] = 0
-    logits[20:, 3] = 0.01
-    other = logits.copy()
-    other[20:, 4] = 0.02
-    found = compare(logits, other)
-    assert found.decided == 20
-    assert (found.top1, found.top1_all) == (1.0, 0.5)
+def test_a_flip_costs_what_fp32_thinks_that_it_costs() -> None:
+    reference = np.log(np.tile(np.array([[0.38, 0.36, 0.26]], np.float32), (40, 1)))
+    candidate = reference.copy()
+    candidate[:10, 1] = reference[:10, 0] + 0.1
+    found = compare(reference, candidate)
+    assert found.accuracy == pytest.approx(0.38)
+    assert found.loss == pytest.approx(10 / 40 * 0.02 / 0.38, rel=1e-4)
+    assert found.top1 == 0.75
 
 
-def test_too_few_decided_pictures_say_nothing() -> None:
-    found = compare(np.zeros((32, 1000), np.float32), np.zeros((32, 1000), np.float32))
-    assert found.top1 is None
+def test_probabilities_count_as_they_are() -> None:
+    reference = np.tile(np.array([[0.9, 0.1]], np.float32), (40, 1))
+    candidate = reference.copy()
+    candidate[0] = [0.1, 0.9]
+    found = compare(reference, candidate)
+    assert found.accuracy == pytest.approx(0.9)
+    assert found.loss == pytest.approx(0.8 / 0.9 / 40, rel=1e-4)
+
+
+def test_labels_count_right_answers() -> None:
+    reference = _logits(100)
+    labels = reference.argmax(axis=1)
+    labels[:20] = (labels[:20] + 1) % 10
+    candidate = reference.copy()
+    # Two answers that were right are lost, and one that was wrong is right.
+    candidate[[50, 51]] = np.roll(reference[[50, 51]], 1, axis=1)
+    candidate[0] = np.roll(reference[0], 1)
+    found = compare(reference, candidate, labels=labels)
+    assert (found.labelled, found.accuracy) == (True, 0.8)
+    assert found.loss == pytest.approx(1 / 80)
+    assert found.loss_most is not None
+    assert found.loss_most > found.loss
+    assert describe(found).startswith("loss 1.25% (at most ")
+
+
+def test_crops_of_one_picture_are_no_evidence_of_their_own() -> None:
+    reference = np.tile(_logits(40), (10, 1))
+    pictures = np.arange(400) % 40
+    one_picture, many = reference.copy(), reference.copy()
+    one_picture[pictures == 7] = np.roll(one_picture[pictures == 7], 1, axis=1)
+    scattered = np.arange(10) * 41
+    many[scattered] = np.roll(many[scattered], 1, axis=1)
+    together = compare(reference, one_picture, pictures)
+    apart = compare(reference, many, pictures)
+    assert together.loss == pytest.approx(apart.loss, abs=0.002)
+    assert together.loss_most is not None and apart.loss_most is not None
+    assert together.loss_most > 1.3 * apart.loss_most
+    assert (together.pictures, together.crops) == (40, 400)
+
+
+def test_the_bound_holds_19_times_in_20() -> None:
+    random = np.random.default_rng(7)
+    held = 0
+    for _ in range(100):
+        lost = random.random((60, 1)) < 0.2
+        flips = lost & (random.random((60, 5)) < 0.5)
+        reference = np.zeros((300, 2), np.float32)
+        reference[:, 0] = 4
+        candidate = reference.copy()
+        candidate[flips.ravel()] = candidate[flips.ravel()][:, ::-1]
+        found = compare(reference, candidate, np.repeat(np.arange(60), 5))
+        sure = float(1 / (1 + np.exp(-4)))
+        assert found.loss_most is not None
+        held += found.loss_most >= 0.1 * (2 * sure - 1) / sure
+    assert held >= 88
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_too_few_pictures_have_no_say_on_a_loss_and_noise_counts(count: int) -> None:
+    logits = _logits(count)
+    found = compare(logits, logits)
+    assert (found.loss, found.loss_most) == (0.0, None)
     assert faults(found, Thresholds(), synthetic=False) == []
+    assert faults(compare(logits, -logits), Thresholds(), synthetic=False)
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_what_is_no_number_agrees_with_nothing(broken: float) -> None:
+def test_what_is_no_number_costs_everything(broken: float) -> None:
     logits = _logits()
     found = compare(logits, np.full_like(logits, broken))
-    assert (found.top1, found.cosine, found.snr_db) == (0.0, 0.0, 0.0)
-    assert len(faults(found, Thresholds(), synthetic=False)) == 3
+    assert (found.loss, found.top1, found.cosine, found.snr_db) == (1.0, 0.0, 0.0, 0.0)
+    assert faults(found, Thresholds(), synthetic=False) == [
+        "expected loss of accuracy 100.00%, up to 100.00% > 1.00%"
+    ]
 
 
 def test_mirrored_logits_fail() -> None:
@@ -78,39 +139,49 @@ def test_shapes_that_differ_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "synthetic", "words"),
     [
-        ({"top1": 0.89}, "top-1 agreement 89.0% < 90.0%"),
-        ({"cosine": 0.91}, "cosine 0.9100 < 0.92"),
-        ({"snr_db": 8.44}, "SNR 8.4 dB < 8.5 dB"),
+        ({}, False, []),
+        ({"loss_most": 0.01}, False, []),
+        (
+            {"loss": 0.006, "loss_most": 0.011},
+            False,
+            ["expected loss of accuracy 0.60%, up to 1.10% > 1.00%"],
+        ),
+        # Noise is information where labels have a say, and decides where they have none.
+        ({"snr_db": 3.0}, False, []),
+        ({"snr_db": 20.0}, True, []),
+        ({"snr_db": 19.94}, True, ["SNR 19.9 dB < 20 dB"]),
+        ({"loss_most": 0.5}, True, []),
+        ({"loss": None, "loss_most": None, "snr_db": 3.0}, False, ["SNR 3.0 dB < 20 dB"]),
     ],
 )
-def test_each_measure_can_fail_alone(changes: dict[str, float], words: str) -> None:
-    assert faults(_fidelity(**changes), Thresholds(), synthetic=False) == [words]
+def test_what_decides(changes: dict[str, float], synthetic: bool, words: list[str]) -> None:
+    assert faults(_fidelity(**changes), Thresholds(), synthetic=synthetic) == words
 
 
-def test_synthetic_weights_have_no_labels_to_agree_on() -> None:
-    assert faults(_fidelity(top1=0.0), Thresholds(), synthetic=True) == []
-    assert faults(_fidelity(top1=0.0, cosine=0.5), Thresholds(), synthetic=True)
+def test_the_threshold_is_the_users() -> None:
+    assert faults(_fidelity(loss_most=0.03), Thresholds(loss=0.03), synthetic=False) == []
 
 
 @pytest.mark.parametrize("shape", [(16,), (16, 1), (16, 4, 3, 3)], ids=str)
 def test_what_is_no_score_of_classes_has_no_labels_and_is_compared(shape: tuple[int, ...]) -> None:
     answers = _RANDOM.normal(size=shape).astype(np.float32)
     same, other = compare(answers, answers), compare(answers, -answers)
-    assert (same.top1, same.top1_all, same.decided, same.pictures) == (None, None, 0, 16)
+    assert (same.loss, same.loss_most, same.top1, same.pictures) == (None, None, None, 16)
     assert faults(same, Thresholds(), synthetic=False) == []
     assert same.cosine == 1.0
     assert other.cosine == pytest.approx(-1)
-    assert len(faults(other, Thresholds(), synthetic=False)) == 2
+    assert len(faults(other, Thresholds(), synthetic=False)) == 1
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_where_fp32_is_no_number_nothing_agrees(broken: float) -> None:
+def test_where_fp32_is_no_number_nothing_passes(broken: float) -> None:
     nothing = np.full((16, 10), broken, np.float32)
     found = compare(nothing, nothing)
-    assert (found.cosine, found.snr_db) == (0.0, 0.0)
-    assert len(faults(found, Thresholds(), synthetic=True)) == 2
+    assert (found.cosine, found.snr_db, found.loss) == (0.0, 0.0, 1.0)
+    assert faults(found, Thresholds(), synthetic=True)
+    assert faults(found, Thresholds(), synthetic=False)
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -119,8 +190,8 @@ def test_a_broken_answer_of_either_counts_against_its_picture_alone(place: int) 
     pair = [exact, exact.copy()]
     pair[place][:8, 3] = np.nan
     found = compare(*pair)
-    assert found.top1_all == 0.75
-    assert found.cosine == 0.75
+    assert (found.top1, found.cosine) == (0.75, 0.75)
+    assert found.loss == pytest.approx(0.25, abs=0.01)
     assert np.isfinite(found.snr_db)
 
 
@@ -158,7 +229,9 @@ def test_measures_stay_in_their_ranges(seed: int, noise: float, n: int, classes:
     other = (logits + noise * random.normal(size=logits.shape)).astype(np.float32)
     found = compare(logits, other)
     assert -1 - 1e-9 <= found.cosine <= 1 + 1e-9
-    assert found.top1_all is not None
-    assert 0 <= found.top1_all <= 1
-    assert found.top1 is None or (0 <= found.top1 <= 1 and found.decided >= accuracy.MIN_DECIDED)
+    assert found.top1 is not None and found.loss is not None and found.kl is not None
+    assert 0 <= found.top1 <= 1
+    assert 0 <= found.loss <= 1
+    assert found.loss_most is None or 0 <= found.loss_most <= 1
+    assert found.kl >= 0
     assert np.isfinite(found.snr_db)

@@ -76,6 +76,8 @@ def values(option: Option) -> str:
         return "names"
     if option.kind is str:
         return "text"
+    if option.unit == "%":
+        return f"{option.least:.0%} to {option.most:.0%}"
     found = _range(option)
     return " or ".join([" ".join(filter(None, (found, option.unit))), *option.words])
 

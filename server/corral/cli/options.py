@@ -243,6 +243,8 @@ def _reading(option: Option) -> dict[str, Any]:
         return {"action": "append", "metavar": option.metavar}
     if option.choices:
         return {"choices": option.choices}
+    if option.unit == "%":
+        return {"type": str, "metavar": option.metavar}
     if option.words:
         return {"type": _number_or(option.words), "metavar": option.metavar}
     return {"type": option.kind, "metavar": option.metavar}

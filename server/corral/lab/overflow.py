@@ -15,12 +15,10 @@ from corral.accuracy import Fidelity, compare
 from corral.artifacts import build
 from corral.artifacts.served_model import boot_model
 from corral.backends.registry import WIDE_SUMS
-from corral.models import registry
-from corral.models.evaluation import guard_pictures
+from corral.models import evaluation, registry
 from corral.planning import topology
 from corral.settings import BackendName, Precision, Settings
 from corral.tuning import trial_worker
-from corral.tuning.search import GUARD_PICTURES
 from corral.tuning.trial_worker import TrialOrder
 
 #: an instruction that sums in 32 bits: with it among the flags, the fix is left out
@@ -39,7 +37,6 @@ def measure(settings: Settings, environ: Mapping[str, str]) -> dict[str, Fidelit
     """
     spec = registry.get(settings.model.name, settings.model.shape)
     cpus = sorted(os.sched_getaffinity(0))
-    inputs = guard_pictures(spec, GUARD_PICTURES)
     plain = topology.read_machine().isa - WIDE_SUMS
     logits = {}
     for name, precision, isa in (
@@ -56,22 +53,24 @@ def measure(settings: Settings, environ: Mapping[str, str]) -> dict[str, Fidelit
             offline=settings.model.offline,
         )
         made = build.prepare(wanted, lambda step, share: None, isa)
+        held_out = evaluation.held_out(spec, synthetic=made.synthetic)
         order = TrialOrder(
             settings=wanted, model=boot_model(made), signature=spec.signature, cpus=cpus
         )
         with trial_worker.start(order, environ) as trial:
-            logits[name] = trial.answer(inputs)
-    return {name: compare(logits["fp32"], logits[name]) for name in ("on", "off")}
+            logits[name] = trial.answer(held_out.items(spec), spec.native)
+    return {
+        name: compare(logits["fp32"], logits[name], held_out.pictures) for name in ("on", "off")
+    }
 
 
 def render(model: str, found: Mapping[str, Fidelity]) -> Table:
     """A table of what was measured, to print."""
     table = Table(title=f"INT8 against FP32: {model}", box=SIMPLE_HEAD, title_justify="left")
-    for heading in ("overflow fix", "SNR dB", "cosine", "top-1, decided", "top-1, all"):
+    for heading in ("overflow fix", "SNR dB", "expected loss", "at most", "top-1"):
         table.add_column(heading, justify="right")
     for name, fidelity in found.items():
-        top1 = "-" if fidelity.top1 is None else f"{fidelity.top1:.1%} of {fidelity.decided}"
-        cells = (f"{fidelity.snr_db:.1f}", f"{fidelity.cosine:.4f}", top1)
-        every = "-" if fidelity.top1_all is None else f"{fidelity.top1_all:.1%}"
-        table.add_row(name, *cells, every)
+        shares = (fidelity.loss, fidelity.loss_most, fidelity.top1)
+        cells = ("-" if share is None else f"{share:.2%}" for share in shares)
+        table.add_row(name, f"{fidelity.snr_db:.1f}", *cells)
     return table

@@ -201,16 +201,16 @@ def _guard_families(report: AccuracyReport | None) -> Iterator[Metric]:
         return
     passed = GaugeMetricFamily(
         "corral_precision_guard_passed",
-        "1 when the candidate is close enough to FP32",
+        "1 when the candidate costs no more of FP32's accuracy than is allowed",
         labels=["candidate"],
     )
     passed.add_metric([report.candidate], report.passed)
     measures = GaugeMetricFamily(
         "corral_precision_guard",
-        "Closeness to FP32: top1 and cosine as ratios, snr_db in dB",
+        "Against FP32: loss, loss_most and top1 as ratios, kl in nats, snr_db in dB",
         labels=["candidate", "measure"],
     )
-    for measure in ("top1", "cosine", "snr_db"):
+    for measure in ("loss", "loss_most", "top1", "kl", "snr_db"):
         value = getattr(report.fidelity, measure, None)
         if value is not None:
             measures.add_metric([report.candidate, measure], value)

@@ -190,10 +190,11 @@ def _guard_parameters(report: AccuracyReport | None) -> dict[str, str]:
     fidelity = report.fidelity
     if fidelity is None:
         return properties
-    properties["accuracy_cosine"] = f"{fidelity.cosine:.4f}"
     properties["accuracy_snr_db"] = f"{fidelity.snr_db:.1f}"
-    if fidelity.top1 is not None:
-        properties["accuracy_top1"] = f"{fidelity.top1:.3f}"
+    for measure in ("loss", "loss_most", "top1", "kl"):
+        value = getattr(fidelity, measure)
+        if value is not None:
+            properties[f"accuracy_{measure}"] = f"{value:.4f}"
     return properties
 
 

@@ -14,10 +14,10 @@ from corral.settings.kinds import (
     BatchItems,
     BulkHold,
     BulkShare,
-    Cosine,
     Count,
     Decibels,
     Figure,
+    Loss,
     Mode,
     Name,
     NullDuration,
@@ -27,7 +27,6 @@ from corral.settings.kinds import (
     QueueTimeout,
     RequestItems,
     ServedName,
-    Share,
     TorchMode,
 )
 from corral.settings.option import Group, option
@@ -142,26 +141,30 @@ class EngineSettings(Group, frozen=True, kw_only=True):
 
 
 class AccuracySettings(Group, frozen=True, kw_only=True):
-    """What must hold of a lower precision's logits beside those of FP32."""
+    """What a lower precision may cost, and the pictures that decide it."""
 
     TITLE: ClassVar[str] = "accuracy (what a lower precision must keep of fp32's answers)"
     PREFIX: ClassVar[str] = "accuracy_"
 
-    top1: Annotated[
-        Share,
+    loss: Annotated[
+        Loss,
         option(
-            "least share of pictures that keep their label",
+            "the most of fp32's accuracy that a lower precision may lose, by the 95 % bound",
             live=True,
-            metavar="SHARE",
+            metavar="N%",
+            unit="%",
+            default="1%",
         ),
-    ] = Thresholds().top1
-    cosine: Annotated[
-        Cosine,
-        option("least mean cosine similarity", live=True, metavar="COSINE"),
-    ] = Thresholds().cosine
+    ] = Thresholds().loss
     snr_db: Annotated[
         Decibels,
-        option("least signal-to-noise ratio", live=True, metavar="DB", unit="dB"),
+        option(
+            "least signal-to-noise ratio of the logits where labels mean nothing (synthetic "
+            "weights, no classes)",
+            live=True,
+            metavar="DB",
+            unit="dB",
+        ),
     ] = Thresholds().snr_db
 
 

@@ -33,10 +33,10 @@ QueueTimeout = QueueDelay
 BulkHold = QueueDelay
 #: time.sleep() takes no more than 292 years, and a batch may hold 256 items
 NullDuration = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 #: interactive requests keep at least half of the time
 BulkShare = Annotated[float, msgspec.Meta(ge=0, le=0.5)]
-Cosine = Annotated[float, msgspec.Meta(ge=-1, le=1)]
+#: a share; more than half would let anything pass
+Loss = Annotated[float, msgspec.Meta(ge=0, le=0.5)]
 Decibels = Annotated[float, msgspec.Meta(ge=-_FINITE, le=_FINITE)]
 BatchItems = Annotated[int, msgspec.Meta(ge=1, le=256)]
 RequestItems = Annotated[int, msgspec.Meta(ge=1, le=1024)]

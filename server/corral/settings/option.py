@@ -54,15 +54,15 @@ class Option:
     Attributes:
         group: the group's name in Settings, "queue".
         title: the group's heading.
-        field: its name there, "max_items"; "top1" of the group "accuracy".
-        flat: its name among all settings, "max_items", "accuracy_top1".
+        field: its name there, "max_items"; "loss" of the group "accuracy".
+        flat: its name among all settings, "max_items", "accuracy_loss".
         kind: int, float, str, bool, tuple or the enum of its choices.
         words: what it takes besides, e.g. "node".
         least, most: the range, both ends included; None where there is no end.
         above: it is more than ``least``.
         fallback: the field's default.
         default: the default in words; "" for one that goes without saying.
-        help, live, metavar, unit, path: see ``option``.
+        help, live, metavar, unit, path: see ``option``. A unit "%": people write a percentage.
     """
 
     group: str

@@ -45,7 +45,8 @@ def build(*layers: dict[str, Any]) -> Settings:
     nested: dict[str, dict[str, Any]] = {}
     for name, value in merged.items():
         _check_text(name, value)
-        nested.setdefault(known[name].group, {})[known[name].field] = value
+        read = _share(name, value) if known[name].unit == "%" else value
+        nested.setdefault(known[name].group, {})[known[name].field] = read
     try:
         settings = msgspec.convert(nested, Settings)
     except msgspec.ValidationError as error:
@@ -66,6 +67,17 @@ def _check_text(name: str, value: Any) -> None:
         if any("\ud800" <= character <= "\udfff" for character in text):
             shown = os.fsencode(text) if _is_escaped(text) else text
             raise ConfigError(f"--{name} {shown!r}: not UTF-8")
+
+
+def _share(name: str, value: Any) -> Any:
+    """A percentage as a share: "1%" is 0.01; what is a number already stays."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise ConfigError(f"--{name} {value}: a percentage is needed, such as 1%") from None
 
 
 def _is_escaped(text: str) -> bool:

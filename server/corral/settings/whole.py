@@ -26,7 +26,7 @@ from corral.settings.server_groups import (
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every setting, in groups. A flat name is an option's, with underscores: ``accuracy_top1``."""
+    """Every setting, in groups. A flat name is an option's, with underscores: ``accuracy_loss``."""
 
     model: ModelSettings = ModelSettings()
     engine: EngineSettings = EngineSettings()

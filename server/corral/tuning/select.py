@@ -28,19 +28,15 @@ from corral.ipc.messages import ModelBoot
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
+from corral.tuning.accuracy import measure_fidelity, pictures_name, runners
+from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Search, candidates, guard_report
-from corral.tuning.search import (
-    Bench,
-    guard_pictures_name,
-    measure_fidelity,
-    runners,
-    search,
-)
+from corral.tuning.search import search
 
 logger = logging.getLogger(__name__)
 
 #: raise it whenever candidates are measured or ranked in another way, or Search changes
-SEARCH_FORMAT = 1
+SEARCH_FORMAT = 2
 
 
 class Selected(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,7 +233,7 @@ def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, 
         "isa": " ".join(sorted(bench.isa)),
         "cores": str(bench.pen.cores),
         "thresholds": str(bench.thresholds),
-        "pictures": guard_pictures_name(),
+        "pictures": pictures_name(synthetic=weights.synthetic),
         "worker python": settings.engine.worker_python or "",
         **versions(sorted(packages())),
     }

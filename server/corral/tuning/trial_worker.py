@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +157,7 @@ class Trial:
         self._region.inputs(datatype, len(inputs))[:] = inputs
 
     def answer(
-        self, inputs: NDArray[np.generic], datatype: Datatype = Datatype.FP32
+        self, inputs: Iterable[NDArray[np.generic]], datatype: Datatype = Datatype.FP32
     ) -> NDArray[np.float32]:
         """The answers to items, [n,*item shape] to FP32 [n,*output shape], one at a time."""
         logits = []

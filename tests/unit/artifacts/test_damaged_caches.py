@@ -21,9 +21,10 @@ from corral.backends.torch.aot import PackageCache
 from corral.models import photos, registry
 from corral.models.spec import Weights
 from corral.settings import BackendName, Precision
-from corral.tuning import search, select
+from corral.tuning import accuracy as measuring
+from corral.tuning import select
+from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Row
-from corral.tuning.search import Bench
 
 _WEIGHTS = Weights(source="synthetic", description="made up", path=None, digest="1")
 _FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)
@@ -214,13 +215,13 @@ def test_a_damaged_guard_result_is_measured_again(
     content: bytes,
 ) -> None:
     monkeypatch.setattr(photos, "crops", lambda *_: np.zeros((1, 4, 4, 3), np.uint8))
-    monkeypatch.setattr(search, "_answers", lambda *_: np.eye(4, dtype=np.float32))
+    monkeypatch.setattr(measuring, "_answers", lambda *_: np.eye(4, dtype=np.float32))
     asked = (_INT8, _artefact(Precision.INT8), _FP32, _artefact(Precision.FP32))
-    first = search.measure_fidelity(bench, *asked)
+    first = measuring.measure_fidelity(bench, *asked)
     (file,) = tmp_path.glob("guard/*.json")
     file.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        assert search.measure_fidelity(bench, *asked) == first
+        assert measuring.measure_fidelity(bench, *asked) == first
     assert "measured again" in caplog.text
     entry = msgspec.json.decode(file.read_bytes())
     assert msgspec.convert(entry["content"], type=Fidelity) == first

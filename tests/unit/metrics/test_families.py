@@ -69,9 +69,9 @@ STATUS = ServerStatus(
     guard=AccuracyReport(
         candidate="openvino int8",
         fidelity=Fidelity(
-            top1=0.9, top1_all=0.8, cosine=0.96, snr_db=12.5, pictures=64, decided=30
+            loss=0.02, loss_most=0.03, top1=0.9, cosine=0.96, snr_db=12.5, pictures=40
         ),
-        faults=["SNR 12.5 dB < 20 dB"],
+        faults=["expected loss of accuracy 2.00%, up to 3.00% > 1.00%"],
         fell_back=True,
     ),
     workers=[worker(0, 0, 0), worker(1, 0, 1), worker(2, 1, 0)], warnings=[],
@@ -372,6 +372,7 @@ def test_the_guards_fallback_is_a_metric(server: Server) -> None:
     assert "corral_precision_fallback 1.0" in text
     assert 'corral_precision_guard_passed{candidate="openvino int8"} 0.0' in text
     assert 'corral_precision_guard{candidate="openvino int8",measure="snr_db"} 12.5' in text
+    assert 'corral_precision_guard{candidate="openvino int8",measure="loss_most"} 0.03' in text
 
 
 def test_what_was_not_compared_has_a_verdict_and_no_measures() -> None:

@@ -7,12 +7,12 @@ from corral.settings import Mode, Settings, build, options
 
 
 def test_flat_names_find_their_group() -> None:
-    made = Settings.flat(model="a.onnx", max_batch=4, accuracy_top1=0.5, null_spin=True)
+    made = Settings.flat(model="a.onnx", max_batch=4, accuracy_loss=0.5, null_spin=True)
     assert (made.model.name, made.queue.max_batch) == ("a.onnx", 4)
-    assert (made.accuracy.top1, made.null.spin) == (0.5, True)
-    assert made.value("accuracy_top1") == 0.5
+    assert (made.accuracy.loss, made.null.spin) == (0.5, True)
+    assert made.value("accuracy_loss") == 0.5
     assert made == Settings().replace(
-        max_batch=4, model="a.onnx", null_spin=True, accuracy_top1=0.5
+        max_batch=4, model="a.onnx", null_spin=True, accuracy_loss=0.5
     )
 
 

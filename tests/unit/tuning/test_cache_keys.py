@@ -19,14 +19,14 @@ from corral.artifacts.store import Artefact
 from corral.backends import calibration
 from corral.backends import registry as engines
 from corral.backends.registry import ENGINES
-from corral.models import photos, registry
+from corral.models import evaluation, photos, registry
 from corral.models.spec import ModelSpec, Weights
 from corral.settings import Allocator, BackendName, Mode, Precision, TorchMode
 from corral.tensors import Recipe
-from corral.tuning import search
+from corral.tuning import accuracy as measuring
 from corral.tuning import select as selection
+from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
-from corral.tuning.search import Bench
 
 _WEIGHTS = Weights(source="synthetic", description="made up", path=None, digest="1")
 _NARROW = frozenset({"avx2"})
@@ -171,7 +171,7 @@ def _fidelity(
     bench: Bench, candidate: Candidate = _INT8, made: str = "int8", exact: str = "fp32"
 ) -> dict[str, str]:
     reference = dataclasses.replace(_made("fp32"), key=exact)
-    return search.fidelity_ingredients(bench, candidate, _made("int8", made), _FP32, reference)
+    return measuring.fidelity_ingredients(bench, candidate, _made("int8", made), _FP32, reference)
 
 
 _BENCHES: list[Callable[[Bench], Bench]] = [
@@ -194,9 +194,9 @@ def test_a_fidelity_depends_on_what(bench: Bench, other: dict[str, Any]) -> None
 
 
 _PATCHES: list[tuple[Any, str, Any]] = [
-    (search, "GUARD_PICTURES", 99),
+    (evaluation, "SYNTHETIC_CROPS", 99),
     (
-        search,
+        measuring,
         "ENGINES",
         {
             **ENGINES,
@@ -210,7 +210,7 @@ _PATCHES: list[tuple[Any, str, Any]] = [
 
 @pytest.mark.parametrize(
     "patch",
-    [*(_patch(*patch) for patch in _PATCHES), _other_versions(search)],
+    [*(_patch(*patch) for patch in _PATCHES), _other_versions(measuring)],
     ids=["pictures", "runners", "photographs", "crops", "versions"],
 )
 def test_a_fidelity_depends_on_how(
@@ -229,7 +229,7 @@ def test_a_fidelity_depends_on_how(
         lambda bench: _with(bench, max_batch=4),
         lambda bench: _with(bench, allocator=Allocator.SYSTEM),
         lambda bench: _with(bench, huge_pages=False),
-        lambda bench: _with(bench, accuracy_top1=0.5),
+        lambda bench: _with(bench, accuracy_loss=0.5),
         lambda bench: _with(bench, torch_mode=TorchMode.TRACED),
     ],
     ids=[*_MEASURED, "mode", "max batch", "allocator", "huge pages", "thresholds", "torch mode"],

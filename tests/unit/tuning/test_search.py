@@ -21,9 +21,10 @@ from corral.models.evaluation import guard_pictures
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Mode, Precision, Settings, TorchMode
 from corral.tensors import Datatype, Signature
+from corral.tuning import accuracy as measuring
 from corral.tuning import search, trial_worker
+from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
-from corral.tuning.search import Bench
 from corral.tuning.trial_worker import TrialOrder
 
 _FP32 = Candidate(backend=BackendName.TORCH, precision=Precision.FP32)
@@ -75,8 +76,10 @@ def _measured(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> tuple[Fidelity, 
         asked.append(arguments)
         return _LOGITS
 
-    monkeypatch.setattr(search, "_answers", answers)
-    found = search.measure_fidelity(bench, _BF16, _made("bf16"), _FP32, _made("fp32"))
+    monkeypatch.setattr(measuring, "_answers", answers)
+    # Kept for the candidates of one search.
+    bench.references.clear()
+    found = measuring.measure_fidelity(bench, _BF16, _made("bf16"), _FP32, _made("fp32"))
     return found, len(asked)
 
 
@@ -106,20 +109,20 @@ def test_the_guards_result_holds_for_one_revision_of_the_engines_backend(
 ) -> None:
     _measured(bench, monkeypatch)
     torch = dataclasses.replace(ENGINES[BackendName.TORCH], revision=99)
-    monkeypatch.setattr(search, "ENGINES", {**ENGINES, BackendName.TORCH: torch})
+    monkeypatch.setattr(measuring, "ENGINES", {**ENGINES, BackendName.TORCH: torch})
     assert _measured(bench, monkeypatch)[1] == 2
 
 
 def test_a_result_of_an_older_format_is_measured_again_and_replaced(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(search, "FIDELITY_FORMAT", 0)
+    monkeypatch.setattr(measuring, "FIDELITY_FORMAT", 0)
     _measured(bench, monkeypatch)
     monkeypatch.undo()
     monkeypatch.setattr(photos, "crops", lambda *_: np.zeros((1, 4, 4, 3), np.uint8))
     assert _measured(bench, monkeypatch)[1] == 2
     assert _measured(bench, monkeypatch)[1] == 0
-    assert json.loads(_entry(bench).read_text())["format"] == search.FIDELITY_FORMAT
+    assert json.loads(_entry(bench).read_text())["format"] == measuring.FIDELITY_FORMAT
     assert not caplog.messages
 
 

@@ -18,13 +18,14 @@ from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.settings import BackendName, Precision, TorchMode
 from corral.tensors import Datatype, Signature
 from corral.tuning import select as selection
+from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Row
-from corral.tuning.search import Bench, search
+from corral.tuning.search import search
 
 _FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)
 _INT8 = Candidate(backend=BackendName.OPENVINO, precision=Precision.INT8)
 _TORCH_FP32 = Candidate(backend=BackendName.TORCH, precision=Precision.FP32)
-_FINE = Fidelity(top1=1, top1_all=1, cosine=0.99, snr_db=20, pictures=64, decided=30)
+_FINE = Fidelity(loss=0.001, loss_most=0.002, cosine=0.99, snr_db=20, pictures=40, crops=400)
 
 
 _ROWS = ModelSpec(

@@ -1,0 +1,96 @@
+"""The precision guard at work: a candidate's answers beside FP32's, on held-out pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.accuracy import Fidelity, compare
+from corral.artifacts.json_cache import JsonCache
+from corral.artifacts.store import Artefact, versions
+from corral.backends.registry import ENGINES, packages
+from corral.models import evaluation
+from corral.models.evaluation import HeldOut
+from corral.tuning import trial_worker
+from corral.tuning.bench import Bench
+from corral.tuning.candidates import Candidate
+
+#: raise it whenever a fidelity is measured in another way, or Fidelity changes
+FIDELITY_FORMAT = 2
+
+
+def measure_fidelity(
+    bench: Bench, candidate: Candidate, made: Artefact, reference: Candidate, exact: Artefact
+) -> Fidelity:
+    """How close a candidate is to FP32: from the cache, else measured and cached.
+
+    Args:
+        bench: where.
+        candidate: what is judged, prepared as ``made``.
+        made: its artefact.
+        reference: the FP32 candidate, prepared as ``exact``.
+        exact: its artefact.
+
+    Raises:
+        ModelError: a worker failed.
+        ConfigError: torch cannot run the precision in the mode that was asked for.
+    """
+    cache = _fidelities(bench)
+    ingredients = fidelity_ingredients(bench, candidate, made, reference, exact)
+    known = cache.read(made.model, ingredients)
+    if known is not None:
+        return known
+    bench.progress(f"guard: {candidate.name} against FP32", 0.7)
+    held_out = evaluation.held_out(bench.spec, synthetic=made.synthetic)
+    asked = (exact.key, bench.title(reference), pictures_name(synthetic=made.synthetic))
+    if asked not in bench.references:
+        bench.references[asked] = _answers(bench, reference, exact, held_out)
+    expected = bench.references[asked]
+    found = _answers(bench, candidate, made, held_out)
+    fidelity = compare(expected, found, held_out.pictures, held_out.labels)
+    cache.write(made.model, ingredients, fidelity)
+    return fidelity
+
+
+def _answers(
+    bench: Bench, candidate: Candidate, made: Artefact, held_out: HeldOut
+) -> NDArray[np.float32]:
+    with trial_worker.start(bench.order(candidate, made, [1]), bench.environ) as trial:
+        return trial.answer(held_out.items(bench.spec), bench.spec.native)
+
+
+def fidelity_ingredients(
+    bench: Bench, candidate: Candidate, made: Artefact, reference: Candidate, exact: Artefact
+) -> dict[str, str]:
+    """All that a candidate's fidelity depends on, by name; see measure_fidelity."""
+    return {
+        "artefact": made.key,
+        "reference": exact.key,
+        "candidate": f"{bench.title(candidate)} against {bench.title(reference)}",
+        "runners": runners([candidate, reference]),
+        "cpu": bench.cpu_model,
+        "isa": " ".join(sorted(bench.isa)),
+        "cores": str(bench.pen.cores),
+        "pictures": pictures_name(synthetic=made.synthetic),
+        "worker python": bench.settings.engine.worker_python or "",
+        **versions(sorted(packages())),
+    }
+
+
+def _fidelities(bench: Bench) -> JsonCache[Fidelity]:
+    folder = Path(bench.settings.model.cache_dir) / "guard"
+    return JsonCache(folder, Fidelity, format_number=FIDELITY_FORMAT, title="guard result")
+
+
+def runners(candidates: Iterable[Candidate]) -> str:
+    """How corral runs these candidates' engines, in their backends' own numbers."""
+    names = sorted({candidate.backend for candidate in candidates})
+    return ", ".join(f"{name.value} {ENGINES[name].revision}" for name in names)
+
+
+def pictures_name(*, synthetic: bool) -> str:
+    """What decides which pictures the guard compares on, beside the model's recipe."""
+    return evaluation.held_out_name(synthetic=synthetic)
