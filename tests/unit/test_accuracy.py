@@ -70,7 +70,7 @@ def test_labels_count_right_answers() -> None:
     found = compare(reference, candidate, labels=labels)
     assert (found.labelled, found.accuracy) == (True, 0.8)
     assert found.loss == pytest.approx(1 / 80)
-    assert found.loss_most is not None
+    assert found.loss is not None and found.loss_most is not None
     assert found.loss_most > found.loss
     assert describe(found).startswith("loss 1.25% (at most ")
 

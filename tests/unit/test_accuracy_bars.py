@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from support.quantized_network import FAULTS, Network, make_world, quantized, spoiled
+from numpy.typing import NDArray
+from support.quantized_network import FAULTS, Floats, Network, make_world, quantized, spoiled
 
 from corral.accuracy import Thresholds, compare, faults
 
@@ -24,9 +25,10 @@ class _Noisy:
     network: Network
     size: float
 
-    def answer(self, inputs: np.ndarray) -> np.ndarray:
+    def answer(self, inputs: Floats) -> NDArray[np.float32]:
         logits = self.network.answer(inputs)
-        return logits + self.size * np.random.default_rng(8).normal(size=logits.shape)
+        noise = np.random.default_rng(8).normal(size=logits.shape)
+        return np.asarray(logits + self.size * noise, np.float32)
 
 
 def _passes(candidate: Network | _Noisy) -> bool:
@@ -62,9 +64,9 @@ def _perturbed(random: np.random.Generator) -> Network | _Noisy:
     network = _WORLD.network
     share = 10 ** random.uniform(-3.5, 0.5)
 
-    def noisy(weights: np.ndarray) -> np.ndarray:
+    def noisy(weights: Floats) -> Floats:
         sizes = np.abs(weights).mean(axis=1, keepdims=True)
-        return weights + share * sizes * random.normal(size=weights.shape)
+        return np.asarray(weights + share * sizes * random.normal(size=weights.shape))
 
     match random.integers(4):
         case 0:

@@ -148,7 +148,7 @@ def make_order(
         ingredients["inputs"] = str(spec.signature.input_specs(spec.native))
     if precision == "int8":
         ingredients |= artefact.versions(form.quantized_with)
-        ingredients |= calibration.ingredients()
+        ingredients |= calibration.ingredients(synthetic=weights.synthetic)
         ingredients["transformer"] = str(spec.transformer)
         ingredients["overflow_fix"] = "disable" if isa & WIDE_SUMS else "enable"
     return Order(

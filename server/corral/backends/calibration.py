@@ -12,14 +12,18 @@ from corral.models.spec import ModelSpec
 
 #: raise it whenever other inputs are made of the same photographs
 FORMAT = 1
-_PICTURES = 128
+#: crops of each photograph
+CROPS = 10
+#: where weights carry no knowledge, nothing is at stake
+SYNTHETIC_CROPS = 2
 
 
-def ingredients() -> dict[str, str]:
+def ingredients(*, synthetic: bool) -> dict[str, str]:
     """What decides which inputs a quantizer sees, beside the model's recipe."""
+    crops = SYNTHETIC_CROPS if synthetic else CROPS
     return {
         "photographs": photos.digest(),
-        "calibration": f"{_PICTURES} crops, format {FORMAT}, cut by format {photos.FORMAT}",
+        "calibration": f"{crops} crops each, format {FORMAT}, cut by format {photos.FORMAT}",
     }
 
 
@@ -31,12 +35,17 @@ class Calibration:
     Args:
         spec: the model; it takes pictures.
         at: called with a step and the share of it that is done.
+        synthetic: the weights carry no knowledge.
     """
 
-    def __init__(self, spec: ModelSpec, at: Callable[[str, float], None]) -> None:
+    def __init__(
+        self, spec: ModelSpec, at: Callable[[str, float], None], *, synthetic: bool
+    ) -> None:
         self._spec = spec
         at("cut pictures", 0.0)
-        self._pixels = photos.crops(photos.CALIBRATION, _PICTURES, spec.recipe.crop)
+        photographs = len(list(photos.files(photos.CALIBRATION)))
+        count = photographs * (SYNTHETIC_CROPS if synthetic else CROPS)
+        self._pixels = photos.crops(photos.CALIBRATION, count, spec.recipe.crop)
         self._at = at
         at("analyse", 0.0)
 

@@ -38,4 +38,4 @@ class BuildJob:
 
     def pictures(self) -> Calibration:
         """What INT8 is calibrated on."""
-        return Calibration(self.spec, self.at)
+        return Calibration(self.spec, self.at, synthetic=self.weights.synthetic)

@@ -142,7 +142,7 @@ def test_it_is_calibrated_on_what_it_takes(
     monkeypatch.setattr(photos, "crops", lambda purpose, count, size: pixels)
     path = _write(tmp_path / "m.onnx", shape, kind=kind)
     (tmp_path / "m.toml").write_text("[preprocessing]\nresize = 8\nstd = [2, 2, 2]\n")
-    seen = list(Calibration(custom.read(path), lambda step, share: None))
+    seen = list(Calibration(custom.read(path), lambda step, share: None, synthetic=True))
     assert [picture.shape for picture in seen] == [expected] * 2
     if kind == UINT8:
         assert seen[1].dtype == np.uint8

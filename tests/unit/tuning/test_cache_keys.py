@@ -102,7 +102,7 @@ def test_an_artefact_depends_on(other: dict[str, Any]) -> None:
         _patch(photos, "digest", lambda: "other photographs"),
         _patch(photos, "FORMAT", 99),
         _patch(calibration, "FORMAT", 99),
-        _patch(calibration, "_PICTURES", 99),
+        _patch(calibration, "SYNTHETIC_CROPS", 99),
         _patch(artefact, "_FORM", 99),
     ],
     ids=["versions", "photographs", "crops", "calibration", "number of crops", "folder"],

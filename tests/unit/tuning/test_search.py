@@ -17,7 +17,7 @@ from corral.artifacts.store import Artefact
 from corral.backends.registry import ENGINES
 from corral.errors import ModelError
 from corral.models import photos, registry
-from corral.models.evaluation import guard_pictures
+from corral.models.evaluation import HeldOut, guard_pictures
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Mode, Precision, Settings, TorchMode
 from corral.tensors import Datatype, Signature
@@ -74,7 +74,9 @@ def _measured(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> tuple[Fidelity, 
 
     def answers(*arguments: object) -> NDArray[np.float32]:
         asked.append(arguments)
-        return _LOGITS
+        held_out = arguments[-1]
+        assert isinstance(held_out, HeldOut)
+        return np.resize(_LOGITS, (len(held_out.pictures), 10))
 
     monkeypatch.setattr(measuring, "_answers", answers)
     # Kept for the candidates of one search.
