@@ -2,6 +2,7 @@
 
     CorralError
     ├── ConfigError          a setting is wrong or cannot be had       exit code 2
+    │   └── PictureError     a user's own picture cannot be read
     ├── ModelError           model, weights or artefact unusable        exit code 2
     │   └── PassingError     for a reason that may pass: worth another try
     ├── StartError           children did not become ready              exit code 1
@@ -40,6 +41,10 @@ class ConfigError(CorralError):
     """A setting is wrong, or what it asks for cannot be had on this machine."""
 
     exit_code = 2
+
+
+class PictureError(ConfigError):
+    """A user's own picture cannot be read; no candidate of a search is to blame for it."""
 
 
 class ModelError(CorralError):

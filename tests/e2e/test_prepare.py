@@ -168,7 +168,7 @@ def test_int8_keeps_the_answers_and_progress_moves(
     assert shares[0] == 0
     assert seen[-1] == ("ready", 1.0)
     assert [step for step, _ in seen[-3:]] == ["correct biases", "save", "ready"]
-    assert len({share for step, share in seen if step == "calibrate"}) > 100
+    assert len({share for step, share in seen if step == "calibrate"}) > 50
     assert capsys.readouterr().out == ""
 
     import openvino as ov

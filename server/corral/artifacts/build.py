@@ -30,11 +30,13 @@ from corral.backends.telemetry import silence_telemetry
 from corral.errors import ConfigError, CorralError, ModelError, PassingError, telling_line
 from corral.models import registry
 from corral.models.spec import ModelSpec, Weights
-from corral.settings import BackendName, Precision, Settings
+from corral.settings import AccuracySettings, BackendName, Precision, Settings
 
 #: called with what is being done and the share of the whole that is done, 0 to 1
 Progress = Callable[[str, float], None]
 
+#: where nothing was asked for
+_DEFAULTS = AccuracySettings()
 #: the first step, and the only one where the cache holds everything
 FIND_WEIGHTS = "find weights"
 #: the steps and the seconds that each took for ResNet50 on two cores: the progress bar's scale
@@ -48,6 +50,7 @@ _INT8_STEPS_S = {
     "analyse": 4.0,
     "calibrate": 13.0,
     "correct biases": 3.0,
+    "search layers": 20.0,
     "save": 0.1,
 }
 
@@ -74,7 +77,9 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
     steps.at(FIND_WEIGHTS)
     weights = spec.find_weights(settings.model.weights, cache_dir, settings.model.offline)
     check_engine(settings, spec, precision)
-    order = make_order(spec, weights, precision, isa, settings.engine.backend)
+    order = make_order(
+        spec, weights, precision, isa, settings.engine.backend, accuracy=settings.accuracy
+    )
 
     def fp32() -> Path:
         """What INT8 is made of."""
@@ -96,6 +101,8 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
                         spec=spec,
                         weights=weights,
                         precision=Precision(order.precision),
+                        thresholds=settings.accuracy.thresholds,
+                        calibration=settings.accuracy.calibration,
                         narrow_sums=order.ingredients.get("overflow_fix") == "enable",
                         at=steps.at,
                         fp32=fp32,
@@ -124,6 +131,8 @@ def make_order(
     precision: str,
     isa: frozenset[str],
     backend: BackendName = BackendName.AUTO,
+    *,
+    accuracy: AccuracySettings = _DEFAULTS,
 ) -> Order:
     """What the artefact is made of; decides on the overflow fix by the CPU's flags.
 
@@ -148,7 +157,12 @@ def make_order(
         ingredients["inputs"] = str(spec.signature.input_specs(spec.native))
     if precision == "int8":
         ingredients |= artefact.versions(form.quantized_with)
-        ingredients |= calibration.ingredients(synthetic=weights.synthetic)
+        ingredients |= calibration.ingredients(
+            synthetic=weights.synthetic, folder=accuracy.calibration
+        )
+        if not weights.synthetic:
+            # A builder that searches layers goes by them.
+            ingredients["thresholds"] = str(accuracy.thresholds)
         ingredients["transformer"] = str(spec.transformer)
         ingredients["overflow_fix"] = "disable" if isa & WIDE_SUMS else "enable"
     return Order(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.accuracy import AccuracyReport
 from corral.artifacts.store import Artefact
 from corral.ipc.messages import ModelBoot, ServedModel
-from corral.models.labels import labels
+from corral.models.labels import labels_of
 from corral.models.spec import ModelSpec
 
 
@@ -35,5 +35,5 @@ def served_model(spec: ModelSpec, name: str | None = None) -> ServedModel:
         name=name or spec.name,
         signature=spec.signature,
         classes=spec.classes,
-        labels=labels() if spec.label_names is None else spec.label_names,
+        labels=labels_of(spec),
     )

@@ -1,30 +1,64 @@
-"""What quantizers calibrate on: crops of photographs that ship with corral, one at a time."""
+"""What quantizers calibrate on, and what they are judged on while they search: never the guard's.
+
+The photographs that ship with corral, ten crops each, or a user's own pictures. Every fourth
+photograph is held out where weights carry knowledge: what quantizes better is decided on those.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from corral.errors import ConfigError
+from corral.images import picture_folder
+from corral.images.picture_folder import PictureFolder
 from corral.models import photos, pictures
 from corral.models.spec import ModelSpec
 
 #: raise it whenever other inputs are made of the same photographs
-FORMAT = 1
+FORMAT = 2
 #: crops of each photograph
 CROPS = 10
 #: where weights carry no knowledge, nothing is at stake
 SYNTHETIC_CROPS = 2
+#: every so many-th photograph judges
+_JUDGES = 4
+#: crops of each photograph that judges
+_JUDGED_CROPS = 4
+#: of a user's own pictures: fewer say little, more take long
+_LEAST, _MOST = 20, 400
 
 
-def ingredients(*, synthetic: bool) -> dict[str, str]:
-    """What decides which inputs a quantizer sees, beside the model's recipe."""
+def ingredients(*, synthetic: bool, folder: str | None) -> dict[str, str]:
+    """What decides which inputs a quantizer sees, beside the model's recipe.
+
+    Raises:
+        ConfigError: there are no pictures in the folder, or too few.
+    """
+    if folder is not None:
+        found = own_pictures(folder)
+        return {"photographs": found.digest(), "calibration": f"a user's, format {FORMAT}"}
     crops = SYNTHETIC_CROPS if synthetic else CROPS
     return {
         "photographs": photos.digest(),
         "calibration": f"{crops} crops each, format {FORMAT}, cut by format {photos.FORMAT}",
     }
+
+
+def own_pictures(folder: str) -> PictureFolder:
+    """A user's own pictures for it.
+
+    Raises:
+        ConfigError: there are none, or too few.
+    """
+    found = picture_folder.read(Path(folder), "--calibration", ())
+    if len(found) < _LEAST:
+        raise ConfigError(f"{found.option}: {len(found)} pictures; {_LEAST} or more are needed")
+    return found.spread(_MOST)
 
 
 class Calibration:
@@ -35,28 +69,59 @@ class Calibration:
     Args:
         spec: the model; it takes pictures.
         at: called with a step and the share of it that is done.
-        synthetic: the weights carry no knowledge.
+        synthetic: the weights carry no knowledge, so that nothing is held out.
+        folder: a user's own pictures; None for those that ship with corral.
     """
 
     def __init__(
-        self, spec: ModelSpec, at: Callable[[str, float], None], *, synthetic: bool
+        self,
+        spec: ModelSpec,
+        at: Callable[[str, float], None],
+        *,
+        synthetic: bool,
+        folder: str | None = None,
     ) -> None:
         self._spec = spec
         at("cut pictures", 0.0)
-        photographs = len(list(photos.files(photos.CALIBRATION)))
-        count = photographs * (SYNTHETIC_CROPS if synthetic else CROPS)
-        self._pixels = photos.crops(photos.CALIBRATION, count, spec.recipe.crop)
+        self._pixels, groups = self._cut(synthetic=synthetic, folder=folder)
+        judges = groups % _JUDGES == _JUDGES - 1
+        if synthetic:
+            judges[:] = False
+        self._judges = np.flatnonzero(judges)[: (groups.max() // _JUDGES + 1) * _JUDGED_CROPS]
+        self._chosen = np.flatnonzero(~judges)
+        self._groups = groups
         self._at = at
         at("analyse", 0.0)
 
+    def _cut(
+        self, *, synthetic: bool, folder: str | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+        """Pixels, and which photograph each is of."""
+        if folder is not None:
+            own = own_pictures(folder)
+            crops = [own.crop(index, self._spec.recipe) for index in range(len(own))]
+            return np.stack(crops), np.arange(len(own))
+        photographs = len(list(photos.files(photos.CALIBRATION)))
+        count = photographs * (SYNTHETIC_CROPS if synthetic else CROPS)
+        pixels = photos.crops(photos.CALIBRATION, count, self._spec.recipe.crop)
+        # Photographs take turns.
+        return pixels, np.arange(len(pixels)) % photographs
+
     def __len__(self) -> int:
-        return len(self._pixels)
+        return len(self._chosen)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        for done in range(len(self)):
+        for done, index in enumerate(self._chosen.tolist()):
             if done + 1 < len(self):
                 self._at("calibrate", done / len(self))
             else:
                 # The quantizer never asks for what comes after the last.
                 self._at("correct biases", 0.0)
-            yield pictures.as_input(self._pixels[done : done + 1], self._spec)
+            yield self._input(index)
+
+    def held_out(self) -> tuple[list[NDArray[Any]], NDArray[np.intp]]:
+        """Inputs of the photographs that judge, and which photograph each is of."""
+        return [self._input(index) for index in self._judges.tolist()], self._groups[self._judges]
+
+    def _input(self, index: int) -> NDArray[Any]:
+        return pictures.as_input(self._pixels[index : index + 1], self._spec)

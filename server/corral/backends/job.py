@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from corral.accuracy import Thresholds
 from corral.backends.calibration import Calibration
 from corral.models.spec import ModelSpec, Weights
 from corral.settings import BackendName, Precision
@@ -23,6 +24,8 @@ class BuildJob:
         narrow_sums: whether the CPU sums u8 x i8 products in 16 bits, where they can saturate:
             weights or activations are then left one bit less.
         at: called with a step and the share of it that is done, 0 to 1.
+        thresholds: what the guard lets pass, for a builder that searches.
+        calibration: a folder of a user's own pictures, or None.
         fp32: makes or finds the same engine's FP32 artefact, for an INT8 that is made of it.
         file: the first file, to be written; the others lie beside it.
     """
@@ -32,10 +35,14 @@ class BuildJob:
     weights: Weights
     precision: Precision
     narrow_sums: bool
+    thresholds: Thresholds
+    calibration: str | None
     at: Callable[..., None]
     fp32: Callable[[], Path]
     file: Path
 
     def pictures(self) -> Calibration:
         """What INT8 is calibrated on."""
-        return Calibration(self.spec, self.at, synthetic=self.weights.synthetic)
+        return Calibration(
+            self.spec, self.at, synthetic=self.weights.synthetic, folder=self.calibration
+        )

@@ -43,7 +43,7 @@ _ROWS = (
         },
         artifact=ArtifactForm(
             engine="openvino",
-            format=1,
+            format=2,
             made_with=("openvino", "torch"),
             quantized_with=("nncf",),
             files=("model.xml", "model.bin"),

@@ -22,7 +22,7 @@ from corral import settings as config
 from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
 from corral.backends.registry import engine
-from corral.cli import cache_folder, doctor
+from corral.cli import cache_folder, doctor, evaluate
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError, one_line
 from corral.ipc.messages import ModelBoot
@@ -44,7 +44,10 @@ from corral.tuning.select import Selected
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = ("serve", "plan", "doctor", "prepare", "ladder", "lab", "tune", *ADMIN_COMMANDS)
+_COMMANDS = (
+    *("serve", "plan", "doctor", "prepare", "ladder", "lab", "tune", "evaluate"),
+    *ADMIN_COMMANDS,
+)
 _NOT_SETTINGS = (
     "command",
     "experiment",
@@ -61,6 +64,8 @@ _NOT_SETTINGS = (
     "html",
     "probe",
     "fail_on",
+    "source",
+    "limit",
 )
 _INTERRUPTED = 130
 #: of a turn of the ladder: a day
@@ -100,6 +105,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         "doctor": lambda: doctor.run(settings, options, environ),
         "prepare": lambda: _prepare(settings),
         "lab": lambda: _lab(settings, options, environ),
+        "evaluate": lambda: evaluate.run(settings, options, environ),
         "tune": lambda: _tune(settings, every=options.every),
         "serve": lambda: _serve(settings, options, environ),
     }

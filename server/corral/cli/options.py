@@ -28,6 +28,7 @@ examples:
   corral plan --explain                         what would run where, and why
   corral doctor                                 what slows this machine down, and the remedy
   corral tune                                   measures which engine and precision is fastest
+  corral evaluate pictures/                     measures how right each precision is
   corral prepare --precision int8               makes the model's artefact, prints its path
 
 'corral --mode rti' means 'corral serve --mode rti'."""
@@ -76,6 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("ladder", "climb the ladder of optimizations on this machine"),
         ("doctor", "look for what keeps this machine, or a running server, from its best"),
         ("tune", "measure again which engine and precision is fastest here, and remember it"),
+        ("evaluate", "measure how right each engine and precision is on labelled pictures"),
     ):
         command = commands.add_parser(
             name, help=text, description=text, formatter_class=_Formatter, allow_abbrev=False
@@ -91,6 +93,8 @@ def make_parser() -> argparse.ArgumentParser:
             _add_plan(command)
         if name == "doctor":
             _add_doctor(command)
+        if name == "evaluate":
+            _add_evaluate(command)
         if name == "tune":
             command.add_argument(
                 "--all",
@@ -181,6 +185,21 @@ def _add_sysfs(group: Any, what: str) -> None:
         metavar="DIR",
         help=f"{what}: DIR, or an archive of it, holds its /sys and /proc",
     )
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("evaluate")
+    group.add_argument(
+        "source",
+        type=Path,
+        metavar="DIR",
+        help="a folder for each class, named by its label or number; or a CSV of file,label",
+    )
+    group.add_argument(
+        "--limit", type=int, metavar="N", help="at most N pictures, spread evenly (default: all)"
+    )
+    group.add_argument("--json", action="store_true", help="as JSON")
+    group.add_argument("--html", type=Path, metavar="FILE", help="also as one page of HTML")
 
 
 def _add_ladder(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +22,19 @@ class HeldOut:
     """What answers are compared on.
 
     Attributes:
-        pixels: UINT8 [n,crop,crop,3].
+        crop: makes the one of a number, UINT8 [crop,crop,3].
         pictures: which photograph each is of, [n].
         labels: the right classes, [n]; None where they are not known.
     """
 
-    pixels: NDArray[np.uint8]
+    crop: Callable[[int], NDArray[np.uint8]]
     pictures: NDArray[np.intp]
     labels: NDArray[np.intp] | None = None
 
     def items(self, spec: ModelSpec) -> Iterator[NDArray[np.generic]]:
         """One after another as the network itself takes it, without the batch dimension."""
-        for index in range(len(self.pixels)):
-            yield pictures.as_input(self.pixels[index : index + 1], spec)[0]
+        for index in range(len(self.pictures)):
+            yield pictures.as_input(self.crop(index)[np.newaxis], spec)[0]
 
 
 def held_out(spec: ModelSpec, *, synthetic: bool) -> HeldOut:
@@ -46,8 +46,9 @@ def held_out(spec: ModelSpec, *, synthetic: bool) -> HeldOut:
     """
     photographs = len(list(photos.files(photos.GUARD)))
     count = photographs * (SYNTHETIC_CROPS if synthetic else CROPS)
+    pixels = photos.crops(photos.GUARD, count, spec.recipe.crop)
     return HeldOut(
-        pixels=photos.crops(photos.GUARD, count, spec.recipe.crop),
+        crop=lambda index: pixels[index],
         # Photographs take turns.
         pictures=np.arange(count) % photographs,
     )

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from corral.models.spec import ModelSpec
+
+
+def labels_of(spec: ModelSpec) -> tuple[str, ...]:
+    """The names of a model's classes, in the order of its answers; () where it has none."""
+    return labels() if spec.label_names is None else spec.label_names
 
 
 @functools.cache

@@ -166,6 +166,32 @@ class AccuracySettings(Group, frozen=True, kw_only=True):
             unit="dB",
         ),
     ] = Thresholds().snr_db
+    calibration: Annotated[
+        Name | None,
+        option(
+            "folder of pictures to calibrate int8 on, at least 20",
+            live=True,
+            metavar="DIR",
+            default="photographs that ship with corral",
+            name="calibration",
+        ),
+    ] = None
+    evaluation: Annotated[
+        Name | None,
+        option(
+            "pictures to judge a lower precision on: a folder for each class, a CSV of file,label, "
+            "or a folder without labels; at least 20",
+            live=True,
+            metavar="DIR",
+            default="photographs that ship with corral",
+            name="evaluation",
+        ),
+    ] = None
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What passes the guard."""
+        return Thresholds(loss=self.loss, snr_db=self.snr_db)
 
 
 class PlacementSettings(Group, frozen=True, kw_only=True):

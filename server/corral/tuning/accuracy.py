@@ -12,14 +12,20 @@ from corral.accuracy import Fidelity, compare
 from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.store import Artefact, versions
 from corral.backends.registry import ENGINES, packages
+from corral.errors import ConfigError
+from corral.images import picture_folder
+from corral.images.picture_folder import PictureFolder
 from corral.models import evaluation
 from corral.models.evaluation import HeldOut
+from corral.models.labels import labels_of
 from corral.tuning import trial_worker
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
 
 #: raise it whenever a fidelity is measured in another way, or Fidelity changes
 FIDELITY_FORMAT = 2
+#: of a user's own pictures: fewer say little, more would keep a start waiting
+_LEAST, _MOST = 20, 1000
 
 
 def measure_fidelity(
@@ -44,8 +50,8 @@ def measure_fidelity(
     if known is not None:
         return known
     bench.progress(f"guard: {candidate.name} against FP32", 0.7)
-    held_out = evaluation.held_out(bench.spec, synthetic=made.synthetic)
-    asked = (exact.key, bench.title(reference), pictures_name(synthetic=made.synthetic))
+    held_out = _held_out(bench, synthetic=made.synthetic)
+    asked = (exact.key, bench.title(reference), pictures_name(bench, synthetic=made.synthetic))
     if asked not in bench.references:
         bench.references[asked] = _answers(bench, reference, exact, held_out)
     expected = bench.references[asked]
@@ -74,7 +80,7 @@ def fidelity_ingredients(
         "cpu": bench.cpu_model,
         "isa": " ".join(sorted(bench.isa)),
         "cores": str(bench.pen.cores),
-        "pictures": pictures_name(synthetic=made.synthetic),
+        "pictures": pictures_name(bench, synthetic=made.synthetic),
         "worker python": bench.settings.engine.worker_python or "",
         **versions(sorted(packages())),
     }
@@ -91,6 +97,35 @@ def runners(candidates: Iterable[Candidate]) -> str:
     return ", ".join(f"{name.value} {ENGINES[name].revision}" for name in names)
 
 
-def pictures_name(*, synthetic: bool) -> str:
+def pictures_name(bench: Bench, *, synthetic: bool) -> str:
     """What decides which pictures the guard compares on, beside the model's recipe."""
+    own = evaluation_pictures(bench)
+    if own is not None:
+        return f"a user's {own.digest()}"
     return evaluation.held_out_name(synthetic=synthetic)
+
+
+def evaluation_pictures(bench: Bench) -> PictureFolder | None:
+    """A user's own pictures to judge on, at most ``_MOST``; None where none were named.
+
+    Raises:
+        ConfigError: there are too few, or a label is no class of the model.
+    """
+    path = bench.settings.accuracy.evaluation
+    if path is None:
+        return None
+    found = picture_folder.read(Path(path), "--evaluation", labels_of(bench.spec))
+    if len(found) < _LEAST:
+        raise ConfigError(f"{found.option}: {len(found)} pictures; {_LEAST} or more are needed")
+    return found.spread(_MOST)
+
+
+def _held_out(bench: Bench, *, synthetic: bool) -> HeldOut:
+    own = evaluation_pictures(bench)
+    if own is None:
+        return evaluation.held_out(bench.spec, synthetic=synthetic)
+    return HeldOut(
+        crop=lambda index: own.crop(index, bench.spec.recipe),
+        pictures=np.arange(len(own)),
+        labels=None if own.labels is None else np.asarray(own.labels),
+    )

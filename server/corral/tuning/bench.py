@@ -71,10 +71,7 @@ class Bench:
     @property
     def thresholds(self) -> Thresholds:
         """What passes the guard."""
-        return Thresholds(
-            loss=self.settings.accuracy.loss,
-            snr_db=self.settings.accuracy.snr_db,
-        )
+        return self.settings.accuracy.thresholds
 
     @property
     def spec(self) -> ModelSpec:

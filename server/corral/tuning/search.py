@@ -16,7 +16,7 @@ import msgspec
 
 from corral.accuracy import faults
 from corral.artifacts.store import Artefact
-from corral.errors import ConfigError, CorralError, ModelError, PassingError
+from corral.errors import ConfigError, CorralError, ModelError, PassingError, PictureError
 from corral.models.evaluation import guard_pictures
 from corral.settings import Mode, Precision, Settings
 from corral.tensors import Datatype
@@ -54,6 +54,8 @@ def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> 
                 begin = 0.3 + 0.4 * index / len(options)
                 ready[candidate] = bench.prepare(candidate, begin, begin + 0.4 / len(options))
             row = _guarded(bench, candidate, ready[candidate], reference, exact)
+        except PictureError:
+            raise
         except (ModelError, ConfigError) as error:
             row = _failed(Row(candidate=candidate), error)
         rows.append(row)

@@ -22,13 +22,19 @@ from corral.artifacts import build
 from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.served_model import boot_model
 from corral.artifacts.store import Artefact, versions
+from corral.backends.calibration import own_pictures
 from corral.backends.registry import DEFAULT, packages
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
-from corral.tuning.accuracy import measure_fidelity, pictures_name, runners
+from corral.tuning.accuracy import (
+    evaluation_pictures,
+    measure_fidelity,
+    pictures_name,
+    runners,
+)
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Search, candidates, guard_report
 from corral.tuning.search import search
@@ -86,7 +92,12 @@ def select(
     bench.title(Candidate(backend=settings.engine.backend, precision=precision))
     installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
     if not bench.spec.takes_pictures or not bench.spec.signature.plain:
+        _refuse_pictures(settings)
         return without_pictures(bench, precision, installed)
+    # Before minutes are spent on preparing.
+    evaluation_pictures(bench)
+    if settings.accuracy.calibration is not None:
+        own_pictures(settings.accuracy.calibration)
     if not settings.engine.is_searched:
         return _as_asked(bench)
     options = options_for(bench, settings.engine.precision, installed, every=every)
@@ -108,6 +119,14 @@ def select(
         progress("ready", 1.0)
         return _selected(options[0], made, None, None)
     return by_search(bench, options, exact[0], found)
+
+
+def _refuse_pictures(settings: Settings) -> None:
+    """Pictures for a model that takes none are a mistake."""
+    for name in ("calibration", "evaluation"):
+        path = getattr(settings.accuracy, name)
+        if path is not None:
+            raise ConfigError(f"--{name} {path}: {settings.model.name} takes no pictures")
 
 
 def options_for(
@@ -216,7 +235,12 @@ def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, 
     exact = build.make_order(spec, weights, "fp32", bench.isa)
     made = {
         f"artefact of {option.name}": build.make_order(
-            spec, weights, option.precision.value, bench.isa, option.backend
+            spec,
+            weights,
+            option.precision.value,
+            bench.isa,
+            option.backend,
+            accuracy=settings.accuracy,
         ).key
         for option in options
     }
@@ -233,7 +257,7 @@ def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, 
         "isa": " ".join(sorted(bench.isa)),
         "cores": str(bench.pen.cores),
         "thresholds": str(bench.thresholds),
-        "pictures": pictures_name(synthetic=weights.synthetic),
+        "pictures": pictures_name(bench, synthetic=weights.synthetic),
         "worker python": settings.engine.worker_python or "",
         **versions(sorted(packages())),
     }

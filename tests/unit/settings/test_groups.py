@@ -1,8 +1,11 @@
 """Settings by group and by flat name."""
 
+import re
+
 import msgspec
 import pytest
 
+from corral.errors import ConfigError
 from corral.settings import Mode, Settings, build, options
 
 
@@ -47,3 +50,25 @@ def test_every_default_can_be_written_out() -> None:
         if option.fallback not in {None, ()}
     }
     assert build(given) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("1%", 0.01), (" 2.5 % ", 0.025), ("0.03", 0.03), (0.04, 0.04), (0, 0.0)]
+)
+def test_a_share_may_be_a_percentage(given: str | float, read: float) -> None:
+    assert build({"accuracy-loss": given}).accuracy.loss == pytest.approx(read)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("much", "--accuracy-loss much: a percentage is needed, such as 1%"),
+        ("1", "--accuracy-loss: expected `float` <= 0.5"),
+        ("51%", "--accuracy-loss: expected `float` <= 0.5"),
+        ("-1%", "--accuracy-loss: expected `float` >= 0.0"),
+        ("nan%", "--accuracy-loss: "),
+    ],
+)
+def test_what_is_no_share_is_refused(given: str, words: str) -> None:
+    with pytest.raises(ConfigError, match="^" + re.escape(words)):
+        build({"accuracy-loss": given})

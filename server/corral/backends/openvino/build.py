@@ -6,12 +6,11 @@ takes 6.6 s and leaves height and width dynamic too).
 
 from __future__ import annotations
 
-import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corral.backends.calibration import Calibration
+from corral.backends.openvino.quantize import quantize
 from corral.errors import ModelError, PassingError, telling_line
 from corral.models.spec import ModelSpec
 from corral.settings import Precision
@@ -32,9 +31,7 @@ def write(job: BuildJob) -> None:
     """
     spec = job.spec
     if job.precision is Precision.INT8:
-        overflow_fix = "enable" if job.narrow_sums else "disable"
-        exact = job.fp32()
-        model = quantize(exact, job.pictures(), overflow_fix, transformer=spec.transformer)
+        model = quantize(job.fp32(), job)
     elif spec.file is not None:
         job.at("convert")
         model = read(spec)
@@ -117,31 +114,3 @@ def save(model: openvino.Model, xml: Path) -> None:
         raise PassingError(
             f"the artefact cannot be written to {xml.parent.parent}, which has {free_mb} MB free"
         ) from None
-
-
-def quantize(
-    fp32: Path, pictures: Calibration, overflow_fix: str, *, transformer: bool
-) -> openvino.Model:
-    """The IR in INT8: weights per channel, activations per tensor.
-
-    Args:
-        fp32: the IR.
-        pictures: FP32 [1,3,crop,crop], normalised.
-        overflow_fix: "enable" or "disable": see artifacts/build.py.
-        transformer: whether to quantize attention by NNCF's patterns for it, with SmoothQuant.
-    """
-    import nncf
-    import openvino as ov
-
-    # Not nncf.set_log_level: it changes the level of whatever handlers others have attached.
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    return nncf.quantize(
-        ov.Core().read_model(fp32),
-        nncf.Dataset(pictures),
-        subset_size=len(pictures),
-        preset=nncf.QuantizationPreset.PERFORMANCE,
-        model_type=nncf.ModelType.TRANSFORMER if transformer else None,
-        advanced_parameters=nncf.AdvancedQuantizationParameters(
-            overflow_fix=nncf.OverflowFix(overflow_fix)
-        ),
-    )

@@ -1,0 +1,190 @@
+"""A user's own pictures on disk: a folder for each class, a CSV of files and labels, or a heap.
+
+    DIR/tiger cat/1.jpg     the folder's name is a class's label, in any case, or its number
+    pictures.csv            file,label; files are relative to the CSV's folder; a head line may lead
+    DIR/1.jpg               pictures without labels, at any depth
+
+1,000 folders named by WordNet's numbers are ImageNet's classes in their order.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.errors import ConfigError, InvalidRequest, PictureError
+from corral.images.decode import decode
+from corral.models.spec import Recipe
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+_WORDNET = re.compile(r"n\d{8}")
+#: a user's own files are trusted with more than a client's
+_MAX_PIXELS = 500_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureFolder:
+    """Pictures, and their classes where they are known.
+
+    Attributes:
+        option: what named them, "--evaluation DIR", for errors.
+        files: sorted by path; as a CSV lists them.
+        labels: a class's number each; None where they are not known.
+    """
+
+    option: str
+    files: tuple[Path, ...]
+    labels: tuple[int, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def digest(self) -> str:
+        """SHA-256, in hex, of paths, sizes, times of change and labels; no file is read."""
+        whole = hashlib.sha256()
+        for index, file in enumerate(self.files):
+            stat = file.stat()
+            label = "" if self.labels is None else self.labels[index]
+            whole.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0{label}\n".encode())
+        return whole.hexdigest()
+
+    def crop(self, index: int, recipe: Recipe) -> NDArray[np.uint8]:
+        """A picture as a client's would be made to fit, UINT8 [crop,crop,3].
+
+        Raises:
+            PictureError: it cannot be read; one line that names the file.
+        """
+        file = self.files[index]
+        try:
+            return decode(file.read_bytes(), recipe, _MAX_PIXELS)
+        except OSError as error:
+            raise PictureError(f"{self.option}: {file}: {error.strerror}") from None
+        except InvalidRequest as error:
+            raise PictureError(f"{self.option}: {file}: {error}") from None
+
+    def spread(self, most: int) -> PictureFolder:
+        """At most so many of them, evenly from the first to the last."""
+        if len(self) <= most:
+            return self
+        chosen = [index * len(self) // most for index in range(most)]
+        return PictureFolder(
+            self.option,
+            tuple(self.files[index] for index in chosen),
+            None if self.labels is None else tuple(self.labels[index] for index in chosen),
+        )
+
+
+def read(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
+    """The pictures that a path names.
+
+    Args:
+        path: a folder or a CSV file.
+        option: the option's name, for errors.
+        classes: the model's labels, in the order of its answers; empty where it has none.
+
+    Raises:
+        ConfigError: there is nothing, no pictures, or a label that is no class; one line.
+    """
+    option = f"{option} {path}"
+    try:
+        if path.is_dir():
+            return _folder(path, option, classes)
+        if path.is_file():
+            return _table(path, option, classes)
+    except OSError as error:
+        raise ConfigError(f"{option}: {error.strerror}") from None
+    raise ConfigError(f"{option}: no such folder or CSV file")
+
+
+def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in _SUFFIXES and file.is_file() and not file.name.startswith(".")
+    )
+    if not files:
+        raise ConfigError(f"{option}: no JPEG or PNG in it")
+    if not classes or any(file.parent == path for file in files):
+        return PictureFolder(option, tuple(files), None)
+    names = sorted({file.relative_to(path).parts[0] for file in files})
+    numbers = _Numbers(option, classes, names)
+    labels = tuple(numbers.of(file.relative_to(path).parts[0]) for file in files)
+    return PictureFolder(option, tuple(files), labels)
+
+
+def _table(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [row for row in csv.reader(stream, strict=True) if row]
+    except (UnicodeDecodeError, csv.Error):
+        raise ConfigError(f"{option}: neither a folder nor a CSV of file,label") from None
+    pictures = [(number, row) for number, row in enumerate(rows, 1)]
+    if pictures and not (path.parent / pictures[0][1][0]).is_file():
+        head = [cell.strip().lower() for cell in pictures[0][1]]
+        if len(head) == 2 and head[0] in {"file", "path", "filename", "image", "picture"}:
+            pictures = pictures[1:]
+    if not pictures:
+        raise ConfigError(f"{option}: no pictures in it; each line is file,label")
+    for number, row in pictures:
+        if len(row) != 2:
+            raise ConfigError(f"{option}: line {number} is no file,label")
+        if not (path.parent / row[0]).is_file():
+            raise ConfigError(f"{option}: line {number}: no such file {row[0]!r}")
+    if not classes:
+        raise ConfigError(f"{option}: the model's answers are no scores of classes")
+    numbers = _Numbers(option, classes, [row[1] for _, row in pictures])
+    return PictureFolder(
+        option,
+        tuple(path.parent / row[0] for _, row in pictures),
+        tuple(numbers.of(row[1]) for _, row in pictures),
+    )
+
+
+class _Numbers:
+    """Numbers of classes by what people call them."""
+
+    def __init__(self, option: str, classes: Sequence[str], names: Sequence[str]) -> None:
+        self._option = option
+        self._classes = classes
+        self._by_name: dict[str, list[int]] = {}
+        for number, label in enumerate(classes):
+            self._by_name.setdefault(_plain(label), []).append(number)
+        wordnet = sorted({name for name in names if _WORDNET.fullmatch(name)})
+        self._wordnet = {}
+        if len(wordnet) == len(classes):
+            self._wordnet = {name: number for number, name in enumerate(wordnet)}
+
+    def of(self, name: str) -> int:
+        """A class's number.
+
+        Raises:
+            ConfigError: no class is called that, or several are.
+        """
+        if name in self._wordnet:
+            return self._wordnet[name]
+        found = self._by_name.get(_plain(name), [])
+        if len(found) == 1:
+            return found[0]
+        if len(found) > 1:
+            numbers = " and ".join(str(number) for number in found)
+            raise ConfigError(
+                f"{self._option}: {name!r} are classes {numbers}; name them by number"
+            )
+        if name.strip().isdecimal() and int(name) < len(self._classes):
+            return int(name)
+        raise ConfigError(
+            f"{self._option}: no class is called {name!r}; a label or a number from 0 to "
+            f"{len(self._classes) - 1} is needed"
+        )
+
+
+def _plain(label: str) -> str:
+    """Labels that people write alike: case, spaces, underscores and hyphens do not count."""
+    return re.sub(r"[\s_-]+", " ", label).strip().casefold()

@@ -1,0 +1,129 @@
+"""``corral evaluate DIR``: what is evaluated, and where its results go."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from corral.backends.registry import DEFAULT, packages
+from corral.errors import ConfigError
+from corral.images import picture_folder
+from corral.lab.evaluate import page, tables
+from corral.lab.evaluate.measure import batch_size, evaluate
+from corral.lab.evaluate.results import Evaluation
+from corral.models.labels import labels_of
+from corral.planning import topology
+from corral.planning.plan import PlannedWorker
+from corral.settings import Settings
+from corral.tuning.bench import Bench
+from corral.tuning.select import options_for
+
+
+class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asks for, settings aside."""
+
+    source: Path
+    #: most pictures, spread evenly; None for all
+    limit: int | None = None
+    json: bool = False
+    html: Path | None = None
+
+
+def run(
+    settings: Settings, asked: EvaluateOptions, pen: PlannedWorker, environ: Mapping[str, str]
+) -> int:
+    """Evaluates, prints, and writes the page; returns the exit code.
+
+    Raises:
+        ConfigError: the pictures, their labels or the model do not allow it.
+        ModelError: nothing could be run.
+    """
+    machine = topology.read_machine()
+    with _bar(settings.model.name) as progress:
+        bench = Bench(
+            settings=settings,
+            pen=pen,
+            environ=environ,
+            isa=machine.isa,
+            cpu_model=machine.model_name,
+            progress=progress,
+        )
+        found = _evaluation(bench, asked, progress)
+    if asked.html is not None:
+        _write(asked.html, page.render(found))
+    if asked.json:
+        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        Console().print(tables.render(found))
+    return 0
+
+
+def _evaluation(
+    bench: Bench, asked: EvaluateOptions, progress: Callable[[str, float], None]
+) -> Evaluation:
+    spec, settings = bench.spec, bench.settings
+    names = labels_of(spec)
+    if not spec.takes_pictures or not names:
+        raise ConfigError(
+            f"--model {settings.model.name}: takes no pictures, or its answers are no scores of "
+            "classes; there is nothing to evaluate"
+        )
+    folder = picture_folder.read(asked.source, "evaluate", names)
+    if folder.labels is None:
+        raise ConfigError(
+            f"{folder.option}: its pictures have no labels; a folder for each class is needed, or "
+            "a CSV of file,label"
+        )
+    if asked.limit is not None:
+        folder = folder.spread(asked.limit)
+    installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
+    options = options_for(bench, settings.engine.precision, installed)
+    if not options:
+        raise ConfigError(
+            f"--backend {settings.engine.backend} --precision {settings.engine.precision}: nothing "
+            f"that is installed can do that; pip install 'corral[{DEFAULT},torch]'"
+        )
+    rows, model = evaluate(bench, options, folder, progress)
+    return Evaluation(
+        model=model.name,
+        weights=model.weights,
+        synthetic=model.synthetic,
+        source=str(asked.source),
+        pictures=len(folder),
+        classes_seen=len(set(folder.labels or ())),
+        classes=len(names),
+        cpu=bench.cpu_model,
+        cores=bench.pen.cores,
+        batch=batch_size(bench),
+        rows=rows,
+    )
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        raise ConfigError(f"--html {file}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _bar(model: str) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar on standard error, where that is a terminal."""
+    columns = (
+        TextColumn(f"evaluating {model} [bold]{{task.description}}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda phase, share: bar.update(task, description=phase, completed=share)

@@ -1,0 +1,156 @@
+"""A user's own pictures: folders by class, CSVs, heaps, and what is wrong with them."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from corral.errors import ConfigError, PictureError
+from corral.images import picture_folder
+from corral.tensors import Recipe
+
+_CLASSES = ("tiger cat", "crane", "crane", "Egyptian cat")
+_RECIPE = Recipe(resize=8, crop=8)
+
+
+def _picture(path: Path, colour: int = 9) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = io.BytesIO()
+    Image.new("RGB", (10, 10), (colour, colour, colour)).save(stream, "PNG")
+    path.write_bytes(stream.getvalue())
+    return path
+
+
+def test_folders_are_classes_by_label_or_number(tmp_path: Path) -> None:
+    for name in ("Tiger_Cat/a.png", "3/b.png", "1/deeper/c.PNG"):
+        _picture(tmp_path / name)
+    (tmp_path / "3" / "notes.txt").write_text("no picture")
+    found = picture_folder.read(tmp_path, "evaluate", _CLASSES)
+    by_name = {
+        file.name: label for file, label in zip(found.files, found.labels or (), strict=True)
+    }
+    assert by_name == {"a.png": 0, "b.png": 3, "c.PNG": 1}
+
+
+def test_a_heap_has_no_labels(tmp_path: Path) -> None:
+    _picture(tmp_path / "a.png")
+    _picture(tmp_path / "x" / "b.png")
+    assert picture_folder.read(tmp_path, "--evaluation", _CLASSES).labels is None
+    assert picture_folder.read(tmp_path / "x", "--calibration", ()).labels is None
+
+
+def test_wordnets_numbers_in_their_order_are_the_classes(tmp_path: Path) -> None:
+    for name in ("n00000007", "n00000003", "n00000011", "n00000002"):
+        _picture(tmp_path / name / "a.png")
+    found = picture_folder.read(tmp_path, "evaluate", _CLASSES)
+    labels = {f.parent.name: n for f, n in zip(found.files, found.labels or (), strict=True)}
+    assert labels == {"n00000002": 0, "n00000003": 1, "n00000007": 2, "n00000011": 3}
+
+
+@pytest.mark.parametrize("head", ["", "file,label\n", "\ufeffpath,class\n"])
+def test_a_csv_names_files_and_labels(tmp_path: Path, head: str) -> None:
+    _picture(tmp_path / "in" / "a, b.png")
+    _picture(tmp_path / "c.png")
+    (tmp_path / "list.csv").write_text(f'{head}"in/a, b.png",Egyptian cat\nc.png,0\n', "utf-8")
+    found = picture_folder.read(tmp_path / "list.csv", "evaluate", _CLASSES)
+    assert [file.name for file in found.files] == ["a, b.png", "c.png"]
+    assert found.labels == (3, 0)
+
+
+def test_crops_are_what_a_client_s_picture_becomes(tmp_path: Path) -> None:
+    _picture(tmp_path / "a.png", 77)
+    found = picture_folder.read(tmp_path, "evaluate", ())
+    np.testing.assert_array_equal(found.crop(0, _RECIPE), np.full((8, 8, 3), 77, np.uint8))
+
+
+def test_spread_keeps_first_to_last_and_labels(tmp_path: Path) -> None:
+    for number in range(10):
+        _picture(tmp_path / str(number % 2) / f"{number}.png")
+    found = picture_folder.read(tmp_path, "evaluate", _CLASSES)
+    few = found.spread(4)
+    assert len(few) == 4
+    assert set(few.labels or ()) == {0, 1}
+    assert found.spread(10) is found
+
+
+def test_the_digest_knows_content_and_labels(tmp_path: Path) -> None:
+    path = _picture(tmp_path / "0" / "a.png")
+    first = picture_folder.read(tmp_path, "evaluate", _CLASSES).digest()
+    assert picture_folder.read(tmp_path, "evaluate", _CLASSES).digest() == first
+    path.write_bytes(path.read_bytes() + b"x")
+    changed = picture_folder.read(tmp_path, "evaluate", _CLASSES).digest()
+    assert changed != first
+    (tmp_path / "0").rename(tmp_path / "1")
+    assert picture_folder.read(tmp_path, "evaluate", _CLASSES).digest() != changed
+
+
+def _refused(path: Path, words: str, classes: tuple[str, ...] = _CLASSES) -> None:
+    with pytest.raises(ConfigError, match=words) as refused:
+        picture_folder.read(path, "evaluate", classes)
+    assert "\n" not in str(refused.value)
+    assert refused.value.exit_code == 2
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    _refused(tmp_path / "none", "no such folder or CSV file")
+    _refused(tmp_path, "no JPEG or PNG in it")
+
+
+def test_a_folder_that_no_label_matches_is_refused(tmp_path: Path) -> None:
+    _picture(tmp_path / "dogs" / "a.png")
+    _refused(tmp_path, "no class is called 'dogs'; a label or a number from 0 to 3")
+
+
+@pytest.mark.parametrize("name", ["4", "-1", "1.0", "\u0663"])
+def test_a_number_that_is_no_class_is_refused(tmp_path: Path, name: str) -> None:
+    _picture(tmp_path / name / "a.png")
+    if name == "\u0663":
+        assert picture_folder.read(tmp_path, "evaluate", _CLASSES).labels == (3,)
+    else:
+        _refused(tmp_path, "no class is called")
+
+
+def test_a_label_of_two_classes_is_refused(tmp_path: Path) -> None:
+    _picture(tmp_path / "Crane" / "a.png")
+    _refused(tmp_path, "'Crane' are classes 1 and 2; name them by number")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no pictures in it"),
+        (b"file,label\n", "no pictures in it"),
+        (b"a.png\n", "line 1 is no file,label"),
+        (b"a.png,0\nb.png,0\n", "line 2: no such file 'b.png'"),
+        (b"a.png,wolf\n", "no class is called 'wolf'"),
+        (b'"a.png,0\n', "neither a folder nor a CSV"),
+        (b"\xff\xd8\xff\xe0 a JPEG", "neither a folder nor a CSV"),
+    ],
+)
+def test_a_csv_that_is_none_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    _picture(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_bytes(content)
+    _refused(tmp_path / "list.csv", words)
+
+
+def test_a_model_without_classes_takes_no_csv(tmp_path: Path) -> None:
+    _picture(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("a.png,0\n")
+    _refused(tmp_path / "list.csv", "no scores of classes", ())
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", None])
+def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = _picture(tmp_path / "a.png")
+    path.write_bytes(path.read_bytes()[:40] if content is None else content)
+    found = picture_folder.read(tmp_path, "evaluate", ())
+    with pytest.raises(PictureError, match=r"evaluate .*a\.png: "):
+        found.crop(0, _RECIPE)
+    path.unlink()
+    with pytest.raises(PictureError, match=f"a.png: {os.strerror(2)}"):
+        found.crop(0, _RECIPE)

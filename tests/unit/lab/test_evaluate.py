@@ -1,0 +1,117 @@
+"""What an evaluation makes of answers and labels, and how it is shown."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+
+from corral.accuracy import Fidelity
+from corral.lab.evaluate import page, tables
+from corral.lab.evaluate.results import Evaluation, EvaluationRow, row, share
+
+_NAMES = ("cat", "dog", "cow", "hen", "pig", "<b>ox</b>", "yak")
+
+
+def _logits(first: list[int], second: list[int]) -> np.ndarray:
+    """Each picture's first and second answer."""
+    logits = np.zeros((len(first), len(_NAMES)), np.float32)
+    logits[np.arange(len(first)), second] = 1
+    logits[np.arange(len(first)), first] = 2
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "low", "high"),
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (8, 10, 0.4902, 0.9433),
+        (50, 100, 0.4038, 0.5962),
+    ],
+)
+def test_intervals_are_wilsons(right: int, of: int, low: float, high: float) -> None:
+    found = share(right, of)
+    assert (found.right, found.of, found.share) == (right, of, right / of)
+    assert found.low == pytest.approx(low, abs=2e-4)
+    assert found.high == pytest.approx(high, abs=2e-4)
+
+
+def test_a_row_counts_what_is_right_worst_and_confused() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 2, 5])
+    first = [0, 1, 1, 1, 2, 2, 6]
+    found = row("an engine", _logits(first, [3] * 7), labels, _NAMES, 12.5)
+    assert found.top1 is not None and found.top5 is not None
+    assert (found.top1.right, found.top1.of, found.top5.right) == (3, 7, 6)
+    assert [(one.label, one.right, one.of) for one in found.worst] == [
+        ("<b>ox</b>", 0, 1),
+        ("cat", 1, 3),
+        ("dog", 1, 2),
+    ]
+    first_pair = found.confusions[0]
+    assert (first_pair.label, first_pair.taken_for, first_pair.times) == ("cat", "dog", 2)
+    assert found.images_per_s == 12.5
+
+
+def test_top_5_is_there_for_six_classes_and_more() -> None:
+    labels = np.array([0, 1, 2])
+    five = row("few", np.eye(5, dtype=np.float32)[[0, 1, 1]], labels, _NAMES[:5], 1.0)
+    assert five.top5 is None
+    seven = np.zeros((3, 7), np.float32)
+    seven[:, 0] = -1
+    found = row("many", seven, np.array([0, 1, 6]), _NAMES, 1.0)
+    # The first class is last, and of equal ones those with small numbers come first.
+    assert found.top5 is not None
+    assert found.top5.right == 1
+
+
+def test_an_answer_that_is_no_number_is_wrong() -> None:
+    logits = _logits([0, 1], [1, 0])
+    logits[1, 3] = np.nan
+    found = row("broken", logits, np.array([0, 1]), _NAMES, 1.0)
+    assert found.top1 is not None
+    assert found.top1.right == 1
+    assert found.confusions[0].taken_for == "no answer"
+
+
+def _evaluation() -> Evaluation:
+    labels = np.array([0, 0, 1, 5])
+    exact = row("e fp32", _logits([0, 0, 1, 5], [3] * 4), labels, _NAMES, 10.0)
+    other = row("e int8", _logits([0, 1, 1, 6], [3] * 4), labels, _NAMES, 20.0)
+    fidelity = Fidelity(
+        loss=0.5, loss_most=0.75, cosine=0.9, snr_db=9, pictures=4, crops=4, labelled=True
+    )
+    other = msgspec.structs.replace(other, fidelity=fidelity, faults=["loss of accuracy 50.00%"])
+    return Evaluation(
+        model="zoo <1>", weights="made up", synthetic=False, source="pictures", pictures=4,
+        classes_seen=3, classes=7, cpu="a CPU", cores=2, batch=1,
+        rows=[exact, other, EvaluationRow(candidate="e bf16", reason="no such CPU")],
+    )  # fmt: skip
+
+
+def test_the_table_shows_every_candidate() -> None:
+    stream = io.StringIO()
+    Console(file=stream, width=160).print(tables.render(_evaluation()))
+    text = stream.getvalue()
+    assert re.search(r"e int8 +50.0% \(15.0 to 85.0\) .* 50.00%, at most 75.00% +20.0", text)
+    assert "no such CPU" in text
+
+
+def test_the_page_needs_nothing_else_and_escapes_names() -> None:
+    text = page.render(_evaluation())
+    assert text.startswith("<!doctype html>")
+    assert "<b>ox" not in text
+    assert "&lt;b&gt;ox&lt;/b&gt;" in text
+    assert "zoo &lt;1&gt; on pictures" in text
+    assert not re.search(r"(src|href)=|@import|url\(", text)
+    assert "50.0% (15.0 to 85.0)" in text
+
+
+def test_synthetic_weights_are_told() -> None:
+    assert "synthetic" not in page.render(_evaluation())
+    made_up = msgspec.structs.replace(_evaluation(), synthetic=True)
+    assert "accuracies mean nothing" in page.render(made_up)
