@@ -53,7 +53,7 @@ def _job(source: str, narrow: bool, thresholds: Thresholds) -> BuildJob:
     weights = Weights(source=source, description="", path=None, digest="1")
     spec = ModelSpec(
         name="net", recipe=_RECIPE, classes=12, find_weights=lambda *_: weights,
-        build=lambda _: None,  # type: ignore[arg-type, return-value]
+        build=lambda _: None,
     )  # fmt: skip
     return BuildJob(
         backend=BackendName.OPENVINO, spec=spec, weights=weights, precision=Precision.INT8,

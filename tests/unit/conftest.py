@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 from support.machines import archive_root, check_plan, compose, composed
 
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
 from corral.tuning.bench import Bench
+
+# An example that takes long tells of a busy machine; pytest's timeout tells of a slow test.
+hypothesis.settings.register_profile("corral", deadline=None)
+hypothesis.settings.load_profile("corral")
 
 
 @pytest.fixture

@@ -160,8 +160,7 @@ def make_order(
         ingredients |= calibration.ingredients(
             synthetic=weights.synthetic, folder=accuracy.calibration
         )
-        if not weights.synthetic:
-            # A builder that searches layers goes by them.
+        if form.searches and not weights.synthetic:
             ingredients["thresholds"] = str(accuracy.thresholds)
         ingredients["transformer"] = str(spec.transformer)
         ingredients["overflow_fix"] = "disable" if isa & WIDE_SUMS else "enable"

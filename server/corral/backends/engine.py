@@ -48,6 +48,7 @@ class ArtifactForm:
         quantized_with: more of them, for INT8.
         files: its files, the first one first.
         int8_files: the same, for INT8.
+        searches: whether the builder of INT8 goes by the guard's thresholds.
     """
 
     engine: str
@@ -56,6 +57,7 @@ class ArtifactForm:
     quantized_with: tuple[str, ...]
     files: tuple[str, ...]
     int8_files: tuple[str, ...]
+    searches: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,7 @@ _ROWS = (
             quantized_with=("nncf",),
             files=("model.xml", "model.bin"),
             int8_files=("model.xml", "model.bin"),
+            searches=True,
         ),
         model_files=(".onnx", ".xml"),
         reshapes=True,
