@@ -117,8 +117,8 @@ def test_where_one_engines_int8_is_refused_the_others_serves(
     real_server: StartServer, spoiled_cache: Path
 ) -> None:
     asked = ("--model", _MODEL, "--backend", "auto", "--precision", "int8")
-    asked += ("--accuracy-loss", f"{_LENIENT:.0%}")
-    with real_server(*asked, "--cache-dir", str(spoiled_cache), ready=False) as server:
+    lenient = ("--accuracy-loss", f"{_LENIENT:.0%}")
+    with real_server(*asked, *lenient, "--cache-dir", str(spoiled_cache), ready=False) as server:
         server.wait_until_ready(timeout_s=120)
         found = _properties(server)
         assert (found["backend"], found["precision"]) == ("onnxruntime", "int8")

@@ -91,13 +91,9 @@ def select(
     # A mode that cannot run what was named is told before minutes are spent on preparing it.
     bench.title(Candidate(backend=settings.engine.backend, precision=precision))
     installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
+    _check_pictures(bench)
     if not bench.spec.takes_pictures or not bench.spec.signature.plain:
-        _refuse_pictures(settings)
         return without_pictures(bench, precision, installed)
-    # Before minutes are spent on preparing.
-    evaluation_pictures(bench)
-    if settings.accuracy.calibration is not None:
-        own_pictures(settings.accuracy.calibration)
     if not settings.engine.is_searched:
         return _as_asked(bench)
     options = options_for(bench, settings.engine.precision, installed, every=every)
@@ -121,12 +117,16 @@ def select(
     return by_search(bench, options, exact[0], found)
 
 
-def _refuse_pictures(settings: Settings) -> None:
-    """Pictures for a model that takes none are a mistake."""
+def _check_pictures(bench: Bench) -> None:
+    """A user's own pictures, before minutes are spent on preparing."""
+    accuracy = bench.settings.accuracy
     for name in ("calibration", "evaluation"):
-        path = getattr(settings.accuracy, name)
-        if path is not None:
-            raise ConfigError(f"--{name} {path}: {settings.model.name} takes no pictures")
+        path = getattr(accuracy, name)
+        if path is not None and not bench.spec.takes_pictures:
+            raise ConfigError(f"--{name} {path}: {bench.settings.model.name} takes no pictures")
+    evaluation_pictures(bench)
+    if accuracy.calibration is not None:
+        own_pictures(accuracy.calibration)
 
 
 def options_for(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.accuracy import Fidelity, compare, describe, faults
-from corral.backends import layer_choice
+from corral.backends import mixed_precision
 from corral.backends.openvino import layers as surgery
 
 if TYPE_CHECKING:
@@ -143,16 +143,16 @@ def _within_thresholds(
     if _passes(found, job):
         return best
     parts = surgery.layers(best)
-    groups = layer_choice.blocks(parts, _BLOCKS)
+    groups = mixed_precision.blocks(parts, _BLOCKS)
     every = frozenset(name for part in parts for name in part.names)
     noises = []
     for number, group in enumerate(groups):
         job.at("search layers", 0.1 + 0.6 * number / len(groups))
         alone = frozenset(name for part in group for name in part.names)
         noises.append(judge.noise(surgery.left_out(best, exact, every - alone)))
-    order = layer_choice.ranked(noises, [sum(part.cost for part in group) for group in groups])
+    order = mixed_precision.ranked(noises, [sum(part.cost for part in group) for group in groups])
     allowed = _MARGIN * 10 ** (-job.thresholds.snr_db / 10)
-    count = max(1, layer_choice.fewest(noises, order, allowed))
+    count = max(1, mixed_precision.fewest(noises, order, allowed))
     for attempt in range(_TRIES):
         job.at("search layers", 0.7 + 0.3 * attempt / _TRIES)
         left = [part for block in order[:count] for part in groups[block]]

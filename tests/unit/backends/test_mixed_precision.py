@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.backends.layer_choice import blocks, fewest, ranked
+from corral.backends.mixed_precision import blocks, fewest, ranked
 
 
 @given(st.lists(st.integers(), max_size=60), st.integers(1, 20))
