@@ -174,6 +174,7 @@ class AccuracySettings(Group, frozen=True, kw_only=True):
             metavar="DIR",
             default="photographs that ship with corral",
             name="calibration",
+            path=True,
         ),
     ] = None
     evaluation: Annotated[
@@ -185,6 +186,7 @@ class AccuracySettings(Group, frozen=True, kw_only=True):
             metavar="DIR",
             default="photographs that ship with corral",
             name="evaluation",
+            path=True,
         ),
     ] = None
 

@@ -200,7 +200,7 @@ def test_a_model_without_pictures_has_no_ladder(
     rows = dataclasses.replace(
         registry.get("resnet50"), shapes=Signature({Datatype.FP32: (5,)}, (3,))
     )
-    monkeypatch.setattr(registry, "get", lambda name: rows)
+    monkeypatch.setattr(registry, "get", lambda *_: rows)
     place = Place(
         settings=Settings.flat(model="rows.onnx", cache_dir=str(tmp_path)),
         cpus=[0],

@@ -171,7 +171,7 @@ def test_where_nothing_quick_can_do_it_everything_is_measured(
 @pytest.fixture
 def rows(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose model is a file that takes no pictures."""
-    monkeypatch.setattr(registry, "get", lambda name: _ROWS)
+    monkeypatch.setattr(registry, "get", lambda *_: _ROWS)
     monkeypatch.setattr(Bench, "prepare", _prepare)
     return bench
 
