@@ -5,10 +5,11 @@ Pure. Model Analyzer and others read a model's configuration and load the model 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from corral_protos import open_inference_pb2 as pb
 
@@ -35,12 +36,22 @@ def _is_served(text: str, served: pb.ModelConfig) -> bool:
         asked = json_format.Parse(text, pb.ModelConfig())
     except json_format.ParseError:
         return False
-    said = {field.name for field, _ in asked.ListFields()}
-    same = pb.ModelConfig()
-    same.CopyFrom(served)
-    for field, _ in served.ListFields():
-        # The generated types know the names one by one.
-        name: Any = field.name
-        if name not in said:
-            same.ClearField(name)
-    return "name" in said and asked == same
+    return bool(asked.name) and _agrees(asked, served)
+
+
+def _agrees(asked: Any, served: Any) -> bool:
+    """Whether all that ``asked`` says is so in ``served``: a message, a list, a map or a value.
+
+    A message may say less: Model Analyzer leaves the batch sizes out.
+    """
+    if isinstance(asked, Message):
+        return all(
+            _agrees(value, getattr(served, field.name))
+            and (field.message_type is None or field.is_repeated or served.HasField(field.name))
+            for field, value in asked.ListFields()
+        )
+    if isinstance(asked, Mapping):
+        return all(key in served and _agrees(value, served[key]) for key, value in asked.items())
+    if isinstance(asked, Sequence) and not isinstance(asked, str):
+        return len(asked) == len(served) and all(map(_agrees, asked, served))
+    return bool(asked == served)

@@ -29,7 +29,7 @@ def profile(
                 "--run-config-search-disable", "-b", "1", "-c", "2",
                 "--perf-analyzer-path", str(analyzer / "perf_analyzer"),
                 "--perf-analyzer-cpu-util", "1600",
-                "--skip-summary-reports", "--skip-detailed-reports",
+                "--skip-detailed-reports",
                 "--export-path", folder, "--checkpoint-directory", folder,
                 "--filename-model-inference", "inference.csv",
                 *arguments,

@@ -117,7 +117,10 @@ def works_tensors_as_json_over_http(servers: Servers) -> None:
 
 
 def works_compression_over_grpc(servers: Servers) -> None:
-    analyze(servers, "grpc", "--grpc-compression-algorithm", "gzip", "-p", "1000")
+    analyze(
+        servers, "grpc", "--grpc-compression-algorithm", "gzip", "--input-data", "zero",
+        "-p", "1000",
+    )  # fmt: skip
 
 
 def works_collecting_the_metrics(servers: Servers) -> None:

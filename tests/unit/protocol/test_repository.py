@@ -14,6 +14,7 @@ SERVED = pb.ModelConfig(
     max_batch_size=8,
     input=[pb.ModelInput(name="input", data_type=pb.TYPE_FP32, dims=[3, 4, 4])],
     output=[pb.ModelOutput(name="output", data_type=pb.TYPE_FP32, dims=[10])],
+    dynamic_batching=pb.ModelDynamicBatching(preferred_batch_size=[1, 2]),
     parameters={"mode": pb.ModelParameter(string_value="rti")},
 )
 WHOLE = json_format.MessageToDict(SERVED, preserving_proto_field_name=True)
@@ -36,6 +37,10 @@ def test_without_parameters_nothing_changes() -> None:
         {"name": "m", "max_batch_size": 8},
         {"name": "m", "maxBatchSize": "8"},
         {key: value for key, value in WHOLE.items() if key != "parameters"},
+        # Model Analyzer leaves the batch sizes out, and so says nothing of them.
+        {**WHOLE, "dynamic_batching": {}},
+        {**WHOLE, "input": [{"name": "input"}]},
+        {**WHOLE, "parameters": {}},
     ],
 )
 def test_a_configuration_that_says_what_is_served_changes_nothing(config: object) -> None:
@@ -56,6 +61,12 @@ def test_a_configuration_that_says_what_is_served_changes_nothing(config: object
         {"name": "other"},
         {**WHOLE, "max_batch_size": 4},
         {**WHOLE, "instance_group": [{"count": 2}]},
+        {**WHOLE, "dynamic_batching": {"preferred_batch_size": [1]}},
+        {**WHOLE, "dynamic_batching": {"max_queue_delay_microseconds": 5}},
+        {**WHOLE, "input": [{"name": "inputs"}]},
+        {**WHOLE, "input": [{"name": "input", "dims": [3, 4]}]},
+        {**WHOLE, "parameters": {"more": {"string_value": "x"}}},
+        {**WHOLE, "model_transaction_policy": {}},
         {**WHOLE, "input": [*WHOLE["input"], {"name": "more"}]},
         {**WHOLE, "parameters": {"mode": {"string_value": "throughput"}}},
         {**WHOLE, "something_new": 1},

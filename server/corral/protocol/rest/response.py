@@ -94,16 +94,12 @@ def in_parts(answer: Answer, binary: Sequence[bool]) -> tuple[bytes, int]:
             "datatype": output.datatype,
             "shape": output.shape,
         }
-        if output.part is not None:
-            page["parameters"] = {
-                "shared_memory_region": output.part.region,
-                "shared_memory_offset": output.part.offset,
-                "shared_memory_byte_size": output.part.byte_size,
-            }
-        elif behind:
+        # Of one in shared memory nothing more is told, as in Triton: its C++ client looks for
+        # binary_data_size wherever there are parameters.
+        if output.part is None and behind:
             page["parameters"] = {"binary_data_size": len(output.content)}
             tail.append(output.content)
-        else:
+        elif output.part is None:
             page["data"] = _values(output.datatype, output.content)
         told.append(page)
     head = b'%b%b,"outputs":%b}' % (
