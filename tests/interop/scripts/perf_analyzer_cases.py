@@ -138,20 +138,22 @@ def works_a_search_for_the_latency(servers: Servers) -> None:
 
 
 def works_http_in_the_speed_class_of_grpc(servers: Servers) -> None:
-    """Pairs in turns, the median of their ratios; a slow moment meets both."""
+    """Pairs in turns, each way round, and the median of their ratios: a slow moment meets both.
+
+    On a machine that does nothing else it is about 1 (docs/rest.md); half leaves room for others.
+    """
     model = f"{servers.model}_uint8"
+
+    def rate(protocol: str) -> float:
+        row = analyze(servers, protocol, "--concurrency-range", "8", model=model)
+        return float(row["Inferences/Second"])
+
     ratios = []
-    for _ in range(5):
-        found = [
-            float(
-                analyze(servers, protocol, "--concurrency-range", "8", model=model)[
-                    "Inferences/Second"
-                ]
-            )
-            for protocol in ("http", "grpc")
-        ]
-        ratios.append(found[0] / found[1])
-    assert statistics.median(ratios) > 0.75, ratios
+    for pair in range(6):
+        protocols = ("http", "grpc") if pair % 2 else ("grpc", "http")
+        found = {protocol: rate(protocol) for protocol in protocols}
+        ratios.append(found["http"] / found["grpc"])
+    assert statistics.median(ratios) > 0.5, ratios
 
 
 if __name__ == "__main__":

@@ -102,6 +102,12 @@ CLIENTS = (
         packages=("tritonclient",),
     ),
     Foreign(
+        name="tritonclient_extensions",
+        title="tritonclient's extensions",
+        source=Source.LOCK,
+        packages=("tritonclient",),
+    ),
+    Foreign(
         name="rest",
         title="httpx, requests, aiohttp",
         source=Source.PIP,
