@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import urllib.parse
 
 _SOCKETS = ("unix:", "unix-abstract:")
 _NAMED = ("dns:", "ipv4:", "ipv6:", "passthrough:")
@@ -23,6 +25,17 @@ def on_this_machine(address: str) -> bool:
                 address = address[2:].partition("/")[2]
             address = address.removeprefix("/")
     return all(_is_loopback(_host(one)) for one in address.split(","))
+
+
+def grpc_target(address: str) -> str:
+    """An address as gRPC is given it: the path of a unix socket is a URI's there.
+
+    Blanks, signs and bytes that are not UTF-8 are escaped; gRPC itself takes them back.
+    """
+    scheme, colon, path = address.partition(":")
+    if scheme != "unix" or not colon:
+        return address
+    return f"unix:{urllib.parse.quote(os.fsencode(path), safe='/')}"
 
 
 def proxy_options(address: str) -> list[tuple[str, str | int]]:

@@ -15,6 +15,7 @@ import grpc.aio
 from numpy.typing import NDArray
 
 from corral_client import calls, channels, pictures
+from corral_client.addresses import grpc_target
 from corral_client.calls import Call, Inputs
 from corral_client.codec import Label, Parameter
 from corral_client.errors import (
@@ -265,9 +266,11 @@ class AsyncClient:
             # Not in the constructor: a channel belongs to the loop that runs when it is made.
             credentials = self._security.credentials
             self._channels = [
-                grpc.aio.insecure_channel(self.url, options=self._options)
+                grpc.aio.insecure_channel(grpc_target(self.url), options=self._options)
                 if credentials is None
-                else grpc.aio.secure_channel(self.url, credentials, options=self._options)
+                else grpc.aio.secure_channel(
+                    grpc_target(self.url), credentials, options=self._options
+                )
                 for _ in range(self._connections)
             ]
         turn = next(self._turns) if connection is None else connection

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import grpc
 
 from corral_client import channels
+from corral_client.addresses import grpc_target
 from corral_client.caller import Caller
 from corral_client.calls import Call
 from corral_client.errors import CorralClientError, Overloaded, from_rpc_error
@@ -63,9 +64,9 @@ class Client(Caller):
         options = channels.options(url, f"corral-client/{__version__}")
         credentials = self._security.credentials
         self._channels = [
-            grpc.insecure_channel(url, options=options)
+            grpc.insecure_channel(grpc_target(url), options=options)
             if credentials is None
-            else grpc.secure_channel(url, credentials, options=options)
+            else grpc.secure_channel(grpc_target(url), credentials, options=options)
             for _ in range(connections)
         ]
         self._turns = itertools.cycle(self._channels)

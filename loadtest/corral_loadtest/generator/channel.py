@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from corral_client.addresses import proxy_options
+from corral_client.addresses import grpc_target, proxy_options
 from corral_loadtest.specification import Target, WrongInput
 from corral_protos import open_inference_pb2 as pb
 
@@ -30,9 +30,9 @@ def open_channel(target: Target) -> Any:
         *proxy_options(target.address),
     ]
     if target.ca is None:
-        return grpc.insecure_channel(target.address, options=options)
+        return grpc.insecure_channel(grpc_target(target.address), options=options)
     credentials = grpc.ssl_channel_credentials(_read(target.ca))
-    return grpc.secure_channel(target.address, credentials, options=options)
+    return grpc.secure_channel(grpc_target(target.address), credentials, options=options)
 
 
 def metadata(target: Target) -> tuple[tuple[str, str], ...]:

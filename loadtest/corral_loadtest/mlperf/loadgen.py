@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 
-from corral_client.addresses import proxy_options
+from corral_client.addresses import grpc_target, proxy_options
 from corral_loadtest.generator import channel, payload
 from corral_loadtest.specification import Payload, Target, WrongInput
 
@@ -194,7 +194,7 @@ class _Client:
             *proxy_options(self._target.address),
         ]
         self._channels = [
-            grpc.aio.insecure_channel(self._target.address, options=options)
+            grpc.aio.insecure_channel(grpc_target(self._target.address), options=options)
             for _ in range(_CONNECTIONS)
         ]
         self._calls = [c.unary_unary(_METHOD) for c in self._channels]

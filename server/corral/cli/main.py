@@ -287,7 +287,8 @@ async def _prepare_again(settings: Settings, pen: PlannedWorker) -> DeploymentSp
 
 
 def _ask(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    path = options.admin_socket or admin.find_socket(environ, options.port)
+    path = options.admin_socket and Path(folders.expand(str(options.admin_socket), environ))
+    path = path or admin.find_socket(environ, options.port)
     mode = Mode(options.mode) if options.mode else None
     reply = admin.ask(path, admin.Request(command=options.command, mode=mode))
     if reply.status is None:
