@@ -75,17 +75,21 @@ MACHINES = [
     ("no IPv6, though hosts names ::1", True, "localhost"),
     ("no IPv6", True, "127.0.0.1"),
     ("IPv6 alone of localhost's addresses", False, "localhost6"),
+    ("no IPv4 at all", None, "::1"),
+    ("no IPv4 at all, though hosts names 127.0.0.1", None, "localhost"),
 ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a network namespace")
 @pytest.mark.parametrize(("name", "without_ipv6", "host"), MACHINES, ids=[m[0] for m in MACHINES])
 def test_a_server_serves_on_what_there_is(
-    tmp_path: Path, name: str, without_ipv6: bool, host: str
+    tmp_path: Path, name: str, without_ipv6: bool | None, host: str
 ) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost\n::1 localhost localhost6\n")
     steps = ["ip link set lo up", f"mount --bind {hosts} /etc/hosts"]
+    if without_ipv6 is None:
+        steps.append("ip -4 addr flush dev lo")
     if without_ipv6:
         steps.append("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")
         steps.append("ip -6 addr flush dev lo 2>/dev/null || true")
@@ -94,7 +98,8 @@ def test_a_server_serves_on_what_there_is(
     steps.append(
         f"{corral} --host {host} --metrics-host {host} --port 8001 --metrics-port 8002 & server=$!"
     )
-    steps.append(f"{ask} --url {host}:8001; code=$?; kill $server; wait $server; exit $code")
+    url = f"[{host}]:8001" if ":" in host else f"{host}:8001"
+    steps.append(f"{ask} --url {url}; code=$?; kill $server; wait $server; exit $code")
     done = subprocess.run(
         ["unshare", "--net", "--mount", "sh", "-c", "\n".join(steps)],
         env=environment(), capture_output=True, text=True, check=False, timeout=90,

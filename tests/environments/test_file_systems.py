@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,41 @@ def test_what_a_file_system_refuses_is_a_warning(
     assert bool(said) is ("WARNING" in row["said"])
     if "rename" not in around.name:
         assert row["curve"] == "cached"
+
+
+_ASK = (
+    "import os, sys; from pathlib import Path; from corral.system import folders; "
+    "print(folders.for_programs(folders.program_candidates(os.environ, last=Path(sys.argv[1]))))"
+)
+_MOUNT = ("--mount", "--propagation", "private")
+
+
+def _mounted(name: str, options: str, *paths: str) -> Surroundings:
+    return Surroundings(
+        name, [f"mount -t tmpfs -o {options} none {path}" for path in paths], _MOUNT
+    )
+
+
+#: a machine is a line: its mounts, and where compiled packages are unpacked; None: nowhere
+UNPACKED = [
+    (_mounted("all is well", "mode=1777", "/var/tmp"), "/tmp"),
+    (_mounted("noexec /tmp", "noexec", "/tmp"), "/var/tmp"),
+    (_mounted("read-only /tmp", "ro", "/tmp"), "/var/tmp"),
+    (_mounted("full /tmp", "size=4k,nr_inodes=1", "/tmp"), "/var/tmp"),
+    (_mounted("noexec /tmp and /var/tmp", "noexec", "/tmp", "/var/tmp"), "the cache"),
+    (_mounted("all noexec", "noexec", "/tmp", "/var/tmp", "$D", "/dev/shm"), None),
+]
+
+
+@pytest.mark.parametrize(("around", "where"), UNPACKED, ids=str)
+def test_programs_are_unpacked_where_they_can_be_loaded(
+    around: Surroundings, where: str | None
+) -> None:
+    around.skip()
+    # Not below /tmp, which is covered.
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent, prefix=".") as name:
+        env = {key: value for key, value in around.environ(Path(name)).items() if key != "TMPDIR"}
+        command = around.command(Path(name), [sys.executable, "-c", _ASK, name])
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (name if where == "the cache" else str(where))

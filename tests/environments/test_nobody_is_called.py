@@ -14,6 +14,8 @@ import pytest
 from support.alone import alone
 from support.running_server import environment
 
+from corral.backends.registry import ENGINES
+
 ROOT = Path(__file__).parents[2]
 _PYTHON = [sys.executable, "-m"]
 _MODEL = ["--model", "efficientnet_lite0"]
@@ -26,13 +28,15 @@ pytestmark = [
 ]
 
 
-def _serve(*args: str) -> str:
+_CLIENT = Path(sys.executable).with_name("corral-client")
+
+
+def _serve(*args: str, ask: str = "true") -> str:
     """A script: a server, asked by the client's command, that lives as long as any would call."""
-    client = Path(sys.executable).with_name("corral-client")
     command = " ".join([*_PYTHON, "corral", "serve", "--port", "8001", "--metrics-port", "8002"])
     return (
         f"{command} {' '.join(args)} & server=$!; "
-        f"{client} wait --timeout-s 200 --url 127.0.0.1:8001 || exit 1; "
+        f"{_CLIENT} wait --timeout-s 200 --url 127.0.0.1:8001 && {{ {ask}; }} || exit 1; "
         f"sleep {_LISTEN_S}; kill $server; wait $server"
     )
 
@@ -52,6 +56,24 @@ COMMANDS = {
     "ladder": (
         f"{' '.join(_PYTHON)} corral ladder --repeats 1 --seconds 0.1 --rungs onnxruntime "
         f"--out $HOME/ladder {' '.join(_MODEL)}"
+    ),
+    "client, both forms, and status": _serve(
+        "--backend",
+        "null",
+        "--http-port",
+        "8000",
+        ask=(
+            f"{_CLIENT} infer --random uint8 --url 127.0.0.1:8001 && "
+            f"{_CLIENT} statistics --http --url 127.0.0.1:8000 && "
+            f"{_CLIENT} metadata --url '[::1]:8001' --json >/dev/null || "
+            f"{_CLIENT} metadata --url localhost:8001 --json && "
+            f"{' '.join(_PYTHON)} corral status --port 8001 && {' '.join(_PYTHON)} corral plan && "
+            f"{' '.join(_PYTHON)} corral reload --port 8001"
+        ),
+    ),
+    "lab raw": (
+        f"echo 0.1 | {' '.join(_PYTHON)} corral lab raw --backend onnxruntime --precision fp32 "
+        f"{' '.join(_MODEL)}; sleep {_LISTEN_S - 2}"
     ),
     "load test": (
         f"{' '.join(_PYTHON)} corral_loadtest.servers.baseline 8001 FP32 & server=$!; "
@@ -74,12 +96,23 @@ def test_nobody_is_called(name: str, tmp_path: Path) -> None:
     _check(COMMANDS[name], tmp_path, {})
 
 
+#: engines that are not among a test's installed packages, and what stands for them
+_ELSEWHERE = {"ipex": "torch's own process, in an environment of its own (make ipex)"}
+
+
+def test_every_engine_is_listened_to() -> None:
+    names = {name.value for name in ENGINES} - set(_ELSEWHERE)
+    assert names == {name for name in names if f"serve {name}" in COMMANDS}
+
+
 def test_a_call_would_be_seen(tmp_path: Path) -> None:
     """The test itself: a look-up and a packet are seen."""
     call = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
-    call += "s.sendto(b'x', ('192.0.2.1', 9)); socket.getaddrinfo('example.invalid', 80)"
+    call += "s.sendto(b'x', ('192.0.2.1', 9)); socket.socket().connect_ex(('127.0.0.1', 4242)); "
+    call += "socket.getaddrinfo('example.invalid', 80)"
     _, calls = alone([sys.executable, "-c", call], environment())
     assert any("192.0.2.1 port 9" in line for line in calls)
+    assert any("loopback port 4242" in line for line in calls)
     assert any("name service" in line and "example" in line for line in calls)
 
 

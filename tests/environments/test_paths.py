@@ -60,7 +60,9 @@ def _settings(folder: Path, shown: str) -> Path:
         "admin-socket": f"{shown}/a",
     }
     # JSON's strings are TOML's.
-    lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+    lines = (
+        f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()
+    )
     file.write_text("".join(lines), "utf-8")
     return file
 

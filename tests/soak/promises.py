@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import os
+import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from support import extremes
 from support.fuzzing import fuzz_server
 from support.process_use import peak_growth_bytes
-from support.running_server import WITH_FAULTS, Server, environment, running
+from support.running_server import BUSY_S, WITH_FAULTS, Server, environment, running
 from support.scenarios.cgroup import change_cpus, control_group, set_affinity, throttle
 from support.scenarios.end import kill_frontend, kill_supervisor, terminate
 from support.scenarios.fault import (
@@ -107,7 +111,7 @@ def by_tests(*words: str) -> Callable[[float], Measured]:
 
     def keep(_: float) -> Measured:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
-        env = {**environment(), "CORRAL_TEST_BUSY_S": "0"}
+        env = {**environment(), "CORRAL_TEST_BUSY_S": "0", "CORRAL_TEST_ALL": "1"}
         done = subprocess.run(
             command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
         )
@@ -246,6 +250,22 @@ def _cpus(duration_s: float) -> Measured:
             measured["CPUs used of 0.5"] = round(used, 2)
             hold(used < 0.6, measured)
     return measured
+
+
+def _configurations(duration_s: float) -> Measured:
+    """A real server with an extreme of an option, one after the other, as far as time goes."""
+    cases = extremes.cases()
+    random.shuffle(cases)
+    began_s = time.monotonic()
+    outcomes: collections.Counter[str] = collections.Counter()
+    with tempfile.TemporaryDirectory(prefix="corral-") as name:
+        folder = Path(name)
+        extremes.write_files(folder)
+        for case in cases:
+            if outcomes and time.monotonic() > began_s + duration_s:
+                break
+            outcomes[extremes.serves(case, folder, BUSY_S)] += 1
+    return {"configurations": f"{outcomes.total()} of {len(cases)}", **outcomes}
 
 
 # --- more than it can do, and clients that break ---
@@ -403,4 +423,9 @@ PROMISES = (
     Promise("R15", "CPUs and quota change", 0.04, _cpus),
     Promise("R15", "no more threads than CPUs", 0.01, by_tests(_PROCESS, "-k", "test_r15")),
     Promise("R16", "fuzzed messages and pictures", 0.06, _fuzz),
+    Promise("C", "any option's extremes, a server each", 0.02, _configurations),
+    Promise(
+        "C", "every option's extremes, to the first child", 0.01,
+        by_tests("tests/process/test_configurations.py"),
+    ),
 )  # fmt: skip

@@ -25,6 +25,8 @@ from support.programs import TESTS
 _NAME_SERVICE = 53
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _TCP, _UDP = 6, 17
+#: the tests' own servers and clients are told to use these on loopback
+_ASKED_FOR = range(8000, 8010)
 _PACKET_OUTGOING = 4
 _ALL_PROTOCOLS = 3
 
@@ -54,7 +56,7 @@ def alone(
 
 
 def call_of(packet: bytes, kind: int) -> str | None:
-    """Whom a packet is for, if it is for another machine or for the name service; else None."""
+    """Whom a packet calls: another machine, the name service, an unasked port; None: nobody."""
     if kind == _IPV4 and len(packet) >= 20:
         header, protocol = (packet[0] & 15) * 4, packet[9]
         target = ipaddress.ip_address(packet[16:20])
@@ -69,7 +71,9 @@ def call_of(packet: bytes, kind: int) -> str | None:
     if port == _NAME_SERVICE:
         return f"name service: {packet[header + 20 :][:60]!r}"
     if target.is_loopback:
-        return None
+        # The first packet of a connection: SYN without ACK.
+        opens = protocol == _TCP and packet[header + 13] & 0x12 == 0x02
+        return f"loopback port {port}" if opens and port not in _ASKED_FOR else None
     return f"{target} port {port}"
 
 

@@ -18,9 +18,11 @@ from corral.artifacts.store import Artefact, Order
 from corral.backends.registry import ENGINES
 from corral.backends.torch import aot
 from corral.backends.torch.aot import PackageCache
+from corral.errors import PassingError
 from corral.models import photos, registry
 from corral.models.spec import Weights
 from corral.settings import BackendName, Precision
+from corral.system import folders
 from corral.tuning import accuracy as measuring
 from corral.tuning import select
 from corral.tuning.bench import Bench
@@ -159,6 +161,8 @@ def test_a_package_of_no_use_is_compiled_again(
         assert compiler.load() == "module"
     (warning,) = caplog.messages
     assert cause in warning
+    # It is whole, and only fits no more: nobody need look for a fault of the disk.
+    assert ("damaged" in warning) is (damage is not _other_module)
     assert "compiled again" in warning
     assert "\n" not in warning
     assert compiler.compiled == 2
@@ -180,6 +184,41 @@ def test_a_package_that_another_worker_has_mended_is_taken(
     monkeypatch.setattr(aot, "_load", beaten)
     assert compiler.load() == "module"
     assert compiler.compiled == 1
+
+
+def test_a_whole_package_that_cannot_be_loaded_here_is_not_compiled_again(
+    compiler: _Compiler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert compiler.load() == "module"
+
+    def noexec(package: Path) -> None:
+        raise PassingError("no folder that programs can be loaded from")
+
+    monkeypatch.setattr(aot, "_open", noexec)
+    with caplog.at_level(logging.WARNING), pytest.raises(PassingError, match="no folder"):
+        compiler.load()
+    assert compiler.compiled == 1
+    assert not caplog.messages
+
+
+def test_what_cannot_be_kept_is_compiled_all_the_same(
+    compiler: _Compiler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "inductor").write_text("in the way")
+    with caplog.at_level(logging.WARNING):
+        assert compiler.load() == "module"
+    (warning,) = caplog.messages
+    assert "is not kept" in warning
+    assert compiler.compiled == 1
+
+
+def test_without_a_folder_for_programs_one_line_names_tmpdir(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(folders, "for_programs", lambda candidates: None)
+    with pytest.raises(PassingError, match="TMPDIR") as caught:
+        aot._for_programs([Path("/tmp")])
+    assert "\n" not in str(caught.value)
 
 
 def test_what_a_killed_compiler_left_is_removed(compiler: _Compiler) -> None:

@@ -133,8 +133,10 @@ def _load(package: Path) -> Any | None:
         with zipfile.ZipFile(package) as archive:
             broken = archive.testzip()
         fault = "" if broken is None else f"is damaged ({broken} has another checksum)"
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        fault = f"cannot be read ({error.strerror or error})"
     except MemoryError:
         raise
     # A parser that meets damage raises whatever it stumbles over.
