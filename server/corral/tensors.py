@@ -112,7 +112,8 @@ class TensorSpec(msgspec.Struct, frozen=True):
 class Recipe:
     """How a picture becomes an input: shorter side to ``resize``, centre crop, normalise.
 
-    ``mean`` and ``std`` are in pixel units (0 to 255), R, G, B: input = (pixel - mean) / std.
+    ``mean`` and ``std`` are in pixel units (0 to 255): input = (pixel - mean) / std. They are in
+    the order of the input's channels: R, G, B, unless ``colors`` says otherwise.
     """
 
     resize: int = 256
@@ -121,6 +122,32 @@ class Recipe:
     interpolation: str = "bilinear"
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    #: "crop"; or all of it to ``crop`` x ``crop``: "stretch", or "letterbox" with ``pad`` beside it
+    resize_mode: str = "crop"
+    #: R, G, B of what lies beside a letterboxed picture
+    pad: tuple[int, int, int] = (114, 114, 114)
+    #: of an FP32 input: "NCHW" or "NHWC"
+    layout: str = "NCHW"
+    #: of an FP32 input: "RGB", "BGR" or "GREY"
+    colors: str = "RGB"
+
+    @property
+    def channels(self) -> int:
+        """Of an FP32 input."""
+        return 1 if self.colors == "GREY" else 3
+
+    def __str__(self) -> str:
+        """What it says; fields that came later only where they say something.
+
+        Artefacts are found by it: one that was made before a field came is found still.
+        """
+        later = {"resize_mode", "pad", "layout", "colors"}
+        told = [
+            f"{field.name}={value!r}"
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default or field.name not in later
+        ]
+        return f"Recipe({', '.join(told)})"
 
 
 class Signature(msgspec.Struct, frozen=True, eq=False, dict=True):

@@ -29,6 +29,7 @@ from corral.backends.registry import WIDE_SUMS, engine, runs, that_take
 from corral.backends.telemetry import silence_telemetry
 from corral.errors import ConfigError, CorralError, ModelError, PassingError, telling_line
 from corral.models import registry
+from corral.models.files import kind_of
 from corral.models.spec import ModelSpec, Weights
 from corral.settings import AccuracySettings, BackendName, Precision, Settings
 
@@ -142,7 +143,11 @@ def make_order(
     if form is None:
         raise ConfigError(f"--backend {backend}: loads no artefact")
     # A user's file passes through no module.
-    made_with = [name for name in form.made_with if spec.file is None or name != "torch"]
+    made_with = [
+        name
+        for name in form.made_with
+        if name != "torch" or spec.file is None or kind_of(spec.file) in {".pt", ".pt2"}
+    ]
     ingredients = {
         "engine": form.engine,
         "format": str(form.format),
@@ -192,10 +197,15 @@ def check_engine(settings: Settings, spec: ModelSpec, precision: str) -> None:
             f"--backend {backend}: runs the zoo's models only, not {spec.file}; "
             f"use {that_take(spec)}"
         )
-    if spec.file.suffix not in row.model_files:
+    if kind_of(spec.file) not in row.model_files:
         kinds = " or ".join(suffix.removeprefix(".").upper() for suffix in row.model_files)
         raise ConfigError(
             f"--backend {backend}: {spec.file} is no {kinds} file; use {that_take(spec)}"
+        )
+    if not row.ports and not spec.signature.plain:
+        raise ConfigError(
+            f"--backend {backend}: takes one input and one FP32 output, {spec.file} has others; "
+            f"use {that_take(spec)}"
         )
     if not row.takes(spec):
         raise ConfigError(

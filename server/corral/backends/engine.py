@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING
 
+from corral.models.files import kind_of
 from corral.settings import BackendName, Precision, TorchMode
 
 if TYPE_CHECKING:
@@ -87,9 +88,11 @@ class Engine:
         packages: importable packages that it needs in every precision.
         arithmetic: its precisions, FP32 first; empty where nothing is computed.
         artifact: what it loads; None: nothing.
-        model_files: suffixes of users' model files that it takes.
+        model_files: kinds of users' model files that it takes, as models.files has them.
         reshapes: whether it takes a user's file of a fixed batch other than one.
         ports: whether it takes several inputs and outputs, of any datatype; see base.PortsBackend.
+        describer: module with ``describe(question)``, imported only to look into a user's file;
+            None: it is not asked.
         obeys_openmp: whether it computes on an OpenMP runtime; others bring threads of their own.
         torch_modes: how it runs a module; None: it does not run on torch.
         remedy: what brings it where it is missing; empty: pip, and the extra of its name.
@@ -106,6 +109,7 @@ class Engine:
     model_files: tuple[str, ...] = ()
     reshapes: bool = False
     ports: bool = False
+    describer: str | None = None
     obeys_openmp: bool = False
     torch_modes: TorchModes | None = None
     remedy: str = ""
@@ -130,7 +134,7 @@ class Engine:
         if spec.file is None:
             return True
         return (
-            spec.file.suffix in self.model_files
+            kind_of(spec.file) in self.model_files
             and (self.reshapes or spec.fixed_batch in {None, 1})
             and (self.ports or spec.signature.plain)
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from corral.backends.engine import Arithmetic, ArtifactForm, Engine, TorchModes
 from corral.errors import ConfigError
+from corral.models.files import SAVED_MODEL
 from corral.settings import BackendName, Precision, TorchMode
 
 if TYPE_CHECKING:
@@ -50,7 +51,11 @@ _ROWS = (
             int8_files=("model.xml", "model.bin"),
             searches=True,
         ),
-        model_files=(".onnx", ".xml"),
+        model_files=(
+            *(".onnx", ".xml", ".pb", SAVED_MODEL, ".tflite", ".pdmodel"),
+            *(".pt2", ".pt"),
+        ),
+        describer="corral.backends.openvino.describe",
         reshapes=True,
         ports=True,
     ),

@@ -159,7 +159,11 @@ def _key_in_8_bits(key: int | tuple[int, ...], depth: int) -> int | tuple[int, .
 
 def _fit(picture: Image.Image, extent: _Extent, recipe: Recipe) -> Image.Image:
     """Scales and crops in one step, to RGB of crop x crop."""
-    left, top, right, bottom = crop_box(extent.width, extent.height, recipe)
+    left, top, right, bottom = (
+        crop_box(extent.width, extent.height, recipe)
+        if recipe.resize_mode == "crop"
+        else (0.0, 0.0, extent.width, extent.height)
+    )
     # Rounding must not carry the box over the edge.
     box = (
         max(left + extent.left, 0),
@@ -167,12 +171,25 @@ def _fit(picture: Image.Image, extent: _Extent, recipe: Recipe) -> Image.Image:
         min(right + extent.left, picture.width),
         min(bottom + extent.top, picture.height),
     )
-    size = (recipe.crop, recipe.crop)
+    size = inner_size(extent.width, extent.height, recipe)
     fitted = picture.resize(size, _FILTERS[recipe.interpolation], box=box)
     if fitted.mode in ("LA", "RGBA"):
         paper = Image.new("RGBA", size, _PAPER)
         fitted = Image.alpha_composite(paper, fitted.convert("RGBA"))
-    return fitted.convert("RGB")
+    fitted = fitted.convert("RGB")
+    if size == (recipe.crop, recipe.crop):
+        return fitted
+    whole = Image.new("RGB", (recipe.crop, recipe.crop), recipe.pad)
+    whole.paste(fitted, ((recipe.crop - size[0]) // 2, (recipe.crop - size[1]) // 2))
+    return whole
+
+
+def inner_size(width: float, height: float, recipe: Recipe) -> tuple[int, int]:
+    """What a picture is scaled to: all of the input, but where it is letterboxed."""
+    if recipe.resize_mode != "letterbox":
+        return recipe.crop, recipe.crop
+    scale = recipe.crop / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def crop_box(width: float, height: float, recipe: Recipe) -> tuple[float, float, float, float]:

@@ -10,24 +10,23 @@ import hashlib
 import math
 import os
 import re
-import tomllib
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from corral.errors import ModelError
-from corral.models import model_folder, onnx_header
+from corral.models import files, model_folder, onnx_header
+from corral.models.asking import ask
+from corral.models.files import SAVED_MODEL, kind_of
+from corral.models.notes import Notes, make_recipe, read_notes, with_side
 from corral.models.onnx_header import Port
-from corral.models.ports import Shapes, settle, signature
+from corral.models.ports import Shapes, check_names, is_open, settle, signature
 from corral.models.spec import ModelSpec, Recipe, Weights
-from corral.tensors import Datatype, TensorSpec
+from corral.tensors import TensorSpec
 
 if TYPE_CHECKING:
     import torch
 
-_SUFFIXES = (".onnx", ".xml")
 _SIGNS = (("i", "INT"), ("u", "UINT"))
 _IR_TYPES = {
     "boolean": "BOOL",
@@ -39,28 +38,11 @@ _IR_TYPES = {
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
-class _Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[preprocessing]: as models.spec.Recipe, the crop read from the file."""
-
-    resize: int
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-
-
-class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The TOML file beside the model."""
-
-    name: str | None = None
-    labels: list[str] | str | None = None
-    preprocessing: _Preprocessing | None = None
-    #: one item's shape by the name of an input or output, for what the file leaves open
-    shapes: dict[str, tuple[Annotated[int, msgspec.Meta(ge=1)], ...]] = {}
-
-
 def is_path(model: str) -> bool:
     """Whether --model means a file or folder, not a model of the zoo."""
-    return "/" in model or model.endswith(_SUFFIXES) or os.path.exists(model)  # noqa: PTH110
+    return (
+        "/" in model or kind_of(Path(model)) != "" or os.path.exists(model)  # noqa: PTH110
+    )
 
 
 def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
@@ -74,25 +56,20 @@ def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
         ModelError: one line that names the file and says why it cannot be served.
     """
     try:
-        if path.is_dir():
+        if path.is_dir() and kind_of(path) != SAVED_MODEL:
             path = model_folder.find(path)
-        found = path.is_file()
+        found = path.is_file() or kind_of(path) == SAVED_MODEL
     except OSError as error:
         raise ModelError(f"--model {path}: {error.strerror}") from None
     if not found:
         raise ModelError(f"--model {path}: no such file")
-    if path.suffix == ".onnx":
-        inputs, outputs = onnx_header.read_ports(path)
-    elif path.suffix == ".xml":
-        inputs, outputs = _ir_ports(path)
-    else:
-        raise ModelError(f"--model {path}: neither an ONNX file (.onnx) nor an OpenVINO IR (.xml)")
-    notes = _notes(path)
-    settled = settle(path, inputs, outputs, {**notes.shapes, **(shapes or {})})
+    notes = read_notes(path)
+    known = {**notes.shapes, **(shapes or {})}
+    settled = settle(path, *_ports(path, known, notes))
     answer = settled.outputs[0].shape
     recipe = pixels = None
     if notes.preprocessing is not None:
-        recipe = _recipe(path, notes.preprocessing, settled.inputs)
+        recipe = make_recipe(path, notes.preprocessing, settled.inputs)
         pixels = (recipe.crop, recipe.crop, 3)
     return ModelSpec(
         name=_name(path, notes),
@@ -107,7 +84,29 @@ def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
     )
 
 
-def _name(path: Path, notes: _Notes) -> str:
+def _ports(path: Path, known: Shapes, notes: Notes) -> tuple[list[Port], list[Port], Shapes]:
+    """Inputs, outputs, and what is known of them besides.
+
+    They are told by the file's header, and by an engine where that leaves something open.
+    """
+    kind = kind_of(path)
+    if kind == ".onnx":
+        inputs, outputs = onnx_header.read_ports(path)
+    elif kind == ".xml":
+        inputs, outputs = _ir_ports(path)
+    elif kind:
+        return *ask(path, known, notes.datatypes), known
+    else:
+        raise ModelError(f"--model {path}: not an ONNX file, nor of another kind: {files.NAMES}")
+    known = with_side(inputs, notes, known)
+    if any(is_open(port, known) for port in (*inputs, *outputs)):
+        names = [port.name for port in (*inputs, *outputs)]
+        asked = ask(path, check_names(path, names, known), notes.datatypes, names)
+        return *asked, known
+    return inputs, outputs, known
+
+
+def _name(path: Path, notes: Notes) -> str:
     """What clients call it."""
     if notes.name is None:
         return re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem)[:100]
@@ -166,47 +165,7 @@ def _ir_port(name: str, port: Any, layer: Any) -> Port:
     return Port(name, _IR_TYPES.get(element, element.upper() or "unknown"), shape)
 
 
-def _notes(path: Path) -> _Notes:
-    file = path.with_suffix(".toml")
-    try:
-        return msgspec.convert(tomllib.loads(file.read_text("utf-8")), _Notes)
-    except FileNotFoundError:
-        return _Notes()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ModelError(f"{file}: not TOML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise ModelError(f"{file}: {error}") from None
-
-
-def _recipe(path: Path, given: _Preprocessing, inputs: tuple[TensorSpec, ...]) -> Recipe:
-    if len(inputs) > 1 or inputs[0].datatype not in {Datatype.FP32, Datatype.UINT8}:
-        told = ", ".join(f"{spec.name} {spec.datatype.name}" for spec in inputs)
-        raise ModelError(
-            f"{path.with_suffix('.toml')}: [preprocessing] is for one input of pictures, FP32 or "
-            f"UINT8, and {path.name} has {told}"
-        )
-    native, item = inputs[0].datatype, inputs[0].shape
-    channels, *sides = (item if native is Datatype.FP32 else (*item[2:], *item[:2])) or (0,)
-    if channels != 3 or len(sides) != 2 or sides[0] != sides[1]:
-        layout = "[n,3,side,side]" if native is Datatype.FP32 else "[n,side,side,3]"
-        raise ModelError(
-            f"{path.with_suffix('.toml')}: [preprocessing] is for pictures, {layout}, and the "
-            f"input of {path.name} is [n,{','.join(map(str, item))}]"
-        )
-    if given.resize < sides[0] or min(given.std) <= 0:
-        raise ModelError(
-            f"{path.with_suffix('.toml')}: resize must be {sides[0]} or more, and std above 0"
-        )
-    return Recipe(
-        resize=given.resize,
-        crop=sides[0],
-        interpolation=given.interpolation,
-        mean=given.mean,
-        std=given.std,
-    )
-
-
-def _labels(path: Path, notes: _Notes, outputs: tuple[TensorSpec, ...]) -> tuple[str, ...]:
+def _labels(path: Path, notes: Notes, outputs: tuple[TensorSpec, ...]) -> tuple[str, ...]:
     """The classes' names: a list, or a file with one a line; none: their numbers.
 
     Exporters leave an average pool's [classes,1,1] as it is, which is a list of classes as well.
@@ -235,7 +194,7 @@ def _weights(path: Path, choice: str) -> Weights:
     if choice != "auto":
         raise ModelError(f"--weights {choice}: {path} has its weights inside")
     digest = hashlib.sha256()
-    for file in (path, *_weight_files(path)):
+    for file in (*(() if path.is_dir() else (path,)), *_weight_files(path)):
         try:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -255,9 +214,10 @@ def _weight_files(path: Path) -> list[Path]:
     Raises:
         ModelError: one is missing, or lies elsewhere.
     """
-    if path.suffix == ".xml":
-        return [path.with_suffix(".bin")]
-    files = []
+    beside = files.weight_files_of(path)
+    if beside is not None:
+        return beside
+    found = []
     for name in onnx_header.read_locations(path):
         file = path.parent / name
         if not name or Path(name).is_absolute() or ".." in Path(name).parts:
@@ -265,8 +225,8 @@ def _weight_files(path: Path) -> list[Path]:
         # What is no regular file (a device, a pipe) may never come to an end.
         if not os.path.isfile(file):  # noqa: PTH113
             raise ModelError(f"--model {path}: its weights {name!r} are missing")
-        files.append(file)
-    return files
+        found.append(file)
+    return found
 
 
 def _no_module(_: Weights) -> torch.nn.Module:

@@ -19,6 +19,8 @@ _Field = NDArray[np.float32]
 #: what the light of most photographs spans: from deep shade to a bright sky
 _BRIGHTNESS = (60.0, 190.0)
 _CONTRAST = (25.0, 75.0)
+#: how much of grey is red, green and blue (ITU-R BT.601, as JPEG and Pillow have it)
+GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def draw_pictures(count: int, seed: int, size: int) -> NDArray[np.uint8]:
@@ -41,10 +43,20 @@ def as_input(pixels: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.generic]:
 
 
 def normalise(pixels: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.float32]:
-    """Pixels, UINT8 [n,h,w,3], to what the model takes: FP32 [n,3,h,w], contiguous."""
-    mean = np.asarray(recipe.mean, np.float32)
-    std = np.asarray(recipe.std, np.float32)
-    return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2))
+    """Pixels, UINT8 [n,h,w,3], to what the model takes: FP32 [n,3,h,w], contiguous.
+
+    By the recipe's colours it has other channels, and by its layout they come last.
+    """
+    channels = recipe.channels
+    mean = np.asarray(recipe.mean[:channels], np.float32)
+    std = np.asarray(recipe.std[:channels], np.float32)
+    if recipe.colors == "BGR":
+        pixels = pixels[..., ::-1]
+    values = (pixels @ GREY_WEIGHTS)[..., np.newaxis] if channels == 1 else pixels
+    normal = (values - mean) / std
+    return np.ascontiguousarray(
+        normal.transpose(0, 3, 1, 2) if recipe.layout == "NCHW" else normal, np.float32
+    )
 
 
 def _draw(random: np.random.Generator, size: int) -> NDArray[np.uint8]:

@@ -61,12 +61,7 @@ def settle(path: Path, inputs: Sequence[Port], outputs: Sequence[Port], shapes: 
     Raises:
         ModelError: one line that names the file and what is left open, or contradicts it.
     """
-    known = [port.name for port in (*inputs, *outputs)]
-    for name in shapes:
-        if name not in known:
-            raise ModelError(
-                f"--model {path}: a shape is given for {name!r}; it has {', '.join(known)}"
-            )
+    check_names(path, [port.name for port in (*inputs, *outputs)], shapes)
     ports = (*inputs, *outputs)
     odd = next((port.name for port in ports if "\ufffd" in port.name), None)
     if odd is not None and len(ports) > 2:
@@ -81,6 +76,23 @@ def settle(path: Path, inputs: Sequence[Port], outputs: Sequence[Port], shapes: 
         tuple(_spec(path, port, "output", shapes) for port in outputs),
         _fixed_batch(path, inputs, outputs),
     )
+
+
+def check_names(path: Path, names: Sequence[str], shapes: Shapes) -> Shapes:
+    """The shapes; raises ModelError where one is of nothing that the file has."""
+    for name in shapes:
+        if name not in names:
+            raise ModelError(
+                f"--model {path}: a shape is given for {name!r}; it has {', '.join(names)}"
+            )
+    return shapes
+
+
+def is_open(port: Port, shapes: Shapes) -> bool:
+    """Whether neither the file's header nor anybody else says what one item is."""
+    if port.name in shapes:
+        return False
+    return port.shape is None or None in port.shape[1:]
 
 
 def _spec(path: Path, port: Port, kind: str, shapes: Shapes) -> TensorSpec:

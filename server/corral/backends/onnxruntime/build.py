@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.errors import ModelError
+from corral.models.pictures import GREY_WEIGHTS
 from corral.models.spec import ModelSpec, Weights
 from corral.settings import Precision
-from corral.tensors import Signature
+from corral.tensors import Recipe, Signature
 
 if TYPE_CHECKING:
     import onnx
@@ -156,13 +157,17 @@ def _reader(pictures: Iterable[NDArray[Any]], name: str) -> Any:
     return Reader()
 
 
-def with_pixels(file: str, mean: tuple[float, ...], std: tuple[float, ...]) -> bytes:
+def with_pixels(
+    file: str, mean: tuple[float, ...], std: tuple[float, ...], recipe: Recipe | None = None
+) -> bytes:
     """The model with a normalisation in front: its input becomes UINT8 [n,h,w,3].
 
     Args:
-        file: a plain ONNX file with one FP32 input [n,3,h,w].
-        mean: in pixel units, R, G, B.
+        file: a plain ONNX file with one FP32 input [n,3,h,w], or as the recipe's layout and colours
+            have it.
+        mean: in pixel units, one a channel.
         std: in pixel units.
+        recipe: for layout and colours; None: NCHW, R, G, B.
 
     Raises:
         ModelError: the file cannot be read.
@@ -170,6 +175,7 @@ def with_pixels(file: str, mean: tuple[float, ...], std: tuple[float, ...]) -> b
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
+    recipe = recipe or Recipe()
     try:
         model = onnx.load(file)
     # onnx raises what protobuf raises, which differs by its implementation.
@@ -178,21 +184,36 @@ def with_pixels(file: str, mean: tuple[float, ...], std: tuple[float, ...]) -> b
     graph = model.graph
     tensor = graph.input[0]
     dims = [dim.dim_value or "n" for dim in tensor.type.tensor_type.shape.dim]
-    constants = {"corral_mean": mean, "corral_std": std}
+    height, width = dims[2:] if recipe.layout == "NCHW" else dims[1:3]
+    channels = recipe.channels
+    constants = {"corral_mean": mean[:channels], "corral_std": std[:channels]}
+    steps = [helper.make_node("Cast", ["corral_pixels"], ["corral_float"], to=TensorProto.FLOAT)]
+    source = "corral_float"
+    if recipe.colors == "BGR":
+        constants["corral_colors"] = (0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0)
+    elif recipe.colors == "GREY":
+        constants["corral_colors"] = tuple(float(weight) for weight in GREY_WEIGHTS)
+    if recipe.colors != "RGB":
+        steps.append(helper.make_node("MatMul", [source, "corral_colors"], ["corral_mixed"]))
+        source = "corral_mixed"
+    steps.append(helper.make_node("Sub", [source, "corral_mean"], ["corral_centred"]))
+    nhwc = recipe.layout == "NHWC"
+    scaled = tensor.name if nhwc else "corral_scaled"
+    steps.append(helper.make_node("Div", ["corral_centred", "corral_std"], [scaled]))
+    if not nhwc:
+        perm = [0, 3, 1, 2]
+        steps.append(helper.make_node("Transpose", [scaled], [tensor.name], perm=perm))
     for name, values in constants.items():
-        graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
-    steps = [
-        helper.make_node("Cast", ["corral_pixels"], ["corral_float"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["corral_float", "corral_mean"], ["corral_centred"]),
-        helper.make_node("Div", ["corral_centred", "corral_std"], ["corral_scaled"]),
-        helper.make_node("Transpose", ["corral_scaled"], [tensor.name], perm=[0, 3, 1, 2]),
-    ]
+        array = np.asarray(values, np.float32)
+        if name == "corral_colors":
+            array = array.reshape(3, channels)
+        graph.initializer.append(numpy_helper.from_array(array, name))
     for index, node in enumerate(steps):
         graph.node.insert(index, node)
     del graph.input[:]
     graph.input.append(
         helper.make_tensor_value_info(
-            "corral_pixels", TensorProto.UINT8, [dims[0], dims[2], dims[3], dims[1]]
+            "corral_pixels", TensorProto.UINT8, [dims[0], height, width, 3]
         )
     )
     return bytes(model.SerializeToString())

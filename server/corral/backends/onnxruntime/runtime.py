@@ -140,7 +140,7 @@ class OnnxRuntimeBackend:
         if datatype not in self._sessions:
             assert self._recipe is not None
             self._sessions[datatype] = self._session(
-                with_pixels(self._file, self._recipe.mean, self._recipe.std)
+                with_pixels(self._file, self._recipe.mean, self._recipe.std, self._recipe)
             )
         return self._sessions[datatype]
 

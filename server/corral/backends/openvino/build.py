@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corral.backends.openvino.quantize import quantize
+from corral.backends.openvino.read import read_file
 from corral.errors import ModelError, PassingError, telling_line
+from corral.models.asking import Question
 from corral.models.spec import ModelSpec
 from corral.settings import Precision
+from corral.tensors import TensorSpec
 
 if TYPE_CHECKING:
     import openvino
@@ -65,11 +68,18 @@ def read(spec: ModelSpec) -> openvino.Model:
     """
     import openvino as ov
 
-    model = ov.Core().read_model(spec.file)
+    specs = spec.signature.input_specs(spec.native)
+    assert spec.file is not None
+    model = read_file(
+        Question(
+            str(spec.file),
+            [(name, port.shape) for name, port in _known(spec)],
+            {name: port.datatype.name for name, port in _known(spec)},
+        )
+    )
     if spec.fixed_batch in {None, 1} and not is_open(model):
         return model
     batch = -1 if spec.fixed_batch is None else 1
-    specs = spec.signature.input_specs(spec.native)
     try:
         model.reshape({index: [batch, *port.shape] for index, port in enumerate(specs)})
     except RuntimeError as error:
@@ -87,6 +97,14 @@ def read(spec: ModelSpec) -> openvino.Model:
             "reshaped to one; export it with a dynamic first dimension"
         )
     return model
+
+
+def _known(spec: ModelSpec) -> list[tuple[str, TensorSpec]]:
+    """Each input by every name that it has."""
+    specs = spec.signature.input_specs(spec.native)
+    if spec.signature.inputs:
+        return [(port.name, port) for port in specs]
+    return [(name, specs[0]) for name in spec.signature.input_names]
 
 
 def is_open(model: openvino.Model) -> bool:

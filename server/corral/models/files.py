@@ -1,0 +1,44 @@
+"""The kinds of model files, told by what they are called, or by what lies in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+#: suffixes of files, and what they are in the registry's rows
+_KINDS = {
+    ".onnx": ".onnx",
+    ".xml": ".xml",
+    ".pb": ".pb",
+    ".tflite": ".tflite",
+    ".pdmodel": ".pdmodel",
+    ".pt2": ".pt2",
+    ".pt": ".pt",
+    ".pth": ".pt",
+    ".ts": ".pt",
+    ".torchscript": ".pt",
+}
+SAVED_MODEL = "saved_model"
+#: for people
+NAMES = (
+    "ONNX (.onnx), OpenVINO IR (.xml), TensorFlow (a SavedModel folder, a frozen .pb, .tflite), "
+    "Paddle (.pdmodel), PyTorch (.pt2, TorchScript .pt)"
+)
+
+
+def kind_of(path: Path) -> str:
+    """The kind of a model file, as the registry's rows have it; "" for none that is known."""
+    if (path / "saved_model.pb").is_file():
+        return SAVED_MODEL
+    return _KINDS.get(path.suffix, "")
+
+
+def weight_files_of(path: Path) -> list[Path] | None:
+    """What belongs to a file besides, as its kind has it; None: its header says so."""
+    kind = kind_of(path)
+    if kind == SAVED_MODEL:
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    if kind == ".xml":
+        return [path.with_suffix(".bin")]
+    if kind == ".pdmodel":
+        return [file for file in (path.with_suffix(".pdiparams"),) if file.is_file()]
+    return None if kind == ".onnx" else []

@@ -1,0 +1,82 @@
+"""The example's detectors: boxes, scores and labels, for tensors and pictures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from support.running_server import StartServer
+
+from corral.images.decode import decode
+from corral.models.custom import read
+from corral.models.pictures import normalise
+from corral_client import Client
+
+_ROOT = Path(__file__).parents[2]
+_CAT = _ROOT / "tests" / "data" / "pictures" / "cat.jpg"
+_SIDE = 128
+
+
+@pytest.fixture(scope="module")
+def detectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("detectors")
+    script = _ROOT / "examples" / "detector" / "make_models.py"
+    command = [sys.executable, str(script), "--out", str(folder), "--side", str(_SIDE)]
+    subprocess.run(command, check=True, timeout=110, env=dict(os.environ))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "labels"), [("ssd", "openvino", 90), ("yolo", "onnxruntime", 80)]
+)
+def test_a_detector_answers_with_boxes_scores_and_labels(
+    real_server: StartServer, detectors: Path, name: str, backend: str, labels: int
+) -> None:
+    import onnxruntime
+
+    path = detectors / f"{name}.onnx"
+    spec = read(path)
+    pixels = decode(memoryview(_CAT.read_bytes()), spec.recipe, 10**7)
+    tensor = normalise(pixels[np.newaxis], spec.recipe)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    wanted = dict(
+        zip(("boxes", "scores", "labels"), session.run(None, {"images": tensor}), strict=True)
+    )
+    options = ("--model", str(path), "--backend", backend, "--workers", "1", "--max-batch", "2")
+    with real_server(*options, ready=False) as server:
+        server.wait_until_ready(timeout_s=120)
+        url = f"127.0.0.1:{server.port}"
+        with Client(url, model=name) as client:
+            answers = [
+                client.infer_all({"images": tensor}),
+                client.infer_all(pixels[np.newaxis], model=f"{name}_uint8"),
+                client.infer_all(_CAT.read_bytes(), model=f"{name}_image"),
+            ]
+            two = client.infer_all({"images": np.concatenate([tensor, tensor])})
+        with triton.InferenceServerClient(url) as client:
+            given = triton.InferInput("images", list(tensor.shape), "FP32")
+            given.set_data_from_numpy(tensor)
+            scores = triton.InferRequestedOutput("scores")
+            got = client.infer(name, [given], outputs=[scores])
+            assert [output.name for output in got.get_response().outputs] == ["scores"]
+            np.testing.assert_allclose(got.as_numpy("scores"), wanted["scores"], atol=1e-3)
+        script = _ROOT / "examples" / "detector" / "ask.py"
+        command = [sys.executable, str(script), url, name, str(_CAT)]
+        printed = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=60
+        ).stdout
+    assert len(printed.splitlines()) == 5
+    for found in answers:
+        assert [found[key].shape for key in wanted] == [(1, 100, 4), (1, 100), (1, 100)]
+        np.testing.assert_allclose(found["scores"], wanted["scores"], atol=1e-3)
+        assert found["labels"].dtype == np.int64
+        assert 0 <= found["labels"].min() <= found["labels"].max() < labels
+        # Scores that are nearly the same may change places.
+        same = np.isclose(found["boxes"], wanted["boxes"], atol=0.5).all(axis=2)
+        assert same.mean() > 0.9
+    np.testing.assert_allclose(two["scores"][1], answers[0]["scores"][0], atol=1e-3)

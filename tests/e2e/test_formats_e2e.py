@@ -1,0 +1,186 @@
+"""Files that other people's tools wrote, served by path, with a request answered each."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.running_server import StartServer
+
+from corral_client import Client
+
+#: tests/support/write_formats.py wrote them with the frameworks themselves
+FORMATS = Path(__file__).parents[1] / "data" / "models" / "formats"
+_FEW = ("--workers", "1", "--max-batch", "2")
+
+Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def _reference(name: str) -> Pair:
+    with np.load(FORMATS / name) as found:
+        return found["x"], found["y"]
+
+
+@pytest.mark.parametrize(
+    ("model", "reference"),
+    [
+        ("saved", "tensorflow.npz"),
+        ("frozen.pb", "tensorflow.npz"),
+        ("lite.tflite", "tensorflow.npz"),
+        ("net.pdmodel", "paddle.npz"),
+    ],
+)
+def test_a_file_is_served_without_its_framework(
+    real_server: StartServer, model: str, reference: str
+) -> None:
+    x, y = _reference(reference)
+    path = FORMATS / model
+    with real_server("--model", str(path), *_FEW, ready=False) as server:
+        server.wait_until_ready(timeout_s=120)
+        with Client(f"127.0.0.1:{server.port}", model=path.stem) as client:
+            np.testing.assert_allclose(client.infer(x), y, atol=1e-5)
+
+
+def test_a_saved_model_of_two_inputs_goes_by_its_signatures_names(
+    real_server: StartServer,
+) -> None:
+    ids = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.int64)
+    scale = np.array([[0.5], [-1]], np.float32)
+    with real_server("--model", str(FORMATS / "pair"), *_FEW, ready=False) as server:
+        server.wait_until_ready(timeout_s=120)
+        with Client(f"127.0.0.1:{server.port}", model="pair") as client:
+            found = client.infer_all({"ids": ids, "scale": scale})
+    assert found["scores"].tolist() == [[5.0], [-26.0]]
+    assert found["best"].tolist() == [[0], [1]]
+
+
+def _torch(folder: Path) -> tuple[object, Pair]:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(1)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    ).eval()
+    x = torch.rand(2, 3, 16, 16)
+    return network, (x.numpy(), network(x).detach().numpy())
+
+
+def _exported(folder: Path) -> tuple[Path, Pair, list[str]]:
+    import torch
+
+    network, (x, y) = _torch(folder)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(network, (torch.from_numpy(x),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, folder / "exported.pt2")
+    return folder / "exported.pt2", (x, y), []
+
+
+def _scripted(folder: Path) -> tuple[Path, Pair, list[str]]:
+    import torch
+
+    network, pair = _torch(folder)
+    torch.jit.save(torch.jit.script(network), folder / "scripted.pt")
+    return folder / "scripted.pt", pair, ["--shape", "input=3,16,16"]
+
+
+def _symbolic(folder: Path) -> tuple[Path, Pair, list[str]]:
+    """As optimum exports it: every dimension of the picture a symbol, the output's rank open."""
+    import onnx
+
+    network, pair = _torch(folder)
+    _export(network, folder / "symbolic.onnx", {0: "b", 1: "c", 2: "h", 3: "w"})
+    model = onnx.load(folder / "symbolic.onnx")
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, folder / "symbolic.onnx")
+    return folder / "symbolic.onnx", pair, ["--shape", "pixel_values=3,16,16"]
+
+
+def _export(network: object, file: Path, axes: dict[int, str]) -> None:
+    import torch
+
+    torch.onnx.export(
+        network,
+        (torch.zeros(1, 3, 16, 16),),
+        str(file),
+        input_names=["pixel_values"],
+        output_names=["logits"],
+        dynamic_axes={"pixel_values": axes},
+        opset_version=17,
+        dynamo=False,
+    )
+
+
+@pytest.mark.parametrize("make", [_exported, _scripted, _symbolic])
+def test_what_torch_writes_is_served(
+    real_server: StartServer,
+    tmp_path: Path,
+    make: Callable[[Path], tuple[Path, Pair, list[str]]],
+) -> None:
+    path, (x, y), options = make(tmp_path)
+    with real_server("--model", str(path), *options, *_FEW, ready=False) as server:
+        server.wait_until_ready(timeout_s=120)
+        with Client(f"127.0.0.1:{server.port}", model=path.stem) as client:
+            np.testing.assert_allclose(client.infer(x), y, atol=1e-5)
+
+
+def _cut(folder: Path) -> list[str]:
+    (folder / "cut.tflite").write_bytes((FORMATS / "lite.tflite").read_bytes()[:900])
+    return ["--model", str(folder / "cut.tflite")]
+
+
+def _no_shape(folder: Path) -> list[str]:
+    path, _, _ = _scripted(folder)
+    return ["--model", str(path)]
+
+
+def _open_shape(folder: Path) -> list[str]:
+    path, _, _ = _symbolic(folder)
+    return ["--model", str(path)]
+
+
+def _wrong_shape(folder: Path) -> list[str]:
+    path, _, _ = _symbolic(folder)
+    return ["--model", str(path), "--shape", "pixel_values=4,16,16"]
+
+
+def _wrong_name(folder: Path) -> list[str]:
+    path, _, _ = _symbolic(folder)
+    return ["--model", str(path), "--shape", "pixels=3,16,16"]
+
+
+def _notes_that_do_not_fit(folder: Path) -> list[str]:
+    shutil.copy(FORMATS / "lite.tflite", folder / "lite.tflite")
+    (folder / "lite.toml").write_text('[preprocessing]\nlayout = "NCHW"\n')
+    return ["--model", str(folder / "lite.tflite")]
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (_cut, "cut.tflite: "),
+        (_no_shape, "--shape input=3,224,224"),
+        (_open_shape, "--shape pixel_values=3,224,224, or [shapes] in symbolic.toml"),
+        (_wrong_shape, "the graph does not take pixel_values=4,16,16"),
+        (_wrong_name, "a shape is given for 'pixels'; it has pixel_values, logits"),
+        (_notes_that_do_not_fit, "lite.toml: [preprocessing] is for pictures, [n,3,side,side]"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line_with_the_way_out(
+    tmp_path: Path, make: Callable[[Path], list[str]], text: str
+) -> None:
+    command = [sys.executable, "-m", "corral", "plan", *make(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert text in done.stderr

@@ -1,0 +1,87 @@
+"""Writes tests/data/models/formats: ``python write_formats.py tensorflow|paddle FOLDER``.
+
+Each framework needs an environment of its own, and is far too large for the tests': what they wrote
+is kept (TensorFlow 2.21.0, Paddle 3.3.1, 2026-11-26). Beside the models lie an input and the
+framework's own answer to it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: the frameworks are in no environment of corral's, and have no types here
+_IMPORT = __import__
+
+
+def write_tensorflow(folder: Path) -> None:
+    """A SavedModel, a frozen graph and a TFLite file of one network; a SavedModel of two inputs."""
+    tf: Any = _IMPORT("tensorflow")
+    freezing: Any = _IMPORT(
+        "tensorflow.python.framework.convert_to_constants", fromlist=["convert"]
+    )
+    tf.keras.utils.set_random_seed(1)
+    layers = tf.keras.layers
+    network = tf.keras.Sequential(
+        [
+            layers.Input((16, 16, 3), name="pixels"),
+            layers.Conv2D(4, 3, strides=2, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(3, activation="softmax", name="scores"),
+        ]
+    )
+    network.export(str(folder / "saved"), format="tf_saved_model")
+    lite = tf.lite.TFLiteConverter.from_keras_model(network)
+    (folder / "lite.tflite").write_bytes(lite.convert())
+    pixels = tf.TensorSpec((None, 16, 16, 3), tf.float32, name="pixels")
+    function = tf.function(network).get_concrete_function(pixels)
+    frozen = freezing.convert_variables_to_constants_v2(function)
+    (folder / "frozen.pb").write_bytes(frozen.graph.as_graph_def().SerializeToString())
+    x = np.random.default_rng(0).random((2, 16, 16, 3)).astype(np.float32)
+    np.savez(folder / "tensorflow.npz", x=x, y=network(x).numpy())
+    _write_pair(tf, folder)
+
+
+def _write_pair(tf: Any, folder: Path) -> None:
+    signature = [
+        tf.TensorSpec([None, 4], tf.int64, name="ids"),
+        tf.TensorSpec([None, 1], tf.float32, name="scale"),
+    ]
+
+    def forward(ids: Any, scale: Any) -> dict[str, Any]:
+        scores = tf.cast(tf.reduce_sum(ids, 1, keepdims=True), tf.float32) * scale
+        best = tf.argmax(tf.concat([scores, -scores], 1), 1, output_type=tf.int64)
+        return {"scores": scores, "best": best[:, None]}
+
+    module = tf.Module()
+    module.forward = tf.function(forward, input_signature=signature)
+    tf.saved_model.save(
+        module, str(folder / "pair"), signatures=module.forward.get_concrete_function()
+    )
+
+
+def write_paddle(folder: Path) -> None:
+    """A ``.pdmodel`` with its weights."""
+    paddle: Any = _IMPORT("paddle")
+    paddle.seed(1)
+    nn = paddle.nn
+    network = nn.Sequential(
+        nn.Conv2D(3, 4, 3, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2D(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+    network.eval()
+    spec = [paddle.static.InputSpec([None, 3, 16, 16], "float32", "pixels")]
+    with paddle.pir_utils.OldIrGuard():
+        paddle.jit.save(network, str(folder / "net"), input_spec=spec)
+    x = np.random.default_rng(0).random((2, 3, 16, 16)).astype(np.float32)
+    np.savez(folder / "paddle.npz", x=x, y=network(paddle.to_tensor(x)).numpy())
+
+
+if __name__ == "__main__":
+    {"tensorflow": write_tensorflow, "paddle": write_paddle}[sys.argv[1]](Path(sys.argv[2]))
