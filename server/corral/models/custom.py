@@ -63,9 +63,10 @@ def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
         raise ModelError(f"--model {path}: {error.strerror}") from None
     if not found:
         raise ModelError(f"--model {path}: no such file")
+    header = _header(path)
     notes = read_notes(path)
     known = {**notes.shapes, **(shapes or {})}
-    settled = settle(path, *_ports(path, known, notes))
+    settled = settle(path, *_ports(path, header, known, notes))
     answer = settled.outputs[0].shape
     recipe = pixels = None
     if notes.preprocessing is not None:
@@ -84,20 +85,28 @@ def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
     )
 
 
-def _ports(path: Path, known: Shapes, notes: Notes) -> tuple[list[Port], list[Port], Shapes]:
+def _header(path: Path) -> tuple[list[Port], list[Port]] | None:
+    """Inputs and outputs as the file's header has them; None for kinds that only engines read."""
+    kind = kind_of(path)
+    if kind == ".onnx":
+        return onnx_header.read_ports(path)
+    if kind == ".xml":
+        return _ir_ports(path)
+    if not kind:
+        raise ModelError(f"--model {path}: not an ONNX file, nor of another kind: {files.NAMES}")
+    return None
+
+
+def _ports(
+    path: Path, header: tuple[list[Port], list[Port]] | None, known: Shapes, notes: Notes
+) -> tuple[list[Port], list[Port], Shapes]:
     """Inputs, outputs, and what is known of them besides.
 
     They are told by the file's header, and by an engine where that leaves something open.
     """
-    kind = kind_of(path)
-    if kind == ".onnx":
-        inputs, outputs = onnx_header.read_ports(path)
-    elif kind == ".xml":
-        inputs, outputs = _ir_ports(path)
-    elif kind:
+    if header is None:
         return *ask(path, known, notes.datatypes), known
-    else:
-        raise ModelError(f"--model {path}: not an ONNX file, nor of another kind: {files.NAMES}")
+    inputs, outputs = header
     known = with_side(inputs, notes, known)
     if any(is_open(port, known) for port in (*inputs, *outputs)):
         names = [port.name for port in (*inputs, *outputs)]

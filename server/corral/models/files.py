@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 #: suffixes of files, and what they are in the registry's rows
@@ -27,9 +28,10 @@ NAMES = (
 
 def kind_of(path: Path) -> str:
     """The kind of a model file, as the registry's rows have it; "" for none that is known."""
-    if (path / "saved_model.pb").is_file():
+    known = _KINDS.get(path.suffix, "")
+    if not known and os.path.isfile(path / "saved_model.pb"):  # noqa: PTH113 - it never raises
         return SAVED_MODEL
-    return _KINDS.get(path.suffix, "")
+    return known
 
 
 def weight_files_of(path: Path) -> list[Path] | None:

@@ -27,7 +27,8 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     resize_mode: Literal["crop", "stretch", "letterbox"] = "crop"
-    pad: Annotated[int, msgspec.Meta(ge=0, le=255)] | tuple[int, int, int] = 114
+    #: msgspec 0.22 crashes on a union of a bounded number and a tuple: it is checked below
+    pad: int | tuple[int, ...] = 114
     colors: Literal["RGB", "BGR", "GREY"] = "RGB"
     layout: Literal["NCHW", "NHWC"] | None = None
     #: side of the input's pictures, where the file leaves it open
@@ -101,7 +102,8 @@ def make_recipe(path: Path, given: Preprocessing, inputs: tuple[TensorSpec, ...]
         raise ModelError(f"{toml}: resize must be {side} or more, and std above 0")
     if given.resize not in {None, side} and given.resize_mode != "crop":
         raise ModelError(f"{toml}: resize is for resize_mode crop; others scale to {side} at once")
-    if isinstance(given.pad, tuple) and not all(0 <= value <= 255 for value in given.pad):
+    pad = given.pad if isinstance(given.pad, tuple) else (given.pad,) * 3
+    if len(pad) != 3 or not all(0 <= value <= 255 for value in pad):
         raise ModelError(f"{toml}: pad is R, G, B, each 0 to 255")
     return Recipe(
         resize=resize,
@@ -110,7 +112,7 @@ def make_recipe(path: Path, given: Preprocessing, inputs: tuple[TensorSpec, ...]
         mean=_three(value / given.scale for value in mean),
         std=_three(value / given.scale for value in std),
         resize_mode=given.resize_mode,
-        pad=given.pad if isinstance(given.pad, tuple) else (given.pad,) * 3,
+        pad=(pad[0], pad[1], pad[2]),
         layout="NCHW" if pixels else layout,
         colors=given.colors,
     )

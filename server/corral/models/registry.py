@@ -34,7 +34,7 @@ def get(name: str, shape: Sequence[str] = ()) -> ModelSpec:
             return custom.read(Path(name), read_shapes(shape))
         raise ConfigError(
             f"--model: no model {name!r}; there are: {', '.join(names())}; "
-            "or a path that ends in .onnx or .xml"
+            "or the path of a model file"
         )
     if shape:
         raise ConfigError(f"--shape {shape[0]}: for a model file of your own, not for {name}")

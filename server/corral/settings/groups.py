@@ -48,8 +48,8 @@ class ModelSettings(Group, frozen=True, kw_only=True):
     name: Annotated[
         Name,
         option(
-            "one of: {models}; or the path of an ONNX file or an OpenVINO IR, or of a folder with "
-            "one model below it",
+            "one of: {models}; or the path of a model file of your own (ONNX, OpenVINO IR, "
+            "TensorFlow, TFLite, Paddle, PyTorch), or of a folder with one model below it",
             metavar="NAME",
             name="model",
             path=True,

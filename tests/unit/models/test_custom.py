@@ -253,7 +253,7 @@ def test_what_cannot_be_served_is_named_with_its_cause(
 def test_a_file_that_is_no_model(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(ModelError, match=r"not an|neither an") as caught:
+    with pytest.raises(ModelError, match=r"not an") as caught:
         custom.read(path)
     assert str(path) in str(caught.value)
 

@@ -129,7 +129,7 @@ class OpenVINOBackend:
         try:
             if datatype is not self._native:
                 assert self._recipe is not None
-                model = _accept_pixels(model, self._recipe)
+                model = accept_pixels(model, self._recipe)
             model.reshape(list(inputs.shape))
             compiled = self._core.compile_model(model, _DEVICE, self._properties)
             _check_answer(compiled, outputs.shape)
@@ -166,7 +166,7 @@ class OpenVINOBackend:
         try:
             if datatype is not self._native:
                 assert self._recipe is not None
-                model = _accept_pixels(model, self._recipe)
+                model = accept_pixels(model, self._recipe)
             model.reshape(
                 {
                     index: list(array.shape)
@@ -241,7 +241,7 @@ def _check_answer(compiled: openvino.CompiledModel, wanted: tuple[int, ...]) -> 
         raise RuntimeError(f"the graph answers {given}, not {list(wanted)}")
 
 
-def _accept_pixels(model: openvino.Model, recipe: Recipe) -> openvino.Model:
+def accept_pixels(model: openvino.Model, recipe: Recipe) -> openvino.Model:
     """Puts the recipe's normalisation in front: the input becomes UINT8 [n,h,w,3]."""
     import openvino as ov
     from openvino.preprocess import ColorFormat, PrePostProcessor
