@@ -17,6 +17,9 @@ from corral.models.custom import read
 from corral.models.pictures import normalise
 from corral_client import Client
 
+# torch is imported by three processes on the way: slow beside other tests.
+pytestmark = pytest.mark.timeout(300)
+
 _ROOT = Path(__file__).parents[2]
 _CAT = _ROOT / "tests" / "data" / "pictures" / "cat.jpg"
 _SIDE = 128
@@ -27,7 +30,7 @@ def detectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("detectors")
     script = _ROOT / "examples" / "detector" / "make_models.py"
     command = [sys.executable, str(script), "--out", str(folder), "--side", str(_SIDE)]
-    subprocess.run(command, check=True, timeout=110, env=dict(os.environ))
+    subprocess.run(command, check=True, timeout=280, env=dict(os.environ))
     return folder
 
 
@@ -49,7 +52,7 @@ def test_a_detector_answers_with_boxes_scores_and_labels(
     )
     options = ("--model", str(path), "--backend", backend, "--workers", "1", "--max-batch", "2")
     with real_server(*options, ready=False) as server:
-        server.wait_until_ready(timeout_s=120)
+        server.wait_until_ready(timeout_s=240)
         url = f"127.0.0.1:{server.port}"
         with Client(url, model=name) as client:
             answers = [

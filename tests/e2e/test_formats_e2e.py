@@ -15,6 +15,9 @@ from support.running_server import StartServer
 
 from corral_client import Client
 
+# torch is imported by three processes on the way: slow beside other tests.
+pytestmark = pytest.mark.timeout(300)
+
 #: tests/support/write_formats.py wrote them with the frameworks themselves
 FORMATS = Path(__file__).parents[1] / "data" / "models" / "formats"
 _FEW = ("--workers", "1", "--max-batch", "2")
@@ -42,7 +45,7 @@ def test_a_file_is_served_without_its_framework(
     x, y = _reference(reference)
     path = FORMATS / model
     with real_server("--model", str(path), *_FEW, ready=False) as server:
-        server.wait_until_ready(timeout_s=120)
+        server.wait_until_ready(timeout_s=240)
         with Client(f"127.0.0.1:{server.port}", model=path.stem) as client:
             np.testing.assert_allclose(client.infer(x), y, atol=1e-5)
 
@@ -53,7 +56,7 @@ def test_a_saved_model_of_two_inputs_goes_by_its_signatures_names(
     ids = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.int64)
     scale = np.array([[0.5], [-1]], np.float32)
     with real_server("--model", str(FORMATS / "pair"), *_FEW, ready=False) as server:
-        server.wait_until_ready(timeout_s=120)
+        server.wait_until_ready(timeout_s=240)
         with Client(f"127.0.0.1:{server.port}", model="pair") as client:
             found = client.infer_all({"ids": ids, "scale": scale})
     assert found["scores"].tolist() == [[5.0], [-26.0]]
@@ -129,7 +132,7 @@ def test_what_torch_writes_is_served(
 ) -> None:
     path, (x, y), options = make(tmp_path)
     with real_server("--model", str(path), *options, *_FEW, ready=False) as server:
-        server.wait_until_ready(timeout_s=120)
+        server.wait_until_ready(timeout_s=240)
         with Client(f"127.0.0.1:{server.port}", model=path.stem) as client:
             np.testing.assert_allclose(client.infer(x), y, atol=1e-5)
 

@@ -6,7 +6,6 @@ follows shapes through the graph, and runs it once where even that leaves a dime
 
 from __future__ import annotations
 
-import functools
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -46,6 +45,20 @@ class Reply(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+#: what was asked and answered in this process, or in the one that started it
+_answered: dict[str, Reply] = {}
+
+
+def answered() -> dict[str, Reply]:
+    """What another process need not ask again; see ``know``."""
+    return dict(_answered)
+
+
+def know(replies: Mapping[str, Reply]) -> None:
+    """Takes over what another process asked: a file that has changed since is asked about anew."""
+    _answered.update(replies)
+
+
 def ask(
     path: Path,
     shapes: Mapping[str, tuple[int, ...]],
@@ -63,8 +76,11 @@ def ask(
     Raises:
         ModelError: no engine reads the file; one line that says why.
     """
-    known = tuple(sorted(shapes.items())), tuple(sorted(datatypes.items()))
-    reply = _ask(path, _stamp(path), *known, tuple(names))
+    question = Question(str(path), sorted(shapes.items()), dict(datatypes), list(names))
+    key = msgspec.json.encode([question, _stamp(path)]).decode()
+    if key not in _answered:
+        _answered[key] = _ask(question)
+    reply = _answered[key]
     if reply.error:
         raise ModelError(f"--model {path}: {reply.error}")
     return list(reply.inputs), list(reply.outputs)
@@ -83,15 +99,8 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
         raise ModelError(f"--model {path}: {error.strerror}") from None
 
 
-@functools.lru_cache(maxsize=16)
-def _ask(
-    path: Path,
-    _when: tuple[tuple[str, int, int], ...],
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
-    datatypes: tuple[tuple[str, str], ...],
-    names: tuple[str, ...],
-) -> Reply:
-    question = Question(str(path), list(shapes), dict(datatypes), list(names))
+def _ask(question: Question) -> Reply:
+    path = question.path
     try:
         done = subprocess.run(
             [sys.executable, "-m", _MODULE],

@@ -27,6 +27,7 @@ from corral.errors import CorralError, ModelError, one_line
 from corral.ipc.messages import ModelBoot
 from corral.launch.spawn import UTF8, describe_end, memory_file
 from corral.launch.worker_runtime import python_path, worker_python
+from corral.models.asking import Reply, answered, know
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
@@ -48,6 +49,8 @@ class PrepareOrder(msgspec.Struct, frozen=True):
     pen: PlannedWorker | None
     again: bool = False
     every: bool = False
+    #: what engines said of the model's file already
+    described: dict[str, Reply] = msgspec.field(default_factory=answered)
     #: whoever waits for the answer
     parent: int = msgspec.field(default_factory=os.getpid)
 
@@ -196,6 +199,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with os.fdopen(int(sys.argv[1]), "rb") as file:
         order = msgspec.json.decode(file.read(), type=PrepareOrder)
+    know(order.described)
     # A parent that died before the signal was asked for sends none any more.
     if os.getppid() != order.parent:
         sys.exit("whoever wanted the model is gone")
