@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from corral.errors import ModelError
+from corral.models.files import SAVED_MODEL, kind_of
 
-_SUFFIXES = (".onnx", ".xml")
+_SUFFIXES = (".onnx", ".xml", ".tflite", ".pdmodel", ".pt2")
 #: folders of models are small; a folder that is not one must not be walked for minutes
 _MOST_FILES = 10_000
 _MOST_DEPTH = 6
@@ -26,7 +27,7 @@ def find(folder: Path) -> Path:
         folder: exists, and is a folder.
 
     Returns:
-        an ONNX file, or the XML of an OpenVINO IR, by the path below ``folder``.
+        a model file, or the folder of a SavedModel, by the path below ``folder``.
 
     Raises:
         ModelError: there is none, or more than one; one line that names what there is.
@@ -56,6 +57,11 @@ def _models(folder: Path) -> Iterator[Path]:
         depth = len(here.relative_to(folder).parts)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and depth < _MOST_DEPTH)
         looked_at += len(files)
+        if kind_of(here) == SAVED_MODEL:
+            # TensorFlow's folder is the model, whatever else lies in it.
+            folders[:] = []
+            yield here
+            continue
         if looked_at > _MOST_FILES:
             raise ModelError(f"--model {folder}: more than {_MOST_FILES:,} files are below it")
         for name in files:
@@ -63,7 +69,7 @@ def _models(folder: Path) -> Iterator[Path]:
             if name.startswith(".") or path.suffix not in _SUFFIXES:
                 continue
             # An XML without weights is another program's.
-            if path.suffix == ".onnx" or path.with_suffix(".bin").is_file():
+            if path.suffix != ".xml" or path.with_suffix(".bin").is_file():
                 yield path
 
 
