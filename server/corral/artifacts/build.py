@@ -1,14 +1,12 @@
 """From weights to an artefact that an engine loads: build, convert, quantize, save.
 
 ``backends/registry.py`` names each engine's builder. INT8 is made of the FP32 artefact, on crops of
-photographs that ship with corral. BF16 is the FP32 artefact, run with a hint.
+photographs that ship with corral, or on a user's own pictures. BF16 is the FP32 artefact, run with
+a hint.
 
 **Overflow.** Without VNNI, an engine adds pairs of u8 x i8 products in 16 bits, where they can
-saturate. NNCF's fix leaves weights one bit less, so that they cannot; it is on for all layers
-where the CPU has no VNNI, and off where it has. Which one is part of the artefact's key.
-
-What that is worth on AVX2 is in docs/precision.md: EfficientNet-Lite0 keeps a signal-to-noise ratio
-of 12.7 dB with the fix and 7.4 dB without, ResNet50 with synthetic weights 9.3 dB and 11.2 dB.
+saturate. Weights of one bit less cannot; whether the CPU's sums are narrow is part of the
+artefact's key, and a builder that searches measures both (backends/openvino/quantize.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What NNCF's overflow fix is worth on this CPU: ``corral lab overflow --model MODEL``.
+"""INT8 for narrow sums and for wide ones, on this CPU: ``corral lab overflow --model MODEL``.
 
-Quantizes a model with the fix and without, and compares both with FP32 on the guard's pictures.
+Makes INT8 as for a CPU without VNNI, with NNCF's overflow fix, and as for one with it, and compares
+both with FP32 on the guard's pictures. With real weights each may leave layers in FP32.
 """
 
 from __future__ import annotations

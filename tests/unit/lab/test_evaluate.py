@@ -101,6 +101,12 @@ def test_the_table_shows_every_candidate() -> None:
     assert "no such CPU" in text
 
 
+def test_what_no_fp32_was_there_for_is_not_compared() -> None:
+    alone = row("e int8", _logits([0], [1]), np.array([0]), _NAMES, 1.0)
+    assert tables.verdict(alone) == "not compared"
+    assert tables.verdict(msgspec.structs.replace(alone, candidate="e fp32")) == "is FP32"
+
+
 def test_the_page_needs_nothing_else_and_escapes_names() -> None:
     text = page.render(_evaluation())
     assert text.startswith("<!doctype html>")

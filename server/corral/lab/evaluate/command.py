@@ -20,7 +20,7 @@ from corral.lab.evaluate.results import Evaluation
 from corral.models.labels import labels_of
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
-from corral.settings import Settings
+from corral.settings import Precision, Settings
 from corral.tuning.bench import Bench
 from corral.tuning.select import options_for
 
@@ -83,8 +83,11 @@ def _evaluation(
     if asked.limit is not None:
         folder = folder.spread(asked.limit)
     installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
-    options = options_for(bench, settings.engine.precision, installed)
-    if not options:
+    asked_for = options_for(bench, settings.engine.precision, installed)
+    # What is lost is lost of FP32.
+    exact = options_for(bench, Precision.FP32, installed)[:1]
+    options = [*exact, *(option for option in asked_for if option not in exact)]
+    if not asked_for:
         raise ConfigError(
             f"--backend {settings.engine.backend} --precision {settings.engine.precision}: nothing "
             f"that is installed can do that; pip install 'corral[{DEFAULT},torch]'"

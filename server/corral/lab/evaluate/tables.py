@@ -30,7 +30,7 @@ def verdict(row: EvaluationRow) -> str:
     if row.reason:
         return row.reason
     if row.fidelity is None:
-        return "is FP32"
+        return "is FP32" if row.candidate.endswith("fp32") else "not compared"
     return ", ".join(row.faults) or "passes"
 
 
