@@ -54,7 +54,7 @@ class FakeWorker:
         return number, Datatype(datatype), count
 
     def answer(self, number: int, status: ResultStatus = ResultStatus.OK) -> None:
-        self.socket.send(RESULT.pack(number, status, 1_000_000))
+        self.socket.send(RESULT.pack(number, status, 1_000_000, time.monotonic_ns()))
 
     async def prove(self) -> None:
         number, _, _ = await self.take()
@@ -371,7 +371,7 @@ async def test_a_worker_that_answers_out_of_turn_is_let_go(rig: Rig) -> None:
 
 
 def result(number: int, status: int, duration_ns: int) -> bytes:
-    return RESULT.pack(number, status, duration_ns)
+    return RESULT.pack(number, status, duration_ns, 0)
 
 
 @pytest.mark.parametrize("status", [2, 0xFFFF])

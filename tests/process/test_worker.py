@@ -54,7 +54,7 @@ class Worker:
 
     def run(self, number: int, datatype: int, count: int) -> tuple[int, ResultStatus, int]:
         self.data.send(BATCH.pack(number, datatype, count))
-        answered, status, duration_ns = RESULT.unpack(self.data.recv(RESULT.size))
+        answered, status, duration_ns, _ = RESULT.unpack(self.data.recv(RESULT.size))
         return answered, ResultStatus(status), duration_ns
 
     def ended(self) -> int:

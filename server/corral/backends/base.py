@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends.operators import EngineProfile
 from corral.ipc.messages import WorkerBoot
 from corral.tensors import Datatype
 
@@ -56,3 +57,10 @@ class PortsBackend(Backend, Protocol):
 
         They lie in the region, in the order of the signature's specs.
         """
+
+
+class Profiler(Backend, Protocol):
+    """A backend whose engine says where the time goes, operator by operator."""
+
+    def profile(self, datatype: Datatype, count: int, seconds: float) -> EngineProfile:
+        """Runs batches that were compiled for these two for so long; says where time went."""

@@ -81,6 +81,8 @@ class Engine:
     Attributes:
         name: as the options say it.
         runtime: "module:class" of its Backend, imported in the worker only.
+        profiler: "module:class" of its Profiler: the runtime with its counters on; None:
+            it has none.
         builder: module with ``write(job)``, imported only to make an artefact; None: it needs none.
         distribution: the Python distribution whose version is the engine's.
         revision: raise it whenever the runtime changes what it answers or how long it takes: what
@@ -102,6 +104,7 @@ class Engine:
     runtime: str
     distribution: str
     revision: int
+    profiler: str | None = None
     builder: str | None = None
     packages: tuple[str, ...] = ()
     arithmetic: Mapping[Precision, Arithmetic] = dataclasses.field(default_factory=dict)

@@ -16,7 +16,7 @@ from corral.models.files import SAVED_MODEL
 from corral.settings import BackendName, Precision, TorchMode
 
 if TYPE_CHECKING:
-    from corral.backends.base import Backend
+    from corral.backends.base import Backend, Profiler
     from corral.models.spec import ModelSpec
 
 #: CPU flags of instructions that sum u8 x i8 products in 32 bits: AVX, AVX-512, AMX, Arm
@@ -33,6 +33,7 @@ _ROWS = (
     Engine(
         name=BackendName.OPENVINO,
         runtime="corral.backends.openvino.runtime:OpenVINOBackend",
+        profiler="corral.backends.openvino.profile:OpenVINOProfiler",
         builder="corral.backends.openvino.build",
         distribution="openvino",
         revision=1,
@@ -62,6 +63,7 @@ _ROWS = (
     Engine(
         name=BackendName.ONNXRUNTIME,
         runtime="corral.backends.onnxruntime.runtime:OnnxRuntimeBackend",
+        profiler="corral.backends.onnxruntime.profile:OnnxRuntimeProfiler",
         builder="corral.backends.onnxruntime.build",
         distribution="onnxruntime",
         revision=1,
@@ -84,6 +86,7 @@ _ROWS = (
     Engine(
         name=BackendName.TORCH,
         runtime="corral.backends.torch.runtime:TorchBackend",
+        profiler="corral.backends.torch.profile:TorchProfiler",
         builder="corral.backends.torch.build",
         distribution="torch",
         revision=1,
@@ -115,6 +118,7 @@ _ROWS = (
     Engine(
         name=BackendName.IPEX,
         runtime="corral.backends.torch.runtime:TorchBackend",
+        profiler="corral.backends.torch.profile:TorchProfiler",
         builder="corral.backends.torch.build",
         distribution="torch",
         revision=1,
@@ -228,5 +232,21 @@ def create(name: BackendName) -> Backend:
     """The backend of that name, its framework imported."""
     if name is BackendName.AUTO:
         raise ConfigError("--backend auto is settled before a worker starts")
-    module, _, kind = ENGINES[name].runtime.partition(":")
-    return cast("Backend", getattr(importlib.import_module(module), kind)())
+    return cast("Backend", _made(ENGINES[name].runtime))
+
+
+def create_profiler(name: BackendName) -> Profiler:
+    """The backend of that name with the engine's own profiler on.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    place = engine(name).profiler
+    if place is None:
+        raise ConfigError(f"--backend {name.value} has no profiler")
+    return cast("Profiler", _made(place))
+
+
+def _made(place: str) -> object:
+    module, _, kind = place.partition(":")
+    return getattr(importlib.import_module(module), kind)()

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from corral.cli.files import check_writable
 from corral.doctor import page, view
 from corral.doctor.catalog import examine
 from corral.doctor.evidence import Evidence
@@ -51,23 +52,6 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
     else:
         Console().print(view.render(report))
     return exit_code(report.checks, Status(options.fail_on))
-
-
-def check_writable(path: Path, option: str) -> None:
-    """Makes sure that a file can be written, before anything is measured for it.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    there = path.exists()
-    try:
-        with path.open("ab"):
-            pass
-        if not there:
-            path.unlink()
-    except OSError as error:
-        reason = (error.strerror or "cannot be written").lower()
-        raise ConfigError(f"{option} {path}: {reason}") from None
 
 
 def _of_this_machine(settings: Settings, environ: Mapping[str, str], *, probed: bool) -> Evidence:

@@ -22,7 +22,7 @@ from corral import settings as config
 from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
 from corral.backends.registry import engine
-from corral.cli import cache_folder, doctor, evaluate
+from corral.cli import cache_folder, doctor, evaluate, profile
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError, one_line
 from corral.ipc.messages import ModelBoot
@@ -45,7 +45,7 @@ from corral.tuning.select import Selected
 logger = logging.getLogger(__name__)
 
 _COMMANDS = (
-    *("serve", "plan", "doctor", "prepare", "ladder", "lab", "tune", "evaluate"),
+    *("serve", "plan", "doctor", "profile", "prepare", "ladder", "lab", "tune", "evaluate"),
     *ADMIN_COMMANDS,
 )
 _NOT_SETTINGS = (
@@ -66,6 +66,10 @@ _NOT_SETTINGS = (
     "fail_on",
     "source",
     "limit",
+    "live",
+    "batch",
+    "trace",
+    "compare",
 )
 _INTERRUPTED = 130
 #: of a turn of the ladder: a day
@@ -103,13 +107,16 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     commands: dict[str, Callable[[], int]] = {
         "plan": lambda: _plan(settings, options),
         "doctor": lambda: doctor.run(settings, options, environ),
+        "profile": lambda: profile.run(
+            settings, options, _given(options), environ, lambda: _check_cache(settings, environ)
+        ),
         "prepare": lambda: _prepare(settings),
         "lab": lambda: _lab(settings, options, environ),
         "evaluate": lambda: evaluate.run(settings, options, environ),
         "tune": lambda: _tune(settings, every=options.every),
         "serve": lambda: _serve(settings, options, environ),
     }
-    if options.command not in {"plan", "doctor"}:
+    if options.command not in {"plan", "doctor", "profile"}:
         logs.configure(
             settings.logging, "supervisor" if options.command == "serve" else options.command
         )
@@ -132,8 +139,7 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
     if options.config is not None:
         layers.append(config.read_toml(Path(folders.expand(str(options.config), environ))))
     names = config.field_names()
-    given = {k: v for k, v in vars(options).items() if k not in _NOT_SETTINGS}
-    layers.append({names[name]: value for name, value in given.items()})
+    layers.append({names[name]: value for name, value in _given(options).items()})
     settings = config.build(*(_with_homes(layer, environ) for layer in layers))
     spec = registry.get(settings.model.name, settings.model.shape)
     if spec.fixed_batch is None:
@@ -144,6 +150,11 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
             "it is served in batches of one; export it with a dynamic first dimension"
         )
     return settings.replace(max_batch=1)
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings' options that were given."""
+    return {k: v for k, v in vars(options).items() if k not in _NOT_SETTINGS}
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -76,6 +76,10 @@ def make_parser() -> argparse.ArgumentParser:
         ("prepare", "make the model's artefact and print its path"),
         ("ladder", "climb the ladder of optimizations on this machine"),
         ("doctor", "look for what keeps this machine, or a running server, from its best"),
+        (
+            "profile",
+            "show where the time goes: a request's phases, the engine's operators, threads",
+        ),
         ("tune", "measure again which engine and precision is fastest here, and remember it"),
         ("evaluate", "measure how right each engine and precision is on labelled pictures"),
     ):
@@ -95,6 +99,8 @@ def make_parser() -> argparse.ArgumentParser:
             _add_doctor(command)
         if name == "evaluate":
             _add_evaluate(command)
+        if name == "profile":
+            _add_profile(command)
         if name == "tune":
             command.add_argument(
                 "--all",
@@ -176,6 +182,35 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     _add_sysfs(group, "look at another machine")
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("profile")
+    group.add_argument("--json", action="store_true", help="as JSON")
+    group.add_argument("--html", type=Path, metavar="FILE", help="also as one page")
+    group.add_argument(
+        "--trace", type=Path, metavar="FILE", help="also as a trace for Perfetto and Chrome"
+    )
+    group.add_argument(
+        "--seconds",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="of requests; the engine alone runs for as long (default: %(default)g)",
+    )
+    group.add_argument(
+        "--batch", type=int, default=1, metavar="N", help="of the engine alone (default: 1)"
+    )
+    group.add_argument(
+        "--live", action="store_true", help="look at the running server, and at its own traffic"
+    )
+    group.add_argument(
+        "--compare",
+        type=Path,
+        nargs=2,
+        metavar=("A.json", "B.json"),
+        help="measure nothing; say what became slower from one profile to the other",
+    )
 
 
 def _add_sysfs(group: Any, what: str) -> None:

@@ -111,6 +111,8 @@ class Dispatcher:
         # The engine cannot have taken longer than the worker had the batch, whatever it says.
         engine_s = min(engine_s, back_s - batch.formed_s)
         link.collect(batch)
+        if (book := self._recorder.book) is not None:
+            book.ran(batch, link, engine_s, self._now_s())
         answered = self._batcher.complete(batch, back_s, engine_s)
         self._has_nothing(link)
         # The worker gets its next batch before anybody is told of this one.
@@ -247,7 +249,7 @@ class Dispatcher:
             self._free.popleft()
             before_s = self._now_s()
             spoiled = link.send(batch)
-            link.copy_s = self._now_s() - before_s
+            link.copy_s = link.sent_s - before_s
             self._expect(link, link.costs.expected_s(batch.datatype, batch.count), before_s)
             self._recorder.batch_formed(batch)
             for request, error in spoiled:

@@ -219,6 +219,8 @@ class Inference:
                 request.payload = await self._decode(data)
             else:
                 request.payload = data
+            if (book := self._recorder.book) is not None:
+                book.queued(request)
             self._dispatcher.enqueue(request)
             await done
             found = self._answer(head, output, request.output)

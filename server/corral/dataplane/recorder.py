@@ -7,6 +7,7 @@ import dataclasses
 import time
 
 from corral.batching.jobs import Batch
+from corral.dataplane.span_book import SpanBook
 from corral.dataplane.worker_link import Request
 from corral.metrics.counters import BATCH_BUCKETS, FAILURES, TIME_BUCKETS_S, Pages
 from corral.tensors import View
@@ -60,6 +61,8 @@ class Recorder:
             name: (index[f"hist/{name}/0"], index[f"hist/{name}/sum_ns"])
             for name in ("request_seconds", "queue_seconds", "inference_seconds")
         }
+        #: notes the phases of requests while somebody traces; None at any other time
+        self.book: SpanBook | None = None
         self._batch_histogram = (index["hist/batch_size/0"], index["hist/batch_size/sum"])
 
     def received(self, view: str) -> None:
@@ -139,6 +142,8 @@ class Recorder:
         page[slots.compute_infer_ns] += max(0, int(engine_s * 1e9))
         page[slots.compute_output_ns] += int(out_s * 1e9)
         self._time("request_seconds", now_s - request.arrived_s)
+        if self.book is not None:
+            self.book.answered(request, now_s)
 
     def refused(self, view: str, reason: str, seconds: float) -> None:
         """A request ends at the door, for one of counters.FAILURES."""
@@ -154,6 +159,8 @@ class Recorder:
             self._page[slots.pending] -= 1
         self._page[slots.pending_items] -= request.waiting
         request.waiting = 0
+        if self.book is not None:
+            self.book.failed(request)
         self.refused(request.view, reason, now_s - request.arrived_s)
 
     def worker(self, slot: int, *, attached: bool, lost: bool = True) -> None:

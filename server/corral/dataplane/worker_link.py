@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 
 from corral.batching.cost_model import CostModel
@@ -92,6 +93,9 @@ class WorkerLink:
         self.delivered = False
         #: seconds that the copy of its batch into the region took
         self.copy_s = 0.0
+        #: when its batch was handed over, and when the worker says that the engine began
+        self.sent_s = 0.0
+        self.started_s = 0.0
         self._signature = signature
         self._channel = BatchChannel(socket.socket(fileno=data_fd))
         os.close(region_fd)
@@ -130,6 +134,8 @@ class WorkerLink:
             elif not payload.read_into(memory[at : at + length], start):
                 spoiled.append((span.job, payload.shrunk()))
             at += length
+        # Before the worker is woken: it may begin before this process goes on.
+        self.sent_s = time.monotonic()
         self.delivered = self._channel.send(batch.number, batch.datatype, batch.count)
         return spoiled
 
@@ -170,6 +176,7 @@ class WorkerLink:
         if result is None:
             return None
         batch, self.batch = self.batch, None
+        self.started_s = result.started_s
         return batch, result.status, result.engine_s
 
     def collect(self, batch: Batch[Request]) -> None:

@@ -43,6 +43,8 @@ class Admission:
         self._most_waiting = most_waiting
         self._waiting: deque[asyncio.Event] = deque()
         self._closed = False
+        #: when the message of each task began to be received, while requests are traced
+        self.begun: dict[asyncio.Task[Any], float] | None = None
 
     def set_limits(self, at_once: int, most_waiting: int) -> None:
         """Others hold from now on."""
@@ -71,6 +73,8 @@ class Admission:
         assert task
         if self._waiting or self._closed or not self._under_way.begin(task, time.monotonic()):
             await self._wait_for_a_place(task)
+        if self.begun is not None:
+            self.begun[task] = time.monotonic()
         try:
             return await read()
         except asyncio.CancelledError:

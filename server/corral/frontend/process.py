@@ -21,6 +21,7 @@ from corral import logs
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
+from corral.dataplane.span_book import SpanBook
 from corral.errors import ConfigError
 from corral.frontend import methods, rest
 from corral.frontend.admission import Admission
@@ -45,6 +46,8 @@ from corral.ipc.messages import (
     ModelFindings,
     Reconfigure,
     ServedModel,
+    StartTrace,
+    Traced,
     WorkerGone,
     WorkerVerified,
 )
@@ -112,6 +115,7 @@ class Frontend:
             on_worker=self._have_worker,
             on_settings=self._reconfigure,
             on_drain=self._begin_drain,
+            on_trace=self._trace,
         )
         layout = counters.make_layout(boot.page_slots)
         counted = counters.Pages(boot.counters_fd, layout, boot.cells)
@@ -218,6 +222,18 @@ class Frontend:
     def _show_state(self) -> None:
         self._health.serving(self._service.ready)
         self._recorder.state(serving=self._service.ready)
+
+    def _trace(self, start: StartTrace | None, fds: list[int]) -> None:
+        """Begins to note requests' phases, or ends it and says how many there are."""
+        book, self._recorder.book, self._service.messages.begun = self._recorder.book, None, None
+        if start is not None:
+            self._recorder.book = SpanBook(fds[0], start.capacity)
+            self._service.messages.begun = self._recorder.book.begun
+        elif book is not None:
+            traced = Traced(cell=self._boot.cell, requests=book.written, dropped=book.dropped)
+            self._supervisor.say(traced)
+        if book is not None:
+            book.close()
 
     def _begin_drain(self, delay_s: float) -> None:
         self._draining = self._loop.create_task(self._drain(delay_s))

@@ -21,6 +21,8 @@ from corral.ipc.messages import (
     Ping,
     Pong,
     Reconfigure,
+    StartTrace,
+    StopTrace,
     to_frontend_decoder,
 )
 
@@ -36,6 +38,7 @@ class SupervisorLink:
         on_worker: called with what a worker was attached with.
         on_settings: other settings hold from now on.
         on_drain: not ready from now on, and nothing new is taken after so many seconds.
+        on_trace: requests' phases are noted in the memory that came along; None: no more.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class SupervisorLink:
         on_worker: Callable[[AttachWorker], None],
         on_settings: Callable[[Reconfigure], None],
         on_drain: Callable[[float], None],
+        on_trace: Callable[[StartTrace | None, list[int]], None],
     ) -> None:
         self._socket = socket.socket(fileno=control_fd)
         self._socket.setblocking(False)
@@ -57,6 +61,7 @@ class SupervisorLink:
         self._on_worker = on_worker
         self._on_settings = on_settings
         self._on_drain = on_drain
+        self._on_trace = on_trace
 
     def start(self, dispatcher: Dispatcher) -> None:
         """Listens from now on; workers are the dispatcher's."""
@@ -91,6 +96,17 @@ class SupervisorLink:
             self._on_drain(message.delay_s)
         elif isinstance(message, Ping):
             self.say(Pong(number=message.number))
+        elif isinstance(message, StartTrace):
+            self._start_trace(message, fds)
+        elif isinstance(message, StopTrace):
+            self._on_trace(None, [])
+
+    def _start_trace(self, message: StartTrace, fds: list[int]) -> None:
+        try:
+            self._on_trace(message, fds)
+        except (OSError, ValueError, IndexError) as error:
+            # Without descriptors to spare the memory does not arrive: there is no trace then.
+            logger.error("no trace: %s", error)  # noqa: TRY400
 
     def _attach(self, dispatcher: Dispatcher, message: AttachWorker, fds: list[int]) -> None:
         try:

@@ -27,11 +27,13 @@ class Result:
         number: the batch's.
         status: whether it worked.
         engine_s: seconds that the engine took.
+        started_s: when it began, on the monotonic clock; the worker's word.
     """
 
     number: int
     status: ResultStatus
     engine_s: float
+    started_s: float
 
 
 class BatchChannel:
@@ -87,12 +89,12 @@ class BatchChannel:
             raise EOFError
         if len(message) != RESULT.size:
             raise Nonsense(f"a message of {len(message)} bytes or more")
-        number, code, duration_ns = RESULT.unpack(message)
+        number, code, duration_ns, started_ns = RESULT.unpack(message)
         status = _STATUSES.get(code)
         if status is None or number != self._awaited:
             raise Nonsense(f"batch {number}, status {code}")
         self._awaited = None
-        return Result(number, status, duration_ns / 1e9)
+        return Result(number, status, duration_ns / 1e9, started_ns / 1e9)
 
     def close(self) -> None:
         """Closes the socket, which ends the worker."""

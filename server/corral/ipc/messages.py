@@ -190,6 +190,15 @@ class Pong(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     number: int
 
 
+class Traced(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The frontend has stopped writing down its requests' phases."""
+
+    cell: int
+    #: records in the memory, and requests that found no room there
+    requests: int
+    dropped: int
+
+
 # --- control: supervisor to frontend ---
 
 
@@ -244,6 +253,17 @@ class Ping(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     number: int
 
 
+class StartTrace(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Note each request's phases from now on. Carries a descriptor: memory for the records."""
+
+    #: records that the memory holds
+    capacity: int
+
+
+class StopTrace(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Note them no more, and say Traced."""
+
+
 FromChild = (
     WorkerReady
     | WorkerFailed
@@ -253,8 +273,11 @@ FromChild = (
     | WorkerGone
     | Drained
     | Pong
+    | Traced
 )
-ToFrontend = AttachWorker | DetachWorker | Reconfigure | Open | Drain | Ping
+ToFrontend = (
+    AttachWorker | DetachWorker | Reconfigure | Open | Drain | Ping | StartTrace | StopTrace
+)
 
 from_child_decoder = msgspec.json.Decoder(FromChild)
 to_frontend_decoder = msgspec.json.Decoder(ToFrontend)
@@ -265,8 +288,8 @@ encode = msgspec.json.encode
 
 #: batch number, datatype, number of items in the region
 BATCH = struct.Struct("<QHH4x")
-#: batch number, status, nanoseconds the engine took
-RESULT = struct.Struct("<QHxxxxxxQ")
+#: batch number, status, nanoseconds the engine took, and when it began (the monotonic clock's)
+RESULT = struct.Struct("<QHxxxxxxQQ")
 
 
 class ResultStatus(enum.IntEnum):

@@ -63,6 +63,7 @@ class WorkerLaunch:
         memory_node: NUMA node its memory is bound to, or None.
         python: the interpreter that it runs on.
         user: uid and gid that it runs as, or None for the supervisor's.
+        module: what runs: the worker's, or another that takes the same boot file.
     """
 
     boot: WorkerBoot
@@ -70,6 +71,7 @@ class WorkerLaunch:
     memory_node: int | None = None
     python: str = sys.executable
     user: tuple[int, int] | None = None
+    module: str = _MODULE
 
     def start(self) -> StartedWorker:
         """Starts it. Call it from the main thread: the worker dies with the thread.
@@ -96,7 +98,7 @@ class WorkerLaunch:
             child = Child(
                 kind="worker",
                 number=boot.worker,
-                module=_MODULE,
+                module=self.module,
                 cpus=boot.cpus,
                 memory_node=self.memory_node,
                 env=self.env,

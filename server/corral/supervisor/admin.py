@@ -22,6 +22,7 @@ from corral.errors import ConfigError, StartError
 from corral.ipc.status import ServerStatus
 from corral.settings import Mode
 from corral.supervisor import ports
+from corral.supervisor.tracing import CellTrace
 from corral.system import folders
 
 logger = logging.getLogger(__name__)
@@ -36,11 +37,15 @@ _PATIENCE_S = 5.0
 _MAX_CONNECTIONS = 16
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Request(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """What is asked of the supervisor."""
 
-    command: Literal["reload", "mode", "status"]
+    command: Literal["reload", "mode", "status", "trace"]
     mode: Mode | None = None
+    #: how long requests are traced
+    seconds: float = 1.0
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +54,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     exit_code: int = 0
     status: ServerStatus | None = None
+    #: what the frontends wrote down, cell by cell
+    trace: list[CellTrace] | None = None
 
 
 Handler = Callable[[Request], Awaitable[Reply]]

@@ -1,7 +1,6 @@
 """All children: started, listened to, handed to one another, reaped, started again.
 
-The fleet acts on what children do; what that means for the server as a whole (ready, drained,
-failed) is for its watcher to say.
+The fleet acts on what children do; its watcher says what that means for the whole server.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from corral.launch.factory import ChildFactory
 from corral.launch.spawn import Process, describe_end
 from corral.metrics.counters import Pages
 from corral.planning.plan import PlannedWorker
-from corral.supervisor import frontend_link
+from corral.supervisor import frontend_link, tracing
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot
 from corral.supervisor.watcher import Watcher
 from corral.system.limits import start_refusal
@@ -60,6 +59,7 @@ class Fleet:
         self.workers = list(workers)
         self._boot_timeout_s = boot_timeout_s
         self._watcher = watcher
+        self.tracer = tracing.Tracer(frontends)
         self._workers_by_id = {slot.planned.id: slot for slot in workers}
         self._loop = asyncio.get_running_loop()
         self._gone = asyncio.Event()
@@ -282,6 +282,8 @@ class Fleet:
                 self._watcher.worker_verified(slot)
             case messages.WorkerGone():
                 self._worker_gone(slot, message)
+            case messages.Traced():
+                self.tracer.traced(message)
             case messages.Drained():
                 slot.drained = True
                 self._watcher.frontend_done(slot)

@@ -10,6 +10,7 @@ from corral.errors import CorralError
 from corral.ipc.status import Phase, StatusBoard
 from corral.supervisor.admin import Reply, Request
 from corral.supervisor.reload import Reloader
+from corral.supervisor.tracing import MOST_SECONDS, Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +21,13 @@ class Commands:
     Args:
         reloader: carries them out.
         board: says what the server does.
+        tracer: lets frontends note their requests' phases.
     """
 
-    def __init__(self, reloader: Reloader, board: StatusBoard) -> None:
+    def __init__(self, reloader: Reloader, board: StatusBoard, tracer: Tracer) -> None:
         self._reloader = reloader
         self._board = board
+        self._tracer = tracer
         self._busy = asyncio.Lock()
         self._tasks: set[asyncio.Task[Reply]] = set()
 
@@ -32,12 +35,24 @@ class Commands:
         """Answers one request of the admin socket."""
         if request.command == "status":
             return Reply(text="", status=self._board.current())
+        if request.command == "trace":
+            return await self._trace(request.seconds)
         if request.command == "reload":
             return await self._await(self._reloader.reload, "reload")
         if request.mode is None:
             return Reply(text="which mode?", exit_code=2)
         mode = request.mode
         return await self._await(lambda: self._reloader.switch(mode), f"mode {mode}")
+
+    async def _trace(self, seconds: float) -> Reply:
+        if not 0 < seconds <= MOST_SECONDS:
+            return Reply(text=f"a trace lasts at most {MOST_SECONDS:g} s", exit_code=2)
+        if self._tracer.busy:
+            return Reply(text="another trace is under way; ask again later", exit_code=1)
+        try:
+            return Reply(text="", trace=await self._tracer.trace(seconds))
+        except OSError as error:
+            return Reply(text=f"no trace: {error.strerror or error}", exit_code=1)
 
     def start(self, act: Callable[[], Awaitable[str]], what: str) -> asyncio.Task[Reply]:
         """Carries something out when its turn has come, whether or not anybody waits for it."""

@@ -12,17 +12,20 @@ from corral.supervisor.slots import FrontendSlot, WorkerSlot
 _RETRY_S = 0.05
 
 
-def tell(frontend: FrontendSlot, message: messages.ToFrontend) -> None:
-    """Sends a message to the frontend that fills the slot now; if none does, nothing."""
+def tell(frontend: FrontendSlot, message: messages.ToFrontend, fds: Sequence[int] = ()) -> None:
+    """Sends a message to the frontend that fills the slot now; if none does, nothing.
+
+    One with descriptors, which are the caller's, is not sent later: they may be closed by then.
+    """
     process = frontend.process
     if process is None:
         return
 
     def again() -> None:
-        if frontend.process is process:
+        if frontend.process is process and not fds:
             tell(frontend, message)
 
-    _send(frontend, message, (), again)
+    _send(frontend, message, fds, again)
 
 
 def attach(frontend: FrontendSlot, worker: WorkerSlot, again: Callable[[], None]) -> None:

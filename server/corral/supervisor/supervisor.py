@@ -93,7 +93,7 @@ class Supervisor:
         #: the latest snapshot, for other threads
         self.board = StatusBoard(self._snapshot())
         self._reloader = Reloader(self._fleet, builder, deployment, self._on_deployment)
-        self._commands = Commands(self._reloader, self.board)
+        self._commands = Commands(self._reloader, self.board, self._fleet.tracer)
         #: answers what the admin socket asks
         self.command = self._commands.handle
 

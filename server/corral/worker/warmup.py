@@ -146,7 +146,7 @@ def _ready(
     because requests that even this could not serve in time are refused. Without ``measure_s`` it
     is not measured, and 0.
     """
-    _compile(backend, region, datatype, size)
+    compile_batch(backend, region, datatype, size)
     if measure_s is None:
         return 0.0
     costs_s: list[float] = []
@@ -160,7 +160,8 @@ def _ready(
     return min(costs_s)
 
 
-def _compile(backend: Backend, region: Region, datatype: Datatype, size: int) -> None:
+def compile_batch(backend: Backend, region: Region, datatype: Datatype, size: int) -> None:
+    """Readies batches of one size of one datatype in the region, and runs a few uncounted."""
     region.touch(size)
     if region.plain:
         backend.compile(datatype, region.inputs(datatype, size), region.outputs(size))

@@ -89,7 +89,7 @@ def test_an_answer_to_another_batch_is_no_measurement(process: _Process) -> None
     with ours, theirs:
         trial.submit(Datatype.FP32, 1)
         number, *_ = BATCH.unpack(theirs.recv(BATCH.size))
-        theirs.send(RESULT.pack(number + 1, ResultStatus.OK, 1_000))
+        theirs.send(RESULT.pack(number + 1, ResultStatus.OK, 1_000, 0))
         with pytest.raises(PassingError, match="nonsense"):
             trial.collect()
     region.close()

@@ -55,8 +55,7 @@ class OnnxRuntimeBackend:
         self._threads = boot.threads
         self._sessions[self._native] = self._session(self._file)
 
-    def _session(self, model: str | bytes) -> onnxruntime.InferenceSession:
-        silence_telemetry()
+    def _options(self) -> onnxruntime.SessionOptions:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -66,6 +65,13 @@ class OnnxRuntimeBackend:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.log_severity_level = 3
+        return options
+
+    def _session(self, model: str | bytes) -> onnxruntime.InferenceSession:
+        silence_telemetry()
+        import onnxruntime
+
+        options = self._options()
         try:
             return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         # ONNX Runtime's errors have no common class but Exception.

@@ -1,0 +1,141 @@
+"""``corral profile``: where the time goes, of a server of its own or of the running one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from corral import logs
+from corral.artifacts.figures import FigureCache
+from corral.cli.files import check_writable
+from corral.errors import ConfigError
+from corral.planning import topology
+from corral.planning.request import plan_for
+from corral.profiling import page, view
+from corral.profiling.command import ProfileOrder, Profiling
+from corral.profiling.compare import compare
+from corral.profiling.report import ProfileReport, load
+from corral.profiling.served import status_of
+from corral.settings import Settings
+from corral.supervisor import admin
+from corral.supervisor.tracing import MOST_SECONDS
+
+_MOST_BATCH = 1024
+_INTERRUPTED = 130
+#: a server that is profiled listens where nobody else does
+_OF_THE_LISTENER = {"port", "http_port", "metrics_port", "admin_socket", "unix_socket"}
+
+
+def run(
+    settings: Settings,
+    options: argparse.Namespace,
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    check_cache: Callable[[], None],
+) -> int:
+    """Profiles, or compares two profiles; returns the exit code.
+
+    Args:
+        settings: of the server.
+        options: of the command.
+        given: the settings' options that were given.
+        environ: this process's environment.
+        check_cache: raises ConfigError where an artefact could not be kept.
+
+    Raises:
+        ConfigError: an option or a file is of no use; nothing was measured then.
+        CorralError: something cannot be had; what is known was printed.
+    """
+    if options.compare is not None:
+        return _compare(options)
+    _check(options)
+    logs.configure(settings.logging, "profile")
+    if not options.live:
+        check_cache()
+    machine = topology.read_machine()
+    plan = plan_for(settings, machine, FigureCache(settings, machine.model_name).load())
+    order = ProfileOrder(
+        seconds=options.seconds,
+        batch=options.batch,
+        trace=options.trace,
+        socket=_socket(settings, environ) if options.live else None,
+        words=tuple(_words(options.config, given)),
+    )
+    profiling = Profiling(settings, machine, plan, order, _say)
+    try:
+        profiling.run(environ)
+    except KeyboardInterrupt:
+        print("corral: interrupted; this is what is known", file=sys.stderr)
+        _show(profiling.report, options)
+        return _INTERRUPTED
+    _show(profiling.report, options)
+    return 0
+
+
+def _say(phase: str) -> None:
+    print(f"profile: {phase}", file=sys.stderr, flush=True)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Everything that can be wrong is, before anything is measured."""
+    if not 0 < options.seconds <= MOST_SECONDS:
+        raise ConfigError(f"--seconds: more than 0, at most {MOST_SECONDS:g}")
+    if not 1 <= options.batch <= _MOST_BATCH:
+        raise ConfigError(f"--batch: 1 to {_MOST_BATCH}")
+    for name in ("html", "trace"):
+        path = getattr(options, name)
+        if path is not None:
+            check_writable(path, f"--{name}")
+
+
+def _socket(settings: Settings, environ: Mapping[str, str]) -> Path:
+    asked = settings.listen.admin_socket
+    path = Path(asked) if asked else admin.find_socket(environ, settings.listen.port)
+    # It says that there is no server, if there is none.
+    status_of(path)
+    return path
+
+
+def _words(config: Path | None, given: Mapping[str, Any]) -> Iterator[str]:
+    """The options of ``corral serve`` that were given, but for where it listens."""
+    if config is not None:
+        yield f"--config={config}"
+    for name, value in given.items():
+        option = name.replace("_", "-")
+        if name in _OF_THE_LISTENER:
+            continue
+        if isinstance(value, bool):
+            yield f"--{option}" if value else f"--no-{option}"
+        elif isinstance(value, list | tuple):
+            yield from (f"--{option}={item}" for item in value)
+        else:
+            yield f"--{option}={value}"
+
+
+def _show(report: ProfileReport, options: argparse.Namespace) -> None:
+    if options.html is not None:
+        options.html.write_text(page.render(report), encoding="utf-8")
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(report)).decode(), flush=True)
+    else:
+        Console().print(view.render(report))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    before, after = options.compare
+    changes = compare(load(before), load(after))
+    if options.json:
+        found = [
+            {"kind": c.kind, "name": c.name, "before_us": c.before_us, "after_us": c.after_us}
+            for c in changes
+        ]
+        print(msgspec.json.format(msgspec.json.encode(found)).decode(), flush=True)
+    else:
+        Console().print(view.render_changes(changes, (str(before), str(after))))
+    return 0

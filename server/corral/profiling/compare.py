@@ -1,0 +1,86 @@
+"""Two profiles beside one another: what became slower, and what faster. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from corral.profiling.report import OperatorRow, ProfileReport
+
+#: smaller changes are noise, and so are changes of what takes next to no time
+_LEAST_RATIO = 1.05
+_LEAST_SHARE = 0.01
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+    """One thing that takes another time than before, or is new or gone (then a side is None)."""
+
+    kind: str
+    name: str
+    before_us: float | None
+    after_us: float | None
+
+    @property
+    def more_us(self) -> float:
+        """How much longer it takes; less than 0 where it is faster."""
+        return (self.after_us or 0.0) - (self.before_us or 0.0)
+
+    def sentence(self) -> str:
+        """For a person: "layer2.0 Convolution: 1,200 µs instead of 800 µs (+50 %)"."""
+        if self.before_us is None:
+            return f"{self.name}: new, {self.after_us:,.0f} µs"
+        if self.after_us is None:
+            return f"{self.name}: gone, it took {self.before_us:,.0f} µs"
+        change = (self.after_us / self.before_us - 1) if self.before_us else float("inf")
+        return (
+            f"{self.name}: {self.after_us:,.0f} µs instead of {self.before_us:,.0f} µs "
+            f"({100 * change:+.0f} %)"
+        )
+
+
+def compare(before: ProfileReport, after: ProfileReport) -> list[Change]:
+    """Every change that matters, what became slower first."""
+    changes = [*_operators(before, after), *_phases(before, after)]
+    return sorted(changes, key=lambda change: -change.more_us)
+
+
+def _operators(before: ProfileReport, after: ProfileReport) -> Iterator[Change]:
+    if before.engine is None or after.engine is None:
+        return
+    yield from _changes("operator", _times(before.engine.operators), _times(after.engine.operators))
+    one, other = before.engine.inference, after.engine.inference
+    yield from _changes("inference", {"the whole batch": one.p50_us},
+                        {"the whole batch": other.p50_us})  # fmt: skip
+
+
+def _phases(before: ProfileReport, after: ProfileReport) -> Iterator[Change]:
+    if before.budget is None or after.budget is None:
+        return
+    yield from _changes(
+        "phase",
+        {f"phase {phase.name}, p50": phase.p50_us for phase in before.budget.phases},
+        {f"phase {phase.name}, p50": phase.p50_us for phase in after.budget.phases},
+    )
+
+
+def _times(rows: list[OperatorRow]) -> dict[str, float]:
+    """Microseconds by name and type; operators of one name are added up."""
+    found: dict[str, float] = {}
+    for row in rows:
+        name = f"{row.name} {row.type}"
+        found[name] = found.get(name, 0.0) + row.us
+    return found
+
+
+def _changes(
+    kind: str, before: Mapping[str, float], after: Mapping[str, float]
+) -> Iterator[Change]:
+    least_us = _LEAST_SHARE * max(sum(before.values()), sum(after.values()))
+    for name in dict.fromkeys((*before, *after)):
+        one, other = before.get(name), after.get(name)
+        if max(one or 0.0, other or 0.0) < least_us:
+            continue
+        alike = one and other and 1 / _LEAST_RATIO < other / one < _LEAST_RATIO
+        if not alike:
+            yield Change(kind=kind, name=name, before_us=one, after_us=other)

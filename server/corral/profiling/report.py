@@ -1,0 +1,136 @@
+"""A profile as values: what ``corral profile --json`` writes, and ``--compare`` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from corral.errors import ConfigError
+from corral.profiling.threads import ThreadUse
+
+FORMAT = "corral-profile-1"
+_MOST_BYTES = 64 * 2**20
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """A distribution of times, microseconds."""
+
+    name: str
+    p50_us: float
+    p99_us: float
+    mean_us: float
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request's time goes."""
+
+    requests: int
+    #: receive, admit, queue, copy, wake, infer, copy out, answer
+    phases: list[Span]
+    #: the phases of each request added up: from its message's first byte to its answer
+    total: Span
+    #: from the client's first byte to its answer's last; None where the clients are others'
+    client: Span | None
+    #: requests that were not written down, for there were too many
+    dropped: int
+
+
+class OperatorRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One operator; the same columns for every engine."""
+
+    name: str
+    type: str
+    #: the implementation, in the engine's word; empty: it does not say
+    kernel: str
+    isa: str
+    precision: str
+    calls: int
+    us: float
+    share_percent: float
+    cumulated_percent: float
+    #: operations of one inference, and a second; None where they are not known
+    gflop: float | None
+    gflop_s: float | None
+    #: of what this CPU was measured to do in that precision
+    peak_percent: float | None
+    #: operations a byte, if nothing were in a cache; None where they are not known
+    intensity: float | None
+    #: "reference kernel", "reorder", or nothing
+    remark: str
+
+
+class Peak(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that the worker's CPUs did, measured."""
+
+    precision: str
+    isa: str
+    gflop_s: float
+
+
+class EngineFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine alone, on one worker's CPUs."""
+
+    described: dict[str, str]
+    batch: int
+    cpus: list[int]
+    #: a batch without the profiler
+    inference: Span
+    #: how much longer it takes under the engine's profiler
+    profiler_percent: float
+    operators: list[OperatorRow]
+    threads: ThreadUse
+    peaks: list[Peak]
+    #: of copies; None where it was not measured
+    bandwidth_gb_s: float | None
+
+
+class ProfileReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole; parts that were not measured are None."""
+
+    format: str = FORMAT
+    cpu: str
+    model: str
+    mode: str
+    #: "a server of its own" or "the running server"
+    served_by: str
+    workers: int
+    seconds: float
+    #: how much of a worker's CPUs others used meanwhile; None where it is not known
+    busy_percent: float | None = None
+    budget: Budget | None = None
+    engine: EngineFigures | None = None
+    #: threads of the serving workers while requests came, by worker
+    worker_threads: dict[str, ThreadUse] = msgspec.field(default_factory=dict)
+    notes: list[str] = msgspec.field(default_factory=list)
+
+
+def load(path: Path) -> ProfileReport:
+    """Reads a profile.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ConfigError(f"{path}: too large for a profile")
+        found = msgspec.json.decode(path.read_bytes(), type=ProfileReport)
+    except OSError as error:
+        raise ConfigError(f"{path}: {(error.strerror or 'unreadable').lower()}") from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ConfigError(f"{path}: no profile of corral profile --json ({error})") from None
+    if found.format != FORMAT:
+        raise ConfigError(f"{path}: a profile of another form, {found.format!r}")
+    return found
+
+
+def span(name: str, times_us: list[float]) -> Span:
+    """The distribution of some times; there must be one."""
+    ordered = sorted(times_us)
+    last = len(ordered) - 1
+    return Span(
+        name=name,
+        p50_us=ordered[round(last * 0.50)],
+        p99_us=ordered[round(last * 0.99)],
+        mean_us=sum(ordered) / len(ordered),
+    )

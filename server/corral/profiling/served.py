@@ -1,0 +1,187 @@
+"""Requests as a server answers them: one of its own, or the one that runs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from corral.errors import ConfigError, CorralError, StartError
+from corral.ipc.messages import ServedModel
+from corral.ipc.spans import RequestSpan, unpack
+from corral.ipc.status import ServerStatus
+from corral.profiling import threads
+from corral.profiling.threads import ThreadUse
+from corral.supervisor import admin
+
+_POLL_S = 0.1
+_STOP_S = 10.0
+#: becomes what follows, and ends by SIGTERM when its parent does, whatever that one dies of
+_END_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Served:
+    """What was seen of a server.
+
+    Attributes:
+        requests: that it answered meanwhile.
+        dropped: requests that were not written down.
+        client_us: end-to-end times of our own clients; empty where they are others'.
+        status: the server.
+        worker_threads: by worker.
+    """
+
+    requests: tuple[RequestSpan, ...]
+    dropped: int
+    client_us: tuple[float, ...]
+    status: ServerStatus
+    worker_threads: Mapping[str, ThreadUse]
+
+
+def trace(socket: Path, seconds: float) -> Served:
+    """Traces the server at an admin socket for so long.
+
+    Raises:
+        ConfigError: none answers, or it cannot trace.
+    """
+    status = status_of(socket)
+    before, begun_s = _threads(status), time.monotonic()
+    reply = admin.ask(socket, admin.Request(command="trace", seconds=seconds))
+    if reply.trace is None:
+        raise ConfigError(reply.text or "the server is of a version that cannot trace")
+    after, span_s = _threads(status), time.monotonic() - begun_s
+    requests = [span for cell in reply.trace for span in unpack(cell.cell, cell.records)]
+    return Served(
+        requests=tuple(requests),
+        dropped=sum(cell.dropped for cell in reply.trace),
+        client_us=(),
+        status=status,
+        worker_threads={
+            worker: threads.use(before[worker], after[worker], span_s)
+            for worker in before.keys() & after.keys()
+        },
+    )
+
+
+def status_of(socket: Path) -> ServerStatus:
+    """The server at an admin socket.
+
+    Raises:
+        ConfigError: none answers there.
+    """
+    reply = admin.ask(socket, admin.Request(command="status"))
+    if reply.status is None:
+        raise ConfigError(f"{socket}: {reply.text}")
+    return reply.status
+
+
+def _threads(status: ServerStatus) -> dict[str, dict[int, threads.ThreadCounts]]:
+    found = {}
+    for worker in status.workers:
+        if worker.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                found[str(worker.id)] = threads.read(worker.pid)
+    return found
+
+
+@contextlib.contextmanager
+def own_server(words: Sequence[str], timeout_s: float) -> Iterator[Path]:
+    """A server with these options on ports of its own; its admin socket. It ends with the context.
+
+    Raises:
+        StartError: it did not get ready.
+    """
+    with tempfile.TemporaryDirectory(prefix="corral-profile-") as folder:
+        socket = Path(folder) / "admin"
+        ports = ("--port=0", "--http-port=0", "--metrics-port=0", f"--admin-socket={socket}")
+        log = Path(folder) / "log"
+        with log.open("wb") as stderr:
+            server = subprocess.Popen(
+                [sys.executable, "-S", "-c", _END_WITH_PARENT,
+                 sys.executable, "-m", "corral", "serve", *words, *ports],
+                stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
+                # Ctrl-C is for whoever profiles, who then ends the server in order.
+                process_group=0,
+            )  # fmt: skip
+        try:
+            _wait_until_ready(server, socket, log, timeout_s)
+            yield socket
+        finally:
+            _end(server)
+
+
+def _wait_until_ready(
+    server: subprocess.Popen[bytes], socket: Path, log: Path, timeout_s: float
+) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        if server.poll() is not None:
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [
+                "it said nothing"
+            ]
+            raise StartError(f"the server ended: {lines[-1].removeprefix('corral: ')}")
+        with contextlib.suppress(CorralError):
+            status = status_of(socket)
+            if status.ready and all(worker.costs_s for worker in status.workers):
+                return
+        time.sleep(_POLL_S)
+    raise StartError(f"the server was not ready after {timeout_s:g} s")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def under_load(socket: Path, served: ServedModel, clients: int, seconds: float) -> Served:
+    """Traces a server while clients of our own ask it, one request at a time each.
+
+    Raises:
+        StartError: they could not ask.
+    """
+    port = status_of(socket).http_port
+    specs = served.signature.input_specs(served.signature.native)
+    inputs = [(spec.name, (1, *spec.shape), spec.datatype.name) for spec in specs]
+    script = Path(__file__).with_name("load.py")
+    command = [sys.executable, "-S", str(script), str(port), f"/v2/models/{served.name}/infer",
+               json.dumps(inputs), str(clients)]  # fmt: skip
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        encoding="utf-8", process_group=0,
+    ) as load:  # fmt: skip
+        try:
+            _wait_for_first(load)
+            begun_s = time.monotonic()
+            found = trace(socket, seconds)
+            ended_s = time.monotonic()
+            output, _ = load.communicate()
+        # Whatever happens, Ctrl-C included, it must not go on asking.
+        except BaseException:
+            load.kill()
+            raise
+    spans = [pair for pair in json.loads(output) if pair[0] >= begun_s and pair[1] <= ended_s]
+    client_us = tuple((end - begin) * 1e6 for begin, end in spans)
+    return dataclasses.replace(found, client_us=client_us)
+
+
+def _wait_for_first(load: subprocess.Popen[str]) -> None:
+    assert load.stdout
+    if load.stdout.readline() != "first\n":
+        _, said = load.communicate()
+        lines = said.strip().splitlines() or ["nobody said why"]
+        raise StartError(f"no request was answered: {lines[-1]}")

@@ -1,0 +1,46 @@
+"""Engines' own profilers on a small model: operators, kernels, operations."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from corral.cli.main import settings_of
+from corral.models import registry
+from corral.planning import topology
+from corral.planning.request import plan_for
+from corral.profiling.engine_run import EngineOrder, run
+from corral.tuning import prepare
+
+MODEL = Path(__file__).parents[1] / "data" / "models" / "colours.onnx"
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_operators_of_an_engine_have_names_times_and_operations(
+    backend: str, tmp_path: Path
+) -> None:
+    environ = {**os.environ, "CORRAL_CACHE": str(tmp_path)}
+    words = ["--backend", backend, "--precision", "fp32", "--model", str(MODEL)]
+    settings = settings_of(["serve", *words, "--allocator", "system"], environ)
+    found = run(
+        EngineOrder(
+            settings=settings,
+            model=prepare.make_apart(settings),
+            signature=registry.get(settings.model.name, settings.model.shape).signature,
+            pen=plan_for(settings, topology.read_machine()).first_worker,
+            batch=2,
+            seconds=0.2,
+        ),
+        environ,
+    )
+    assert found.plain_s
+    assert found.profile.inferences
+    assert found.threads.span_s > 0
+    heavy = [operator for operator in found.profile.operators if operator.flop]
+    assert {operator.type for operator in heavy} & {"Convolution", "Conv"}
+    assert all(operator.us > 0 for operator in found.profile.operators)
+    if backend == "openvino":
+        assert any(operator.isa for operator in heavy)
+        assert found.engine["isa"]

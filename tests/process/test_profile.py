@@ -1,0 +1,137 @@
+"""``corral profile`` as a user runs it, on the null backend and on a running server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from support.running_server import StartServer, wait_until
+
+NULL = ("--backend", "null", "--workers", "1", "--allocator", "system", "--null-item-ms", "2")
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "corral", "profile", *words]
+
+
+def corral(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*words), check=False, text=True, capture_output=True, timeout=90)
+
+
+def test_a_server_of_its_own_gives_a_budget_a_trace_and_a_page(tmp_path: Path) -> None:
+    trace, page = tmp_path / "trace.json", tmp_path / "page.html"
+    result = corral(*NULL, "--seconds", "0.5", "--json", "--trace", str(trace), "--html", str(page))
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    budget = report["budget"]
+    assert budget["requests"] >= 2
+    phases = {phase["name"]: phase for phase in budget["phases"]}
+    assert list(phases) == [
+        "receive", "admit", "queue", "copy", "wake", "infer", "copy out", "answer"
+    ]  # fmt: skip
+    assert all(phase["p50_us"] >= 0 for phase in phases.values())
+    # It sleeps for two milliseconds.
+    assert phases["infer"]["p50_us"] >= 2000
+    whole = sum(phase["mean_us"] for phase in phases.values())
+    assert budget["total"]["mean_us"] == pytest.approx(whole)
+    assert budget["client"]["p50_us"] >= budget["total"]["p50_us"]
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert sum(event["name"] == "request" for event in events) == budget["requests"]
+    assert {event["ph"] for event in events} == {"M", "X", "s", "f"}
+    assert "budget" in page.read_text()
+    # Two of its own files: nothing of a trace is left in the other.
+    same = corral("--compare", *(str(write(tmp_path, n, result.stdout)) for n in ("a", "b")))
+    assert same.returncode == 0
+    assert "nothing changed" in same.stdout
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_a_running_server_is_traced_and_serves_on(server: StartServer) -> None:
+    with server("--workers", "1", "--allocator", "system") as s:
+        client = triton.InferenceServerClient(f"127.0.0.1:{s.port}")
+        tensor = triton.InferInput("input", [1, 3, 224, 224], "FP32")
+        tensor.set_data_from_numpy(np.zeros((1, 3, 224, 224), np.float32))
+        over = threading.Event()
+
+        def ask() -> None:
+            while not over.is_set():
+                client.infer("resnet50", [tensor])
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            result = corral("--live", "--port", str(s.port), "--seconds", "0.5", "--json")
+        finally:
+            over.set()
+            asking.join()
+        assert result.returncode == 0, result.stderr
+        report = json.loads(result.stdout)
+        assert report["served_by"] == "the running server"
+        assert report["budget"]["requests"] >= 1
+        assert report["budget"]["client"] is None
+        assert report["worker_threads"]["0"]["span_s"] >= 0.5
+        # The trace is over, and the server as it was.
+        assert client.infer("resnet50", [tensor]).as_numpy("output").shape == (1, 1000)
+        longer = corral("--live", "--port", str(s.port), "--seconds", "1e9")
+        assert longer.returncode == 2
+        assert s.stop() == 0
+
+
+def test_ctrl_c_leaves_nothing_behind_and_prints_what_is_known(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(*NULL, "--seconds", "30"),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    try:
+        wait_until(lambda: list(tmp_path.glob("corral-profile-*/admin")), "its server")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert "interrupted; this is what is known" in err
+    assert "resnet50" in out
+    # The folder of the server goes when the server has ended.
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("--compare", "/proc/none/a.json", "/proc/none/b.json"),
+            "/proc/none/a.json: no such file",
+        ),
+        (("--compare", __file__, __file__), "no profile of corral profile --json"),
+        (("--trace", "/proc/none/t.json"), "--trace /proc/none/t.json: no such file"),
+        (("--seconds", "0"), "--seconds: more than 0"),
+        (("--live", "--port", "1"), "no server answers"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(
+    words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from corral.cli.main import run
+
+    assert run(["profile", *words], {}) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert not captured.out
