@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from support import odd_models
 from support.running_server import StartServer
@@ -88,6 +89,37 @@ def test_any_batch_will_do_where_items_keep_to_themselves(
     assert found.sizes == [1, 2, 4]
     assert not found.findings.batch_limit
     assert found.findings.output_kind == kind
+
+
+@pytest.mark.parametrize("backend", _ENGINES)
+def test_weights_behind_links_are_read(tmp_path: Path, backend: BackendName) -> None:
+    path = odd_models.as_in_a_hub(tmp_path / "m.onnx")
+    assert path.is_symlink()
+    found = _warmed(str(path), backend, tmp_path)
+    assert found.sizes == [1, 2, 4]
+    # Nothing of the copy that was read stays.
+    assert not list(tmp_path.glob("artefacts/*/plain-*"))
+
+
+@pytest.mark.parametrize("backend", _ENGINES)
+@pytest.mark.parametrize("precision", ["auto", "fp32", "int8"])
+def test_a_file_in_int8_is_left_as_it_is(
+    tmp_path: Path, backend: BackendName, precision: str
+) -> None:
+    path = odd_models.quantized(tmp_path / "m.onnx")
+    settings = Settings.flat(
+        model=str(path), backend=backend, precision=precision, cache_dir=str(tmp_path)
+    )
+    made = prepare(settings, lambda step, share: None, topology.read_machine().isa)
+    assert made.precision == "int8"
+    assert [folder.name for folder in (tmp_path / "artefacts").glob("m-*")] == [
+        made.path.parent.name
+    ]
+    found = _warmed(str(path), backend, tmp_path, precision)
+    assert found.sizes == [1, 2, 4]
+    if backend is BackendName.ONNXRUNTIME:
+        kept = [node.op_type for node in onnx.load(made.path).graph.node]
+        assert kept == [node.op_type for node in onnx.load(path).graph.node]
 
 
 @pytest.mark.parametrize("backend", _ENGINES)

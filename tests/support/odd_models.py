@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper, save
+from onnx import NodeProto, TensorProto, helper, load, numpy_helper, save
 
 _WEIGHTS = np.random.default_rng(0).normal(size=(4, 3, 1, 1)).astype(np.float32)
 #: scores of four classes, in "scores"
@@ -85,3 +85,31 @@ def baked_inside(path: Path) -> Path:
     ]
     one, rows = np.array([1, -1], np.int64), np.array([-1, 4], np.int64)
     return _write(path, nodes, one=one, rows=rows)
+
+
+def as_in_a_hub(path: Path) -> Path:
+    """Scores whose weights lie in a file of their own, as a hub's cache lays both out: by links."""
+    blobs, snapshot = path.parent / "blobs", path.parent / "snapshots" / "abc"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    model = load(plain(path))
+    path.unlink()
+    save(model, blobs / path.name, save_as_external_data=True, location="weights", size_threshold=0)
+    for number, name in enumerate((path.name, "weights")):
+        (blobs / name).rename(blobs / f"{number:064x}")
+        (snapshot / name).symlink_to(Path("../../blobs") / f"{number:064x}")
+    return snapshot / path.name
+
+
+def quantized(path: Path) -> Path:
+    """Scores in INT8: a quantizer has put its operators around the convolution's weights."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "scale", "zero"], ["xd"]),
+        helper.make_node("QuantizeLinear", ["w", "scale", "zero"], ["wq"]),
+        helper.make_node("DequantizeLinear", ["wq", "scale", "zero"], ["wd"]),
+        helper.make_node("Conv", ["xd", "wd"], ["a"]),
+        *_BODY[1:],
+        helper.make_node("Identity", ["scores"], ["y"]),
+    ]
+    return _write(path, nodes, scale=np.asarray(0.05, np.float32), zero=np.asarray(0, np.int8))

@@ -12,6 +12,7 @@ artefact's key, and a builder that searches measures both (backends/openvino/qua
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import io
@@ -25,9 +26,12 @@ from corral.backends import calibration
 from corral.backends.job import BuildJob
 from corral.backends.registry import WIDE_SUMS, engine, runs, that_take
 from corral.backends.telemetry import silence_telemetry
-from corral.errors import ConfigError, CorralError, ModelError, PassingError, telling_line
+from corral.backends.thrown import explain
+from corral.errors import ConfigError, CorralError, ModelError, PassingError
 from corral.models import registry
+from corral.models.custom import weight_files
 from corral.models.files import kind_of
+from corral.models.linked_files import as_plain
 from corral.models.spec import ModelSpec, Weights
 from corral.settings import AccuracySettings, BackendName, Precision, Settings
 
@@ -69,8 +73,9 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
         ConfigError: no such model, or the CPU lacks the precision.
         ModelError: weights, frameworks or disk do not allow it.
     """
-    precision = resolve_precision(settings.engine.precision, isa)
     spec = registry.get(settings.model.name, settings.model.shape)
+    # What is in INT8 already is the file that FP32 would be.
+    precision = "fp32" if spec.quantized else resolve_precision(settings.engine.precision, isa)
     cache_dir = Path(settings.model.cache_dir)
     steps = _Steps(progress, _INT8_STEPS_S if precision == "int8" else _FP32_STEPS_S)
     steps.at(FIND_WEIGHTS)
@@ -110,7 +115,7 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
                 ),
             )
     progress("ready", 1.0)
-    return artefact.with_precision(found, precision)
+    return artefact.with_precision(found, "int8" if spec.quantized else precision)
 
 
 def resolve_precision(precision: Precision, isa: frozenset[str]) -> str:
@@ -244,8 +249,11 @@ def _write(job: BuildJob) -> None:
     subject = spec.name if spec.file is None else f"--model {spec.file}"
     if row.builder is None:
         raise ConfigError(f"--backend {row.name}: loads no artefact")
-    with _quiet():
+    with _quiet(), contextlib.ExitStack() as stack:
         try:
+            if spec.file is not None and spec.file.suffix == ".onnx":
+                plain = as_plain(spec.file, weight_files(spec.file), job.file.parent)
+                job = dataclasses.replace(job, source=stack.enter_context(plain))
             importlib.import_module(row.builder).write(job)
         except CorralError:
             raise
@@ -258,7 +266,9 @@ def _write(job: BuildJob) -> None:
             ) from error
         # Frameworks raise whatever they like; to a user it is one thing: this model, this reason.
         except Exception as error:
-            raise ModelError(f"{subject} cannot be prepared: {telling_line(error)}") from error
+            # A disk that is full may have room on another day.
+            kind = PassingError if isinstance(error, OSError) else ModelError
+            raise kind(f"{subject} cannot be prepared: {explain(error, row.name)}") from error
 
 
 @contextlib.contextmanager

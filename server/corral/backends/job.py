@@ -28,6 +28,8 @@ class BuildJob:
         calibration: a folder of a user's own pictures, or None.
         fp32: makes or finds the same engine's FP32 artefact, for an INT8 that is made of it.
         file: the first file, to be written; the others lie beside it.
+        source: a user's model file, to be read: ``spec.file``, or a copy of it where that lies
+            behind links; words are about ``spec.file``.
     """
 
     backend: BackendName
@@ -40,6 +42,7 @@ class BuildJob:
     at: Callable[..., None]
     fp32: Callable[[], Path]
     file: Path
+    source: Path | None = None
 
     def pictures(self) -> Calibration:
         """What INT8 is calibrated on."""

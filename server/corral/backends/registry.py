@@ -59,6 +59,7 @@ _ROWS = (
         describer="corral.backends.openvino.describe",
         reshapes=True,
         ports=True,
+        writes_code=True,
     ),
     Engine(
         name=BackendName.ONNXRUNTIME,

@@ -75,7 +75,8 @@ class Region:
     """
 
     def __init__(self, fd: int, signature: Signature, max_batch: int) -> None:
-        self._signature = signature
+        #: the model's
+        self.signature = signature
         #: whether ``inputs`` and ``outputs`` are all there is
         self.plain = signature.plain
         self.max_batch = max_batch
@@ -89,23 +90,23 @@ class Region:
 
     def inputs(self, datatype: Datatype, count: int) -> NDArray[np.generic]:
         """The first ``count`` items of the only input as ``[count, *item shape]``, no copy."""
-        shape = (count, *self._signature.input_shapes[datatype])
+        shape = (count, *self.signature.input_shapes[datatype])
         return np.ndarray(shape, datatype.numpy, self._mapping, self.input_offset)
 
     def outputs(self, count: int) -> NDArray[np.float32]:
         """The first ``count`` results as FP32 ``[count, *output shape]``, no copy."""
-        shape = (count, *self._signature.output_shape)
+        shape = (count, *self.signature.output_shape)
         return np.ndarray(shape, np.float32, self._mapping, 0)
 
     def all_inputs(self, datatype: Datatype, count: int) -> list[NDArray[np.generic]]:
         """Each input's first ``count`` items, no copy; the only one in this datatype."""
-        specs = self._signature.input_specs(datatype)
+        specs = self.signature.input_specs(datatype)
         at, _ = places(specs, self.input_offset, self.max_batch)
         return self._arrays(specs, at, count)
 
     def all_outputs(self, count: int) -> list[NDArray[np.generic]]:
         """Each output's first ``count`` items, no copy."""
-        specs = self._signature.output_specs
+        specs = self.signature.output_specs
         at, _ = places(specs, 0, self.max_batch)
         return self._arrays(specs, at, count)
 
@@ -123,7 +124,7 @@ class Region:
         The kernel places a page on the node of the CPU that first writes it: the pinned
         worker calls this, so its frontend never pays for page faults, nor the engine for distance.
         """
-        signature = self._signature
+        signature = self.signature
         ends = [
             (place.offset, place.item_bytes * count)
             for place in (*self.output_places, *self.input_places)

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -140,6 +141,16 @@ class Process:
         lines = [line.decode(errors="replace").strip() for line in self._tail]
         errors = [line for line in lines if "error" in line.lower()]
         return (errors or lines or [""])[-1]
+
+    def killed(self, within_s: float) -> bool:
+        """Whether it ends within so many seconds, of a SIGKILL. Not for use after ``reap``."""
+        if not select.select([self.pidfd], [], [], within_s)[0]:
+            return False
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        return found is not None and (found.si_code, found.si_status) == (
+            os.CLD_KILLED,
+            signal.SIGKILL,
+        )
 
     def reap(self) -> int:
         """Collects the ended process and closes every descriptor; returns its return code.

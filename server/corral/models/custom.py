@@ -21,6 +21,7 @@ from corral.models.files import SAVED_MODEL, kind_of
 from corral.models.notes import Notes, make_recipe, read_notes, with_side
 from corral.models.onnx_header import Port
 from corral.models.ports import Shapes, check_names, is_open, settle, signature
+from corral.models.quantized_files import is_quantized
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.tensors import TensorSpec
 
@@ -82,6 +83,7 @@ def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
         shapes=signature(settled, pixels, recipe),
         label_names=_labels(path, notes, settled.outputs),
         fixed_batch=settled.fixed_batch,
+        quantized=is_quantized(path),
     )
 
 
@@ -203,7 +205,7 @@ def _weights(path: Path, choice: str) -> Weights:
     if choice != "auto":
         raise ModelError(f"--weights {choice}: {path} has its weights inside")
     digest = hashlib.sha256()
-    for file in (*(() if path.is_dir() else (path,)), *_weight_files(path)):
+    for file in (*(() if path.is_dir() else (path,)), *weight_files(path)):
         try:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -217,8 +219,8 @@ def _weights(path: Path, choice: str) -> Weights:
     )
 
 
-def _weight_files(path: Path) -> list[Path]:
-    """The files beside the model that hold its weights.
+def weight_files(path: Path) -> list[Path]:
+    """The files beside a model file that hold its weights.
 
     Raises:
         ModelError: one is missing, or lies elsewhere.

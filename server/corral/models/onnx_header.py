@@ -39,7 +39,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
         "graphs": (11, "Graph", True),
         "sparse": (22, "Sparse", False),
     },
-    "Node": {"attribute": (5, "Attribute", True)},
+    "Node": {"op_type": (4, "bytes", False), "attribute": (5, "Attribute", True)},
     "Graph": {
         "node": (1, "Node", True),
         "initializer": (5, "Tensor", True),
@@ -106,6 +106,28 @@ def read_locations(path: Path) -> list[str]:
             if entry.key == b"location"
         }
     )
+
+
+def read_operators(path: Path) -> set[str]:
+    """Names of the operators in an ONNX file, functions and nested graphs included.
+
+    Raises:
+        ModelError: it cannot be read, or is no ONNX file.
+    """
+    model = _parse(path)
+    nodes = [*_nodes(model.graph.node)]
+    for function in model.function:
+        nodes += _nodes(function.node)
+    return {node.op_type.decode(errors="replace") for node in nodes}
+
+
+def _nodes(nodes: Iterable[Any]) -> Iterator[Any]:
+    """Nodes, and those of the graphs inside them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.graph, *attribute.graphs):
+                yield from _nodes(graph.node)
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

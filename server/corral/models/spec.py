@@ -66,6 +66,8 @@ class ModelSpec:
     label_names: tuple[str, ...] | None = None
     #: the batch that a user's file is fixed at; it is served in batches of one then
     fixed_batch: int | None = None
+    #: a user's file is in INT8 already: it serves as it is, whatever precision is asked for
+    quantized: bool = False
     #: built of attention, which is quantized in a way of its own
     transformer: bool = False
     #: of what ``build`` builds: raise it whenever the same weights give another module

@@ -14,6 +14,11 @@ from pathlib import Path, PurePosixPath
 
 from corral.system.cpu_list import parse_cpu_list
 
+#: a group's limit, what it has taken, and the field of memory.stat with what of that is files
+_MEMORY_V2 = ("memory.max", "memory.current", "file")
+_MEMORY_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache")
+#: v1 writes "no limit" as a number near 2^63
+_UNLIMITED = 1 << 60
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -99,6 +104,21 @@ def read_number(root: Path, controller: str, name: str, process: str = "self") -
     """
     texts = [_read(folder / name) for _, folder in _groups(root, process, controller)]
     return min((int(text) for text in texts if text.isdigit()), default=None)
+
+
+def read_memory_left(root: Path, process: str = "self") -> int | None:
+    """Bytes that the process's group and its ancestors still allow; None where none has a limit.
+
+    What a group holds of files is given back when it is wanted, and counts as left.
+    """
+    left = []
+    for mount, folder in _groups(root, process, "memory"):
+        names = _MEMORY_V2 if mount.v2 else _MEMORY_V1
+        limit, used, stat = (_read(folder / name) for name in (names[0], names[1], "memory.stat"))
+        if limit.isdigit() and used.isdigit() and int(limit) < _UNLIMITED:
+            fields = dict(line.split() for line in stat.splitlines() if line.count(" ") == 1)
+            left.append(int(limit) - max(0, int(used) - int(fields.get(names[2], 0))))
+    return min(left, default=None)
 
 
 def _smallest_quota(root: Path, process: str) -> float | None:

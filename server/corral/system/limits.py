@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import resource
 from pathlib import Path
 
 from corral.system import cgroups
+
+#: why an engine may fail where it writes machine code of its own
+NO_EXECUTABLE_MEMORY = (
+    "this process may not make memory executable (systemd's MemoryDenyWriteExecute=, PR_SET_MDWE, "
+    "SELinux's execmem), and this engine writes its kernels at run time: allow it, or use another "
+    "engine"
+)
+
+
+def refuses_executable_memory() -> bool:
+    """Whether memory that is written to may not be executed here, which takes JIT compilers away.
+
+    Tried, not read: it may be a flag of the process, a filter of its calls, or a policy.
+    """
+    wanted = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+    try:
+        mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, wanted).close()
+    except PermissionError:
+        return True
+    return False
 
 
 def start_refusal(error: OSError, root: Path = Path("/")) -> str:
@@ -37,3 +58,25 @@ def killed_for_memory(root: Path = Path("/")) -> str:
     if limits:
         return f"probably out of memory: the cgroup's limit is {min(limits) // 10**6} MB"
     return "probably out of memory"
+
+
+def memory_left(root: Path = Path("/")) -> int | None:
+    """Bytes that may still be taken: of the machine and of the cgroup; None where neither says.
+
+    What the kernel keeps of files is given back when it is wanted, and counts as left.
+    """
+    found = []
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            found.append(int(line.split()[1]) * 1024)
+    group = cgroups.read_memory_left(root)
+    if group is not None:
+        found.append(group)
+    return min(found, default=None)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
+    except OSError:
+        return []

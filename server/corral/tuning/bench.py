@@ -15,10 +15,16 @@ from corral.artifacts.store import Artefact
 from corral.backends.registry import resolve_mode
 from corral.models import registry
 from corral.models.spec import ModelSpec
+from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
+from corral.system.limits import memory_left
 from corral.tuning.candidates import Candidate
 from corral.tuning.trial_worker import TrialOrder
+
+#: what frameworks of all candidates together may take in one process: 719 MB were seen of
+#: EfficientNet-Lite0, which is small
+_PREPARING_BYTES = 1500 * 10**6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +38,8 @@ class Bench:
         isa: the CPU's flags.
         cpu_model: the CPU's name.
         progress: told what is being done and the share of the whole, 0 to 1.
+        apart: makes an artefact in a process of its own, which gives its memory back; used where
+            memory is short. None: nothing does.
         references: FP32's answers by what decides them, so that it computes them once a search.
     """
 
@@ -41,6 +49,7 @@ class Bench:
     isa: frozenset[str]
     cpu_model: str
     progress: Callable[[str, float], None]
+    apart: Callable[[Settings], object] | None = None
     references: dict[tuple[str, ...], NDArray[np.float32]] = dataclasses.field(
         default_factory=dict, compare=False, repr=False
     )
@@ -66,7 +75,13 @@ class Bench:
             if phase != "ready":
                 self.progress(f"{candidate.name}: {phase}", begin + share * (end - begin))
 
-        return build.prepare(self.settings_for(candidate), progress, self.isa)
+        settings = self.settings_for(candidate)
+        left = memory_left()
+        if self.apart is not None and left is not None and left < _PREPARING_BYTES:
+            self.progress(f"{candidate.name}: prepare apart, for memory is short", begin)
+            self.apart(settings)
+        # What was made apart is found in the cache.
+        return build.prepare(settings, progress, self.isa)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -89,3 +104,23 @@ class Bench:
             sizes=sizes,
             datatype=self.spec.native,
         )
+
+
+def make_bench(
+    settings: Settings,
+    pen: PlannedWorker,
+    environ: Mapping[str, str],
+    progress: Callable[[str, float], None],
+    apart: Callable[[Settings], object] | None,
+) -> Bench:
+    """The bench of this machine; see Bench."""
+    machine = topology.read_machine()
+    return Bench(
+        settings=settings,
+        pen=pen,
+        environ=environ,
+        isa=machine.isa,
+        cpu_model=machine.model_name,
+        progress=progress,
+        apart=apart,
+    )

@@ -85,9 +85,8 @@ def prepare_here(
         TimeElapsedColumn(),
     )
     if not console.is_terminal:
-        return select(
-            settings, pen, environ, _log_phases(settings.model.name), again=again, every=every
-        )
+        progress = _log_phases(settings.model.name)
+        return select(settings, pen, environ, progress, again=again, every=every, apart=make_apart)
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         return select(
@@ -97,6 +96,7 @@ def prepare_here(
             lambda phase, share: bar.update(task, description=phase, completed=share),
             again=again,
             every=every,
+            apart=make_apart,
         )
 
 

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -19,6 +19,7 @@ from corral.artifacts.store import Artefact
 from corral.errors import ConfigError, CorralError, ModelError, PassingError, PictureError
 from corral.models.evaluation import guard_pictures
 from corral.settings import Mode, Precision, Settings
+from corral.system.limits import memory_left
 from corral.tensors import Datatype
 from corral.tuning import trial_worker
 from corral.tuning.accuracy import measure_fidelity
@@ -32,6 +33,9 @@ _ROUNDS = 6
 _TURN_S = 0.4
 #: the batch that stands for large ones in throughput mode
 _LARGE_BATCH = 8
+#: what a worker is taken to need beside its weights, and how often it is taken to hold those
+_WORKER_BYTES = 250 * 10**6
+_COPIES = 3
 
 
 def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> list[Row]:
@@ -76,7 +80,8 @@ def _failed(row: Row, error: CorralError) -> Row:
 def _guarded(
     bench: Bench, candidate: Candidate, made: Artefact, reference: Candidate, exact: Artefact
 ) -> Row:
-    if candidate.precision is Precision.FP32:
+    # A file that was quantized elsewhere has no FP32 to be compared with.
+    if candidate.precision is Precision.FP32 or bench.spec.quantized:
         return Row(candidate=candidate)
     fidelity = measure_fidelity(bench, candidate, made, reference, exact)
     found = faults(fidelity, bench.thresholds, synthetic=made.synthetic)
@@ -87,12 +92,40 @@ def _guarded(
 def measure_speeds(
     bench: Bench, ready: Mapping[Candidate, Artefact]
 ) -> dict[Candidate, dict[int, float] | ModelError]:
-    """Median seconds of a batch by candidate and batch size, or why there are none."""
+    """Median seconds of a batch by candidate and batch size, or why there are none.
+
+    They take turns, so that what else happens meets all alike. Where memory is short, one is
+    measured after the other; and so is what died beside others.
+    """
+    spent_s = _ROUNDS * _TURN_S * len(_sizes(bench.settings)) * len(ready)
+    logger.info("measuring %d candidates, for about %.0f s", len(ready), spent_s + 3 * len(ready))
+    if not memory_for(ready.values()):
+        logger.warning("memory is short: candidates are measured one after another")
+        return {one: _measured(bench, {one: made})[one] for one, made in ready.items()}
+    found = _measured(bench, ready)
+    for one, speed in list(found.items()):
+        if isinstance(speed, PassingError) and len(ready) > 1:
+            found |= _measured(bench, {one: ready[one]})
+    return found
+
+
+def memory_for(made: Collection[Artefact]) -> bool:
+    """Whether there is memory for workers of all of these at once, as far as one can tell."""
+    left = memory_left()
+    if left is None:
+        return True
+    files = [file for one in made if one.path.is_file() for file in one.path.parent.iterdir()]
+    weights = sum(file.stat().st_size for file in files)
+    return left >= len(made) * _WORKER_BYTES + _COPIES * weights
+
+
+def _measured(
+    bench: Bench, ready: Mapping[Candidate, Artefact]
+) -> dict[Candidate, dict[int, float] | ModelError]:
+    """The same of workers that are all up at once."""
     sizes = _sizes(bench.settings)
     native = bench.spec.native
     inputs = guard_pictures(bench.spec, max(sizes))
-    spent_s = _ROUNDS * _TURN_S * len(sizes) * len(ready)
-    logger.info("measuring %d candidates, for about %.0f s", len(ready), spent_s + 3 * len(ready))
     seconds: dict[Candidate, dict[int, list[float]]] = {}
     failed: dict[Candidate, ModelError] = {}
     with contextlib.ExitStack() as stack:

@@ -26,17 +26,18 @@ from corral.backends.calibration import own_pictures
 from corral.backends.registry import DEFAULT, packages
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
-from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
+from corral.system.limits import refuses_executable_memory
 from corral.tuning.accuracy import (
     evaluation_pictures,
     measure_fidelity,
     pictures_name,
     runners,
 )
-from corral.tuning.bench import Bench
+from corral.tuning.bench import Bench, make_bench
 from corral.tuning.candidates import Candidate, Search, candidates, guard_report
+from corral.tuning.fallback import first_that_runs, is_judged, is_measured
 from corral.tuning.search import search
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def select(
     *,
     again: bool = False,
     every: bool = False,
+    apart: Callable[[Settings], object] | None = None,
 ) -> Selected:
     """Settles backend and precision, and prepares the model for them.
 
@@ -73,27 +75,20 @@ def select(
         progress: told what is being done.
         again: measure even where a cached search says who wins.
         every: measure also what takes minutes to prepare; later starts go by that search.
+        apart: see Bench.
 
     Raises:
         ConfigError: the CPU, the torch mode, or what is installed, lacks it.
         ModelError: weights, frameworks or disk do not allow it.
     """
-    machine = topology.read_machine()
-    bench = Bench(
-        settings=settings,
-        pen=pen,
-        environ=environ,
-        isa=machine.isa,
-        cpu_model=machine.model_name,
-        progress=progress,
-    )
-    precision = Precision(build.resolve_precision(settings.engine.precision, machine.isa))
+    bench = make_bench(settings, pen, environ, progress, apart)
+    precision = Precision(build.resolve_precision(settings.engine.precision, bench.isa))
     # A mode that cannot run what was named is told before minutes are spent on preparing it.
     bench.title(Candidate(backend=settings.engine.backend, precision=precision))
     installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
     _check_pictures(bench)
-    if not bench.spec.takes_pictures or not bench.spec.signature.plain:
-        return without_pictures(bench, precision, installed)
+    if not is_judged(bench):
+        return _uncompared(bench, precision, installed, again=again)
     if not settings.engine.is_searched:
         return _as_asked(bench)
     options = options_for(bench, settings.engine.precision, installed, every=every)
@@ -107,14 +102,21 @@ def select(
     if not again:
         # What was measured in full counts for every start that follows.
         whole = options_for(bench, settings.engine.precision, installed, every=True)
-        found = remembered(bench, whole, exact[0])
+        found = remembered(bench, whole, *exact)
         if found is None and options != whole:
-            found = remembered(bench, options, exact[0])
+            found = remembered(bench, options, *exact)
     if found is None and options == exact[:1]:
         made = bench.prepare(options[0], 0.0, 1.0)
         progress("ready", 1.0)
         return _selected(options[0], made, None, None)
-    return by_search(bench, options, exact[0], found)
+    return by_search(bench, options, _reference(bench, exact, found), found)
+
+
+def _reference(bench: Bench, exact: Sequence[Candidate], found: Search | None) -> Candidate:
+    """What others are compared with, and what serves where none of them will do: FP32 that runs."""
+    if found is not None or len(exact) == 1:
+        return exact[0]
+    return first_that_runs(bench, exact)[0].winner
 
 
 def _check_pictures(bench: Bench) -> None:
@@ -151,17 +153,62 @@ def _able(bench: Bench, options: Sequence[Candidate]) -> list[Candidate]:
     return found
 
 
-def without_pictures(bench: Bench, precision: Precision, installed: Set[str]) -> Selected:
+def _uncompared(
+    bench: Bench, precision: Precision, installed: Set[str], *, again: bool
+) -> Selected:
+    if bench.spec.quantized:
+        return as_it_is(bench, installed, again=again)
+    return without_pictures(bench, precision, installed, again=again)
+
+
+def without_pictures(
+    bench: Bench, precision: Precision, installed: Set[str], *, again: bool = False
+) -> Selected:
     """What takes no pictures cannot be compared on any: FP32, or what was asked for by name."""
-    default = Candidate(backend=DEFAULT, precision=precision)
-    if bench.settings.engine.backend is not BackendName.AUTO:
-        default = msgspec.structs.replace(default, backend=bench.settings.engine.backend)
     # One that is missing gets its own error.
-    chosen = next(iter(options_for(bench, precision, installed)), default)
+    options = options_for(bench, precision, installed) or [_default(bench, precision)]
+    chosen, made = _first(bench, options, again=again)
     report = None
     if precision is not Precision.FP32:
         report = AccuracyReport(candidate=chosen.name, fidelity=None, faults=[])
-    return _selected(chosen, bench.prepare(chosen, 0.0, 1.0), report, None)
+    return _selected(chosen, made, report, None)
+
+
+def as_it_is(bench: Bench, installed: Set[str], *, again: bool = False) -> Selected:
+    """A file that is in INT8 already, on the engine that is fastest with it.
+
+    No precision changes it; without pictures to measure on, the first engine that runs it serves.
+    """
+    asked = bench.settings.engine.precision
+    if asked not in {Precision.AUTO, Precision.INT8}:
+        logger.warning(
+            "--precision %s: %s is in INT8 already, and serves as it is", asked, bench.spec.file
+        )
+    able = options_for(bench, Precision.FP32, installed) or [_default(bench, Precision.FP32)]
+    options = [msgspec.structs.replace(one, precision=Precision.INT8) for one in able]
+    if not is_measured(bench) or len(options) == 1:
+        return _selected(*_first(bench, options, again=again), None, None)
+    found = None if again else remembered(bench, options)
+    return by_search(bench, options, _reference(bench, options, found), found)
+
+
+def _default(bench: Bench, precision: Precision) -> Candidate:
+    asked = bench.settings.engine.backend
+    return Candidate(backend=DEFAULT if asked is BackendName.AUTO else asked, precision=precision)
+
+
+def _first(
+    bench: Bench, options: Sequence[Candidate], *, again: bool
+) -> tuple[Candidate, Artefact]:
+    """The first that runs. Later starts go by that."""
+    if len(options) == 1:
+        return options[0], bench.prepare(options[0], 0.0, 1.0)
+    found = None if again else remembered(bench, options)
+    if found is not None:
+        return found.winner, bench.prepare(found.winner, 0.0, 1.0)
+    found, made = first_that_runs(bench, options)
+    _remember(bench, options, found)
+    return found.winner, made
 
 
 def _as_asked(bench: Bench) -> Selected:
@@ -192,7 +239,9 @@ def by_search(
     made = bench.prepare(found.winner, 0.99, 1.0)
     bench.progress("ready", 1.0)
     asked = bench.settings.engine.precision
-    report = guard_report(found, asked, bench.thresholds, synthetic=made.synthetic)
+    report = None
+    if not bench.spec.quantized:
+        report = guard_report(found, asked, bench.thresholds, synthetic=made.synthetic)
     return _selected(found.winner, made, report, found)
 
 
@@ -202,7 +251,13 @@ def _search(bench: Bench, options: Sequence[Candidate], reference: Candidate) ->
     best = rows[0]
     winner = reference if best.excluded else best.candidate
     found = Search(winner=winner, rows=rows, took_s=time.monotonic() - began_s)
-    failed = [row for row in rows if row.passing]
+    _remember(bench, options, found)
+    return found
+
+
+def _remember(bench: Bench, options: Sequence[Candidate], found: Search) -> None:
+    """Caches a search, unless what failed in it may pass."""
+    failed = [row for row in found.rows if row.passing]
     if not failed:
         searches(bench).write(_entry_name(bench), search_ingredients(bench, options), found)
     for row in failed:
@@ -211,7 +266,6 @@ def _search(bench: Bench, options: Sequence[Candidate], reference: Candidate) ->
             row.candidate.name,
             row.excluded,
         )
-    return found
 
 
 def _selected(
@@ -259,6 +313,8 @@ def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, 
         "thresholds": str(bench.thresholds),
         "pictures": pictures_name(bench, synthetic=weights.synthetic),
         "worker python": settings.engine.worker_python or "",
+        # Where engines may not write machine code, another one wins.
+        **({"executable memory": "refused"} if refuses_executable_memory() else {}),
         **versions(sorted(packages())),
     }
 
@@ -273,20 +329,21 @@ def _entry_name(bench: Bench) -> str:
     return f"{bench.spec.name}-{bench.settings.model.mode.value}"
 
 
-def remembered(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> Search | None:
+def remembered(bench: Bench, options: Sequence[Candidate], *references: Candidate) -> Search | None:
     """The search among these that is cached; one that cannot be gone by is a warning and None."""
     cache, ingredients = searches(bench), search_ingredients(bench, options)
     found = cache.read(_entry_name(bench), ingredients)
-    if found is not None and not _usable(found, [*options, reference]):
+    judged = is_judged(bench)
+    if found is not None and not _usable(found, [*options, *references], judged=judged):
         file = cache.file(_entry_name(bench), ingredients)
         logger.warning("the cached search %s contradicts itself, and is made again", file)
         return None
     return found
 
 
-def _usable(found: Search, options: Sequence[Candidate]) -> bool:
+def _usable(found: Search, options: Sequence[Candidate], *, judged: bool) -> bool:
     """Whether the winner is one of these, and was compared where that is asked of it."""
-    if found.winner.precision is Precision.FP32:
+    if found.winner.precision is Precision.FP32 or not judged:
         return found.winner in options
     rows = [row for row in found.rows if row.candidate == found.winner]
     compared = any(row.fidelity is not None and not row.excluded for row in rows)

@@ -38,8 +38,11 @@ from corral.launch.worker import WorkerLaunch, WorkerProgram
 from corral.launch.worker_runtime import worker_extras
 from corral.planning.environment import compute_environment
 from corral.settings import Settings
+from corral.system.limits import killed_for_memory
 from corral.tensors import Datatype, Signature
 
+#: how long a worker whose sockets have ended may take to end itself
+_LAST_BREATH_S = 1.0
 #: environment by what it needs to know: the CPUs and the backend
 Environment = Callable[[Sequence[int]], dict[str, str]]
 
@@ -200,7 +203,9 @@ class Trial:
     def _death(self) -> str:
         while self._process.forward_stderr():
             pass
-        words = self._process.last_error_line()
+        # Nobody here kills a trial that is still asked.
+        killed = self._process.killed(_LAST_BREATH_S)
+        words = killed_for_memory() if killed else self._process.last_error_line()
         return f"{self._name()} died while it was measured" + (f": {words}" if words else "")
 
 

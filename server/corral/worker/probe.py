@@ -24,6 +24,7 @@ from corral.ipc.messages import LOGITS, PROBABILITIES
 from corral.ipc.region import Region
 from corral.tensors import Datatype
 
+_Answers = NDArray[np.float64]
 #: of the answer's largest value: what strangers of the same batch size may change
 _SAME_SIZE = 1e-3
 #: how much more than the engine's own repetitions differ counts
@@ -36,10 +37,6 @@ _SUM = 1e-3
 _SUM_COARSE = 0.02
 #: values below the largest of all answers by this factor are no scale to judge by
 _FLOOR = 1e-3
-
-
-#: some items of each input
-Items = list[NDArray[np.generic]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,38 +60,41 @@ class Probe:
 
         Probabilities are none of them negative and add up to 1, whatever the item.
         """
-        if not self.region.plain:
-            return ""
         shape = self.region.outputs(1).shape[1:]
         classes = math.prod(shape)
-        if classes < 2 or max(shape) != classes:
+        if not self.region.plain or classes < 2 or max(shape) != classes:
             return ""
         rows = np.stack([self._run(self._items(seed, 1))[0][0] for seed in (0, 1, 2)])
         if not np.isfinite(rows).all():
             return ""
         slack = _SUM if self.exact else _SUM_COARSE
-        adds_up = np.abs(rows.sum(axis=1, dtype=np.float64) - 1) <= slack
+        adds_up = np.abs(rows.sum(axis=1) - 1) <= slack
         return PROBABILITIES if rows.min() >= 0 and adds_up.all() else LOGITS
 
     def fault(self, size: int) -> str:
         """Why batches of ``size`` items, 2 or more, give other answers; empty where they do not."""
-        item = self._items(0, 1)
-        mild, strong = self._items(1, size), self._items(2, size, strength=4.0)
-        mildly, strongly = _joined(item, mild, 1), _joined(item, strong, 1)
-        runs = (
+        item, mild = self._items(0, 1), self._items(1, size)
+        strong = self._items(2, size, strength=4.0)
+        mildly = [np.concatenate([one, some[1:]]) for one, some in zip(item, mild, strict=True)]
+        pairs = list(zip(item, strong, strict=True))
+        runs = zip(
             self._run(item),
             self._run(mildly),
             self._run(mildly),
-            self._run(strongly),
-            self._run(_joined([each[1:] for each in strong], item, 0)),
+            self._run([np.concatenate([one, some[1:]]) for one, some in pairs]),
+            self._run([np.concatenate([some[1:], one]) for one, some in pairs]),
+            strict=True,
         )
-        # Outputs have scales of their own: boxes are pixels, scores are shares.
-        faults = (self._fault_of(size, answers) for answers in zip(*runs, strict=True))
-        return next(filter(None, faults), "")
+        # Each output by itself: one's scale says nothing of another's.
+        faults = (self._fault(size, alone[0], batches) for alone, *batches in runs)
+        return next((fault for fault in faults if fault), "")
 
-    def _fault_of(self, size: int, answers: Sequence[NDArray[np.float64]]) -> str:
-        """The same for one output, by its answers to the item in five surroundings."""
-        alone, beside, again, beside_others, at_the_end = answers
+    def _fault(self, size: int, alone: _Answers, batches: Sequence[_Answers]) -> str:
+        """The same of one output: the item's answers alone, and those of four batches.
+
+        The item is the first of the first three, of which two are the same, and the last of one.
+        """
+        beside, again, beside_others, at_the_end = batches
         scale = max(
             _largest(alone, beside[0], beside_others[0]),
             _FLOOR * _largest(beside, beside_others),
@@ -105,52 +105,61 @@ class Probe:
         if by_strangers > max(_SAME_SIZE * scale, noise):
             share = by_strangers / scale
             return f"an answer changes by {share:.2g} of itself with what lies beside it in a batch"
-        by_size = max(_difference(alone[0], beside[0]), _difference(alone[0], at_the_end[-1]))
+        by_size = max(_difference(alone, beside[0]), _difference(alone, at_the_end[-1]))
         allowed = _OTHER_SIZE if self.exact else _OTHER_SIZE_COARSE
         if by_size > max(allowed * scale, noise):
             return f"an answer changes by {by_size / scale:.2g} of itself in a batch of {size}"
         return ""
 
-    def _run(self, items: Items) -> list[NDArray[np.float64]]:
+    def _run(self, items: Sequence[NDArray[np.generic]]) -> list[_Answers]:
         """Each output's answers, [n,values], as copies; the inputs are zero again afterwards."""
         count = len(items[0])
         inputs = self.region.all_inputs(self.datatype, count)
-        for place, item in zip(inputs, items, strict=True):
-            place[:] = item
+        for place, given in zip(inputs, items, strict=True):
+            place[:] = given
         self.backend.run(self.datatype, count)
-        outputs = self.region.all_outputs(count)
-        answers = [each.reshape(count, -1).astype(np.float64) for each in outputs]
+        specs = self.region.signature.output_specs
+        outputs = zip(self.region.all_outputs(count), specs, strict=True)
+        answers = [_numbers(output.reshape(count, -1), spec.datatype) for output, spec in outputs]
         for place in inputs:
-            place[:] = 0
+            place[:] = np.zeros((), place.dtype)
         return answers
 
-    def _items(self, seed: int, count: int, strength: float = 1.0) -> Items:
-        """Noise in the model's range; whole numbers that may be places in a table stay 0 and 1."""
+    def _items(self, seed: int, count: int, strength: float = 1.0) -> list[NDArray[np.generic]]:
+        """Noise in the model's range, an array an input.
+
+        Whole numbers that may be places in a table stay 0 and 1.
+        """
         generator = np.random.default_rng(seed)
-        items: Items = []
-        for place in self.region.all_inputs(self.datatype, count):
-            kind, shape = place.dtype, place.shape
-            if kind.kind == "f":
-                noise = (strength * generator.normal(strength - 1, 1, shape)).astype(kind)
-            elif kind == np.uint8 and len(shape) == 4:
-                noise = generator.integers(0, 256, shape).astype(kind)
+        found = []
+        for spec in self.region.signature.input_specs(self.datatype):
+            shape, kind = (count, *spec.shape), spec.datatype.numpy
+            if spec.datatype is Datatype.UINT8 and len(spec.shape) == 3:
+                items = generator.integers(0, 256, shape).astype(kind)
+            elif spec.datatype is Datatype.BF16:
+                drawn = generator.normal(strength - 1, strength, shape).astype(np.float32)
+                items = (drawn.view(np.uint32) >> 16).astype(kind)
+            elif kind.kind == "f":
+                items = generator.normal(strength - 1, strength, shape).astype(kind)
             else:
-                noise = generator.integers(0, 2, shape).astype(kind)
-            items.append(noise)
-        return items
+                items = generator.integers(0, 2, shape).astype(kind)
+            found.append(items)
+        return found
 
 
-def _joined(first: Items, rest: Items, start: int) -> Items:
-    """Each input's items one after another, those of ``rest`` from ``start`` on."""
-    return [np.concatenate([a, b[start:]]) for a, b in zip(first, rest, strict=True)]
+def _numbers(values: NDArray[np.generic], datatype: Datatype) -> _Answers:
+    """A copy in FP64; BF16 comes as its bits."""
+    if datatype is Datatype.BF16:
+        return (values.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return values.astype(np.float64)
 
 
-def _largest(*answers: NDArray[np.float64]) -> float:
+def _largest(*answers: _Answers) -> float:
     """The largest finite value, without its sign; 0 where there is none."""
     return max(float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in answers)
 
 
-def _difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def _difference(one: _Answers, other: _Answers) -> float:
     """The largest difference; infinite where one is a number and the other is none."""
     odd_one, odd_other = ~np.isfinite(one), ~np.isfinite(other)
     if not np.array_equal(odd_one, odd_other):

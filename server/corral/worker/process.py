@@ -8,6 +8,7 @@ nothing but inference and it costs nothing while it waits.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import logging
@@ -15,14 +16,16 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterator
 
 import msgspec
 
 from corral import logs
 from corral.backends import registry
 from corral.backends.base import Backend
+from corral.backends.thrown import explain
 from corral.batching.cost_curve import SEARCHES
-from corral.errors import ConfigError, ModelError, PassingError
+from corral.errors import ConfigError, CorralError, ModelError, PassingError
 from corral.ipc import channel
 from corral.ipc.messages import (
     BATCH,
@@ -57,25 +60,24 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
     os.close(boot.region_fd)
     try:
         backend = registry.create(boot.settings.engine.backend)
-        backend.load(boot)
+        with _in_one_line(boot):
+            backend.load(boot)
     except ModuleNotFoundError as error:
         name = boot.settings.engine.backend.value
         raise ConfigError(
             f"--backend {name}: the Python package {error.name!r} is not installed; "
             f"pip install 'corral[{name}]' brings it"
         ) from None
-    warmed = warm_up(
-        backend,
-        region,
-        Order(
-            datatypes=signature.datatypes if boot.only is None else (boot.only,),
-            sizes=boot.sizes,
-            search=SEARCHES[boot.settings.model.mode] if boot.find_knee else None,
-            measured=boot.only is None,
-            exact=boot.model.precision == "fp32",
-            probed=registry.ENGINES[boot.settings.engine.backend].computes,
-        ),
+    order = Order(
+        datatypes=signature.datatypes if boot.only is None else (boot.only,),
+        sizes=boot.sizes,
+        search=SEARCHES[boot.settings.model.mode] if boot.find_knee else None,
+        measured=boot.only is None,
+        exact=boot.model.precision == "fp32",
+        probed=registry.ENGINES[boot.settings.engine.backend].computes,
     )
+    with _in_one_line(boot):
+        warmed = warm_up(backend, region, order)
     # What is there now stays for good. Without reference cycles in the loop below, a collection
     # would find nothing and cost a request its time.
     gc.collect()
@@ -92,6 +94,21 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
         warnings=[*launch_warnings, *found.warnings, *_limit(boot, warmed)],
         findings=warmed.findings,
     )
+
+
+@contextlib.contextmanager
+def _in_one_line(boot: WorkerBoot) -> Iterator[None]:
+    """Turns what an engine throws into a ModelError: another start would end in the same."""
+    try:
+        yield
+    # A disk or a package may be there the next time; the others say what they are.
+    except (CorralError, MemoryError, OSError, ImportError):
+        raise
+    # An engine raises what it likes.
+    except Exception as error:
+        name = boot.settings.engine.backend
+        logger.debug("the engine's own words", exc_info=True)
+        raise ModelError(f"--backend {name}: {explain(error, name)}") from error
 
 
 def _limit(boot: WorkerBoot, warmed: WarmedUp) -> list[str]:

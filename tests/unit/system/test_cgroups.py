@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from corral.system.cgroups import Limits, Throttling, read_limits, read_throttling
+from corral.system.cgroups import (
+    Limits,
+    Throttling,
+    read_limits,
+    read_memory_left,
+    read_throttling,
+)
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -130,3 +136,41 @@ def test_an_old_cpuset_without_prefix(tmp_path: Path) -> None:
 def test_this_process_has_limits_that_can_be_read() -> None:
     limits: Any = read_limits(Path("/"))
     assert limits.quota is None or limits.quota > 0
+
+
+_V1_MEMORY = "33 31 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
+
+
+def test_the_memory_that_is_left_is_the_least_of_all_groups(tmp_path: Path) -> None:
+    group = "sys/fs/cgroup/memory"
+    write(
+        tmp_path,
+        {
+            "proc/self/mountinfo": _V1_MEMORY,
+            "proc/self/cgroup": "4:memory:/a/b",
+            f"{group}/a/b/memory.limit_in_bytes": "9223372036854771712",
+            f"{group}/a/b/memory.usage_in_bytes": "600",
+            f"{group}/a/memory.limit_in_bytes": "1000",
+            f"{group}/a/memory.usage_in_bytes": "700",
+            # Half of it is files, which are given back.
+            f"{group}/a/memory.stat": "cache 1\ntotal_cache 350\ntotal_rss 350",
+        },
+    )
+    assert read_memory_left(tmp_path) == 650
+
+
+def test_v2_says_what_memory_is_left(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "proc/self/mountinfo": "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw",
+            "proc/self/cgroup": "0::/a",
+            "sys/fs/cgroup/a/memory.max": "700",
+            "sys/fs/cgroup/a/memory.current": "300",
+            "sys/fs/cgroup/a/memory.stat": "anon 200\nfile 100",
+        },
+    )
+    assert read_memory_left(tmp_path) == 500
+    (tmp_path / "sys/fs/cgroup/a/memory.max").write_text("max\n")
+    assert read_memory_left(tmp_path) is None
+    assert read_memory_left(tmp_path / "nowhere") is None

@@ -13,15 +13,17 @@ import pytest
 from numpy.typing import NDArray
 
 from corral.accuracy import Fidelity
+from corral.artifacts import build
 from corral.artifacts.store import Artefact
 from corral.backends.registry import ENGINES
-from corral.errors import ModelError
+from corral.errors import ModelError, PassingError
 from corral.models import photos, registry
 from corral.models.evaluation import HeldOut, guard_pictures
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Mode, Precision, Settings, TorchMode
 from corral.tensors import Datatype, Signature
 from corral.tuning import accuracy as measuring
+from corral.tuning import bench as trial_bench
 from corral.tuning import search, trial_worker
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
@@ -216,6 +218,81 @@ def test_candidates_are_measured_on_pictures(bench: Bench, monkeypatch: pytest.M
         assert trial.given is not None
         assert trial.given.shape == (8, 3, 224, 224)
         assert len(np.unique(trial.given[:, 0, 0, 0])) == 8
+
+
+@pytest.mark.parametrize(("left", "apart"), [(None, 0), (10**10, 0), (700 * 10**6, 1)])
+def test_where_memory_is_short_a_process_of_its_own_prepares(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, left: int | None, apart: int
+) -> None:
+    order: list[str] = []
+
+    def prepare(settings: Settings, progress: object, isa: object) -> Artefact:
+        order.append(f"find {settings.engine.precision}")
+        return _made("int8")
+
+    monkeypatch.setattr(build, "prepare", prepare)
+    monkeypatch.setattr(trial_bench, "memory_left", lambda: left)
+    making = dataclasses.replace(
+        bench, apart=lambda settings: order.append(f"make {settings.engine.precision}")
+    )
+    making.prepare(_INT8, 0.0, 1.0)
+    assert order == ["make int8"] * apart + ["find int8"]
+
+
+@pytest.mark.parametrize(("left", "at_once"), [(None, 2), (10**9, 2), (300 * 10**6, 1)])
+def test_where_memory_is_short_one_candidate_is_up_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, left: int | None, at_once: int
+) -> None:
+    up: list[int] = []
+    most: list[int] = []
+
+    @contextlib.contextmanager
+    def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[_Trial]:
+        up.append(1)
+        most.append(len(up))
+        yield _Trial([1, 8])
+        up.pop()
+
+    monkeypatch.setattr(trial_worker, "start", start)
+    monkeypatch.setattr(search, "_TURN_S", 0.0)
+    monkeypatch.setattr(search, "memory_left", lambda: left)
+    found = search.measure_speeds(bench, {one: _made("x") for one in (_FP32, _INT8)})
+    assert found == {one: {1: 0.01, 8: 0.08} for one in (_FP32, _INT8)}
+    assert max(most) == at_once
+
+
+@pytest.mark.parametrize("alone_too", [False, True])
+def test_what_is_killed_beside_others_is_measured_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, alone_too: bool
+) -> None:
+    up: list[int] = []
+
+    @contextlib.contextmanager
+    def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[_Trial]:
+        if order.settings.engine.precision is Precision.INT8 and (up or alone_too):
+            raise PassingError("killed, probably out of memory: the cgroup's limit is 700 MB")
+        up.append(1)
+        yield _Trial([1, 8])
+        up.pop()
+
+    monkeypatch.setattr(trial_worker, "start", start)
+    monkeypatch.setattr(search, "_TURN_S", 0.0)
+    monkeypatch.setattr(search, "memory_left", lambda: None)
+    found = search.measure_speeds(bench, {one: _made("x") for one in (_FP32, _INT8)})
+    assert found[_FP32] == {1: 0.01, 8: 0.08}
+    assert isinstance(found[_INT8], PassingError) is alone_too
+
+
+def test_weights_count_for_the_memory_that_workers_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "memory_left", lambda: 300 * 10**6)
+    made = dataclasses.replace(_made("fp32"), path=tmp_path / "model.xml")
+    made.path.touch()
+    assert search.memory_for([made])
+    with (tmp_path / "model.bin").open("wb") as weights:
+        weights.truncate(100 * 10**6)
+    assert not search.memory_for([made])
 
 
 def test_a_title_has_the_mode_of_torch_alone(bench: Bench) -> None:

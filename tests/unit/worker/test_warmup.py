@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from corral.batching.cost_curve import REAL_TIME_SEARCH, THROUGHPUT_SEARCH, Sear
 from corral.errors import ConfigError, ModelError, PassingError
 from corral.ipc.messages import ModelFindings, WorkerBoot
 from corral.ipc.region import Region, create_region
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, TensorSpec
 from corral.worker import warmup
 
 ONLY = (Datatype.FP32,)
@@ -351,3 +351,59 @@ def test_an_engine_that_computes_nothing_is_not_looked_at(clock: Clock) -> None:
     engine = Engine(clock, 0.100, 0.001)
     warmed = warmup.warm_up(engine, region(2), order([1, 2], datatypes=ONLY))
     assert warmed.findings == ModelFindings()
+
+
+#: token ids and half-precision features in; a class number, BF16 scores and large boxes out
+PORTS = Signature(
+    {Datatype.INT64: (4,)},
+    (1,),
+    None,
+    inputs=(TensorSpec("ids", Datatype.INT64, (4,)), TensorSpec("half", Datatype.FP16, (4,))),
+    outputs=(
+        TensorSpec("best", Datatype.INT64, (1,)),
+        TensorSpec("scores", Datatype.BF16, (3,)),
+        TensorSpec("boxes", Datatype.FP32, (2,)),
+    ),
+)
+
+
+class PortsEngine(Engine):
+    """Several inputs and outputs; its scores see the batch, where it is told so."""
+
+    def __init__(self, clock: Clock, leaks: bool) -> None:
+        super().__init__(clock, 0.100, 0.001)
+        self.leaks = leaks
+        self.arrays: dict[int, tuple[list[NDArray[Any]], list[NDArray[Any]]]] = {}
+
+    def compile_ports(
+        self,
+        datatype: Datatype,
+        inputs: Sequence[NDArray[np.generic]],
+        outputs: Sequence[NDArray[np.generic]],
+    ) -> None:
+        self.compiled.add((datatype, len(inputs[0])))
+        self.arrays[len(inputs[0])] = list(inputs), list(outputs)
+
+    def run(self, datatype: Datatype, count: int) -> None:
+        super().run(datatype, count)
+        (ids, half), (best, scores, boxes) = self.arrays[count]
+        # What would be no place in a table of two rows is an error.
+        features = np.array([[0.5], [1.5]], np.float32)[ids][..., 0] + half.astype(np.float32)
+        found = features @ _WEIGHTS
+        if self.leaks:
+            found = _softmax(found, 0)
+        best[:] = found.argmax(axis=1)[:, None]
+        scores[:] = np.ascontiguousarray(found, np.float32).view(np.uint32) >> 16
+        # Of another scale altogether.
+        boxes[:] = 1e6 * features[:, :2]
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_each_of_several_outputs_is_looked_at_by_itself(clock: Clock, leaks: bool) -> None:
+    used = Region(create_region(PORTS, 2), PORTS, 2)
+    asked = warmup.Order(datatypes=PORTS.datatypes, sizes=[1, 2])
+    warmed = warmup.warm_up(PortsEngine(clock, leaks), used, asked)
+    assert warmed.sizes == ([1] if leaks else [1, 2])
+    assert bool(warmed.findings.batch_limit) is leaks
+    assert not warmed.findings.output_kind
+    assert not any(array.any() for array in used.all_inputs(PORTS.native, 2))

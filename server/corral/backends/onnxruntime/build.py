@@ -37,17 +37,24 @@ def write(job: BuildJob) -> None:
         write_int8(exact, job.file, job.pictures(), reduce_range=job.narrow_sums)
     else:
         job.at("build model")
-        write_fp32(job.spec, job.weights, job.file)
+        write_fp32(job.spec, job.weights, job.file, job.source or job.spec.file)
 
 
-def write_fp32(spec: ModelSpec, weights: Weights, file: Path) -> None:
-    """Exports a module of the zoo, or takes a user's ONNX file, in one file and plain."""
-    if spec.file is not None:
+def write_fp32(spec: ModelSpec, weights: Weights, file: Path, source: Path | None = None) -> None:
+    """Exports a module of the zoo, or takes a user's ONNX file, in one file and plain.
+
+    Args:
+        spec: the model.
+        weights: its weights, of the zoo's.
+        file: where to.
+        source: the user's file.
+    """
+    if source is not None:
         import onnx
 
         # Before it is written: what the engine does not take is to be said of the user's file.
-        _open(spec.file)
-        model = onnx.load(spec.file)
+        _open(source)
+        model = onnx.load(source)
         make_plain(model)
         fix_shapes(model, spec.signature)
         onnx.save(model, file)

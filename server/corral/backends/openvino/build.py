@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from corral.backends.openvino.quantize import quantize
 from corral.backends.openvino.read import read_file
+from corral.backends.thrown import THROWN, explain
 from corral.errors import ModelError, PassingError, telling_line
 from corral.models.asking import Question
 from corral.models.spec import ModelSpec
-from corral.settings import Precision
+from corral.settings import BackendName, Precision
 from corral.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import torch
 
     from corral.backends.job import BuildJob
+
+#: all that OpenVINO says of a full disk is "iostream error"
+_DISK = "iostream"
 
 
 def write(job: BuildJob) -> None:
@@ -37,7 +41,7 @@ def write(job: BuildJob) -> None:
         model = quantize(job.fp32(), job)
     elif spec.file is not None:
         job.at("convert")
-        model = read(spec)
+        model = read(spec, job.source or spec.file)
     else:
         job.at("build model")
         module = spec.build(job.weights)
@@ -60,8 +64,12 @@ def convert(module: torch.nn.Module, spec: ModelSpec) -> openvino.Model:
     return model
 
 
-def read(spec: ModelSpec) -> openvino.Model:
+def read(spec: ModelSpec, source: Path) -> openvino.Model:
     """A user's model file; one with a fixed batch becomes a model of one item.
+
+    Args:
+        spec: the model.
+        source: its file, all of it plain.
 
     Raises:
         ModelError: it cannot be read, or does not let its batch be changed.
@@ -69,10 +77,9 @@ def read(spec: ModelSpec) -> openvino.Model:
     import openvino as ov
 
     specs = spec.signature.input_specs(spec.native)
-    assert spec.file is not None
     model = read_file(
         Question(
-            str(spec.file),
+            str(source),
             [(name, port.shape) for name, port in _known(spec)],
             {name: port.datatype.name for name, port in _known(spec)},
         )
@@ -121,13 +128,17 @@ def save(model: openvino.Model, xml: Path) -> None:
 
     Raises:
         PassingError: the disk does not take it.
+        ModelError: the engine does not.
     """
     import openvino as ov
 
     try:
         ov.save_model(model, xml, compress_to_fp16=False)
-    except RuntimeError:
-        # All that OpenVINO says of a full disk is "iostream error".
+    except THROWN as error:
+        if _DISK not in str(error):
+            raise ModelError(
+                f"OpenVINO cannot write the artefact: {explain(error, BackendName.OPENVINO)}"
+            ) from error
         free_mb = shutil.disk_usage(xml.parent).free // 10**6
         raise PassingError(
             f"the artefact cannot be written to {xml.parent.parent}, which has {free_mb} MB free"

@@ -29,8 +29,10 @@ from numpy.typing import NDArray
 from corral.backends.openvino.kernels import main_kernel
 from corral.backends.openvino.types import indexes, tensor, type_name
 from corral.backends.telemetry import silence_telemetry
-from corral.errors import ConfigError, ModelError, telling_line
+from corral.backends.thrown import THROWN, explain
+from corral.errors import ConfigError, ModelError
 from corral.ipc.messages import WorkerBoot
+from corral.settings import BackendName
 from corral.tensors import Datatype, Recipe, Signature
 
 if TYPE_CHECKING:
@@ -84,16 +86,18 @@ class OpenVINOBackend:
             raise ModelError("the openvino backend needs an artefact")
         self._recipe = boot.signature.recipe
         self._precision = boot.model.precision
-        self._core = ov.Core()
-        if self._precision == "bf16" and "BF16" not in self._core.get_property(
-            _DEVICE, "OPTIMIZATION_CAPABILITIES"
-        ):
+        try:
+            self._core = ov.Core()
+            able = self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+        except THROWN as error:
+            raise ModelError(f"OpenVINO does not start: {_said(error)}") from None
+        if self._precision == "bf16" and "BF16" not in able:
             raise ConfigError("--precision bf16: this CPU has no BF16 arithmetic; use fp32 or int8")
         try:
             self._model = self._core.read_model(path)
-        except RuntimeError as error:
+        except THROWN as error:
             raise ModelError(
-                f"the artefact {path} of {self._model_name} cannot be read: {telling_line(error)}"
+                f"the artefact {path} of {self._model_name} cannot be read: {_said(error)}"
             ) from None
         if self._signature.plain:
             _check_signature(self._model, path, self._native)
@@ -140,10 +144,10 @@ class OpenVINOBackend:
             )
             request.set_input_tensor(tensors[0])
             request.set_output_tensor(tensors[1])
-        except RuntimeError as error:
+        except THROWN as error:
             raise ModelError(
                 f"OpenVINO cannot compile {self._model_name} for {datatype.name} "
-                f"{list(inputs.shape)}: {telling_line(error)}"
+                f"{list(inputs.shape)}: {_said(error)}"
             ) from None
         self._compiled[datatype, len(inputs)] = _Compiled(
             compiled, request, tensors, (inputs, outputs)
@@ -174,6 +178,8 @@ class OpenVINOBackend:
                 }
             )
             compiled = self._core.compile_model(model, _DEVICE, self._properties)
+            for index, array in zip(self._outputs, outputs, strict=True):
+                _check_answer(compiled, array.shape, index)
             request = compiled.create_infer_request()
             tensors = []
             for index, array, spec in zip(self._inputs, inputs, specs[0], strict=True):
@@ -182,11 +188,11 @@ class OpenVINOBackend:
             for index, array, spec in zip(self._outputs, outputs, specs[1], strict=True):
                 tensors.append(tensor(array, spec.datatype))
                 request.set_output_tensor(index, tensors[-1])
-        except RuntimeError as error:
+        except THROWN as error:
             given = zip(inputs, specs[0], strict=True)
             shapes = ", ".join(f"{spec.name} {list(array.shape)}" for array, spec in given)
             raise ModelError(
-                f"OpenVINO cannot compile {self._model_name} for {shapes}: {telling_line(error)}"
+                f"OpenVINO cannot compile {self._model_name} for {shapes}: {_said(error)}"
             ) from None
         self._compiled[datatype, count] = _Compiled(compiled, request, tensors, (*inputs, *outputs))
 
@@ -220,6 +226,10 @@ class OpenVINOBackend:
         }
 
 
+def _said(error: Exception) -> str:
+    return explain(error, BackendName.OPENVINO)
+
+
 def _check_signature(model: openvino.Model, path: str, native: Datatype) -> None:
     """Raises ModelError unless there is one input of that datatype and one FP32 output."""
     given = type_name(native)
@@ -232,11 +242,13 @@ def _check_signature(model: openvino.Model, path: str, native: Datatype) -> None
         raise ModelError(f"the artefact {path} has not one {native.name} input and one FP32 output")
 
 
-def _check_answer(compiled: openvino.CompiledModel, wanted: tuple[int, ...]) -> None:
+def _check_answer(
+    compiled: openvino.CompiledModel, wanted: tuple[int, ...], index: int = 0
+) -> None:
     """Raises RuntimeError where the graph fixes another shape: its batch is baked into it."""
     import openvino as ov
 
-    given = compiled.output(0).partial_shape
+    given = compiled.output(index).partial_shape
     if not given.compatible(ov.PartialShape(list(wanted))):
         raise RuntimeError(f"the graph answers {given}, not {list(wanted)}")
 
