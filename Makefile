@@ -59,6 +59,17 @@ interop: .venv/dev.stamp allocator ## other people's clients, unmodified, each a
 	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/interop \
 	    $(if $(ONLY),-k "$$(echo $(ONLY) | sed 's/ \+/- or /g; s/$$/-/')")
 
+# Balancers and container tools come from the system's packages; what is missing is skipped with its reason.
+.PHONY: deployment image
+deployment: .venv/deployment.stamp allocator ## the files of deploy/: Helm's schemas, balancers, containers (8 min)
+	CORRAL_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -s tests/deployment
+
+BUILDER ?= $(shell command -v podman || command -v docker || echo podman)
+IMAGE ?= corral
+IMAGE_ARGS ?=
+image: ## builds a container's image (IMAGE_ARGS="--build-arg PREPARE=...", see deploy/Containerfile)
+	$(BUILDER) build -f deploy/Containerfile -t $(IMAGE) $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) $(IMAGE_ARGS) .
+
 soak: .venv/dev.stamp allocator ## every promise in its long form, an hour (SOAK_S=1200: 20 minutes)
 	CORRAL_OFFLINE=1 PYTHONPATH=tests:tests/soak $(BIN)/python tests/soak/soak.py \
 	    --seconds $(SOAK_S) $(if $(ONLY),--only $(ONLY))
@@ -94,8 +105,9 @@ compare: .venv/dev.stamp allocator ## corral, other servers and the raw engine, 
 ladder: .venv/dev.stamp allocator ## every optimization of the article, measured here (15 min)
 	$(BIN)/corral ladder --weights synthetic --out docs/benchmarks $(ARGS)
 
-configuration: .venv/dev.stamp ## writes docs/configuration.md from the settings
+configuration: .venv/dev.stamp ## writes docs/configuration.md and the chart's schema from the settings
 	$(BIN)/python -m corral.cli.configuration_page docs/configuration.md
+	$(BIN)/python -m corral.cli.settings_schema deploy/helm/corral/values.schema.json
 
 doctor-page: .venv/dev.stamp ## writes the table of checks into docs/doctor.md
 	$(BIN)/python -m corral.doctor.catalog_page docs/doctor.md
@@ -108,7 +120,7 @@ lock: .venv/dev.stamp ## resolves pyproject.toml anew into requirements.lock
 	# One line for torch, without local version: its CPU wheel needs nothing of CUDA's.
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 \
 	    --extra serve --extra hardening --extra openvino --extra torch --extra onnxruntime \
-	    --extra loadtest --extra ladder --extra dev --extra fuzz pyproject.toml \
+	    --extra loadtest --extra ladder --extra dev --extra fuzz --extra deployment pyproject.toml \
 	  | grep -Ev '^(nvidia-|cuda-|triton==)' \
 	  | sed 's/^torch==\([0-9.]*\).*/torch==\1/' | uniq > requirements.lock.new
 	mv requirements.lock.new requirements.lock
@@ -147,6 +159,11 @@ clean: ## removes the environment and the caches of this checkout
 	@echo "installing the tools for tests" >&2
 	@$(PIP) --no-build-isolation \
 	    --editable '.[serve,hardening,openvino,torch,onnxruntime,loadtest,ladder,dev]'
+	@touch $@
+
+.venv/deployment.stamp: .venv/dev.stamp
+	@$(PIP) --no-build-isolation \
+	    --editable '.[serve,hardening,openvino,torch,onnxruntime,loadtest,ladder,dev,deployment]'
 	@touch $@
 
 .venv/fuzz.stamp: .venv/dev.stamp

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from corral.artifacts import store as artefact
 from corral.artifacts.curve_cache import load_curve, save_curve
+from corral.artifacts.order import Order
 from corral.batching.cost_curve import CostCurve
 from corral.errors import ModelError
 from corral.tensors import Datatype
 
-_ORDER = artefact.Order(
+_ORDER = Order(
     model="m", precision="fp32", synthetic=True, weights="none", ingredients={"made": "up"}
 )
 _CURVE = CostCurve({(Datatype.FP32, 1): 0.1})

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from corral.artifacts import store as artefact
-from corral.artifacts.store import Artefact, Order
+from corral.artifacts.order import Order, versions
+from corral.artifacts.store import Artefact
 from corral.backends import calibration
 from corral.backends.job import BuildJob
 from corral.backends.registry import WIDE_SUMS, engine, runs, that_take
@@ -158,13 +159,13 @@ def make_order(
         "model revision": str(spec.revision),
         # It is not in a user's file, and neither INT8 nor the guard holds for another one.
         "recipe": str(spec.signature.recipe),
-        **artefact.versions(made_with),
+        **versions(made_with),
     }
     if spec.file is not None:
         # What its file leaves open is settled elsewhere.
         ingredients["inputs"] = str(spec.signature.input_specs(spec.native))
     if precision == "int8":
-        ingredients |= artefact.versions(form.quantized_with)
+        ingredients |= versions(form.quantized_with)
         ingredients |= calibration.ingredients(
             synthetic=weights.synthetic, folder=accuracy.calibration
         )

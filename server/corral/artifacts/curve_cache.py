@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from corral.artifacts.json_cache import JsonCache
-from corral.artifacts.store import versions
+from corral.artifacts.order import versions
 from corral.backends.registry import ENGINES
 from corral.batching.cost_curve import CostCurve
 from corral.ipc.messages import ModelBoot

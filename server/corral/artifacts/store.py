@@ -18,28 +18,23 @@ import dataclasses
 import errno
 import functools
 import hashlib
-import importlib.metadata
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from corral.artifacts import refusals
-from corral.artifacts.json_cache import ingredients_key
+from corral.artifacts.order import ABSENT, Order, made_of_the_same
 from corral.errors import PassingError
 from corral.system import folders
 
 _log = logging.getLogger(__name__)
 
-#: grows when the folder's form changes, so that older artefacts are prepared anew
-_FORM = 1
 #: says what is in an artefact's folder; one without it is not whole
 _META = "meta.json"
-#: what an OpenVINO IR consists of
-IR_FILES = ("model.xml", "model.bin")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,68 +75,41 @@ class _Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     files: dict[str, _File]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Order:
-    """What an artefact is to be made of: all that its key is the hash of.
-
-    Attributes:
-        model: name as on the command line.
-        precision: of the file itself: "fp32" or "int8".
-        synthetic: True when the weights carry no knowledge.
-        weights: one phrase for a person; not part of the key.
-        ingredients: everything that the content depends on, by name.
-        files: the names of its files, the one that an engine loads first.
-    """
-
-    model: str
-    precision: str
-    synthetic: bool
-    weights: str
-    ingredients: Mapping[str, str]
-    files: tuple[str, ...] = IR_FILES
-
-    @property
-    def key(self) -> str:
-        """SHA-256, in hex, of model, precision and ingredients."""
-        return artefact_key({**self.ingredients, "model": self.model, "precision": self.precision})
-
-    @property
-    def folder_name(self) -> str:
-        """Name of the artefact's folder."""
-        return f"{self.model}-{self.precision}-{self.key[:12]}"
-
-
-def artefact_key(ingredients: Mapping[str, str]) -> str:
-    """SHA-256, in hex, of ingredients by name, whatever their order."""
-    return ingredients_key({**ingredients, "form": str(_FORM)})
-
-
 def with_precision(found: Artefact, precision: str) -> Artefact:
     """The same file, to be run in another arithmetic: BF16 from FP32."""
     return dataclasses.replace(found, precision=precision)
 
 
-def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """Installed versions by distribution, read without importing any; "absent" where missing."""
-    found = {}
-    for name in distributions:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
-
-
 def find(cache_dir: Path, order: Order) -> Artefact | None:
-    """The artefact of this order if it is there and whole; a broken one is a warning and None."""
+    """The artefact of this order if it is there and whole; a broken one is a warning and None.
+
+    What is not installed here made nothing here: one that was made elsewhere (when an image was
+    built) of all that is here, and of whatever version is not, is it as well.
+    """
     folder = _home(cache_dir) / order.folder_name
     fault = _condition(folder, order)
+    if fault is None and ABSENT in order.ingredients.values():
+        for found in _made_elsewhere(cache_dir, order):
+            folder, order = _home(cache_dir) / found.folder_name, found
+            fault = _condition(folder, order)
+            if not fault:
+                break
     if fault is None:
         return None
     if fault:
         _log.warning("cached artefact %s is damaged (%s): it is prepared again", folder, fault)
         return None
     return _artefact(folder, order)
+
+
+def _made_elsewhere(cache_dir: Path, order: Order) -> Iterator[Order]:
+    """Orders of what is cached that differ from this one in versions of what is absent here."""
+    for meta_file in sorted(_home(cache_dir).glob(f"{order.model}-{order.precision}-*/{_META}")):
+        with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
+            meta = msgspec.json.decode(meta_file.read_bytes(), type=_Meta)
+            other = dataclasses.replace(order, ingredients=meta.ingredients)
+            if made_of_the_same(order.ingredients, meta.ingredients):
+                yield other
 
 
 @contextlib.contextmanager

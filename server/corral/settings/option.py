@@ -60,6 +60,7 @@ class Option:
         words: what it takes besides, e.g. "node".
         least, most: the range, both ends included; None where there is no end.
         above: it is more than ``least``.
+        pattern: what a text has to match, as a regular expression; None: nothing.
         fallback: the field's default.
         default: the default in words; "" for one that goes without saying.
         help, live, metavar, unit, path: see ``option``. A unit "%": people write a percentage.
@@ -74,6 +75,7 @@ class Option:
     least: float | None
     most: float | None
     above: bool
+    pattern: str | None
     fallback: Any
     default: str
     help: str
@@ -122,6 +124,7 @@ def options_of(name: str, group: type[Group]) -> list[Option]:
                 least=bounds.ge if bounds.gt is None else bounds.gt,
                 most=bounds.le,
                 above=bounds.gt is not None,
+                pattern=next((meta.pattern for meta in metas if meta.pattern), None),
                 fallback=field.default,
                 default=details["default"] or _shown(field.default),
                 help=about.description or "",

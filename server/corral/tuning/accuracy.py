@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from corral.accuracy import Fidelity, compare
 from corral.artifacts.json_cache import JsonCache
-from corral.artifacts.store import Artefact, versions
+from corral.artifacts.order import versions
+from corral.artifacts.store import Artefact
 from corral.backends.registry import ENGINES, packages
 from corral.errors import ConfigError
 from corral.images import picture_folder

@@ -20,8 +20,9 @@ from corral import accuracy
 from corral.accuracy import AccuracyReport
 from corral.artifacts import build
 from corral.artifacts.json_cache import JsonCache
+from corral.artifacts.order import versions
 from corral.artifacts.served_model import boot_model
-from corral.artifacts.store import Artefact, versions
+from corral.artifacts.store import Artefact
 from corral.backends.calibration import own_pictures
 from corral.backends.registry import DEFAULT, packages
 from corral.errors import ConfigError

@@ -14,7 +14,8 @@ import pytest
 from corral.accuracy import Fidelity
 from corral.artifacts import store as artefact
 from corral.artifacts.build import make_order
-from corral.artifacts.store import Artefact, Order
+from corral.artifacts.order import Order
+from corral.artifacts.store import Artefact
 from corral.backends.registry import ENGINES
 from corral.backends.torch import aot
 from corral.backends.torch.aot import PackageCache

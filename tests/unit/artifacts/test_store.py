@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from corral.artifacts import order
 from corral.artifacts import store as artefact
-from corral.artifacts.store import Artefact, Order
+from corral.artifacts.order import Order
+from corral.artifacts.store import Artefact
 from corral.errors import ModelError, PassingError
 
 
@@ -52,9 +54,7 @@ def test_key_depends_on_every_ingredient_and_not_on_order() -> None:
         ).key,
     }
     assert len(keys) == 5
-    assert artefact.artefact_key({"a": "1", "b": "2"}) == artefact.artefact_key(
-        {"b": "2", "a": "1"}
-    )
+    assert order.artefact_key({"a": "1", "b": "2"}) == order.artefact_key({"b": "2", "a": "1"})
 
 
 def test_description_is_not_part_of_the_key() -> None:
@@ -69,7 +69,7 @@ def test_description_is_not_part_of_the_key() -> None:
 
 
 def test_versions_of_installed_and_missing() -> None:
-    found = artefact.versions(("msgspec", "no-such-distribution"))
+    found = order.versions(("msgspec", "no-such-distribution"))
     assert found["no-such-distribution"] == "absent"
     assert found["msgspec"][0].isdigit()
 
@@ -316,3 +316,37 @@ def test_two_without_locks_leave_a_whole_one(
     assert artefact.find(tmp_path, order) == stored
     names = {entry.name for entry in (tmp_path / "artefacts").iterdir()}
     assert names == {order.folder_name, f".{order.folder_name}.lock"}
+
+
+def test_what_was_made_where_more_was_installed_is_found(tmp_path: Path) -> None:
+    """An image's build stage has torch, the image has not."""
+    made = _store(tmp_path, _order(torch="2.13.0", openvino="2026.1"))
+    here = _order(torch="absent", openvino="2026.1")
+    assert here.key != made.key
+    found = artefact.find(tmp_path, here)
+    assert found is not None
+    assert (found.path, found.key) == (made.path, made.key)
+
+
+@pytest.mark.parametrize(
+    "ingredients",
+    [
+        {"torch": "absent", "openvino": "2026.2"},
+        {"torch": "absent", "openvino": "2026.1", "weights": "other"},
+        {"torch": "absent"},
+        {"torch": "2.14.0", "openvino": "2026.1"},
+    ],
+)
+def test_what_is_here_must_have_made_it(tmp_path: Path, ingredients: dict[str, str]) -> None:
+    _store(tmp_path, _order(torch="2.13.0", openvino="2026.1"))
+    assert artefact.find(tmp_path, _order(**ingredients)) is None
+
+
+def test_damage_of_what_was_made_elsewhere_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = _store(tmp_path, _order(torch="2.13.0"))
+    made.path.chmod(0o644)
+    made.path.write_text("other")
+    assert artefact.find(tmp_path, _order(torch="absent")) is None
+    assert "is damaged" in caplog.text

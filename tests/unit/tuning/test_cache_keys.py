@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 import corral
-from corral.artifacts import store as artefact
+from corral.artifacts import build
+from corral.artifacts import order as artefact_order
 from corral.artifacts.build import make_order
 from corral.artifacts.store import Artefact
 from corral.backends import calibration
@@ -98,12 +99,12 @@ def test_an_artefact_depends_on(other: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "patch",
     [
-        _other_versions(artefact),
+        _other_versions(build),
         _patch(photos, "digest", lambda: "other photographs"),
         _patch(photos, "FORMAT", 99),
         _patch(calibration, "FORMAT", 99),
         _patch(calibration, "SYNTHETIC_CROPS", 99),
-        _patch(artefact, "_FORM", 99),
+        _patch(artefact_order, "_FORM", 99),
     ],
     ids=["versions", "photographs", "crops", "calibration", "number of crops", "folder"],
 )
@@ -138,7 +139,7 @@ def test_a_users_file_depends_on_no_torch(monkeypatch: pytest.MonkeyPatch) -> No
         return {name: versions_of.get(name, "1") for name in names}
 
     versions_of: dict[str, str] = {}
-    monkeypatch.setattr(artefact, "versions", versions)
+    monkeypatch.setattr(build, "versions", versions)
     own = _changed(file=Path("m.onnx"))
     zoo, users = _key(), _key(own)
     versions_of["torch"] = "2"

@@ -14,7 +14,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from corral.artifacts.store import versions
+from corral.artifacts.order import versions
 from corral.backends.registry import pays
 from corral.errors import ConfigError
 from corral.lab.ladder import chart, tables

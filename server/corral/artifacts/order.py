@@ -1,0 +1,72 @@
+"""What an artefact is to be made of, and the key that this gives it. Imports no framework."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+
+from corral.artifacts.json_cache import ingredients_key
+
+#: grows when the folder's form changes, so that older artefacts are prepared anew
+_FORM = 1
+#: what an OpenVINO IR consists of
+IR_FILES = ("model.xml", "model.bin")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+    """What an artefact is to be made of: all that its key is the hash of.
+
+    Attributes:
+        model: name as on the command line.
+        precision: of the file itself: "fp32" or "int8".
+        synthetic: True when the weights carry no knowledge.
+        weights: one phrase for a person; not part of the key.
+        ingredients: everything that the content depends on, by name.
+        files: the names of its files, the one that an engine loads first.
+    """
+
+    model: str
+    precision: str
+    synthetic: bool
+    weights: str
+    ingredients: Mapping[str, str]
+    files: tuple[str, ...] = IR_FILES
+
+    @property
+    def key(self) -> str:
+        """SHA-256, in hex, of model, precision and ingredients."""
+        return artefact_key({**self.ingredients, "model": self.model, "precision": self.precision})
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the artefact's folder."""
+        return f"{self.model}-{self.precision}-{self.key[:12]}"
+
+
+def artefact_key(ingredients: Mapping[str, str]) -> str:
+    """SHA-256, in hex, of ingredients by name, whatever their order."""
+    return ingredients_key({**ingredients, "form": str(_FORM)})
+
+
+#: what an ingredient is whose distribution is not installed
+ABSENT = "absent"
+
+
+def versions(distributions: Iterable[str]) -> dict[str, str]:
+    """Installed versions by distribution, read without importing any; "absent" where missing."""
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = ABSENT
+    return found
+
+
+def made_of_the_same(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
+    """Whether ingredients are those that are wanted, whatever the version of what is absent."""
+    return set(wanted) == set(found) and all(
+        value in {ABSENT, found[name]} for name, value in wanted.items()
+    )
