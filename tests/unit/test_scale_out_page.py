@@ -9,7 +9,6 @@ import pytest
 
 from corral.planning.front import Figures, cores_to_reserve
 
-
 PAGE = (Path(__file__).parents[2] / "docs" / "scale-out.md").read_text()
 CORES = 64
 PIXELS = 224 * 224 * 3
