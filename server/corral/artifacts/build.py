@@ -81,17 +81,17 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
     steps = _Steps(progress, _INT8_STEPS_S if precision == "int8" else _FP32_STEPS_S)
     steps.at(FIND_WEIGHTS)
     weights = spec.find_weights(settings.model.weights, cache_dir, settings.model.offline)
-    check_engine(settings, spec, precision)
     order = make_order(
         spec, weights, precision, isa, settings.engine.backend, accuracy=settings.accuracy
     )
+    found = artefact.find(cache_dir, order)
+    check_engine(settings, spec, precision, is_made=found is not None)
 
     def fp32() -> Path:
         """What INT8 is made of."""
         wanted = settings.replace(precision=Precision.FP32)
         return prepare(wanted, steps.nested, isa).path
 
-    found = artefact.find(cache_dir, order)
     if found is None:
         with artefact.exclusive(
             cache_dir, order, lambda: progress("wait for another process that prepares it", 0.0)
@@ -183,15 +183,26 @@ def make_order(
     )
 
 
-def check_engine(settings: Settings, spec: ModelSpec, precision: str) -> None:
+def check_engine(
+    settings: Settings, spec: ModelSpec, precision: str, *, is_made: bool = False
+) -> None:
     """Refuses what an engine cannot run, before anything is made.
+
+    Args:
+        settings: name the backend.
+        spec: of the model.
+        precision: "fp32", "bf16" or "int8".
+        is_made: the artefact is there, so that what only makes one is not needed.
 
     Raises:
         ConfigError: the backend's packages are not here, or it does not take the model's file.
     """
     backend = settings.engine.backend
     row = engine(backend)
+    only_to_make = row.artifact.only_to_make if row.artifact and is_made else ()
     for package in () if backend is BackendName.AUTO else row.needs(Precision(precision)):
+        if package in only_to_make:
+            continue
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"--backend {backend}: {package} is not installed; {row.advice}")
     if spec.file is None:

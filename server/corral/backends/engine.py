@@ -50,6 +50,7 @@ class ArtifactForm:
         files: its files, the first one first.
         int8_files: the same, for INT8.
         searches: whether the builder of INT8 goes by the guard's thresholds.
+        only_to_make: packages that make one, and that no worker needs.
     """
 
     engine: str
@@ -59,6 +60,7 @@ class ArtifactForm:
     files: tuple[str, ...]
     int8_files: tuple[str, ...]
     searches: bool = False
+    only_to_make: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

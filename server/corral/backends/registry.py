@@ -48,6 +48,7 @@ _ROWS = (
             format=2,
             made_with=("openvino", "torch"),
             quantized_with=("nncf",),
+            only_to_make=("nncf",),
             files=("model.xml", "model.bin"),
             int8_files=("model.xml", "model.bin"),
             searches=True,

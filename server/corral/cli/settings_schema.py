@@ -51,9 +51,9 @@ def _property(option: Option) -> dict[str, Any]:
 
 def write(schema: Path) -> None:
     """Replaces the part of the chart's schema that holds settings."""
-    content = json.loads(schema.read_text())
+    content = json.loads(schema.read_text("utf-8"))
     content["properties"]["config"]["properties"] = properties()
-    schema.write_text(json.dumps(content, indent=2) + "\n")
+    schema.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

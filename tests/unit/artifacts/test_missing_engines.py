@@ -54,6 +54,20 @@ def test_what_only_int8_needs_is_not_missed_by_fp32(monkeypatch: pytest.MonkeyPa
         check_engine(Settings.flat(backend=backend), registry.get("resnet50"), "fp32")
 
 
+def test_what_only_makes_an_artefact_is_not_missed_where_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An image has the artefact, and not what made it."""
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in {"nncf", "torchao"} else object()
+    )
+    spec = registry.get("resnet50")
+    check_engine(Settings.flat(backend=BackendName.OPENVINO), spec, "int8", is_made=True)
+    with pytest.raises(ConfigError, match="torchao is not installed"):
+        # It loads what torchao has made.
+        check_engine(Settings.flat(backend=BackendName.TORCH), spec, "int8", is_made=True)
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
