@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from corral.cli.options import help_text
 from corral.settings import Option, options
 
 #: what the chart decides itself: addresses, files of secrets, draining, the log's form
@@ -32,11 +31,10 @@ def properties() -> dict[str, Any]:
 
 
 def _property(option: Option) -> dict[str, Any]:
-    about = {"description": help_text(option)}
     if option.kind is tuple:
-        return {**about, "type": "array", "items": {"type": "string"}}
+        return {"type": "array", "items": {"type": "string"}}
     if option.choices:
-        return {**about, "enum": list(option.choices)}
+        return {"enum": list(option.choices)}
     found: dict[str, Any] = {"type": _KINDS[option.kind]}
     if option.least is not None:
         found["exclusiveMinimum" if option.above else "minimum"] = option.least
@@ -46,7 +44,7 @@ def _property(option: Option) -> dict[str, Any]:
         found["pattern"] = option.pattern
     if option.words:
         found = {"anyOf": [found, {"enum": list(option.words)}]}
-    return {**about, **found}
+    return found
 
 
 def write(schema: Path) -> None:
