@@ -80,7 +80,7 @@ def test_what_corral_would_not_take_is_refused(path: tuple[str, ...], value: obj
     [
         {"cores-per-worker": "node"},
         {"cores-per-worker": 4, "workers": 2, "backend": "openvino"},
-        {"accuracy-top1": 0.99, "huge-pages": False, "model": "/mnt/models"},
+        {"huge-pages": False, "hang-floor-s": 2.5, "model": "/mnt/models"},
     ],
 )
 def test_what_it_takes_is_let_through(config: dict[str, Any]) -> None:
