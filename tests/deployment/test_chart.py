@@ -125,7 +125,7 @@ def test_pods_are_guaranteed_restricted_and_drained(chart: Any, case: str, tmp_p
     text = config["data"]["corral.toml"]
     if case == "own model":
         models = DEPLOY.parent / "tests" / "data" / "models"
-        text = text.replace("/mnt/models", str(models))
+        text = text.replace("/mnt/models", str(models / "colours.onnx"))
     settings = server_settings(template["spec"]["containers"][0]["args"], tmp_path, text)
     check_pod(template, settings)
     assert ("replicas" in deployment["spec"]) == (case not in {"hpa", "keda"})

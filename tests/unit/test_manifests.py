@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,10 @@ def test_kserve_starts_corral_with_options_that_there_are(tmp_path: Path) -> Non
     spec = runtime["spec"]
     (container,) = spec["containers"]
     assert container["name"] == "kserve-container"
-    model = DEPLOY.parent / "tests" / "data" / "models"
+    model = tmp_path / "models"
+    model.mkdir()
+    for file in (DEPLOY.parent / "tests" / "data" / "models").glob("colours.[ot]*"):
+        shutil.copy(file, model)
     args = [
         word.replace("{{.Name}}", "classifier").replace("/mnt/models", str(model))
         for word in container["args"]
