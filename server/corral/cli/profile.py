@@ -124,7 +124,9 @@ def _show(report: ProfileReport, options: argparse.Namespace) -> None:
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(report)).decode(), flush=True)
     else:
-        Console().print(view.render(report))
+        # A file or a pipe has room for all columns.
+        console = Console() if sys.stdout.isatty() else Console(width=140)
+        console.print(view.render(report, console.width))
 
 
 def _compare(options: argparse.Namespace) -> int:

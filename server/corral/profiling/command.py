@@ -217,7 +217,7 @@ def _figures(
         batch=batch,
         cpus=pen.cpus,
         inference=plain,
-        profiler_percent=100 * (profiled_us / plain.mean_us - 1),
+        profiler_percent=100 * (profiled_us / plain.p50_us - 1),
         operators=rows,
         threads=found.threads,
         peaks=list(most),

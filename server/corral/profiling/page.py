@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from corral.pages.document import card, chip, document, table, text
 from corral.profiling.report import Budget, EngineFigures, ProfileReport, Span
 from corral.profiling.roofline import draw
-from corral.profiling.view import engine_lines, headline, operator_cells, threads_line
+from corral.profiling.view import COLUMNS, engine_lines, headline, operator_cells, threads_line
 
 _COLOURS = ("one", "two", "three", "four", "five", "six", "soft", "line")
 _STYLE = """
@@ -61,8 +61,7 @@ def _times(span: Span) -> tuple[str, str, str]:
 
 
 def _engine(engine: EngineFigures) -> str:
-    headings = ("operator", "type", "kernel", "precision", "calls", "µs", "share", "sum",
-                "GFLOP", "GFLOP/s", "of peak", "")  # fmt: skip
+    headings = (*COLUMNS, "")
     rows = [_row(operator_cells(row), row.remark, row.share_percent) for row in engine.operators]
     lines = "".join(f"<p>{text(line)}</p>" for line in engine_lines(engine))
     top, rest = rows[:10], rows[10:]

@@ -76,7 +76,7 @@ class EngineFigures(msgspec.Struct, frozen=True, kw_only=True):
     cpus: list[int]
     #: a batch without the profiler
     inference: Span
-    #: how much longer it takes under the engine's profiler
+    #: how much more the operators add up to, under the engine's profiler, than ``inference``'s p50
     profiler_percent: float
     operators: list[OperatorRow]
     threads: ThreadUse

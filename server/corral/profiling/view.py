@@ -15,19 +15,25 @@ from corral.profiling.threads import ThreadUse
 from corral.system.cpu_list import format_cpus
 
 TOP = 10
+#: columns of the table of operators: names, then numbers
+COLUMNS = ("operator", "type", "kernel", "precision",
+           "calls", "µs", "share", "sum", "GFLOP", "GFLOP/s", "of peak")  # fmt: skip
+#: columns of a console that has room for all of them
+WIDE = 120
+_SPARED = {"type", "precision", "calls", "sum", "GFLOP"}
 
 
-def render(report: ProfileReport) -> Group:
-    """Everything that was measured."""
-    return Group(*_parts(report))
+def render(report: ProfileReport, width: int = WIDE) -> Group:
+    """Everything that was measured; a narrow console gets fewer columns."""
+    return Group(*_parts(report, width))
 
 
-def _parts(report: ProfileReport) -> Iterator[RenderableType]:
+def _parts(report: ProfileReport, width: int) -> Iterator[RenderableType]:
     yield Text(headline(report), style="bold")
     if report.budget is not None:
         yield _budget(report.budget)
     if report.engine is not None:
-        yield _operators(report.engine)
+        yield _operators(report.engine, width)
         yield Text("\n".join(engine_lines(report.engine)))
     for worker, used in sorted(report.worker_threads.items()):
         yield Text(f"worker {worker} while it served: {threads_line(used)}")
@@ -59,16 +65,18 @@ def _budget(budget: Budget) -> Table:
     return table
 
 
-def _operators(engine: EngineFigures) -> Table:
+def _operators(engine: EngineFigures, width: int) -> Table:
     rows = engine.operators[:TOP]
+    shown = [name for name in COLUMNS if width >= WIDE or name not in _SPARED]
     table = _table(
         f"The slowest {len(rows)} of {len(engine.operators)} operators, batch {engine.batch}",
-        ("operator", "type", "kernel", "precision"),
-        ("calls", "µs", "share", "sum", "GFLOP", "GFLOP/s", "of peak"),
+        [name for name in shown if name in COLUMNS[:4]],
+        [name for name in shown if name in COLUMNS[4:]],
     )
     table.add_column("")
     for row in rows:
-        table.add_row(*operator_cells(row), Text(row.remark, style="yellow"))
+        cells = dict(zip(COLUMNS, operator_cells(row), strict=True))
+        table.add_row(*(cells[name] for name in shown), Text(row.remark, style="yellow"))
     return table
 
 
@@ -83,7 +91,7 @@ def operator_cells(row: OperatorRow) -> list[str]:
         f"{row.us:,.0f}",
         f"{row.share_percent:.1f} %",
         f"{row.cumulated_percent:.0f} %",
-        "-" if row.gflop is None else f"{row.gflop:.3f}",
+        "-" if row.gflop is None else f"{row.gflop:.3g}",
         "-" if row.gflop_s is None else f"{row.gflop_s:,.1f}",
         "-" if row.peak_percent is None else f"{row.peak_percent:.0f} %",
     ]
@@ -92,9 +100,9 @@ def operator_cells(row: OperatorRow) -> list[str]:
 def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in names:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", min_width=8)
     for name in numbers:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -104,10 +112,12 @@ def engine_lines(engine: EngineFigures) -> list[str]:
         engine.described.get(key, "") for key in ("engine", "version", "precision")
     )
     flop = sum(row.gflop or 0.0 for row in engine.operators)
+    operators_us = sum(row.us for row in engine.operators)
     first = (
         f"engine    {described}, CPUs {format_cpus(engine.cpus)}: "
         f"p50 {engine.inference.p50_us / 1000:.2f} ms, p99 {engine.inference.p99_us / 1000:.2f} ms "
-        f"a batch of {engine.batch}; its profiler adds {engine.profiler_percent:.0f} %"
+        f"a batch of {engine.batch}; "
+        f"under its profiler the operators add up to {operators_us / 1000:.2f} ms"
     )
     lines = [first]
     if flop:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.table import Table
 
 from corral.backends.operators import Operator, convolution_flop, product_flop
 from corral.errors import ConfigError
@@ -294,7 +295,9 @@ def test_a_profile_is_shown_and_drawn() -> None:
     assert drawn.count("<circle") == 2
     assert "reference kernel" in drawn
     assert "http" not in drawn.replace("http-equiv", "")
-    assert render(report()).renderables
+    for width, columns in ((80, 7), (140, 12)):
+        shown = [part for part in render(report(), width).renderables if isinstance(part, Table)]
+        assert len(shown[1].columns) == columns
     assert draw([], PEAKS, 10.0) == ""
     bare = ProfileReport(
         cpu="a", model="m", mode="rti", served_by="it", workers=1, seconds=1.0
