@@ -11,6 +11,7 @@ from corral.profiling.view import COLUMNS, engine_lines, headline, operator_cell
 
 _COLOURS = ("one", "two", "three", "four", "five", "six", "soft", "line")
 _STYLE = """
+main{max-width:1280px}
 .bar{display:flex;height:26px;border-radius:6px;overflow:hidden;margin:.2rem 0 .5rem}
 .bar span{display:block;min-width:1px}.sw{display:inline-block;width:.8rem;height:.8rem;
 border-radius:3px;margin-right:.4rem;vertical-align:-1px}.share{background:linear-gradient(to right,

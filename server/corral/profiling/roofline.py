@@ -77,7 +77,7 @@ class _Chart:
         parts.append(
             f'<text x="{_LEFT}" y="{_HEIGHT - 6}">operations a byte; circles by time</text>'
         )
-        parts.append(f'<text x="4" y="{_TOP - 4}">GFLOP/s</text>')
+        parts.append(f'<text x="{_LEFT + 6}" y="{_TOP + 12}">GFLOP/s</text>')
         return "".join(parts)
 
     def ceiling(self, peak: Peak, bandwidth_gb_s: float) -> str:
