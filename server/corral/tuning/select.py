@@ -30,12 +30,7 @@ from corral.ipc.messages import ModelBoot
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
 from corral.system.limits import refuses_executable_memory
-from corral.tuning.accuracy import (
-    evaluation_pictures,
-    measure_fidelity,
-    pictures_name,
-    runners,
-)
+from corral.tuning.accuracy import evaluation_pictures, measure_fidelity, pictures_name, runners
 from corral.tuning.bench import Bench, make_bench
 from corral.tuning.candidates import Candidate, Search, candidates, guard_report
 from corral.tuning.fallback import first_that_runs, is_judged, is_measured
