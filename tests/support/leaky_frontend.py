@@ -8,10 +8,10 @@ import sys
 
 import msgspec
 
-from corral.dataplane import worker_link
+from corral.dataplane import inference, worker_link
 from corral.frontend import process
 from corral.ipc.messages import CellBoot
-from corral.protocol import response
+from corral.protocol.response import Answer
 
 _kept: list[object] = []
 
@@ -27,13 +27,14 @@ def leak_descriptors() -> None:
 
 
 def leak_memory() -> None:
-    original = response.response
+    original = vars(inference)["encoded"]
 
-    def leaky(*args: object) -> bytes:
+    def leaky(answer: Answer) -> bytes:
         _kept.append(bytearray(os.urandom(4096)))
-        return original(*args)  # type: ignore[arg-type]
+        found: bytes = original(answer)
+        return found
 
-    response.response = leaky  # type: ignore[assignment]
+    vars(inference)["encoded"] = leaky
 
 
 def main() -> None:

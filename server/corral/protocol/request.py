@@ -59,6 +59,7 @@ class RequestReader:
             else tuple(datatype.name for datatype in signature.datatypes)
         )
         self._input_names = signature.input_names
+        self._item_bytes = signature.input_bytes
         self._output_name = signature.output_names[0]
         self._limits = limits
         self._resolve = resolve
@@ -80,8 +81,7 @@ class RequestReader:
             Unsupported: the tensor is to be found, or left, in the client's shared memory, and
                 that is off.
             InvalidRequest: with a sentence that says what to change.
-
-            Their ``view`` is the one asked for, as far as it was read.
+                Their ``view`` is the one asked for, as far as it was read.
         """
         head_bytes, raws = split(message)
         if len(head_bytes) <= _CACHEABLE_HEAD_BYTES:
@@ -159,7 +159,8 @@ class RequestReader:
         if head.datatype is None:
             whole = data.joined() if isinstance(data, Scattered) else data
             return self._contents.pictures(whole, head.count)
-        check_length(self._contents.spec(head.datatype), head.count, len(data))
+        if len(data) != self._item_bytes[head.datatype] * head.count:
+            check_length(self._contents.spec(head.datatype), head.count, len(data))
         return data
 
     def _shared(self, head: Head, part: Slice, raws: int) -> Data:

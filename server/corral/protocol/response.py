@@ -71,16 +71,16 @@ class Answer:
 
 def encoded(answer: Answer) -> bytes:
     """The answer as a serialised ModelInferResponse."""
-    if answer.part is not None or len(answer.outputs) > 1:
+    if answer.part is not None or answer.outputs:
         return _response_in_parts(answer)
-    return response(
-        answer.model_name,
-        answer.request_id,
-        answer.datatype,
-        answer.shape,
-        answer.content,
-        name=answer.output_name,
+    content = answer.content
+    head, raw_head = _response_head(
+        answer.model_name, answer.datatype, answer.shape, len(content), answer.output_name
     )
+    if not answer.request_id:
+        return b"".join((head, raw_head, content))
+    identity = answer.request_id.encode()
+    return b"".join((head, _ID_TAG, varint(len(identity)), identity, raw_head, content))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -90,32 +90,6 @@ def _response_head(
     output = pb.ModelInferResponse.InferOutputTensor(name=name, datatype=datatype, shape=shape)
     head = pb.ModelInferResponse(model_name=model_name, model_version="1", outputs=[output])
     return head.SerializeToString(), _RAW_OUTPUT_TAG + varint(content_bytes)
-
-
-def response(
-    model_name: str,
-    request_id: str,
-    datatype: str,
-    shape: tuple[int, ...],
-    content: bytes | bytearray | memoryview,
-    *,
-    name: str = OUTPUT_NAME,
-) -> bytes:
-    """Serialises a ModelInferResponse with one output.
-
-    Args:
-        model_name: as the client asked.
-        request_id: echoed; may be empty.
-        datatype: "FP32" or "BYTES".
-        shape: the output's.
-        content: its raw bytes, copied once.
-        name: the output's.
-    """
-    head, raw_head = _response_head(model_name, datatype, shape, len(content), name)
-    if not request_id:
-        return b"".join((head, raw_head, content))
-    encoded = request_id.encode()
-    return b"".join((head, _ID_TAG, varint(len(encoded)), encoded, raw_head, content))
 
 
 def _response_in_parts(answer: Answer) -> bytes:

@@ -356,7 +356,7 @@ def test_split_loses_nothing(
 @given(st.text(max_size=200), st.integers(1, 40), st.binary(max_size=5000))
 def test_responses_are_what_protobuf_reads(request_id: str, count: int, content: bytes) -> None:
     parsed = pb.ModelInferResponse.FromString(
-        response.response("m", request_id, "FP32", (count, 10), content)
+        response.encoded(response.Answer("m", request_id, "FP32", (count, 10), content))
     )
     assert (parsed.model_name, parsed.model_version, parsed.id) == ("m", "1", request_id)
     (output,) = parsed.outputs
