@@ -1,8 +1,7 @@
 """Which engine and precision serve: what was asked for, what a search found, what the guard says.
 
 Asked for by name, backend and precision both, an arithmetic serves; the guard only warns. Where
-either is ``auto``, all that passes the guard is measured once, and the outcome is cached by all
-that it depends on: model, weights, mode, CPU, cores of a worker, engines' versions, thresholds.
+either is ``auto``, all that passes the guard is measured once, and cached by what it depends on.
 """
 
 from __future__ import annotations
