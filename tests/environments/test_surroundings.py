@@ -87,6 +87,30 @@ SURROUNDINGS = [
 ]  # fmt: skip
 
 
+#: a machine that lacks what no server can do without, and the word for it
+LACKING = [
+    (_mounted("no /dev", "mount -t tmpfs none /dev"), "/dev/null"),
+    (_mounted("no /proc", "mount -t tmpfs none /proc"), "/proc"),
+    (injected("no memfd", "memfd_create:error=ENOSYS"), "memfd_create"),
+    (injected("no pidfd", "pidfd_open:error=EPERM"), "pidfd_open"),
+]
+
+
+@pytest.mark.parametrize(("around", "word"), LACKING, ids=str)
+def test_what_cannot_be_done_without_is_one_line(around: Surroundings, word: str) -> None:
+    with folder_for() as folder, around.server(folder, ready=False) as server:
+        assert server.wait() == 2
+        (line,) = server.lines
+        assert word in line
+
+
+def test_a_handful_of_free_ports_is_enough(tmp_path: Path) -> None:
+    ports = "echo 40000 40007 > /proc/sys/net/ipv4/ip_local_port_range"
+    around = Surroundings("", ["ip link set lo up", ports], ("--net", "--mount"))
+    with around.server(tmp_path) as server:
+        assert server.stop() == 0
+
+
 @pytest.mark.parametrize("around", SURROUNDINGS, ids=str)
 def test_a_server_serves(around: Surroundings) -> None:
     with folder_for() as folder, around.server(folder) as server:

@@ -37,7 +37,7 @@ from corral.settings import Mode, Settings
 from corral.supervisor import admin, app, views
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Source
-from corral.system import folders
+from corral.system import folders, kernel
 from corral.system.archive import machine_root
 from corral.tuning import prepare, report
 from corral.tuning.select import Selected
@@ -262,6 +262,7 @@ def _tune(settings: Settings, *, every: bool) -> int:
 
 
 def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    kernel.require()
     spec = registry.get(settings.model.name, settings.model.shape)
 
     def read_again() -> Settings:

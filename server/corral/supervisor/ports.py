@@ -83,10 +83,24 @@ def claim_all(settings: Settings) -> dict[str, int]:
         for other, taken in claimed.items():
             if taken == found and port:
                 raise ConfigError(f"{option} {found}: the same as --{other.replace('_', '-')}")
-        while found in claimed.values():
-            found = claim(host, 0, option)
+        found = _another(host, found, option, claimed)
         claimed[name] = found
     return claimed
+
+
+def _another(host: str, port: int, option: str, claimed: dict[str, int]) -> int:
+    """The port, or a free one where it is claimed already; all may be few to choose from."""
+    with contextlib.ExitStack() as taken:
+        while port in claimed.values():
+            family, address = addresses(host, port, option)[0]
+            sock = taken.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            try:
+                # Without SO_REUSEADDR, so that the kernel does not give the same one again.
+                sock.bind(_with_port(address, port))
+            except OSError as error:
+                raise _refused(host, port, option, error) from None
+            port = claim(host, 0, option)
+    return port
 
 
 def _wanted_http_port(settings: Settings) -> int:
