@@ -17,6 +17,7 @@ from support.server_counters import Scrape
 
 CHECK = "/grpc.health.v1.Health/Check"
 READY = SERVICE + "ServerReady"
+REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 
 
 def test_a_full_queue_refuses_before_the_message_is_sent(server: StartServer) -> None:
@@ -70,58 +71,53 @@ def test_a_front_that_fell_behind_refuses_in_words_that_one_tries_again_after(
         assert ask(s.port) == "OK"
 
 
-def test_messages_that_do_not_come_to_an_end_make_room_for_others(server: StartServer) -> None:
-    async def hold(port: int, count: int) -> Counter[str]:
-        """Calls whose message never comes, until there is room again; how they ended by then."""
-        forever = asyncio.Event()
+async def never_sent(channel: grpc.aio.Channel, path: str) -> grpc.aio.StreamUnaryCall:
+    """A call whose only message does not come; to gRPC it is on the wire what others send."""
+    forever = asyncio.Event()
 
-        async def messages() -> AsyncIterator[bytes]:
-            await forever.wait()
-            yield b""
+    async def messages() -> AsyncIterator[bytes]:
+        await forever.wait()
+        yield b""
 
+    return channel.stream_unary(path)(messages())
+
+
+def test_messages_that_do_not_come_take_nobodys_place(server: StartServer) -> None:
+    """One connection's fill the room: its next ones are refused, and it makes room for others."""
+
+    async def hold(port: int) -> None:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            calls = [channel.stream_unary(INFER)(messages()) for _ in range(count)]
-            while not any(call.done() for call in calls):
-                await asyncio.sleep(0.01)
-            while await asyncio.to_thread(ask, port) != "OK":
-                await asyncio.sleep(0.1)
-            # The status of the one that made room travels beside the answer of who took its place.
-            found: Counter[str] = Counter()
-            async with asyncio.timeout(10):
-                while len(found) < 2:
-                    await asyncio.sleep(0.01)
-                    ended = [call for call in calls if call.done()]
-                    found = Counter(
-                        [f"{(await call.code()).name}: {await call.details()}" for call in ended]
-                    )
+            calls = [await never_sent(channel, INFER) for _ in range(60)]
+
+            async def ended(count: int) -> Counter[str]:
+                async with asyncio.timeout(20):
+                    while sum(call.done() for call in calls) < count:
+                        await asyncio.sleep(0.01)
+                return Counter([await call.details() for call in calls if call.done()])
+
+            refused = "too many messages of this connection are on their way"
+            assert await ended(20) == {refused: 20}
+            for _ in range(20):
+                assert await asyncio.to_thread(ask, port) == "OK"
+            # One made room for all of the others, who came one after another.
+            needed = "the message came too slowly, and its place was needed"
+            assert await ended(21) == {refused: 20, needed: 1}
             for call in calls:
                 call.cancel()
-            return found
 
-    with server("--workers", "1", "--max-queue", "1", "--max-message-bytes", "1000000") as s:
-        found = asyncio.run(hold(s.port, 300))
-        assert set(found) == {
-            "RESOURCE_EXHAUSTED: too many messages are under way",
-            "RESOURCE_EXHAUSTED: the message came too slowly, and its place was needed",
-        }
+    with server("--workers", "1", "--max-requests", "40") as s:
+        asyncio.run(hold(s.port))
         assert ask(s.port) == "OK"
         assert "Traceback" not in s.stderr
 
 
-def test_pages_that_do_not_come_to_an_end_make_room_for_others(server: StartServer) -> None:
+def test_pages_whose_message_does_not_come_take_nobodys_place(server: StartServer) -> None:
     async def hold(port: int) -> None:
-        forever = asyncio.Event()
-
-        async def messages() -> AsyncIterator[bytes]:
-            await forever.wait()
-            yield b""
-
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            calls = [channel.stream_unary(path)(messages()) for path in (READY, CHECK) * 40]
+            calls = [await never_sent(channel, path) for path in (READY, CHECK, REFLECT) * 40]
             for path in (READY, CHECK) * 20:
                 await channel.unary_unary(path)(b"", timeout=10)
-            ended = [await call.code() for call in calls if call.done()]
-            assert set(ended) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            assert not any(call.done() for call in calls)
             for call in calls:
                 call.cancel()
 

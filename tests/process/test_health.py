@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from corral.frontend import methods
+from corral.frontend.admission import Admission
 from corral.frontend.grpc_asgi.application import GrpcApplication
 from corral.frontend.health import SERVICE, Health
 from corral.frontend.reflection import Reflection
@@ -33,8 +34,9 @@ class Front:
     """A server with nothing but health and reflection, and a channel to it."""
 
     def __init__(self) -> None:
-        self.health = Health(SERVICES)
-        reflection = Reflection((methods.SERVICE, SERVICE), self.health.ended)
+        messages = Admission(100, 2**20, slow_s=60.0)
+        self.health = Health(SERVICES, messages)
+        reflection = Reflection((methods.SERVICE, SERVICE), self.health.ended, messages)
         app = GrpcApplication(
             self.health.unary(),
             {**self.health.streams(), **reflection.streams()},

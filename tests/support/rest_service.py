@@ -85,7 +85,7 @@ class FakeService:
         self.counted.append(error)
 
     async def receive_body(
-        self, receive: Receive, length: int | None, most_bytes: int
+        self, _scope: Scope, receive: Receive, length: int | None, most_bytes: int
     ) -> bytearray:
         if length is not None and length > most_bytes:
             raise TooLarge("the body is above the limit")

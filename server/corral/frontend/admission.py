@@ -1,7 +1,8 @@
-"""Messages that are received at a time: so many, and none for ever while others wait.
+"""Calls that wait for their client: so many, and the connections share the room.
 
-A message that is under way holds memory that no queue knows of yet. Until its body is pulled, a
-client sends no more than HTTP/2's window.
+While a message is on its way it is the client's turn, and a client may take for ever. Such calls
+take nobody's place: they are counted apart from those that the server works for, and where there
+are too many, the connection that has the most of them loses its oldest.
 """
 
 from __future__ import annotations
@@ -9,109 +10,151 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Any, TypeVar
 
-from corral.batching.admission import MessagesUnderWay
+from corral.batching.arrivals import Arrivals
 from corral.errors import QueueFull, Unavailable
 
 T = TypeVar("T")
 
 _RETRY_MS = 100
-_TOO_MANY = "too many messages are under way"
+_TOO_MANY = "too many messages of this connection are on their way"
 _TOO_SLOW = "the message came too slowly, and its place was needed"
 _CLOSED = "the server is stopping"
 
 
 class Admission:
-    """Lets calls receive their messages, so many at a time; the others wait for their turn.
+    """The calls of a cell whose client is to speak.
 
     Use it from one event loop.
 
     Args:
-        at_once: messages that may be under way.
-        slow_s: how long one may take while another call waits for its place.
-        most_waiting: calls that may wait; None where something else bounds them.
+        most: calls that may wait for their client.
+        most_bytes: what messages may hold that are there in part; beyond it some have to wait.
+        slow_s: how long nothing may come of a message while others wait for its room.
     """
 
-    def __init__(self, at_once: int, *, slow_s: float, most_waiting: int | None = None) -> None:
-        self._under_way: MessagesUnderWay[asyncio.Task[Any]] = MessagesUnderWay(
-            at_once, lambda task: task.cancel(), slow_s
+    def __init__(self, most: int, most_bytes: int, *, slow_s: float) -> None:
+        self._arrivals: Arrivals[asyncio.Task[Any]] = Arrivals(
+            most, most_bytes, lambda task: task.cancel()
         )
         self._slow_s = slow_s
-        self._most_waiting = most_waiting
-        self._waiting: deque[asyncio.Event] = deque()
-        self._closed = False
-        #: when the message of each task began to be received, while requests are traced
+        #: those that end with the server, because they ask for an inference
+        self._inferences: set[asyncio.Task[Any]] = set()
+        self._room = asyncio.Event()
+        self._waiting = 0
+        self.closed = False
+        #: when the message of each task began to be awaited, while requests are traced
         self.begun: dict[asyncio.Task[Any], float] | None = None
 
-    def set_limits(self, at_once: int, most_waiting: int) -> None:
-        """Others hold from now on."""
-        self._under_way.most = at_once
-        self._most_waiting = most_waiting
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    def set_most(self, most: int) -> None:
+        """Another limit holds from now on."""
+        self._arrivals.most = most
 
     def close(self) -> None:
-        """Nothing more is received: calls whose message is not there yet end."""
-        self._closed = True
-        for task in self._under_way.clear():
-            task.cancel()
-        for turn in self._waiting:
-            turn.set()
+        """No inference is received any more: those whose message is not there yet end."""
+        self.closed = True
+        self._arrivals.clear(self._inferences.__contains__)
 
-    async def receive(self, read: Callable[[], Awaitable[T]]) -> T:
-        """The message of the call that the current task handles.
+    def turn(self, scope: dict[str, Any], *, inference: bool = False) -> ClientsTurn:
+        """A block in which the current task waits for its client.
+
+        It raises QueueFull where the call is one too many, or has to make room for another; and
+        Unavailable where it is an inference and the server stops.
 
         Args:
-            read: pulls the message from the network; called once there is a place for it.
+            scope: ASGI's.
+            inference: whether the message is one.
+        """
+        return ClientsTurn(self, scope.get("client"), inference=inference)
 
-        Raises:
-            QueueFull: too many wait, or this one came too slowly.
-            Unavailable: nothing more is received.
+    async def receive(
+        self, scope: dict[str, Any], read: Callable[[], Awaitable[T]], *, inference: bool = False
+    ) -> T:
+        """The message that ``read`` pulls from the network; see ``turn`` for what it raises."""
+        with ClientsTurn(self, scope.get("client"), inference=inference):
+            return await read()
+
+    def grow(self, count: int) -> Awaitable[None] | None:
+        """More of the current task's message is there, and not all.
+
+        Args:
+            count: bytes of the piece.
+
+        Returns:
+            what to await before the next piece is taken; None: nothing.
         """
         task = asyncio.current_task()
         assert task
-        if self._waiting or self._closed or not self._under_way.begin(task, time.monotonic()):
-            await self._wait_for_a_place(task)
-        if self.begun is not None:
-            self.begun[task] = time.monotonic()
-        try:
-            return await read()
-        except asyncio.CancelledError:
-            if task in self._under_way:
-                raise
-            # Its place was taken; that is no cancellation to anybody else.
-            task.uncancel()
-            if self._closed:
-                raise Unavailable(_CLOSED) from None
-            raise QueueFull(_TOO_SLOW, _RETRY_MS) from None
-        finally:
-            if self._under_way.end(task) and self._waiting:
-                self._wake()
+        if self._arrivals.grow(task, count, time.monotonic()):
+            return None
+        return self._wait_for_room(task)
 
-    async def _wait_for_a_place(self, task: asyncio.Task[Any]) -> None:
-        if self._most_waiting is not None and len(self._waiting) >= self._most_waiting:
-            raise QueueFull(_TOO_MANY, _RETRY_MS)
-        turn = asyncio.Event()
-        self._waiting.append(turn)
+    async def _wait_for_room(self, task: asyncio.Task[Any]) -> None:
+        self._waiting += 1
         try:
-            while not self._closed and (
-                not (first := self._waiting[0] is turn)
-                or not self._under_way.begin(task, time.monotonic())
-            ):
-                turn.clear()
-                # Nobody says that a message has become slow: the first looks again by itself.
+            while not self._arrivals.grow(task, 0, now_s := time.monotonic()):
+                if self._arrivals.give_up_stalled(now_s - self._slow_s):
+                    continue
+                # Nobody says that a message has stalled: those that wait look by themselves.
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._slow_s / 5 if first else None):
-                        await turn.wait()
+                    async with asyncio.timeout(self._slow_s / 5):
+                        await self._room.wait()
         finally:
-            self._waiting.remove(turn)
-            self._wake()
-        if self._closed:
-            self._under_way.end(task)
-            raise Unavailable(_CLOSED)
+            self._waiting -= 1
 
-    def _wake(self) -> None:
-        """A place may be free: the first that waits looks."""
+    def _enter(self, task: asyncio.Task[Any], source: object, *, inference: bool) -> None:
+        if inference:
+            if self.closed:
+                raise Unavailable(_CLOSED)
+            self._inferences.add(task)
+        if not self._arrivals.begin(task, source):
+            self._inferences.discard(task)
+            raise QueueFull(_TOO_MANY, _RETRY_MS)
+        if inference and self.begun is not None:
+            self.begun[task] = time.monotonic()
+
+    def _leave(self, task: asyncio.Task[Any]) -> bool:
+        """Whether the call was there still."""
+        self._inferences.discard(task)
+        left = self._arrivals.end(task)
         if self._waiting:
-            self._waiting[0].set()
+            room, self._room = self._room, asyncio.Event()
+            room.set()
+        return left
+
+
+class ClientsTurn:
+    """See ``Admission.turn``."""
+
+    __slots__ = ("_admission", "_inference", "_source", "_task")
+
+    def __init__(self, admission: Admission, source: object, *, inference: bool) -> None:
+        self._admission = admission
+        self._source = source
+        self._inference = inference
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._task = task
+        self._admission._enter(task, self._source, inference=self._inference)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if self._admission._leave(self._task) or kind is not asyncio.CancelledError:
+            return
+        # Its place was taken; that is no cancellation to anybody else.
+        self._task.uncancel()
+        if self._inference and self._admission.closed:
+            raise Unavailable(_CLOSED) from None
+        raise QueueFull(_TOO_SLOW, _RETRY_MS) from None

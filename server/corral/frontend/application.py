@@ -39,7 +39,7 @@ class Application:
         self._service = service
         self._rest = rest
         called = Methods(service)
-        reflection = Reflection((methods.SERVICE, health.SERVICE), state.ended)
+        reflection = Reflection((methods.SERVICE, health.SERVICE), state.ended, service.messages)
         self._grpc = GrpcApplication(
             {**called.unary(), **state.unary()},
             {**called.streams(), **state.streams(), **reflection.streams()},

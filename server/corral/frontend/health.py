@@ -20,10 +20,6 @@ _SERVING = pb.HealthCheckResponse.SERVING
 _NOT_SERVING = pb.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
 
-#: Messages that are received at a time, of each method: Check needs no credentials, so that
-#: strangers could fill memory with them. Those of honest clients are there at once.
-_AT_ONCE = 16
-_SLOW_S = 0.05
 _QUOTED_CHARS = 80
 
 
@@ -35,16 +31,16 @@ class Health:
     Args:
         services: what may be asked for: "" (the whole server), the inference service, the
             models' names.
+        messages: the calls whose client is to speak, and those that watch.
     """
 
-    def __init__(self, services: Iterable[str]) -> None:
+    def __init__(self, services: Iterable[str], messages: Admission) -> None:
         self._services = frozenset(services)
         self._serving = False
         #: set when the server stops
         self.ended = asyncio.Event()
         self._changed = asyncio.Event()
-        self._checks = Admission(_AT_ONCE, slow_s=_SLOW_S)
-        self._watches = Admission(_AT_ONCE, slow_s=_SLOW_S)
+        self._messages = messages
 
     def unary(self) -> dict[str, Unary]:
         """The methods that answer once, by path."""
@@ -77,7 +73,7 @@ class Health:
 
     async def _check(self, call: Call) -> bytes:
         """The status of a service; NOT_FOUND for one that is not there."""
-        message = await one_message(call, self._checks, SHORT_MESSAGE_BYTES)
+        message = await one_message(call, self._messages, SHORT_MESSAGE_BYTES)
         service = parse(pb.HealthCheckRequest, message).service
         status = self._status(service)
         if status == _UNKNOWN:
@@ -89,7 +85,7 @@ class Health:
 
     async def _list(self, call: Call) -> bytes:
         """The status of every service."""
-        parse(pb.HealthListRequest, await one_message(call, self._checks, SHORT_MESSAGE_BYTES))
+        parse(pb.HealthListRequest, await one_message(call, self._messages, SHORT_MESSAGE_BYTES))
         statuses = {
             name: pb.HealthCheckResponse(status=self._status(name)) for name in self._services
         }
@@ -97,7 +93,7 @@ class Health:
 
     async def _watch(self, call: Call) -> None:
         """The status of a service now and whenever it changes; SERVICE_UNKNOWN is one."""
-        message = await one_message(call, self._watches, SHORT_MESSAGE_BYTES)
+        message = await one_message(call, self._messages, SHORT_MESSAGE_BYTES)
         service = parse(pb.HealthCheckRequest, message).service
         told: int | None = None
         while True:
@@ -109,4 +105,6 @@ class Health:
                 told = status
             if ended:
                 return
-            await changed.wait()
+            # Nobody's turn: like one whose message does not come, it may have to make room.
+            with self._messages.turn(call.scope):
+                await changed.wait()

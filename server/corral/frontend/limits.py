@@ -10,12 +10,8 @@ from corral.tensors import Signature
 _MAX_HELD_BYTES = 512 * 2**20
 #: room in a message for everything but the tensor
 _ENVELOPE_BYTES = 64 * 2**10
-#: What messages under way may hold: so many of the largest are received at a time. 100 that stop
-#: in the middle must leave room for others.
-_MAX_ARRIVING_BYTES = 2 * 2**30
-_LEAST_ARRIVING = 16
-#: calls whose message waits to be received, or is, besides those that the queue has room for
-_SPARE_ARRIVALS = 256
+#: What messages may hold that are there in part; see ``Arrivals`` for what may be above it.
+ARRIVING_BYTES = 256 * 2**20
 #: room for requests about the server itself when the queue is full
 _SPARE_REQUESTS = 1024
 
@@ -41,13 +37,6 @@ def queue_policy(settings: Settings, slots: int, region_batch: int) -> Policy:
     )
 
 
-def arrival_limits(settings: Settings, signature: Signature, max_queue: int) -> tuple[int, int]:
-    """Messages that are received at a time, and how many more may wait for that."""
-    most = max_queue + _SPARE_ARRIVALS
-    at_once = max(_LEAST_ARRIVING, _MAX_ARRIVING_BYTES // message_limit(settings, signature))
-    return min(at_once, most), max(0, most - at_once)
-
-
 def max_requests(limits: LimitSettings, max_queue: int) -> int:
-    """How many requests may be under way in a cell, their messages still arriving included."""
+    """How many requests may be under way in a cell; as many more may wait for their client."""
     return limits.max_requests or max_queue + _SPARE_REQUESTS

@@ -18,7 +18,9 @@ async def one_message(call: Call, admission: Admission, most_bytes: int) -> byte
     Raises:
         RequestError, GrpcError, ClientGone: there is none that is taken.
     """
-    pieces = await admission.receive(lambda: call.message(most_bytes, _TOO_LONG))
+    pieces = await admission.receive(
+        call.scope, lambda: call.message(most_bytes, _TOO_LONG, admission.grow)
+    )
     return b"".join(existing(pieces))
 
 

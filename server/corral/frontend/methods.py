@@ -9,7 +9,6 @@ import logging
 from google.protobuf.message import DecodeError, Message
 
 from corral.errors import RequestError
-from corral.frontend.admission import Admission
 from corral.frontend.grpc_asgi.application import Stream, Unary
 from corral.frontend.grpc_asgi.call import Call, Pieces
 from corral.frontend.grpc_asgi.status import ClientGone, GrpcError, MessageTooLarge
@@ -25,9 +24,6 @@ logger = logging.getLogger(__name__)
 #: the service that the Open Inference Protocol defines
 SERVICE: str = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
-#: messages of calls about the server itself that are received at a time
-_PAGES_AT_ONCE = 16
-_SLOW_PAGE_S = 0.05
 #: requests of one stream that wait for their answer, or to have it taken
 _STREAMED_AT_ONCE = 256
 #: what HTTP/2 lets out before the client asks for more, with room for other answers
@@ -48,7 +44,6 @@ class Methods:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._short = Admission(_PAGES_AT_ONCE, slow_s=_SLOW_PAGE_S)
 
     def unary(self) -> dict[str, Unary]:
         """The methods that answer once, by path."""
@@ -66,7 +61,7 @@ class Methods:
 
     def _page(self, kind: type[Message], page: Page) -> Unary:
         async def answer(call: Call) -> bytes:
-            message = await one_message(call, self._short, SHORT_MESSAGE_BYTES)
+            message = await one_message(call, self._service.messages, SHORT_MESSAGE_BYTES)
             return page(parse(kind, message)).SerializeToString()
 
         return answer
@@ -89,7 +84,11 @@ class Methods:
         service = self._service
         try:
             return await service.messages.receive(
-                lambda: call.message(service.max_body_bytes, service.too_large)
+                call.scope,
+                lambda: call.message(
+                    service.max_body_bytes, service.too_large, service.messages.grow
+                ),
+                inference=True,
             )
         except MessageTooLarge:
             raise service.refuse_too_large() from None
@@ -105,8 +104,7 @@ class Methods:
             places.release()
 
         try:
-            # A stream that says nothing holds nobody's place.
-            while await call.more() and (pieces := await self._receive(call)) is not None:
+            while (pieces := await self._receive(call)) is not None:
                 await places.acquire()
                 task = asyncio.create_task(self._answer_one(call, pieces))
                 answers.add(task)

@@ -29,7 +29,7 @@ from corral.frontend.application import Application
 from corral.frontend.auth import Auth
 from corral.frontend.health import Health
 from corral.frontend.http_server import HttpServer, make_config
-from corral.frontend.limits import arrival_limits, max_requests, message_limit, queue_policy
+from corral.frontend.limits import ARRIVING_BYTES, max_requests, message_limit, queue_policy
 from corral.frontend.listeners import connections_allowed, listen, listen_unix
 from corral.frontend.pages import Pages
 from corral.frontend.service import Service
@@ -150,7 +150,8 @@ class Frontend:
         )
         self._service = self._make_service(reader, policy.max_queue)
         self._health = Health(
-            ["", methods.SERVICE, *metadata.view_names(boot.served.name).values()]
+            ["", methods.SERVICE, *metadata.view_names(boot.served.name).values()],
+            self._service.messages,
         )
         self._app = Application(
             self._service,
@@ -171,7 +172,7 @@ class Frontend:
 
     def _make_service(self, reader: RequestReader, max_queue: int) -> Service:
         settings, signature = self._boot.settings, self._served.signature
-        at_once, waiting = arrival_limits(settings, signature, max_queue)
+        most = max_requests(settings.limits, max_queue)
         access = credentials.make_access(
             settings.security.auth_token_file,
             settings.security.allow_client,
@@ -182,9 +183,9 @@ class Frontend:
             reader,
             self._pages,
             auth=Auth(access) if access else None,
-            messages=Admission(at_once, slow_s=_SLOW_S, most_waiting=waiting),
+            messages=Admission(most, ARRIVING_BYTES, slow_s=_SLOW_S),
             max_body_bytes=message_limit(settings, signature),
-            max_requests=max_requests(settings.limits, max_queue),
+            max_requests=most,
         )
 
     # --- what the supervisor says, and is told ---
@@ -201,8 +202,7 @@ class Frontend:
     def _reconfigure(self, new: Reconfigure) -> None:
         settings = new.settings
         policy = queue_policy(settings, new.slots, new.region_batch)
-        signature = self._served.signature
-        self._service.messages.set_limits(*arrival_limits(settings, signature, policy.max_queue))
+        self._service.set_max_requests(max_requests(settings.limits, policy.max_queue))
         logs.configure(settings.logging, f"frontend {self._boot.cell}")
         self._pages.model = _describe(
             self._served, new.model, settings, new.workers, self._findings

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from corral.errors import QueueFull
+from corral.frontend.admission import Admission
 from corral.frontend.grpc_asgi.application import Stream
 from corral.frontend.grpc_asgi.call import Call, Pieces
 from corral.frontend.grpc_asgi.status import Code
@@ -18,9 +18,6 @@ from corral.protocol.metadata import parse
 from corral_protos import reflection_v1_pb2, reflection_v1alpha_pb2
 from corral_protos.pool import POOL
 
-#: streams, each of which may be in the middle of a message
-_MAX_STREAMS = 16
-_RETRY_MS = 100
 _TOO_LONG = "the question is larger than reflection's may be"
 _VERSIONS = (reflection_v1_pb2, reflection_v1alpha_pb2)
 
@@ -47,16 +44,21 @@ class Reflection:
         services: full names of what is served besides reflection itself.
         ended: set when the server stops: then the streams end, which else last as long as their
             clients like.
+        messages: the calls whose client is to speak.
         pool: knows the services.
     """
 
     def __init__(
-        self, services: Iterable[str], ended: asyncio.Event, pool: DescriptorPool = POOL
+        self,
+        services: Iterable[str],
+        ended: asyncio.Event,
+        messages: Admission,
+        pool: DescriptorPool = POOL,
     ) -> None:
         self._services = sorted([*services, *SERVICES])
         self._ended = ended
+        self._messages = messages
         self._pool = pool
-        self._streams = 0
 
     def streams(self) -> dict[str, Stream]:
         """The methods by path."""
@@ -70,9 +72,6 @@ class Reflection:
         }
 
     async def _info(self, call: Call, version: _Messages) -> None:
-        if self._streams >= _MAX_STREAMS:
-            raise QueueFull("too many clients use reflection", _RETRY_MS)
-        self._streams += 1
         ended = asyncio.ensure_future(self._ended.wait())
         try:
             while (pieces := await self._next(call, ended)) is not None:
@@ -80,16 +79,16 @@ class Reflection:
                 await call.send(self._answer(question, version).SerializeToString())
         finally:
             ended.cancel()
-            self._streams -= 1
 
     async def _next(self, call: Call, ended: asyncio.Future[Any]) -> Pieces | None:
         """The next question; None at the end of the stream or of the server."""
-        question = asyncio.ensure_future(call.message(SHORT_MESSAGE_BYTES, _TOO_LONG))
-        try:
-            await asyncio.wait((ended, question), return_when=asyncio.FIRST_COMPLETED)
-            return question.result() if question.done() else None
-        finally:
-            question.cancel()
+        with self._messages.turn(call.scope):
+            question = asyncio.ensure_future(call.message(SHORT_MESSAGE_BYTES, _TOO_LONG))
+            try:
+                await asyncio.wait((ended, question), return_when=asyncio.FIRST_COMPLETED)
+                return question.result() if question.done() else None
+            finally:
+                question.cancel()
 
     def _answer(self, question: Any, version: _Messages) -> Any:
         answer = version.ServerReflectionResponse(

@@ -37,9 +37,9 @@ class Service:
         reader: reads and checks them.
         pages: answers what is asked about the server itself.
         auth: who may call; None: everybody.
-        messages: who may send a large message now.
+        messages: the calls whose client is to speak.
         max_body_bytes: the largest request.
-        max_requests: requests under way.
+        max_requests: requests under way, besides those whose client is to speak.
 
     Attributes:
         max_body_bytes: as given.
@@ -86,8 +86,13 @@ class Service:
         Raises:
             QueueFull: there are more than may be.
         """
-        if self.under_way > self._max_requests:
+        if self.under_way - len(self.messages) > self._max_requests:
             raise QueueFull(_TOO_MANY, _RETRY_MS)
+
+    def set_max_requests(self, most: int) -> None:
+        """Another limit holds from now on."""
+        self._max_requests = most
+        self.messages.set_most(most)
 
     def authorize(self, scope: dict[str, Any]) -> Priority:
         """Lets a request pass; returns the priority that it has at most.
@@ -162,11 +167,12 @@ class Service:
             self.accepted -= 1
 
     async def receive_body(
-        self, receive: Receive, length: int | None, most_bytes: int
+        self, scope: dict[str, Any], receive: Receive, length: int | None, most_bytes: int
     ) -> bytes | bytearray:
-        """The body of an HTTP request, received when there is a place for it.
+        """The body of an HTTP request.
 
         Args:
+            scope: ASGI's.
             receive: ASGI's.
             length: the body's, where its head says so.
             most_bytes: what it may hold.
@@ -197,8 +203,10 @@ class Service:
                     pieces.append(piece)
                 if not event.get("more_body", False):
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                if piece and (room := self.messages.grow(len(piece))) is not None:
+                    await room
 
-        return await self.messages.receive(read)
+        return await self.messages.receive(scope, read, inference=True)
 
     # --- pages ---
 

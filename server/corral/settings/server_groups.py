@@ -141,7 +141,7 @@ class LimitSettings(Group, frozen=True, kw_only=True):
     max_requests: Annotated[
         Count | None,
         option(
-            "requests of a cell that are under way, those still arriving included",
+            "requests of a cell that are under way; as many more may wait for their client",
             metavar="N",
             unit="requests",
             default="1024 more than may wait",

@@ -1,4 +1,4 @@
-"""Whose message is received, whose waits for its turn, and who has to make room."""
+"""Whose message is received, whose waits for room, and who has to make room."""
 
 from __future__ import annotations
 
@@ -11,16 +11,39 @@ from corral.frontend.admission import Admission
 
 
 class Call:
-    """A call's context; its message comes when the test says so."""
+    """A call of a connection; its message comes when the test says so."""
 
-    def __init__(self, admission: Admission) -> None:
-        self.reading = False
+    def __init__(self, admission: Admission, source: str, *, inference: bool = False) -> None:
         self.message: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self.task = asyncio.create_task(admission.receive(self.read))
+        self.task: asyncio.Task[object] = asyncio.create_task(
+            admission.receive({"client": source}, self.read, inference=inference)
+        )
 
     async def read(self) -> object:
-        self.reading = True
         return await self.message
+
+
+class Growing:
+    """A call whose message comes in pieces of 60 bytes, each when the test says so."""
+
+    def __init__(self, admission: Admission, source: str) -> None:
+        self.taken = 0
+        self._admission = admission
+        self._pieces: asyncio.Queue[bool] = asyncio.Queue()
+        self.task = asyncio.create_task(admission.receive({"client": source}, self.read))
+
+    async def read(self) -> bytes:
+        while True:
+            last = await self._pieces.get()
+            self.taken += 60
+            if last:
+                return b"it"
+            if (room := self._admission.grow(60)) is not None:
+                await room
+
+    async def piece(self, *, last: bool = False) -> None:
+        self._pieces.put_nowait(last)
+        await settle()
 
 
 async def settle() -> None:
@@ -29,84 +52,113 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def calls(admission: Admission, count: int) -> list[Call]:
-    made = [Call(admission) for _ in range(count)]
+async def calls(admission: Admission, sources: str, *, inference: bool = False) -> list[Call]:
+    made = [Call(admission, source, inference=inference) for source in sources]
     await settle()
     return made
 
 
-async def test_so_many_at_a_time_and_the_others_in_their_order() -> None:
-    admission = Admission(2, slow_s=60.0)
-    made = await calls(admission, 5)
-    assert [call.reading for call in made] == [True, True, False, False, False]
-    made[1].message.set_result(b"second")
-    assert await made[1].task == b"second"
-    await settle()
-    assert [call.reading for call in made] == [True, True, True, False, False]
-    for call in (made[0], made[2]):
-        call.message.set_result(b"")
-    await settle()
-    assert made[3].reading
-    assert made[4].reading
+async def test_a_message_that_comes_is_there() -> None:
+    admission = Admission(2, 100, slow_s=60.0)
+    first, second = await calls(admission, "aa")
+    second.message.set_result(b"second")
+    assert await second.task == b"second"
+    assert len(admission) == 1
+    first.message.set_exception(RuntimeError("gone"))
+    with pytest.raises(RuntimeError):
+        await first.task
+    assert len(admission) == 0
 
 
-async def test_one_more_than_may_wait_is_refused_at_once() -> None:
-    made = await calls(Admission(1, slow_s=60.0, most_waiting=2), 4)
-    with pytest.raises(QueueFull, match="too many messages"):
-        await made[3].task
-    assert not any(call.task.done() for call in made[:3])
-
-
-async def test_a_slow_message_makes_room_though_nobody_else_comes() -> None:
-    slow, waiting = await calls(Admission(1, slow_s=0.01), 2)
+async def test_silent_calls_of_one_connection_harm_no_other() -> None:
+    admission = Admission(3, 100, slow_s=60.0)
+    silent = await calls(admission, "aaaa")
+    with pytest.raises(QueueFull, match="of this connection"):
+        await silent[3].task
+    (other,) = await calls(admission, "b")
     with pytest.raises(QueueFull, match="too slowly"):
-        await slow.task
+        await silent[0].task
+    other.message.set_result(b"it")
+    assert await other.task == b"it"
+    assert not any(call.task.done() for call in silent[1:3])
+
+
+async def test_who_leaves_frees_its_place() -> None:
+    admission = Admission(1, 100, slow_s=60.0)
+    (gone,) = await calls(admission, "a")
+    gone.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone.task
+    (other,) = await calls(admission, "b")
+    assert not other.task.done()
+
+
+async def test_a_large_message_waits_until_there_is_room() -> None:
+    admission = Admission(9, 100, slow_s=60.0)
+    first, second = Growing(admission, "a"), Growing(admission, "a")
     await settle()
-    assert waiting.reading
-    waiting.message.set_result(b"it")
+    await first.piece()
+    await second.piece()
+    await second.piece()
+    assert second.taken == 60
+    await first.piece(last=True)
+    assert await first.task == b"it"
+    await settle()
+    assert second.taken == 120
+    await second.piece(last=True)
+    assert await second.task == b"it"
+
+
+async def test_a_stalled_message_makes_room_for_those_that_wait() -> None:
+    admission = Admission(9, 100, slow_s=0.01)
+    stalled, waiting = Growing(admission, "a"), Growing(admission, "a")
+    await settle()
+    await stalled.piece()
+    await waiting.piece()
+    with pytest.raises(QueueFull, match="too slowly"):
+        await stalled.task
+    await waiting.piece(last=True)
     assert await waiting.task == b"it"
 
 
-async def test_who_leaves_frees_its_place_or_its_turn() -> None:
-    admission = Admission(1, slow_s=60.0)
-    reading, gone, next_one, last = await calls(admission, 4)
-    gone.task.cancel()
-    await settle()
-    assert not next_one.reading
-    reading.task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reading.task
-    await settle()
-    assert next_one.reading
-    assert not last.reading
-
-
-async def test_a_call_that_fails_frees_its_place() -> None:
-    failing, waiting = await calls(Admission(1, slow_s=60.0), 2)
-    failing.message.set_exception(RuntimeError("gone"))
-    with pytest.raises(RuntimeError):
-        await failing.task
-    await settle()
-    assert waiting.reading
-
-
-async def test_at_the_end_nothing_more_is_received() -> None:
-    admission = Admission(1, slow_s=60.0)
-    reading, waiting = await calls(admission, 2)
+async def test_at_the_end_no_inference_is_received_any_more() -> None:
+    admission = Admission(9, 100, slow_s=60.0)
+    (page,) = await calls(admission, "a")
+    (reading,) = await calls(admission, "a", inference=True)
     admission.close()
-    (late,) = await calls(admission, 1)
-    for call in (reading, waiting, late):
+    (late,) = await calls(admission, "b", inference=True)
+    for call in (reading, late):
         with pytest.raises(Unavailable, match="stopping"):
             await call.task
-    assert not late.reading
+    page.message.set_result(b"still")
+    assert await page.task == b"still"
 
 
-async def test_other_limits_hold_from_then_on() -> None:
-    admission = Admission(1, slow_s=60.0, most_waiting=0)
-    first, refused = await calls(admission, 2)
+async def test_who_watches_makes_room_like_who_is_silent() -> None:
+    admission = Admission(2, 100, slow_s=60.0)
+
+    async def watch() -> None:
+        with admission.turn({"client": "a"}):
+            await asyncio.Event().wait()
+
+    watchers = [asyncio.create_task(watch()) for _ in range(2)]
+    await settle()
+    (other,) = await calls(admission, "b")
     with pytest.raises(QueueFull):
-        await refused.task
-    admission.set_limits(2, 1)
-    later = await calls(admission, 2)
-    assert first.reading
-    assert [call.reading for call in later] == [True, False]
+        await watchers[0]
+    assert not other.task.done()
+    watchers[1].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watchers[1]
+
+
+async def test_another_limit_holds_from_then_on() -> None:
+    admission = Admission(1, 100, slow_s=60.0)
+    _, refused = await calls(admission, "aa")
+    assert refused.task.done()
+    admission.set_most(2)
+    later = await calls(admission, "aa")
+    assert [call.task.done() for call in later] == [False, True]
+    for call in (refused, later[1]):
+        with pytest.raises(QueueFull):
+            await call.task

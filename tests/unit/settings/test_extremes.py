@@ -19,7 +19,7 @@ from corral.batching.sizes import batch_sizes
 from corral.cli.main import run, settings_of
 from corral.errors import ConfigError, ModelError
 from corral.frontend.http_server import make_config
-from corral.frontend.limits import arrival_limits, max_requests, message_limit, queue_policy
+from corral.frontend.limits import max_requests, message_limit, queue_policy
 from corral.models import registry
 from corral.planning import topology
 from corral.planning.request import plan_for
@@ -46,7 +46,6 @@ def _serve_with(made: Settings) -> None:
     assert msgspec.json.decode(msgspec.json.encode(made), type=Settings) == made
     signature = registry.get("resnet50").signature
     policy = queue_policy(made, 8192, 256)
-    assert min(arrival_limits(made, signature, policy.max_queue)) >= 0
     assert max_requests(made.limits, policy.max_queue) > 0
     assert message_limit(made, signature) > 0
     assert round(made.queue.max_queue_delay_ms * 1000) < 2**64

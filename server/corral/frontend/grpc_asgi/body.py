@@ -13,10 +13,16 @@ from typing import Any
 from corral.frontend.grpc_asgi.status import ClientGone, Code, GrpcError
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+#: told of each piece of a message that is not whole yet; what to await before the next is taken
+Grow = Callable[[int], Awaitable[None] | None]
 
 PREFIX = struct.Struct(">BI")
 _PREFIX_BYTES = PREFIX.size
 _CUT_SHORT = "the call ended in the middle of a message"
+
+
+def take_all(_count: int) -> None:
+    """A ``Grow`` that never has to wait."""
 
 
 class Body:
@@ -67,11 +73,12 @@ class Body:
         self._left = piece
         return flag, length
 
-    async def pieces(self, length: int) -> list[bytes | memoryview]:
+    async def pieces(self, length: int, grow: Grow) -> list[bytes | memoryview]:
         """The message whose prefix was read, in as many pieces as it came.
 
         Args:
             length: what the prefix says.
+            grow: told how much is there while it is not all.
 
         Raises:
             ClientGone: the client is.
@@ -88,11 +95,15 @@ class Body:
         found: list[bytes | memoryview] = [memoryview(held)[_PREFIX_BYTES:]]
         # Given up at once: a call that is cut off in here must not hold it.
         self._left = held = b""
+        came = have
         while have < length:
+            if (room := grow(came)) is not None:
+                await room
             piece = await self._pull()
             if not piece:
                 raise GrpcError(Code.INVALID_ARGUMENT, _CUT_SHORT)
-            have += len(piece)
+            came = len(piece)
+            have += came
             found.append(piece)
         if have > length:
             last = found[-1]

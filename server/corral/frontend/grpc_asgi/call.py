@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from corral.frontend.grpc_asgi.body import PREFIX, Body, Receive
+from corral.frontend.grpc_asgi.body import PREFIX, Body, Grow, Receive, take_all
 from corral.frontend.grpc_asgi.compression import (
     ACCEPTED,
     IDENTITY,
@@ -89,21 +89,15 @@ class Call:
         self._algorithm = fields.get(b"grpc-encoding", IDENTITY)
         self._accepts = fields.get(b"grpc-accept-encoding", b"")
 
-    async def more(self) -> bool:
-        """Whether there is another request message; waits until one begins, or there is none.
-
-        Raises:
-            ClientGone: the client is.
-            GrpcError: the call ends within a message's prefix.
-        """
-        return await self._body.prefix() is not None
-
-    async def message(self, most_bytes: int, too_large: str) -> Pieces | None:
+    async def message(
+        self, most_bytes: int, too_large: str, grow: Grow = take_all
+    ) -> Pieces | None:
         """The next request message, unpacked; None when there is none.
 
         Args:
             most_bytes: what it may hold; checked before it is received.
             too_large: says so to the client.
+            grow: told how much of it is there while it is not all.
 
         Raises:
             ClientGone: the client is.
@@ -116,7 +110,7 @@ class Call:
         if length > most_bytes:
             raise MessageTooLarge(too_large)
         if flag == 0:
-            return await self._body.pieces(length)
+            return await self._body.pieces(length, grow)
         if flag != 1:
             raise GrpcError(Code.INTERNAL, f"a message has the flag {flag}; there are 0 and 1")
         if not is_known(self._algorithm):
@@ -125,7 +119,7 @@ class Call:
                 "messages are packed by gzip or deflate, or not at all",
                 (_ACCEPTED,),
             )
-        packed = await self._body.pieces(length)
+        packed = await self._body.pieces(length, grow)
         return [unpack(self._algorithm, map(bytes, packed), most_bytes, too_large)]
 
     async def send(self, message: bytes) -> None:

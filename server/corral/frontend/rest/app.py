@@ -111,7 +111,10 @@ class RestApp:
             raise self._counted(LengthMissing("the request has no body, and no Content-Length"))
         try:
             body = await self._service.receive_body(
-                receive, asked.length(b"content-length"), self._service.max_body_bytes
+                asked.scope,
+                receive,
+                asked.length(b"content-length"),
+                self._service.max_body_bytes,
             )
         except TooLarge as error:
             raise self._counted(error) from None

@@ -45,12 +45,12 @@ class Request:
     """What a scope says of a request, read when it is asked for.
 
     Args:
-        scope: ASGI's.
+        scope: ASGI's; kept.
     """
 
     def __init__(self, scope: Scope) -> None:
         self._fields: list[tuple[bytes, bytes]] = scope["headers"]
-        self._scope = scope
+        self.scope = scope
         self.method: str = scope["method"]
 
     def field(self, name: bytes) -> str | None:
@@ -80,7 +80,7 @@ class Request:
         """Whether the request says by its head that it has none. HTTP/2 need not say anything."""
         names = {name for name, _ in self._fields}
         framed = b"content-length" in names or b"transfer-encoding" in names
-        return self._scope.get("http_version", "1.1").startswith("1") and not framed
+        return self.scope.get("http_version", "1.1").startswith("1") and not framed
 
     def query(self) -> dict[str, str]:
         """The fields of the query.
@@ -88,7 +88,7 @@ class Request:
         Raises:
             InvalidRequest: they are broken, too many, or one comes twice.
         """
-        text: bytes = self._scope.get("query_string", b"")
+        text: bytes = self.scope.get("query_string", b"")
         try:
             pairs = parse_qsl(
                 text.decode("ascii"),
@@ -110,7 +110,7 @@ class Request:
         Raises:
             NotFound: it is no path of text.
         """
-        raw = self._scope.get("raw_path") or self._scope["path"].encode()
+        raw = self.scope.get("raw_path") or self.scope["path"].encode()
         return _segments(raw)
 
 

@@ -86,7 +86,7 @@ class Pages:
             return takes_body(route, b"")
         try:
             body = await self._service.receive_body(
-                receive, asked.length(b"content-length"), _MAX_BODY_BYTES
+                asked.scope, receive, asked.length(b"content-length"), _MAX_BODY_BYTES
             )
         except TooLarge:
             if route.action != "repository_load":

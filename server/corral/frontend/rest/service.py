@@ -45,7 +45,7 @@ class Service(Protocol):
         """Counts a request that is refused before it can be admitted."""
 
     async def receive_body(
-        self, receive: Receive, length: int | None, most_bytes: int
+        self, scope: Scope, receive: Receive, length: int | None, most_bytes: int
     ) -> bytes | bytearray:
         """The body, received when there is room for it; raises TooLarge or QueueFull."""
 
