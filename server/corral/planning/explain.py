@@ -50,6 +50,22 @@ def explain(
     ]
 
 
+#: no x86 core of a server or a PC has more, nor has an Arm core
+_USUAL_SIBLINGS = 2
+
+
+def warnings(machine: Machine) -> Iterable[str]:
+    """What looks as if the machine did not tell the truth of itself."""
+    siblings = machine.most_siblings
+    if siblings > _USUAL_SIBLINGS:
+        yield (
+            f"{siblings} CPUs say that they are one core, and a worker takes one CPU of each core: "
+            f"{count(len(machine.cores), 'core')} of {len(machine.online_cpus)} CPUs would work. "
+            "Hypervisors say so where the machine's topology is not set; if these are cores, "
+            "--siblings-as-cores uses them"
+        )
+
+
 def _what_is_allowed(machine: Machine, allowed: Sequence[Core]) -> Iterable[str]:
     features = f" with {', '.join(machine.features)}" if machine.features else ""
     yield (

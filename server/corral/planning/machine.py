@@ -113,6 +113,16 @@ class Machine:
         return allowed if self.cpu_quota is None else min(allowed, whole_cpus(self.cpu_quota))
 
     @property
+    def most_siblings(self) -> int:
+        """CPUs of the core that has the most of them."""
+        return max((len(core.cpus) for core in self.cores), default=0)
+
+    def with_siblings_as_cores(self) -> Machine:
+        """The same machine, with a core for each CPU."""
+        cores = [dataclasses.replace(core, cpus=(cpu,)) for core in self.cores for cpu in core.cpus]
+        return dataclasses.replace(self, cores=tuple(sorted(cores, key=lambda core: core.cpus)))
+
+    @property
     def features(self) -> tuple[str, ...]:
         """What matters to inference of the instruction set, e.g. ``("AVX2", "AVX-512 VNNI")``."""
         return tuple(name for name, flags in _FEATURES.items() if flags & self.isa)

@@ -40,6 +40,7 @@ class PlanRequest(msgspec.Struct, frozen=True, kw_only=True):
     cores_per_worker: int | Literal["node"] | None = None
     cells: int | None = None
     oversubscribe: bool = False
+    siblings_as_cores: bool = False
     figures: Figures = Figures()
     one_front: bool = False
 
@@ -66,6 +67,8 @@ def make_plan(machine: Machine, request: PlanRequest) -> Plan:
     Raises:
         ConfigError: what is asked for does not fit, in one line that says what would.
     """
+    if request.siblings_as_cores:
+        machine = machine.with_siblings_as_cores()
     allowed = _allowed_cores(machine)
     cores = _within_budget(allowed, machine.cpu_budget)
     nodes = [
@@ -118,6 +121,7 @@ def make_plan(machine: Machine, request: PlanRequest) -> Plan:
             cells=cells,
             idle=idle,
         ),
+        warnings=list(plan_reasons.warnings(machine)),
     )
 
 

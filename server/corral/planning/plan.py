@@ -46,6 +46,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cells: list[PlannedCell]
     idle_cpus: list[int]
     reasons: list[str]
+    #: what is odd about the machine, for the operator
+    warnings: list[str]
 
     @property
     def first_worker(self) -> PlannedWorker:

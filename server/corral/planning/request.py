@@ -32,6 +32,7 @@ def plan_for(settings: Settings, machine: Machine, measured: Figures = _UNKNOWN)
             cores_per_worker=settings.placement.cores_per_worker,
             cells=settings.placement.cells,
             oversubscribe=settings.placement.oversubscribe,
+            siblings_as_cores=settings.placement.siblings_as_cores,
             figures=_as_asked(settings.placement, measured),
             # Regions of memory and a unix socket belong to one frontend.
             one_front=settings.listen.client_shared_memory

@@ -32,6 +32,8 @@ def print_plan(plan: Plan, machine: Machine, explain: bool, console: Console) ->
         _add_cell(table, number, cell, package_of)
     console.print(table)
     console.print(_summary(plan))
+    for warning in plan.warnings:
+        console.print(Text(f"warning: {warning}."))
     if explain:
         console.print("\nWhy:")
         for reason in plan.reasons:

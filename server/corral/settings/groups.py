@@ -239,6 +239,14 @@ class PlacementSettings(Group, frozen=True, kw_only=True):
             default="as measured here",
         ),
     ] = None
+    siblings_as_cores: Annotated[
+        bool,
+        option(
+            "give every CPU to the workers as a core of its own; for virtual machines whose "
+            "hypervisor shows cores as siblings",
+            live=True,
+        ),
+    ] = False
     oversubscribe: Annotated[
         bool,
         option("let workers share CPUs (for tests with the null backend)", live=True),

@@ -186,7 +186,7 @@ class Deployments:
             prepared=prepared,
             plan=plan,
             factory=factory,
-            warnings=(*warnings, *extras.warnings, *guard),
+            warnings=(*plan.warnings, *warnings, *extras.warnings, *guard),
         )
 
     def _fits(self, plan: Plan) -> None:

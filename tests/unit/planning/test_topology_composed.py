@@ -256,3 +256,35 @@ def test_a_virtual_machine_with_an_l3_for_each_cpu(composed: Any, check_plan: Ch
     composed.add_machine([Core(cpus=(n,), package=n, node=0, l3=n) for n in range(4)])
     _, plan = plan_of(composed, check_plan, mode=Mode.THROUGHPUT)
     assert widths(plan) == [[2, 2]]
+
+
+def one_core(cpus: int) -> list[Core]:
+    """What some hypervisors show: every CPU is a sibling of every other."""
+    return [Core(cpus=tuple(range(cpus)), package=0, node=0, l3=0)]
+
+
+def test_siblings_beyond_belief_are_a_warning(composed: Any, check_plan: CheckPlan) -> None:
+    composed.add_machine(one_core(8))
+    _, plan = plan_of(composed, check_plan)
+    assert widths(plan) == [[1]]
+    [warning] = plan.warnings
+    assert warning.startswith("8 CPUs say that they are one core")
+    assert "--siblings-as-cores" in warning
+
+
+def test_siblings_as_cores(composed: Any) -> None:
+    composed.add_machine(one_core(8))
+    machine = read_machine(composed.root, live=False)
+    plan = make_plan(machine, PlanRequest(siblings_as_cores=True))
+    assert not plan.warnings
+    assert widths(plan) == [[3, 4]]
+    workers = [worker for cell in plan.cells for worker in cell.workers]
+    used = [*plan.cells[0].frontend_cpus, *(cpu for worker in workers for cpu in worker.cpus)]
+    assert sorted(used) == list(range(8))
+    assert [worker.env["OMP_NUM_THREADS"] for worker in workers] == ["3", "4"]
+
+
+def test_two_siblings_a_core_are_no_warning(epyc_machine: Machine) -> None:
+    assert not make_plan(epyc_machine, PlanRequest()).warnings
+    split = make_plan(epyc_machine, PlanRequest(siblings_as_cores=True))
+    assert split.machine.cores == split.machine.cpus == 384

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
@@ -38,10 +39,18 @@ def test_reasons_are_told_on_request_and_never_taken_for_markup() -> None:
     assert "[red]Quick[/red] 9000" in shown(explain=True)
 
 
+def test_warnings_are_told_without_being_asked_for() -> None:
+    odd = dataclasses.replace(MACHINE, cores=(Core(cpus=(0, 1, 2), package=0, node=0, l3=0),))
+    output = io.StringIO()
+    print_plan(make_plan(odd, PlanRequest()), odd, False, Console(file=output, width=200))
+    assert "warning: 3 CPUs say that they are one core" in output.getvalue()
+
+
 def test_json_has_exactly_the_promised_keys() -> None:
     plan = json.loads(plan_json(make_plan(MACHINE, PlanRequest())))
     assert list(plan) == [
         "mode", "machine", "allowed_cpus", "cpu_budget", "cells", "idle_cpus", "reasons",
+        "warnings",
     ]  # fmt: skip
     assert plan["machine"] == {"packages": 1, "nodes": 1, "cores": 16, "cpus": 32}
     assert set(plan["cells"][0]) == {"node", "frontend_cpus", "workers"}
