@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
-from corral.batching.arrivals import Arrivals
+from corral.batching.incoming import Incoming
 from corral.errors import QueueFull, Unavailable
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Admission:
     """
 
     def __init__(self, most: int, most_bytes: int, *, slow_s: float) -> None:
-        self._arrivals: Arrivals[asyncio.Task[Any]] = Arrivals(
+        self._incoming: Incoming[asyncio.Task[Any]] = Incoming(
             most, most_bytes, lambda task: task.cancel()
         )
         self._slow_s = slow_s
@@ -50,16 +50,16 @@ class Admission:
         self.begun: dict[asyncio.Task[Any], float] | None = None
 
     def __len__(self) -> int:
-        return len(self._arrivals)
+        return len(self._incoming)
 
     def set_most(self, most: int) -> None:
         """Another limit holds from now on."""
-        self._arrivals.most = most
+        self._incoming.most = most
 
     def close(self) -> None:
         """No inference is received any more: those whose message is not there yet end."""
         self.closed = True
-        self._arrivals.clear(self._inferences.__contains__)
+        self._incoming.clear(self._inferences.__contains__)
 
     def turn(self, scope: dict[str, Any], *, inference: bool = False) -> ClientsTurn:
         """A block in which the current task waits for its client.
@@ -91,15 +91,15 @@ class Admission:
         """
         task = asyncio.current_task()
         assert task
-        if self._arrivals.grow(task, count, time.monotonic()):
+        if self._incoming.grow(task, count, time.monotonic()):
             return None
         return self._wait_for_room(task)
 
     async def _wait_for_room(self, task: asyncio.Task[Any]) -> None:
         self._waiting += 1
         try:
-            while not self._arrivals.grow(task, 0, now_s := time.monotonic()):
-                if self._arrivals.give_up_stalled(now_s - self._slow_s):
+            while not self._incoming.grow(task, 0, now_s := time.monotonic()):
+                if self._incoming.give_up_stalled(now_s - self._slow_s):
                     continue
                 # Nobody says that a message has stalled: those that wait look by themselves.
                 with contextlib.suppress(TimeoutError):
@@ -113,7 +113,7 @@ class Admission:
             if self.closed:
                 raise Unavailable(_CLOSED)
             self._inferences.add(task)
-        if not self._arrivals.begin(task, source):
+        if not self._incoming.begin(task, source):
             self._inferences.discard(task)
             raise QueueFull(_TOO_MANY, _RETRY_MS)
         if inference and self.begun is not None:
@@ -122,7 +122,7 @@ class Admission:
     def _leave(self, task: asyncio.Task[Any]) -> bool:
         """Whether the call was there still."""
         self._inferences.discard(task)
-        left = self._arrivals.end(task)
+        left = self._incoming.end(task)
         if self._waiting:
             room, self._room = self._room, asyncio.Event()
             room.set()

@@ -10,7 +10,7 @@ from corral.tensors import Signature
 _MAX_HELD_BYTES = 512 * 2**20
 #: room in a message for everything but the tensor
 _ENVELOPE_BYTES = 64 * 2**10
-#: What messages may hold that are there in part; see ``Arrivals`` for what may be above it.
+#: What messages may hold that are there in part; see ``Incoming`` for what may be above it.
 ARRIVING_BYTES = 256 * 2**20
 #: room for requests about the server itself when the queue is full
 _SPARE_REQUESTS = 1024

@@ -67,8 +67,7 @@ def make_plan(machine: Machine, request: PlanRequest) -> Plan:
     Raises:
         ConfigError: what is asked for does not fit, in one line that says what would.
     """
-    if request.siblings_as_cores:
-        machine = machine.with_siblings_as_cores()
+    machine = machine.with_siblings_as_cores() if request.siblings_as_cores else machine
     allowed = _allowed_cores(machine)
     cores = _within_budget(allowed, machine.cpu_budget)
     nodes = [
@@ -90,13 +89,7 @@ def make_plan(machine: Machine, request: PlanRequest) -> Plan:
     divided, shared = allot(nodes, wish)
     used = [node for node in divided if node.workers]
     cells = _make_cells(machine, request, used, shared)
-    busy = {
-        cpu
-        for cell in cells
-        for cpus in (cell.frontend_cpus, *(worker.cpus for worker in cell.workers))
-        for cpu in cpus
-    }
-    idle = [cpu for cpu in machine.allowed_cpus if cpu not in busy]
+    idle = sorted(set(machine.allowed_cpus) - _busy_cpus(cells))
     return Plan(
         mode=str(request.mode),
         machine=MachineSummary(
@@ -123,6 +116,15 @@ def make_plan(machine: Machine, request: PlanRequest) -> Plan:
         ),
         warnings=list(plan_reasons.warnings(machine)),
     )
+
+
+def _busy_cpus(cells: Iterable[PlannedCell]) -> set[int]:
+    return {
+        cpu
+        for cell in cells
+        for cpus in (cell.frontend_cpus, *(worker.cpus for worker in cell.workers))
+        for cpu in cpus
+    }
 
 
 def _allowed_cores(machine: Machine) -> list[Core]:

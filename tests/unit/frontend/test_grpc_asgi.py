@@ -18,7 +18,12 @@ from hypothesis import strategies as st
 from corral.frontend.grpc_asgi import compression, timeouts
 from corral.frontend.grpc_asgi.application import GrpcApplication, is_grpc
 from corral.frontend.grpc_asgi.call import Call
-from corral.frontend.grpc_asgi.status import Code, GrpcError, percent_encoded
+from corral.frontend.grpc_asgi.status import (
+    Code,
+    GrpcError,
+    MessageTooLarge,
+    percent_encoded,
+)
 
 LIMIT = 1000
 TOO_LARGE = "more than this test takes"
@@ -244,6 +249,23 @@ def test_no_more_is_unpacked_than_may_be(message: bytes, most: int, where: list[
     else:
         with pytest.raises(GrpcError, match=TOO_LARGE):
             compression.unpack(b"deflate", packed, most, TOO_LARGE)
+
+
+async def test_others_go_on_while_a_bomb_is_unpacked() -> None:
+    bomb = gzip.compress(bytes(64 * 2**20), 1)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    with pytest.raises(MessageTooLarge):
+        await compression.unpack_apart(b"gzip", [bomb], 32 * 2**20, TOO_LARGE)
+    task.cancel()
+    assert turns > 10
 
 
 def test_a_bomb_is_not_unpacked() -> None:

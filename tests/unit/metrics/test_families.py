@@ -94,6 +94,7 @@ PLAN = Plan(
     ],
     idle_cpus=[],
     reasons=[],
+    warnings=[],
 )
 
 

@@ -12,7 +12,7 @@ from corral.frontend.grpc_asgi.compression import (
     answer_algorithm,
     is_known,
     pack,
-    unpack,
+    unpack_apart,
 )
 from corral.frontend.grpc_asgi.status import (
     ClientGone,
@@ -120,7 +120,7 @@ class Call:
                 (_ACCEPTED,),
             )
         packed = await self._body.pieces(length, grow)
-        return [unpack(self._algorithm, map(bytes, packed), most_bytes, too_large)]
+        return [await unpack_apart(self._algorithm, map(bytes, packed), most_bytes, too_large)]
 
     async def send(self, message: bytes) -> None:
         """Sends one answer message.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from corral.frontend.grpc_asgi.status import Code, GrpcError, MessageTooLarge
 
@@ -12,6 +14,8 @@ IDENTITY = b"identity"
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 #: the answer to who uses another one
 ACCEPTED = b"identity,deflate,gzip"
+#: One message at a time: a few bytes may take as long to unpack as the largest message.
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="unpack")
 #: answers are packed fast rather than small
 _LEVEL = 1
 
@@ -52,6 +56,14 @@ def unpack(algorithm: bytes, pieces: Iterable[bytes], most_bytes: int, too_large
     if not unpacker.eof or unpacker.unused_data:
         raise _broken(algorithm)
     return b"".join(parts)
+
+
+async def unpack_apart(
+    algorithm: bytes, pieces: Iterable[bytes], most_bytes: int, too_large: str
+) -> bytes:
+    """The same in another thread, so that other calls go on meanwhile."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_THREAD, unpack, algorithm, pieces, most_bytes, too_large)
 
 
 def pack(algorithm: bytes, message: bytes) -> bytes:

@@ -160,7 +160,8 @@ class RestApp:
 
     async def _unpack(self, body: Body, encoding: str) -> Body:
         most = self._service.max_body_bytes
-        return await self._side.run(lambda: compression.unpack(body, encoding, most), len(body))
+        work = functools.partial(compression.unpack, body, encoding, most)
+        return await self._side.run(work, len(body), packed=True)
 
     def _read_head(self, header: bytes, name: str, version: str) -> tuple[Form, Head]:
         form = self._read_form(header, name, version)

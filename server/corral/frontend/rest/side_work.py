@@ -26,17 +26,18 @@ class SideWork:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
         self._bytes = 0
 
-    async def run(self, work: Callable[[], T], size_bytes: int) -> T:
+    async def run(self, work: Callable[[], T], size_bytes: int, *, packed: bool = False) -> T:
         """What ``work`` returns or raises.
 
         Args:
             work: run in another thread where the body is long.
             size_bytes: of the body that it holds.
+            packed: whether that says nothing of how long the work takes.
 
         Raises:
             QueueFull: too much waits already.
         """
-        if size_bytes <= _QUICK_BYTES:
+        if size_bytes <= _QUICK_BYTES and not packed:
             return work()
         if self._bytes and self._bytes + size_bytes > _MAX_BYTES:
             raise QueueFull("too many long bodies are being read", _RETRY_MS)

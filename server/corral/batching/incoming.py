@@ -24,7 +24,7 @@ class _Source(Generic[Key]):
         self.held_bytes = 0
 
 
-class _Arrival(Generic[Key]):
+class _Message(Generic[Key]):
     """A message on its way."""
 
     __slots__ = ("grew_s", "held_bytes", "name", "source")
@@ -37,7 +37,7 @@ class _Arrival(Generic[Key]):
         self.grew_s: float | None = 0.0
 
 
-class Arrivals(Generic[Key]):
+class Incoming(Generic[Key]):
     """The messages on their way.
 
     Args:
@@ -51,18 +51,18 @@ class Arrivals(Generic[Key]):
         self.most = most
         self._most_bytes = most_bytes
         self._give_up = give_up
-        self._arrivals: dict[Key, _Arrival[Key]] = {}
+        self._incoming: dict[Key, _Message[Key]] = {}
         self._sources: dict[Hashable, _Source[Key]] = {}
         #: those that are there in part, the oldest first
-        self._partial: dict[Key, _Arrival[Key]] = {}
+        self._partial: dict[Key, _Message[Key]] = {}
         #: what they hold
         self.held_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._arrivals)
+        return len(self._incoming)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._arrivals
+        return key in self._incoming
 
     def begin(self, key: Key, source: Hashable) -> bool:
         """Makes room for one more message; False when its own connection has the most of them.
@@ -72,7 +72,7 @@ class Arrivals(Generic[Key]):
             source: names its connection.
         """
         found = self._sources.get(source)
-        if len(self._arrivals) >= self.most:
+        if len(self._incoming) >= self.most:
             largest = max(self._sources.values(), key=lambda one: len(one.keys), default=None)
             own = len(found.keys) if found else 0
             if largest is None or len(largest.keys) < own + 2:
@@ -82,23 +82,23 @@ class Arrivals(Generic[Key]):
             found = self._sources.get(source)
         if found is None:
             found = self._sources[source] = _Source()
-        self._arrivals[key] = _Arrival(source, found)
+        self._incoming[key] = _Message(source, found)
         found.keys[key] = None
         return True
 
     def end(self, key: Key) -> bool:
         """The message is there, or its client is gone; False when it had been given up."""
-        arrival = self._arrivals.pop(key, None)
-        if arrival is None:
+        message = self._incoming.pop(key, None)
+        if message is None:
             return False
-        source = arrival.source
+        source = message.source
         del source.keys[key]
         if not source.keys:
-            del self._sources[arrival.name]
-        if arrival.held_bytes:
+            del self._sources[message.name]
+        if message.held_bytes:
             del self._partial[key]
-            source.held_bytes -= arrival.held_bytes
-            self.held_bytes -= arrival.held_bytes
+            source.held_bytes -= message.held_bytes
+            self.held_bytes -= message.held_bytes
         return True
 
     def grow(self, key: Key, count: int, now_s: float) -> bool:
@@ -109,24 +109,24 @@ class Arrivals(Generic[Key]):
             count: bytes of the piece; 0 to ask again.
             now_s: on the monotonic clock.
         """
-        arrival = self._arrivals.get(key)
-        if arrival is None or not (count or arrival.held_bytes):
+        message = self._incoming.get(key)
+        if message is None or not (count or message.held_bytes):
             return True
-        if not arrival.held_bytes:
-            self._partial[key] = arrival
-        arrival.held_bytes += count
-        arrival.source.held_bytes += count
+        if not message.held_bytes:
+            self._partial[key] = message
+        message.held_bytes += count
+        message.source.held_bytes += count
         self.held_bytes += count
-        grows = self.held_bytes < self._most_bytes or self._has_its_share(key, arrival)
-        arrival.grew_s = now_s if grows else None
+        grows = self.held_bytes < self._most_bytes or self._has_its_share(key, message)
+        message.grew_s = now_s if grows else None
         return grows
 
-    def _has_its_share(self, key: Key, arrival: _Arrival[Key]) -> bool:
+    def _has_its_share(self, key: Key, message: _Message[Key]) -> bool:
         """Whether a message may grow although the room is used up."""
         if next(iter(self._partial)) == key:
             return True
         sources = len({id(one.source) for one in self._partial.values()})
-        return arrival.source.held_bytes <= self._most_bytes // sources
+        return message.source.held_bytes <= self._most_bytes // sources
 
     def give_up_stalled(self, before_s: float) -> bool:
         """Gives up the largest message of which nothing came since then; False: there is none."""
@@ -146,5 +146,5 @@ class Arrivals(Generic[Key]):
 
     def clear(self, ends: Callable[[Key], bool]) -> None:
         """Gives up all messages of which that is true."""
-        for key in [key for key in self._arrivals if ends(key)]:
+        for key in [key for key in self._incoming if ends(key)]:
             self._drop(key)
