@@ -240,12 +240,7 @@ class PlacementSettings(Group, frozen=True, kw_only=True):
         ),
     ] = None
     siblings_as_cores: Annotated[
-        bool,
-        option(
-            "give every CPU to the workers as a core of its own; for virtual machines whose "
-            "hypervisor shows cores as siblings",
-            live=True,
-        ),
+        bool, option("give workers each CPU as a core, where a hypervisor hides cores", live=True)
     ] = False
     oversubscribe: Annotated[
         bool,
@@ -294,12 +289,10 @@ class QueueSettings(Group, frozen=True, kw_only=True):
         QueueTimeout,
         option(
             "refuse a request that no worker has begun after so long, 0 for never; a request's "
-            "parameter timeout (microseconds) shortens it, and means nothing without it",
-            live=True,
-            metavar="MS",
-            unit="ms",
+            "parameter timeout (in us) shortens it",
+            live=True, metavar="MS", unit="ms",
         ),
-    ] = 0.0
+    ] = 0.0  # fmt: skip
     max_queue: Annotated[
         Count | None,
         option(
