@@ -229,8 +229,7 @@ def by_search(
     bench: Bench, options: Sequence[Candidate], reference: Candidate, found: Search | None
 ) -> Selected:
     """By the search that is remembered, or by a new one."""
-    if found is None:
-        found = _search(bench, options, reference)
+    found = found or _search(bench, options, reference)
     made = bench.prepare(found.winner, 0.99, 1.0)
     bench.progress("ready", 1.0)
     asked = bench.settings.engine.precision
