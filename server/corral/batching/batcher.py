@@ -33,7 +33,6 @@ _FULL = "the queue is full"
 _BULK_FULL = "the queue has no room for bulk requests"
 #: how long a bulk request is a sign that there will be others
 _BULK_IS_USED_S = 10.0
-_PRIORITIES = (Priority.INTERACTIVE, Priority.BULK)
 #: Triton's clients look for the first two words.
 _TOO_SHORT = "Deadline Exceeded: it is too short for this model on this machine"
 _TOO_LONG = "the queue is too long for this deadline"
@@ -177,8 +176,9 @@ class Batcher(Generic[J]):
 
     def look_again_s(self, now_s: float) -> float | None:
         """When ``take`` may give what it does not give now: after a queue delay, or bulk's hold."""
-        costs = self._workers.any_costs()
-        if costs is None or (not self._policy.max_delay_s and not self._lines.lives[Priority.BULK]):
+        if not self._policy.max_delay_s and not self._lines.lives[Priority.BULK]:
+            return None
+        if (costs := self._workers.any_costs()) is None:
             return None
         times_s = (self._ready_at_s(line, costs) for line in self._heads(costs, now_s))
         return min(times_s, default=None)
@@ -234,31 +234,31 @@ class Batcher(Generic[J]):
 
     def _front(self, line: Line, costs: CostModel, now_s: float) -> Span[J] | None:
         """The oldest span that is still worth running; those before it are settled."""
-
-        def give_up(job: J) -> bool:
-            if not is_hopeless(job, costs, now_s):
-                return False
+        while (span := self._lines.front(line)) is not None:
+            job = span.job
+            if job.deadline_s is None or not is_hopeless(job, costs, now_s):
+                return span
             self.drop(job)
             self._expired.append(job)
-            return True
-
-        return self._lines.front(line, give_up)
+        return None
 
     def _heads(self, costs: CostModel, now_s: float) -> list[Line]:
         """The lines in which something waits: by priority, and the oldest first."""
-        heads: list[Line] = []
-        for priority in _PRIORITIES:
-            if not self._lines.lives[priority]:
-                continue
-            found = [
-                (span.order, (priority, datatype))
-                for datatype in self._datatypes
-                if (span := self._front((priority, datatype), costs, now_s)) is not None
-            ]
-            lines = [line for _, line in sorted(found)]
-            if heads and lines and self._is_due(lines[0], costs):
-                return lines + heads
-            heads += lines
+        heads = self._heads_of(Priority.INTERACTIVE, costs, now_s)
+        if not self._lines.lives[Priority.BULK]:
+            return heads
+        bulk = self._heads_of(Priority.BULK, costs, now_s)
+        if heads and bulk and self._is_due(bulk[0], costs):
+            return bulk + heads
+        return heads + bulk
+
+    def _heads_of(self, priority: Priority, costs: CostModel, now_s: float) -> list[Line]:
+        if not self._lines.lives[priority]:
+            return []
+        lines = self._lines.of[priority]
+        heads = [line for line in lines if self._front(line, costs, now_s) is not None]
+        if len(heads) > 1:
+            heads.sort(key=lambda line: self._lines.head(line).order)
         return heads
 
     def _is_due(self, line: Line, costs: CostModel) -> bool:

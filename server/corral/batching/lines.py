@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Generic
 
 from corral.batching.jobs import J, Line, Span
@@ -23,6 +23,8 @@ class Lines(Generic[J]):
             (priority, datatype): deque() for priority in Priority for datatype in datatypes
         }
         self._live: dict[Line, int] = dict.fromkeys(self._lines, 0)
+        #: the lines of a priority
+        self.of = {p: tuple((p, datatype) for datatype in datatypes) for p in Priority}
         #: items in the lines of a priority
         self.lives = dict.fromkeys(Priority, 0)
         #: the same and those that have a place only: their pictures are being decoded
@@ -69,19 +71,13 @@ class Lines(Generic[J]):
         self._count(span.job, len(span))
         self._lines[span.job.line].appendleft(span)
 
-    def front(self, line: Line, give_up: Callable[[J], bool]) -> Span[J] | None:
-        """The oldest span that is worth running.
-
-        Args:
-            line: where to look.
-            give_up: settles a job that is too late and returns True; False for any other.
-        """
-        while queue := self._lines[line]:
-            span = queue[0]
-            if span.job.done:
-                queue.popleft()
-            elif not give_up(span.job):
-                return span
+    def front(self, line: Line) -> Span[J] | None:
+        """The oldest span of a line whose job is not settled."""
+        queue = self._lines[line]
+        while queue:
+            if not queue[0].job.done:
+                return queue[0]
+            queue.popleft()
         return None
 
     def head(self, line: Line) -> Span[J]:
