@@ -154,7 +154,8 @@ def test_auto_chooses_once_and_remembers(real_server: StartServer, prepared_cach
     with real_server(*asked, *where, ready=False) as again:
         again.wait_until_ready(timeout_s=60)
         assert again.wait_for_line(r"^chosen +(\S+ \S+), .*over").group(1) == chosen
-        assert "measuring" not in again.stderr
+        # On a busy machine the first time is not trusted; see test_turns.py.
+        assert ("measuring" in again.stderr) == ("others took" in server.stderr)
 
 
 def _segmentation(path: Path) -> Path:

@@ -140,6 +140,26 @@ def process_cpu_seconds(pid: int, root: Path = _ROOT) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
+def busy_seconds(cpus: Collection[int], root: Path = _ROOT) -> float | None:
+    """What these CPUs were busy, in all, since the machine started; None where it is not told.
+
+    Time that a hypervisor gave to others (steal) counts, for it was not ours.
+    """
+    try:
+        lines = (root / "proc/stat").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    wanted = {f"cpu{cpu}" for cpu in cpus}
+    ticks = 0
+    for fields in map(str.split, lines):
+        if fields and fields[0] in wanted:
+            wanted.discard(fields[0])
+            user, nice, system, _idle, _waiting, *more = map(int, fields[1:])
+            # Guests' time, which comes last, is in the user's already.
+            ticks += user + nice + system + sum(more[:3])
+    return None if wanted else ticks / _TICKS_PER_SECOND
+
+
 def open_descriptors() -> int:
     """How many descriptors this process has."""
     return len(list(Path("/proc/self/fd").iterdir()))

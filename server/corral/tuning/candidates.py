@@ -49,6 +49,10 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
     #: seconds that it took, preparing excluded
     took_s: float = 0.0
+    #: the share of the CPUs that others took meanwhile
+    other_load: float = 0.0
+    #: how often it was measured, the less disturbed time counts
+    tries: int = 1
 
     @property
     def margin(self) -> float | None:

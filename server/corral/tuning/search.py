@@ -25,6 +25,7 @@ from corral.tuning import trial_worker
 from corral.tuning.accuracy import measure_fidelity
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Row, rank
+from corral.tuning.other_load import OtherLoad, watched
 from corral.tuning.trial_worker import Trial
 
 logger = logging.getLogger(__name__)
@@ -38,13 +39,16 @@ _WORKER_BYTES = 250 * 10**6
 _COPIES = 3
 
 
-def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> list[Row]:
+def search(
+    bench: Bench, options: Sequence[Candidate], reference: Candidate, load: OtherLoad
+) -> list[Row]:
     """Prepares, guards and measures; returns the best first, those excluded last.
 
     Args:
         bench: where and how.
         options: what to choose from.
         reference: the FP32 candidate that others are compared with.
+        load: told what others took of the CPUs meanwhile.
 
     Raises:
         ModelError: not even the reference can be prepared.
@@ -66,7 +70,8 @@ def search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> 
     left = [row.candidate for row in rows if not row.excluded]
     if len(left) < 2:
         return rank(rows, bench.settings.model.mode)
-    speeds = measure_speeds(bench, {candidate: ready[candidate] for candidate in left})
+    with watched(bench.pen.cpus, load):
+        speeds = measure_speeds(bench, {candidate: ready[candidate] for candidate in left})
     rows = [_with_speed(row, speeds.get(row.candidate)) for row in rows]
     return rank(rows, bench.settings.model.mode)
 

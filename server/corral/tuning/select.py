@@ -7,19 +7,17 @@ either is ``auto``, all that passes the guard is measured once, and cached by wh
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from pathlib import Path
 
 import msgspec
 
 from corral import accuracy
 from corral.accuracy import AccuracyReport
 from corral.artifacts import build
-from corral.artifacts.json_cache import JsonCache
-from corral.artifacts.order import versions
 from corral.artifacts.served_model import boot_model
 from corral.artifacts.store import Artefact
 from corral.backends.calibration import own_pictures
@@ -28,17 +26,19 @@ from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
-from corral.system.limits import refuses_executable_memory
-from corral.tuning.accuracy import evaluation_pictures, measure_fidelity, pictures_name, runners
+from corral.tuning.accuracy import evaluation_pictures, measure_fidelity
 from corral.tuning.bench import Bench, make_bench
 from corral.tuning.candidates import Candidate, Search, candidates, guard_report
 from corral.tuning.fallback import first_that_runs, is_judged, is_measured
+from corral.tuning.other_load import MUCH, OtherLoad
 from corral.tuning.search import search
+from corral.tuning.search_cache import remember, remembered
+from corral.tuning.turns import my_turn
 
 logger = logging.getLogger(__name__)
 
-#: raise it whenever candidates are measured or ranked in another way, or Search changes
-SEARCH_FORMAT = 2
+#: A machine that is always busy is measured on so often, and then goes by the quietest time.
+_TRIES = 3
 
 
 class Selected(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,25 +93,49 @@ def select(
             f"--backend {settings.engine.backend} --precision {settings.engine.precision}: nothing "
             f"that is installed can do that; pip install 'corral[{DEFAULT},torch]'"
         )
-    found = None
-    if not again:
-        # What was measured in full counts for every start that follows.
-        whole = options_for(bench, settings.engine.precision, installed, every=True)
-        found = remembered(bench, whole, *exact)
-        if found is None and options != whole:
-            found = remembered(bench, options, *exact)
+    # What was measured in full counts for every start that follows.
+    whole = options_for(bench, settings.engine.precision, installed, every=True)
+    look = functools.partial(_look, bench, [] if again else [whole, options], exact)
+    found = look()
     if found is None and options == exact[:1]:
         made = bench.prepare(options[0], 0.0, 1.0)
         progress("ready", 1.0)
         return _selected(options[0], made, None, None)
-    return by_search(bench, options, _reference(bench, exact, found), found)
+    if found is None or is_doubtful(found):
+        found = _search_alone(bench, options, exact, look)
+    return by_search(bench, options, exact[0], found)
 
 
-def _reference(bench: Bench, exact: Sequence[Candidate], found: Search | None) -> Candidate:
+def _look(
+    bench: Bench, among: Sequence[list[Candidate]], exact: Sequence[Candidate]
+) -> Search | None:
+    """The first search that is cached among these options, or those."""
+    for number, options in enumerate(among):
+        found = None if options in among[:number] else remembered(bench, options, *exact)
+        if found is not None:
+            return found
+    return None
+
+
+def _search_alone(
+    bench: Bench,
+    options: Sequence[Candidate],
+    exact: Sequence[Candidate],
+    look: Callable[[], Search | None],
+) -> Search:
+    """Searches when nobody else on this machine does."""
+    before = look()
+    with my_turn(lambda text: bench.progress(text, 0.0)) as waited:
+        # Whoever was waited for may have measured the same, for the same cache.
+        found = look() if waited else None
+        if found is None or found == before:
+            found = search_again(bench, options, _reference(bench, exact), before)
+        return found
+
+
+def _reference(bench: Bench, exact: Sequence[Candidate]) -> Candidate:
     """What others are compared with, and what serves where none of them will do: FP32 that runs."""
-    if found is not None or len(exact) == 1:
-        return exact[0]
-    return first_that_runs(bench, exact)[0].winner
+    return exact[0] if len(exact) == 1 else first_that_runs(bench, exact)[0].winner
 
 
 def _check_pictures(bench: Bench) -> None:
@@ -124,6 +148,11 @@ def _check_pictures(bench: Bench) -> None:
     evaluation_pictures(bench)
     if accuracy.calibration is not None:
         own_pictures(accuracy.calibration)
+
+
+def is_doubtful(found: Search) -> bool:
+    """Whether it was measured while others were busy, and is to be measured once more."""
+    return found.other_load > MUCH and found.tries < _TRIES
 
 
 def options_for(
@@ -183,8 +212,11 @@ def as_it_is(bench: Bench, installed: Set[str], *, again: bool = False) -> Selec
     options = [msgspec.structs.replace(one, precision=Precision.INT8) for one in able]
     if not is_measured(bench) or len(options) == 1:
         return _selected(*_first(bench, options, again=again), None, None)
-    found = None if again else remembered(bench, options)
-    return by_search(bench, options, _reference(bench, options, found), found)
+    look = functools.partial(_look, bench, [] if again else [options], ())
+    found = look()
+    if found is None or is_doubtful(found):
+        found = _search_alone(bench, options, options, look)
+    return by_search(bench, options, options[0], found)
 
 
 def _default(bench: Bench, precision: Precision) -> Candidate:
@@ -202,7 +234,7 @@ def _first(
     if found is not None:
         return found.winner, bench.prepare(found.winner, 0.0, 1.0)
     found, made = first_that_runs(bench, options)
-    _remember(bench, options, found)
+    remember(bench, options, found)
     return found.winner, made
 
 
@@ -229,7 +261,8 @@ def by_search(
     bench: Bench, options: Sequence[Candidate], reference: Candidate, found: Search | None
 ) -> Selected:
     """By the search that is remembered, or by a new one."""
-    found = found or _search(bench, options, reference)
+    if found is None:
+        found = search_again(bench, options, reference, None)
     made = bench.prepare(found.winner, 0.99, 1.0)
     bench.progress("ready", 1.0)
     asked = bench.settings.engine.precision
@@ -239,27 +272,29 @@ def by_search(
     return _selected(found.winner, made, report, found)
 
 
-def _search(bench: Bench, options: Sequence[Candidate], reference: Candidate) -> Search:
+def search_again(
+    bench: Bench, options: Sequence[Candidate], reference: Candidate, before: Search | None
+) -> Search:
+    """Searches, and remembers the less disturbed of this time and the one ``before``."""
     began_s = time.monotonic()
-    rows = search(bench, options, reference)
+    load = OtherLoad()
+    rows = search(bench, options, reference, load)
     best = rows[0]
     winner = reference if best.excluded else best.candidate
-    found = Search(winner=winner, rows=rows, took_s=time.monotonic() - began_s)
-    _remember(bench, options, found)
-    return found
-
-
-def _remember(bench: Bench, options: Sequence[Candidate], found: Search) -> None:
-    """Caches a search, unless what failed in it may pass."""
-    failed = [row for row in found.rows if row.passing]
-    if not failed:
-        searches(bench).write(_entry_name(bench), search_ingredients(bench, options), found)
-    for row in failed:
+    found = Search(
+        winner=winner, rows=rows, took_s=time.monotonic() - began_s, other_load=load.share
+    )
+    if before is not None:
+        quieter = min(found, before, key=lambda one: one.other_load)
+        found = msgspec.structs.replace(quieter, tries=before.tries + 1)
+    if is_doubtful(found):
         logger.warning(
-            "%s could not be measured, and the next start tries again: %s",
-            row.candidate.name,
-            row.excluded,
+            "others took %.0f %% of the CPUs while engines were compared: the next start compares "
+            "them again",
+            load.share * 100,
         )
+    remember(bench, options, found)
+    return found
 
 
 def _selected(
@@ -271,74 +306,3 @@ def _selected(
         model=boot_model(made, report, "" if found is None else found.sentence()),
         search=found,
     )
-
-
-def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, str]:
-    """All that a search among these depends on, by name."""
-    settings = bench.settings
-    spec = bench.spec
-    weights = spec.find_weights(
-        settings.model.weights, Path(settings.model.cache_dir), settings.model.offline
-    )
-    exact = build.make_order(spec, weights, "fp32", bench.isa)
-    made = {
-        f"artefact of {option.name}": build.make_order(
-            spec,
-            weights,
-            option.precision.value,
-            bench.isa,
-            option.backend,
-            accuracy=settings.accuracy,
-        ).key
-        for option in options
-    }
-    place = bench.settings.placement
-    return {
-        "model": exact.key,
-        **made,
-        "options": ", ".join(bench.title(option) for option in options),
-        "runners": runners(options),
-        "mode": settings.model.mode.value,
-        "max-batch": str(settings.queue.max_batch),
-        "allocator": f"{place.allocator.value}, huge pages {place.huge_pages}",
-        "cpu": bench.cpu_model,
-        "isa": " ".join(sorted(bench.isa)),
-        "cores": str(bench.pen.cores),
-        "thresholds": str(bench.thresholds),
-        "pictures": pictures_name(bench, synthetic=weights.synthetic),
-        "worker python": settings.engine.worker_python or "",
-        # Where engines may not write machine code, another one wins.
-        **({"executable memory": "refused"} if refuses_executable_memory() else {}),
-        **versions(sorted(packages())),
-    }
-
-
-def searches(bench: Bench) -> JsonCache[Search]:
-    """The searches that are cached."""
-    folder = Path(bench.settings.model.cache_dir) / "profiles"
-    return JsonCache(folder, Search, format_number=SEARCH_FORMAT, title="search")
-
-
-def _entry_name(bench: Bench) -> str:
-    return f"{bench.spec.name}-{bench.settings.model.mode.value}"
-
-
-def remembered(bench: Bench, options: Sequence[Candidate], *references: Candidate) -> Search | None:
-    """The search among these that is cached; one that cannot be gone by is a warning and None."""
-    cache, ingredients = searches(bench), search_ingredients(bench, options)
-    found = cache.read(_entry_name(bench), ingredients)
-    judged = is_judged(bench)
-    if found is not None and not _usable(found, [*options, *references], judged=judged):
-        file = cache.file(_entry_name(bench), ingredients)
-        logger.warning("the cached search %s contradicts itself, and is made again", file)
-        return None
-    return found
-
-
-def _usable(found: Search, options: Sequence[Candidate], *, judged: bool) -> bool:
-    """Whether the winner is one of these, and was compared where that is asked of it."""
-    if found.winner.precision is Precision.FP32 or not judged:
-        return found.winner in options
-    rows = [row for row in found.rows if row.candidate == found.winner]
-    compared = any(row.fidelity is not None and not row.excluded for row in rows)
-    return found.winner in options and compared

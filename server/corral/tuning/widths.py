@@ -24,6 +24,7 @@ from corral.tensors import Datatype
 from corral.tuning import trial_worker
 from corral.tuning.select import Selected
 from corral.tuning.trial_worker import Trial, TrialOrder
+from corral.tuning.turns import my_turn
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ def learn_one_core(
     if not again and (known or selected.search is None):
         return
     try:
-        gain = measure_one_core(settings, pen, selected, environ)
+        with my_turn(logger.info):
+            gain = measure_one_core(settings, pen, selected, environ)
     except ModelError as error:
         logger.warning("workers of one core could not be measured: %s", error)
         return

@@ -25,7 +25,7 @@ from corral.models.spec import Weights
 from corral.settings import BackendName, Precision
 from corral.system import folders
 from corral.tuning import accuracy as measuring
-from corral.tuning import select
+from corral.tuning import search_cache, select
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Row
 
@@ -286,7 +286,7 @@ def test_a_damaged_choice_is_made_again(
 
     def choose() -> None:
         options = [_FP32, _INT8]
-        found = select.remembered(bench, options, _FP32)
+        found = search_cache.remembered(bench, options, _FP32)
         select.by_search(bench, options, _FP32, found)
 
     for _ in range(2):

@@ -25,7 +25,7 @@ from corral.models.spec import ModelSpec, Weights
 from corral.settings import Allocator, BackendName, Mode, Precision, TorchMode
 from corral.tensors import Recipe
 from corral.tuning import accuracy as measuring
-from corral.tuning import select as selection
+from corral.tuning import search_cache
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
 
@@ -237,16 +237,16 @@ def test_a_fidelity_depends_on_how(
 )
 def test_a_search_depends_on_where(bench: Bench, change: Callable[[Bench], Bench]) -> None:
     options = [_FP32, _TORCH]
-    assert selection.search_ingredients(change(bench), options) != selection.search_ingredients(
-        bench, options
-    )
+    assert search_cache.search_ingredients(
+        change(bench), options
+    ) != search_cache.search_ingredients(bench, options)
 
 
 @pytest.mark.parametrize(
     "patch",
     [
         *(_patch(*patch) for patch in _PATCHES),
-        _other_versions(selection),
+        _other_versions(search_cache),
         _patch(calibration, "FORMAT", 99),
     ],
     ids=["pictures", "runners", "photographs", "crops", "versions", "an option's artefact"],
@@ -254,10 +254,10 @@ def test_a_search_depends_on_where(bench: Bench, change: Callable[[Bench], Bench
 def test_a_search_depends_on_how(
     bench: Bench, patch: Patch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = selection.search_ingredients(bench, [_FP32, _INT8])
-    assert selection.search_ingredients(bench, [_FP32]) != before
+    before = search_cache.search_ingredients(bench, [_FP32, _INT8])
+    assert search_cache.search_ingredients(bench, [_FP32]) != before
     patch(monkeypatch)
-    assert selection.search_ingredients(bench, [_FP32, _INT8]) != before
+    assert search_cache.search_ingredients(bench, [_FP32, _INT8]) != before
 
 
 # --- and on no source file ---
@@ -281,7 +281,7 @@ def test_an_edited_comment_changes_no_key(bench: Bench, monkeypatch: pytest.Monk
     def keys() -> list[object]:
         artefacts = [_key(precision=p, backend=b) for p in ("fp32", "int8") for b in _ENGINES]
         options = [_FP32, _INT8]
-        return [*artefacts, _fidelity(bench), selection.search_ingredients(bench, options)]
+        return [*artefacts, _fidelity(bench), search_cache.search_ingredients(bench, options)]
 
     before = keys()
     monkeypatch.setattr(Path, "read_bytes", bytes_of)

@@ -16,8 +16,8 @@ from corral.models import registry
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.settings import BackendName, Precision
 from corral.tensors import Datatype, Signature
+from corral.tuning import search_cache, trial_worker
 from corral.tuning import select as selection
-from corral.tuning import trial_worker
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Row
 from corral.tuning.fallback import first_that_runs
@@ -120,7 +120,7 @@ def test_where_code_may_not_be_written_is_another_machine(
     assert (
         selection.without_pictures(bench, Precision.FP32, _INSTALLED).backend is _OPENVINO.backend
     )
-    monkeypatch.setattr(selection, "refuses_executable_memory", lambda: True)
+    monkeypatch.setattr(search_cache, "refuses_executable_memory", lambda: True)
     machine.unstarted[BackendName.OPENVINO] = ModelError("can't protect")
     after = selection.without_pictures(bench, Precision.FP32, _INSTALLED)
     assert after.backend is BackendName.ONNXRUNTIME
@@ -158,7 +158,7 @@ def test_a_file_in_int8_serves_as_it_is_on_the_fastest(
     wanted = dataclasses.replace(bench, settings=bench.settings.replace(precision=asked))
     measured: list[list[str]] = []
 
-    def search(_: Bench, options: list[Candidate], reference: Candidate) -> list[Row]:
+    def search(_: Bench, options: list[Candidate], *_rest: object) -> list[Row]:
         measured.append([option.name for option in options])
         return [Row(candidate=option) for option in reversed(options)]
 

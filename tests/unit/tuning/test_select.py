@@ -17,9 +17,11 @@ from corral.models import registry
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.settings import BackendName, Precision, TorchMode
 from corral.tensors import Datatype, Signature
+from corral.tuning import search_cache
 from corral.tuning import select as selection
 from corral.tuning.bench import Bench
-from corral.tuning.candidates import Candidate, Row
+from corral.tuning.candidates import Candidate, Row, Search
+from corral.tuning.other_load import OtherLoad
 from corral.tuning.search import search
 
 _FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)
@@ -40,7 +42,7 @@ _ROWS = ModelSpec(
 
 
 def _key(bench: Bench, options: list[Candidate]) -> str:
-    return ingredients_key(selection.search_ingredients(bench, options))
+    return ingredients_key(search_cache.search_ingredients(bench, options))
 
 
 def _prepare(bench: Bench, candidate: Candidate, begin: float, end: float) -> Artefact:
@@ -83,9 +85,37 @@ def test_a_search_tells_what_may_pass(
         return _prepare(bench, candidate, begin, end)
 
     monkeypatch.setattr(Bench, "prepare", prepare)
-    best, failed = search(bench, [_FP32, _INT8], _FP32)
+    best, failed = search(bench, [_FP32, _INT8], _FP32, OtherLoad())
     assert best.candidate == _FP32
     assert (failed.excluded, failed.passing) == (str(error), passing)
+
+
+def test_a_search_under_others_load_is_made_again_and_the_quietest_counts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three times at most: a machine may always be busy."""
+    times = iter([(0.6, _INT8), (0.4, _FP32), (0.9, _INT8)])
+
+    def search_under_load(
+        _bench: Bench, _options: object, _reference: object, load: OtherLoad
+    ) -> list[Row]:
+        load.share, best = next(times)
+        return [Row(candidate=best, fidelity=_FINE)]
+
+    monkeypatch.setattr(selection, "search", search_under_load)
+    monkeypatch.setattr(Bench, "prepare", _prepare)
+    options = [_FP32, _INT8]
+
+    def start() -> Search:
+        found = search_cache.remembered(bench, options, _FP32)
+        if found is None or selection.is_doubtful(found):
+            found = selection.search_again(bench, options, _FP32, found)
+        return found
+
+    assert [start().winner for _ in range(5)] == [_INT8, _FP32, _FP32, _FP32, _FP32]
+    assert next(times, None) is None
+    assert "others took 60 % of the CPUs" in caplog.text
+    assert caplog.text.count("compares them again") == 2
 
 
 def test_an_engine_that_is_installed_later_is_looked_at(
@@ -93,7 +123,7 @@ def test_an_engine_that_is_installed_later_is_looked_at(
 ) -> None:
     before = _key(bench, [_FP32])
     known = {"openvino": "2026.4", "onnxruntime": "1.31"}
-    monkeypatch.setattr(selection, "versions", lambda names: known)
+    monkeypatch.setattr(search_cache, "versions", lambda names: known)
     assert _key(bench, [_FP32]) != before
 
 
@@ -193,16 +223,16 @@ def test_a_file_without_pictures_runs_on_what_is_installed(
 
 
 def _remember(bench: Bench, content: object) -> None:
-    ingredients = selection.search_ingredients(bench, [_FP32, _INT8])
-    file = selection.searches(bench).file("resnet50-rti", ingredients)
+    ingredients = search_cache.search_ingredients(bench, [_FP32, _INT8])
+    file = search_cache.searches(bench).file("resnet50-rti", ingredients)
     file.parent.mkdir(parents=True)
-    entry = {"format": selection.SEARCH_FORMAT, "ingredients": ingredients, "content": content}
+    entry = {"format": search_cache.SEARCH_FORMAT, "ingredients": ingredients, "content": content}
     file.write_bytes(msgspec.json.encode(entry))
 
 
 def test_a_profile_from_before_is_read(bench: Bench) -> None:
     _remember(bench, {"winner": _FP32, "rows": [], "took_s": 1.0})
-    found = selection.remembered(bench, [_FP32, _INT8], _FP32)
+    found = search_cache.remembered(bench, [_FP32, _INT8], _FP32)
     assert found is not None
     assert found.winner == _FP32
 
@@ -225,9 +255,9 @@ def test_a_profile_that_cannot_be_gone_by_is_made_again(
     content: dict[str, object],
 ) -> None:
     _remember(bench, content)
-    assert selection.remembered(bench, [_FP32, _INT8], _FP32) is None
+    assert search_cache.remembered(bench, [_FP32, _INT8], _FP32) is None
     assert "profiles" in caplog.text
     monkeypatch.setattr(selection, "search", lambda *_: [Row(candidate=_FP32)])
     monkeypatch.setattr(Bench, "prepare", _prepare)
     assert selection.by_search(bench, [_FP32, _INT8], _FP32, None).precision is Precision.FP32
-    assert selection.remembered(bench, [_FP32, _INT8], _FP32) is not None
+    assert search_cache.remembered(bench, [_FP32, _INT8], _FP32) is not None
