@@ -66,7 +66,9 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
         backend: BackendName = BackendName.OPENVINO,
         transformer: bool = False,
     ) -> Artefact:
-        monkeypatch.setattr(registry, "get", lambda name: _spec(build, transformer=transformer))
+        monkeypatch.setattr(
+            registry, "get", lambda name, shapes=None: _spec(build, transformer=transformer)
+        )
         settings = Settings.flat(
             model="tiny",
             backend=backend,
@@ -261,7 +263,7 @@ from corral.models import registry
 from corral.settings import BackendName, Precision, Settings
 from corral.models.spec import ModelSpec, Recipe, Weights
 weights = Weights(source="synthetic", description="made up", path=None, digest="tiny 1")
-registry.get = lambda name: ModelSpec(
+registry.get = lambda name, shapes=None: ModelSpec(
     name="tiny", recipe=Recipe(resize=36, crop=32), classes=10,
     find_weights=lambda *_: weights, build=None,
 )

@@ -61,6 +61,7 @@ def supervisor() -> StartSupervisor:
             "cells": pens,
             "idle_cpus": [],
             "reasons": [],
+            "warnings": [],
         }
         defaults = {"backend": "null", "port": 0, "metrics-port": 0, "allocator": "system"}
         named = {name.replace("_", "-"): value for name, value in settings.items()}

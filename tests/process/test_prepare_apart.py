@@ -29,7 +29,11 @@ def _prepare(tmp_path: Path, script: str, *options: str) -> subprocess.Completed
 
 @pytest.mark.parametrize("backend", ["ipex", "openvino"])
 def test_prepare_runs_on_the_workers_interpreter(tmp_path: Path, backend: str) -> None:
-    done = _prepare(tmp_path, 'echo "asked to run $3"; exit 2', "--backend", backend)
+    # It is asked first whether it is a Python that is new enough.
+    script = f"""case "$*" in *" -c "*) exec {sys.executable} "$@";; esac
+case "$*" in *prepare_entry*) echo "asked to run corral.tuning.prepare_entry"; exit 2;; esac
+exit 3"""
+    done = _prepare(tmp_path, script, "--backend", backend)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "corral: asked to run corral.tuning.prepare_entry\n"
 

@@ -21,6 +21,9 @@ from support.starved import can_mount, with_descriptors, with_tmpfs
 
 FULL_DISK = Path(__file__).parents[1] / "support" / "full_disk.py"
 
+#: behind every refusal of a cache folder
+ADVICE = "CORRAL_CACHE or --cache-dir names another folder"
+
 
 def skip_unless_seen(server: Server) -> None:
     if not may_look_into(server.frontends()[0]):
@@ -87,7 +90,7 @@ def test_r12_a_full_disk_is_one_sentence_and_recovers(tmp_path: Path) -> None:
 def test_r12_a_read_only_cache_is_one_sentence(tmp_path: Path) -> None:
     done = cached_on(tmp_path, "ro")
     assert done.stdout.splitlines() == [
-        f"refused: --cache-dir {tmp_path}: Read-only file system",
+        f"refused: --cache-dir {tmp_path}: Read-only file system; {ADVICE}",
         "not cached",
     ] * 2 + ["left behind: []"]
     assert "WARNING the cost curve is not cached: " in done.stderr
@@ -111,5 +114,5 @@ def test_r12_a_cache_that_is_no_folder_is_one_line_and_exit_code_2(tmp_path: Pat
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [
-        f"corral: --cache-dir {tmp_path / 'file' / 'cache'}: Not a directory"
+        f"corral: --cache-dir {tmp_path / 'file' / 'cache'}: Not a directory; {ADVICE}"
     ]

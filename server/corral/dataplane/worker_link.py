@@ -134,10 +134,13 @@ class WorkerLink:
             elif not payload.read_into(memory[at : at + length], start):
                 spoiled.append((span.job, payload.shrunk()))
             at += length
+        self._hand_over(batch)
+        return spoiled
+
+    def _hand_over(self, batch: Batch[Request]) -> None:
         # Before the worker is woken: it may begin before this process goes on.
         self.sent_s = time.monotonic()
         self.delivered = self._channel.send(batch.number, batch.datatype, batch.count)
-        return spoiled
 
     def _send_several(self, batch: Batch[Request]) -> list[tuple[Request, RequestError]]:
         """The same for several inputs: the items of each lie together."""
@@ -154,7 +157,7 @@ class WorkerLink:
                     assert isinstance(part, Tensor)
                     spoiled[id(span.job)] = (span.job, part.shrunk())
                 at += length
-        self.delivered = self._channel.send(batch.number, batch.datatype, batch.count)
+        self._hand_over(batch)
         return list(spoiled.values())
 
     def receive(self) -> tuple[Batch[Request] | None, ResultStatus, float] | None:

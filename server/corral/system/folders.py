@@ -82,7 +82,10 @@ def make(folder: Path) -> None:
     """
     for path in (*reversed(folder.parents), folder):
         if not path.is_dir():
-            path.mkdir(_MODE, exist_ok=True)
+            try:
+                path.mkdir(_MODE, exist_ok=True)
+            except FileExistsError:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
 
 
 def make_private(folder: Path) -> None:
