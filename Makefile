@@ -37,7 +37,7 @@ check: .venv/dev.stamp ## format, lint, types, walls between the rooms
 	$(BIN)/python -m pytest -q tests/unit/test_building.py
 
 unit: .venv/dev.stamp ## pure logic, milliseconds
-	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q tests/unit
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/unit
 
 # Most of these tests wait for processes most of the time.
 SIDE_BY_SIDE := --numprocesses 2 --dist worksteal
