@@ -19,7 +19,7 @@ IPEX_PYTHON = Path(__file__).parents[2] / ".venv-ipex" / "bin" / "python"
 
 
 #: compilers take a minute, and several on a busy machine
-_PATIENCE_S = 280
+_PATIENCE_S = 900
 
 
 def _noise() -> NDArray[np.float32]:
