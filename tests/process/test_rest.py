@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import shutil
 import socket
@@ -22,6 +21,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from support.http_by_hand import connect, listen
+from support.http_requests import ask
 from support.running_server import Server, StartServer, null_server, stopped_workers, wait_until
 from support.server_counters import Scrape
 
@@ -49,20 +49,6 @@ def tensor(array: np.ndarray[Any, Any], *, binary: bool = True) -> Any:
     made = triton.InferInput("input", list(array.shape), datatype)
     made.set_data_from_numpy(array, binary_data=binary)
     return made
-
-
-def ask(
-    server: Server, method: str, path: str, body: bytes | None = None, **fields: str
-) -> tuple[int, Any]:
-    """One request to the HTTP port, by the standard library; the answer as JSON."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
-    try:
-        named = {name.replace("_", "-"): value for name, value in fields.items()}
-        connection.request(method, path, body, named)
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-    finally:
-        connection.close()
 
 
 @pytest.mark.parametrize("packed", [None, "gzip", "deflate"])

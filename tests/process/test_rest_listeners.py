@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import ssl
 import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +16,8 @@ import tritonclient.http as triton
 import tritonclient.utils.shared_memory as shm
 from support.certificates import Authority, private
 from support.http_by_hand import GOOD, connect, listen
-from support.running_server import Server, StartServer, wait_until
+from support.http_requests import ask
+from support.running_server import StartServer, wait_until
 from support.server_counters import Scrape
 
 from corral_client import HttpClient, Unauthenticated
@@ -26,20 +25,6 @@ from corral_client import HttpClient, Unauthenticated
 PIXELS = np.full((2, 224, 224, 3), 7, np.uint8)
 CAT = Path(__file__).parents[1] / "data" / "pictures" / "cat.jpg"
 TOKEN = "first-token-0123456789"
-
-
-def ask(
-    server: Server, method: str, path: str, body: bytes | None = None, **fields: str
-) -> tuple[int, Any]:
-    """One request to the HTTP port, by the standard library; the answer as JSON."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
-    try:
-        named = {name.replace("_", "-"): value for name, value in fields.items()}
-        connection.request(method, path, body, named)
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-    finally:
-        connection.close()
 
 
 def test_credentials(server: StartServer, tmp_path: Path) -> None:
