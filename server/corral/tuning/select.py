@@ -103,7 +103,7 @@ def select(
         return _selected(options[0], made, None, None)
     if found is None or is_doubtful(found):
         found = _search_alone(bench, options, exact, look)
-    return by_search(bench, options, exact[0], found)
+    return by_search(bench, found)
 
 
 def _look(
@@ -216,7 +216,7 @@ def as_it_is(bench: Bench, installed: Set[str], *, again: bool = False) -> Selec
     found = look()
     if found is None or is_doubtful(found):
         found = _search_alone(bench, options, options, look)
-    return by_search(bench, options, options[0], found)
+    return by_search(bench, found)
 
 
 def _default(bench: Bench, precision: Precision) -> Candidate:
@@ -257,12 +257,8 @@ def _as_asked(bench: Bench) -> Selected:
     return _selected(asked, made, report, None)
 
 
-def by_search(
-    bench: Bench, options: Sequence[Candidate], reference: Candidate, found: Search | None
-) -> Selected:
-    """By the search that is remembered, or by a new one."""
-    if found is None:
-        found = search_again(bench, options, reference, None)
+def by_search(bench: Bench, found: Search) -> Selected:
+    """What a search says, made ready."""
     made = bench.prepare(found.winner, 0.99, 1.0)
     bench.progress("ready", 1.0)
     asked = bench.settings.engine.precision

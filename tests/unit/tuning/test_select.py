@@ -56,6 +56,11 @@ def _prepare(bench: Bench, candidate: Candidate, begin: float, end: float) -> Ar
     )
 
 
+def _chosen(bench: Bench) -> selection.Selected:
+    found = selection.search_again(bench, [_FP32, _INT8], _FP32, None)
+    return selection.by_search(bench, found)
+
+
 @pytest.mark.parametrize("passing", [False, True])
 def test_a_failure_that_may_pass_is_not_remembered(
     bench: Bench,
@@ -66,7 +71,7 @@ def test_a_failure_that_may_pass_is_not_remembered(
     rows = [Row(candidate=_FP32), Row(candidate=_INT8, excluded="it was killed", passing=passing)]
     monkeypatch.setattr(selection, "search", lambda *_: rows)
     monkeypatch.setattr(Bench, "prepare", _prepare)
-    chosen = selection.by_search(bench, [_FP32, _INT8], _FP32, None)
+    chosen = _chosen(bench)
     assert chosen.precision is Precision.FP32
     profiles = list(Path(bench.settings.model.cache_dir).glob("profiles/*.json"))
     assert len(profiles) == (0 if passing else 1)
@@ -259,5 +264,5 @@ def test_a_profile_that_cannot_be_gone_by_is_made_again(
     assert "profiles" in caplog.text
     monkeypatch.setattr(selection, "search", lambda *_: [Row(candidate=_FP32)])
     monkeypatch.setattr(Bench, "prepare", _prepare)
-    assert selection.by_search(bench, [_FP32, _INT8], _FP32, None).precision is Precision.FP32
+    assert _chosen(bench).precision is Precision.FP32
     assert search_cache.remembered(bench, [_FP32, _INT8], _FP32) is not None
