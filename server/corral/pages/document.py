@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-_STYLE = """
+#: what all pages look like
+STYLE = """
 :root{--ink:#1c2733;--soft:#5b6875;--ground:#f5f7f9;--card:#fff;--line:#dde3e8;--faint:#eef2f5;
 --error:#b3261e;--warning:#8a5a00;--info:#0b5a8f;--unknown:#5b6875;--ok:#1f7a3d;
 --error-g:#fde7e5;--warning-g:#fff1d6;--info-g:#e2f1fb;--unknown-g:#e9edf0;--ok-g:#e3f4e8;
@@ -105,6 +106,6 @@ def document(title: str, subtitle: str, content: str, style: str = "") -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{text(title)}</title><style>{_STYLE}{style}</style></head><body><main>"
+        f"<title>{text(title)}</title><style>{STYLE}{style}</style></head><body><main>"
         f'<h1>{text(title)}</h1><p class="sub">{text(subtitle)}</p>{content}</main></body></html>\n'
     )
