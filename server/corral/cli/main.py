@@ -22,7 +22,7 @@ from corral import settings as config
 from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
 from corral.backends.registry import engine
-from corral.cli import cache_folder, doctor, evaluate, profile
+from corral.cli import cache_folder, doctor, evaluate, profile, top
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError, one_line
 from corral.ipc.messages import ModelBoot
@@ -101,6 +101,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.command == "top":
+        return top.run(options, environ)
     if options.command in ADMIN_COMMANDS:
         return _ask(options, environ)
     settings = _settings(options, environ)

@@ -26,6 +26,7 @@ examples:
   corral serve --model efficientnet_lite0 --precision int8
   corral serve --config corral.toml --dry-run   whether all that works: one request, exit code 0
   corral plan --explain                         what would run where, and why
+  corral top                                    watch a running server
   corral doctor                                 what slows this machine down, and the remedy
   corral tune                                   measures which engine and precision is fastest
   corral evaluate pictures/                     measures how right each precision is
@@ -58,6 +59,7 @@ def _number_or(words: tuple[str, ...]) -> Callable[[str], int | str]:
 #: they talk to a running server
 ADMIN_COMMANDS = {
     "status": "show a running server's processes and state",
+    "top": "watch a running server: its numbers, its workers, its cores",
     "reload": "replace a running server's workers, with settings and weights read again",
     "mode": "switch a running server's mode",
 }
@@ -142,8 +144,10 @@ def _add_admin(parser: argparse.ArgumentParser, name: str) -> None:
     parser.set_defaults(mode=None)
     if name == "mode":
         parser.add_argument("mode", choices=[m.value for m in Mode])
-    if name == "status":
+    if name in {"status", "top"}:
         parser.add_argument("--json", action="store_true", help="as JSON")
+    if name == "top":
+        _add_top(parser)
     parser.add_argument(
         "--port",
         type=int,
@@ -153,6 +157,17 @@ def _add_admin(parser: argparse.ArgumentParser, name: str) -> None:
     )
     parser.add_argument(
         "--admin-socket", type=Path, metavar="PATH", help="its admin socket, if it has its own"
+    )
+
+
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="print what happens within one interval, and end; so it is without a terminal",
+    )
+    parser.add_argument(
+        "--interval", type=float, default=1.0, metavar="S", help="between two looks (default: 1)"
     )
 
 

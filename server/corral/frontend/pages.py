@@ -9,11 +9,13 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from corral.errors import InvalidRequest, NotFound, Unsupported
+from corral.ipc.messages import ModelBoot, ModelFindings, ServedModel
 from corral.metrics.counters import Counts
 from corral.protocol import metadata
 from corral.protocol.metadata import ModelDescription
 from corral.protocol.repository import changes_nothing
 from corral.protocol.shared_memory import ClientMemory
+from corral.settings import Settings
 from corral.tensors import View
 from corral_protos import open_inference_pb2 as pb
 
@@ -21,6 +23,39 @@ Page = Callable[[Any], Message]
 
 _QUOTED_CHARS = 80
 _NO_REPOSITORY = "this server has one repository, which has no name"
+
+
+def describe(
+    served: ServedModel,
+    model: ModelBoot,
+    settings: Settings,
+    workers: int,
+    findings: ModelFindings,
+) -> ModelDescription:
+    """What is said of the model.
+
+    Args:
+        served: as frontends serve it.
+        model: as it was prepared.
+        settings: those that hold now.
+        workers: in all cells.
+        findings: of the latest worker.
+    """
+    return ModelDescription(
+        name=served.name,
+        signature=served.signature,
+        max_items=settings.queue.max_items,
+        workers=workers,
+        backend=settings.engine.backend,
+        precision=model.precision,
+        weights=model.weights,
+        synthetic=model.synthetic,
+        guard=model.guard,
+        findings=findings,
+        mode=settings.model.mode,
+        max_queue_delay_ms=settings.queue.max_queue_delay_ms,
+        queue_timeout_ms=settings.queue.queue_timeout_ms,
+    )
 
 
 class Pages:

@@ -18,6 +18,7 @@ import msgspec
 import uvloop
 
 from corral import logs
+from corral.batching.policy import Policy
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
@@ -27,25 +28,25 @@ from corral.frontend import methods, rest
 from corral.frontend.admission import Admission
 from corral.frontend.application import Application
 from corral.frontend.auth import Auth
+from corral.frontend.console_feed import ConsoleFeed
 from corral.frontend.health import Health
 from corral.frontend.http_server import HttpServer, make_config
 from corral.frontend.limits import ARRIVING_BYTES, max_requests, message_limit, queue_policy
 from corral.frontend.listeners import connections_allowed, listen, listen_unix
-from corral.frontend.pages import Pages
+from corral.frontend.pages import Pages, describe
 from corral.frontend.service import Service
 from corral.frontend.supervisor_link import SupervisorLink
 from corral.frontend.unix_relay import UnixRelay
 from corral.ipc import channel
 from corral.ipc.messages import (
+    AskView,
     AttachWorker,
     CellBoot,
     Drained,
     FrontendFailed,
     FrontendUp,
-    ModelBoot,
     ModelFindings,
     Reconfigure,
-    ServedModel,
     StartTrace,
     Traced,
     WorkerGone,
@@ -57,7 +58,6 @@ from corral.protocol.contents import Limits
 from corral.protocol.request import RequestReader
 from corral.protocol.shared_memory import ClientMemory
 from corral.security import credentials, sandbox, tls
-from corral.settings import Settings
 from corral.system import procfs
 from corral.system.malloc_trim import MallocTrimmer
 
@@ -69,30 +69,6 @@ _DRAIN_LOOK_S = 0.01
 _LAST_ANSWERS_S = 0.1
 #: what TCP sends at once on any connection
 _FIRST_WINDOW_BYTES = 14_600
-
-
-def _describe(
-    served: ServedModel,
-    model: ModelBoot,
-    settings: Settings,
-    workers: int,
-    findings: ModelFindings,
-) -> metadata.ModelDescription:
-    return metadata.ModelDescription(
-        name=served.name,
-        signature=served.signature,
-        max_items=settings.queue.max_items,
-        workers=workers,
-        backend=settings.engine.backend,
-        precision=model.precision,
-        weights=model.weights,
-        synthetic=model.synthetic,
-        guard=model.guard,
-        findings=findings,
-        mode=settings.model.mode,
-        max_queue_delay_ms=settings.queue.max_queue_delay_ms,
-        queue_timeout_ms=settings.queue.queue_timeout_ms,
-    )
 
 
 class Frontend:
@@ -109,6 +85,12 @@ class Frontend:
         #: what the latest worker found out
         self._findings = ModelFindings()
         self._loop = asyncio.get_running_loop()
+        layout = counters.make_layout(boot.page_slots)
+        counted = counters.Pages(boot.counters_fd, layout, boot.cells)
+        self._recorder = Recorder(counted, boot.cell)
+        self._feed = ConsoleFeed(
+            counted, boot.served, lambda known: self._supervisor.say(AskView(known=known))
+        )
         self._supervisor = SupervisorLink(
             boot.control_fd,
             on_open=self._open,
@@ -116,28 +98,18 @@ class Frontend:
             on_settings=self._reconfigure,
             on_drain=self._begin_drain,
             on_trace=self._trace,
+            on_view=self._feed.heard,
         )
-        layout = counters.make_layout(boot.page_slots)
-        counted = counters.Pages(boot.counters_fd, layout, boot.cells)
-        self._recorder = Recorder(counted, boot.cell)
         memory = ClientMemory() if settings.listen.client_shared_memory else None
         self._pages = Pages(
-            _describe(self._served, boot.model, settings, boot.workers, self._findings),
+            describe(self._served, boot.model, settings, boot.workers, self._findings),
             self._served.views,
             ready=lambda: self._service.ready,
             counts=counted.snapshot,
             memory=memory,
         )
         policy = queue_policy(settings, boot.slots, boot.region_batch)
-        self._dispatcher = Dispatcher(
-            self._served.signature,
-            policy,
-            self._recorder,
-            on_verified=self._on_verified,
-            hang_floor_s=settings.lifecycle.hang_floor_s,
-            on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
-            on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
-        )
+        self._dispatcher = self._make_dispatcher(policy)
         reader = self._make_reader(memory)
         self._inference = Inference(
             self._served,
@@ -156,11 +128,22 @@ class Frontend:
         self._app = Application(
             self._service,
             self._health,
-            rest.make(self._service),
+            rest.make(self._service, self._feed, settings),
             max_fields_bytes=settings.limits.max_metadata_bytes,
         )
         self._server: HttpServer | None = None
         self._relay: UnixRelay | None = None
+
+    def _make_dispatcher(self, policy: Policy) -> Dispatcher:
+        return Dispatcher(
+            self._served.signature,
+            policy,
+            self._recorder,
+            on_verified=self._on_verified,
+            hang_floor_s=self._boot.settings.lifecycle.hang_floor_s,
+            on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
+            on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
+        )
 
     def _make_reader(self, memory: ClientMemory | None) -> RequestReader:
         limits = Limits(
@@ -204,9 +187,7 @@ class Frontend:
         policy = queue_policy(settings, new.slots, new.region_batch)
         self._service.set_max_requests(max_requests(settings.limits, policy.max_queue))
         logs.configure(settings.logging, f"frontend {self._boot.cell}")
-        self._pages.model = _describe(
-            self._served, new.model, settings, new.workers, self._findings
-        )
+        self._pages.model = describe(self._served, new.model, settings, new.workers, self._findings)
         self._inference.max_image_pixels = settings.queue.max_image_pixels
         self._inference.queue_timeout_s = settings.queue.queue_timeout_ms / 1000
         self._dispatcher.reconfigure(policy, hang_floor_s=settings.lifecycle.hang_floor_s)

@@ -23,6 +23,7 @@ from corral.ipc.messages import (
     Reconfigure,
     StartTrace,
     StopTrace,
+    TellView,
     to_frontend_decoder,
 )
 
@@ -39,6 +40,7 @@ class SupervisorLink:
         on_settings: other settings hold from now on.
         on_drain: not ready from now on, and nothing new is taken after so many seconds.
         on_trace: requests' phases are noted in the memory that came along; None: no more.
+        on_view: how the server is, for the console, lies in the memory that came along.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SupervisorLink:
         on_settings: Callable[[Reconfigure], None],
         on_drain: Callable[[float], None],
         on_trace: Callable[[StartTrace | None, list[int]], None],
+        on_view: Callable[[TellView, list[int]], None],
     ) -> None:
         self._socket = socket.socket(fileno=control_fd)
         self._socket.setblocking(False)
@@ -62,6 +65,7 @@ class SupervisorLink:
         self._on_settings = on_settings
         self._on_drain = on_drain
         self._on_trace = on_trace
+        self._on_view = on_view
 
     def start(self, dispatcher: Dispatcher) -> None:
         """Listens from now on; workers are the dispatcher's."""
@@ -100,6 +104,8 @@ class SupervisorLink:
             self._start_trace(message, fds)
         elif isinstance(message, StopTrace):
             self._on_trace(None, [])
+        elif isinstance(message, TellView):
+            self._on_view(message, fds)
 
     def _start_trace(self, message: StartTrace, fds: list[int]) -> None:
         try:

@@ -199,6 +199,12 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     dropped: int
 
 
+class AskView(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Somebody looks at the console: how is the server? Unless its view is still this one."""
+
+    known: int
+
+
 # --- control: supervisor to frontend ---
 
 
@@ -264,6 +270,13 @@ class StopTrace(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Note them no more, and say Traced."""
 
 
+class TellView(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How the server is. Carries a descriptor: memory that holds a ``console.view.View``."""
+
+    version: int
+    length: int
+
+
 FromChild = (
     WorkerReady
     | WorkerFailed
@@ -274,9 +287,18 @@ FromChild = (
     | Drained
     | Pong
     | Traced
+    | AskView
 )
 ToFrontend = (
-    AttachWorker | DetachWorker | Reconfigure | Open | Drain | Ping | StartTrace | StopTrace
+    AttachWorker
+    | DetachWorker
+    | Reconfigure
+    | Open
+    | Drain
+    | Ping
+    | StartTrace
+    | StopTrace
+    | TellView
 )
 
 from_child_decoder = msgspec.json.Decoder(FromChild)

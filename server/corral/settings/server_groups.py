@@ -61,6 +61,10 @@ class ListenSettings(Group, frozen=True, kw_only=True):
             path=True,
         ),
     ] = None
+    console: Annotated[
+        bool,
+        option("show a page for people at / of the HTTP port, to everybody who may send requests"),
+    ] = True
     client_shared_memory: Annotated[
         bool,
         option(

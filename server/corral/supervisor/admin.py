@@ -18,6 +18,8 @@ from typing import Literal
 
 import msgspec
 
+from corral.console.sample import Sample
+from corral.doctor.finding import Report
 from corral.errors import ConfigError, StartError
 from corral.ipc.status import ServerStatus
 from corral.settings import Mode
@@ -42,10 +44,17 @@ class Request(
 ):
     """What is asked of the supervisor."""
 
-    command: Literal["reload", "mode", "status", "trace"]
+    command: Literal["reload", "mode", "status", "look", "trace"]
     mode: Mode | None = None
     #: how long requests are traced
     seconds: float = 1.0
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """A server's numbers, and what the doctor found; None while it has not looked yet."""
+
+    sample: Sample
+    report: Report | None
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +63,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     exit_code: int = 0
     status: ServerStatus | None = None
+    look: Look | None = None
     #: what the frontends wrote down, cell by cell
     trace: list[CellTrace] | None = None
 
@@ -218,14 +228,20 @@ def _peer_uid(sock: socket.socket) -> int:
     return int(uid)
 
 
-def ask(path: Path, request: Request) -> Reply:
-    """Asks a running server and waits for its answer, as long as that takes.
+def ask(path: Path, request: Request, timeout_s: float | None = None) -> Reply:
+    """Asks a running server and waits for its answer.
+
+    Args:
+        path: of its admin socket.
+        request: what is asked.
+        timeout_s: how long each step of it may take; None: as long as it takes.
 
     Raises:
         ConfigError: there is no server, or it is not ours to ask.
-        StartError: it went away meanwhile.
+        StartError: it went away meanwhile, or did not answer in time.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout_s)
         try:
             sock.connect(str(path))
         except OSError as error:
@@ -237,9 +253,13 @@ def ask(path: Path, request: Request) -> Reply:
         with contextlib.suppress(OSError):
             sock.sendall(msgspec.json.encode(request) + b"\n")
         data = b""
-        with contextlib.suppress(ConnectionResetError):
+        try:
             while len(data) < _MAX_REPLY_BYTES and (more := sock.recv(65536)):
                 data += more
+        except ConnectionResetError:
+            pass
+        except TimeoutError:
+            raise StartError(f"the server does not answer within {timeout_s:g} s") from None
     try:
         return _reply_decoder.decode(data)
     except msgspec.DecodeError:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -60,6 +60,7 @@ class Fleet:
         self._boot_timeout_s = boot_timeout_s
         self._watcher = watcher
         self.tracer = tracing.Tracer(frontends)
+        self.on_ask_view: Callable[[FrontendSlot, messages.AskView], None]
         self._workers_by_id = {slot.planned.id: slot for slot in workers}
         self._loop = asyncio.get_running_loop()
         self._gone = asyncio.Event()
@@ -67,7 +68,7 @@ class Fleet:
 
     @property
     def slots(self) -> list[AnySlot]:
-        """Frontendes first."""
+        """Frontends first."""
         return [*self.frontends, *self.workers]
 
     # --- starting ---
@@ -284,6 +285,8 @@ class Fleet:
                 self._worker_gone(slot, message)
             case messages.Traced():
                 self.tracer.traced(message)
+            case messages.AskView():
+                self.on_ask_view(slot, message)
             case messages.Drained():
                 slot.drained = True
                 self._watcher.frontend_done(slot)
@@ -315,9 +318,8 @@ class Fleet:
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to every child."""
-        for slot in self.slots:
-            if slot.process:
-                slot.process.signal(number)
+        for process in filter(None, (slot.process for slot in self.slots)):
+            process.signal(number)
 
     def dismiss(self) -> None:
         """Lets children leave: frontends on the end of their control sockets, workers on theirs.
@@ -334,11 +336,9 @@ class Fleet:
 
     async def gone(self, timeout_s: float) -> bool:
         """Waits until no child is left; False when some still are."""
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._gone.wait(), timeout_s)
-        except TimeoutError:
-            return False
-        return True
+        return self._gone.is_set()
 
     def cancel_starts(self) -> None:
         """Whoever waits to be started is not; who runs has all the time that is left."""

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from corral.errors import CorralError
 from corral.ipc.status import Phase, StatusBoard
-from corral.supervisor.admin import Reply, Request
+from corral.supervisor.admin import Look, Reply, Request
+from corral.supervisor.console_view import ConsoleView
 from corral.supervisor.reload import Reloader
 from corral.supervisor.tracing import MOST_SECONDS, Tracer
 
@@ -22,12 +23,16 @@ class Commands:
         reloader: carries them out.
         board: says what the server does.
         tracer: lets frontends note their requests' phases.
+        console: reads what people look at.
     """
 
-    def __init__(self, reloader: Reloader, board: StatusBoard, tracer: Tracer) -> None:
+    def __init__(
+        self, reloader: Reloader, board: StatusBoard, tracer: Tracer, console: ConsoleView
+    ) -> None:
         self._reloader = reloader
         self._board = board
         self._tracer = tracer
+        self._console = console
         self._busy = asyncio.Lock()
         self._tasks: set[asyncio.Task[Reply]] = set()
 
@@ -35,6 +40,9 @@ class Commands:
         """Answers one request of the admin socket."""
         if request.command == "status":
             return Reply(text="", status=self._board.current())
+        if request.command == "look":
+            look = Look(sample=self._console.sample(), report=self._console.report())
+            return Reply(text="", status=self._board.current(), look=look)
         if request.command == "trace":
             return await self._trace(request.seconds)
         if request.command == "reload":

@@ -27,6 +27,7 @@ from corral.supervisor import frontend_link, snapshot
 from corral.supervisor.admin import Reply
 from corral.supervisor.children import Fleet
 from corral.supervisor.commands import Commands
+from corral.supervisor.console_view import ConsoleView
 from corral.supervisor.cpu_watch import AllowedCpus, CpuWatch
 from corral.supervisor.deployment import Deployment, DeploymentBuilder
 from corral.supervisor.reload import Reloader
@@ -93,7 +94,9 @@ class Supervisor:
         #: the latest snapshot, for other threads
         self.board = StatusBoard(self._snapshot())
         self._reloader = Reloader(self._fleet, builder, deployment, self._on_deployment)
-        self._commands = Commands(self._reloader, self.board, self._fleet.tracer)
+        console = ConsoleView(self.board, pages, lambda: self.settings)
+        self._fleet.on_ask_view = console.asked
+        self._commands = Commands(self._reloader, self.board, self._fleet.tracer, console)
         #: answers what the admin socket asks
         self.command = self._commands.handle
 

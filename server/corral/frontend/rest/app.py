@@ -7,7 +7,8 @@ import functools
 import logging
 
 from corral.errors import InvalidRequest, RequestError, TooLarge
-from corral.frontend.rest import routes
+from corral.frontend.rest import console, routes
+from corral.frontend.rest.console import CONSOLE_ACTIONS, ConsolePages
 from corral.frontend.rest.departures import Departures
 from corral.frontend.rest.exchange import OCTETS, Reply, Request, answer, refusal
 from corral.frontend.rest.pages import Pages
@@ -55,10 +56,12 @@ class RestApp:
 
     Args:
         service: the frontend that it is a part of.
+        console: the page for people; None: there is none.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, console: ConsolePages | None = None) -> None:
         self._service = service
+        self._console = console
         self._pages = Pages(service)
         self._side = SideWork()
         self._departures = Departures(open_connections)
@@ -85,11 +88,14 @@ class RestApp:
         try:
             await answer(send, reply, accept)
         except OSError:
+            # A TimeoutError is one, too.
             logger.debug("the client left before its answer")
 
     async def _reply(self, asked: Request, scope: Scope, receive: Receive) -> Reply:
         self._service.check_room()
         route = routes.find(asked.method, asked.path())
+        if route.action in CONSOLE_ACTIONS:
+            return console.answer(self._console, route.action, asked)
         at_most = Priority.INTERACTIVE
         if route.action not in _OPEN:
             at_most = self._service.authorize(scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import time
@@ -9,7 +10,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from corral.errors import InvalidRequest, NotFound, RequestError
 from corral.frontend.grpc_asgi.timeouts import timeout_s
-from corral.frontend.rest.service import Scope, Send
+from corral.frontend.rest.service import Follower, Scope, Send
 from corral.protocol.rest import fields, statuses
 from corral.protocol.rest.compression import pack
 
@@ -19,6 +20,8 @@ HTML = b"text/html; charset=utf-8"
 #: a smaller answer is not worth packing
 _LEAST_PACKED_BYTES = 256
 _MAX_QUERY_FIELDS = 16
+#: for a client to take a piece of an answer that goes on
+_STALLED_S = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Reply:
         status: HTTP's.
         content_type: of the body.
         more: other header fields.
+        packed: the body as gzip has it, where it is kept.
+        follower: what the body goes on with, for as long as there is more; closed at the end.
         may_be_packed: whether a client that asks for it gets the body packed. tritonclient's
             asyncio form asks always, and unpacks answers to inferences alone.
     """
@@ -39,6 +44,8 @@ class Reply:
     content_type: bytes = JSON
     more: tuple[tuple[bytes, bytes], ...] = ()
     may_be_packed: bool = False
+    packed: bytes | None = None
+    follower: Follower | None = None
 
 
 class Request:
@@ -137,14 +144,31 @@ def refusal(error: RequestError) -> Reply:
 
 async def answer(send: Send, reply: Reply, accept_encoding: str | None) -> None:
     """Sends an answer, packed where it may be and the client asked for it."""
+    if reply.follower is not None:
+        await _follow(send, reply, reply.follower)
+        return
     body = reply.body
     head = [(b"content-type", reply.content_type), *reply.more]
     if reply.may_be_packed and len(body) >= _LEAST_PACKED_BYTES:
         encoding = fields.accepted_encoding(accept_encoding)
         if encoding is not None:
-            body = pack(body, encoding)
+            kept = reply.packed if encoding == "gzip" else None
+            body = pack(body, encoding) if kept is None else kept
             head.append((b"content-encoding", encoding.encode()))
             head.append((b"vary", b"accept-encoding"))
     head.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": reply.status, "headers": head})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _follow(send: Send, reply: Reply, follower: Follower) -> None:
+    """Sends what comes, as it comes; a client that does not take it is left."""
+    head = [(b"content-type", reply.content_type), *reply.more]
+    try:
+        await send({"type": "http.response.start", "status": reply.status, "headers": head})
+        async for piece in follower:
+            async with asyncio.timeout(_STALLED_S):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        follower.close()

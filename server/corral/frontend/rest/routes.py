@@ -33,6 +33,8 @@ _FIXED: Final[Mapping[tuple[str, ...], tuple[str, str]]] = {
     ("v2", "cudasharedmemory", "unregister"): ("POST", "cuda_memory_unregister"),
     ("openapi.json",): ("GET", "openapi"),
     ("docs",): ("GET", "docs"),
+    ("",): ("GET", "console"),
+    ("console", "events"): ("GET", "console_events"),
 }
 #: (first segments, number of segments, last segment); the one before the last is a name
 _NAMED: Final[Mapping[tuple[tuple[str, ...], str], tuple[str, str]]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Protocol
 
 from corral.errors import RequestError
@@ -15,6 +15,23 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Body = bytes | bytearray | memoryview
+
+
+class Follower(Protocol):
+    """The events that one page is sent; each whole."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Itself."""
+
+    def close(self) -> None:
+        """Gives its place up; may be called again."""
+
+
+class Feed(Protocol):
+    """What the console shows, as it changes."""
+
+    def follow(self) -> Follower:
+        """A place among those who are told; close it. Raises QueueFull: there is none."""
 
 
 class Service(Protocol):

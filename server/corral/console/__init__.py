@@ -1,0 +1,1 @@
+"""What people see of a running server: its numbers, the machine drawn, the page, the terminal."""
