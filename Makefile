@@ -119,7 +119,7 @@ lock: .venv/dev.stamp ## resolves pyproject.toml anew into requirements.lock
 	$(BIN)/python -m pip install --quiet uv
 	# One line for torch, without local version: its CPU wheel needs nothing of CUDA's.
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 \
-	    --extra serve --extra hardening --extra openvino --extra torch --extra onnxruntime \
+	    --extra serve --extra hardening --extra trace --extra openvino --extra torch --extra onnxruntime \
 	    --extra loadtest --extra ladder --extra dev --extra fuzz --extra deployment pyproject.toml \
 	  | grep -Ev '^(nvidia-|cuda-|triton==)' \
 	  | sed 's/^torch==\([0-9.]*\).*/torch==\1/' | uniq > requirements.lock.new
@@ -158,15 +158,15 @@ clean: ## removes the environment and the caches of this checkout
 .venv/dev.stamp: .venv/serve.stamp
 	@echo "installing the tools for tests" >&2
 	@$(PIP) --no-build-isolation \
-	    --editable '.[serve,hardening,openvino,torch,onnxruntime,loadtest,ladder,dev]'
+	    --editable '.[serve,hardening,trace,openvino,torch,onnxruntime,loadtest,ladder,dev]'
 	@touch $@
 
 .venv/deployment.stamp: .venv/dev.stamp
 	@$(PIP) --no-build-isolation \
-	    --editable '.[serve,hardening,openvino,torch,onnxruntime,loadtest,ladder,dev,deployment]'
+	    --editable '.[serve,hardening,trace,openvino,torch,onnxruntime,loadtest,ladder,dev,deployment]'
 	@touch $@
 
 .venv/fuzz.stamp: .venv/dev.stamp
 	@$(PIP) --no-build-isolation \
-	    --editable '.[serve,hardening,openvino,torch,onnxruntime,loadtest,ladder,dev,fuzz]'
+	    --editable '.[serve,hardening,trace,openvino,torch,onnxruntime,loadtest,ladder,dev,fuzz]'
 	@touch $@

@@ -55,6 +55,7 @@ CASES: dict[str, dict[str, Any]] = {
         "service": {"type": "LoadBalancer", "annotations": {"x": "y"}, "headless": False},
         "serviceAccount": {"annotations": {"role": "none"}},
         "dashboard": {"enabled": True},
+        "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
         "podDisruptionBudget": {"maxUnavailable": "25%"},
         "probes": {"readiness": "http"},
         "networkPolicy": {
@@ -178,6 +179,8 @@ WHERE: dict[str, dict[str, Any]] = {
     "dashboard.enabled": {},
     "podMonitor": {"podMonitor": {"enabled": True}},
     "dashboard": {"dashboard": {"enabled": True}},
+    "prometheusRule.enabled": {},
+    "prometheusRule": {"prometheusRule": {"enabled": True}},
     "tls.clientCaSecretName": {"tls": {"secretName": "cert"}},
     "auth.key": {"auth": {"secretName": "tokens"}},
 }

@@ -77,6 +77,33 @@ CUSTOM: dict[str, dict[str, Any]] = {
             ),
         },
     ),
+    "monitoring.coreos.com/v1 PrometheusRule": _closed(
+        ["groups"],
+        groups={
+            "type": "array",
+            "minItems": 1,
+            "items": _closed(
+                ["name", "rules"],
+                name=_TEXT,
+                rules={
+                    "type": "array",
+                    "items": {
+                        "oneOf": [
+                            _closed(["record", "expr"], record=_TEXT, expr=_TEXT),
+                            _closed(
+                                ["alert", "expr", "labels", "annotations"],
+                                alert=_TEXT,
+                                expr=_TEXT,
+                                labels={"type": "object"},
+                                annotations={"type": "object"},
+                                **{"for": {"type": "string", "pattern": "^[0-9]+(s|m|h)$"}},
+                            ),
+                        ]
+                    },
+                },
+            ),
+        },
+    ),
 }
 
 

@@ -22,6 +22,7 @@ from corral.protocol.contents import Limits
 from corral.protocol.head import Head
 from corral.protocol.request import RequestReader
 from corral.protocol.response import Answer, classification
+from corral.telemetry.timeline import Timeline
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
@@ -104,8 +105,14 @@ class FakeService:
         return self._reader.read_head(request)
 
     async def infer(
-        self, head: Head, raws: Sequence[Body], deadline_s: float | None, _at_most: Priority
+        self,
+        head: Head,
+        raws: Sequence[Body],
+        deadline_s: float | None,
+        at_most: Priority,
+        timeline: Timeline | None = None,
     ) -> Answer:
+        del at_most, timeline
         (raw,) = raws
         # A thread that unpacked a body lets go of it a moment after it told so.
         for _ in range(100):

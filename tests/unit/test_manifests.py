@@ -72,14 +72,20 @@ def test_rules_name_metrics_that_there_are() -> None:
     text = (DEPLOY / "kubernetes" / "prometheus-adapter.yaml").read_text()
     for file in (DEPLOY / "kubernetes" / "overlays").rglob("*.yaml"):
         text += file.read_text()
-    names = set(re.findall(r"\b(?:corral|nv)_[a-z_]+", text))
+    names = set(re.findall(r"(?<!:)\b(?:corral|nv)_[a-z_]+", text))
     assert len(names) >= 4
     for name in names:
-        assert f"`{name}" in page, name
+        assert f"`{re.sub('_(bucket|sum|count)$', '', name)}" in page, name
     hpa = _one("HorizontalPodAutoscaler", kustomize.render(OVERLAYS[0]))
     rule = yaml.safe_load((DEPLOY / "kubernetes" / "prometheus-adapter.yaml").read_text())
     metric = hpa["spec"]["metrics"][0]["pods"]["metric"]["name"]
     assert rule["rules"]["custom"][0]["name"]["as"] == metric
+
+
+def test_the_operators_rules_are_prometheus_own() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())
+    found = kustomize.render(DEPLOY / "kubernetes" / "overlays" / "monitoring")
+    assert _one("PrometheusRule", found)["spec"] == rules
 
 
 def test_kserve_starts_corral_with_options_that_there_are(tmp_path: Path) -> None:

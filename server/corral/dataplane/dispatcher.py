@@ -111,13 +111,14 @@ class Dispatcher:
         # The engine cannot have taken longer than the worker had the batch, whatever it says.
         engine_s = min(engine_s, back_s - batch.formed_s)
         link.collect(batch)
-        if (book := self._recorder.book) is not None:
-            book.ran(batch, link, engine_s, self._now_s())
+        if self._recorder.watched:
+            self._recorder.ran(batch, link.ran(batch, engine_s, self._now_s()))
         answered = self._batcher.complete(batch, back_s, engine_s)
+        copy_s = link.copy_s
         self._has_nothing(link)
         # The worker gets its next batch before anybody is told of this one.
         self._dispatch()
-        self._recorder.batch_done(batch, link.slot, link.copy_s, engine_s, self._now_s() - back_s)
+        self._recorder.batch_done(batch, link.slot, copy_s, engine_s, self._now_s() - back_s)
         for request in answered:
             self._answer(request, None)
 

@@ -26,6 +26,7 @@ from corral.protocol.head import Data, Head, Places
 from corral.protocol.request import RequestReader
 from corral.protocol.response import Answer, Output, classification, encoded
 from corral.protocol.shared_memory import Tensor
+from corral.telemetry.timeline import Timeline
 from corral.tensors import Datatype
 
 
@@ -121,14 +122,11 @@ class Inference:
         pieces: list[bytes | memoryview],
         deadline_s: float | None,
         at_most: Priority = Priority.INTERACTIVE,
+        timeline: Timeline | None = None,
     ) -> bytes:
-        """The same for one that came in pieces, which are kept as they are, or emptied.
-
-        ``at_most`` is the priority that its sender has at most.
-        """
-        size = sum(map(len, pieces))
-        read = self._reader.read_pieces
-        return encoded(await self._answer_to(lambda: read(pieces), size, deadline_s, at_most))
+        """The same for one in pieces, which are kept as they are, or emptied; see infer_parsed."""
+        size, read = sum(map(len, pieces)), lambda: self._reader.read_pieces(pieces)
+        return encoded(await self._answer_to(read, size, deadline_s, at_most, timeline))
 
     async def infer_parsed(
         self,
@@ -136,6 +134,7 @@ class Inference:
         raws: Sequence[memoryview],
         deadline_s: float | None,
         at_most: Priority = Priority.INTERACTIVE,
+        timeline: Timeline | None = None,
     ) -> Answer:
         """Answers a request whose head was read, and checked, before; raises as ``infer``.
 
@@ -144,10 +143,11 @@ class Inference:
             raws: the tensors as ``raw_input_contents`` holds them, without those in shared memory.
             deadline_s: on the monotonic clock; None for never.
             at_most: the priority that its sender has at most.
+            timeline: where its moments are noted, if anybody watches.
         """
-        size = sum(map(len, raws))
+        size, read = sum(map(len, raws)), lambda: (head, self._reader.data(head, raws))
         return await self._answer_to(
-            lambda: (head, self._reader.data(head, raws)), size, deadline_s, at_most, deadline_s
+            read, size, deadline_s, at_most, timeline, timeout_s=deadline_s
         )
 
     async def _answer_to(
@@ -156,6 +156,8 @@ class Inference:
         size_bytes: int,
         deadline_s: float | None,
         at_most: Priority,
+        timeline: Timeline | None,
+        *,
         timeout_s: float | None = None,
     ) -> Answer:
         """Answers a request, by ``timeout_s`` at the latest; gRPC's calls end at theirs anyway."""
@@ -165,7 +167,7 @@ class Inference:
             output = self._reader.output(head)
         except RequestError as error:
             self._recorder.received(error.view)
-            self._recorder.refused(error.view, error.outcome, self._now_s() - arrived_s)
+            self._refuse(error.view, error, arrived_s, timeline)
             raise
         self._recorder.received(head.view)
         datatype = Datatype.UINT8 if head.datatype is None else head.datatype
@@ -178,13 +180,18 @@ class Inference:
             deadline_s=deadline_s,
             priority=max(head.priority, at_most),
         )
+        if timeline is not None:
+            request.timeline = timeline
+            timeline.read(head.model_name, head.count, arrived_s)
         try:
             self._check_open()
             self._dispatcher.admit(request)
         except RequestError as error:
-            self._recorder.refused(head.view, error.outcome, self._now_s() - arrived_s)
+            self._refuse(head.view, error, arrived_s, timeline)
             raise
         self._recorder.admitted(request)
+        if timeline is not None:
+            timeline.admitted_s = self._now_s()
         if not self.queue_timeout_s:
             return await self._see_through(request, head, data, output, timeout_s)
         # As in Triton: a request may shorten its wait, and not lengthen it.
@@ -194,6 +201,13 @@ class Inference:
             return await self._see_through(request, head, data, output, timeout_s)
         finally:
             patience.cancel()
+
+    def _refuse(
+        self, view: str, error: RequestError, arrived_s: float, timeline: Timeline | None
+    ) -> None:
+        self._recorder.refused(view, error.outcome, self._now_s() - arrived_s)
+        if timeline is not None:
+            timeline.refused(error.outcome, arrived_s)
 
     async def _see_through(
         self,
@@ -219,8 +233,8 @@ class Inference:
                 request.payload = await self._decode(data)
             else:
                 request.payload = data
-            if (book := self._recorder.book) is not None:
-                book.queued(request)
+            if request.timeline is not None:
+                request.timeline.queued_s = self._now_s()
             self._dispatcher.enqueue(request)
             await done
             found = self._answer(head, output, request.output)

@@ -7,9 +7,9 @@ import dataclasses
 import time
 
 from corral.batching.jobs import Batch
-from corral.dataplane.span_book import SpanBook
 from corral.dataplane.worker_link import Request
 from corral.metrics.counters import BATCH_BUCKETS, FAILURES, TIME_BUCKETS_S, Pages
+from corral.telemetry.timeline import Run
 from corral.tensors import View
 
 
@@ -61,8 +61,8 @@ class Recorder:
             name: (index[f"hist/{name}/0"], index[f"hist/{name}/sum_ns"])
             for name in ("request_seconds", "queue_seconds", "inference_seconds")
         }
-        #: notes the phases of requests while somebody traces; None at any other time
-        self.book: SpanBook | None = None
+        #: admitted requests whose moments are noted
+        self.watched = 0
         self._batch_histogram = (index["hist/batch_size/0"], index["hist/batch_size/sum"])
 
     def received(self, view: str) -> None:
@@ -73,6 +73,8 @@ class Recorder:
         """A request got its place in the queue."""
         slots = self._views[request.view]
         request.waiting = request.count
+        if request.timeline is not None:
+            self.watched += 1
         self._page[slots.admitted] += 1
         self._page[slots.pending] += 1
         self._page[slots.pending_items] += request.count
@@ -100,6 +102,12 @@ class Recorder:
         if request.waiting == request.count:
             self._page[slots.pending] += 1
         self._page[self._index["cell/retried_items"]] += items
+
+    def ran(self, batch: Batch[Request], run: Run) -> None:
+        """A batch came back, and its results are copied."""
+        for span in batch.spans:
+            if span.job.timeline is not None:
+                span.job.timeline.runs.append(run)
 
     def batch_done(
         self, batch: Batch[Request], slot: int, copy_s: float, engine_s: float, out_s: float
@@ -142,8 +150,9 @@ class Recorder:
         page[slots.compute_infer_ns] += max(0, int(engine_s * 1e9))
         page[slots.compute_output_ns] += int(out_s * 1e9)
         self._time("request_seconds", now_s - request.arrived_s)
-        if self.book is not None:
-            self.book.answered(request, now_s)
+        if request.timeline is not None:
+            self._watched(request, "succeeded")
+            request.timeline.answered_s = now_s
 
     def refused(self, view: str, reason: str, seconds: float) -> None:
         """A request ends at the door, for one of counters.FAILURES."""
@@ -159,9 +168,19 @@ class Recorder:
             self._page[slots.pending] -= 1
         self._page[slots.pending_items] -= request.waiting
         request.waiting = 0
-        if self.book is not None:
-            self.book.failed(request)
+        if request.timeline is not None:
+            self._watched(request, reason)
         self.refused(request.view, reason, now_s - request.arrived_s)
+
+    def _watched(self, request: Request, outcome: str) -> None:
+        self.watched -= 1
+        assert request.timeline is not None
+        request.timeline.outcome = outcome
+
+    def report_dropped(self, *, traced: bool, logged: bool) -> None:
+        """What was to be told of a request found no room."""
+        self._page[self._index["cell/traces_dropped"]] += traced
+        self._page[self._index["cell/log_lines_dropped"]] += logged
 
     def worker(self, slot: int, *, attached: bool, lost: bool = True) -> None:
         """A worker came, or went; ``lost``: without being asked to."""

@@ -23,6 +23,7 @@ from corral.priority import Priority
 from corral.protocol.scattered import Scattered
 from corral.protocol.several import Several, copy_items
 from corral.protocol.shared_memory import Tensor
+from corral.telemetry.timeline import Run, Timeline
 from corral.tensors import Datatype, Signature
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,16 @@ _PROBE = 0
 class Request(Job):
     """A job with its tensor: ``count`` items, one after another, kept until it is answered."""
 
-    __slots__ = ("answer", "output", "payload", "spent_s", "started_s", "view", "waiting")
+    __slots__ = (
+        "answer",
+        "output",
+        "payload",
+        "spent_s",
+        "started_s",
+        "timeline",
+        "view",
+        "waiting",
+    )
 
     def __init__(
         self,
@@ -61,6 +71,8 @@ class Request(Job):
         self.spent_s = (0.0, 0.0, 0.0)
         #: items that wait for a worker
         self.waiting = 0
+        #: where its moments are noted; None where nobody watches
+        self.timeline: Timeline | None = None
 
 
 class WorkerLink:
@@ -219,6 +231,14 @@ class WorkerLink:
                     request.output[start : start + length] = memory[at : at + length]
                 at += length
             first += size
+
+    def ran(self, batch: Batch[Request], engine_s: float, collected_s: float) -> Run:
+        """The batch that came back last, as a timeline has it; before another is sent."""
+        # The worker's clock and ours are one; a worker that says otherwise is not believed.
+        started_s = min(max(self.started_s, self.sent_s), collected_s)
+        ended_s = min(started_s + engine_s, collected_s)
+        moments = (batch.formed_s, self.sent_s, started_s, ended_s, collected_s)
+        return Run(batch.number, self.worker, batch.count, *moments)
 
     def close(self) -> None:
         """Closes the socket, which ends the worker, and lets the region go."""

@@ -46,8 +46,6 @@ class Admission:
         self._room = asyncio.Event()
         self._waiting = 0
         self.closed = False
-        #: when the message of each task began to be awaited, while requests are traced
-        self.begun: dict[asyncio.Task[Any], float] | None = None
 
     def __len__(self) -> int:
         return len(self._incoming)
@@ -116,8 +114,6 @@ class Admission:
         if not self._incoming.begin(task, source):
             self._inferences.discard(task)
             raise QueueFull(_TOO_MANY, _RETRY_MS)
-        if inference and self.begun is not None:
-            self.begun[task] = time.monotonic()
 
     def _leave(self, task: asyncio.Task[Any]) -> bool:
         """Whether the call was there still."""

@@ -11,6 +11,7 @@ from corral.frontend.grpc_asgi.body import Receive
 from corral.frontend.grpc_asgi.call import Call, Send
 from corral.frontend.health import Health
 from corral.frontend.methods import Methods
+from corral.frontend.observer import WANT_TIMING, watched
 from corral.frontend.reflection import Reflection
 from corral.frontend.service import Service
 from corral.frontend.statuses import to_status
@@ -54,7 +55,11 @@ class Application:
             await _refuse_socket(scope, send)
             return
         fields = dict(scope["headers"])
-        service = self._service
+        service, timeline = self._service, None
+        if service.observer.active or WANT_TIMING in fields:
+            timeline = service.observer.begin(scope, fields)
+            if timeline is not None:
+                send = watched(send, timeline, tells_timing=WANT_TIMING in fields)
         service.under_way += 1
         try:
             if is_grpc(fields.get(b"content-type", b"")):
@@ -63,6 +68,8 @@ class Application:
                 await self._rest(scope, receive, send)
         finally:
             service.under_way -= 1
+            if timeline is not None:
+                service.observer.end(timeline)
 
     def _gate(self, call: Call) -> Priority:
         self._service.check_room()

@@ -17,6 +17,7 @@ from corral.frontend.pages import Page
 from corral.frontend.service import Service
 from corral.protocol.envelope import MAX_HEAD_BYTES, tail, varint
 from corral.protocol.metadata import parse
+from corral.telemetry.timeline import Timeline, timeline_of
 from corral_protos import open_inference_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ class Methods:
         pieces = existing(await self._receive(call))
         service.accepted += 1
         try:
-            answer = await service.infer_pieces(pieces, call.deadline_s, call.granted)
+            timeline = timeline_of(call.scope)
+            answer = await service.infer_pieces(pieces, call.deadline_s, call.granted, timeline)
             await call.answer(answer)
             # A small answer is with the kernel at once, unless a client has stopped to read.
             if len(answer) > _SENT_AT_ONCE_BYTES or service.draining:
@@ -122,19 +124,24 @@ class Methods:
         service = self._service
         service.count += 1
         service.accepted += 1
+        timeline = service.observer.begin_streamed(call.scope)
         try:
-            await call.send(await self._streamed(pieces, call))
+            await call.send(await self._streamed(pieces, call, timeline))
         except ClientGone:
             # Who reads the stream's requests learns it, too.
             return
         finally:
             service.accepted -= 1
+            if timeline is not None:
+                service.observer.end(timeline)
 
-    async def _streamed(self, pieces: Pieces, call: Call) -> bytes:
+    async def _streamed(self, pieces: Pieces, call: Call, timeline: Timeline | None) -> bytes:
         """A ModelStreamInferResponse, whatever becomes of the request."""
         try:
             # It may empty what it is given, and an error wants to name its request.
-            answer = await self._service.infer_pieces(list(pieces), call.deadline_s, call.granted)
+            answer = await self._service.infer_pieces(
+                list(pieces), call.deadline_s, call.granted, timeline
+            )
         except RequestError as error:
             return _failed(pieces, str(error))
         # A defect fails one request, and the stream goes on for the others.

@@ -22,7 +22,6 @@ from corral.batching.policy import Policy
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
-from corral.dataplane.span_book import SpanBook
 from corral.errors import ConfigError
 from corral.frontend import methods, rest
 from corral.frontend.admission import Admission
@@ -33,6 +32,7 @@ from corral.frontend.health import Health
 from corral.frontend.http_server import HttpServer, make_config
 from corral.frontend.limits import ARRIVING_BYTES, max_requests, message_limit, queue_policy
 from corral.frontend.listeners import connections_allowed, listen, listen_unix
+from corral.frontend.observer import make_observer
 from corral.frontend.pages import Pages, describe
 from corral.frontend.service import Service
 from corral.frontend.supervisor_link import SupervisorLink
@@ -48,7 +48,6 @@ from corral.ipc.messages import (
     ModelFindings,
     Reconfigure,
     StartTrace,
-    Traced,
     WorkerGone,
     WorkerVerified,
 )
@@ -88,6 +87,7 @@ class Frontend:
         layout = counters.make_layout(boot.page_slots)
         counted = counters.Pages(boot.counters_fd, layout, boot.cells)
         self._recorder = Recorder(counted, boot.cell)
+        self._observer = make_observer(boot, self._recorder)
         self._feed = ConsoleFeed(
             counted, boot.served, lambda known: self._supervisor.say(AskView(known=known))
         )
@@ -167,6 +167,7 @@ class Frontend:
             self._pages,
             auth=Auth(access) if access else None,
             messages=Admission(most, ARRIVING_BYTES, slow_s=_SLOW_S),
+            observer=self._observer,
             max_body_bytes=message_limit(settings, signature),
             max_requests=most,
         )
@@ -191,6 +192,7 @@ class Frontend:
         self._inference.max_image_pixels = settings.queue.max_image_pixels
         self._inference.queue_timeout_s = settings.queue.queue_timeout_ms / 1000
         self._dispatcher.reconfigure(policy, hang_floor_s=settings.lifecycle.hang_floor_s)
+        self._observer.set_rate(settings.telemetry.rate)
 
     def _on_verified(self, worker: int) -> None:
         self._supervisor.say(WorkerVerified(worker=worker))
@@ -206,15 +208,8 @@ class Frontend:
 
     def _trace(self, start: StartTrace | None, fds: list[int]) -> None:
         """Begins to note requests' phases, or ends it and says how many there are."""
-        book, self._recorder.book, self._service.messages.begun = self._recorder.book, None, None
-        if start is not None:
-            self._recorder.book = SpanBook(fds[0], start.capacity)
-            self._service.messages.begun = self._recorder.book.begun
-        elif book is not None:
-            traced = Traced(cell=self._boot.cell, requests=book.written, dropped=book.dropped)
+        if (traced := self._observer.trace(start, fds)) is not None:
             self._supervisor.say(traced)
-        if book is not None:
-            book.close()
 
     def _begin_drain(self, delay_s: float) -> None:
         self._draining = self._loop.create_task(self._drain(delay_s))
@@ -301,6 +296,7 @@ class Frontend:
             lambda: self._service.count, lambda: procfs.resident_bytes(os.getpid())
         ).start(self._loop)
         await self._supervisor.ended
+        self._observer.close()
         self._dispatcher.close()
         self._inference.close()
 

@@ -14,11 +14,13 @@ from corral.errors import QueueFull, RequestError, TooLarge
 from corral.frontend.admission import Admission
 from corral.frontend.auth import Auth
 from corral.frontend.grpc_asgi.body import Receive
+from corral.frontend.observer import Observer
 from corral.frontend.pages import Pages, as_dict, filled
 from corral.priority import Priority
 from corral.protocol.head import Head
 from corral.protocol.request import RequestReader
 from corral.protocol.response import Answer
+from corral.telemetry.timeline import Timeline
 from corral_protos import open_inference_pb2 as pb
 
 _RETRY_MS = 100
@@ -38,6 +40,7 @@ class Service:
         pages: answers what is asked about the server itself.
         auth: who may call; None: everybody.
         messages: the calls whose client is to speak.
+        observer: watches requests.
         max_body_bytes: the largest request.
         max_requests: requests under way, besides those whose client is to speak.
 
@@ -59,6 +62,7 @@ class Service:
         *,
         auth: Auth | None,
         messages: Admission,
+        observer: Observer,
         max_body_bytes: int,
         max_requests: int,
     ) -> None:
@@ -67,6 +71,7 @@ class Service:
         self.pages = pages
         self._auth = auth
         self.messages = messages
+        self.observer = observer
         self.max_body_bytes = max_body_bytes
         self.labels = inference.labels
         self.accepted = 0
@@ -121,10 +126,14 @@ class Service:
     # --- inferences ---
 
     async def infer_pieces(
-        self, pieces: list[bytes | memoryview], deadline_s: float | None, at_most: Priority
+        self,
+        pieces: list[bytes | memoryview],
+        deadline_s: float | None,
+        at_most: Priority,
+        timeline: Timeline | None = None,
     ) -> bytes:
         """Answers a ModelInferRequest in pieces with a ModelInferResponse; see Inference."""
-        return await self._inference.infer_pieces(pieces, deadline_s, at_most)
+        return await self._inference.infer_pieces(pieces, deadline_s, at_most, timeline)
 
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         """Reads and checks a request that holds no tensor; the result may be kept.
@@ -145,6 +154,7 @@ class Service:
         raws: Sequence[bytes | bytearray | memoryview],
         deadline_s: float | None,
         at_most: Priority,
+        timeline: Timeline | None = None,
     ) -> Answer:
         """Answers a request whose head was read.
 
@@ -154,6 +164,7 @@ class Service:
                 in shared memory are not among them.
             deadline_s: on the monotonic clock; None for never.
             at_most: the priority that it has at most, see ``authorize``.
+            timeline: where its moments are noted, if anybody watches.
 
         Raises:
             RequestError: the answer is an error.
@@ -161,7 +172,7 @@ class Service:
         self.accepted += 1
         try:
             return await self._inference.infer_parsed(
-                head, [memoryview(raw) for raw in raws], deadline_s, at_most
+                head, [memoryview(raw) for raw in raws], deadline_s, at_most, timeline
             )
         finally:
             self.accepted -= 1

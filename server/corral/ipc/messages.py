@@ -79,6 +79,8 @@ class CellBoot(msgspec.Struct, frozen=True, kw_only=True):
     served: ServedModel
     counters_fd: int
     control_fd: int = -1
+    #: where it tells of requests that have ended; -1: nobody wants to know
+    reports_fd: int = -1
 
 
 class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):

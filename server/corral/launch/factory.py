@@ -31,6 +31,7 @@ class ChildFactory:
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
         page_slots: workers that a page of it has room for.
+        reports_fd: where frontends tell of requests that have ended; -1: nobody wants to know.
         frontend_module: run as a frontend.
 
     Raises:
@@ -52,6 +53,7 @@ class ChildFactory:
         environ: Mapping[str, str],
         counters_fd: int,
         page_slots: int,
+        reports_fd: int = -1,
         frontend_module: str,
     ) -> None:
         self._settings = settings
@@ -64,6 +66,7 @@ class ChildFactory:
         #: the largest batch that its workers' regions hold
         self.region_batch = batch.sizes[-1]
         self._page_slots = page_slots
+        self._reports_fd = reports_fd
         self._extras = extras
         self._environ = environ
         self._counters_fd = counters_fd
@@ -98,6 +101,7 @@ class ChildFactory:
             model=self._model,
             served=self._served,
             counters_fd=self._counters_fd,
+            reports_fd=self._reports_fd,
         )
         return start_frontend(
             boot,

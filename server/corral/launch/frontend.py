@@ -24,7 +24,7 @@ def start_frontend(
     """Starts a frontend. Call it from the main thread: the frontend dies with the thread.
 
     Args:
-        boot: its boot file, but for the control socket; the counters stay the caller's.
+        boot: its boot file, but for the control socket; the other descriptors stay the caller's.
         module: run as the frontend.
         cpus: its affinity mask.
         memory_node: NUMA node its memory is bound to, or None.
@@ -47,6 +47,7 @@ def start_frontend(
         undo.callback(ours.close)
         with theirs:
             filled = msgspec.structs.replace(boot, control_fd=theirs.fileno())
-            process = spawn(child, filled, ours, [theirs.fileno(), boot.counters_fd])
+            shared = [fd for fd in (boot.counters_fd, boot.reports_fd) if fd >= 0]
+            process = spawn(child, filled, ours, [theirs.fileno(), *shared])
         undo.pop_all()
     return process

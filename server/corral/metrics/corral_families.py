@@ -7,7 +7,7 @@ the number of series stays the same however often anything is started again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -16,6 +16,7 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
+from prometheus_client.samples import Exemplar
 
 from corral.accuracy import AccuracyReport
 from corral.ipc.status import ServerStatus, State, WorkerStatus
@@ -64,13 +65,22 @@ def request_families(counts: Counts, base: str) -> Iterator[Metric]:
     )
 
 
-def histogram_families(counts: Counts) -> Iterator[Metric]:
-    """The histograms, all cells and models summed."""
+def histogram_families(
+    counts: Counts, exemplars: Sequence[Exemplar | None] = ()
+) -> Iterator[Metric]:
+    """The histograms, all cells and models summed.
+
+    Args:
+        counts: a copy of the counters.
+        exemplars: of ``corral_request_seconds``, by bucket; the text format leaves them out.
+    """
     for name, text in _HISTOGRAMS.items():
         yield HistogramMetricFamily(
             f"corral_{name}",
             text,
-            buckets=_buckets(counts, name, TIME_BUCKETS_S),
+            buckets=_buckets(
+                counts, name, TIME_BUCKETS_S, exemplars if name == "request_seconds" else ()
+            ),
             sum_value=counts.read(f"hist/{name}/sum_ns") / 1e9,
         )
     yield HistogramMetricFamily(
@@ -81,11 +91,21 @@ def histogram_families(counts: Counts) -> Iterator[Metric]:
     )
 
 
-def _buckets(counts: Counts, name: str, bounds: tuple[float, ...]) -> list[tuple[str, float]]:
+def _buckets(
+    counts: Counts,
+    name: str,
+    bounds: tuple[float, ...],
+    exemplars: Sequence[Exemplar | None] = (),
+) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
     """The cumulative buckets that Prometheus wants, of the pages' separate ones."""
     bucket = [counts.read(f"hist/{name}/{i}") for i in range(len(bounds) + 1)]
     labels = [*(str(float(bound)) for bound in bounds), "+Inf"]
-    return list(zip(labels, map(float, itertools.accumulate(bucket)), strict=True))
+    values = map(float, itertools.accumulate(bucket))
+    rows = itertools.zip_longest(labels, values, exemplars)
+    return [
+        (label, value) if exemplar is None else (label, value, exemplar)
+        for label, value, exemplar in rows
+    ]
 
 
 def worker_families(
@@ -250,3 +270,13 @@ def throttling_families(periods: int, seconds: float) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "corral_cpu_throttled_seconds", "Time that threads were stopped by the CPU quota", seconds
     )
+
+
+def steal_families(seconds: float, cpus: int) -> Iterator[Metric]:
+    """What a hypervisor gave to others of the machine's CPUs, from /proc/stat."""
+    yield CounterMetricFamily(
+        "corral_machine_steal_seconds",
+        "CPU time of the machine that its hypervisor gave to others",
+        seconds,
+    )
+    yield GaugeMetricFamily("corral_machine_cpus", "CPUs of the machine that are online", cpus)

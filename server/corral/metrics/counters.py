@@ -47,6 +47,8 @@ _PER_CELL = (
     "batch_items",
     "retried_items",  # items run again because their worker died
     "lost_workers",
+    "traces_dropped",  # requests whose trace found no room on its way to the supervisor
+    "log_lines_dropped",  # the same of the access log
     "queue_depth",  # gauge, items
     "serving",  # gauge, 0 or 1
 )

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from corral.errors import ConfigError
+from corral.metrics.negotiation import OPENMETRICS, TEXT, wants_openmetrics
 from corral.security.credentials import Access, Verdict
 from corral.security.tls import Material, peer_names
 from corral.system.addresses import find_addresses, format_address
@@ -29,7 +30,7 @@ from corral.system.watched_file import WatchedFile
 _log = logging.getLogger(__name__)
 
 #: what Prometheus calls the text format
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = TEXT
 _PLAIN = "text/plain; charset=utf-8"
 #: connections served at once; further ones are closed
 MAX_CONNECTIONS = 32
@@ -62,14 +63,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if path == "/metrics":
             if not self._is_let_in():
                 return
+            collect, content_type = self.server.collect, CONTENT_TYPE
+            accept = ",".join(self.headers.get_all("Accept", []))
+            if self.server.openmetrics is not None and wants_openmetrics(accept):
+                collect, content_type = self.server.openmetrics, OPENMETRICS
             try:
-                page = self.server.collect()
+                page = collect()
             # A defect of one collector must not end the thread that answers health checks.
             except Exception:
                 _log.exception("the metrics could not be collected")
                 self._send(http.HTTPStatus.INTERNAL_SERVER_ERROR, b"not to be had\n")
             else:
-                self._send(http.HTTPStatus.OK, page, CONTENT_TYPE)
+                self._send(http.HTTPStatus.OK, page, content_type)
         elif path == "/livez":
             self._send(http.HTTPStatus.OK, b"live\n")
         elif path == "/readyz":
@@ -133,12 +138,14 @@ class _Server(socketserver.ThreadingTCPServer):
         collect: Callable[[], bytes],
         ready: Callable[[], bool],
         *,
+        openmetrics: Callable[[], bytes] | None,
         access: Access | None,
         files: WatchedFile[Material] | None,
     ) -> None:
         self.address_family = family
         self.collect = collect
         self.ready = ready
+        self.openmetrics = openmetrics
         self.access = access
         self._files = files
         self._deadlines: dict[socket.socket, float] = {}
@@ -214,6 +221,7 @@ class MetricsServer:
         port: 0 for a free one.
         collect: renders the metrics; called from the server's threads, one or several at a time.
         ready: what /readyz says; called likewise.
+        openmetrics: renders the metrics as OpenMetrics; None: nobody gets that.
         access: who may see /metrics; None: everybody.
         files: certificate and key; None: plain HTTP.
 
@@ -228,6 +236,7 @@ class MetricsServer:
         collect: Callable[[], bytes],
         ready: Callable[[], bool],
         *,
+        openmetrics: Callable[[], bytes] | None = None,
         access: Access | None = None,
         files: WatchedFile[Material] | None = None,
     ) -> None:
@@ -242,7 +251,15 @@ class MetricsServer:
         for family, address in found:
             where = (address[0], self.port, *address[2:])
             try:
-                server = _Server(family, where, collect, ready, access=access, files=files)
+                server = _Server(
+                    family,
+                    where,
+                    collect,
+                    ready,
+                    openmetrics=openmetrics,
+                    access=access,
+                    files=files,
+                )
             except OSError as error:
                 # A name may have addresses that this machine has not: ::1 where IPv6 is off.
                 refusal = error

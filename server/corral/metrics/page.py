@@ -9,16 +9,19 @@ from __future__ import annotations
 import collections
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import ProcessCollector, generate_latest
 from prometheus_client.core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from corral import __version__
 from corral.ipc.status import ServerStatus, StatusBoard
 from corral.metrics import corral_families, triton_families
 from corral.metrics.counters import Counts, Pages
+from corral.metrics.telemetry_families import TelemetryCounts, telemetry_families
 from corral.planning.plan import Plan
 
 #: the busy ratio looks back at least this far, if the server is that old
@@ -68,6 +71,9 @@ class Metrics:
         throttling: reads (periods, seconds) that the CPU quota stopped us, or None where there
             is nothing to read.
         clock: monotonic seconds.
+        steal: reads (seconds, CPUs): what a hypervisor gave to others, or None.
+        telemetry: what became of traces and log lines.
+        exemplars: traced requests, by bucket of ``corral_request_seconds``.
     """
 
     def __init__(
@@ -77,11 +83,18 @@ class Metrics:
         plan: Callable[[], Plan],
         throttling: Callable[[], tuple[int, float] | None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        steal: Callable[[], tuple[float, int] | None] = lambda: None,
+        telemetry: Callable[[], TelemetryCounts] = TelemetryCounts,
+        exemplars: Callable[[], Sequence[Exemplar | None]] = tuple,
     ) -> None:
         self._board = board
         self._pages = pages
         self._plan = plan
         self._throttling = throttling
+        self._steal = steal
+        self._telemetry = telemetry
+        self._exemplars = exemplars
         self._clock = clock
         self._lock = threading.Lock()
         self._window = BusyWindow(clock(), _busy_ns(pages.snapshot(), board.current()))
@@ -95,16 +108,34 @@ class Metrics:
             families = _Gathered([*self._families(counts, status), *self._process.collect()])
             return triton_families.render(counts, status.model) + generate_latest(families)
 
+    def render_openmetrics(self) -> bytes:
+        """The same as OpenMetrics 1.0.0, with exemplars where requests are traced."""
+        with self._lock:
+            counts, status = self._pages.snapshot(), self._board.current()
+            families = _Gathered(
+                [
+                    *triton_families.openmetrics_families(counts, status.model),
+                    *self._families(counts, status),
+                    *self._process.collect(),
+                ]
+            )
+            page: bytes = openmetrics.generate_latest(families)  # type: ignore[no-untyped-call]
+            return page
+
     def _families(self, counts: Counts, status: ServerStatus) -> Iterator[Metric]:
         yield from corral_families.server_families(status, self._plan(), __version__)
         yield from corral_families.request_families(counts, status.model)
-        yield from corral_families.histogram_families(counts)
+        yield from corral_families.histogram_families(counts, self._exemplars())
         ratios = self._window.ratios(self._clock(), _busy_ns(counts, status))
         yield from corral_families.worker_families(counts, status, ratios)
         yield from corral_families.cell_families(counts, status)
+        yield from telemetry_families(counts, self._telemetry())
         throttled = self._throttling()
         if throttled is not None:
             yield from corral_families.throttling_families(*throttled)
+        stolen = self._steal()
+        if stolen is not None:
+            yield from corral_families.steal_families(*stolen)
 
 
 class _Gathered(Collector):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from prometheus_client.core import GaugeMetricFamily, Metric, UnknownMetricFamily
+
 from corral.metrics.counters import Counts
 from corral.tensors import View
 
@@ -111,13 +113,34 @@ def render(counts: Counts, base: str) -> bytes:
     return "".join(f"{line}\n" for line in _lines(counts, base)).encode()
 
 
+def openmetrics_families(counts: Counts, base: str) -> Iterator[Metric]:
+    """The same for OpenMetrics, where a counter's name has to end in ``_total``.
+
+    The names stay Triton's, so the type is ``unknown``; queries ask for no type.
+    """
+    for family in _FAMILIES:
+        kind = GaugeMetricFamily if family.kind == "gauge" else UnknownMetricFamily
+        found: Metric = kind(family.name, family.text)
+        for view, labels, value in _series(family, counts):
+            reason = dict(pair.split("=") for pair in labels.split(",") if pair)
+            named = {name: text.strip('"') for name, text in reason.items()}
+            model = base + view.suffix
+            found.add_sample(family.name, {"model": model, **named, "version": "1"}, value)
+        yield found
+
+
 def _lines(counts: Counts, base: str) -> Iterator[str]:
     for family in _FAMILIES:
         yield f"# HELP {family.name} {family.text}"
         yield f"# TYPE {family.name} {family.kind}"
-        for view in View:
-            for labels, counters in family.series.items():
-                # A model's name is a module's name: there is nothing in it to escape.
-                series = f'{family.name}{{model="{base}{view.suffix}",{labels}version="1"}}'
-                value = sum(counts.read(f"view/{view}/{counter}") for counter in counters)
-                yield f"{series} {value // family.divisor}"
+        for view, labels, value in _series(family, counts):
+            # A model's name is a module's name: there is nothing in it to escape.
+            series = f'{family.name}{{model="{base}{view.suffix}",{labels}version="1"}}'
+            yield f"{series} {value}"
+
+
+def _series(family: _Family, counts: Counts) -> Iterator[tuple[View, str, int]]:
+    for view in View:
+        for labels, counters in family.series.items():
+            value = sum(counts.read(f"view/{view}/{counter}") for counter in counters)
+            yield view, labels, value // family.divisor

@@ -30,6 +30,7 @@ from corral.settings.server_groups import (
     ListenSettings,
     LoggingSettings,
     SecuritySettings,
+    TelemetrySettings,
 )
 from corral.settings.whole import Settings, field_names, live_names, options
 
@@ -53,6 +54,7 @@ __all__ = [
     "QueueSettings",
     "SecuritySettings",
     "Settings",
+    "TelemetrySettings",
     "TorchMode",
     "build",
     "field_names",

@@ -35,6 +35,8 @@ BulkHold = QueueDelay
 NullDuration = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 #: interactive requests keep at least half of the time
 BulkShare = Annotated[float, msgspec.Meta(ge=0, le=0.5)]
+#: a part of all requests
+Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 #: a share; more than half would let anything pass
 Loss = Annotated[float, msgspec.Meta(ge=0, le=0.5)]
 Decibels = Annotated[float, msgspec.Meta(ge=-_FINITE, le=_FINITE)]

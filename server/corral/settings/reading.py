@@ -8,15 +8,17 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from corral.errors import ConfigError
 from corral.settings.files import read_file
-from corral.settings.server_groups import ListenSettings, SecuritySettings
+from corral.settings.server_groups import ListenSettings, SecuritySettings, TelemetrySettings
 from corral.settings.whole import Settings, options
 
 _MAX_SOCKET_PATH = 107
+_COLLECTORS = ("http://", "https://")
 
 
 def is_loopback(host: str) -> bool:
@@ -54,6 +56,7 @@ def build(*layers: dict[str, Any]) -> Settings:
     _check_security(settings.security)
     _check_client_memory(settings.listen)
     _check_socket_paths(settings.listen)
+    _check_traces(settings.telemetry)
     return settings
 
 
@@ -123,6 +126,24 @@ def _check_socket_paths(listen: ListenSettings) -> None:
             )
     if listen.unix_socket and listen.unix_socket == listen.admin_socket:
         raise ConfigError(f"--admin-socket {listen.admin_socket}: the same as --unix-socket")
+
+
+def _check_traces(asked: TelemetrySettings) -> None:
+    """A rate without an end says less than somebody thinks."""
+    endpoint = asked.otlp_endpoint
+    if endpoint is None:
+        if asked.trace_rate is not None:
+            raise ConfigError("--trace-rate needs a collector, too: --otlp-endpoint URL")
+        return
+    try:
+        is_address = endpoint.lower().startswith(_COLLECTORS) and bool(urlsplit(endpoint).hostname)
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ConfigError(
+            f"--otlp-endpoint {endpoint}: an address such as http://localhost:4318 is needed, "
+            "for OTLP over HTTP"
+        )
 
 
 def _explain(message: str) -> str:

@@ -13,6 +13,7 @@ from corral.settings.kinds import (
     MetadataBytes,
     Name,
     Port,
+    Rate,
     Streams,
     Wait,
 )
@@ -232,6 +233,47 @@ class LifecycleSettings(Group, frozen=True, kw_only=True):
             unit="seconds",
         ),
     ] = 5.0
+
+
+class TelemetrySettings(Group, frozen=True, kw_only=True):
+    """What is told of each request: traces and the access log."""
+
+    TITLE: ClassVar[str] = "traces and access log (see docs/tracing.md)"
+    #: what --trace-rate is where nothing is said
+    USUAL_RATE: ClassVar[float] = 0.01
+
+    otlp_endpoint: Annotated[
+        Name | None,
+        option(
+            "send traces to this OpenTelemetry collector, by OTLP over HTTP",
+            metavar="URL",
+            default="no traces",
+        ),
+    ] = None
+    trace_rate: Annotated[
+        Rate | None,
+        option(
+            "part of the requests that is traced, 0 to 1; a request with a traceparent is traced "
+            "where that says so",
+            live=True,
+            metavar="RATE",
+            default="0.01 with --otlp-endpoint",
+        ),
+    ] = None
+    access_log: Annotated[
+        Name | None,
+        option(
+            "write a line of JSON about each request to this file, or to standard output (-)",
+            metavar="FILE",
+            default="no access log",
+            path=True,
+        ),
+    ] = None
+
+    @property
+    def rate(self) -> float:
+        """The part of the requests that is traced."""
+        return self.USUAL_RATE if self.trace_rate is None else self.trace_rate
 
 
 class LoggingSettings(Group, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from corral.settings.server_groups import (
     ListenSettings,
     LoggingSettings,
     SecuritySettings,
+    TelemetrySettings,
 )
 
 
@@ -38,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limits: LimitSettings = LimitSettings()
     null: NullSettings = NullSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     logging: LoggingSettings = LoggingSettings()
 
     @classmethod

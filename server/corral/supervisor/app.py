@@ -22,24 +22,23 @@ from corral.errors import ConfigError, CorralError
 from corral.ipc.messages import ServedModel
 from corral.ipc.region import region_bytes
 from corral.metrics import counters
-from corral.metrics.http import MetricsServer
-from corral.metrics.page import Metrics
 from corral.planning import topology
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
-from corral.security import tls
 from corral.settings import ListenSettings, Settings
 from corral.supervisor import admin, cache_permissions, dry_run, ports
 from corral.supervisor.cpu_watch import AllowedCpus
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Deployments, Source, slots_to_reserve
-from corral.supervisor.exposure import check_security, exposure, make_access
+from corral.supervisor.exposure import check_security, exposure
 from corral.supervisor.front_meter import FrontMeter
+from corral.supervisor.observation import Observation, observing
 from corral.supervisor.service_manager import ServiceManager
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
 from corral.system import procfs
+from corral.telemetry import collector
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +116,7 @@ def _serve(
 ) -> int:
     logs.configure(asked.logging, "supervisor")
     check_security(asked)
+    collector.check(asked.telemetry)
     if is_dry_run:
         asked = dry_run.on_the_side(asked)
     machine = topology.read_machine()
@@ -239,6 +239,12 @@ def _held(listen: ListenSettings, *, shared: bool) -> Iterator[None]:
 
 
 def _run(server: _Server) -> int:
+    """Makes what tells of requests, and runs the rest within."""
+    with observing(server.prepared.settings.telemetry) as observation:
+        return _run_observed(server, observation)
+
+
+def _run_observed(server: _Server, observation: Observation) -> int:
     """Makes counters, the first deployment and the supervisor, and runs it."""
     settings, cells = server.prepared.settings, len(server.plan.cells)
     _check_cells(settings.listen, server.plan)
@@ -253,6 +259,7 @@ def _run(server: _Server) -> int:
         environ=server.environ,
         counters_fd=counters_fd,
         page_slots=page_slots,
+        reports_fd=observation.fd,
         cells=cells,
         frontend_module=server.frontend_module,
         read_machine=topology.read_machine,
@@ -280,7 +287,7 @@ def _run(server: _Server) -> int:
             supervisor.board, supervisor.frontends, lambda: supervisor.settings
         )
         async with admin.listening(admin_socket, supervisor.command):
-            with _metrics(settings, supervisor, pages), watching:
+            with observation.metrics(settings, supervisor, pages), watching:
                 meter = FrontMeter(supervisor.board, pages)
                 code = await supervisor.run()
         if (found := meter.stop()) is not None:
@@ -326,25 +333,3 @@ def _console() -> Console:
     """Standard error; wide where it is no terminal, for a log file has room."""
     console = Console(stderr=True)
     return console if console.is_terminal else Console(stderr=True, width=120)
-
-
-@contextlib.contextmanager
-def _metrics(settings: Settings, supervisor: Supervisor, pages: counters.Pages) -> Iterator[None]:
-    """The metrics endpoint: the first thing that is there, and the last that goes."""
-    board = supervisor.board
-    metrics = Metrics(board, pages, lambda: supervisor.plan, procfs.throttling)
-    endpoint = MetricsServer(
-        settings.listen.metrics_host,
-        settings.listen.metrics_port,
-        metrics.render,
-        lambda: board.current().ready,
-        access=make_access(settings.security),
-        files=tls.watch(
-            settings.security.tls_cert, settings.security.tls_key, settings.security.tls_client_ca
-        ),
-    )
-    endpoint.start()
-    try:
-        yield
-    finally:
-        endpoint.stop()

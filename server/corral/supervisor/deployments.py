@@ -59,6 +59,7 @@ class Deployments:
         environ: the supervisor's own environment; children get the harmless part.
         counters_fd: the counter memory.
         page_slots: workers that a page of it has room for.
+        reports_fd: where frontends tell of requests that have ended; -1: nobody wants to know.
         cells: number of its pages.
         frontend_module: run as a frontend.
         read_machine: reads the machine, with what of it is allowed now.
@@ -73,6 +74,7 @@ class Deployments:
         environ: Mapping[str, str],
         counters_fd: int,
         page_slots: int,
+        reports_fd: int = -1,
         cells: int,
         frontend_module: str,
         read_machine: Callable[[], Machine],
@@ -83,6 +85,7 @@ class Deployments:
         self._environ = environ
         self._counters_fd = counters_fd
         self._page_slots = page_slots
+        self._reports_fd = reports_fd
         self._cells = cells
         self._frontend_module = frontend_module
         self._read_machine = read_machine
@@ -180,6 +183,7 @@ class Deployments:
             environ=self._environ,
             counters_fd=self._counters_fd,
             page_slots=self._page_slots,
+            reports_fd=self._reports_fd,
             frontend_module=self._frontend_module,
         )
         return Deployment(

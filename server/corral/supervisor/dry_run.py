@@ -40,6 +40,9 @@ def on_the_side(asked: Settings) -> Settings:
         drain_delay_s=0.0,
         tls_client_ca=None,
         allow_client=(),
+        otlp_endpoint=None,
+        trace_rate=None,
+        access_log=None,
     )
 
 

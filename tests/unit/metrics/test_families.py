@@ -10,7 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Exemplar
 
 from corral import __version__
 from corral.accuracy import AccuracyReport, Fidelity
@@ -25,6 +28,7 @@ from corral.ipc.status import (
 )
 from corral.metrics import counters, triton_families
 from corral.metrics import page as metrics
+from corral.metrics.telemetry_families import TelemetryCounts
 from corral.planning.plan import MachineSummary, Plan, PlannedCell, PlannedWorker
 
 ROOT = Path(__file__).parents[3]
@@ -109,8 +113,17 @@ class Server:
         self.board = StatusBoard(status)
         self.clock = FakeClock()
         self.throttled: tuple[int, float] | None = (3, 0.25)
+        self.telemetry = TelemetryCounts(sent=7, refused=2, overflowed=1, lines=9, lines_dropped=3)
+        self.exemplars: list[Exemplar | None] = []
         self.metrics = metrics.Metrics(
-            self.board, self.pages, lambda: PLAN, lambda: self.throttled, self.clock
+            self.board,
+            self.pages,
+            lambda: PLAN,
+            lambda: self.throttled,
+            self.clock,
+            steal=lambda: (12.5, 4),
+            telemetry=lambda: self.telemetry,
+            exemplars=lambda: self.exemplars,
         )
 
     def count(self, cell: int, **numbers: int) -> None:
@@ -354,6 +367,48 @@ def test_throttling_is_there_when_it_can_be_read(server: Server) -> None:
     assert not any("throttled" in name for name, _ in server.scrape())
 
 
+def test_steal_is_told_with_the_cpus_that_it_is_of(server: Server) -> None:
+    samples = server.scrape()
+    assert value(samples, "corral_machine_steal_seconds_total") == 12.5
+    assert value(samples, "corral_machine_cpus") == 4
+
+
+def test_traces_and_log_lines_are_counted_where_they_are_asked_for(server: Server) -> None:
+    server.count(0, cell__traces_dropped=4, cell__log_lines_dropped=5)
+    server.count(1, cell__traces_dropped=1)
+    samples = server.scrape()
+    assert value(samples, "corral_traces_sent_total") == 7
+    assert value(samples, "corral_traces_dropped_total", reason="export") == 2
+    assert value(samples, "corral_traces_dropped_total", reason="backlog") == 6
+    assert value(samples, "corral_access_log_lines_total") == 9
+    assert value(samples, "corral_access_log_lines_dropped_total") == 8
+    server.telemetry = TelemetryCounts()
+    assert not any("traces" in name or "access_log" in name for name, _ in server.scrape())
+
+
+def test_openmetrics_says_the_same_and_knows_examples(server: Server) -> None:
+    server.count(0, hist__request_seconds__2=3)
+    server.exemplars = [None, None, Exemplar({"trace_id": "a" * 32}, 0.002, 1.7e9)]
+    server.exemplars += [None] * (len(counters.TIME_BUCKETS_S) - 2)
+    text = server.metrics.render_openmetrics().decode()
+    samples = {
+        (sample.name, frozenset(sample.labels.items())): sample
+        for family in openmetrics.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+    }
+    plain = server.scrape()
+    # Its own process goes on using time.
+    ours = {key: found for key, found in plain.items() if not key[0].startswith("process_")}
+    assert ours == {key: samples[key].value for key in ours}
+    assert {key for key in samples if not key[0].startswith("process_")} == set(ours)
+    exemplars = {key[1]: found.exemplar for key, found in samples.items() if found.exemplar}
+    assert list(exemplars) == [frozenset({("le", "0.0025")})]
+    (shown,) = exemplars.values()
+    assert (shown.labels, shown.value) == ({"trace_id": "a" * 32}, 0.002)
+    assert float(shown.timestamp) == 1.7e9
+    assert "trace_id" not in server.metrics.render().decode()
+
+
 def test_the_supervisors_own_process_is_there(server: Server) -> None:
     samples = server.scrape()
     assert value(samples, "process_resident_memory_bytes") > 1e6
@@ -395,7 +450,9 @@ def exposed(server: Server) -> set[str]:
 
 def named_in(path: str) -> set[str]:
     """The metrics that a document names, histograms by their families' names."""
-    names = re.findall(r"\b(?:nv_inference|corral)_[a-z_]+", (ROOT / path).read_text())
+    # A recording's name has a colon in front of what it is made of.
+    text = (ROOT / path).read_text()
+    names = re.findall(r"(?<!:)\b(?:nv_inference|corral)_[a-z_]+", text)
     return {re.sub(r"(_seconds|_size)_(bucket|sum|count)$", r"\1", name) for name in names}
 
 
@@ -403,6 +460,18 @@ def test_the_documents_name_what_there_is(server: Server) -> None:
     ours = {name for name in exposed(server) if not name.startswith("process_")}
     assert named_in("docs/metrics.md") == ours
     assert named_in("deploy/grafana-dashboard.json") <= ours
+    assert named_in("deploy/prometheus/rules.yml") <= ours
+
+
+def test_every_alert_has_a_place_in_the_documents() -> None:
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())
+    page = (ROOT / "docs/metrics.md").read_text()
+    places = {heading.lower() for heading in re.findall(r"^#+ (\w+)$", page, re.MULTILINE)}
+    alerts = [rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
+    assert len(alerts) >= 8
+    for rule in alerts:
+        assert rule["annotations"]["runbook"] == f"docs/metrics.md#{rule['alert'].lower()}"
+        assert rule["alert"].lower() in places
 
 
 def test_the_dashboard_can_be_imported() -> None:

@@ -24,6 +24,7 @@ from corral.protocol.rest.multipart import only_file
 from corral.protocol.rest.request import Form
 from corral.protocol.rest.statuses import LengthMissing, MediaNotTaken
 from corral.system.procfs import open_connections
+from corral.telemetry.timeline import timeline_of
 from corral.tensors import Datatype
 
 logger = logging.getLogger(__name__)
@@ -137,7 +138,8 @@ class RestApp:
         deadline_s = asked.deadline_s()
         # The body is left behind here: as JSON it is much longer than the tensor, which may wait.
         head, raws, binary = await self._read(route, asked, receive, deadline_s)
-        got = await self._service.infer(head, raws, deadline_s, at_most)
+        timeline = timeline_of(asked.scope)
+        got = await self._service.infer(head, raws, deadline_s, at_most, timeline)
         return _inference_reply(got, binary)
 
     async def _read(
@@ -199,7 +201,8 @@ class RestApp:
         except RequestError as error:
             raise self._counted(error) from None
         del body
-        got = await self._service.infer(head, [element], deadline_s, at_most)
+        timeline = timeline_of(asked.scope)
+        got = await self._service.infer(head, [element], deadline_s, at_most, timeline)
         return Reply(response.labels(head.model_name, got.content), may_be_packed=True)
 
     def _read_labels_head(self, name: str, version: str, top: int, timeout_us: int) -> Head:

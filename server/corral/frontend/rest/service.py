@@ -9,6 +9,7 @@ from corral.errors import RequestError
 from corral.priority import Priority
 from corral.protocol.head import Head
 from corral.protocol.response import Answer
+from corral.telemetry.timeline import Timeline
 from corral_protos import open_inference_pb2 as pb
 
 Scope = dict[str, Any]
@@ -70,9 +71,14 @@ class Service(Protocol):
         """Compares a request, without its tensor, with the model."""
 
     async def infer(
-        self, head: Head, raws: Sequence[Body], deadline_s: float | None, at_most: Priority
+        self,
+        head: Head,
+        raws: Sequence[Body],
+        deadline_s: float | None,
+        at_most: Priority,
+        timeline: Timeline | None = None,
     ) -> Answer:
-        """Runs it; ``raws`` are kept until it is answered."""
+        """Runs it, and notes its moments; ``raws`` are kept until it is answered."""
 
     def page(self, method: str, **fields: object) -> dict[str, Any]:
         """The answer to one of the protocol's other methods, its fields by their names."""

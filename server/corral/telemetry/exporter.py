@@ -1,0 +1,166 @@
+"""Sends spans to a collector by OTLP over HTTP, in batches, with OpenTelemetry's own SDK.
+
+A collector that is down costs the traces, and nothing else: what it does not take within a batch's
+patience is dropped and counted, and so is what comes while too much waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanKind
+
+from corral import __version__
+from corral.telemetry.report import RequestReport, Traced
+from corral.telemetry.spans import SpanMaker
+
+logger = logging.getLogger(__name__)
+
+#: where collectors take traces
+_PATH = "/v1/traces"
+#: spans that wait to be sent; a trace has some eight
+_MOST_SPANS = 16_384
+_BATCH_SPANS = 512
+_DELAY_MS = 1000.0
+#: what one batch may take, tries again included
+_PATIENCE_S = 5.0
+_TIMEOUTS = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
+#: what the last traces may take, when the server ends
+_LAST_S = 2.0
+
+
+def traces_url(endpoint: str) -> str:
+    """Where traces are posted to: an endpoint without a path is a collector's base address."""
+    return endpoint.rstrip("/") + _PATH if urlsplit(endpoint).path in {"", "/"} else endpoint
+
+
+class TraceExporter:
+    """One thread hands requests over, the SDK's sends their spans.
+
+    Args:
+        endpoint: the collector's address.
+        cores: says how many cores a worker has, by its id.
+
+    Attributes:
+        sent: traces that the collector took.
+        refused: traces that it did not.
+        overflowed: traces that found no room.
+    """
+
+    def __init__(self, endpoint: str, cores: Callable[[], Mapping[int, int]]) -> None:
+        said = _Reason()
+        resource = Resource.create({"service.name": "corral", "service.version": __version__})
+        self._maker = SpanMaker(resource, cores)
+        url = traces_url(endpoint)
+        # Its variables win over ours.
+        patience_s = None if any(map(os.environ.get, _TIMEOUTS)) else _PATIENCE_S
+        self._outlet = _Outlet(OTLPSpanExporter(url, timeout=patience_s), url, said)
+        self._processor = BatchSpanProcessor(
+            self._outlet,
+            max_queue_size=_MOST_SPANS,
+            schedule_delay_millis=_DELAY_MS,
+            max_export_batch_size=_BATCH_SPANS,
+        )
+        self.overflowed = 0
+
+    @property
+    def sent(self) -> int:
+        """Traces that the collector took."""
+        return self._outlet.sent
+
+    @property
+    def refused(self) -> int:
+        """Traces that it did not take."""
+        return self._outlet.refused
+
+    def add(self, told: RequestReport, trace: Traced, unix_offset_s: float) -> None:
+        """Sends the spans of a request soon; see SpanMaker."""
+        spans = list(self._maker.spans(told, trace, unix_offset_s))
+        if not self._outlet.has_room(len(spans)):
+            self.overflowed += 1
+            return
+        for span in spans:
+            self._processor.on_end(span)
+
+    def close(self) -> None:
+        """Sends what there is, unless that takes long."""
+        ending = threading.Thread(target=self._processor.shutdown, daemon=True)
+        ending.start()
+        ending.join(_LAST_S)
+
+
+class _Outlet(SpanExporter):
+    """Counts what the SDK's exporter does with its batches."""
+
+    def __init__(self, exporter: SpanExporter, url: str, said: _Reason) -> None:
+        self._exporter = exporter
+        self._url = url
+        self._said = said
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._fails = False
+        self.sent = 0
+        self.refused = 0
+
+    def has_room(self, count: int) -> bool:
+        """Takes room for so many spans, if there is some."""
+        with self._lock:
+            if self._waiting + count > _MOST_SPANS:
+                return False
+            self._waiting += count
+            return True
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Sends a batch; a trace counts with its request's own span."""
+        traces = sum(span.kind is SpanKind.SERVER for span in spans)
+        result = self._exporter.export(spans)
+        with self._lock:
+            self._waiting -= len(spans)
+        if result is SpanExportResult.SUCCESS:
+            self.sent += traces
+        else:
+            self.refused += traces
+        self._tell(fails=result is not SpanExportResult.SUCCESS)
+        return result
+
+    def _tell(self, *, fails: bool) -> None:
+        """Once when it begins, and once when it is over."""
+        if fails == self._fails:
+            return
+        self._fails = fails
+        if fails:
+            reason = self._said.text or "no reason given"
+            logger.warning("traces are dropped: %s does not take them (%s)", self._url, reason)
+        else:
+            logger.warning("%s takes traces again; %d were dropped", self._url, self.refused)
+
+    def shutdown(self) -> None:
+        """Ends the exporter."""
+        self._exporter.shutdown()
+
+
+class _Reason(logging.Handler):
+    """What OpenTelemetry said last: it says the same again with every batch, and this says it once.
+
+    It also ends that every library's request is logged.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        theirs = logging.getLogger("opentelemetry")
+        theirs.handlers[:] = [self]
+        theirs.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps a line."""
+        self.text = record.getMessage()
+        logger.debug("opentelemetry: %s", self.text)
