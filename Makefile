@@ -64,6 +64,11 @@ interop: .venv/dev.stamp allocator ## other people's clients, unmodified, each a
 deployment: .venv/deployment.stamp allocator ## the files of deploy/: Helm's schemas, balancers, containers (8 min)
 	CORRAL_OFFLINE=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -s tests/deployment
 
+# Chromium comes from the system's packages; without it the tests are skipped with that reason.
+.PHONY: console
+console: .venv/browser.stamp allocator ## the page at / in Chromium: dark and light, phone, keyboard (1 min)
+	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q -rs tests/console
+
 BUILDER ?= $(shell command -v podman || command -v docker || echo podman)
 IMAGE ?= corral
 IMAGE_ARGS ?=
@@ -120,8 +125,9 @@ lock: .venv/dev.stamp ## resolves pyproject.toml anew into requirements.lock
 	# One line for torch, without local version: its CPU wheel needs nothing of CUDA's.
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 \
 	    --extra serve --extra hardening --extra trace --extra openvino --extra torch --extra onnxruntime \
-	    --extra loadtest --extra ladder --extra dev --extra fuzz --extra deployment pyproject.toml \
-	  | grep -Ev '^(nvidia-|cuda-|triton==)' \
+	    --extra loadtest --extra ladder --extra dev --extra fuzz --extra deployment --extra browser \
+	    pyproject.toml \
+  | grep -Ev '^(nvidia-|cuda-|triton==)' \
 	  | sed 's/^torch==\([0-9.]*\).*/torch==\1/' | uniq > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
@@ -164,6 +170,11 @@ clean: ## removes the environment and the caches of this checkout
 .venv/deployment.stamp: .venv/dev.stamp
 	@$(PIP) --no-build-isolation \
 	    --editable '.[serve,hardening,trace,openvino,torch,onnxruntime,loadtest,ladder,dev,deployment]'
+	@touch $@
+
+.venv/browser.stamp: .venv/dev.stamp
+	@$(PIP) --no-build-isolation \
+	    --editable '.[serve,hardening,trace,openvino,torch,onnxruntime,loadtest,ladder,dev,browser]'
 	@touch $@
 
 .venv/fuzz.stamp: .venv/dev.stamp

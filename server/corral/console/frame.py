@@ -65,6 +65,26 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     total: dict[str, int]
     retried: int
 
+    @property
+    def answered_s(self) -> float:
+        """Requests answered with a result, a second."""
+        return self.outcomes_s["succeeded"]
+
+    @property
+    def refused_s(self) -> float:
+        """Those that there was no room or no time for."""
+        return self.outcomes_s["refused"] + self.outcomes_s["expired"]
+
+    @property
+    def failed_s(self) -> float:
+        """Those that the server could not answer."""
+        return self.outcomes_s["failed"] + self.outcomes_s["unavailable"]
+
+    @property
+    def invalid_s(self) -> float:
+        """Those that could not be answered, or whose client left."""
+        return self.outcomes_s["invalid"] + self.outcomes_s["cancelled"]
+
 
 def between(before: Sample, after: Sample, *, unix_s: float) -> Frame:
     """The frame from one sample to a later one.

@@ -73,21 +73,19 @@ def _duration(seconds: float) -> str:
 
 
 def _numbers(frame: Frame, *, wide: bool) -> Text:
-    answered = frame.outcomes_s.get("succeeded", 0.0)
-    refused = frame.outcomes_s.get("refused", 0.0) + frame.outcomes_s.get("expired", 0.0)
-    failed = sum(frame.outcomes_s.values()) - answered - refused
     times = frame.latency_ms
     latency = " / ".join(map(number, (times.p50, times.p90, times.p99))) if times else "-"
     pairs = [
-        ("answered", f"{number(answered)}/s", ""),
+        ("answered", f"{number(frame.answered_s)}/s", ""),
         ("items", f"{number(frame.items_s)}/s", ""),
         ("p50 / p90 / p99", f"{latency} ms" if times else latency, ""),
         ("queue", f"{frame.waiting}", ""),
         ("under way", f"{frame.inflight}", ""),
         ("batch", number(frame.batch) if frame.batch else "-", ""),
         ("use", f"{frame.use:.0%}", ""),
-        ("refused", f"{number(refused)}/s", "red" if refused > 0 else ""),
-        ("failed", f"{number(max(0.0, failed))}/s", "red" if failed > 1e-6 else ""),
+        ("refused", f"{number(frame.refused_s)}/s", "red" if frame.refused_s else ""),
+        ("failed", f"{number(frame.failed_s)}/s", "red" if frame.failed_s else ""),
+        ("invalid or left", f"{number(frame.invalid_s)}/s", ""),
     ]
     text = Text()
     for place, (name, value, style) in enumerate(pairs):

@@ -142,6 +142,6 @@ def _legend(layout: Layout) -> str:
     more = len(layout.workers) - len(workers)
     rest = f", and {more} more in the same colours" if more > 0 else ""
     return (
-        f'<p class="label legend">{marks}{rest} <span class="swatch front"></span>frontend '
-        "<s>7</s> not ours; a dashed box is a shared L3 cache</p>"
+        f'<p class="label legend">{marks}{rest} <span class="swatch front"></span>'
+        "frontend; <s>7</s> is not ours; a dashed box is a shared L3 cache</p>"
     )

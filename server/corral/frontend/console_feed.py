@@ -181,10 +181,7 @@ def _event(name: str, data: bytes) -> bytes:
 
 def _point(frame: Frame) -> list[float | None]:
     """A frame as the charts need it; page.js knows the order."""
-    answered = frame.outcomes_s.get("succeeded", 0.0)
-    refused = frame.outcomes_s.get("refused", 0.0) + frame.outcomes_s.get("expired", 0.0)
-    failed = sum(frame.outcomes_s.values()) - answered - refused
     times = frame.latency_ms
-    numbers = (frame.at_s, answered, refused, failed)
+    numbers = (frame.at_s, frame.answered_s, frame.refused_s, frame.failed_s)
     latency = (times.p50, times.p99) if times else (None, None)
     return [*(round(n, 3) for n in numbers), *latency, frame.waiting, round(frame.use, 4)]

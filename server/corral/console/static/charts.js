@@ -6,10 +6,16 @@ var corralCharts = (() => {
   const colour = (name) =>
     getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const short = (value) => (value >= 1000 ? `${+(value / 1000).toFixed(1)}k` : `${+value.toFixed(2)}`);
+  const clock = (unix) => new Date(unix * 1000).toLocaleTimeString([], { hourCycle: "h23" });
   const least = (most) => (_, low, high) => [0, Math.max(most, (high || 0) * 1.1)];
 
   const make = (id, series, percent) => {
     const box = document.getElementById(id);
+    // What has never happened has no line: on the ground it would hide the others.
+    const values = (one, shown) => {
+      const found = shown.map((point) => one.of(point));
+      return one.rare && !found.some(Boolean) ? found.map(() => null) : found;
+    };
     let plot = null;
     let data = [[], ...series.map(() => [])];
     const axis = (scale, side) => ({
@@ -25,7 +31,14 @@ var corralCharts = (() => {
       plot?.destroy();
       const scales = { x: { time: true }, y: { range: percent ? [0, 100] : least(1) } };
       const axes = [
-        { stroke: colour("soft"), grid: { show: false }, ticks: { show: false }, size: 26 },
+        {
+          stroke: colour("soft"),
+          grid: { show: false },
+          ticks: { show: false },
+          size: 26,
+          space: 90,
+          values: (_, splits) => splits.map(clock),
+        },
         axis("y", 3),
       ];
       if (percent) {
@@ -67,7 +80,7 @@ var corralCharts = (() => {
         const shown = points.slice(-KEPT);
         data = [
           shown.map((point) => point[0]),
-          ...series.map((one) => shown.map((point) => one.of(point))),
+          ...series.map((one) => values(one, shown)),
         ];
         plot.setData(data);
         const last = shown[shown.length - 1];
@@ -85,8 +98,8 @@ var corralCharts = (() => {
     const charts = [
       make("chart-rate", [
         { name: "answered a second", colour: "one", of: (p) => p[1] },
-        { name: "refused", colour: "warning", of: (p) => p[2] },
-        { name: "failed", colour: "error", of: (p) => p[3] },
+        { name: "refused", colour: "warning", rare: true, of: (p) => p[2] },
+        { name: "failed", colour: "error", rare: true, of: (p) => p[3] },
       ]),
       make("chart-latency", [
         { name: "p50 in milliseconds", colour: "three", of: (p) => p[4] },

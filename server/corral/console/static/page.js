@@ -38,6 +38,9 @@
     return row;
   };
 
+  // A link sends no token.
+  if (token) for (const found of document.querySelectorAll("a[href='/docs']")) found.replaceWith(found.textContent);
+
   // --- what changes rarely ---
 
   const LOOKS = { serving: "ok", starting: "info", draining: "warning", stopped: "error" };
@@ -119,19 +122,21 @@
   const charts = corralCharts.start();
   const showFrame = (frame) => {
     const told = frame.outcomes_s;
-    const refused = told.refused + told.expired;
     const answered = told.succeeded;
-    const failed = Object.values(told).reduce((sum, rate) => sum + rate, 0) - answered - refused;
+    const refused = told.refused + told.expired;
+    const failed = told.failed + told.unavailable;
     put("answered", number(answered));
     put("items", number(frame.items_s));
     for (const name of ["p50", "p90", "p99"]) put(name, number(frame.latency_ms?.[name]));
     put("waiting", number(frame.waiting));
     put("use", number(frame.use * 100));
     put("batch", frame.batch ? number(frame.batch) : "–");
-    put("refused", number(refused));
-    put("failed", number(Math.abs(failed) < 1e-6 ? 0 : failed));
-    $("refused-tile").className = refused > 0 ? "bad" : "";
-    $("failed-tile").className = failed > 1e-6 ? "bad" : "";
+    put("inflight", number(frame.inflight));
+    put("invalid", number(told.invalid + told.cancelled));
+    for (const [name, rate] of [["refused", refused], ["failed", failed]]) {
+      put(name, number(rate));
+      $(name).closest("div").className = rate > 0 ? "bad" : "";
+    }
     for (const worker of frame.workers) {
       const level = `${Math.round(worker.use * 100)}%`;
       const row = rows.get(worker.id);
