@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from corral.console.sample import Sample
+from corral.console.sample import Sample, WorkerCounts
 from corral.metrics.counters import TIME_BUCKETS_S
 
 #: what rates, quantiles and use are taken over
@@ -86,20 +86,27 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         return self.outcomes_s["invalid"] + self.outcomes_s["cancelled"]
 
 
-def between(before: Sample, after: Sample, *, unix_s: float) -> Frame:
+#: by worker, a moment and what it had run by then
+Since = Mapping[int, tuple[float, WorkerCounts]]
+
+
+def between(before: Sample, after: Sample, *, unix_s: float, since: Since | None = None) -> Frame:
     """The frame from one sample to a later one.
 
     Args:
         before: the earlier; the same as ``after`` where there is no other.
         after: the later, of the same server.
         unix_s: when that was, in unix time.
+        since: what each worker's numbers are taken over; None: from ``before`` on.
     """
     span_s = after.at_s - before.at_s
 
     def rate(was: int, now: int) -> float:
         return max(0, now - was) / span_s if span_s > 0 else 0.0
 
-    workers = _workers(before, after, span_s)
+    if since is None:
+        since = {worker.id: (before.at_s, worker) for worker in before.workers}
+    workers = [_worker(now, after.at_s, since) for now in after.workers]
     sizes = {
         size: ran
         for size, count in after.sizes.items()
@@ -134,25 +141,17 @@ def _mean(total: float, count: int) -> float:
     return total / count if count else 0.0
 
 
-def _workers(before: Sample, after: Sample, span_s: float) -> list[WorkerFrame]:
-    was = {worker.id: worker for worker in before.workers}
-    frames = []
-    for now in after.workers:
-        # One that is new has nothing to compare with yet.
-        then = was.get(now.id, now)
-        batches, items = now.batches - then.batches, now.items - then.items
-        # A batch counts when it ends: one that began before the span can overfill it. A slot that
-        # another worker's number has now may have counted more before.
-        busy = (now.busy_ns - then.busy_ns) / (span_s * 1e9) if span_s > 0 else 0.0
-        frames.append(
-            WorkerFrame(
-                now.id,
-                min(1.0, max(0.0, busy)),
-                max(0, items) / span_s if span_s > 0 else 0.0,
-                _mean(items, batches) if batches > 0 else 0.0,
-            )
-        )
-    return frames
+def _worker(now: WorkerCounts, at_s: float, since: Since) -> WorkerFrame:
+    # One that is new has nothing to compare with yet.
+    then_s, then = since.get(now.id, (at_s, now))
+    span_s = at_s - then_s
+    if span_s <= 0:
+        return WorkerFrame(now.id, 0.0, 0.0, 0.0)
+    # A slot that another worker had before may have counted more.
+    batches, items = max(0, now.batches - then.batches), max(0, now.items - then.items)
+    # A batch counts when it ends: one that began before the span can overfill it.
+    use = min(1.0, max(0.0, (now.busy_ns - then.busy_ns) / (span_s * 1e9)))
+    return WorkerFrame(now.id, use, items / span_s, _mean(items, batches))
 
 
 def _times(before: Sequence[int], after: Sequence[int]) -> Times | None:
@@ -199,7 +198,12 @@ class Window:
         samples.append(sample)
         while len(samples) > 2 and sample.at_s - samples[1].at_s >= self._span_s:
             samples.popleft()
-        return between(samples[0], sample, unix_s=unix_s)
+        since: dict[int, tuple[float, WorkerCounts]] = {}
+        # A worker that came within the window is measured from then on.
+        for one in samples:
+            for worker in one.workers:
+                since.setdefault(worker.id, (one.at_s, worker))
+        return between(samples[0], sample, unix_s=unix_s, since=since)
 
 
 def is_another(before: Sample, after: Sample) -> bool:

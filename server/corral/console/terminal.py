@@ -75,25 +75,31 @@ def _duration(seconds: float) -> str:
 def _numbers(frame: Frame, *, wide: bool) -> Text:
     times = frame.latency_ms
     latency = " / ".join(map(number, (times.p50, times.p90, times.p99))) if times else "-"
-    pairs = [
+    traffic = [
         ("answered", f"{number(frame.answered_s)}/s", ""),
         ("items", f"{number(frame.items_s)}/s", ""),
-        ("p50 / p90 / p99", f"{latency} ms" if times else latency, ""),
         ("queue", f"{frame.waiting}", ""),
         ("under way", f"{frame.inflight}", ""),
-        ("batch", number(frame.batch) if frame.batch else "-", ""),
         ("use", f"{frame.use:.0%}", ""),
+        ("batch", number(frame.batch) if frame.batch else "-", ""),
+    ]
+    ends = [
+        ("p50 / p90 / p99", f"{latency} ms" if times else latency, ""),
         ("refused", f"{number(frame.refused_s)}/s", "red" if frame.refused_s else ""),
         ("failed", f"{number(frame.failed_s)}/s", "red" if frame.failed_s else ""),
         ("invalid or left", f"{number(frame.invalid_s)}/s", ""),
+        ("over", f"{frame.span_s:.1f} s", "dim"),
     ]
+    lines = [traffic, ends] if wide else [traffic[:3], traffic[3:], ends[:1], ends[1:3], ends[3:]]
+    return Text("\n").join(_line(line) for line in lines)
+
+
+def _line(pairs: list[tuple[str, str, str]]) -> Text:
     text = Text()
     for place, (name, value, style) in enumerate(pairs):
-        if place:
-            text.append("   " if wide or place % 3 else "\n")
+        text.append("   " if place else "")
         text.append(f"{name} ", style="dim")
         text.append(value, style=style or "bold")
-    text.append(f"\nover {frame.span_s:.1f} s", style="dim")
     return text
 
 

@@ -79,6 +79,15 @@ def test_a_worker_that_is_new_has_done_nothing_yet() -> None:
     assert (first.use, first.items_s, first.batch) == (0, 0, 0)
 
 
+def test_a_worker_that_came_within_the_window_is_measured_from_then_on() -> None:
+    numbers, window = Numbers(), Window()
+    window.add(take(numbers.pages.snapshot(), [], cells=2, at_s=0.0), unix_s=0.0)
+    window.add(numbers.sample(2.0), unix_s=0.0)
+    numbers.run(10, 2, 0.5)
+    (first, _) = window.add(numbers.sample(3.0), unix_s=0.0).workers
+    assert (first.use, first.items_s, first.batch) == (0.5, 20.0, 2.0)
+
+
 def test_a_worker_of_a_cell_that_is_not_there_is_left_out() -> None:
     counts = Numbers().pages.snapshot()
     assert not take(counts, [Place(4, 2, 0)], cells=2, at_s=0.0).workers

@@ -6,6 +6,7 @@
   const SILENT_MS = 6000;
   const HISTORY = 300;
   const MOST_CLASSES = 4096;
+  const SHOWN = 5;
   let facts = { model: "", pictures: false, classes: 0 };
   let points = [];
   let rows = new Map();
@@ -269,43 +270,51 @@
     const total = powers.reduce((all, power) => all + power, 0);
     return powers.map((power) => power / total);
   };
+  const ask = (file, count, timed) =>
+    fetch(`/v2/models/${encodeURIComponent(facts.model)}/classify?k=${count}`, {
+      method: "POST",
+      headers: timed ? { ...credentials, "want-server-timing": "1" } : credentials,
+      body: file,
+    });
+  const name = (label) => label.label || `class ${label.index}`;
+  let latest = 0;
   const classify = async (file) => {
+    const turn = (latest += 1);
     $("labels").replaceChildren();
     $("stages").hidden = true;
     if ($("preview").src) URL.revokeObjectURL($("preview").src);
     $("preview").src = URL.createObjectURL(file);
     $("preview").hidden = false;
     verdict("asking …");
-    const all = facts.classes <= MOST_CLASSES;
-    const path = `/v2/models/${encodeURIComponent(facts.model)}/classify`;
     const began = performance.now();
     try {
-      const answer = await fetch(`${path}?k=${all ? facts.classes : 5}`, {
-        method: "POST",
-        headers: { ...credentials, "want-server-timing": "1" },
-        body: file,
-      });
-      if (!answer.ok) {
-        verdict(await reason(answer), true);
+      const answer = await ask(file, Math.min(SHOWN, facts.classes), true);
+      const told = answer.ok ? (await answer.json()).labels : null;
+      const took_ms = performance.now() - began;
+      const why = told ? "" : await reason(answer);
+      if (turn !== latest) return;
+      if (!told) {
+        verdict(why, true);
         return;
       }
-      const told = await answer.json();
-      showLabels(told.labels, all, performance.now() - began, answer.headers.get("server-timing") || "");
+      verdict(`${name(told[0])}, in ${number(took_ms)} ms`);
+      showLabels(told, null);
+      showStages(took_ms, answer.headers.get("server-timing") || "");
+      if (facts.classes > MOST_CLASSES) return;
+      // A probability needs the scores of all classes; they are not what is timed.
+      const all = await ask(file, facts.classes, false);
+      const labels = all.ok ? (await all.json()).labels : null;
+      if (labels && turn === latest) showLabels(labels, chances(labels.map((label) => label.score)));
     } catch {
-      verdict("the server does not answer", true);
+      if (turn === latest) verdict("the server does not answer", true);
     }
   };
-  const showLabels = (labels, all, took_ms, timing) => {
-    const best = labels.slice(0, 5);
-    const name = (label) => label.label || `class ${label.index}`;
-    const found = all ? chances(labels.map((label) => label.score)) : null;
-    verdict(`${name(best[0])}, in ${number(took_ms)} ms`);
-    best.forEach((label, place) => {
-      const share = found ? found[place] : 0;
-      const text = found ? `${(100 * share).toFixed(1)} %` : label.score.toFixed(2);
-      bar($("labels"), name(label), share, text, "li");
+  const showLabels = (labels, found) => {
+    $("labels").replaceChildren();
+    labels.slice(0, SHOWN).forEach((label, place) => {
+      const text = found ? `${(100 * found[place]).toFixed(1)} %` : label.score.toFixed(2);
+      bar($("labels"), name(label), found ? found[place] : 0, text, "li");
     });
-    showStages(took_ms, timing);
   };
   const showStages = (took_ms, timing) => {
     const found = timing.split(",").map((entry) => entry.trim().split(";"));
