@@ -20,7 +20,7 @@ from corral_client import HttpClient
 CAT = Path(__file__).parents[1] / "data" / "pictures" / "cat.jpg"
 #: the bars of the page
 MOST_PAINT_MS, MOST_BYTES = 1000, 150_000
-VIEWS = {
+VIEWS: dict[str, Any] = {
     "desktop-light": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
     "desktop-dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
     "phone-light": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light"},
