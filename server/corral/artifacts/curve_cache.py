@@ -71,7 +71,6 @@ class CurveCache:
         # The null backend's curve is quickly measured, and nobody wants it kept.
         self._used = ENGINES[settings.engine.backend].computes
         self._folder = Path(settings.model.cache_dir) / "curves"
-        place = settings.placement
         self._ingredients = {
             # Its folder is named after the key of all that is in it.
             "artefact": Path(model.artefact or "").parent.name,
@@ -79,7 +78,7 @@ class CurveCache:
             "precision": model.precision,
             "torch mode": settings.engine.torch_mode.value,
             "runner": str(ENGINES[settings.engine.backend].revision),
-            "allocator": f"{place.allocator.value}, huge pages {place.huge_pages}",
+            "allocator": settings.placement.memory,
             "cores": str(cores),
             "cpu": cpu_model,
             "isa": " ".join(sorted(isa)),

@@ -52,7 +52,7 @@ class Batcher(Generic[J]):
         self._datatypes = tuple(datatypes)
         self._lines: Lines[J] = Lines(datatypes)
         self._precedence = Precedence()
-        self._workers = Workers(datatypes)
+        self._workers = Workers(datatypes, policy.batch_cap)
         self._batch_number = 0
         self._expired: list[J] = []
         self._room: Room[J] = Room(self._lines)
@@ -60,6 +60,7 @@ class Batcher(Generic[J]):
     def set_policy(self, policy: Policy) -> None:
         """Other limits hold from now on; what was admitted stays."""
         self._policy = policy
+        self._workers.cap(policy.batch_cap)
 
     # --- workers ---
 
@@ -263,10 +264,9 @@ class Batcher(Generic[J]):
 
     def _is_due(self, line: Line, costs: CostModel) -> bool:
         """Whether bulk's share of the time is due to the head of its line."""
-        priority, datatype = line
-        return priority is Priority.BULK and self._precedence.bulk_is_due(
-            costs.expected_s(datatype, 1), self._policy.bulk_share
-        )
+        cost_s = costs.expected_s(line[1], 1)
+        due = self._precedence.bulk_is_due(cost_s, self._policy.bulk_share)
+        return line[0] is Priority.BULK and due
 
     def _ready_line(self, costs: CostModel, now_s: float) -> Line | None:
         """The line whose batch is formed now: one that waits for company holds up no other."""

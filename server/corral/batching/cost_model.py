@@ -23,19 +23,26 @@ class CostModel:
         measured_s: seconds of one batch by "DATATYPE:count", as a worker reports them.
     """
 
-    __slots__ = ("_expected_s", "_fastest_s", "largest", "sizes")
+    __slots__ = ("_compiled", "_expected_s", "_fastest_s", "largest", "sizes")
 
     def __init__(self, sizes: Sequence[int], measured_s: Mapping[str, float]) -> None:
-        #: the compiled batch sizes, ascending
-        self.sizes = sorted(sizes)
+        self._compiled = sorted(sizes)
+        #: the compiled batch sizes that may be used, ascending
+        self.sizes = self._compiled
         #: the largest batch
         self.largest = self.sizes[-1]
         self._expected_s = {
             (datatype, size): measured_s.get(f"{datatype.name}:{size}", 0.0)
             for datatype in Datatype
-            for size in self.sizes
+            for size in self._compiled
         }
         self._fastest_s = dict(self._expected_s)
+
+    def cap(self, cap: int | None) -> None:
+        """Batches hold at most so many items, or one, from now on; None: all that are compiled."""
+        allowed = [size for size in self._compiled if cap is None or size <= cap]
+        self.sizes = allowed or self._compiled[:1]
+        self.largest = self.sizes[-1]
 
     def size_at_most(self, count: int) -> int:
         """The largest compiled size that is no larger than ``count``; 0 if there is none."""

@@ -18,10 +18,12 @@ class Workers:
 
     Args:
         datatypes: those that batches have.
+        cap: see ``cap``.
     """
 
-    def __init__(self, datatypes: Sequence[Datatype]) -> None:
+    def __init__(self, datatypes: Sequence[Datatype], cap: int | None = None) -> None:
         self._datatypes = datatypes
+        self._cap = cap
         self._costs: dict[int, CostModel] = {}
         self._busy_until_s: dict[int, float] = {}
 
@@ -36,8 +38,15 @@ class Workers:
 
     def add(self, worker: int, costs: CostModel) -> None:
         """A worker that is free."""
+        costs.cap(self._cap)
         self._costs[worker] = costs
         self._busy_until_s[worker] = 0.0
+
+    def cap(self, cap: int | None) -> None:
+        """Batches hold at most so many items from now on; None: as many as are compiled."""
+        self._cap = cap
+        for costs in self._costs.values():
+            costs.cap(cap)
 
     def remove(self, worker: int) -> None:
         """The worker is gone; nothing happens if it is gone already."""

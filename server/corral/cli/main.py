@@ -22,7 +22,7 @@ from corral import settings as config
 from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
 from corral.backends.registry import engine
-from corral.cli import cache_folder, doctor, evaluate, profile, top
+from corral.cli import cache_folder, doctor, evaluate, profile, top, tune
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError, one_line
 from corral.ipc.messages import ModelBoot
@@ -39,7 +39,7 @@ from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Source
 from corral.system import folders, kernel
 from corral.system.archive import machine_root
-from corral.tuning import prepare, report
+from corral.tuning import prepare
 from corral.tuning.select import Selected
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,10 @@ _NOT_SETTINGS = (
     "batch",
     "trace",
     "compare",
+    "rate",
+    "arrivals",
+    "budget_s",
+    "exhaustive",
 )
 _INTERRUPTED = 130
 #: of a turn of the ladder: a day
@@ -115,7 +119,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         "prepare": lambda: _prepare(settings),
         "lab": lambda: _lab(settings, options, environ),
         "evaluate": lambda: evaluate.run(settings, options, environ),
-        "tune": lambda: _tune(settings, every=options.every),
+        "tune": lambda: tune.run(settings, options, _named(options, environ), environ),
         "serve": lambda: _serve(settings, options, environ),
     }
     if options.command not in {"plan", "doctor", "profile"}:
@@ -137,9 +141,7 @@ def settings_of(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
 
 
 def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    layers: list[dict[str, Any]] = [environment(environ)]
-    if options.config is not None:
-        layers.append(config.read_toml(Path(folders.expand(str(options.config), environ))))
+    layers = [environment(environ), _from_file(options, environ)]
     names = config.field_names()
     layers.append({names[name]: value for name, value in _given(options).items()})
     settings = config.build(*(_with_homes(layer, environ) for layer in layers))
@@ -154,9 +156,22 @@ def _settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settin
     return settings.replace(max_batch=1)
 
 
+def _from_file(options: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any]:
+    if options.config is None:
+        return {}
+    return config.read_toml(Path(folders.expand(str(options.config), environ)))
+
+
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """The settings' options that were given."""
     return {k: v for k, v in vars(options).items() if k not in _NOT_SETTINGS}
+
+
+def _named(options: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Option names and values that file or command line name, with homes expanded."""
+    names = config.field_names()
+    given = {names[name]: value for name, value in _given(options).items()}
+    return _with_homes({**_from_file(options, environ), **given}, environ)
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -246,21 +261,6 @@ def _seconds(line: str) -> float:
         return float(line)
     except ValueError:
         raise ConfigError(f"standard input: {line.strip()!r} is no number of seconds") from None
-
-
-def _tune(settings: Settings, *, every: bool) -> int:
-    if not engine(settings.engine.backend).computes:
-        raise ConfigError("--backend null computes nothing; there is nothing to measure")
-    pen = plan_for(settings, topology.read_machine()).first_worker
-    selected = prepare.prepare_apart(settings, pen, again=True, every=every)
-    if selected.search is None:
-        print(f"{selected.backend.value} {selected.precision.value}: nothing to choose from")
-    else:
-        Console().print(report.render(selected.search, settings))
-    gain = FigureCache(settings, topology.read_machine().model_name).load().one_core_gain
-    if gain is not None:
-        print(f"workers of one core make {gain:+.1%} images a second, on the same cores")
-    return 0
 
 
 def _serve(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:

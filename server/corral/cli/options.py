@@ -72,6 +72,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"corral {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    own = {"plan": _add_plan, "doctor": _add_doctor, "evaluate": _add_evaluate}
+    own |= {"profile": _add_profile, "tune": _add_tune}
     for name, text in (
         ("serve", "serve the model (what 'corral' without a command does)"),
         ("plan", "print which CPUs every process would get"),
@@ -82,7 +84,10 @@ def make_parser() -> argparse.ArgumentParser:
             "profile",
             "show where the time goes: a request's phases, the engine's operators, threads",
         ),
-        ("tune", "measure again which engine and precision is fastest here, and remember it"),
+        (
+            "tune",
+            "measure which engine is fastest here; with --p99-ms, which settings keep that longest",
+        ),
         ("evaluate", "measure how right each engine and precision is on labelled pictures"),
     ):
         command = commands.add_parser(
@@ -95,21 +100,8 @@ def make_parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="start on free ports, answer one request, and end: exit code 0, or the reason",
             )
-        if name == "plan":
-            _add_plan(command)
-        if name == "doctor":
-            _add_doctor(command)
-        if name == "evaluate":
-            _add_evaluate(command)
-        if name == "profile":
-            _add_profile(command)
-        if name == "tune":
-            command.add_argument(
-                "--all",
-                action="store_true",
-                dest="every",
-                help="also what takes minutes to prepare; some of it needs --worker-python",
-            )
+        if name in own:
+            own[name](command)
         if name == "ladder":
             # Another name for ``corral lab ladder``.
             command.set_defaults(command="lab", experiment="ladder")
@@ -225,6 +217,46 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         metavar=("A.json", "B.json"),
         help="measure nothing; say what became slower from one profile to the other",
+    )
+
+
+def _add_tune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        dest="every",
+        help="also what takes minutes to prepare; some of it needs --worker-python",
+    )
+    group = parser.add_argument_group("tune with --p99-ms")
+    group.add_argument(
+        "--rate", type=float, metavar="R", help="say what is left beyond so many requests a second"
+    )
+    group.add_argument(
+        "--arrivals",
+        default="poisson",
+        metavar="poisson|TRACE",
+        help="or a file of arrival times in seconds, one a line (default: %(default)s)",
+    )
+    group.add_argument(
+        "--budget-s",
+        type=float,
+        metavar="S",
+        help="for measuring (default: 300; 60 where engine and precision are named)",
+    )
+    group.add_argument(
+        "--exhaustive",
+        action="store_true",
+        help="put every configuration under load, however long that takes",
+    )
+    group.add_argument("--json", action="store_true", help="as JSON")
+    group.add_argument(
+        "--html", type=Path, metavar="FILE", help="also as one page, and its chart as PNG beside it"
+    )
+    group.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="settings for corral serve --config (default: tuned.toml)",
     )
 
 

@@ -21,9 +21,9 @@ from corral.profiling import page, view
 from corral.profiling.command import ProfileOrder, Profiling
 from corral.profiling.compare import compare
 from corral.profiling.report import ProfileReport, load
-from corral.profiling.served import status_of
 from corral.settings import Settings
 from corral.supervisor import admin
+from corral.supervisor.child_server import status_of
 from corral.supervisor.tracing import MOST_SECONDS
 
 _MOST_BATCH = 1024

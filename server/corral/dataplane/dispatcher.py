@@ -7,6 +7,7 @@ invisible: what it held goes back to the head of the queue. Everything runs on o
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import math
 import time
@@ -63,6 +64,7 @@ class Dispatcher:
         self._on_hung = on_hung
         self._loop = asyncio.get_running_loop()
         self._now_s = time.monotonic
+        self._policy = policy
         self._batcher: Batcher[Request] = Batcher(policy, signature.datatypes)
         self._links: dict[int, WorkerLink] = {}
         self._free: deque[WorkerLink] = deque()
@@ -124,8 +126,14 @@ class Dispatcher:
 
     def reconfigure(self, policy: Policy, *, hang_floor_s: float) -> None:
         """Other limits hold from now on; see the class."""
-        self._batcher.set_policy(policy)
+        self._policy = dataclasses.replace(policy, batch_cap=self._policy.batch_cap)
+        self._batcher.set_policy(self._policy)
         self._hangs.floor_s = hang_floor_s
+
+    def cap_batches(self, most: int | None) -> None:
+        """Batches hold at most so many items from now on; None: as many as are compiled."""
+        self._policy = dataclasses.replace(self._policy, batch_cap=most)
+        self._batcher.set_policy(self._policy)
 
     def detach(self, worker: int) -> None:
         """Lets a worker go once it has finished its batch; nothing happens if it is gone."""

@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 
 from corral import logs
-from corral.batching.policy import Policy
+from corral.batching.policy import Policy, queue_policy
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
@@ -30,7 +30,7 @@ from corral.frontend.auth import Auth
 from corral.frontend.console_feed import ConsoleFeed
 from corral.frontend.health import Health
 from corral.frontend.http_server import HttpServer, make_config
-from corral.frontend.limits import ARRIVING_BYTES, max_requests, message_limit, queue_policy
+from corral.frontend.limits import ARRIVING_BYTES, max_requests, message_limit
 from corral.frontend.listeners import connections_allowed, listen, listen_unix
 from corral.frontend.observer import make_observer
 from corral.frontend.pages import Pages, describe

@@ -15,6 +15,7 @@ from corral.dataplane.dispatcher import Dispatcher
 from corral.ipc import channel
 from corral.ipc.messages import (
     AttachWorker,
+    CapBatches,
     DetachWorker,
     Drain,
     Open,
@@ -94,6 +95,8 @@ class SupervisorLink:
             self._dispatcher.detach(message.worker)
         elif isinstance(message, Reconfigure):
             self._on_settings(message)
+        elif isinstance(message, CapBatches):
+            self._dispatcher.cap_batches(message.most)
         elif isinstance(message, Open):
             self._on_open()
         elif isinstance(message, Drain):

@@ -242,6 +242,12 @@ class Reconfigure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     region_batch: int
 
 
+class CapBatches(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Batches hold at most so many items from now on; None: as many as are compiled."""
+
+    most: int | None
+
+
 class Open(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Every cell has a verified worker: say SERVING and take requests."""
 
@@ -295,6 +301,7 @@ ToFrontend = (
     AttachWorker
     | DetachWorker
     | Reconfigure
+    | CapBatches
     | Open
     | Drain
     | Ping

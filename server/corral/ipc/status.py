@@ -98,6 +98,18 @@ class CellStatus(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
 
 
+class BoundStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a latency bound is kept; see supervisor/bound_keeper.py."""
+
+    p99_ms: float
+    #: up to how many requests a second it should be kept; None: not known yet; 0: at no rate
+    keeps_per_s: float | None
+    #: that come now
+    now_per_s: float
+    #: the most items of a batch; None: as many as are compiled
+    batch_cap: int | None
+
+
 class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The whole server at one moment."""
 
@@ -132,6 +144,8 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
     #: path of the admin socket; None where there is none
     admin_socket: str | None = None
+    #: None where no bound was asked for
+    bound: BoundStatus | None = None
 
 
 class StatusBoard:

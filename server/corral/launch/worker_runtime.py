@@ -98,8 +98,11 @@ def worker_extras(
         )
     openmp = libraries.get("openmp")
     expected = {"allocator": path, "openmp": openmp}
+    env = allocator_environment(allocator, libraries, placement.huge_pages)
+    if openmp is not None:
+        env["KMP_BLOCKTIME"] = str(placement.openmp_spin_ms)
     return WorkerExtras(
-        env=allocator_environment(allocator, libraries, placement.huge_pages),
+        env=env,
         expected_libraries={name: str(file) for name, file in expected.items() if file},
         warnings=warnings,
     )

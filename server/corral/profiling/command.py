@@ -26,6 +26,7 @@ from corral.profiling.rows import make_rows
 from corral.profiling.served import Served
 from corral.profiling.trace import make_trace
 from corral.settings import Settings
+from corral.supervisor.child_server import own_server
 from corral.tuning import prepare
 from corral.tuning.select import Selected
 
@@ -112,7 +113,7 @@ class Profiling:
         self._say("starting a server, and asking it")
         model = served_model(registry.get(settings.model.name, settings.model.shape))
         clients = max(1, self.report.workers * self._order.batch)
-        with served.own_server(words, settings.lifecycle.boot_timeout_s) as socket:
+        with own_server(words, settings.lifecycle.boot_timeout_s) as socket:
             self._learn(served.under_load(socket, model, clients, self._order.seconds))
 
     def _note(self, text: str) -> None:

@@ -7,27 +7,18 @@ import dataclasses
 import json
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from corral.errors import ConfigError, CorralError, StartError
+from corral.errors import ConfigError, StartError
 from corral.ipc.messages import ServedModel
 from corral.ipc.spans import RequestSpan, unpack
 from corral.ipc.status import ServerStatus
 from corral.profiling import threads
 from corral.profiling.threads import ThreadUse
 from corral.supervisor import admin
-
-_POLL_S = 0.1
-_STOP_S = 10.0
-#: becomes what follows, and ends by SIGTERM when its parent does, whatever that one dies of
-_END_WITH_PARENT = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 15)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
+from corral.supervisor.child_server import status_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,18 +65,6 @@ def trace(socket: Path, seconds: float) -> Served:
     )
 
 
-def status_of(socket: Path) -> ServerStatus:
-    """The server at an admin socket.
-
-    Raises:
-        ConfigError: none answers there.
-    """
-    reply = admin.ask(socket, admin.Request(command="status"))
-    if reply.status is None:
-        raise ConfigError(f"{socket}: {reply.text}")
-    return reply.status
-
-
 def _threads(status: ServerStatus) -> dict[str, dict[int, threads.ThreadCounts]]:
     found = {}
     for worker in status.workers:
@@ -93,59 +72,6 @@ def _threads(status: ServerStatus) -> dict[str, dict[int, threads.ThreadCounts]]
             with contextlib.suppress(ProcessLookupError):
                 found[str(worker.id)] = threads.read(worker.pid)
     return found
-
-
-@contextlib.contextmanager
-def own_server(words: Sequence[str], timeout_s: float) -> Iterator[Path]:
-    """A server with these options on ports of its own; its admin socket. It ends with the context.
-
-    Raises:
-        StartError: it did not get ready.
-    """
-    with tempfile.TemporaryDirectory(prefix="corral-profile-") as folder:
-        socket = Path(folder) / "admin"
-        ports = ("--port=0", "--http-port=0", "--metrics-port=0", f"--admin-socket={socket}")
-        log = Path(folder) / "log"
-        with log.open("wb") as stderr:
-            server = subprocess.Popen(
-                [sys.executable, "-S", "-c", _END_WITH_PARENT,
-                 sys.executable, "-m", "corral", "serve", *words, *ports],
-                stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
-                # Ctrl-C is for whoever profiles, who then ends the server in order.
-                process_group=0,
-            )  # fmt: skip
-        try:
-            _wait_until_ready(server, socket, log, timeout_s)
-            yield socket
-        finally:
-            _end(server)
-
-
-def _wait_until_ready(
-    server: subprocess.Popen[bytes], socket: Path, log: Path, timeout_s: float
-) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
-        if server.poll() is not None:
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [
-                "it said nothing"
-            ]
-            raise StartError(f"the server ended: {lines[-1].removeprefix('corral: ')}")
-        with contextlib.suppress(CorralError):
-            status = status_of(socket)
-            if status.ready and all(worker.costs_s for worker in status.workers):
-                return
-        time.sleep(_POLL_S)
-    raise StartError(f"the server was not ready after {timeout_s:g} s")
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()
-    try:
-        server.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
 
 
 def under_load(socket: Path, served: ServedModel, clients: int, seconds: float) -> Served:

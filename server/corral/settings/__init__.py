@@ -9,9 +9,7 @@ from corral.settings.groups import (
     AccuracySettings,
     EngineSettings,
     ModelSettings,
-    NullSettings,
     PlacementSettings,
-    QueueSettings,
 )
 from corral.settings.kinds import (
     Allocator,
@@ -23,6 +21,7 @@ from corral.settings.kinds import (
     TorchMode,
 )
 from corral.settings.option import Option
+from corral.settings.queue_groups import NullSettings, QueueSettings
 from corral.settings.reading import build, is_loopback, read_toml
 from corral.settings.server_groups import (
     LifecycleSettings,

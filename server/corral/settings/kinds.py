@@ -33,6 +33,8 @@ QueueTimeout = QueueDelay
 BulkHold = QueueDelay
 #: time.sleep() takes no more than 292 years, and a batch may hold 256 items
 NullDuration = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+#: libiomp5 counts it in an int; more than an hour is for ever
+OpenmpSpin = Annotated[int, msgspec.Meta(ge=0, le=3_600_000)]
 #: interactive requests keep at least half of the time
 BulkShare = Annotated[float, msgspec.Meta(ge=0, le=0.5)]
 #: a part of all requests

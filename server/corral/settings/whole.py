@@ -11,11 +11,10 @@ from corral.settings.groups import (
     AccuracySettings,
     EngineSettings,
     ModelSettings,
-    NullSettings,
     PlacementSettings,
-    QueueSettings,
 )
 from corral.settings.option import Option, options_of
+from corral.settings.queue_groups import NullSettings, QueueSettings
 from corral.settings.server_groups import (
     LifecycleSettings,
     LimitSettings,

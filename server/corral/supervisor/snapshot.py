@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from corral.ipc.messages import ModelBoot
-from corral.ipc.status import CellStatus, Phase, ServerStatus, State, WorkerStatus
+from corral.ipc.status import BoundStatus, CellStatus, Phase, ServerStatus, State, WorkerStatus
 from corral.settings import Settings
 from corral.supervisor.slots import FrontendSlot, WorkerSlot
 
@@ -21,6 +21,7 @@ def take(
     workers: Sequence[WorkerSlot],
     warnings: Iterable[str],
     admin_socket: str | None = None,
+    bound: BoundStatus | None = None,
 ) -> ServerStatus:
     """The server as it is now.
 
@@ -34,6 +35,7 @@ def take(
         workers: all of them.
         warnings: what did not take hold.
         admin_socket: its path, or None.
+        bound: how a latency bound is kept, or None.
     """
     cells = [_cell(slot, workers) for slot in frontends]
     return ServerStatus(
@@ -59,6 +61,7 @@ def take(
         workers=[_worker(slot) for slot in workers],
         warnings=list(warnings),
         admin_socket=admin_socket,
+        bound=bound,
     )
 
 

@@ -25,6 +25,7 @@ from corral.planning.plan import Plan
 from corral.settings import Settings
 from corral.supervisor import frontend_link, snapshot
 from corral.supervisor.admin import Reply
+from corral.supervisor.bound_keeper import BoundKeeper
 from corral.supervisor.children import Fleet
 from corral.supervisor.commands import Commands
 from corral.supervisor.console_view import ConsoleView
@@ -82,15 +83,14 @@ class Supervisor:
         self._warnings = dict.fromkeys(deployment.warnings)
         self._ended: asyncio.Future[None] = self._loop.create_future()
         lifecycle = deployment.settings.lifecycle
-        frontends, workers = make_slots(lifecycle, deployment.plan, deployment.factory)
         self._fleet = Fleet(
             deployment.factory,
             pages,
-            frontends,
-            workers,
-            boot_timeout_s=self.settings.lifecycle.boot_timeout_s,
+            *make_slots(lifecycle, deployment.plan, deployment.factory),
+            boot_timeout_s=lifecycle.boot_timeout_s,
             watcher=self,
         )
+        self._bound = BoundKeeper(self._fleet, pages, lambda: self.settings, self.changed)
         #: the latest snapshot, for other threads
         self.board = StatusBoard(self._snapshot())
         self._reloader = Reloader(self._fleet, builder, deployment, self._on_deployment)
@@ -149,6 +149,7 @@ class Supervisor:
         finally:
             timer.cancel()
             cpu_watch.stop()
+            self._bound.stop()
             self._commands.stop()
             await self._stop()
         return 0 if self._forced_code is None else self._forced_code
@@ -345,4 +346,5 @@ class Supervisor:
             workers=self._fleet.workers,
             warnings=self._warnings,
             admin_socket=self._admin_path,
+            bound=self._bound.status,
         )

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from corral.batching.cost_curve import CostCurve
-from corral.ipc.status import CellStatus, ServerStatus, StatusBoard, WorkerStatus
+from corral.ipc.status import BoundStatus, CellStatus, ServerStatus, StatusBoard, WorkerStatus
 from corral.settings import BackendName, ListenSettings
 from corral.system.addresses import format_address
 from corral.system.cpu_list import format_cpus
@@ -197,7 +197,20 @@ def _status_facts(status: ServerStatus, now_s: float) -> Text:
         f"HTTP      {format_address(status.host, status.http_port)}",
         f"metrics   {format_address(status.metrics_host, status.metrics_port)}",
     ]
+    if status.bound is not None:
+        lines.append(f"latency   {_bound(status.bound)}")
     return Text("\n".join([*lines, *(f"! {warning}" for warning in status.warnings)]))
+
+
+def _bound(bound: BoundStatus) -> str:
+    """How a latency bound is kept, in a sentence."""
+    now = f"now {bound.now_per_s:,.1f}/s"
+    cap = "" if bound.batch_cap is None else f", in batches of at most {bound.batch_cap}"
+    if bound.keeps_per_s is None:
+        return f"p99 <= {bound.p99_ms:g} ms is asked for; up to which rate is not known yet; {now}"
+    if not bound.keeps_per_s:
+        return f"keeps p99 <= {bound.p99_ms:g} ms at no rate; {now}"
+    return f"keeps p99 <= {bound.p99_ms:g} ms up to {bound.keeps_per_s:,.1f}/s; {now}{cap}"
 
 
 def _duration(seconds: float) -> str:

@@ -140,6 +140,20 @@ def process_cpu_seconds(pid: int, root: Path = _ROOT) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
+def tree_cpu_seconds(pid: int, root: Path = _ROOT) -> float:
+    """CPU time of a process and all below it, those that have ended and were reaped included.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    fields = _stat_fields(pid, root)
+    total = sum(map(int, fields[11:15])) / _TICKS_PER_SECOND
+    for child in children(pid, root):
+        with contextlib.suppress(ProcessLookupError):
+            total += tree_cpu_seconds(child, root)
+    return total
+
+
 def busy_seconds(cpus: Collection[int], root: Path = _ROOT) -> float | None:
     """What these CPUs were busy, in all, since the machine started; None where it is not told.
 

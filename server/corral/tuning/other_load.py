@@ -37,19 +37,16 @@ def watched(
         root: the folder that holds ``proc``.
     """
     began_s, busy_s, own_s = now_s(), procfs.busy_seconds(cpus, root), _own_seconds()
-    yield
-    took_s = (now_s() - began_s) * len(cpus)
-    if busy_s is None or (busy_after_s := procfs.busy_seconds(cpus, root)) is None or not took_s:
-        return
-    others_s = busy_after_s - busy_s - (_own_seconds() - own_s)
-    load.share = min(1.0, max(0.0, others_s / took_s))
+    try:
+        yield
+    finally:
+        took_s = (now_s() - began_s) * len(cpus)
+        busy_after_s = procfs.busy_seconds(cpus, root)
+        if busy_s is not None and busy_after_s is not None and took_s:
+            others_s = busy_after_s - busy_s - (_own_seconds() - own_s)
+            load.share = min(1.0, max(0.0, others_s / took_s))
 
 
 def _own_seconds() -> float:
-    """CPU time of this process and its children, those that have ended included."""
-    ended = os.times()
-    total = ended.children_user + ended.children_system
-    for pid in (os.getpid(), *procfs.children(os.getpid())):
-        with contextlib.suppress(ProcessLookupError):
-            total += procfs.process_cpu_seconds(pid)
-    return total
+    """CPU time of this process and all below it, those that have ended included."""
+    return procfs.tree_cpu_seconds(os.getpid())

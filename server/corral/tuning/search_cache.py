@@ -55,7 +55,6 @@ def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, 
         ).key
         for option in options
     }
-    place = bench.settings.placement
     return {
         "model": exact.key,
         **made,
@@ -63,7 +62,7 @@ def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, 
         "runners": runners(options),
         "mode": settings.model.mode.value,
         "max-batch": str(settings.queue.max_batch),
-        "allocator": f"{place.allocator.value}, huge pages {place.huge_pages}",
+        "allocator": settings.placement.memory,
         "cpu": bench.cpu_model,
         "isa": " ".join(sorted(bench.isa)),
         "cores": str(bench.pen.cores),

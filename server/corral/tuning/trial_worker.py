@@ -228,6 +228,19 @@ def start(order: TrialOrder, environ: Mapping[str, str]) -> Iterator[Trial]:
         trial.end()
 
 
+@contextlib.contextmanager
+def start_all(orders: Sequence[TrialOrder], environ: Mapping[str, str]) -> Iterator[list[Trial]]:
+    """Starts workers at the same time, and waits until all are ready; see ``start``."""
+    with contextlib.ExitStack() as stack:
+        trials = []
+        for order in orders:
+            trials.append(_started(order, environ))
+            stack.callback(trials[-1].end)
+        for trial in trials:
+            trial.wait_until_ready()
+        yield trials
+
+
 def _started(order: TrialOrder, environ: Mapping[str, str]) -> Trial:
     launch = _launch(order, environ)
     try:

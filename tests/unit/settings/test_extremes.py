@@ -15,11 +15,12 @@ from h2corn._lib import prepare_tls
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from corral.batching.policy import queue_policy
 from corral.batching.sizes import batch_sizes
 from corral.cli.main import run, settings_of
 from corral.errors import ConfigError, ModelError
 from corral.frontend.http_server import make_config
-from corral.frontend.limits import max_requests, message_limit, queue_policy
+from corral.frontend.limits import max_requests, message_limit
 from corral.models import registry
 from corral.planning import topology
 from corral.planning.request import plan_for

@@ -1,0 +1,302 @@
+"""``corral tune``: the fastest engine for the mode, or the highest rate under a latency bound."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from corral.artifacts.figures import FigureCache
+from corral.artifacts.served_model import served_model
+from corral.backends.registry import engine
+from corral.cli.files import check_writable
+from corral.errors import ConfigError
+from corral.ipc.messages import ModelBoot
+from corral.launch.libraries import find_libraries
+from corral.models import registry
+from corral.planning import topology
+from corral.planning.request import plan_for
+from corral.settings import Allocator, BackendName, Mode, Precision, Settings, TorchMode, options
+from corral.slo import page, picture, view
+from corral.slo.command import Subject, Tuning
+from corral.slo.gaps import read_gaps
+from corral.slo.history import History
+from corral.slo.order import TuneOrder
+from corral.slo.report import TuneReport
+from corral.slo.running import Servers
+from corral.slo.shapes import plans
+from corral.slo.space import Arithmetic, Memory, Shape, Space, as_toml, batchings
+from corral.slo.survey import Engine
+from corral.tuning import prepare, report
+from corral.tuning.select import Selected
+
+_INTERRUPTED = 130
+#: for measuring; without engines to choose from there is less to measure
+_BUDGET_S = 300.0
+_SHORT_BUDGET_S = 60.0
+_MOST_BUDGET_S = 86_400.0
+_SPINS_MS = (1, 200)
+#: where a server listens, and what is searched for: not a configuration's
+_LEFT_OUT = frozenset(
+    {"port", "http-port", "metrics-port", "unix-socket", "admin-socket", "p99-ms", "host",
+     "metrics-host"}
+)  # fmt: skip
+
+
+def run(
+    settings: Settings,
+    options_: argparse.Namespace,
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+) -> int:
+    """Measures; returns the exit code.
+
+    Args:
+        settings: of the server.
+        options_: of the command.
+        given: option names and values that were named, by command line or file.
+        environ: this process's environment.
+
+    Raises:
+        CorralError: an option is of no use, or something cannot be had.
+    """
+    bound_ms = settings.queue.p99_ms
+    if bound_ms is None:
+        _check_unused(options_)
+        return _fastest(settings, every=options_.every)
+    order = _order(settings, options_, given, bound_ms)
+    tuning = _make(settings, order, given, environ, every=options_.every)
+    code = 0
+    try:
+        tuning.run(environ)
+    except KeyboardInterrupt:
+        print("corral: interrupted; this is what is known", file=sys.stderr)
+        code = _INTERRUPTED
+    found = tuning.report()
+    _show(found, options_)
+    return code or (0 if found.winner else 1)
+
+
+def _fastest(settings: Settings, *, every: bool) -> int:
+    """Which engine and precision is fastest for the mode; later starts go by it."""
+    if not engine(settings.engine.backend).computes:
+        raise ConfigError("--backend null computes nothing; there is nothing to measure")
+    pen = plan_for(settings, topology.read_machine()).first_worker
+    selected = prepare.prepare_apart(settings, pen, again=True, every=every)
+    if selected.search is None:
+        print(f"{selected.backend.value} {selected.precision.value}: nothing to choose from")
+    else:
+        Console().print(report.render(selected.search, settings))
+    gain = FigureCache(settings, topology.read_machine().model_name).load().one_core_gain
+    if gain is not None:
+        print(f"workers of one core make {gain:+.1%} images a second, on the same cores")
+    return 0
+
+
+def _check_unused(options_: argparse.Namespace) -> None:
+    """Options of a search under a bound, without one."""
+    used = {
+        "--rate": options_.rate is not None,
+        "--arrivals": options_.arrivals != "poisson",
+        "--budget-s": options_.budget_s is not None,
+        "--exhaustive": options_.exhaustive,
+        "--html": options_.html is not None,
+        "--out": options_.out is not None,
+        "--json": options_.json,
+    }
+    named = next((name for name, is_used in used.items() if is_used), None)
+    if named is not None:
+        raise ConfigError(f"{named} needs --p99-ms: the latency that 99 % of requests are to keep")
+
+
+def _order(
+    settings: Settings, options_: argparse.Namespace, given: Mapping[str, Any], bound_ms: float
+) -> TuneOrder:
+    """Everything that can be wrong is, before anything is measured."""
+    if options_.rate is not None and not 0 < options_.rate < math.inf:
+        raise ConfigError(f"--rate {options_.rate:g}: more than 0 requests a second")
+    budget_s = options_.budget_s
+    if budget_s is None:
+        budget_s = _BUDGET_S if _searches_engines(settings) else _SHORT_BUDGET_S
+    if not 0 < budget_s <= _MOST_BUDGET_S:
+        raise ConfigError(f"--budget-s: more than 0, at most {_MOST_BUDGET_S:g}")
+    gaps = read_gaps(options_.arrivals)
+    if options_.html is not None:
+        check_writable(options_.html, "--html")
+        check_writable(options_.html.with_suffix(".png"), "--html")
+    check_writable(options_.out or Path("tuned.toml"), "--out")
+    return TuneOrder(
+        bound_ms=bound_ms,
+        rate=options_.rate,
+        gaps=gaps,
+        arrivals="Poisson" if options_.arrivals == "poisson" else options_.arrivals,
+        budget_s=budget_s,
+        exhaustive=options_.exhaustive,
+        given={name: value for name, value in given.items() if name not in _LEFT_OUT},
+    )
+
+
+def _searches_engines(settings: Settings) -> bool:
+    return engine(settings.engine.backend).computes and settings.engine.is_searched
+
+
+def _make(
+    settings: Settings,
+    order: TuneOrder,
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    *,
+    every: bool,
+) -> Tuning:
+    machine = topology.read_machine()
+    flat = {option.flat for option in options().values() if option.name in given}
+    found = plans(settings, machine, flat)
+    spec = registry.get(settings.model.name, settings.model.shape)
+    engines = _engines(settings, flat, every=every)
+    subject = Subject(
+        settings=settings,
+        spec=spec,
+        machine=machine,
+        space=_space(settings, order.bound_ms, flat, tuple(found), engines),
+        engines=engines,
+        plans=found,
+    )
+    served = served_model(spec, settings.model.served_name)
+    homes = {"cache-dir": settings.model.cache_dir, "offline": settings.model.offline}
+    base = {**homes, **order.given}
+    timeout_s = settings.lifecycle.boot_timeout_s
+    history = History(settings, machine.model_name, machine.cpu_budget)
+    return Tuning(subject, order, lambda: Servers(base, served, timeout_s), history, _say)
+
+
+def _engines(settings: Settings, flat: frozenset[str] | set[str], *, every: bool) -> list[Engine]:
+    """What passed the guard, the fastest first."""
+    if not engine(settings.engine.backend).computes:
+        return [_null(settings)]
+    _say("preparing the model")
+    pen = plan_for(settings, topology.read_machine()).first_worker
+    selected = prepare.prepare_apart(settings, pen, every=every)
+    search = selected.search
+    if search is None:
+        chosen = Arithmetic(
+            backend=selected.backend,
+            precision=selected.precision,
+            torch_mode=settings.engine.torch_mode,
+        )
+        return [Engine(arithmetic=chosen, model=lambda: selected.model)]
+    engines = []
+    for row in search.rows:
+        if row.excluded:
+            continue
+        candidate = row.candidate
+        for mode in _modes(settings, candidate.backend, candidate.precision, flat):
+            arithmetic = Arithmetic(
+                backend=candidate.backend, precision=candidate.precision, torch_mode=mode
+            )
+            rate = row.images_per_s if mode is settings.engine.torch_mode else None
+            model = functools.cache(functools.partial(_model, settings, arithmetic, selected))
+            engines.append(Engine(arithmetic=arithmetic, model=model, per_s=rate or None))
+    return engines
+
+
+def _model(settings: Settings, arithmetic: Arithmetic, selected: Selected) -> ModelBoot:
+    if (arithmetic.backend, arithmetic.precision) == (selected.backend, selected.precision):
+        return selected.model
+    return prepare.make_apart(
+        settings.replace(backend=arithmetic.backend, precision=arithmetic.precision)
+    )
+
+
+def _modes(
+    settings: Settings, backend: BackendName, precision: Precision, flat: set[str] | frozenset[str]
+) -> Sequence[TorchMode]:
+    """How torch may run it: as asked for, or in every way that is no lesson in slowness."""
+    asked = settings.engine.torch_mode
+    allowed = engine(backend).torch_modes
+    if allowed is None or "torch_mode" in flat or precision is Precision.INT8:
+        return (asked,)
+    others = set(allowed.allowed) - {allowed.preferred, TorchMode.EAGER}
+    return (asked, *sorted(others))
+
+
+def _null(settings: Settings) -> Engine:
+    """The null backend, which takes the time that it is told to."""
+    name = settings.model.served_name or registry.get(settings.model.name, ()).name
+    model = ModelBoot(name=name, artefact=None, precision="fp32", synthetic=True, weights="none")
+    chosen = Arithmetic(backend=BackendName.NULL, precision=settings.engine.precision)
+    return Engine(arithmetic=chosen, model=lambda: model)
+
+
+def _space(
+    settings: Settings,
+    bound_ms: float,
+    flat: set[str],
+    shapes: Sequence[Shape],
+    engines: Sequence[Engine],
+) -> Space:
+    mode, largest = settings.model.mode, settings.queue.max_batch
+    modes = (mode,) if "mode" in flat else tuple(Mode)
+    delays_ms = [settings.queue.max_queue_delay_ms] if "max_queue_delay_ms" in flat else None
+    sizes = {} if largest is None else {"largest": (largest,)}
+    arithmetics = [one.arithmetic for one in engines]
+    return Space(
+        arithmetics=arithmetics,
+        shapes=shapes,
+        batchings=batchings(bound_ms, modes=modes, delays_ms=delays_ms, **sizes),
+        memories={one: _memories(settings, one, flat) for one in arithmetics},
+    )
+
+
+def _memories(settings: Settings, one: Arithmetic, flat: set[str]) -> list[Memory]:
+    """The memory that was asked for, then others that there are."""
+    place, row = settings.placement, engine(one.backend)
+    allocators = [place.allocator]
+    if "allocator" not in flat and row.computes:
+        found = [a for a in Allocator if a is Allocator.SYSTEM or find_libraries(a)[a.value]]
+        allocators += [a for a in found if a is not place.allocator]
+    pages = [place.huge_pages]
+    if "huge_pages" not in flat and row.computes:
+        pages.append(not place.huge_pages)
+    spins = [place.openmp_spin_ms]
+    openmp = row.obeys_openmp and find_libraries(Allocator.SYSTEM, openmp=True)["openmp"]
+    if openmp and "openmp_spin_ms" not in flat:
+        spins += [spin for spin in _SPINS_MS if spin != place.openmp_spin_ms]
+    return [
+        Memory(allocator=allocator, huge_pages=huge, openmp_spin_ms=spin)
+        for allocator in allocators
+        for huge in pages
+        for spin in spins
+    ]
+
+
+def _say(phase: str) -> None:
+    print(f"tune: {phase}", file=sys.stderr, flush=True)
+
+
+def _show(found: TuneReport, options_: argparse.Namespace) -> None:
+    out = options_.out or Path("tuned.toml")
+    if found.winner is not None:
+        remarks = [
+            f"corral tune: {view.headline(found)}",
+            view.winner_line(found.winner, found.p99_ms),
+        ]
+        out.write_text(as_toml(found.winner.settings, remarks), encoding="utf-8")
+    if options_.html is not None:
+        options_.html.write_text(page.render(found), encoding="utf-8")
+        why_not = picture.write(found, options_.html.with_suffix(".png"))
+        if why_not:
+            _say(why_not)
+    if options_.json:
+        print(msgspec.json.format(msgspec.json.encode(found)).decode(), flush=True)
+        return
+    console = Console() if sys.stdout.isatty() else Console(width=150)
+    console.print(view.render(found))
+    if found.winner is not None:
+        console.print(f"{out}: corral serve --config {out}", highlight=False)

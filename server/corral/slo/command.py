@@ -1,0 +1,292 @@
+"""``corral tune --p99-ms``: surveys, predicts, confirms; keeps what is known when interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from corral.errors import StartError
+from corral.models.spec import ModelSpec
+from corral.planning.machine import Machine
+from corral.planning.plan import Plan
+from corral.settings import Settings
+from corral.slo.confirm import Confirmation, Trial
+from corral.slo.forecast import Forecast
+from corral.slo.history import History, Speed, slower, speed
+from corral.slo.order import TuneOrder
+from corral.slo.profiler import Profiler
+from corral.slo.report import TuneReport
+from corral.slo.running import Servers
+from corral.slo.space import Configuration, Shape, Space
+from corral.slo.summary import Summary
+from corral.slo.survey import Engine, Survey
+from corral.system.limits import memory_left
+from corral.tuning.other_load import OtherLoad, watched
+
+#: configurations that are confirmed
+_BEST = 3
+#: the first rounds show what serving adds, well below the bound
+_CALIBRATING = 0.6
+_CALIBRATION_S = 3.0
+#: of a round: as many requests as say something of a 99th percentile, within these times
+_REQUESTS = 400
+_SHORTEST_S = 2.0
+_LONGEST_S = 10.0
+#: rounds of a configuration at the most
+_MOST_ROUNDS = 6
+#: rounds of each in an exhaustive search
+_EXHAUSTIVE_ROUNDS = 3
+#: what a server of its own is taken to need
+_SERVER_BYTES = 700 * 10**6
+#: a busier machine is told
+_BUSY = 0.05
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is tuned: the server's settings, its model, and what there is to choose from."""
+
+    settings: Settings
+    spec: ModelSpec
+    machine: Machine
+    space: Space
+    engines: Sequence[Engine]
+    plans: Mapping[Shape, Plan]
+
+
+class Tuning:
+    """One search in the making; ``report`` is what is known so far.
+
+    Args:
+        subject: what is tuned.
+        order: what to look for.
+        make_servers: makes the servers that are put under load.
+        history: of searches on this machine.
+        say: told what begins, a phrase.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        order: TuneOrder,
+        make_servers: Callable[[], Servers],
+        history: History,
+        say: Callable[[str], None],
+    ) -> None:
+        self._subject = subject
+        self._order = order
+        self._make_servers = make_servers
+        self._history = history
+        self._say = say
+        self._begun_s = time.monotonic()
+        cells = {shape: len(plan.cells) for shape, plan in subject.plans.items()}
+        self._forecast = Forecast(subject.settings, order.bound_s, order.gaps, cells)
+        self._survey: Survey | None = None
+        self._confirmation: Confirmation | None = None
+        self._load = OtherLoad()
+        self._notes: list[str] = []
+        self._report = TuneReport(
+            p99_ms=order.bound_ms,
+            model=subject.settings.model.name,
+            cpu=subject.machine.model_name,
+            arrivals=order.arrivals,
+            asked_rate=order.rate,
+            space={**subject.space.describe(), "configurations": len(subject.space)},
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Since it began to measure."""
+        return time.monotonic() - self._begun_s
+
+    def _left_s(self) -> float:
+        return math.inf if self._order.exhaustive else self._order.budget_s - self.seconds
+
+    def run(self, environ: Mapping[str, str]) -> None:
+        """Measures everything.
+
+        Raises:
+            ConfigError: no rate keeps the bound.
+            CorralError: something cannot be had; what was measured before stays in the report.
+        """
+        self._begun_s = time.monotonic()
+        subject, order = self._subject, self._order
+        profiler = Profiler(
+            settings=subject.settings,
+            spec=subject.spec,
+            environ=environ,
+            bound_s=order.bound_s,
+            sizes=sorted({1, *_sizes(subject.space)}),
+        )
+        with watched(subject.machine.allowed_cpus, self._load):
+            self._survey = Survey(
+                space=subject.space,
+                engines=subject.engines,
+                plans=subject.plans,
+                profiler=profiler,
+                forecast=self._forecast,
+                say=self._say,
+                left_s=lambda: self._left_s() - order.budget_s / 2,
+            )
+            self._survey.run()
+            self._look_back()
+            if self._survey.best() is None:
+                self._notes.append("no configuration is predicted to keep the bound at any rate")
+                return
+            with self._make_servers() as servers:
+                self._confirmation = Confirmation(
+                    self._forecast,
+                    servers.measure,
+                    order.bound_s,
+                )
+                if order.exhaustive:
+                    self._measure_all(servers)
+                else:
+                    self._confirm(servers)
+        self._report = msgspec.structs.replace(self._report, complete=True)
+        self._history.add(self.report(), self._speeds())
+
+    def _look_back(self) -> None:
+        """Engines that have become slower since the last search, said at once."""
+        for sentence in slower(self._history.load(), self._speeds(), _date):
+            self._say(sentence)
+            self._notes.append(sentence)
+
+    def _speeds(self) -> list[Speed]:
+        found = []
+        for one in self._subject.engines:
+            for cores in sorted({shape.cores for shape in self._subject.plans}):
+                times = self._forecast.times(one.arithmetic, cores)
+                if times is not None:
+                    found.append(speed(one.arithmetic, cores, times.busy_s))
+        return found
+
+    # --- under load ---
+
+    def _confirm(self, servers: Servers) -> None:
+        survey, confirmation = self._survey, self._confirmation
+        assert survey
+        assert confirmation
+        self._calibrate(servers, survey.ranked()[0])
+        survey.predict_again()
+        self._start(servers, self._distinct(survey.ranked()))
+        for number in range(_MOST_ROUNDS):
+            hopeful = confirmation.hopeful()
+            if self._left_s() <= 0:
+                # Something is to be confirmed, if nothing is yet.
+                hopeful = hopeful[:1] if confirmation.best is None else []
+            for trial in hopeful:
+                self._turn(trial, self._round_s(trial.rate, len(hopeful)), f"round {number + 1}")
+            if not hopeful:
+                return
+
+    def _turn(self, trial: Trial, seconds: float, what: str) -> None:
+        assert self._confirmation
+        self._say(f"{what}: {trial.one.name} at {trial.rate:.1f}/s for {seconds:.0f} s")
+        self._confirmation.turn(trial, seconds)
+
+    def _round_s(self, rate: float, others: int) -> float:
+        """How long a round lasts: what it takes, and no more than its part of what is left."""
+        wanted_s = min(_LONGEST_S, max(_SHORTEST_S, _REQUESTS / max(rate, 1e-6)))
+        part_s = self._left_s() / max(1, others) / 2
+        return max(_SHORTEST_S, min(wanted_s, part_s))
+
+    def _calibrate(self, servers: Servers, one: Configuration) -> None:
+        """What serving adds, as the first server shows below the rate that it should keep."""
+        assert self._survey
+        assert self._confirmation
+        self._say(f"starting a server: {one.name}")
+        failed = servers.start([one])
+        if failed:
+            raise StartError(failed[one])
+        rate = self._survey.predicted[one].rate * _CALIBRATING
+        self._say(f"calibrating at {rate:.1f}/s")
+        self._confirmation.calibrate(one, rate, _CALIBRATION_S)
+
+    def _distinct(self, ranked: Sequence[Configuration]) -> list[Configuration]:
+        """The best that would behave in different ways: memory alone makes no other candidate."""
+        assert self._survey
+        found: list[Configuration] = []
+        seen: set[tuple[object, ...]] = set()
+        for one in ranked:
+            told = self._survey.predicted[one]
+            same = (one.arithmetic, one.shape, round(told.rate, 2), round(told.p50_s, 6))
+            if same not in seen:
+                seen.add(same)
+                found.append(one)
+            if len(found) == _BEST:
+                break
+        return found
+
+    def _start(self, servers: Servers, wanted: Sequence[Configuration]) -> None:
+        """Starts servers for what is to be confirmed, as many as there is memory for."""
+        survey, confirmation = self._survey, self._confirmation
+        assert survey
+        assert confirmation
+        left = memory_left()
+        room = len(wanted) if left is None else max(1, left // _SERVER_BYTES)
+        for one in wanted[room:]:
+            self._notes.append(f"memory was short: {one.name} was not put under load")
+        self._say(f"starting servers: {'; '.join(one.name for one in wanted[:room])}")
+        failed = servers.start(wanted[:room])
+        self._notes += [f"{one.name} did not start: {why}" for one, why in failed.items()]
+        for one in wanted[:room]:
+            if one not in failed:
+                confirmation.add(one, survey.predicted[one])
+
+    def _measure_all(self, servers: Servers) -> None:
+        """Every configuration, one after the other, in the order of what they should keep."""
+        survey, confirmation = self._survey, self._confirmation
+        assert survey
+        assert confirmation
+        self._calibrate(servers, survey.ranked()[0])
+        survey.predict_again()
+        for one in survey.ranked():
+            self._start(servers, [one])
+            trial = confirmation.trials[-1]
+            if trial.one != one:
+                continue
+            for number in range(_EXHAUSTIVE_ROUNDS):
+                self._turn(trial, self._round_s(trial.rate, 1), f"round {number + 1}")
+                if trial.settled:
+                    break
+            servers.end(one)
+
+    # --- what is known ---
+
+    def report(self) -> TuneReport:
+        """All that is known by now."""
+        if self._survey is None:
+            return self._report
+        notes = list(self._notes)
+        if self._load.share >= _BUSY:
+            notes.append(
+                f"others took {self._load.share:.0%} of the CPUs meanwhile: rates are too low"
+            )
+        known = msgspec.structs.replace(
+            self._report,
+            notes=notes,
+            other_load=round(self._load.share, 4),
+            took_s=round(self.seconds, 1),
+        )
+        trials = self._confirmation.trials if self._confirmation else []
+        return Summary(self._order, self._forecast, self._survey, trials).fill(known)
+
+
+def _date(at_s: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(at_s))
+
+
+def _sizes(space: Space) -> set[int]:
+    sizes: set[int] = set()
+    for batching in space.batchings:
+        size = 1
+        while size < batching.max_batch:
+            sizes.add(size)
+            size *= 2
+        sizes.add(batching.max_batch)
+    return sizes

@@ -1,0 +1,198 @@
+"""Confirms predictions under load: interleaved rounds, backing off until the interval holds.
+
+Whoever measures is handed in: here is what is measured next, and what follows from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+from corral.batching.prediction import Prediction, percentile
+from corral.slo.forecast import Forecast
+from corral.slo.interval import Pairs, Ratio, ratio
+from corral.slo.report import Measured
+from corral.slo.running import Round
+from corral.slo.service import calibrate
+from corral.slo.space import Configuration
+
+#: rounds at rates that differ by no more than this share say something of one another
+_NEAR = 0.08
+#: a rate is as good as confirmed where a round was this near to it
+_CLOSE = 0.02
+#: of the first requests, which an empty server answers
+_DISCARD = 0.05
+#: a candidate whose best hope is below the winner's rate by this share has lost
+_BEHIND = 0.01
+
+#: a simulated 99th percentile above so many bounds is that of a queue that only grows
+_OVERLOADED = 3.0
+#: what is written where an answer never came: JSON has no infinity
+_NEVER_S = 1e6
+
+Measure = Callable[[Configuration, float, Sequence[float]], Round]
+
+
+@dataclasses.dataclass
+class Trial:
+    """One configuration under load.
+
+    Attributes:
+        one: the configuration.
+        predicted: before it was measured: the highest rate that keeps the bound.
+        rate: that is measured next.
+        rounds: measured so far.
+        settled: nothing more is to be measured.
+    """
+
+    one: Configuration
+    predicted: Prediction
+    rate: float
+    rounds: list[Round] = dataclasses.field(default_factory=list)
+    #: the 99th percentile of the first round, as it was predicted before, for its schedule
+    guessed_s: float | None = None
+    settled: bool = False
+    found: Measured | None = None
+
+
+class Confirmation:
+    """Measures some configurations in turns.
+
+    Args:
+        forecast: predicts, and learns from what is seen.
+        measure: puts a server under a schedule.
+        bound_s: of the latency.
+    """
+
+    def __init__(self, forecast: Forecast, measure: Measure, bound_s: float) -> None:
+        self._forecast = forecast
+        self._measure = measure
+        self._bound_s = bound_s
+        self._seed = 0
+        self.trials: list[Trial] = []
+
+    def add(self, one: Configuration, predicted: Prediction) -> Trial:
+        """A configuration to confirm, from its predicted rate on."""
+        trial = Trial(one=one, predicted=predicted, rate=predicted.rate)
+        self.trials.append(trial)
+        return trial
+
+    def calibrate(self, one: Configuration, rate: float, seconds: float) -> None:
+        """Learns from a server that is up what serving adds, at a rate that it carries easily."""
+        self._seed += 1
+        found = self._measure(one, rate, self._forecast.schedule(rate, seconds, self._seed))
+        self._learn(one, found)
+
+    def turn(self, trial: Trial, seconds: float) -> None:
+        """Measures a configuration for so long, and settles at which rate it is measured next."""
+        forecast, one, rate = self._forecast, trial.one, trial.rate
+        self._seed += 1
+        offsets_s = forecast.schedule(rate, seconds, self._seed)
+        if trial.guessed_s is None:
+            trial.guessed_s = percentile(
+                sorted(_counted(forecast.sojourns_s(one, offsets_s))), 0.99
+            )
+        found = self._measure(one, rate, offsets_s)
+        trial.rounds.append(found)
+        self._learn(one, found)
+        self._judge(trial)
+
+    def _learn(self, one: Configuration, found: Round) -> None:
+        trial_s = self._forecast.trial_s(one)
+        if trial_s is not None and found.served_s:
+            calibration = calibrate(trial_s, found.served_s, found.overhead_s)
+            self._forecast.learn_serving(one.shape, calibration)
+            self._forecast.learn_served(one, found.served_s)
+
+    def _judge(self, trial: Trial) -> None:
+        """What the rounds near the latest rate say, and where to go from there."""
+        here = trial.rounds[-1].rate
+        near = [r for r in trial.rounds if abs(r.rate / here - 1) <= _NEAR]
+        long = self._forecast.at(trial.one, here)
+        assert long is not None
+        if long.p99_s > _OVERLOADED * self._bound_s:
+            self._step_back(trial, near)
+            return
+        said = self._ratio(trial.one, near)
+        middle_s, low_s, high_s = said.of(long.p99_s)
+        safe = self._forecast.highest(trial.one, max(said.high, 1e-6))
+        hopeful = self._forecast.highest(trial.one, max(said.low, 1e-6))
+        safe_rate = safe.rate if safe else 0.0
+        holds = high_s <= self._bound_s and all(r.refused == 0 for r in near)
+        trial.found = Measured(
+            rate=here if holds else 0.0,
+            rate_interval=[safe_rate, hopeful.rate if hopeful else safe_rate],
+            offered=here,
+            p50_ms=_percentile(near, 0.5) * 1000,
+            p99_ms=min(middle_s, _NEVER_S) * 1000,
+            p99_interval_ms=[min(low_s, _NEVER_S) * 1000, min(high_s, _NEVER_S) * 1000],
+            raw_p99_ms=_percentile(near, 0.99) * 1000,
+            guessed_p99_ms=(trial.guessed_s or 0.0) * 1000,
+            first_p99_ms=_percentile(trial.rounds[:1], 0.99) * 1000,
+            refused=max(r.refused for r in near),
+            requests=sum(len(r.offsets_s) for r in near),
+        )
+        trial.settled = holds and safe_rate <= here * (1 + _CLOSE)
+        trial.rate = max(safe_rate, here * 0.5)
+
+    def _step_back(self, trial: Trial, rounds: Sequence[Round]) -> None:
+        """More came than the server carries, as its own times say: nothing is told by how much."""
+        found = self._forecast.highest(trial.one)
+        rate, here = found.rate if found else 0.0, trial.rounds[-1].rate
+        raw_ms = _percentile(rounds, 0.99) * 1000
+        trial.found = Measured(
+            rate=0.0,
+            rate_interval=[rate, rate],
+            offered=here,
+            p50_ms=_percentile(rounds, 0.5) * 1000,
+            p99_ms=raw_ms,
+            p99_interval_ms=[raw_ms, raw_ms],
+            raw_p99_ms=raw_ms,
+            guessed_p99_ms=(trial.guessed_s or 0.0) * 1000,
+            first_p99_ms=_percentile(trial.rounds[:1], 0.99) * 1000,
+            refused=max(r.refused for r in rounds),
+            requests=sum(len(r.offsets_s) for r in rounds),
+        )
+        trial.rate = rate or here * 0.5
+
+    def _ratio(self, one: Configuration, rounds: Sequence[Round]) -> Ratio:
+        pairs = []
+        for found in rounds:
+            long = self._forecast.at(one, found.rate)
+            assert long is not None
+            simulated_s = self._forecast.sojourns_s(one, found.offsets_s)
+            pairs.append(Pairs(_counted(found.latencies_s), _counted(simulated_s), long.p99_s))
+        return ratio(pairs)
+
+    @property
+    def best(self) -> Trial | None:
+        """The one with the highest rate that holds; None where none does yet."""
+        return best_of(self.trials)
+
+    def hopeful(self) -> list[Trial]:
+        """Those that are worth another round: not settled, and not behind for sure."""
+        best = self.best
+        least = best.found.rate * (1 + _BEHIND) if best and best.found else 0.0
+
+        def may_win(trial: Trial) -> bool:
+            return trial is best or not trial.found or trial.found.rate_interval[1] > least
+
+        return [trial for trial in self.trials if not trial.settled and may_win(trial)]
+
+
+def best_of(trials: Sequence[Trial]) -> Trial | None:
+    """The one with the highest rate that holds; None where none does."""
+    held = [t for t in trials if t.found and t.found.rate]
+    return max(held, key=lambda t: t.found.rate if t.found else 0.0, default=None)
+
+
+def _percentile(rounds: Sequence[Round], share: float) -> float:
+    """Of what was measured as it is, without the first of each round."""
+    kept = [spent_s for found in rounds for spent_s in _counted(found.latencies_s)]
+    found = percentile(sorted(kept), share)
+    return found if math.isfinite(found) else _NEVER_S
+
+
+def _counted(values: Sequence[float]) -> Sequence[float]:
+    return values[int(_DISCARD * len(values)) :]

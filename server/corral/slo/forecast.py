@@ -1,0 +1,163 @@
+"""What every configuration would do, predicted from what workers were measured to take. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from corral.batching.cost_curve import candidate_sizes
+from corral.batching.policy import Policy, queue_policy
+from corral.batching.prediction import Prediction, at_rate, highest_rate, predict
+from corral.batching.simulation import SimulatedCell, simulate
+from corral.settings import Settings
+from corral.slo.service import Calibration, ServiceTimes, inflated, with_served
+from corral.slo.space import Arithmetic, Configuration, Memory, Shape
+
+#: requests of a rough prediction
+_FEW = 2000
+
+
+class Forecast:
+    """Predictions for configurations; it learns from trials, and from servers under load.
+
+    Args:
+        settings: of the server; a configuration's go before them.
+        bound_s: of the latency.
+        gaps: between arrivals, of any mean.
+        cells: that share the arrivals, by shape.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        bound_s: float,
+        gaps: Sequence[float],
+        cells: Mapping[Shape, int],
+    ) -> None:
+        self._settings = settings
+        self._bound_s = bound_s
+        self._gaps = gaps
+        self._cells = cells
+        self._times: dict[tuple[Arithmetic, int], ServiceTimes] = {}
+        self._factors: dict[tuple[Arithmetic, Memory], float] = {}
+        self._calibrations: dict[Shape, Calibration] = {}
+        self._served: dict[Configuration, dict[int, list[float]]] = {}
+
+    # --- what is known ---
+
+    def learn_times(self, arithmetic: Arithmetic, cores: int, times: ServiceTimes) -> None:
+        """Workers of so many cores were measured."""
+        self._times[arithmetic, cores] = times
+
+    def learn_memory(self, arithmetic: Arithmetic, memory: Memory, factor: float) -> None:
+        """Batches take ``factor`` times as long with this memory as with the one asked for."""
+        self._factors[arithmetic, memory] = factor
+
+    def learn_serving(self, shape: Shape, calibration: Calibration) -> None:
+        """What serving added on workers of this shape."""
+        self._calibrations[shape] = calibration
+
+    def learn_served(self, one: Configuration, served_s: Mapping[int, Sequence[float]]) -> None:
+        """What batches took in a server with this configuration, by size."""
+        known = self._served.setdefault(one, {})
+        for size, spent_s in served_s.items():
+            known.setdefault(size, []).extend(spent_s)
+
+    def times(self, arithmetic: Arithmetic, cores: int) -> ServiceTimes | None:
+        """What was measured, or None."""
+        return self._times.get((arithmetic, cores))
+
+    def factor(self, one: Configuration) -> float | None:
+        """How much longer batches take with its memory; None where nobody has measured it."""
+        return self._factors.get((one.arithmetic, one.memory))
+
+    def calibration(self, shape: Shape) -> Calibration:
+        """Of this shape, else of the one that was seen first."""
+        if shape in self._calibrations:
+            return self._calibrations[shape]
+        return next(iter(self._calibrations.values()), Calibration())
+
+    def trial_s(self, one: Configuration) -> dict[int, list[float]] | None:
+        """Seconds of a batch by size, from trials; None where they do not reach so far."""
+        times, factor = self.times(one.arithmetic, one.shape.cores), self.factor(one)
+        sizes = candidate_sizes(one.batching.max_batch)
+        if times is None or factor is None or not set(sizes) <= times.busy_s.keys():
+            return None
+        found = times.of(one.shape.workers, sizes)
+        return {size: [spent_s * factor for spent_s in spent] for size, spent in found.items()}
+
+    # --- what follows ---
+
+    def cell(self, one: Configuration) -> SimulatedCell | None:
+        """A cell of a server with this configuration; None where nothing is known of it."""
+        trial_s = self.trial_s(one)
+        if trial_s is None:
+            return None
+        served_s = self._served.get(one, {})
+        times_s = with_served(inflated(trial_s, self.calibration(one.shape)), served_s)
+        workers = math.ceil(one.shape.workers / self._cells[one.shape])
+        policy = self.policy(one, workers)
+        return SimulatedCell(policy=policy, workers=workers, services_s=times_s)
+
+    def policy(self, one: Configuration, workers: int) -> Policy:
+        """The queue of one of its cells."""
+        settings = self._settings.replace(**one.flat())
+        return queue_policy(settings, workers, one.batching.max_batch)
+
+    def most_per_s(self, one: Configuration) -> float | None:
+        """The rate that it cannot exceed, whatever the latency."""
+        cell = self.cell(one)
+        return None if cell is None else cell.most_per_s * self._cells[one.shape]
+
+    def highest(
+        self, one: Configuration, factor: float = 1.0, *, roughly: bool = False
+    ) -> Prediction | None:
+        """The highest rate at which it keeps the bound.
+
+        Args:
+            one: the configuration.
+            factor: what a measured percentile is of a predicted one.
+            roughly: on a short schedule, to tell the good from the bad.
+        """
+        cell = self.cell(one)
+        if cell is None:
+            return None
+        overhead_s = self.calibration(one.shape).overhead_s
+        gaps = self._gaps[:_FEW] if roughly else self._gaps
+        found = highest_rate(cell, gaps, self._bound_s / factor, overhead_s)
+        return self._whole(one, found)
+
+    def at(self, one: Configuration, rate: float) -> Prediction | None:
+        """What it does at a rate of the whole server."""
+        cell = self.cell(one)
+        if cell is None:
+            return None
+        overhead_s = self.calibration(one.shape).overhead_s
+        found = predict(cell, self._gaps, rate / self._cells[one.shape], overhead_s)
+        return self._whole(one, found)
+
+    def _whole(self, one: Configuration, found: Prediction | None) -> Prediction | None:
+        """A cell's prediction for all cells together."""
+        if found is None:
+            return None
+        rate = found.rate * self._cells[one.shape]
+        return Prediction(rate=rate, p50_s=found.p50_s, p99_s=found.p99_s, refused=found.refused)
+
+    def sojourns_s(self, one: Configuration, offsets_s: Sequence[float]) -> list[float]:
+        """What each request of a schedule sees; a server of several cells gets every n-th each."""
+        cell, cells = self.cell(one), self._cells[one.shape]
+        assert cell is not None, "what is measured was predicted"
+        overhead_s = self.calibration(one.shape).overhead_s
+        found = [0.0] * len(offsets_s)
+        for first in range(cells):
+            spent_s = simulate(cell, offsets_s[first::cells]).sojourns_s
+            found[first::cells] = [each + overhead_s for each in spent_s]
+        return found
+
+    def schedule(self, rate: float, seconds: float, seed: int) -> list[float]:
+        """Offsets at which a measurement sends, at a rate of the whole server."""
+        count = max(2, round(rate * seconds))
+        start = (seed * 7919) % len(self._gaps)
+        gaps = [self._gaps[(start + i) % len(self._gaps)] for i in range(count)]
+        # At the rate on average, however its chance has fallen: that is what is asked about.
+        return at_rate(gaps, rate)

@@ -1,0 +1,49 @@
+"""Gaps between arrivals: a Poisson process, or a recorded trace. Reads a file."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+from corral.batching.prediction import poisson_gaps
+from corral.errors import ConfigError
+
+POISSON = "poisson"
+#: requests that a prediction is made of
+_COUNT = 5000
+#: a trace of fewer says nothing of a 99th percentile
+_LEAST = 100
+
+
+def read_gaps(arrivals: str) -> list[float]:
+    """Gaps of any mean between arrivals.
+
+    Args:
+        arrivals: "poisson", or the path of a trace: arrival times in seconds, one a line; empty
+            lines and those that begin with ``#`` are left out.
+
+    Raises:
+        ConfigError: there is no such file, or it is no trace.
+    """
+    if arrivals == POISSON:
+        return poisson_gaps(_COUNT)
+    path = Path(arrivals)
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+        kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        times_s = sorted(float(line) for line in kept)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"--arrivals {arrivals}: {reason}") from None
+    except ValueError:
+        raise ConfigError(
+            f"--arrivals {arrivals}: no trace; one arrival time in seconds a line is needed"
+        ) from None
+    if len(times_s) < _LEAST or not all(map(math.isfinite, times_s)):
+        raise ConfigError(f"--arrivals {arrivals}: {_LEAST} finite times or more are needed")
+    if times_s[0] == times_s[-1]:
+        raise ConfigError(f"--arrivals {arrivals}: all arrivals are at once, so it has no rate")
+    gaps = [after - before for before, after in itertools.pairwise(times_s)]
+    # A short one is played again and again.
+    return (gaps * math.ceil(_COUNT / len(gaps)))[: max(_COUNT, len(gaps))]

@@ -1,0 +1,122 @@
+"""What searches on this machine found, and whether an engine has become slower since."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from corral.artifacts.json_cache import JsonCache
+from corral.artifacts.order import versions
+from corral.backends.registry import engine
+from corral.settings import Settings
+from corral.slo.report import TuneReport
+from corral.slo.space import Arithmetic
+
+#: raise it whenever entries are written in another form
+FORMAT = 1
+#: a difference below this share is the machine's
+_SLOWER = 0.05
+_MOST_ENTRIES = 100
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """What workers of one engine took for an item."""
+
+    engine: str
+    #: of the engine's own distribution
+    version: str
+    cores: int
+    #: median milliseconds of a batch of one, all workers busy
+    item_ms: float
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One search."""
+
+    #: unix time
+    at_s: float
+    p99_ms: float
+    rate: float | None
+    name: str
+    speeds: list[Speed]
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """The searches of a machine for a model, the oldest first."""
+
+    entries: list[Entry] = []
+
+
+class History:
+    """The searches on this machine, kept beside the artefacts.
+
+    Args:
+        settings: name the cache folder and the model.
+        cpu_model: the CPU's name.
+        cores: that may be used.
+    """
+
+    def __init__(self, settings: Settings, cpu_model: str, cores: int) -> None:
+        folder = Path(settings.model.cache_dir) / "tune"
+        self._cache = JsonCache(folder, Past, format_number=FORMAT, title="history of searches")
+        self._ingredients = {"cpu": cpu_model, "cores": str(cores), "model": settings.model.name}
+
+    def load(self) -> Past:
+        """What there is."""
+        return self._cache.read("history", self._ingredients) or Past()
+
+    def add(self, report: TuneReport, speeds: Sequence[Speed]) -> None:
+        """Keeps a search."""
+        winner = report.winner
+        entry = Entry(
+            at_s=time.time(),
+            p99_ms=report.p99_ms,
+            rate=winner.rate if winner else None,
+            name=winner.name if winner else "",
+            speeds=list(speeds),
+        )
+        entries = [*self.load().entries, entry][-_MOST_ENTRIES:]
+        self._cache.write("history", self._ingredients, Past(entries=entries))
+
+
+def speed(arithmetic: Arithmetic, cores: int, busy_s: Mapping[int, Sequence[float]]) -> Speed:
+    """What a measurement says of an engine, with the version that is installed."""
+    distribution = engine(arithmetic.backend).distribution
+    return Speed(
+        engine=arithmetic.name,
+        version=versions([distribution])[distribution],
+        cores=cores,
+        item_ms=round(statistics.median(busy_s[1]) * 1000, 3),
+    )
+
+
+def slower(past: Past, speeds: Sequence[Speed], date: Callable[[float], str]) -> list[str]:
+    """Engines whose version is another one than the last time, and slower; a sentence each.
+
+    Args:
+        past: earlier searches.
+        speeds: of this one.
+        date: of a unix time, in words.
+    """
+    found = []
+    for now in speeds:
+        earlier = [
+            (entry.at_s, then)
+            for entry in past.entries
+            for then in entry.speeds
+            if (then.engine, then.cores) == (now.engine, now.cores)
+        ]
+        if not earlier:
+            continue
+        at_s, then = earlier[-1]
+        more = now.item_ms / then.item_ms - 1
+        if then.version != now.version and more > _SLOWER:
+            found.append(
+                f"{now.engine} {now.version} takes {now.item_ms:.2f} ms an item on {now.cores} "
+                f"cores, {more:.0%} more than {then.version} took on {date(at_s)}"
+            )
+    return found

@@ -1,0 +1,40 @@
+"""Why a configuration is not the winner, one sentence each. Pure."""
+
+from __future__ import annotations
+
+from corral.slo.forecast import Forecast
+from corral.slo.report import CandidateRow, Winner
+from corral.slo.space import Configuration
+
+
+def why_lost(
+    one: Configuration,
+    row: CandidateRow,
+    winner: Winner | None,
+    forecast: Forecast,
+    bound_ms: float,
+) -> str:
+    """The sentence; empty for the winner, and where nobody has won."""
+    if winner is None or row.settings.items() <= winner.settings.items():
+        return ""
+    measured = row.measured
+    if measured is not None and not measured.rate:
+        return (
+            f"at {measured.offered:.1f}/s its p99 may be {measured.p99_interval_ms[1]:.1f} ms, "
+            f"above {bound_ms:g} ms, and the winner keeps {winner.rate:.1f}/s"
+        )
+    if measured is not None:
+        behind = 1 - measured.rate / winner.rate
+        if behind <= 0:
+            return f"it kept {measured.rate:.1f}/s, as much as the winner"
+        return f"it kept {measured.rate:.1f}/s, {behind:.0%} less than the winner"
+    if row.predicted is None:
+        return ""
+    told = f"it is predicted to keep {row.predicted.rate:.1f}/s"
+    # The winner's figure is a lower end; a prediction has none.
+    if row.predicted.rate < winner.rate:
+        told += f", {1 - row.predicted.rate / winner.rate:.0%} less than the winner keeps"
+    most = forecast.most_per_s(one)
+    if most is not None and most <= winner.rate:
+        told += f"; its workers make at most {most:.1f}/s"
+    return told

@@ -1,0 +1,195 @@
+"""Servers of our own under open-loop load: what requests took, and what workers did meanwhile."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from corral.errors import ConfigError, StartError
+from corral.ipc.messages import ServedModel
+from corral.ipc.spans import RequestSpan, unpack
+from corral.protocol.rest.sample import sample_request
+from corral.settings import options
+from corral.slo.space import Configuration
+from corral.supervisor import admin
+from corral.supervisor.child_server import ChildServer, status_of
+from corral.supervisor.tracing import MOST_SECONDS
+
+#: what a trace lasts beyond the last request
+_TRACE_ON_S = 0.3
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen of one configuration at one rate."""
+
+    rate: float
+    offsets_s: list[float]
+    #: of each request, from when it was meant to be sent; infinite without an answer
+    latencies_s: list[float]
+    #: by which the generator was late, the 99th percentile
+    late_s: float = 0.0
+    #: seconds of each batch with its worker, by size
+    served_s: dict[int, list[float]] = {}
+    #: mean seconds of a request beside waiting and its worker
+    overhead_s: float = 0.0
+
+    @property
+    def refused(self) -> float:
+        """The share of the requests that got no answer."""
+        return sum(map(math.isinf, self.latencies_s)) / len(self.latencies_s)
+
+
+class Servers:
+    """Servers that are up at the same time, one of them under load; a context manager.
+
+    Args:
+        settings: option names and values of all of them, beside the configurations'.
+        served: the model.
+        boot_timeout_s: for one to get ready.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any], served: ServedModel, boot_timeout_s: float
+    ) -> None:
+        self._settings = settings
+        self._served = served
+        self._boot_timeout_s = boot_timeout_s
+        self._running: dict[Configuration, ChildServer] = {}
+
+    def __enter__(self) -> Servers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in list(self._running):
+            self.end(one)
+
+    def start(self, wanted: Sequence[Configuration]) -> dict[Configuration, str]:
+        """Starts servers at the same time; those that run stay.
+
+        Returns:
+            why some did not get ready.
+        """
+        new = [one for one in wanted if one not in self._running]
+        failed = {}
+        for one in new:
+            settings = {**self._settings, **one.settings()}
+            self._running[one] = ChildServer([*_words(settings)])
+        for one in new:
+            try:
+                self._running[one].wait_until_ready(self._boot_timeout_s)
+            except StartError as error:
+                failed[one] = str(error)
+                self.end(one)
+        return failed
+
+    def end(self, one: Configuration) -> None:
+        """Ends a server, if it runs."""
+        server = self._running.pop(one, None)
+        if server is not None:
+            server.end()
+
+    def measure(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> Round:
+        """Sends a schedule to a server that runs.
+
+        Raises:
+            ConfigError, StartError: the server is gone.
+        """
+        socket = self._running[one].socket
+        port = status_of(socket).http_port
+        message = sample_request(self._served, f"127.0.0.1:{port}")
+        order = {"port": port, "length": len(message), "offsets": list(offsets_s)}
+        with subprocess.Popen(
+            [sys.executable, "-S", str(Path(__file__).with_name("load.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            # Ctrl-C is for whoever measures.
+            process_group=0,
+        ) as load:  # fmt: skip
+            try:
+                latencies_s, late_s, spans = _under_load(load, order, message, socket, offsets_s)
+            # Whatever happens, Ctrl-C included, it must not go on asking.
+            except BaseException:
+                load.kill()
+                raise
+        return _round(rate, offsets_s, latencies_s, late_s, spans)
+
+
+def _words(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Options of a command line."""
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            # Some are on unless they are turned off, and others know no opposite.
+            yield from (f"--{name}",) if value else _turned_off(name)
+        elif isinstance(value, list | tuple):
+            yield from (f"--{name}={each}" for each in value)
+        else:
+            yield f"--{name}={value}"
+
+
+def _turned_off(name: str) -> Iterator[str]:
+    option = next(option for option in options().values() if option.name == name)
+    if option.fallback is True:
+        yield f"--no-{name}"
+
+
+def _under_load(
+    load: subprocess.Popen[bytes],
+    order: Mapping[str, Any],
+    message: bytes,
+    socket: Path,
+    offsets_s: Sequence[float],
+) -> tuple[list[float | None], list[float], list[RequestSpan]]:
+    assert load.stdin
+    assert load.stdout
+    load.stdin.write(json.dumps(order).encode() + b"\n" + message)
+    load.stdin.flush()
+    if load.stdout.readline() != b"ready\n":
+        raise StartError("the load generator did not start")
+    load.stdin.write(b"go\n")
+    load.stdin.flush()
+    seconds = min(MOST_SECONDS, offsets_s[-1] + _TRACE_ON_S)
+    reply = admin.ask(socket, admin.Request(command="trace", seconds=seconds))
+    if reply.trace is None:
+        raise ConfigError(reply.text)
+    spans = [span for cell in reply.trace for span in unpack(cell.cell, cell.records)]
+    output, _ = load.communicate()
+    if not output:
+        raise StartError("the load generator ended before its time")
+    latencies_s, late_s = json.loads(output)
+    return latencies_s, late_s, spans
+
+
+def _round(
+    rate: float,
+    offsets_s: Sequence[float],
+    latencies_s: Sequence[float | None],
+    late_s: Sequence[float],
+    spans: Sequence[RequestSpan],
+) -> Round:
+    batches = {(span.cell, span.batch): span for span in spans}
+    served_s: dict[int, list[float]] = {}
+    for span in batches.values():
+        spent_s = span.at_s["collected"] - span.at_s["formed"]
+        served_s.setdefault(span.batch_items, []).append(spent_s)
+    answered_s = [spent_s for spent_s in latencies_s if spent_s is not None]
+    inside_s = [span.at_s["collected"] - span.at_s["queued"] for span in spans]
+    overhead_s = _mean(answered_s) - _mean(inside_s) if answered_s and inside_s else 0.0
+    ordered = sorted(late_s)
+    return Round(
+        rate=rate,
+        offsets_s=list(offsets_s),
+        latencies_s=[math.inf if spent_s is None else spent_s for spent_s in latencies_s],
+        late_s=ordered[int(0.99 * (len(ordered) - 1))],
+        served_s=served_s,
+        overhead_s=max(0.0, overhead_s),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

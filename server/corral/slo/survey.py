@@ -1,0 +1,270 @@
+"""Measures what there is to choose from, the most promising first, and leaves out what cannot win.
+
+Bounds leave out what needs no measurement: an engine whose measured speed is below the best rate
+that is predicted already, batches that take longer than the bound, memory that changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+from corral.batching.prediction import Prediction
+from corral.errors import ConfigError, ModelError
+from corral.ipc.messages import ModelBoot
+from corral.planning.plan import Plan
+from corral.slo.forecast import Forecast
+from corral.slo.profiler import Crew, Profiler
+from corral.slo.service import ServiceTimes
+from corral.slo.space import Arithmetic, Batching, Configuration, Shape, Space
+
+#: what narrower workers and batches may add to an engine's measured speed at the most
+_HOPE = 1.3
+#: a kind of memory that changes less than this share changes nothing
+_SAME = 0.02
+#: predictions that are nearer than this are equal: the simpler configuration is preferred
+_TIE = 0.01
+#: configurations that are predicted on a long schedule
+_REFINED = 4
+#: configurations that are predicted again
+_AGAIN = 16
+#: workers whose memories are compared; more would take long to start
+_MOST_COMPARED = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Engine:
+    """An arithmetic that passed the guard.
+
+    Attributes:
+        arithmetic: what it is.
+        model: makes the artefact, or finds it.
+        per_s: items a second of one default worker, as a search has measured; None: unknown.
+    """
+
+    arithmetic: Arithmetic
+    model: Callable[[], ModelBoot]
+    per_s: float | None = None
+
+
+class Survey:
+    """What is measured of workers, and what follows for every configuration.
+
+    Args:
+        space: what there is to choose from.
+        engines: the arithmetics, the fastest first.
+        plans: by shape, the widest workers first.
+        profiler: measures.
+        forecast: learns it.
+        say: told what begins, a phrase.
+        left_s: seconds that are left for measuring.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        engines: Sequence[Engine],
+        plans: Mapping[Shape, Plan],
+        profiler: Profiler,
+        forecast: Forecast,
+        say: Callable[[str], None],
+        left_s: Callable[[], float],
+    ) -> None:
+        self._space = space
+        self._engines = engines
+        self._plans = plans
+        self._profiler = profiler
+        self._forecast = forecast
+        self._say = say
+        self._left_s = left_s
+        self.predicted: dict[Configuration, Prediction] = {}
+        #: what was left out and why, one sentence each
+        self.not_tried: list[str] = []
+        #: kinds of workers that were measured
+        self.profiled: list[str] = []
+
+    def run(self) -> None:
+        """Measures and predicts.
+
+        Raises:
+            ConfigError: a lone request takes longer than the bound.
+            ModelError: no engine could be measured.
+        """
+        error: ModelError | None = None
+        for number, engine in enumerate(self._engines):
+            why = self._why_not(engine) if number else ""
+            if why:
+                self.not_tried.append(f"{engine.arithmetic.name}: {why}")
+                continue
+            try:
+                self._measure(engine, first=number == 0)
+            except ModelError as failure:
+                error = error or failure
+                self.not_tried.append(f"{engine.arithmetic.name}: {failure}")
+                continue
+            self.predict(engine.arithmetic)
+        if not self.profiled and error is not None:
+            raise error
+        best = self.best()
+        if best is not None:
+            self._compare_memories(best)
+
+    def best(self) -> Configuration | None:
+        """The one with the highest predicted rate; None where nothing keeps the bound."""
+        ranked = self.ranked()
+        return ranked[0] if ranked else None
+
+    def ranked(self) -> list[Configuration]:
+        """All that keep the bound, the highest rate first; of equals the simplest."""
+        top = sorted(self.predicted, key=lambda one: -self.predicted[one].rate)
+        found: list[Configuration] = []
+        while top:
+            least = self.predicted[top[0]].rate * (1 - _TIE)
+            equals = [one for one in top if self.predicted[one].rate >= least]
+            first = min(equals, key=self._plainness)
+            found.append(first)
+            top.remove(first)
+        return found
+
+    def _plainness(self, one: Configuration) -> tuple[float, int, bool, float]:
+        changed = one.memory != self._space.memories[one.arithmetic][0]
+        return one.batching.delay_ms, one.batching.max_batch, changed, -self.predicted[one].rate
+
+    def _why_not(self, engine: Engine) -> str:
+        """Why an engine cannot win, or is not measured; empty where it is."""
+        best = max((found.rate for found in self.predicted.values()), default=0.0)
+        if engine.per_s is not None:
+            widest = next(iter(self._plans))
+            cores = max(shape.workers * shape.cores for shape in self._plans)
+            most = engine.per_s * cores / widest.cores * _HOPE
+            if most <= best:
+                return (
+                    f"a worker makes {engine.per_s:.1f}/s, so that all of them make at most "
+                    f"{most:.1f}/s, and the best is predicted to keep {best:.1f}/s"
+                )
+        return "" if self._left_s() > 0 else "the time was over"
+
+    def _measure(self, engine: Engine, *, first: bool) -> None:
+        model = engine.model()
+        memory = self._space.memories[engine.arithmetic][0]
+        for cores in sorted({shape.cores for shape in self._plans}, reverse=True):
+            # Of the same width, the plan with the most workers is the first.
+            shape, plan = next(pair for pair in self._plans.items() if pair[0].cores == cores)
+            name = f"{engine.arithmetic.name}, {shape.name}"
+            self._say(f"measuring {name}")
+            crew = Crew(
+                arithmetic=engine.arithmetic,
+                memory=memory,
+                model=model,
+                workers=plan.cells[0].workers,
+            )
+            times = self._profiler.measure(crew)
+            if not times.busy_s:
+                self._too_slow(name, times, fatal=first and not self.profiled)
+                continue
+            self.profiled.append(name)
+            self._forecast.learn_times(engine.arithmetic, cores, times)
+        self._forecast.learn_memory(engine.arithmetic, memory, 1.0)
+
+    def _too_slow(self, name: str, times: ServiceTimes, *, fatal: bool) -> None:
+        bound_ms, least_ms = self._profiler.bound_s * 1000, min(times.alone_s) * 1000
+        if fatal:
+            raise ConfigError(
+                f"--p99-ms {bound_ms:g}: one inference takes {least_ms:.1f} ms here ({name}); "
+                "no rate keeps that bound"
+            )
+        self.not_tried.append(f"{name}: one inference takes {least_ms:.1f} ms")
+
+    def predict(self, arithmetic: Arithmetic) -> None:
+        """Predicts every configuration of an engine whose workers were measured."""
+        self._say(f"predicting {arithmetic.name}")
+        # Memories that change nothing have the same predictions.
+        known: dict[tuple[Shape, Batching, float | None], Prediction | None] = {}
+        for shape, batching, memory in itertools.product(
+            self._space.shapes, self._space.batchings, self._space.memories[arithmetic]
+        ):
+            one = Configuration(
+                arithmetic=arithmetic, shape=shape, batching=batching, memory=memory
+            )
+            key = shape, batching, self._forecast.factor(one)
+            if key not in known:
+                known[key] = self._forecast.highest(one, roughly=True)
+            if (found := known[key]) is not None:
+                self.predicted[one] = found
+        self._refine()
+
+    def _refine(self) -> None:
+        """The best are predicted on a long schedule, too."""
+        top = sorted(self.predicted, key=lambda one: -self.predicted[one].rate)
+        known: dict[tuple[Arithmetic, Shape, Batching, float | None], Prediction | None] = {}
+        for one in top:
+            key = one.arithmetic, one.shape, one.batching, self._forecast.factor(one)
+            if key not in known and len(known) == _REFINED:
+                return
+            if key not in known:
+                known[key] = self._forecast.highest(one)
+            if (found := known[key]) is not None:
+                self.predicted[one] = found
+
+    def predict_again(self) -> None:
+        """The same for the best of all engines, after something was learned of serving."""
+        self._say("predicting the best again")
+        for one in sorted(self.predicted, key=lambda one: -self.predicted[one].rate)[:_AGAIN]:
+            found = self._forecast.highest(one, roughly=True)
+            if found is None:
+                del self.predicted[one]
+            else:
+                self.predicted[one] = found
+        self._refine()
+
+    def too_large(self) -> list[str]:
+        """Batches that take longer than the bound, in words."""
+        found = []
+        for engine in self._engines:
+            for cores in sorted({shape.cores for shape in self._plans}):
+                times = self._forecast.times(engine.arithmetic, cores)
+                largest = max(b.max_batch for b in self._space.batchings)
+                if times is None or max(times.busy_s) >= largest:
+                    continue
+                size = max(times.busy_s)
+                found.append(
+                    f"batches above {size}: one of {size} takes {times.median_s(size) * 1000:.0f} "
+                    f"ms ({engine.arithmetic.name} on {cores} cores)"
+                )
+        return found
+
+    def _compare_memories(self, best: Configuration) -> None:
+        """Whether another allocator, other pages or spinning are faster with the best engine."""
+        usual, *others = self._space.memories[best.arithmetic]
+        left_out = [a.name for a in self._space.arithmetics if a != best.arithmetic]
+        if not others:
+            return
+        if left_out and len(self._space.memories) > 1:
+            self.not_tried.append(f"other memory than {usual.name} for {', '.join(left_out)}")
+        if self._left_s() <= 0:
+            self.not_tried.append(f"other memory than {usual.name}: the time was over")
+            return
+        self._say(f"comparing {len(others) + 1} kinds of memory")
+        engine = next(e for e in self._engines if e.arithmetic == best.arithmetic)
+        model, plan = engine.model(), self._plans[best.shape]
+        crews = [
+            Crew(
+                arithmetic=best.arithmetic,
+                memory=memory,
+                model=model,
+                workers=plan.cells[0].workers[:_MOST_COMPARED],
+            )
+            for memory in (usual, *others)
+        ]
+        try:
+            first_s, *rest_s = self._profiler.compare(crews, 1)
+        except ModelError as error:
+            self.not_tried.append(f"other memory than {usual.name}: {error}")
+            return
+        for memory, spent_s in zip(others, rest_s, strict=True):
+            factor = spent_s / first_s
+            factor = 1.0 if abs(factor - 1) < _SAME else factor
+            self._forecast.learn_memory(best.arithmetic, memory, factor)
+        self.predict(best.arithmetic)

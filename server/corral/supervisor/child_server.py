@@ -1,0 +1,102 @@
+"""A server of our own to measure, on ports of its own, with an admin socket to ask it by."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from corral.errors import ConfigError, CorralError, StartError
+from corral.ipc.status import ServerStatus
+from corral.supervisor import admin
+
+_POLL_S = 0.1
+_STOP_S = 10.0
+#: becomes what follows, and ends by SIGTERM when its parent does, whatever that one dies of
+_END_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def status_of(socket: Path) -> ServerStatus:
+    """The server at an admin socket.
+
+    Raises:
+        ConfigError: none answers there.
+    """
+    reply = admin.ask(socket, admin.Request(command="status"))
+    if reply.status is None:
+        raise ConfigError(f"{socket}: {reply.text}")
+    return reply.status
+
+
+class ChildServer:
+    """A server with these options on ports of its own; ``end`` must follow.
+
+    Attributes:
+        socket: its admin socket.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="corral-own-")
+        self.socket = Path(self._folder.name) / "admin"
+        self._log = Path(self._folder.name) / "log"
+        ports = ("--port=0", "--http-port=0", "--metrics-port=0", f"--admin-socket={self.socket}")
+        with self._log.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-S", "-c", _END_WITH_PARENT,
+                 sys.executable, "-m", "corral", "serve", *words, *ports],
+                stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
+                # Ctrl-C is for whoever measures, who then ends the server in order.
+                process_group=0,
+            )  # fmt: skip
+
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Waits until every worker is ready.
+
+        Raises:
+            StartError: it ended, or took longer.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            if self._process.poll() is not None:
+                lines = self._log.read_text(encoding="utf-8", errors="replace").strip()
+                said = (lines or "it said nothing").splitlines()[-1]
+                raise StartError(f"the server ended: {said.removeprefix('corral: ')}")
+            with contextlib.suppress(CorralError):
+                status = status_of(self.socket)
+                if status.ready and all(worker.costs_s for worker in status.workers):
+                    return
+            time.sleep(_POLL_S)
+        raise StartError(f"the server was not ready after {timeout_s:g} s")
+
+    def end(self) -> None:
+        """Ends it, in order if it does that in time."""
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()
+
+
+@contextlib.contextmanager
+def own_server(words: Sequence[str], timeout_s: float) -> Iterator[Path]:
+    """A server with these options on ports of its own; its admin socket. It ends with the context.
+
+    Raises:
+        StartError: it did not get ready.
+    """
+    server = ChildServer(words)
+    try:
+        server.wait_until_ready(timeout_s)
+        yield server.socket
+    finally:
+        server.end()

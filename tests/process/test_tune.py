@@ -1,0 +1,193 @@
+"""``corral tune --p99-ms`` as a user runs it, on the null backend."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.running_server import StartServer, null_server, wait_until
+
+from corral.cli.main import run, settings_of
+
+#: a batch costs little more than its items: four together are a third faster
+NULL = ("--backend", "null", "--allocator", "system", "--null-batch-ms", "5", "--null-item-ms",
+        "10")  # fmt: skip
+#: few requests are enough to see that it works, and one worker or two are enough to choose from
+QUICK = ("--budget-s", "6", "--cores-per-worker", "1", "--max-queue-delay-ms", "0",
+         "--mode", "throughput", "--max-batch", "2")  # fmt: skip
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "corral", "tune", *words]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """One search, and what it wrote."""
+    folder = tmp_path_factory.mktemp("tune")
+    done = subprocess.run(
+        command(*NULL, *QUICK, "--p99-ms", "200", "--rate", "20", "--json", "--html",
+                "page.html", "--cache-dir", "cache"),
+        check=False, text=True, capture_output=True, timeout=90, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+@pytest.mark.timing
+def test_the_report_has_what_was_promised(tuned: tuple[Path, dict[str, Any]]) -> None:
+    _, report = tuned
+    assert report["p99_ms"] == 200
+    winner = report["winner"]
+    assert winner["confirmed"]
+    assert winner["p99_interval_ms"][1] <= 200
+    assert winner["rate_interval"][0] <= winner["rate_interval"][1]
+    # Two workers that take 25 ms for two items.
+    assert 50 < winner["rate"] < 160
+    assert report["space"]["configurations"] == 2
+    assert 1 <= report["measured_configurations"] <= 3
+    measured = [row for row in report["candidates"] if row["measured"]]
+    assert len(measured) == report["measured_configurations"]
+    rest = [row for row in report["candidates"] if not row["measured"]]
+    assert all(row["predicted"] and row["lost"] for row in rest)
+    losers = [row for row in measured if row["settings"].items() - winner["settings"].items()]
+    assert all(row["lost"] for row in losers)
+    assert report["headroom"] == pytest.approx(winner["rate"] / 20 - 1)
+    assert report["pareto"]
+
+
+@pytest.mark.timing
+def test_two_workers_win_over_one(tuned: tuple[Path, dict[str, Any]]) -> None:
+    assert tuned[1]["winner"]["settings"]["workers"] == 2
+
+
+@pytest.mark.timing
+def test_its_settings_are_a_servers(tuned: tuple[Path, dict[str, Any]]) -> None:
+    folder, report = tuned
+    file = folder / "tuned.toml"
+    settings = settings_of(["serve", "--config", str(file)], {})
+    assert settings.queue.p99_ms == 200
+    assert settings.placement.workers == report["winner"]["settings"]["workers"]
+    assert settings.null.batch_ms == 5
+    with null_server("--config", str(file)) as server:
+        assert len(server.workers()) == settings.placement.workers
+
+
+@pytest.mark.timing
+def test_the_page_and_the_picture_are_there(tuned: tuple[Path, dict[str, Any]]) -> None:
+    folder, report = tuned
+    page = (folder / "page.html").read_text()
+    assert report["winner"]["name"] in page
+    assert "<svg" in page
+    assert (folder / "page.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.timing
+def test_the_search_is_remembered(tuned: tuple[Path, dict[str, Any]]) -> None:
+    folder, report = tuned
+    (file,) = (folder / "cache" / "tune").iterdir()
+    (entry,) = json.loads(file.read_text())["content"]["entries"]
+    assert entry["rate"] == report["winner"]["rate"]
+    assert {speed["engine"] for speed in entry["speeds"]} == {"null"}
+
+
+def test_ctrl_c_prints_what_is_known_and_leaves_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        command(*NULL, *QUICK, "--budget-s", "60", "--p99-ms", "200", "--cache-dir", "cache"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, process_group=0,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as tune:  # fmt: skip
+        assert tune.stderr
+        for line in tune.stderr:
+            if "calibrating" in line:
+                break
+        os.kill(tune.pid, signal.SIGINT)
+        output, said = tune.communicate(timeout=30)
+    assert tune.returncode == 130
+    assert "interrupted; this is what is known" in said
+    assert "not confirmed under load" in output
+    assert "Traceback" not in said
+    # Servers, workers and load generators were in groups of their own: none of them is left.
+    wait_until(lambda: not _alive_under(tmp_path), "everything has ended", 5)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["tuned.toml"]
+    assert tomllib.loads((tmp_path / "tuned.toml").read_text())["p99-ms"] == 200
+
+
+def _alive_under(folder: Path) -> list[str]:
+    """Command lines of processes that name a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if str(folder) in words:
+                found.append(words)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--rate", "5"), "--rate needs --p99-ms"),
+        (("--exhaustive",), "--exhaustive needs --p99-ms"),
+        (("--p99-ms", "0"), "--p99-ms"),
+        (("--p99-ms", "50", "--rate", "-1"), "--rate -1: more than 0"),
+        (("--p99-ms", "50", "--budget-s", "0"), "--budget-s: more than 0"),
+        (("--p99-ms", "50", "--arrivals", "missing"), "--arrivals missing: no such file"),
+        (("--p99-ms", "50", "--arrivals", "/dev"), "--arrivals /dev: is a directory"),
+        (("--p99-ms", "50", "--out", "missing/x"), "--out missing/x: no such file"),
+        (("--p99-ms", "50", "--html", "missing/x"), "--html missing/x: no such file"),
+        # The null backend takes 15 ms.
+        (("--p99-ms", "14"), "--p99-ms 14: one inference takes 1"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(
+    words: tuple[str, ...],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["tune", *NULL, "--cache-dir", "cache", *words], {}) == 2
+    captured = capsys.readouterr()
+    (line,) = (line for line in captured.err.splitlines() if not line.startswith("tune: "))
+    assert said in line
+    assert not captured.out
+    assert not list(tmp_path.iterdir())
+
+
+def status(port: int, *words: str) -> str:
+    command = [sys.executable, "-m", "corral", "status", "--port", str(port), *words]
+    return subprocess.run(command, check=True, text=True, capture_output=True).stdout
+
+
+def test_a_server_says_up_to_which_rate_it_keeps_a_bound(server: StartServer) -> None:
+    # A batch of 8 takes ten times as long as a lone item, and answers no more a second.
+    with server(
+        "--p99-ms", "100", "--mode", "throughput", "--workers", "1", "--allocator", "system",
+        "--null-batch-ms", "0.5", "--null-item-ms", "10", "--max-batch", "8",
+    ) as s:  # fmt: skip
+
+        def bound() -> Any:
+            return json.loads(status(s.port, "--json"))["bound"]
+
+        known = wait_until(lambda: (b := bound())["keeps_per_s"] is not None and b, "it is known")
+        assert known["p99_ms"] == 100
+        assert 40 < known["keeps_per_s"] < 96
+        assert known["batch_cap"] in {1, 2, 4, 8}
+        assert "keeps p99 <= 100 ms up to" in status(s.port)
+
+
+def test_without_a_bound_nothing_is_said(server: StartServer) -> None:
+    with server("--workers", "1", "--allocator", "system") as s:
+        assert "p99" not in status(s.port)
