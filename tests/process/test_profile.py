@@ -99,7 +99,7 @@ def test_ctrl_c_leaves_nothing_behind_and_prints_what_is_known(tmp_path: Path) -
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     try:
-        wait_until(lambda: list(tmp_path.glob("corral-profile-*/admin")), "its server")
+        wait_until(lambda: list(tmp_path.glob("corral-own-*/admin")), "its server")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     finally:

@@ -80,10 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("prepare", "make the model's artefact and print its path"),
         ("ladder", "climb the ladder of optimizations on this machine"),
         ("doctor", "look for what keeps this machine, or a running server, from its best"),
-        (
-            "profile",
-            "show where the time goes: a request's phases, the engine's operators, threads",
-        ),
+        ("profile", "show where time goes: a request's phases, the engine's operators, threads"),
         (
             "tune",
             "measure which engine is fastest here; with --p99-ms, which settings keep that longest",
