@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.cli.main import settings_of
+from corral.cli.command_line import settings_of
 from corral.models import registry
 from corral.planning import topology
 from corral.planning.request import plan_for

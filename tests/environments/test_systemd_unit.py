@@ -13,7 +13,7 @@ from support import unit_file
 from support.running_server import running
 from support.serving_null import null_server_command
 
-from corral.cli.main import settings_of
+from corral.cli.command_line import settings_of
 from corral_client import Client
 
 pytestmark = pytest.mark.skipif(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from corral.cli.main import settings_of
+from corral.cli.command_line import settings_of
 from corral.settings import Settings
 
 ROOT = Path(__file__).parents[2]

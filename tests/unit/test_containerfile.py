@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.cli.main import settings_of
+from corral.cli.command_line import settings_of
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "deploy" / "Containerfile").read_text()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from corral.backends.registry import engine
 from corral.errors import ConfigError
+from corral.settings import Settings
 from corral.system import folders
+
+logger = logging.getLogger(__name__)
 
 #: in the cache, once a model was prepared
 _PREPARED = "artefacts"
@@ -79,6 +84,22 @@ def check(cache_dir: str) -> None:
         ) from None
     if not _is_text(whole):
         raise ConfigError(f"--cache-dir {cache_dir}: {os.fsencode(whole)!r} is not UTF-8; {ADVICE}")
+
+
+def require(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Says what is wrong with a cache folder that nobody has named.
+
+    Raises:
+        ConfigError: there is none, and the engine needs one.
+    """
+    if engine(settings.engine.backend).computes:
+        check(settings.model.cache_dir)
+    found = find_cache(environ)
+    if not found.warning or settings.model.cache_dir != found.path:
+        return
+    if not found.usable and engine(settings.engine.backend).computes:
+        raise ConfigError(found.warning)
+    logger.warning("%s", found.warning)
 
 
 def _usual(environ: Mapping[str, str]) -> Iterator[Path]:

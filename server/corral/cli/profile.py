@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from rich.console import Console
 
 from corral import logs
 from corral.artifacts.figures import FigureCache
+from corral.cli import cache_folder
+from corral.cli.command_line import given
 from corral.cli.files import check_writable
 from corral.errors import ConfigError
 from corral.planning import topology
@@ -35,18 +37,14 @@ _OF_THE_LISTENER = {"port", "http_port", "metrics_port", "admin_socket", "unix_s
 def run(
     settings: Settings,
     options: argparse.Namespace,
-    given: Mapping[str, Any],
     environ: Mapping[str, str],
-    check_cache: Callable[[], None],
 ) -> int:
     """Profiles, or compares two profiles; returns the exit code.
 
     Args:
         settings: of the server.
         options: of the command.
-        given: the settings' options that were given.
         environ: this process's environment.
-        check_cache: raises ConfigError where an artefact could not be kept.
 
     Raises:
         ConfigError: an option or a file is of no use; nothing was measured then.
@@ -57,7 +55,7 @@ def run(
     _check(options)
     logs.configure(settings.logging, "profile")
     if not options.live:
-        check_cache()
+        cache_folder.require(settings, environ)
     machine = topology.read_machine()
     plan = plan_for(settings, machine, FigureCache(settings, machine.model_name).load())
     order = ProfileOrder(
@@ -65,7 +63,7 @@ def run(
         batch=options.batch,
         trace=options.trace,
         socket=_socket(settings, environ) if options.live else None,
-        words=tuple(_words(options.config, given)),
+        words=tuple(_words(options.config, given(options))),
     )
     profiling = Profiling(settings, machine, plan, order, _say)
     try:

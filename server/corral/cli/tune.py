@@ -16,6 +16,7 @@ from rich.console import Console
 from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
 from corral.backends.registry import engine
+from corral.cli.command_line import named
 from corral.cli.files import check_writable
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
@@ -53,7 +54,6 @@ _LEFT_OUT = frozenset(
 def run(
     settings: Settings,
     options_: argparse.Namespace,
-    given: Mapping[str, Any],
     environ: Mapping[str, str],
 ) -> int:
     """Measures; returns the exit code.
@@ -61,12 +61,12 @@ def run(
     Args:
         settings: of the server.
         options_: of the command.
-        given: option names and values that were named, by command line or file.
         environ: this process's environment.
 
     Raises:
         CorralError: an option is of no use, or something cannot be had.
     """
+    given = named(options_, environ)
     bound_ms = settings.queue.p99_ms
     if bound_ms is None:
         _check_unused(options_)

@@ -11,7 +11,7 @@ from corral.artifacts.curve_cache import CurveCache
 from corral.backends.registry import ENGINES
 from corral.batching.cost_curve import CostCurve
 from corral.batching.sizes import BatchSizes, batch_sizes
-from corral.cli.main import settings_of
+from corral.cli.command_line import settings_of
 from corral.ipc.messages import ModelBoot
 from corral.launch.worker_runtime import worker_extras
 from corral.settings import BackendName, build

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from corral.batching.policy import queue_policy
 from corral.batching.sizes import batch_sizes
-from corral.cli.main import run, settings_of
+from corral.cli.command_line import settings_of
+from corral.cli.main import run
 from corral.errors import ConfigError, ModelError
 from corral.frontend.http_server import make_config
 from corral.frontend.limits import max_requests, message_limit

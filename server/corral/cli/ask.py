@@ -1,0 +1,34 @@
+"""``corral status``, ``reload``, ``mode``: what a running server is asked."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from corral.settings import Mode
+from corral.supervisor import admin, views
+from corral.system import folders
+
+
+def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Asks, and prints the answer; returns the exit code."""
+    path = options.admin_socket and Path(folders.expand(str(options.admin_socket), environ))
+    path = path or admin.find_socket(environ, options.port)
+    mode = Mode(options.mode) if options.mode else None
+    reply = admin.ask(path, admin.Request(command=options.command, mode=mode))
+    if reply.status is None:
+        if reply.exit_code:
+            print(f"corral: {reply.text}", file=sys.stderr)
+        else:
+            print(reply.text)
+    elif options.json:
+        print(msgspec.json.format(msgspec.json.encode(reply.status)).decode())
+    else:
+        Console().print(views.render_status(reply.status, time.time()))
+    return reply.exit_code

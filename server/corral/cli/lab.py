@@ -1,0 +1,56 @@
+"""``corral lab``: one thing measured at a time."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from corral.errors import ConfigError
+from corral.lab import overflow, raw_engine
+from corral.lab.ladder import command as ladder
+from corral.lab.ladder.command import LadderOptions
+from corral.planning import topology
+from corral.planning.request import plan_for
+from corral.settings import Settings
+
+#: of a turn of the ladder: a day
+_MOST_SECONDS = 86_400
+
+
+def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Measures, and prints; returns the exit code."""
+    match options.experiment:
+        case "ladder":
+            return _ladder(settings, options, environ)
+        case "raw":
+            turns_s = map(_seconds, iter(sys.stdin.readline, ""))
+            for line in raw_engine.run(settings, environ, turns_s):
+                print(line, flush=True)
+        case _:
+            Console().print(
+                overflow.render(settings.model.name, overflow.measure(settings, environ))
+            )
+    return 0
+
+
+def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.repeats < 1 or not 0 < options.seconds <= _MOST_SECONDS:
+        raise ConfigError(f"--repeats: 1 or more; --seconds: more than 0, at most {_MOST_SECONDS}")
+    pen = plan_for(settings, topology.read_machine()).first_worker
+    chosen = LadderOptions(
+        repeats=options.repeats,
+        seconds=options.seconds,
+        keys=tuple(key for key in options.rungs.split(",") if key),
+        out=options.out,
+    )
+    return ladder.run(settings, chosen, pen, environ)
+
+
+def _seconds(line: str) -> float:
+    try:
+        return float(line)
+    except ValueError:
+        raise ConfigError(f"standard input: {line.strip()!r} is no number of seconds") from None
