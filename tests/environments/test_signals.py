@@ -23,7 +23,7 @@ def _ask(port: int) -> tuple[int, ...]:
 @pytest.mark.parametrize("number", ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2"])
 def test_what_is_under_way_outlives_a_signal_to_the_group(number: str) -> None:
     what = signal.Signals[f"SIG{number}"]
-    options = ["--null-batch-ms", "300", "--workers", "1", "--max-batch", "1"]
+    options = ["--null-batch-ms", "100", "--workers", "1", "--max-batch", "1"]
     with null_server(*options) as server:
         children = [*server.frontends(), *server.workers()]
         with concurrent.futures.ThreadPoolExecutor(_CLIENTS) as pool:
