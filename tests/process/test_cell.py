@@ -79,7 +79,11 @@ class Rig:
     """A cell and what was told of its workers."""
 
     def __init__(
-        self, max_queue: int = 100, max_image_pixels: int = 10**6, hang_floor_s: float = 60.0
+        self,
+        max_queue: int = 100,
+        max_image_pixels: int = 10**6,
+        hang_floor_s: float = 60.0,
+        warm_share: float = 0.0,
     ) -> None:
         layout = make_layout(4)
         self.pages = Pages(create_memory(layout, 1), layout, 1)
@@ -94,6 +98,7 @@ class Rig:
             recorder,
             on_verified=self.verified.append,
             hang_floor_s=hang_floor_s,
+            warm_share=warm_share,
             on_gone=lambda worker, _pid: self.gone.append(worker),
             on_hung=lambda worker, _pid: self.hung.append(worker),
         )
@@ -509,10 +514,41 @@ async def test_a_death_while_it_is_let_go_is_invisible_too(rig: Rig) -> None:
 
 async def test_other_limits_hold_from_then_on(rig: Rig) -> None:
     policy = Policy(max_queue=1, max_bytes=10**9)
-    rig.dispatcher.reconfigure(policy, hang_floor_s=60.0)
+    rig.dispatcher.reconfigure(policy, hang_floor_s=60.0, warm_share=0.0)
     waiting = rig.ask([1.0])
     with pytest.raises(QueueFull):
         await rig.ask([2.0, 3.0])
     worker = await rig.worker()
     await worker.run()
     assert await waiting == [1.0]
+
+
+async def test_an_idle_worker_is_kept_warm_and_nothing_of_it_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("corral.dataplane.dispatcher._WARM_S", 0.01)
+    rig = Rig(warm_share=1.0)
+    try:
+        worker = await rig.worker()
+        for _ in range(2):
+            number, _, count = await worker.take()
+            assert (number, count) == (0, 1)
+            worker.answer(number)
+        # One that comes while it is at it is served behind it.
+        warming, _, _ = await worker.take()
+        task = rig.ask([7.0])
+        worker.answer(warming)
+        while (taken := await worker.take())[0] == 0:
+            worker.answer(0)
+        worker.region.outputs(1)[:, 0] = 7.0
+        worker.answer(taken[0])
+        assert await task == [7.0]
+        assert rig.verified == [0]
+        assert rig.pages.read("slot/0/batches") == rig.count("executions") == 1
+        # Nothing is lost with it.
+        await worker.take()
+        worker.die()
+        await until(lambda: rig.gone == [0])
+        assert rig.pages.read("cell/retried_items") == 0
+    finally:
+        rig.close()

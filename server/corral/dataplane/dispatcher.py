@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _LATE = "Deadline Exceeded: it passed before the answer was there"
 #: Triton's words, and what to do about it
 _WAITED = "Request timeout expired: it waited in the queue for as long as it may"
+#: a worker is not kept warmer than by a run each
+_WARM_S = 0.5
 _FAILED = "the request could not be run: two workers failed on it"
 
 
@@ -41,6 +43,8 @@ class Dispatcher:
         policy: the queue's limits.
         recorder: what is counted.
         hang_floor_s: no worker hangs before it has had a batch for so long.
+        warm_share: how much of its time a worker without batches may run what lies in its region,
+            so that its caches and its cores' clock are a busy one's; 0 for nothing.
         on_verified: called with a worker's id when its first batch came back.
         on_gone: called with a worker's id and pid when it is gone.
         on_hung: called instead with those of one that was given up and must be killed.
@@ -53,6 +57,7 @@ class Dispatcher:
         recorder: Recorder,
         *,
         hang_floor_s: float,
+        warm_share: float,
         on_verified: Callable[[int], None],
         on_gone: Callable[[int, int], None],
         on_hung: Callable[[int, int], None],
@@ -71,6 +76,8 @@ class Dispatcher:
         self._timer: asyncio.TimerHandle | None = None
         self._hangs = HangWatch(hang_floor_s)
         self._hang_timer: asyncio.TimerHandle | None = None
+        self._warm_timer: asyncio.TimerHandle | None = None
+        self._set_warmth(warm_share)
 
     @property
     def verified(self) -> bool:
@@ -87,8 +94,11 @@ class Dispatcher:
         link = WorkerLink(hello, fds, self._signature)
         self._links[hello.worker] = link
         self._loop.add_reader(link.fileno(), self._on_readable, link)
-        link.probe()
-        self._expect(link, link.costs.expected_s(self._signature.datatypes[0], 1), self._now_s())
+        self._probe(link)
+
+    def _probe(self, link: WorkerLink) -> None:
+        datatype = link.probe()
+        self._expect(link, link.costs.expected_s(datatype, 1), self._now_s())
 
     def _on_readable(self, link: WorkerLink) -> None:
         try:
@@ -102,6 +112,7 @@ class Dispatcher:
         batch, status, engine_s = result
         if batch is None:
             self._prove(link)
+            self._dispatch()
             return
         if status is not ResultStatus.OK:
             logger.warning("worker %d failed on a batch of %d", link.worker, batch.count)
@@ -124,11 +135,12 @@ class Dispatcher:
         for request in answered:
             self._answer(request, None)
 
-    def reconfigure(self, policy: Policy, *, hang_floor_s: float) -> None:
+    def reconfigure(self, policy: Policy, *, hang_floor_s: float, warm_share: float) -> None:
         """Other limits hold from now on; see the class."""
         self._policy = dataclasses.replace(policy, batch_cap=self._policy.batch_cap)
         self._batcher.set_policy(self._policy)
         self._hangs.floor_s = hang_floor_s
+        self._set_warmth(warm_share)
 
     def cap_batches(self, most: int | None) -> None:
         """Batches hold at most so many items from now on; None: as many as are compiled."""
@@ -165,15 +177,12 @@ class Dispatcher:
         link.close()
 
     def _prove(self, link: WorkerLink) -> None:
-        if link.leaving:
-            self._let_go(link)
-            return
-        link.verified = True
-        self._batcher.add_worker(link.worker, link.costs)
-        self._recorder.worker(link.slot, attached=True)
-        self._free.append(link)
-        self._on_verified(link.worker)
-        self._dispatch()
+        if not link.verified and not link.leaving:
+            link.verified = True
+            self._batcher.add_worker(link.worker, link.costs)
+            self._recorder.worker(link.slot, attached=True)
+            self._on_verified(link.worker)
+        self._has_nothing(link)
 
     def _lose(self, link: WorkerLink, *, hung: bool = False) -> None:
         """A worker is gone, or given up; what it held goes to the head of the queue."""
@@ -299,9 +308,31 @@ class Dispatcher:
             self._lose(self._links[worker], hung=True)
         self._look_for_hung_at(self._hangs.next_look_s)
 
+    # --- workers that have nothing to do ---
+
+    def _set_warmth(self, share: float) -> None:
+        if self._warm_timer is not None:
+            self._warm_timer.cancel()
+            self._warm_timer = None
+        self._warm_share = share
+        if share:
+            self._warm_timer = self._loop.call_later(_WARM_S, self._keep_warm)
+
+    def _keep_warm(self) -> None:
+        """One worker a turn: a request that comes now finds the others free."""
+        if self._free:
+            link = self._free[0]
+            took_s = link.costs.expected_s(self._signature.datatypes[0], 1)
+            if self._now_s() - link.sent_s >= max(_WARM_S, took_s / self._warm_share):
+                self._free.popleft()
+                self._probe(link)
+        turn_s = _WARM_S / max(1, len(self._links))
+        self._warm_timer = self._loop.call_later(turn_s, self._keep_warm)
+
     def close(self) -> None:
         """Ends the workers."""
         self._look_for_hung_at(None)
+        self._set_warmth(0)
         for link in list(self._links.values()):
             self._loop.remove_reader(link.fileno())
             link.close()

@@ -28,7 +28,7 @@ from corral.tensors import Datatype, Signature
 
 logger = logging.getLogger(__name__)
 
-#: the number of the batch that proves a worker; the batcher counts from 1
+#: the number of a batch that nobody asked for; the batcher counts from 1
 _PROBE = 0
 
 
@@ -109,6 +109,7 @@ class WorkerLink:
         self.sent_s = 0.0
         self.started_s = 0.0
         self._signature = signature
+        self._datatype = signature.datatypes[0]
         self._channel = BatchChannel(socket.socket(fileno=data_fd))
         os.close(region_fd)
 
@@ -116,9 +117,17 @@ class WorkerLink:
         """The data socket, to wait on."""
         return self._channel.fileno()
 
-    def probe(self) -> None:
-        """Sends a batch of one, zeros: the worker is verified when it comes back."""
-        self.delivered = self._channel.send(_PROBE, self._signature.datatypes[0], 1)
+    def probe(self) -> Datatype:
+        """Sends a batch of one that nobody asked for, of what lies in the region.
+
+        The worker is verified when it comes back.
+
+        Returns:
+            its datatype: that of the latest batch.
+        """
+        self.sent_s = time.monotonic()
+        self.delivered = self._channel.send(_PROBE, self._datatype, 1)
+        return self._datatype
 
     def send(self, batch: Batch[Request]) -> list[tuple[Request, RequestError]]:
         """Copies the batch into the region and hands it over.
@@ -152,6 +161,7 @@ class WorkerLink:
     def _hand_over(self, batch: Batch[Request]) -> None:
         # Before the worker is woken: it may begin before this process goes on.
         self.sent_s = time.monotonic()
+        self._datatype = batch.datatype
         self.delivered = self._channel.send(batch.number, batch.datatype, batch.count)
 
     def _send_several(self, batch: Batch[Request]) -> list[tuple[Request, RequestError]]:

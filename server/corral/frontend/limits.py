@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from corral.settings import LimitSettings, Settings
+from corral.dataplane.dispatcher import Upkeep
+from corral.settings import KeepWarm, LimitSettings, Mode, Settings
 from corral.tensors import Signature
 
 #: room in a message for everything but the tensor
@@ -11,6 +12,9 @@ _ENVELOPE_BYTES = 64 * 2**10
 ARRIVING_BYTES = 256 * 2**20
 #: room for requests about the server itself when the queue is full
 _SPARE_REQUESTS = 1024
+#: of a worker's time, where people ask for warm workers, and where they do not
+_WARM_SHARE = 0.05
+_CHEAP_WARM_SHARE = 0.01
 
 
 def message_limit(settings: Settings, signature: Signature) -> int:
@@ -24,3 +28,15 @@ def message_limit(settings: Settings, signature: Signature) -> int:
 def max_requests(limits: LimitSettings, max_queue: int) -> int:
     """How many requests may be under way in a cell; as many more may wait for their client."""
     return limits.max_requests or max_queue + _SPARE_REQUESTS
+
+
+def upkeep(settings: Settings) -> Upkeep:
+    """How the workers are looked after."""
+    match settings.lifecycle.keep_warm:
+        case KeepWarm.ON:
+            share = _WARM_SHARE
+        case KeepWarm.AUTO if settings.model.mode is Mode.RTI:
+            share = _CHEAP_WARM_SHARE
+        case _:
+            share = 0.0
+    return Upkeep(settings.lifecycle.hang_floor_s, share)

@@ -30,7 +30,7 @@ from corral.frontend.auth import Auth
 from corral.frontend.console_feed import ConsoleFeed
 from corral.frontend.health import Health
 from corral.frontend.http_server import HttpServer, make_config
-from corral.frontend.limits import ARRIVING_BYTES, max_requests, message_limit
+from corral.frontend.limits import ARRIVING_BYTES, max_requests, message_limit, upkeep
 from corral.frontend.listeners import connections_allowed, listen, listen_unix
 from corral.frontend.observer import make_observer
 from corral.frontend.pages import Pages, describe
@@ -140,7 +140,7 @@ class Frontend:
             policy,
             self._recorder,
             on_verified=self._on_verified,
-            hang_floor_s=self._boot.settings.lifecycle.hang_floor_s,
+            upkeep=upkeep(self._boot.settings),
             on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
@@ -191,7 +191,7 @@ class Frontend:
         self._pages.model = describe(self._served, new.model, settings, new.workers, self._findings)
         self._inference.max_image_pixels = settings.queue.max_image_pixels
         self._inference.queue_timeout_s = settings.queue.queue_timeout_ms / 1000
-        self._dispatcher.reconfigure(policy, hang_floor_s=settings.lifecycle.hang_floor_s)
+        self._dispatcher.reconfigure(policy, upkeep(settings))
         self._observer.set_rate(settings.telemetry.rate)
 
     def _on_verified(self, worker: int) -> None:

@@ -14,6 +14,7 @@ from corral.settings.groups import (
 from corral.settings.kinds import (
     Allocator,
     BackendName,
+    KeepWarm,
     LogFormat,
     LogLevel,
     Mode,
@@ -38,6 +39,7 @@ __all__ = [
     "Allocator",
     "BackendName",
     "EngineSettings",
+    "KeepWarm",
     "LifecycleSettings",
     "LimitSettings",
     "ListenSettings",

@@ -95,6 +95,14 @@ class Allocator(enum.StrEnum):
     SYSTEM = "system"
 
 
+class KeepWarm(enum.StrEnum):
+    """Whether workers that have nothing to do run the model now and then; AUTO is for rti."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 class LogFormat(enum.StrEnum):
     """How log lines look."""
 

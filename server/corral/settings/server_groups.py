@@ -8,6 +8,7 @@ from corral.settings.kinds import (
     Count,
     Duration,
     IdleDuration,
+    KeepWarm,
     LogFormat,
     LogLevel,
     MetadataBytes,
@@ -233,6 +234,15 @@ class LifecycleSettings(Group, frozen=True, kw_only=True):
             unit="seconds",
         ),
     ] = 5.0
+    keep_warm: Annotated[
+        KeepWarm,
+        option(
+            "run the model on nothing now and then in workers that have nothing to do, so that the "
+            "first request after a silence waits no longer than the others: on, off, or auto: for "
+            "rti, in at most 1 % of a worker's time",
+            live=True,
+        ),
+    ] = KeepWarm.AUTO
 
 
 class TelemetrySettings(Group, frozen=True, kw_only=True):
