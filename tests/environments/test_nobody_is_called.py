@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import odd_models
 from support.alone import alone
 from support.running_server import environment
 
@@ -22,7 +21,7 @@ _PYTHON = [sys.executable, "-m"]
 #: of the zoo: its weights may be fetched, and are installed
 _MODEL = ["--model", "efficientnet_lite0"]
 #: what a library does when it is used does not depend on how much it has to do
-_SMALL = ["--model", "$HOME/small.onnx"]
+_SMALL = ["--model", str(ROOT / "tests" / "data" / "models" / "colours.onnx")]
 #: ONNX Runtime's telemetry looks its maker up within 6 s of a session
 _LISTEN_S = 8
 
@@ -122,7 +121,6 @@ def test_a_call_would_be_seen(tmp_path: Path) -> None:
 def _check(script: str, tmp_path: Path, more: dict[str, str]) -> None:
     cache = os.environ.get("CORRAL_TEST_CACHE", str(ROOT / ".cache" / "e2e"))
     env = {**environment(), "HOME": str(tmp_path), "CORRAL_CACHE": cache, **more}
-    odd_models.plain(tmp_path / "small.onnx")
     # Not offline by the environment: what may be fetched is weights, and these are installed.
     del env["CORRAL_OFFLINE"]
     done, calls = alone(["sh", "-c", script], env, timeout_s=280)
