@@ -7,9 +7,12 @@ import enum
 import functools
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: what the one input and the one output are called, whatever a file calls them
 INPUT_NAME = "input"
@@ -64,29 +67,38 @@ class Datatype(enum.IntEnum):
     @property
     def numpy(self) -> np.dtype[np.generic]:
         """The numpy dtype; BF16, which numpy has not, is its 16 bits."""
-        return _NUMPY[self]
+        return _numpy(self)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a value."""
+        return int(_TYPES[self][-1])
 
 
-_NUMPY: dict[Datatype, np.dtype[np.generic]] = {
-    Datatype.BF16: np.dtype("<u2"),
-    **{
-        kind: np.dtype(name)
-        for kind, name in (
-            (Datatype.FP32, "<f4"),
-            (Datatype.UINT8, "u1"),
-            (Datatype.BOOL, "?"),
-            (Datatype.INT8, "i1"),
-            (Datatype.INT16, "<i2"),
-            (Datatype.INT32, "<i4"),
-            (Datatype.INT64, "<i8"),
-            (Datatype.UINT16, "<u2"),
-            (Datatype.UINT32, "<u4"),
-            (Datatype.UINT64, "<u8"),
-            (Datatype.FP16, "<f2"),
-            (Datatype.FP64, "<f8"),
-        )
-    },
+#: in the array interface's words
+_TYPES = {
+    Datatype.FP32: "<f4",
+    Datatype.UINT8: "|u1",
+    Datatype.BOOL: "|b1",
+    Datatype.INT8: "|i1",
+    Datatype.INT16: "<i2",
+    Datatype.INT32: "<i4",
+    Datatype.INT64: "<i8",
+    Datatype.UINT16: "<u2",
+    Datatype.UINT32: "<u4",
+    Datatype.UINT64: "<u8",
+    Datatype.FP16: "<f2",
+    Datatype.BF16: "<u2",
+    Datatype.FP64: "<f8",
 }
+
+
+@functools.cache
+def _numpy(datatype: Datatype) -> np.dtype[np.generic]:
+    # The supervisor needs the sizes alone, and numpy is a quarter of a start's imports.
+    import numpy as np
+
+    return np.dtype(_TYPES[datatype])
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
@@ -105,7 +117,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
     @property
     def item_bytes(self) -> int:
         """Bytes of one item."""
-        return self.size * self.datatype.numpy.itemsize
+        return self.size * self.datatype.itemsize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,7 +190,7 @@ class Signature(msgspec.Struct, frozen=True, eq=False, dict=True):
         if self.inputs:
             return {self.native: sum(spec.item_bytes for spec in self.inputs)}
         return {
-            datatype: math.prod(shape) * datatype.numpy.itemsize
+            datatype: math.prod(shape) * datatype.itemsize
             for datatype, shape in self.input_shapes.items()
         }
 

@@ -15,6 +15,7 @@ from corral.batching.policy import Policy
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
+from corral.dataplane.upkeep import Upkeep
 from corral.errors import InferenceFailed, InvalidRequest, QueueFull, Unavailable
 from corral.ipc.messages import BATCH, RESULT, AttachWorker, ResultStatus
 from corral.ipc.region import Region, create_region
@@ -97,8 +98,7 @@ class Rig:
             Policy(max_queue=max_queue, max_bytes=10**9),
             recorder,
             on_verified=self.verified.append,
-            hang_floor_s=hang_floor_s,
-            warm_share=warm_share,
+            upkeep=Upkeep(hang_floor_s, warm_share),
             on_gone=lambda worker, _pid: self.gone.append(worker),
             on_hung=lambda worker, _pid: self.hung.append(worker),
         )
@@ -514,7 +514,7 @@ async def test_a_death_while_it_is_let_go_is_invisible_too(rig: Rig) -> None:
 
 async def test_other_limits_hold_from_then_on(rig: Rig) -> None:
     policy = Policy(max_queue=1, max_bytes=10**9)
-    rig.dispatcher.reconfigure(policy, hang_floor_s=60.0, warm_share=0.0)
+    rig.dispatcher.reconfigure(policy, Upkeep(60.0))
     waiting = rig.ask([1.0])
     with pytest.raises(QueueFull):
         await rig.ask([2.0, 3.0])

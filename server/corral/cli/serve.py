@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,8 +20,9 @@ from corral.supervisor import app
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Source
 from corral.system import kernel
-from corral.tuning import prepare
-from corral.tuning.select import Selected
+
+if TYPE_CHECKING:
+    from corral.tuning.select import Selected
 
 
 def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -51,14 +53,20 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
 
 
 def _prepare_first(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
-    null = not engine(settings.engine.backend).computes
-    return _prepared(settings, None if null else prepare.prepare_apart(settings, pen))
+    if not engine(settings.engine.backend).computes:
+        return _prepared(settings, None)
+    # What prepares a model is half of all imports; here and below it is not always wanted.
+    from corral.tuning.prepare import prepare_apart
+
+    return _prepared(settings, prepare_apart(settings, pen))
 
 
 async def _prepare_again(settings: Settings, pen: PlannedWorker) -> DeploymentSpec:
     if not engine(settings.engine.backend).computes:
         return _prepared(settings, None)
-    return _prepared(settings, await prepare.prepare_beside(settings, pen))
+    from corral.tuning.prepare import prepare_beside
+
+    return _prepared(settings, await prepare_beside(settings, pen))
 
 
 def _prepared(asked: Settings, selected: Selected | None) -> DeploymentSpec:

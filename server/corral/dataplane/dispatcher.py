@@ -19,6 +19,7 @@ from corral.batching.jobs import Batch
 from corral.batching.policy import Policy
 from corral.batching.watchdog import HangWatch
 from corral.dataplane.recorder import Recorder
+from corral.dataplane.upkeep import Upkeep
 from corral.dataplane.worker_link import Request, WorkerLink
 from corral.errors import DeadlineMissed, InferenceFailed, QueueFull
 from corral.ipc.messages import AttachWorker, ResultStatus
@@ -42,9 +43,7 @@ class Dispatcher:
         signature: the model's shapes.
         policy: the queue's limits.
         recorder: what is counted.
-        hang_floor_s: no worker hangs before it has had a batch for so long.
-        warm_share: how much of its time a worker without batches may run what lies in its region,
-            so that its caches and its cores' clock are a busy one's; 0 for nothing.
+        upkeep: how workers are looked after.
         on_verified: called with a worker's id when its first batch came back.
         on_gone: called with a worker's id and pid when it is gone.
         on_hung: called instead with those of one that was given up and must be killed.
@@ -56,8 +55,7 @@ class Dispatcher:
         policy: Policy,
         recorder: Recorder,
         *,
-        hang_floor_s: float,
-        warm_share: float,
+        upkeep: Upkeep,
         on_verified: Callable[[int], None],
         on_gone: Callable[[int, int], None],
         on_hung: Callable[[int, int], None],
@@ -74,10 +72,10 @@ class Dispatcher:
         self._links: dict[int, WorkerLink] = {}
         self._free: deque[WorkerLink] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._hangs = HangWatch(hang_floor_s)
+        self._hangs = HangWatch(upkeep.hang_floor_s)
         self._hang_timer: asyncio.TimerHandle | None = None
         self._warm_timer: asyncio.TimerHandle | None = None
-        self._set_warmth(warm_share)
+        self._set_warmth(upkeep.warm_share)
 
     @property
     def verified(self) -> bool:
@@ -135,12 +133,12 @@ class Dispatcher:
         for request in answered:
             self._answer(request, None)
 
-    def reconfigure(self, policy: Policy, *, hang_floor_s: float, warm_share: float) -> None:
+    def reconfigure(self, policy: Policy, upkeep: Upkeep) -> None:
         """Other limits hold from now on; see the class."""
         self._policy = dataclasses.replace(policy, batch_cap=self._policy.batch_cap)
         self._batcher.set_policy(self._policy)
-        self._hangs.floor_s = hang_floor_s
-        self._set_warmth(warm_share)
+        self._hangs.floor_s = upkeep.hang_floor_s
+        self._set_warmth(upkeep.warm_share)
 
     def cap_batches(self, most: int | None) -> None:
         """Batches hold at most so many items from now on; None: as many as are compiled."""

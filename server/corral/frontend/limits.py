@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.dataplane.dispatcher import Upkeep
+from corral.dataplane.upkeep import Upkeep
 from corral.settings import KeepWarm, LimitSettings, Mode, Settings
 from corral.tensors import Signature
 

@@ -12,12 +12,14 @@ import contextlib
 import dataclasses
 import mmap
 from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from corral.system import memfd
 from corral.tensors import Datatype, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _PAGE = mmap.PAGESIZE
 #: engines read and write whole cache lines best, and the widest vectors are of one
@@ -91,12 +93,11 @@ class Region:
     def inputs(self, datatype: Datatype, count: int) -> NDArray[np.generic]:
         """The first ``count`` items of the only input as ``[count, *item shape]``, no copy."""
         shape = (count, *self.signature.input_shapes[datatype])
-        return np.ndarray(shape, datatype.numpy, self._mapping, self.input_offset)
+        return self._array(shape, datatype, self.input_offset)
 
     def outputs(self, count: int) -> NDArray[np.float32]:
         """The first ``count`` results as FP32 ``[count, *output shape]``, no copy."""
-        shape = (count, *self.signature.output_shape)
-        return np.ndarray(shape, np.float32, self._mapping, 0)
+        return self._array((count, *self.signature.output_shape), Datatype.FP32, 0)
 
     def all_inputs(self, datatype: Datatype, count: int) -> list[NDArray[np.generic]]:
         """Each input's first ``count`` items, no copy; the only one in this datatype."""
@@ -114,9 +115,15 @@ class Region:
         self, specs: Sequence[TensorSpec], at: Sequence[Place], count: int
     ) -> list[NDArray[np.generic]]:
         return [
-            np.ndarray((count, *spec.shape), spec.datatype.numpy, self._mapping, place.offset)
+            self._array((count, *spec.shape), spec.datatype, place.offset)
             for spec, place in zip(specs, at, strict=True)
         ]
+
+    def _array(self, shape: tuple[int, ...], datatype: Datatype, offset: int) -> NDArray[Any]:
+        # Who makes regions, or copies bytes into them, needs no arrays; see tensors.py.
+        import numpy as np
+
+        return np.ndarray(shape, datatype.numpy, self._mapping, offset)
 
     def touch(self, count: int) -> None:
         """Writes every page that batches of up to ``count`` items use, from the calling thread.

@@ -347,7 +347,7 @@ def test_a_tensor_survives_json_and_binary(
 ) -> None:
     generator = np.random.default_rng(random.randrange(2**32))
     for datatype in (FP32, UINT8):
-        raw = generator.integers(0, 256, n * rows * columns * datatype.numpy.itemsize, np.uint8)
+        raw = generator.integers(0, 256, n * rows * columns * datatype.itemsize, np.uint8)
         array = np.frombuffer(raw.tobytes(), datatype.numpy).reshape(n, rows, columns)
         if datatype is FP32:
             array = np.nan_to_num(array, nan=0.0, posinf=1.0, neginf=-1.0)
