@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from support.running_server import StartServer, null_server, wait_until
 
-from corral.cli.main import run, settings_of
+from corral.cli.command_line import settings_of
+from corral.cli.main import run
 
 #: a batch costs little more than its items: four together are a third faster
 NULL = ("--backend", "null", "--allocator", "system", "--null-batch-ms", "5", "--null-item-ms",
