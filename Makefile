@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        --constraint requirements.lock $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check unit process e2e interop soak fuzz bars mlperf compare peers ladder configuration doctor-page protos lock allocator clean ipex
+.PHONY: help serve test check tiers timing unit process environments e2e interop soak fuzz bars mlperf compare peers ladder configuration doctor-page protos lock allocator clean ipex
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -27,7 +27,7 @@ help: ## what there is
 serve: .venv/serve.stamp allocator ## installs what is missing, prepares the model, serves
 	@exec $(BIN)/corral serve $(ARGS)
 
-test: check unit process environments e2e ## the strict check and all tests
+test: check tiers timing ## the strict check and all tests
 
 check: .venv/dev.stamp ## format, lint, types, walls between the rooms
 	$(BIN)/ruff format --check .
@@ -36,22 +36,29 @@ check: .venv/dev.stamp ## format, lint, types, walls between the rooms
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/unit/test_building.py
 
-unit: .venv/dev.stamp ## pure logic, milliseconds
-	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/unit
-
-# Most of these tests wait for processes most of the time.
+PYTEST := CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q
 SIDE_BY_SIDE := --numprocesses 2 --dist worksteal
+TIERS := tests/e2e tests/environments tests/process tests/unit
+
+# In one run: no tier waits for the last test of another. The slowest begin.
+tiers: .venv/dev.stamp allocator ## the four tiers of tests below
+	$(PYTEST) -m "not timing" $(SIDE_BY_SIDE) $(TIERS)
+
+timing: .venv/dev.stamp allocator ## what hangs on nothing else running: hostile clients and the others' p99
+	$(PYTEST) -m timing tests/process
+
+unit: .venv/dev.stamp ## pure logic, milliseconds
+	$(PYTEST) $(SIDE_BY_SIDE) tests/unit
 
 process: .venv/dev.stamp allocator ## real processes, null backend
-	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q -m "not timing" $(SIDE_BY_SIDE) tests/process
-	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q -m timing tests/process
+	$(PYTEST) -m "not timing" $(SIDE_BY_SIDE) tests/process
 
 # Namespaces need root; what the machine cannot do is skipped with its reason.
 environments: .venv/dev.stamp allocator ## odd machines: namespaces, limits, closed descriptors, no network
-	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/environments
+	$(PYTEST) $(SIDE_BY_SIDE) tests/environments
 
 e2e: .venv/dev.stamp allocator ## the real model, real clients
-	CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/e2e
+	$(PYTEST) $(SIDE_BY_SIDE) tests/e2e
 
 # What a registry lacks is said in a line, and skipped with that reason.
 interop: .venv/dev.stamp allocator ## other people's clients, unmodified, each apart (2 GB; docs/interop.md)
