@@ -118,7 +118,7 @@ def _rendered(seen: Seen, machine: Machine | None, width: int, note: str = "") -
 
 def _show(watch: Watch, console: Console, interval_s: float) -> int:
     """Fills the terminal until q or Ctrl-C; a server that goes away is waited for."""
-    machine, seen, note = _machine(), watch.look(), ""
+    machine, seen, note, since = _machine(), watch.look(), "", ""
     # The terminal is put in order again by whoever ends this.
     signal.signal(signal.SIGTERM, _end)
     with (
@@ -131,9 +131,10 @@ def _show(watch: Watch, console: Console, interval_s: float) -> int:
             if quits(interval_s):
                 break
             try:
-                seen, note = watch.look(), ""
+                seen, note, since = watch.look(), "", ""
             except CorralError as error:
-                note = note or f"since {time.strftime('%H:%M:%S')}: {error}; q ends this"
+                since = since or time.strftime("%H:%M:%S")
+                note = f"since {since}: {error}; q ends this"
     return 0
 
 

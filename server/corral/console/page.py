@@ -11,7 +11,7 @@ import functools
 import gzip
 import hashlib
 from collections.abc import Sequence
-from importlib import resources
+from pathlib import Path
 
 from corral.doctor import drawing
 from corral.pages.document import STYLE, document, text
@@ -19,6 +19,8 @@ from corral.pages.document import STYLE, document, text
 #: the script that a page which asks for a token has, and those of the console
 _SIGN_IN, _CONSOLE = ("sign_in.js",), ("uplot.js", "charts.js", "page.js")
 _STYLES = ("uplot.css", "page.css")
+
+_FILES = Path(__file__).with_name("static")
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -40,7 +42,7 @@ class Page:
 
 def file(name: str) -> str:
     """A file of the page's, as text."""
-    return resources.files("corral.console").joinpath("static", name).read_text(encoding="utf-8")
+    return (_FILES / name).read_text(encoding="utf-8")
 
 
 @functools.cache

@@ -23,6 +23,24 @@ class Place(msgspec.Struct, frozen=True):
     slot: int
 
 
+class _Places(msgspec.Struct, frozen=True):
+    """The part of a view that says where counters lie."""
+
+    workers: list[Place]
+
+
+_decoder = msgspec.json.Decoder(_Places)
+
+
+def places(view: bytes) -> list[Place]:
+    """Where the workers of a ``view.View``, as JSON, have their counters.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return _decoder.decode(view).workers
+
+
 class WorkerCounts(msgspec.Struct, frozen=True):
     """What one worker has run since the server started."""
 

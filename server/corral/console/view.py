@@ -84,22 +84,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     found: Found | None
 
 
-class Places(msgspec.Struct, frozen=True):
-    """The part of a view that says where counters lie; see ``places``."""
-
-    workers: list[Place]
-
-
-_places_decoder = msgspec.json.Decoder(Places)
-
-
-def places(view: bytes) -> list[Place]:
-    """Where the workers of a view, as JSON, have their counters; raises msgspec.DecodeError."""
-    return _places_decoder.decode(view).workers
-
-
 def places_of(status: ServerStatus) -> list[Place]:
-    """The same of a status."""
+    """Where a server's workers have their counters."""
     return [Place(worker.id, worker.cell, worker.slot) for worker in status.workers]
 
 

@@ -16,9 +16,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from corral.console import view
 from corral.console.frame import Frame, Window
-from corral.console.sample import Place, take
+from corral.console.sample import Place, places, take
 from corral.errors import QueueFull
 from corral.ipc.messages import ServedModel, TellView
 from corral.metrics.counters import Pages
@@ -87,7 +86,7 @@ class ConsoleFeed:
         """The supervisor tells how the server is; takes the descriptor over."""
         try:
             content = os.pread(fds[0], message.length, 0)
-            self._places = view.places(content)
+            self._places = places(content)
         except (OSError, IndexError, msgspec.DecodeError) as error:
             # Without descriptors to spare it does not arrive; it is asked for again.
             logger.debug("no view: %s", error)

@@ -6,6 +6,7 @@ import msgspec
 from support.console_cases import MACHINE, PLACES, cell, status, worker
 
 from corral.console import view
+from corral.console.sample import places
 from corral.doctor.catalog import examine
 from corral.doctor.evidence import Evidence
 from corral.doctor.finding import Report, Status
@@ -36,7 +37,7 @@ def test_a_view_tells_no_pid_and_not_where_the_socket_lies() -> None:
 
 
 def test_a_view_says_where_counters_lie() -> None:
-    assert view.places(msgspec.json.encode(view.make(status(), None, None, None))) == PLACES
+    assert places(msgspec.json.encode(view.make(status(), None, None, None))) == PLACES
     assert view.places_of(status()) == PLACES
 
 
