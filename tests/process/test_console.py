@@ -23,7 +23,8 @@ HTML = {"Accept": "text/html"}
 
 @pytest.fixture(scope="module")
 def null() -> Iterator[Server]:
-    with null_server("--workers", "2", "--oversubscribe") as server:
+    # Pages that are open must take no request's place.
+    with null_server("--workers", "2", "--oversubscribe", "--max-requests", "4") as server:
         yield server
 
 
@@ -90,6 +91,8 @@ def test_there_are_so_many_pages_and_serving_goes_on(null: Server) -> None:
             assert b"as many pages are open as may be" in one_more.body()
             assert one_more.fields["retry-after"] == "5"
         assert ask(null, "GET", "/v2/health/ready")[0] == 200
+        with HttpClient(f"127.0.0.1:{null.http_port}") as client:
+            assert client.classify(CAT.read_bytes(), k=1)
         assert all(page.until("frame")["at_s"] for page in pages)
     # Their places are free again.
     with _opened(null) as again:
@@ -134,13 +137,14 @@ def test_pages_that_never_read_are_left_and_hold_no_memory(null: Server) -> None
         assert again.status == 200
 
 
-def test_credentials_are_asked_for_and_nothing_is_shown_without(
+def test_credentials_are_asked_for_and_two_cells_are_one_server(
     server: StartServer, tmp_path: Path
 ) -> None:
     tokens, token = tmp_path / "tokens", "a-token-of-this-test"
     tokens.write_text(f"{token}\n")
     tokens.chmod(0o600)
-    with server("--workers", "1", "--auth-token-file", str(tokens)) as s:
+    cells = ("--workers", "2", "--cells", "2", "--oversubscribe")
+    with server(*cells, "--auth-token-file", str(tokens)) as s:
         status, kind, text = get(s, "/", HTML)
         assert status == 401
         assert kind.startswith("text/html")
@@ -156,7 +160,10 @@ def test_credentials_are_asked_for_and_nothing_is_shown_without(
             refused.close()
         assert get(s, "/", {**HTML, **right})[0] == 200
         told = Stream(s.http_port, right)
-        assert told.until("view")["ready"]
+        view = told.until("view", lambda view: len(view["workers"]) == 2)
+        assert [front["cell"] for front in view["frontends"]] == [0, 1]
+        frame = told.until("frame", lambda frame: len(frame["workers"]) == 2)
+        assert len(frame["queues"]) == 2
         told.close()
         assert ask(s, "GET", "/v2", Authorization=f"Bearer {token}")[0] == 200
 
@@ -168,11 +175,3 @@ def test_a_server_may_have_no_console(server: StartServer) -> None:
         assert "--no-console" in text
         assert get(s, "/console/events", {})[0] == 404
         assert ask(s, "GET", "/v2/health/ready")[0] == 200
-
-
-def test_two_cells_are_one_server(server: StartServer) -> None:
-    with server("--workers", "2", "--cells", "2", "--oversubscribe") as s, stream(s) as told:
-        view = told.until("view", lambda view: len(view["workers"]) == 2)
-        assert [front["cell"] for front in view["frontends"]] == [0, 1]
-        frame = told.until("frame", lambda frame: len(frame["workers"]) == 2)
-        assert len(frame["queues"]) == 2

@@ -6,10 +6,11 @@ The model answers with each item's first elements, so that an answer tells whose
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import struct
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ class FakeService:
 
     def __init__(self) -> None:
         self.ready = True
+        self.standing_aside = 0
         self.error: RequestError | Exception | None = None
         self.closed: RequestError | None = None
         self.full: RequestError | None = None
@@ -68,6 +70,11 @@ class FakeService:
         self._reader = RequestReader(
             SIGNATURE, Limits(max_items=8, max_image_bytes=1_000, classes=CLASSES), resolve
         )
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        self.standing_aside += 1
+        yield
 
     def check_room(self) -> None:
         if self.full is not None:

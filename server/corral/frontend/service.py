@@ -6,7 +6,8 @@ Knows no transport but ASGI's ``scope`` and ``receive``. What it raises is the e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from corral.dataplane.inference import Inference
@@ -93,6 +94,15 @@ class Service:
         """
         if self.under_way - len(self.messages) > self._max_requests:
             raise QueueFull(_TOO_MANY, _RETRY_MS)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """While it lasts, a request that ``under_way`` counts takes no place: an open page."""
+        self.under_way -= 1
+        try:
+            yield
+        finally:
+            self.under_way += 1
 
     def set_max_requests(self, most: int) -> None:
         """Another limit holds from now on."""

@@ -87,7 +87,11 @@ class RestApp:
             reply = Reply(statuses.body_of("internal error"), statuses.INTERNAL)
             accept = None
         try:
-            await answer(send, reply, accept)
+            if reply.follower is None:
+                await answer(send, reply, accept)
+            else:
+                with self._service.aside():
+                    await answer(send, reply, accept)
         except OSError:
             # A TimeoutError is one, too.
             logger.debug("the client left before its answer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from corral.errors import RequestError
@@ -52,6 +53,9 @@ class Service(Protocol):
 
     def check_room(self) -> None:
         """Raises QueueFull where more requests are under way than may be."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """While it lasts, the request takes no place of those that ``check_room`` counts."""
 
     def authorize(self, scope: Scope) -> Priority:
         """Raises Unauthenticated or PermissionDenied; the priority that the client has at most."""

@@ -114,9 +114,13 @@ async def test_the_page_is_one_document(app: RestApp) -> None:
 
 
 async def test_events_come_as_they_are_made_and_the_place_is_given_up(
-    app: RestApp, feed: FakeFeed
+    app: RestApp, feed: FakeFeed, service: FakeService
 ) -> None:
+    assert (await get(app, "/", BROWSER)).status == 200
+    asides = [service.standing_aside]
     start, *pieces, end = await stream(app)
+    asides.append(service.standing_aside)
+    assert asides == [0, 1]
     assert start["status"] == 200
     fields = dict(start["headers"])
     assert fields[b"content-type"] == b"text/event-stream"
