@@ -23,8 +23,6 @@ pytestmark = pytest.mark.skipif(
     reason="Prometheus is not installed (apt-get install prometheus)",
 )
 
-#: panels of what a machine without a quota, or a run without faults, cannot show
-ABSENT = {"Stopped by the CPU quota"}
 #: what promtool says of Triton's names, which are Triton's
 TRITONS = re.compile(
     r"nv_inference_\w+ (counter metrics should have \"_total\" suffix"
@@ -101,16 +99,18 @@ def test_promtool_has_remarks_on_tritons_names_alone(server: Server) -> None:
 
 def test_it_scrapes_everything_that_the_page_has(server: Server, prometheus: Prometheus) -> None:
     names = set(re.findall(r"^([a-z_]+)", page(server), re.MULTILINE))
-    assert len(names) > 60
+    assert len(names) >= 60
     assert names <= set(prometheus.get("label/__name__/values"))
     (scraped,) = prometheus.get("targets")["activeTargets"]
     assert (scraped["health"], scraped["lastError"]) == ("up", "")
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
-def test_every_panel_shows_something(panel: dict[str, Any], prometheus: Prometheus) -> None:
-    if panel["title"] in ABSENT:
-        pytest.skip("no quota here")
+def test_every_panel_shows_something(
+    panel: dict[str, Any], server: Server, prometheus: Prometheus
+) -> None:
+    if panel["title"] == "Stopped by the CPU quota" and "cpu_throttled" not in page(server):
+        pytest.skip("the cgroup has no cpu.stat here")
     for target in panel["targets"]:
         found = prometheus.ask(filled(target["expr"]))
         assert found, target["expr"]

@@ -24,6 +24,7 @@ from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
+from support.otlp_receiver import OtlpReceiver
 from support.prometheus import Prometheus, filled, panels, scraping
 from support.running_server import Server, running
 
@@ -31,6 +32,7 @@ from support.running_server import Server, running
 _LOAD = ((1, 20), (2, 20), (4, 20), (8, 20), (16, 20), (2, 20))
 _WINDOW = "15s"
 _STEP_S = 2.0
+_PATIENCE_S = 300.0
 #: matplotlib's dates are days since 1970
 _DAY_S = 86_400.0
 _UNITS = {"s": EngFormatter("s"), "percentunit": PercentFormatter(1.0), "bytes": EngFormatter("B")}
@@ -137,14 +139,20 @@ def main() -> None:
     ]
     with (
         tempfile.TemporaryDirectory() as home,
-        running(command) as server,
-        scraping(server.metrics_port, Path(home)) as found,
+        OtlpReceiver() as receiver,
+        running(
+            [*command, "--otlp-endpoint", receiver.endpoint, "--access-log", f"{home}/access.log"],
+            ready=False,
+        ) as server,
     ):
-        start_s = time.time()
-        threads = list(load(server))
-        for thread in threads:
-            thread.join()
-        draw(found, start_s, time.time(), file)
+        # A model may have to be prepared first.
+        server.wait_until_ready(_PATIENCE_S)
+        with scraping(server.metrics_port, Path(home)) as found:
+            start_s = time.time()
+            threads = list(load(server))
+            for thread in threads:
+                thread.join()
+            draw(found, start_s, time.time(), file)
 
 
 if __name__ == "__main__":

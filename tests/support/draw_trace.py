@@ -22,6 +22,8 @@ from support.running_server import running
 _PICTURE = Path(__file__).parents[1] / "data/pictures/cat.jpg"
 _COLOURS = {"receive": "#8ab8ff", "admit": "#c0d8ff", "decode": "#b877d9", "queue": "#ffb357",
             "batch": "#73bf69", "infer": "#37872d", "answer": "#8ab8ff"}  # fmt: skip
+#: seconds
+_PATIENCE_S = 300.0
 _IDS = ("c" * 32, "a" * 32, "b" * 32)
 
 
@@ -76,10 +78,9 @@ def draw(found: list[ReceivedSpan], file: Path) -> None:
             text = f" {wide_ms:.2f} ms"
             if span.name == "batch":
                 text += (
-                    f"   worker {span.attributes['corral.worker']}, batch "
-                    f"{span.attributes['corral.batch.number']} of "
-                    f"{span.attributes['corral.batch.size']}, "
-                    f"cores: {span.attributes['corral.worker.cores']}"
+                    f"   worker {span.attributes['corral.worker']} "
+                    f"({span.attributes['corral.worker.cores']} cores), "
+                    f"{span.attributes['corral.batch.size']} in the batch"
                 )
             axes.text(start_ms + wide_ms, y, text, va="center", fontsize=8)
             name = span.name.removeprefix("inference.")
@@ -89,7 +90,7 @@ def draw(found: list[ReceivedSpan], file: Path) -> None:
     for label in axes.get_yticklabels():
         label.set_horizontalalignment("left")
     axes.tick_params(axis="y", pad=200, length=0)
-    axes.invert_yaxis()
+    axes.set_ylim(len(labels) - 0.4, -0.6)
     last_ms = max(span.end_ns - zero_ns for span in found) / 1e6
     axes.set_xlim(0, last_ms * 1.22)
     axes.set_xlabel("milliseconds since the first request came")
@@ -106,7 +107,9 @@ def main() -> None:
     command = [sys.executable, "-m", "corral", "serve", "--port", "0", "--metrics-port", "0"]
     with OtlpReceiver() as receiver:
         traced = ["--otlp-endpoint", receiver.endpoint, "--trace-rate", "0"]
-        with running([*command, *traced, *words]) as server:
+        with running([*command, *traced, *words], ready=False) as server:
+            # A model may have to be prepared first.
+            server.wait_until_ready(_PATIENCE_S)
             for _ in range(3):
                 _ask(server.port, server.http_port)
             for trace_id in _IDS:
