@@ -113,7 +113,7 @@ def main() -> None:
             for _ in range(3):
                 _ask(server.port, server.http_port)
             for trace_id in _IDS:
-                receiver.trace(trace_id, least=3 * 8)
+                receiver.trace(trace_id, least=3 * 7)
             # The last time: nothing is cold.
             found = receiver.spans()
             last = [

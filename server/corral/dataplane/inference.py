@@ -234,6 +234,7 @@ class Inference:
             else:
                 request.payload = data
             if request.timeline is not None:
+                request.timeline.decoded = isinstance(data, list)
                 request.timeline.queued_s = self._now_s()
             self._dispatcher.enqueue(request)
             await done

@@ -53,6 +53,7 @@ class RequestReport(msgspec.Struct, array_like=True):
     queued_s: float
     answered_s: float
     ended_s: float
+    decoded: bool
     runs: list[Run]
     trace: Traced | None
     is_logged: bool
@@ -97,6 +98,7 @@ def report(timeline: Timeline, cell: int, *, is_logged: bool) -> RequestReport:
         timeline.queued_s,
         timeline.answered_s,
         timeline.ended_s,
+        timeline.decoded,
         timeline.runs,
         trace,
         is_logged,

@@ -130,7 +130,7 @@ def _waits(told: RequestReport) -> Iterator[tuple[str, tuple[float, float]]]:
     moments = [
         ("receive", told.begun_s, told.received_s),
         ("admit", told.received_s, told.admitted_s),
-        ("decode", told.admitted_s, told.queued_s),
+        ("decode", told.admitted_s, told.queued_s if told.decoded else 0.0),
         ("queue", told.queued_s, told.runs[0].formed_s if told.runs else 0.0),
     ]
     return ((name, (start_s, end_s)) for name, start_s, end_s in moments if start_s and end_s)

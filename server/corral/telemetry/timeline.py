@@ -58,6 +58,7 @@ class Timeline:
         model: the name that it asked for.
         items: of its tensor.
         outcome: ``succeeded``, or one of counters.FAILURES where it is known.
+        decoded: whether its tensor was made of pictures.
         is_grpc: whether it is a call of gRPC's.
         status: of HTTP; 0: none was sent.
         grpc_status: of gRPC; -1: none was sent.
@@ -70,6 +71,7 @@ class Timeline:
         "begun_s",
         "context",
         "ended_s",
+        "decoded",
         "grpc_status",
         "is_grpc",
         "items",
@@ -101,7 +103,7 @@ class Timeline:
         self.runs: list[Run] = []
         self.model = self.outcome = ""
         self.items = 0
-        self.is_grpc = False
+        self.is_grpc = self.decoded = False
         self.status = 0
         self.grpc_status = -1
         self.sent_bytes = 0
