@@ -29,7 +29,6 @@ _PATH = "/v1/traces"
 #: spans that wait to be sent; a trace has some eight
 _MOST_SPANS = 16_384
 _BATCH_SPANS = 512
-_DELAY_MS = 1000.0
 #: what one batch may take, tries again included
 _PATIENCE_S = 5.0
 _TIMEOUTS = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
@@ -63,11 +62,9 @@ class TraceExporter:
         # Its variables win over ours.
         patience_s = None if any(map(os.environ.get, _TIMEOUTS)) else _PATIENCE_S
         self._outlet = _Outlet(OTLPSpanExporter(url, timeout=patience_s), url, said)
+        # Every 5 seconds, or as $OTEL_BSP_SCHEDULE_DELAY says: each request to a collector costs.
         self._processor = BatchSpanProcessor(
-            self._outlet,
-            max_queue_size=_MOST_SPANS,
-            schedule_delay_millis=_DELAY_MS,
-            max_export_batch_size=_BATCH_SPANS,
+            self._outlet, max_queue_size=_MOST_SPANS, max_export_batch_size=_BATCH_SPANS
         )
         self.overflowed = 0
 
