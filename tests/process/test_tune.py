@@ -99,7 +99,10 @@ def test_the_search_is_remembered(tuned: tuple[Path, dict[str, Any]]) -> None:
     assert {speed["engine"] for speed in entry["speeds"]} == {"null"}
 
 
-def test_ctrl_c_prints_what_is_known_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_prints_what_is_known_and_leaves_nothing(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     with subprocess.Popen(
         command(*NULL, *QUICK, "--budget-s", "60", "--p99-ms", "200", "--cache-dir", "cache"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, process_group=0,
@@ -109,7 +112,7 @@ def test_ctrl_c_prints_what_is_known_and_leaves_nothing(tmp_path: Path) -> None:
         for line in tune.stderr:
             if "calibrating" in line:
                 break
-        os.kill(tune.pid, signal.SIGINT)
+        os.kill(tune.pid, number)
         output, said = tune.communicate(timeout=30)
     assert tune.returncode == 130
     assert "interrupted; this is what is known" in said

@@ -29,6 +29,7 @@ examples:
   corral top                                    watch a running server
   corral doctor                                 what slows this machine down, and the remedy
   corral tune                                   measures which engine and precision is fastest
+  corral tune --p99-ms 150                      which settings keep that at the highest rate
   corral evaluate pictures/                     measures how right each precision is
   corral prepare --precision int8               makes the model's artefact, prints its path
 

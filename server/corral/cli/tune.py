@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,11 +45,8 @@ _BUDGET_S = 300.0
 _SHORT_BUDGET_S = 60.0
 _MOST_BUDGET_S = 86_400.0
 _SPINS_MS = (1, 200)
-#: where a server listens, and what is searched for: not a configuration's
-_LEFT_OUT = frozenset(
-    {"port", "http-port", "metrics-port", "unix-socket", "admin-socket", "p99-ms", "host",
-     "metrics-host"}
-)  # fmt: skip
+#: groups of settings that what is measured depends on; a server of our own listens by itself, to us
+_MEASURED = {"model", "engine", "accuracy", "placement", "queue", "null", "limits", "lifecycle"}
 
 
 def run(
@@ -74,14 +72,22 @@ def run(
     order = _order(settings, options_, given, bound_ms)
     tuning = _make(settings, order, given, environ, every=options_.every)
     code = 0
+    # Whoever ends it in another way than by Ctrl-C gets the same.
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         tuning.run(environ)
     except KeyboardInterrupt:
         print("corral: interrupted; this is what is known", file=sys.stderr)
         code = _INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     found = tuning.report()
     _show(found, options_)
     return code or (0 if found.winner else 1)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _fastest(settings: Settings, *, every: bool) -> int:
@@ -139,7 +145,7 @@ def _order(
         arrivals="Poisson" if options_.arrivals == "poisson" else options_.arrivals,
         budget_s=budget_s,
         exhaustive=options_.exhaustive,
-        given={name: value for name, value in given.items() if name not in _LEFT_OUT},
+        given=dict(given),
     )
 
 
@@ -159,7 +165,7 @@ def _make(
     flat = {option.flat for option in options().values() if option.name in given}
     found = plans(settings, machine, flat)
     spec = registry.get(settings.model.name, settings.model.shape)
-    engines = _engines(settings, flat, every=every)
+    engines, left_out = _engines(settings, flat, every=every)
     subject = Subject(
         settings=settings,
         spec=spec,
@@ -167,19 +173,24 @@ def _make(
         space=_space(settings, order.bound_ms, flat, tuple(found), engines),
         engines=engines,
         plans=found,
+        left_out=left_out,
     )
     served = served_model(spec, settings.model.served_name)
     homes = {"cache-dir": settings.model.cache_dir, "offline": settings.model.offline}
-    base = {**homes, **order.given}
+    groups = {option.name: option.group for option in options().values()}
+    base = {**homes, **{n: v for n, v in given.items() if groups[n] in _MEASURED}}
+    base.pop("p99-ms", None)
     timeout_s = settings.lifecycle.boot_timeout_s
     history = History(settings, machine.model_name, machine.cpu_budget)
     return Tuning(subject, order, lambda: Servers(base, served, timeout_s), history, _say)
 
 
-def _engines(settings: Settings, flat: frozenset[str] | set[str], *, every: bool) -> list[Engine]:
-    """What passed the guard, the fastest first."""
+def _engines(
+    settings: Settings, flat: frozenset[str] | set[str], *, every: bool
+) -> tuple[list[Engine], list[str]]:
+    """What passed the guard, the fastest first; and what did not, with its reason."""
     if not engine(settings.engine.backend).computes:
-        return [_null(settings)]
+        return [_null(settings)], []
     _say("preparing the model")
     pen = plan_for(settings, topology.read_machine()).first_worker
     selected = prepare.prepare_apart(settings, pen, every=every)
@@ -190,12 +201,13 @@ def _engines(settings: Settings, flat: frozenset[str] | set[str], *, every: bool
             precision=selected.precision,
             torch_mode=settings.engine.torch_mode,
         )
-        return [Engine(arithmetic=chosen, model=lambda: selected.model)]
-    engines = []
+        return [Engine(arithmetic=chosen, model=lambda: selected.model)], []
+    engines, left_out = [], []
     for row in search.rows:
-        if row.excluded:
-            continue
         candidate = row.candidate
+        if row.excluded:
+            left_out.append(f"{candidate.name}: {row.excluded}")
+            continue
         for mode in _modes(settings, candidate.backend, candidate.precision, flat):
             arithmetic = Arithmetic(
                 backend=candidate.backend, precision=candidate.precision, torch_mode=mode
@@ -203,7 +215,7 @@ def _engines(settings: Settings, flat: frozenset[str] | set[str], *, every: bool
             rate = row.images_per_s if mode is settings.engine.torch_mode else None
             model = functools.cache(functools.partial(_model, settings, arithmetic, selected))
             engines.append(Engine(arithmetic=arithmetic, model=model, per_s=rate or None))
-    return engines
+    return engines, left_out
 
 
 def _model(settings: Settings, arithmetic: Arithmetic, selected: Selected) -> ModelBoot:

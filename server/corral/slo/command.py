@@ -27,6 +27,8 @@ from corral.slo.survey import Engine, Survey
 from corral.system.limits import memory_left
 from corral.tuning.other_load import OtherLoad, watched
 
+#: the share of the time that is kept for confirming
+_CONFIRMING = 0.6
 #: configurations that are confirmed
 _BEST = 3
 #: the first rounds show what serving adds, well below the bound
@@ -34,6 +36,7 @@ _CALIBRATING = 0.6
 _CALIBRATION_S = 3.0
 #: of a round: as many requests as say something of a 99th percentile, within these times
 _REQUESTS = 400
+_LEAST_REQUESTS = 150
 _SHORTEST_S = 2.0
 _LONGEST_S = 10.0
 #: rounds of a configuration at the most
@@ -56,6 +59,8 @@ class Subject:
     space: Space
     engines: Sequence[Engine]
     plans: Mapping[Shape, Plan]
+    #: engines that may not be chosen, with the reason
+    left_out: Sequence[str] = ()
 
 
 class Tuning:
@@ -130,8 +135,10 @@ class Tuning:
                 profiler=profiler,
                 forecast=self._forecast,
                 say=self._say,
-                left_s=lambda: self._left_s() - order.budget_s / 2,
+                left_s=lambda: self._left_s() - order.budget_s * _CONFIRMING,
+                everything=order.exhaustive,
             )
+            self._survey.not_tried += subject.left_out
             self._survey.run()
             self._look_back()
             if self._survey.best() is None:
@@ -191,9 +198,10 @@ class Tuning:
 
     def _round_s(self, rate: float, others: int) -> float:
         """How long a round lasts: what it takes, and no more than its part of what is left."""
-        wanted_s = min(_LONGEST_S, max(_SHORTEST_S, _REQUESTS / max(rate, 1e-6)))
+        wanted_s = min(_LONGEST_S, max(_SHORTEST_S, _REQUESTS / rate))
+        least_s = min(_LONGEST_S, max(_SHORTEST_S, _LEAST_REQUESTS / rate))
         part_s = self._left_s() / max(1, others) / 2
-        return max(_SHORTEST_S, min(wanted_s, part_s))
+        return max(least_s, min(wanted_s, part_s))
 
     def _calibrate(self, servers: Servers, one: Configuration) -> None:
         """What serving adds, as the first server shows below the rate that it should keep."""
@@ -214,10 +222,13 @@ class Tuning:
         seen: set[tuple[object, ...]] = set()
         for one in ranked:
             told = self._survey.predicted[one]
-            same = (one.arithmetic, one.shape, round(told.rate, 2), round(told.p50_s, 6))
-            if same not in seen:
-                seen.add(same)
+            alike = {
+                (one.arithmetic, one.shape, one.batching),
+                (one.arithmetic, one.shape, round(told.rate, 2), round(told.p50_s, 6)),
+            }
+            if not alike & seen:
                 found.append(one)
+            seen |= alike
             if len(found) == _BEST:
                 break
         return found

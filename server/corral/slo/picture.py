@@ -20,7 +20,7 @@ def write(report: TuneReport, file: Path) -> str:
         from matplotlib.figure import Figure
     except ImportError:
         return "the chart as PNG needs matplotlib: pip install 'corral[ladder]' brings it"
-    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    figure = Figure(figsize=(10, 5.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     front = report.pareto
@@ -46,7 +46,8 @@ def write(report: TuneReport, file: Path) -> str:
         axes.errorbar([seen.offered], [seen.p99_ms], yerr=ends, fmt="o", color=_INK, label=label)
         label = ""
     axes.axhline(report.p99_ms, color=_BOUND, linestyle="--", linewidth=1)
-    axes.text(0, report.p99_ms * 1.02, f" the bound, {report.p99_ms:g} ms", color=_BOUND)
+    words = f" the bound, {report.p99_ms:g} ms"
+    axes.text(0, report.p99_ms * 1.02, words, color=_BOUND, fontsize=9)
     axes.set_ylim(0, report.p99_ms * _HEADROOM)
     axes.set_xlim(left=0)
     axes.set_xlabel("requests/s")
@@ -54,7 +55,7 @@ def write(report: TuneReport, file: Path) -> str:
     axes.set_title(f"{report.model}, {report.arrivals} arrivals, {report.cpu}", loc="left",
                    fontsize=10)  # fmt: skip
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8, loc="upper left")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.savefig(file, dpi=150)

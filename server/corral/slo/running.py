@@ -80,7 +80,7 @@ class Servers:
         failed = {}
         for one in new:
             settings = {**self._settings, **one.settings()}
-            self._running[one] = ChildServer([*_words(settings)])
+            self._running[one] = ChildServer([*options_of(settings)])
         for one in new:
             try:
                 self._running[one].wait_until_ready(self._boot_timeout_s)
@@ -117,10 +117,10 @@ class Servers:
             except BaseException:
                 load.kill()
                 raise
-        return _round(rate, offsets_s, latencies_s, late_s, spans)
+        return round_of(rate, offsets_s, latencies_s, late_s, spans)
 
 
-def _words(settings: Mapping[str, Any]) -> Iterator[str]:
+def options_of(settings: Mapping[str, Any]) -> Iterator[str]:
     """Options of a command line."""
     for name, value in settings.items():
         if isinstance(value, bool):
@@ -165,13 +165,22 @@ def _under_load(
     return latencies_s, late_s, spans
 
 
-def _round(
+def round_of(
     rate: float,
     offsets_s: Sequence[float],
     latencies_s: Sequence[float | None],
     late_s: Sequence[float],
     spans: Sequence[RequestSpan],
 ) -> Round:
+    """What a round says.
+
+    Args:
+        rate: that was offered.
+        offsets_s: of the requests.
+        latencies_s: of each; None without an answer.
+        late_s: by which each was sent late.
+        spans: of requests that were traced meanwhile.
+    """
     batches = {(span.cell, span.batch): span for span in spans}
     served_s: dict[int, list[float]] = {}
     for span in batches.values():

@@ -133,15 +133,14 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
         """How many configurations there are."""
         return len(self.shapes) * len(self.batchings) * sum(map(len, self.memories.values()))
 
-    def configurations(self) -> Iterator[Configuration]:
-        """All of them."""
-        for arithmetic, shape, batching in itertools.product(
-            self.arithmetics, self.shapes, self.batchings
+    def configurations(self, arithmetic: Arithmetic) -> Iterator[Configuration]:
+        """All with one of the arithmetics."""
+        for shape, batching, memory in itertools.product(
+            self.shapes, self.batchings, self.memories[arithmetic]
         ):
-            for memory in self.memories[arithmetic]:
-                yield Configuration(
-                    arithmetic=arithmetic, shape=shape, batching=batching, memory=memory
-                )
+            yield Configuration(
+                arithmetic=arithmetic, shape=shape, batching=batching, memory=memory
+            )
 
     def describe(self) -> dict[str, list[str]]:
         """What was chosen from, by kind, in words."""

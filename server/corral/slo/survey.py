@@ -7,7 +7,6 @@ that is predicted already, batches that take longer than the bound, memory that 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 from corral.batching.prediction import Prediction
@@ -59,6 +58,7 @@ class Survey:
         forecast: learns it.
         say: told what begins, a phrase.
         left_s: seconds that are left for measuring.
+        everything: measure what cannot win, too.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Survey:
         forecast: Forecast,
         say: Callable[[str], None],
         left_s: Callable[[], float],
+        everything: bool = False,
     ) -> None:
         self._space = space
         self._engines = engines
@@ -79,6 +80,7 @@ class Survey:
         self._forecast = forecast
         self._say = say
         self._left_s = left_s
+        self._everything = everything
         self.predicted: dict[Configuration, Prediction] = {}
         #: what was left out and why, one sentence each
         self.not_tried: list[str] = []
@@ -94,7 +96,7 @@ class Survey:
         """
         error: ModelError | None = None
         for number, engine in enumerate(self._engines):
-            why = self._why_not(engine) if number else ""
+            why = self._why_not(engine) if number and not self._everything else ""
             if why:
                 self.not_tried.append(f"{engine.arithmetic.name}: {why}")
                 continue
@@ -182,13 +184,8 @@ class Survey:
         self._say(f"predicting {arithmetic.name}")
         # Memories that change nothing have the same predictions.
         known: dict[tuple[Shape, Batching, float | None], Prediction | None] = {}
-        for shape, batching, memory in itertools.product(
-            self._space.shapes, self._space.batchings, self._space.memories[arithmetic]
-        ):
-            one = Configuration(
-                arithmetic=arithmetic, shape=shape, batching=batching, memory=memory
-            )
-            key = shape, batching, self._forecast.factor(one)
+        for one in self._space.configurations(arithmetic):
+            key = one.shape, one.batching, self._forecast.factor(one)
             if key not in known:
                 known[key] = self._forecast.highest(one, roughly=True)
             if (found := known[key]) is not None:

@@ -89,7 +89,7 @@ def headroom_line(report: TuneReport) -> str:
     """What is left beyond the rate that was asked about."""
     assert report.headroom is not None
     if report.headroom < 0:
-        return f"{report.asked_rate:g}/s is {-report.headroom:.0%} more than that"
+        return f"{report.asked_rate:g}/s is more than that: {1 + report.headroom:.0%} of it is kept"
     return f"{report.asked_rate:g}/s leaves {report.headroom:.0%} of it as headroom"
 
 

@@ -38,7 +38,7 @@ def noisy(ms: float, seed: int = 0) -> list[float]:
 
 
 def forecast(settings: Settings | None = None) -> Forecast:
-    made = Forecast(settings or Settings(), BOUND_S, poisson_gaps(4000), {WIDE: 1, NARROW: 1})
+    made = Forecast(settings or Settings(), BOUND_S, poisson_gaps(1500), {WIDE: 1, NARROW: 1})
     for cores in (1, 2):
         busy_s = {size: noisy(ms / cores) for size, ms in TIMES.items()}
         made.learn_times(NULL, cores, ServiceTimes(busy_s=busy_s, alone_s=noisy(9.0 / cores)))
@@ -77,7 +77,7 @@ class Machine:
         )
 
     def truth(self, one: Configuration) -> float:
-        best = highest_rate(self.cell(one), poisson_gaps(60_000, 99), BOUND_S, self.overhead_s)
+        best = highest_rate(self.cell(one), poisson_gaps(12_000, 99), BOUND_S, self.overhead_s)
         assert best is not None
         return best.rate
 
@@ -90,19 +90,21 @@ def confirmed(machine: Machine, one: Configuration, rounds: int = 6) -> Confirma
     trial = found.add(one, predicted)
     for _ in range(rounds):
         if not trial.settled:
-            found.turn(trial, 5.0)
+            found.turn(trial, 3.0)
     return found
 
 
-@pytest.mark.parametrize("slower", [0.8, 1.0, 1.3])
-@pytest.mark.parametrize("one", [configuration(), configuration(WIDE), configuration(NARROW, 4)])
+@pytest.mark.parametrize(
+    ("slower", "one"),
+    [(0.8, configuration(NARROW, 4)), (1.0, configuration()), (1.3, configuration(WIDE))],
+)
 def test_it_finds_the_rate_whatever_serving_adds(slower: float, one: Configuration) -> None:
     machine = Machine(slower)
     found = confirmed(machine, one).best
     assert found is not None
     assert found.found is not None
     # What it promises holds, and little is left.
-    assert found.found.rate == pytest.approx(machine.truth(one), rel=0.06)
+    assert found.found.rate == pytest.approx(machine.truth(one), rel=0.08)
     low, high = found.found.rate_interval
     assert low <= high
     assert found.found.p99_interval_ms[1] <= BOUND_S * 1000
@@ -192,7 +194,7 @@ def test_a_lone_worker_has_nobody_beside_it() -> None:
 
 def test_cells_share_the_rate() -> None:
     whole = forecast()
-    halves = Forecast(Settings(), BOUND_S, poisson_gaps(4000), {NARROW: 2})
+    halves = Forecast(Settings(), BOUND_S, poisson_gaps(1500), {NARROW: 2})
     busy_s = {1: noisy(10.0)}
     halves.learn_times(NULL, 1, ServiceTimes(busy_s=busy_s, alone_s=noisy(9.0)))
     halves.learn_memory(NULL, MEMORY, 1.0)

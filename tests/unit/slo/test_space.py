@@ -63,7 +63,7 @@ def test_a_space_counts_what_it_gives() -> None:
         batchings=batchings(50.0, modes=list(Mode)),
         memories={INT8: [PLAIN], torch: [PLAIN, other]},
     )
-    found = list(space.configurations())
+    found = [c for one in space.arithmetics for c in space.configurations(one)]
     assert len(found) == len(set(found)) == len(space) == 2 * 17 * 3
 
 

@@ -1,0 +1,152 @@
+"""What was seen under load as figures, and the report as text, page and chart."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from corral.ipc.spans import MOMENTS, RequestSpan
+from corral.slo import chart, page, picture, view
+from corral.slo.report import CandidateRow, CurvePoint, Measured, Predicted, TuneReport, Winner
+from corral.slo.running import Round, options_of, round_of
+
+
+def point(rate: float, p99_ms: float, name: str = "a") -> CurvePoint:
+    return CurvePoint(rate=rate, p50_ms=p99_ms / 2, p99_ms=p99_ms, name=name)
+
+
+def measured(rate: float, error: float = 0.1) -> Measured:
+    return Measured(
+        rate=rate, rate_interval=[rate, rate + 2], offered=rate or 30.0, p50_ms=20.0, p99_ms=48.0,
+        p99_interval_ms=[45.0, 49.5], raw_p99_ms=47.0, first_p99_ms=50.0,
+        guessed_p99_ms=50.0 * (1 + error), refused=0.0, requests=500,
+    )  # fmt: skip
+
+
+def row(name: str, seen: Measured | None, lost: str = "") -> CandidateRow:
+    told = Predicted(rate=31.0, p50_ms=20.0, p99_ms=49.0, refused=0.0)
+    return CandidateRow(
+        settings={"workers": 2}, name=name, predicted=told, measured=seen, lost=lost
+    )
+
+
+REPORT = TuneReport(
+    p99_ms=50.0,
+    model="net & co",
+    cpu="a CPU",
+    arrivals="Poisson",
+    winner=Winner(
+        settings={"workers": 2, "p99-ms": 50.0}, name="a", rate=30.0, rate_interval=[30.0, 32.0],
+        p99_ms=48.0, p99_interval_ms=[45.0, 49.5], p50_ms=20.0, idle_p50_ms=11.0, confirmed=True,
+    ),
+    candidates=[
+        row("a", measured(30.0)),
+        row("b", measured(20.0, error=-0.3), "it kept 20.0/s"),
+        row("c", measured(0.0, error=0.0), "at 30.0/s its p99 may be 70.0 ms"),
+        row("d", None, "it is predicted to keep 12/s"),
+    ],
+    measured_configurations=3,
+    space={"engines": ["x < y"], "configurations": 100},
+    not_tried=["z: it was slow"],
+    notes=["others took 30% of the CPUs meanwhile: rates are too low"],
+    pareto=[point(10, 20), point(30, 48)],
+    curves=[[point(10, 20), point(30, 48)], [point(10, 30, "b"), point(20, 60, "b")]],
+    asked_rate=20.0,
+    headroom=0.5,
+)  # fmt: skip
+
+
+def test_the_error_is_the_median_of_what_was_measured() -> None:
+    assert REPORT.median_error == pytest.approx(0.1)
+    assert [each.name for each in REPORT.measured] == ["a", "b", "c"]
+    assert msgspec.structs.replace(REPORT, candidates=[]).median_error is None
+
+
+def test_a_terminal_shows_the_winner_and_why_others_lost() -> None:
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(view.render(REPORT))
+    shown = re.sub(r"\s+", " ", capture.get())
+    for words in (
+        "30.0/s with p99 <= 50 ms (the highest rate is between 30.0 and 32.0/s) by a",
+        "a lone request takes 11.0 ms",
+        "20/s leaves 50% of it as headroom",
+        "45.0 to 49.5",
+        "none yet",
+        "100 configurations; 3 (3.0%) were put under load",
+        "predicted p99 was off by 10% in the median",
+        "not tried: z: it was slow",
+        "! others took 30%",
+    ):
+        assert words in shown
+
+
+def test_less_than_the_asked_rate_is_said() -> None:
+    short = msgspec.structs.replace(REPORT, headroom=-0.25)
+    assert view.headroom_line(short) == "20/s is more than that: 75% of it is kept"
+
+
+def test_the_page_has_it_all_and_escapes_it() -> None:
+    found = page.render(REPORT)
+    for words in (
+        "net &amp; co",
+        "x &lt; y",
+        "z: it was slow",
+        "the winner",
+        "workers = 2",
+        "<svg",
+    ):
+        assert words in found
+    assert "x < y" not in found
+
+
+def test_the_chart_has_a_line_for_each_curve_and_a_point_for_each_measurement() -> None:
+    drawn = chart.draw(REPORT)
+    assert len(re.findall(r'stroke="var\(--(one|two)\)"', drawn)) == 2
+    assert drawn.count("<circle") == 3
+    assert "the bound, 50 ms" in drawn
+    places = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", drawn)]
+    assert min(places) >= 0
+    assert not chart.draw(msgspec.structs.replace(REPORT, curves=[]))
+
+
+def test_the_picture_is_a_png(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "x.png"
+    assert not picture.write(REPORT, file)
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert "no chart" in picture.write(msgspec.structs.replace(REPORT, curves=[]), file)
+
+
+def span(batch: int, queued: float, formed: float, collected: float, items: int = 1) -> RequestSpan:
+    at_s = dict.fromkeys(MOMENTS, queued) | {"formed": formed, "collected": collected}
+    return RequestSpan(cell=0, batch=batch, worker=0, batch_items=items, items=1, at_s=at_s)
+
+
+def test_a_round_counts_batches_once_and_what_lies_beside_them() -> None:
+    spans = [span(1, 0.0, 0.1, 0.3), span(2, 0.2, 0.3, 0.7, 2), span(2, 0.1, 0.3, 0.7, 2)]
+    found = round_of(10.0, [0.0, 0.1, 0.2, 0.3], [0.5, 0.7, 0.6, None], [0.0, 0.0, 0.0, 0.9], spans)
+    assert found.served_s == {1: [pytest.approx(0.2)], 2: [pytest.approx(0.4)]}
+    # They took 1.8 s, of which they were 0.3, 0.5 and 0.6 s in the queue or with a worker.
+    assert found.overhead_s == pytest.approx((1.8 - 1.4) / 3)
+    assert math.isinf(found.latencies_s[-1])
+    assert found.refused == 0.25
+
+
+def test_a_round_without_answers_says_nothing_of_serving() -> None:
+    found = round_of(10.0, [0.0, 0.1], [None, None], [0.0, 0.0], [])
+    assert (found.served_s, found.overhead_s, found.refused) == ({}, 0.0, 1.0)
+    assert isinstance(found, Round)
+
+
+def test_settings_become_a_command_line() -> None:
+    settings = {"workers": 2, "huge-pages": False, "offline": False, "null-spin": True,
+                "shape": ["a=1", "b=2"], "mode": "rti"}  # fmt: skip
+    assert list(options_of(settings)) == [
+        "--workers=2", "--no-huge-pages", "--null-spin", "--shape=a=1", "--shape=b=2", "--mode=rti",
+    ]  # fmt: skip

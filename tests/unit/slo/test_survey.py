@@ -1,0 +1,205 @@
+"""What is measured, what is left out and why, on a machine that answers by a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from corral.batching.prediction import poisson_gaps
+from corral.errors import ConfigError, ModelError
+from corral.ipc.messages import ModelBoot
+from corral.planning import topology
+from corral.planning.plan import Plan
+from corral.settings import Allocator, BackendName, Mode, Precision, Settings
+from corral.slo.forecast import Forecast
+from corral.slo.order import TuneOrder
+from corral.slo.page import render as render_page
+from corral.slo.profiler import Crew, Profiler
+from corral.slo.reasons import why_lost
+from corral.slo.report import TuneReport
+from corral.slo.service import ServiceTimes
+from corral.slo.shapes import plans
+from corral.slo.space import Arithmetic, Memory, Shape, Space, batchings
+from corral.slo.summary import Summary
+from corral.slo.survey import Engine, Survey
+
+FAST = Arithmetic(backend=BackendName.OPENVINO, precision=Precision.INT8)
+SLOW = Arithmetic(backend=BackendName.TORCH, precision=Precision.FP32)
+SYSTEM, OTHER = (
+    Memory(allocator=Allocator.SYSTEM, huge_pages=pages, openmp_spin_ms=1)
+    for pages in (True, False)
+)
+MODEL = ModelBoot(name="m", artefact=None, precision="fp32", synthetic=True, weights="none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table(Profiler):
+    """Milliseconds of an item by engine, on two cores; a batch takes what its items take."""
+
+    item_ms: dict[Arithmetic, float]
+    #: of the other memory
+    factor: float = 1.0
+    broken: tuple[Arithmetic, ...] = ()
+
+    def measure(self, crew: Crew) -> ServiceTimes:
+        if crew.arithmetic in self.broken:
+            raise ModelError("its worker died")
+        one_s = self.item_ms[crew.arithmetic] / 1000 * 2 / crew.workers[0].cores
+        busy_s: dict[int, list[float]] = {}
+        for size in self.sizes:
+            if one_s <= self.bound_s:
+                busy_s[size] = [size * one_s]
+            if size * one_s > self.bound_s:
+                break
+        return ServiceTimes(busy_s=busy_s, alone_s=[one_s])
+
+    def compare(self, crews: Sequence[Crew], size: int) -> list[float]:
+        return [0.01 * (self.factor if crew.memory == OTHER else 1.0) for crew in crews]
+
+
+@pytest.fixture(scope="module")
+def shapes() -> dict[Shape, Plan]:
+    return plans(Settings(), topology.read_machine(), set())
+
+
+def survey(
+    shapes: dict[Shape, Plan],
+    item_ms: dict[Arithmetic, float],
+    *,
+    bound_s: float = 0.1,
+    left_s: float = math.inf,
+    factor: float = 1.0,
+    broken: tuple[Arithmetic, ...] = (),
+) -> tuple[Survey, Forecast]:
+    settings = Settings()
+    memories = {one: [SYSTEM, OTHER] if one is FAST else [SYSTEM] for one in item_ms}
+    space = Space(
+        arithmetics=list(item_ms),
+        shapes=list(shapes),
+        batchings=batchings(bound_s * 1000, modes=[Mode.THROUGHPUT], largest=[1, 4, 16]),
+        memories=memories,
+    )
+    forecast = Forecast(settings, bound_s, poisson_gaps(800), dict.fromkeys(shapes, 1))
+    profiler = Table(
+        settings=settings, spec=None, environ={}, bound_s=bound_s, sizes=(1, 2, 4, 8, 16),  # type: ignore[arg-type]
+        item_ms=item_ms, factor=factor, broken=broken,
+    )  # fmt: skip
+    made = Survey(
+        space=space,
+        engines=[
+            Engine(arithmetic=one, model=lambda: MODEL, per_s=1000 / ms)
+            for one, ms in item_ms.items()
+        ],
+        plans=shapes,
+        profiler=profiler,
+        forecast=forecast,
+        say=lambda _: None,
+        left_s=lambda: left_s,
+    )
+    return made, forecast
+
+
+def test_an_engine_that_cannot_win_is_not_measured(shapes: dict[Shape, Plan]) -> None:
+    found, _ = survey(shapes, {FAST: 10.0, SLOW: 300.0})
+    found.run()
+    assert not any(name.startswith("torch") for name in found.profiled)
+    assert any("torch fp32: a worker makes 3.3/s" in line for line in found.not_tried)
+    best = found.best()
+    assert best is not None
+    assert best.arithmetic == FAST
+
+
+def test_one_that_may_win_is_measured(shapes: dict[Shape, Plan]) -> None:
+    found, _ = survey(shapes, {FAST: 10.0, SLOW: 10.5})
+    found.run()
+    assert any(name.startswith("torch") for name in found.profiled)
+
+
+def test_batches_that_take_longer_than_the_bound_are_not_predicted(
+    shapes: dict[Shape, Plan],
+) -> None:
+    slower, _ = survey(shapes, {FAST: 30.0})
+    slower.run()
+    assert {one.batching.max_batch for one in slower.predicted} <= {1, 4}
+    assert any("batches above 4: one of 4 takes 120 ms" in line for line in slower.too_large())
+
+
+def test_a_bound_below_one_inference_is_an_error_of_the_fastest_engine(
+    shapes: dict[Shape, Plan],
+) -> None:
+    found, _ = survey(shapes, {FAST: 120.0, SLOW: 150.0})
+    with pytest.raises(ConfigError, match=r"--p99-ms 100: one inference takes 120\.0 ms"):
+        found.run()
+
+
+def test_an_engine_that_fails_is_told_and_the_next_is_measured(shapes: dict[Shape, Plan]) -> None:
+    found, _ = survey(shapes, {FAST: 10.0, SLOW: 11.0}, broken=(FAST,))
+    found.run()
+    assert "openvino int8: its worker died" in found.not_tried
+    best = found.best()
+    assert best is not None
+    assert best.arithmetic == SLOW
+    broken, _ = survey(shapes, {FAST: 10.0}, broken=(FAST,))
+    with pytest.raises(ModelError, match="died"):
+        broken.run()
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(0.9, OTHER), (0.995, SYSTEM), (1.1, SYSTEM)])
+def test_other_memory_wins_only_where_it_is_faster(
+    shapes: dict[Shape, Plan], factor: float, expected: Memory
+) -> None:
+    found, _ = survey(shapes, {FAST: 10.0}, factor=factor)
+    found.run()
+    best = found.best()
+    assert best is not None
+    assert best.memory == expected
+
+
+def test_of_equals_the_plainest_is_preferred(shapes: dict[Shape, Plan]) -> None:
+    """Where batches gain nothing, batches of one win, in the memory that was asked for."""
+    found, _ = survey(shapes, {FAST: 10.0})
+    found.run()
+    best = found.best()
+    assert best is not None
+    assert best.batching.max_batch == 1
+    assert best.memory == SYSTEM
+
+
+def test_when_the_time_is_over_it_says_what_was_not_tried(shapes: dict[Shape, Plan]) -> None:
+    found, _ = survey(shapes, {FAST: 10.0, SLOW: 10.5}, left_s=0.0)
+    found.run()
+    assert "torch fp32: the time was over" in found.not_tried
+    assert any("other memory" in line and "the time was over" in line for line in found.not_tried)
+
+
+def test_the_report_of_predictions_alone(shapes: dict[Shape, Plan]) -> None:
+    found, forecast = survey(shapes, {FAST: 10.0})
+    found.run()
+    order = TuneOrder(
+        bound_ms=100.0, rate=10.0, gaps=[1.0], arrivals="Poisson", budget_s=1.0,
+        exhaustive=False, given={"model": "<m>"},
+    )  # fmt: skip
+    empty = TuneReport(p99_ms=100.0, model="<m>", cpu="a CPU", arrivals="Poisson", asked_rate=10.0)
+    report = Summary(order, forecast, found, []).fill(empty)
+    winner = report.winner
+    assert winner is not None
+    assert not winner.confirmed
+    assert winner.settings["p99-ms"] == 100.0
+    assert winner.settings["model"] == "<m>"
+    assert report.headroom == pytest.approx(winner.rate / 10 - 1)
+    assert report.measured_configurations == 0
+    rates = [point.rate for point in report.pareto]
+    assert rates == sorted(rates)
+    heights = [point.p99_ms for point in report.pareto]
+    assert heights == sorted(heights)
+    others = [row for row in report.candidates if row.name != winner.name]
+    assert all("it is predicted to keep" in row.lost for row in others)
+    page = render_page(report)
+    assert "&lt;m&gt;" in page
+    assert "<m>" not in page
+    assert "is predicted to keep" in page
+    one = found.ranked()[0]
+    assert not why_lost(one, report.candidates[0], winner, forecast, 100.0)
