@@ -164,8 +164,10 @@ def test_credentials_are_asked_for_and_two_cells_are_one_server(
         assert [front["cell"] for front in view["frontends"]] == [0, 1]
         frame = told.until("frame", lambda frame: len(frame["workers"]) == 2)
         assert len(frame["queues"]) == 2
-        told.close()
         assert ask(s, "GET", "/v2", Authorization=f"Bearer {token}")[0] == 200
+        # A page that is open holds no drain up.
+        assert s.stop(timeout_s=15) == 0
+        told.close()
 
 
 def test_a_server_may_have_no_console(server: StartServer) -> None:

@@ -61,7 +61,8 @@
     $("guard").replaceChildren();
     if (view.guard)
       make("span", view.guard, $("guard"), `chip ${view.guard === "passed" ? "ok" : "warning"}`);
-    make("span", view.guard_says || "FP32 needs none.", $("guard"));
+    const none = view.precision.startsWith("fp32") ? "FP32 needs none." : "Nothing was compared.";
+    make("span", view.guard_says || none, $("guard"));
     put("weights", view.weights);
     put("search", view.search || "Nothing was searched.");
     for (const id of ["grpc", "metrics", "version"]) put(id, view[id]);
