@@ -280,3 +280,15 @@ def steal_families(seconds: float, cpus: int) -> Iterator[Metric]:
         seconds,
     )
     yield GaugeMetricFamily("corral_machine_cpus", "CPUs of the machine that are online", cpus)
+
+
+def energy_families(joules: Mapping[str, float]) -> Iterator[Metric]:
+    """What each processor package consumed since the server started, from RAPL."""
+    family = CounterMetricFamily(
+        "corral_machine_joules",
+        "Energy that the machine's processors consumed since the server started",
+        labels=["package"],
+    )
+    for package, consumed in joules.items():
+        family.add_metric([package], consumed)
+    yield family

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import ProcessCollector, generate_latest
 from prometheus_client.core import Metric
@@ -72,6 +72,7 @@ class Metrics:
             is nothing to read.
         clock: monotonic seconds.
         steal: reads (seconds, CPUs): what a hypervisor gave to others, or None.
+        joules: reads what each package consumed; empty where nothing says.
         telemetry: what became of traces and log lines.
         exemplars: traced requests, by bucket of ``corral_request_seconds``.
     """
@@ -85,6 +86,7 @@ class Metrics:
         clock: Callable[[], float] = time.monotonic,
         *,
         steal: Callable[[], tuple[float, int] | None] = lambda: None,
+        joules: Callable[[], Mapping[str, float]] = dict,
         telemetry: Callable[[], TelemetryCounts] = TelemetryCounts,
         exemplars: Callable[[], Sequence[Exemplar | None]] = tuple,
     ) -> None:
@@ -93,6 +95,7 @@ class Metrics:
         self._plan = plan
         self._throttling = throttling
         self._steal = steal
+        self._joules = joules
         self._telemetry = telemetry
         self._exemplars = exemplars
         self._clock = clock
@@ -136,6 +139,9 @@ class Metrics:
         stolen = self._steal()
         if stolen is not None:
             yield from corral_families.steal_families(*stolen)
+        joules = self._joules()
+        if joules:
+            yield from corral_families.energy_families(joules)
 
 
 class _Gathered(Collector):

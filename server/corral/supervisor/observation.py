@@ -15,7 +15,7 @@ from corral.security import tls
 from corral.settings import Settings, TelemetrySettings
 from corral.supervisor.exposure import make_access
 from corral.supervisor.supervisor import Supervisor
-from corral.system import cpu_time, procfs
+from corral.system import cpu_time, procfs, rapl
 from corral.telemetry.collector import Collector
 
 
@@ -82,6 +82,7 @@ class Observation:
             lambda: supervisor.plan,
             procfs.throttling,
             steal=cpu_time.steal,
+            joules=rapl.Meter().joules,
             telemetry=self.counts,
             exemplars=self.exemplars,
         )

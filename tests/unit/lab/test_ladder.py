@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 from pathlib import Path
 
 import msgspec
@@ -16,11 +17,19 @@ from rich.console import Console
 from corral.accuracy import Fidelity
 from corral.errors import ConfigError
 from corral.lab.ladder import chart, tables
-from corral.lab.ladder.climb import Place, climb, rung_settings, share_cpus
+from corral.lab.ladder.climb import (
+    Place,
+    _Standing,
+    _turn,
+    climb,
+    rung_settings,
+    share_cpus,
+)
 from corral.lab.ladder.results import Ladder, RungResult, SizeResult, percentile, summarise
 from corral.lab.ladder.rungs import pick, rungs
 from corral.models import registry
 from corral.settings import BackendName, Precision, Settings
+from corral.system.rapl import Meter
 from corral.tensors import Datatype, Signature
 
 
@@ -61,6 +70,29 @@ _LADDER = Ladder(
 )
 #: the rungs of another model, with the article's figures as an older version wrote them
 _VIT = msgspec.structs.replace(_LADDER, model="vit_b_16")
+
+
+class _OneBatch:
+    """A worker whose first batch consumes 4 J, by the counter of a composed tree."""
+
+    def __init__(self, counter: Path) -> None:
+        self._counter = counter
+        self._ready, told = os.pipe()
+        os.write(told, b"!")
+
+    def fileno(self) -> int:
+        return self._ready
+
+    def run(self, datatype: Datatype, size: int) -> None:
+        """Warms up."""
+
+    def submit(self, datatype: Datatype, size: int) -> None:
+        """Begins."""
+
+    def collect(self) -> float:
+        if self._counter.exists():
+            self._counter.write_text("3000000")
+        return 0.01
 
 
 def test_keys_are_unique_and_the_articles_figures_are_there() -> None:
@@ -120,6 +152,42 @@ def test_huge_pages_are_the_servers_setting() -> None:
 def test_summary_takes_the_median_of_repeats() -> None:
     (found,) = summarise({4: [0.1, 0.2, 0.3]}, {4: [10.0, 30.0, 20.0]})
     assert (found.images_per_s, found.p50_ms, found.p99_ms) == (20.0, 200.0, 300.0)
+
+
+def test_joules_are_the_median_of_the_repeats_that_could_be_read() -> None:
+    seconds, rates = {1: [0.1], 8: [0.2]}, {1: [10.0], 8: [40.0]}
+    found = summarise(seconds, rates, {1: [], 8: [0.5, 0.4, 0.9]})
+    assert [size.joules_an_image for size in found] == [None, 0.5]
+
+
+def test_a_column_has_joules_where_they_were_read() -> None:
+    rungs_here = list(_LADDER.rungs)
+    best = msgspec.structs.replace(rungs_here[2].sizes[1], joules_an_image=0.456)
+    rungs_here[2] = msgspec.structs.replace(rungs_here[2], sizes=[rungs_here[2].sizes[0], best])
+    ladder = msgspec.structs.replace(_LADDER, rungs=rungs_here)
+    page = tables.markdown(ladder, None)
+    assert "*J/image*" in page
+    column = tables.headings(ladder).index("J/image")
+    assert [row[column] for row in tables.rows(ladder)] == ["", "", "0.46"]
+    assert {len(row) for row in tables.rows(ladder)} == {len(tables.headings(ladder))}
+    assert "J/image" not in tables.markdown(_LADDER, None)
+
+
+def test_a_turn_reads_what_the_processors_consumed(tmp_path: Path) -> None:
+    zone = tmp_path / "class" / "powercap" / "intel-rapl:0"
+    zone.mkdir(parents=True)
+    for name, text in {"name": "package-0", "max_energy_range_uj": "100000000"}.items():
+        (zone / name).write_text(text)
+    counter = zone / "energy_uj"
+    counter.write_text("99000000")
+    trial = _OneBatch(counter)
+    one = _Standing(rungs(bf16=False)[0], [trial], 0.0, np.zeros((1, 3), np.float32), Datatype.FP32)  # type: ignore[list-item]
+    # 99 J to 3 J, over a range of 100 J, for a batch of 8
+    _turn(one, 8, 0.0, Meter(tmp_path))
+    assert one.joules == {8: [0.5]}
+    counter.unlink()
+    _turn(one, 8, 0.0, Meter(tmp_path))
+    assert (len(one.rates[8]), one.joules) == (2, {8: [0.5]})
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))

@@ -113,6 +113,7 @@ class Server:
         self.board = StatusBoard(status)
         self.clock = FakeClock()
         self.throttled: tuple[int, float] | None = (3, 0.25)
+        self.joules: dict[str, float] = {"package-0": 3.0}
         self.telemetry = TelemetryCounts(sent=7, refused=2, overflowed=1, lines=9, lines_dropped=3)
         self.exemplars: list[Exemplar | None] = []
         self.metrics = metrics.Metrics(
@@ -122,6 +123,7 @@ class Server:
             lambda: self.throttled,
             self.clock,
             steal=lambda: (12.5, 4),
+            joules=lambda: self.joules,
             telemetry=lambda: self.telemetry,
             exemplars=lambda: self.exemplars,
         )
@@ -371,6 +373,15 @@ def test_steal_is_told_with_the_cpus_that_it_is_of(server: Server) -> None:
     samples = server.scrape()
     assert value(samples, "corral_machine_steal_seconds_total") == 12.5
     assert value(samples, "corral_machine_cpus") == 4
+
+
+def test_joules_are_told_a_package_where_they_can_be_read(server: Server) -> None:
+    server.joules = {"package-0": 250.5, "package-1": 1.0}
+    samples = server.scrape()
+    assert value(samples, "corral_machine_joules_total", package="package-0") == 250.5
+    assert value(samples, "corral_machine_joules_total", package="package-1") == 1.0
+    server.joules = {}
+    assert not any("joules" in name for name, _ in server.scrape())
 
 
 def test_traces_and_log_lines_are_counted_where_they_are_asked_for(server: Server) -> None:

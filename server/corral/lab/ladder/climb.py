@@ -6,6 +6,7 @@ on the machine meets all alike. Workers that have no turn wait for a packet and 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -29,6 +30,7 @@ from corral.models import registry
 from corral.models.evaluation import guard_pictures
 from corral.planning.environment import compute_environment
 from corral.settings import EngineSettings, Settings
+from corral.system.rapl import Meter
 from corral.tensors import Datatype
 from corral.tuning import prepare, trial_worker
 from corral.tuning.trial_worker import Trial, TrialOrder
@@ -55,6 +57,7 @@ class Place:
         environ: this process's environment.
         repeats: turns of every rung.
         seconds: of each turn and batch size.
+        meter: of the processors' energy.
     """
 
     settings: Settings
@@ -63,6 +66,11 @@ class Place:
     environ: Mapping[str, str]
     repeats: int
     seconds: float
+    meter: Meter = dataclasses.field(default_factory=Meter)
+
+
+def _by_size() -> dict[int, list[float]]:
+    return collections.defaultdict(list)
 
 
 @dataclasses.dataclass
@@ -72,10 +80,12 @@ class _Standing:
     rung: Rung
     trials: list[Trial]
     prepare_s: float
-    seconds: dict[int, list[float]]
-    rates: dict[int, list[float]]
     logits: NDArray[np.float32]
     native: Datatype
+    #: of every batch, images/s and joules an image of every turn, by batch size
+    seconds: dict[int, list[float]] = dataclasses.field(default_factory=_by_size)
+    rates: dict[int, list[float]] = dataclasses.field(default_factory=_by_size)
+    joules: dict[int, list[float]] = dataclasses.field(default_factory=_by_size)
 
 
 def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungResult]:
@@ -109,7 +119,7 @@ def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungRe
                 continue
             try:
                 for size in one.rung.sizes:
-                    _turn(one, size, place.seconds)
+                    _turn(one, size, place.seconds, place.meter)
             except CorralError as error:
                 reasons[one.rung.key] = str(error).splitlines()[0]
         progress("done", 1.0)
@@ -178,9 +188,7 @@ def _stand(
         for trial in running:
             trial.fill(np.resize(inputs, (max(rung.sizes), *inputs.shape[1:])), spec.native)
         stack.push(undo.pop_all())
-    empty: dict[int, list[float]] = {size: [] for size in rung.sizes}
-    rates: dict[int, list[float]] = {size: [] for size in rung.sizes}
-    return _Standing(rung, running, prepare_s, empty, rates, logits, spec.native)
+    return _Standing(rung, running, prepare_s, logits, spec.native)
 
 
 def _defaults(cpus: Sequence[int]) -> dict[str, str]:
@@ -188,10 +196,11 @@ def _defaults(cpus: Sequence[int]) -> dict[str, str]:
     return dict(_PLAIN)
 
 
-def _turn(one: _Standing, size: int, seconds: float) -> None:
+def _turn(one: _Standing, size: int, seconds: float, meter: Meter) -> None:
     """All of a rung's workers run batches of a size for a time, side by side."""
     for trial in one.trials:
         trial.run(one.native, size)
+    before = meter.total()
     began_s = time.monotonic()
     done = 0
     for trial in one.trials:
@@ -209,6 +218,9 @@ def _turn(one: _Standing, size: int, seconds: float) -> None:
             else:
                 busy.remove(trial)
     one.rates[size].append(done * size / (last_s - began_s))
+    after = meter.total()
+    if before is not None and after is not None:
+        one.joules[size].append((after - before) / (done * size))
 
 
 def _result(
@@ -238,7 +250,7 @@ def _result(
     exact = baseline is None or baseline is one
     return msgspec.structs.replace(
         result,
-        sizes=summarise(one.seconds, one.rates),
+        sizes=summarise(one.seconds, one.rates, one.joules),
         memory_bytes=sum(trial.report.memory_bytes for trial in one.trials),
         prepare_s=one.prepare_s,
         start_s=max(trial.start_s for trial in one.trials),

@@ -92,6 +92,7 @@ def run(
             "flags": " ".join(flag for flag in _TELLING if flag in machine.isa),
             "CPUs used": f"{format_cpus(pen.cpus)} ({pen.cores} cores)",
             "kernel": platform.release(),
+            "energy": f"unknown: {place.meter.reason}" if place.meter.reason else "RAPL",
         },
         versions={name: text for name, text in versions(_PACKAGES).items() if text != "absent"},
         repeats=options.repeats,

@@ -22,6 +22,8 @@ class SizeResult(msgspec.Struct, frozen=True, kw_only=True):
     #: of a batch in the engine, over all repeats
     p50_ms: float
     p99_ms: float
+    #: of the machine's processors, all that they did meanwhile; None where it cannot be read
+    joules_an_image: float | None = None
 
 
 class RungResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,14 +96,18 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarise(
-    seconds: Mapping[int, Sequence[float]], rates: Mapping[int, Sequence[float]]
+    seconds: Mapping[int, Sequence[float]],
+    rates: Mapping[int, Sequence[float]],
+    joules: Mapping[int, Sequence[float]] | None = None,
 ) -> list[SizeResult]:
     """Medians and percentiles by batch size.
 
     Args:
         seconds: of every batch in the engine, by batch size.
         rates: images/s of every repeat, by batch size.
+        joules: an image, of the repeats where they could be read, by batch size.
     """
+    known = joules or {}
     return [
         SizeResult(
             batch=size,
@@ -109,6 +115,7 @@ def summarise(
             repeats=[round(rate, 3) for rate in rates[size]],
             p50_ms=percentile(seconds[size], 0.5) * 1000,
             p99_ms=percentile(seconds[size], 0.99) * 1000,
+            joules_an_image=statistics.median(known[size]) if known.get(size) else None,
         )
         for size in sorted(rates)
     ]

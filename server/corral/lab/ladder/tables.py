@@ -15,6 +15,7 @@ _HEADINGS = (
     "at",
     "p50 ms",
     "p99 ms",
+    "J/image",
     "memory MB",
     "start s",
     "step",
@@ -29,26 +30,44 @@ _LEGEND = (
     "on (docs/ladder.md), *total* to the baseline; cosine and SNR compare logits with the "
     "baseline's"
 )
+_ENERGY_LEGEND = (
+    "; *J/image* is what the machine's processors consumed meanwhile, at the best batch, "
+    "whatever else they did"
+)
 _ARTICLE_LEGEND = f"; *article* is the article's figure for ResNet50 on {ARTICLE_MACHINE}"
 
 
 def headings(ladder: Ladder) -> tuple[str, ...]:
-    """The columns; the article's last, for its own model."""
-    return _HEADINGS if ladder.model == ARTICLE_MODEL else _HEADINGS[:-1]
+    """The columns; energy where it was read, and the article's, last, for its own model."""
+    return tuple(_HEADINGS[index] for index in _columns(ladder))
+
+
+def _columns(ladder: Ladder) -> list[int]:
+    """Which of all columns have something to say."""
+    absent = set()
+    if ladder.model != ARTICLE_MODEL:
+        absent.add("article")
+    if not _has_energy(ladder):
+        absent.add("J/image")
+    return [index for index, name in enumerate(_HEADINGS) if name not in absent]
+
+
+def _has_energy(ladder: Ladder) -> bool:
+    return any(rung.ran and rung.best.joules_an_image is not None for rung in ladder.rungs)
 
 
 def rows(ladder: Ladder) -> list[list[str]]:
     """A row a rung, in the order of the headings; a rung that did not run says why."""
-    columns = len(headings(ladder))
+    columns = _columns(ladder)
     found = []
     for rung, (step, total) in zip(ladder.rungs, ladder.ratios(), strict=True):
         article = "" if rung.article is None else f"{rung.article:.1f}"
         if not rung.ran:
-            cells = [rung.title, rung.reason, *[""] * 10, article]
+            cells = [rung.title, rung.reason, *[""] * 11, article]
         else:
             measured = [*_measured(rung), _ratio(step), _ratio(total)]
             cells = [*measured, *_closeness(rung), article]
-        found.append(cells[:columns])
+        found.append([cells[index] for index in columns])
     return found
 
 
@@ -98,7 +117,7 @@ def markdown(ladder: Ladder, chart: str | None) -> str:
         lines += [f"![images/s by rung]({chart})", ""]
     names, article = headings(ladder), ladder.model == ARTICLE_MODEL
     lines += [
-        f"{_LEGEND}{_ARTICLE_LEGEND if article else ''}.",
+        f"{_legend(ladder)}.",
         "",
         "| " + " | ".join(names) + " |",
         "| --- |" + " ---: |" * (len(names) - 1),
@@ -112,6 +131,12 @@ def markdown(ladder: Ladder, chart: str | None) -> str:
     if missing:
         lines += ["", "Not run here:", "", *(f"- {line}" for line in missing)]
     return "\n".join(lines) + "\n"
+
+
+def _legend(ladder: Ladder) -> str:
+    energy = _ENERGY_LEGEND if _has_energy(ladder) else ""
+    article = _ARTICLE_LEGEND if ladder.model == ARTICLE_MODEL else ""
+    return f"{_LEGEND}{energy}{article}"
 
 
 def beside_article(ladder: Ladder) -> str:
@@ -143,6 +168,7 @@ def _measured(rung: RungResult) -> list[str]:
         str(best.batch),
         f"{single.p50_ms:.1f}",
         f"{single.p99_ms:.1f}",
+        _ratio(best.joules_an_image),
         f"{rung.memory_bytes / 2**20:.0f}",
         f"{rung.start_s:.1f}",
     ]
