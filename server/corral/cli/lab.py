@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 
 from rich.console import Console
 
 from corral.errors import ConfigError
-from corral.lab import overflow, raw_engine
+from corral.lab import overflow, raw_engine, wakeup
 from corral.lab.ladder import command as ladder
 from corral.lab.ladder.command import LadderOptions
 from corral.planning import topology
@@ -29,6 +30,8 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
             turns_s = map(_seconds, iter(sys.stdin.readline, ""))
             for line in raw_engine.run(settings, environ, turns_s):
                 print(line, flush=True)
+        case "wakeup":
+            Console().print(wakeup.render(wakeup.measure(sorted(os.sched_getaffinity(0)))))
         case _:
             Console().print(
                 overflow.render(settings.model.name, overflow.measure(settings, environ))

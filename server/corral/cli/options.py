@@ -114,12 +114,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_lab(commands: Any) -> None:
-    text = "measure one thing at a time: the ladder, the engine without a server, the overflow fix"
+    text = "measure one thing at a time: the ladder, the engine alone, a wake-up, the overflow fix"
     lab = commands.add_parser("lab", help=text, description=text, formatter_class=_Formatter)
     experiments = lab.add_subparsers(dest="experiment", metavar="EXPERIMENT", required=True)
     for name, what in (
         ("ladder", "climb the ladder of optimizations on this machine"),
         ("raw", "run a worker with no server around it, for the seconds read from standard input"),
+        ("wakeup", "measure how fast a sleeping worker wakes: socket, eventfd, futex, a spin"),
         ("overflow", "show what the fix for INT8 sums that overflow is worth on this CPU"),
     ):
         command = experiments.add_parser(
