@@ -74,6 +74,9 @@ class ConsoleFeed:
             raise QueueFull(_TOO_MANY, _RETRY_MS)
         self._followers += 1
         if self._producer is None or self._producer.done():
+            # What lies behind a gap belongs to no rate and to no chart.
+            self._window, self.frame = Window(), b""
+            self._history.clear()
             self._producer = asyncio.get_running_loop().create_task(self._produce())
         return Follower(self, time.monotonic() + _STREAM_S)
 
@@ -110,9 +113,6 @@ class ConsoleFeed:
         changed.set()
 
     async def _produce(self) -> None:
-        # What lies behind a gap belongs to no rate and to no chart.
-        self._window = Window()
-        self._history.clear()
         while self._followers or time.monotonic() - self._left_s < _LINGER_S:
             try:
                 self._look()
