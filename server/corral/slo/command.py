@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +21,12 @@ from corral.slo.history import History, Speed, slower, speed
 from corral.slo.order import TuneOrder
 from corral.slo.profiler import Profiler
 from corral.slo.report import TuneReport
-from corral.slo.running import Servers
+from corral.slo.running import Round, Servers
 from corral.slo.space import Configuration, Shape, Space
 from corral.slo.summary import Summary
 from corral.slo.survey import Engine, Survey
 from corral.system.limits import memory_left
-from corral.tuning.other_load import OtherLoad, watched
+from corral.tuning.other_load import MUCH, OtherLoad, watched
 
 #: the share of the time that is kept for confirming
 _CONFIRMING = 0.6
@@ -45,6 +46,8 @@ _MOST_ROUNDS = 6
 _EXHAUSTIVE_ROUNDS = 3
 #: what a server of its own is taken to need
 _SERVER_BYTES = 700 * 10**6
+#: how often a schedule is sent where others disturb it
+_TRIES = 2
 #: a busier machine is told
 _BUSY = 0.05
 
@@ -145,11 +148,8 @@ class Tuning:
                 self._notes.append("no configuration is predicted to keep the bound at any rate")
                 return
             with self._make_servers() as servers:
-                self._confirmation = Confirmation(
-                    self._forecast,
-                    servers.measure,
-                    order.bound_s,
-                )
+                measure = functools.partial(self._undisturbed, servers)
+                self._confirmation = Confirmation(self._forecast, measure, order.bound_s)
                 if order.exhaustive:
                     self._measure_all(servers)
                 else:
@@ -174,6 +174,21 @@ class Tuning:
 
     # --- under load ---
 
+    def _undisturbed(
+        self, servers: Servers, one: Configuration, rate: float, offsets_s: Sequence[float]
+    ) -> Round:
+        """What a server does under a schedule; once more where others took much of the CPUs."""
+        rounds: list[tuple[float, Round]] = []
+        for _ in range(_TRIES):
+            load = OtherLoad()
+            with watched(self._subject.machine.allowed_cpus, load):
+                found = servers.measure(one, rate, offsets_s)
+            rounds.append((load.share, found))
+            if load.share <= MUCH:
+                break
+            self._say(f"others took {load.share:.0%} of the CPUs meanwhile")
+        return min(rounds, key=lambda pair: pair[0])[1]
+
     def _confirm(self, servers: Servers) -> None:
         survey, confirmation = self._survey, self._confirmation
         assert survey
@@ -184,8 +199,7 @@ class Tuning:
         for number in range(_MOST_ROUNDS):
             hopeful = confirmation.hopeful()
             if self._left_s() <= 0:
-                # Something is to be confirmed, if nothing is yet.
-                hopeful = hopeful[:1] if confirmation.best is None else []
+                hopeful = confirmation.unfinished()
             for trial in hopeful:
                 self._turn(trial, self._round_s(trial.rate, len(hopeful)), f"round {number + 1}")
             if not hopeful:

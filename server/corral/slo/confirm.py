@@ -21,6 +21,8 @@ from corral.slo.space import Configuration
 _NEAR = 0.08
 #: a rate is as good as confirmed where a round was this near to it
 _CLOSE = 0.02
+#: a rate that is above the one that was seen by this share is worth more time
+_MUCH = 0.05
 #: of the first requests, which an empty server answers
 _DISCARD = 0.05
 #: a candidate whose best hope is below the winner's rate by this share has lost
@@ -169,6 +171,17 @@ class Confirmation:
     def best(self) -> Trial | None:
         """The one with the highest rate that holds; None where none does yet."""
         return best_of(self.trials)
+
+    def unfinished(self) -> list[Trial]:
+        """The one without which there is no result to speak of; none where there is one.
+
+        The best, while it may keep much more than it was seen to keep; else the most hopeful.
+        """
+        best = self.best
+        if best is None or best.found is None:
+            return self.hopeful()[:1]
+        more = not best.settled and best.rate > best.found.rate * (1 + _MUCH)
+        return [best] if more else []
 
     def hopeful(self) -> list[Trial]:
         """Those that are worth another round: not settled, and not behind for sure."""

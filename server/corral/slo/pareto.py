@@ -18,21 +18,18 @@ _TOO_HIGH = 3.0
 
 
 def curves(
-    forecast: Forecast, ranked: Sequence[Configuration], bound_s: float
+    forecast: Forecast, ranked: Sequence[Configuration], best_rate: float, bound_s: float
 ) -> tuple[list[CurvePoint], list[list[CurvePoint]]]:
     """The front, and the curves that it is the lowest of.
 
     Args:
         forecast: predicts.
         ranked: the best first; of those that differ in memory alone the first is taken.
+        best_rate: requests a second that the best keeps.
         bound_s: of the latency.
     """
-    if not ranked:
-        return [], []
-    best = forecast.highest(ranked[0])
-    if best is None:
-        return [], []
-    found = [_curve(forecast, one, best.rate, bound_s) for one in _drawn(ranked)]
+    found = [_curve(forecast, one, best_rate, bound_s) for one in _drawn(ranked)]
+    found = [curve for curve in found if curve]
     by_rate: dict[float, CurvePoint] = {}
     for point in (point for curve in found for point in curve):
         lowest = by_rate.get(point.rate)

@@ -10,7 +10,7 @@ import msgspec
 #: more samples of a size say no more
 _MOST = 400
 #: batches of a size that a server must have run before they count in place of a trial's
-_ENOUGH = 30
+_ENOUGH = 20
 
 
 class ServiceTimes(msgspec.Struct, frozen=True, kw_only=True):

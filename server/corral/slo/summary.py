@@ -41,7 +41,8 @@ class Summary:
         ranked = survey.ranked()
         winner = self._winner(ranked)
         shown = [*self._trials, *(one for one in ranked if one not in self._trials)]
-        front, curves = pareto.curves(self._forecast, ranked, self._order.bound_s)
+        best_rate = winner.rate if winner else 0.0
+        front, curves = pareto.curves(self._forecast, ranked, best_rate, self._order.bound_s)
         return msgspec.structs.replace(
             report,
             winner=winner,

@@ -144,6 +144,29 @@ def test_what_is_behind_for_sure_gets_no_other_round() -> None:
     assert slow not in found.hopeful()
 
 
+def test_when_the_time_is_over_only_what_matters_goes_on() -> None:
+    made, machine = forecast(), Machine(1.0)
+    found = Confirmation(made, machine.measure, BOUND_S)
+    for one in (configuration(), configuration(NARROW, 4)):
+        predicted = made.highest(one)
+        assert predicted is not None
+        found.add(one, predicted)
+    slow, fast = found.trials
+    # Nothing has held yet: the first is to be confirmed.
+    assert found.unfinished() == [slow]
+    fast.rate = 30.0
+    found.turn(fast, 4.0)
+    # It held, far below what it may keep.
+    assert found.best is fast
+    assert found.unfinished() == [fast]
+    for _ in range(4):
+        if found.unfinished():
+            found.turn(fast, 4.0)
+    assert fast.found is not None
+    assert fast.found.rate > 100
+    assert not found.unfinished()
+
+
 def test_the_ratio_takes_the_luck_of_the_arrivals_out() -> None:
     """Twenty short measurements of one server differ more than their ratios to a simulation."""
     cell = Machine(1.0).cell(configuration())
@@ -181,8 +204,8 @@ def test_serving_is_calibrated_on_the_middle_of_what_was_seen() -> None:
 
 def test_a_servers_own_times_count_once_there_are_enough() -> None:
     trials = {1: [0.01], 2: [0.02]}
-    assert with_served(trials, {1: [0.5] * 29}) == trials
-    assert with_served(trials, {1: [0.5] * 30})[1] == [0.5] * 30
+    assert with_served(trials, {1: [0.5] * 19}) == trials
+    assert with_served(trials, {1: [0.5] * 20})[1] == [0.5] * 20
 
 
 def test_a_lone_worker_has_nobody_beside_it() -> None:
