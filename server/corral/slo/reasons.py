@@ -6,6 +6,9 @@ from corral.slo.forecast import Forecast
 from corral.slo.report import CandidateRow, Winner
 from corral.slo.space import Configuration
 
+#: rates that are nearer than this share are told as equal
+_ALIKE = 0.005
+
 
 def why_lost(
     one: Configuration,
@@ -25,15 +28,16 @@ def why_lost(
         )
     if measured is not None:
         behind = 1 - measured.rate / winner.rate
-        if behind <= 0:
+        if behind < _ALIKE:
             return f"it kept {measured.rate:.1f}/s, as much as the winner"
         return f"it kept {measured.rate:.1f}/s, {behind:.0%} less than the winner"
     if row.predicted is None:
         return ""
     told = f"it is predicted to keep {row.predicted.rate:.1f}/s"
     # The winner's figure is a lower end; a prediction has none.
-    if row.predicted.rate < winner.rate:
-        told += f", {1 - row.predicted.rate / winner.rate:.0%} less than the winner keeps"
+    behind = 1 - row.predicted.rate / winner.rate
+    if behind >= _ALIKE:
+        told += f", {behind:.0%} less than the winner keeps"
     most = forecast.most_per_s(one)
     if most is not None and most <= winner.rate:
         told += f"; its workers make at most {most:.1f}/s"
