@@ -60,7 +60,9 @@ class FakeService:
         self.counted: list[RequestError] = []
         #: what was received, and how many of them were there still when the model ran
         self.bodies: list[weakref.ref[Received]] = []
+        #: bodies that are held while the model runs, and how often it is looked whether they are
         self.kept: list[int] = []
+        self.patience = 1
         self.raws: list[bytes | None] = []
         self.heads: list[Head] = []
         self.deadlines_s: list[float | None] = []
@@ -122,7 +124,7 @@ class FakeService:
         del at_most, timeline
         (raw,) = raws
         # A thread that unpacked a body lets go of it a moment after it told so.
-        for _ in range(100):
+        for _ in range(self.patience):
             if not (kept := sum(body() is not None for body in self.bodies)):
                 break
             await asyncio.sleep(0.01)

@@ -589,6 +589,7 @@ async def test_what_waits_for_the_model_is_the_tensor_alone(
     app: RestApp, service: FakeService
 ) -> None:
     """JSON is many times longer than its tensor; a packed body was unpacked."""
+    service.patience = 100
     await ask(app, "POST", INFER, JSON_BODY)
     await ask(app, "POST", INFER, gzip.compress(TRITON_BODY, mtime=0), [*TRITON_FIELDS, GZIP])
     await ask(app, "POST", "/v2/models/m/classify", JPEG)
