@@ -21,7 +21,7 @@ from corral.cli.main import run
 NULL = ("--backend", "null", "--allocator", "system", "--null-batch-ms", "5", "--null-item-ms",
         "10")  # fmt: skip
 #: few requests are enough to see that it works, and one worker or two are enough to choose from
-QUICK = ("--budget-s", "6", "--cores-per-worker", "1", "--max-queue-delay-ms", "0",
+QUICK = ("--budget-s", "4", "--cores-per-worker", "1", "--max-queue-delay-ms", "0",
          "--mode", "throughput", "--max-batch", "2")  # fmt: skip
 
 
@@ -99,10 +99,7 @@ def test_the_search_is_remembered(tuned: tuple[Path, dict[str, Any]]) -> None:
     assert {speed["engine"] for speed in entry["speeds"]} == {"null"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_prints_what_is_known_and_leaves_nothing(
-    number: signal.Signals, tmp_path: Path
-) -> None:
+def test_ctrl_c_prints_what_is_known_and_leaves_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(
         command(*NULL, *QUICK, "--budget-s", "60", "--p99-ms", "200", "--cache-dir", "cache"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, process_group=0,
@@ -112,7 +109,7 @@ def test_an_interrupt_prints_what_is_known_and_leaves_nothing(
         for line in tune.stderr:
             if "calibrating" in line:
                 break
-        os.kill(tune.pid, number)
+        os.kill(tune.pid, signal.SIGINT)
         output, said = tune.communicate(timeout=30)
     assert tune.returncode == 130
     assert "interrupted; this is what is known" in said
@@ -190,8 +187,3 @@ def test_a_server_says_up_to_which_rate_it_keeps_a_bound(server: StartServer) ->
         assert 40 < known["keeps_per_s"] < 96
         assert known["batch_cap"] in {1, 2, 4, 8}
         assert "keeps p99 <= 100 ms up to" in status(s.port)
-
-
-def test_without_a_bound_nothing_is_said(server: StartServer) -> None:
-    with server("--workers", "1", "--allocator", "system") as s:
-        assert "p99" not in status(s.port)

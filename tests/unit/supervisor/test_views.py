@@ -1,10 +1,19 @@
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from corral.ipc.status import Cause, Phase, ServerStatus, State, StatusBoard, WorkerStatus
-from corral.supervisor.views import StartupView, render_startup
+from corral.ipc.status import (
+    BoundStatus,
+    Cause,
+    Phase,
+    ServerStatus,
+    State,
+    StatusBoard,
+    WorkerStatus,
+)
+from corral.supervisor.views import StartupView, render_startup, render_status
 
 
 def worker(number: int, **changes: Any) -> WorkerStatus:
@@ -107,3 +116,19 @@ def test_the_doctor_has_a_line_where_it_has_something_to_say() -> None:
     assert isinstance(console.file, io.StringIO)
     assert f"doctor    {examined} of resnet50" in console.file.getvalue()
     assert "doctor" not in text()
+
+
+@pytest.mark.parametrize(
+    ("keeps_per_s", "cap", "said"),
+    [
+        (None, None, "p99 <= 50 ms is asked for; up to which rate is not known yet; now 7.5/s"),
+        (0.0, 1, "keeps p99 <= 50 ms at no rate; now 7.5/s"),
+        (21.4, None, "keeps p99 <= 50 ms up to 21.4/s; now 7.5/s"),
+        (21.4, 2, "keeps p99 <= 50 ms up to 21.4/s; now 7.5/s, in batches of at most 2"),
+    ],
+)
+def test_a_latency_bound_is_told(keeps_per_s: float | None, cap: int | None, said: str) -> None:
+    bound = BoundStatus(p99_ms=50.0, keeps_per_s=keeps_per_s, now_per_s=7.5, batch_cap=cap)
+    lines = render_status(status(bound=bound), 10.0).renderables[1]
+    assert f"latency   {said}" in str(lines).splitlines()
+    assert "p99" not in str(render_status(status(), 10.0).renderables[1])
