@@ -1,7 +1,8 @@
 #!/bin/sh
-# Two loads on a running server: load.sh HOST:PORT [SECONDS]
+# Two loads on a running server: load.sh HOST:PORT [SECONDS [MODEL]]
 set -eu
 url=$1
 seconds=${2:-10}
-corral-loadtest run --address "$url" --clients 4 --duration "$seconds"
-corral-loadtest run --address "$url" --rate 20 --duration "$seconds"
+model=${3:-resnet50}
+corral-loadtest run --address "$url" --model "$model" --clients 4 --duration "$seconds"
+corral-loadtest run --address "$url" --model "$model" --rate 20 --duration "$seconds"

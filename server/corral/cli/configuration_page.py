@@ -13,8 +13,9 @@ _HEAD = """\
 
 `make configuration` writes this page from `server/corral/settings`.
 
-A setting is an option of `corral serve`, `plan`, `prepare`, `tune` and `lab`, or a key of the TOML
-file that `--config` names. The command line wins over the file, and the file over the environment.
+A setting is an option of every command but `status`, `top`, `reload` and `mode`, or a key of the
+TOML file that `--config` names. The command line wins over the file, and the file over the
+environment.
 
     corral serve --config corral.toml --max-batch 8
 

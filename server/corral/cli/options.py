@@ -82,10 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("ladder", "climb the ladder of optimizations on this machine"),
         ("doctor", "look for what keeps this machine, or a running server, from its best"),
         ("profile", "show where time goes: a request's phases, the engine's operators, threads"),
-        (
-            "tune",
-            "measure which engine is fastest here; with --p99-ms, which settings keep that longest",
-        ),
+        ("tune", "measure the fastest engine, or the highest rate within --p99-ms"),
         ("evaluate", "measure how right each engine and precision is on labelled pictures"),
     ):
         command = commands.add_parser(
@@ -228,7 +225,10 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("tune with --p99-ms")
     group.add_argument(
-        "--rate", type=float, metavar="R", help="say what is left beyond so many requests a second"
+        "--rate",
+        type=float,
+        metavar="R",
+        help="the rate that you expect: says how much is left above it",
     )
     group.add_argument(
         "--arrivals",

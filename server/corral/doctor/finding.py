@@ -193,6 +193,8 @@ def sentence(findings: Sequence[Finding]) -> str:
         if counts[status]
     ]
     well = f"{counts[Status.OK]} of {len(findings)} checks are well"
+    if counts[Status.UNKNOWN]:
+        well += f", {counts[Status.UNKNOWN]} unknown"
     if not parts:
         return well
     return f"{', '.join(parts)}; {well}; corral doctor says more"

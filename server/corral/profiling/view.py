@@ -43,8 +43,9 @@ def _parts(report: ProfileReport, width: int) -> Iterator[RenderableType]:
 
 def headline(report: ProfileReport) -> str:
     """What was profiled, in one line."""
+    plural = "s" if report.workers != 1 else ""
     return (
-        f"{report.model}, mode {report.mode}, {report.workers} workers, {report.cpu}; "
+        f"{report.model}, mode {report.mode}, {report.workers} worker{plural}, {report.cpu}; "
         f"{report.served_by}, {report.seconds:g} s"
     )
 

@@ -141,7 +141,7 @@ def _check_traces(asked: TelemetrySettings) -> None:
         is_address = False
     if not is_address:
         raise ConfigError(
-            f"--otlp-endpoint {endpoint}: an address such as http://localhost:4318 is needed, "
+            f"--otlp-endpoint {endpoint!r}: an address such as http://localhost:4318 is needed, "
             "for OTLP over HTTP"
         )
 

@@ -56,5 +56,5 @@ def _unpack(path: Path, folder: Path) -> None:
                 with contextlib.suppress(tarfile.FilterError, tarfile.ExtractError):
                     archive.extract(member, folder, set_attrs=False, filter="data")
     except (tarfile.TarError, EOFError, OSError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0].rstrip(":")
         raise ConfigError(f"--sysfs {path}: no archive of a machine ({reason})") from None

@@ -131,8 +131,10 @@ def test_both_ends_of_a_range_are_taken(flat: str) -> None:
     assert option.least is not None
     assert option.most is not None
     least = math.nextafter(option.least, math.inf) if option.above else option.least
+    # A rate of traces is refused without a collector.
+    beside = {"otlp-endpoint": "http://127.0.0.1:9"} if flat == "trace_rate" else {}
     for end in (least, option.most):
-        _serve_with(build({option.name: option.kind(end)}))
+        _serve_with(build({**beside, option.name: option.kind(end)}))
     below = option.least if option.above else math.nextafter(option.least, -math.inf)
     above = math.nextafter(option.most, math.inf)
     for beyond in (below, above, option.most + 1 if option.kind is int else math.inf, math.nan):
