@@ -44,3 +44,27 @@ def test_operators_of_an_engine_have_names_times_and_operations(
     if backend == "openvino":
         assert any(operator.isa for operator in heavy)
         assert found.engine["isa"]
+
+
+def test_torchs_convolutions_have_onednns_kernels(artefact_cache: Path) -> None:
+    environ = {**os.environ, "CORRAL_CACHE": str(artefact_cache)}
+    words = ["--backend", "torch", "--torch-mode", "eager", "--precision", "fp32"]
+    words += ["--model", "efficientnet_lite0", "--allocator", "system"]
+    settings = settings_of(["serve", *words], environ)
+    found = run(
+        EngineOrder(
+            settings=settings,
+            model=prepare.make_apart(settings),
+            signature=registry.get(settings.model.name, settings.model.shape).signature,
+            pen=plan_for(settings, topology.read_machine()).first_worker,
+            batch=1,
+            seconds=0.2,
+        ),
+        environ,
+    )
+    rows = [row for row in found.profile.operators if row.name.startswith("convolution ")]
+    assert rows
+    assert all(row.kernel and row.flop and row.precision == "fp32" for row in rows)
+    assert any(row.isa for row in rows)
+    # Those of torch's own stay beside them.
+    assert any(row.type == "native_batch_norm" for row in found.profile.operators)

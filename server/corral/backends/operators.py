@@ -10,7 +10,7 @@ import msgspec
 
 #: instruction sets as kernels name them, the longest word first
 _ISA = re.compile(
-    r"(avx512_core_amx\w*?|avx512_amx|amx|avx512_core_vnni|avx512_vnni|avx512_core_bf16|avx512_core"
+    r"(avx10_\d_\d+(?:_amx\w*?)?|avx512_core_amx\w*?|avx512_amx|amx|avx512_core_vnni|avx512_vnni|avx512_core_bf16|avx512_core"
     r"|avx512|avx2_vnni|avx2|avx|sse\d+|asimd|sve\w*?)(?=_|$|:)",
     re.IGNORECASE,
 )

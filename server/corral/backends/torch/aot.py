@@ -175,13 +175,15 @@ def _own_temporary_folder(beside: Path) -> Iterator[None]:
     Args:
         beside: the package's folder, where temporary folders let no program be loaded.
     """
-    before = os.environ.get("TMPDIR")
+    before, python = os.environ.get("TMPDIR"), tempfile.tempdir
     base = _for_programs(folders.program_candidates(os.environ, last=beside))
     with tempfile.TemporaryDirectory(prefix="corral-inductor-", dir=base) as folder:
         os.environ["TMPDIR"] = folder
         try:
             yield
         finally:
+            # Python remembers where it was first asked for a file: not this, which is gone soon.
+            tempfile.tempdir = python
             if before is None:
                 del os.environ["TMPDIR"]
             else:

@@ -59,7 +59,9 @@ class TorchBackend:
         import torch
 
         torch.set_num_threads(boot.threads)
-        torch.set_num_interop_threads(1)
+        # torch refuses a second time, in a process that has run something.
+        if torch.get_num_interop_threads() != 1:
+            torch.set_num_interop_threads(1)
         torch.set_flush_denormal(True)
         torch.set_grad_enabled(False)
         self._threads = boot.threads
