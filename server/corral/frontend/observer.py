@@ -18,7 +18,7 @@ from corral.ipc.messages import CellBoot, StartTrace, Traced
 from corral.telemetry import trace_context
 from corral.telemetry.outbox import Outbox
 from corral.telemetry.report import RequestReport, report
-from corral.telemetry.timeline import Timeline, attach, timeline_of
+from corral.telemetry.timeline import Timeline, attach, detach, timeline_of
 from corral.telemetry.trace_context import TraceContext
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -88,7 +88,11 @@ class Observer:
             fields: its header fields by name.
         """
         context = None
-        if trace_context.TRACEPARENT in fields:
+        parent = fields.get(trace_context.TRACEPARENT)
+        if parent is not None:
+            told = self._watches_all or WANT_TIMING in fields
+            if not told and trace_context.is_unsampled(parent):
+                return None
             context = trace_context.follow(scope["headers"])
         if context is None and self._rate and self._random() < self._rate:
             context = trace_context.begin()
@@ -126,6 +130,7 @@ class Observer:
     def end(self, timeline: Timeline) -> None:
         """The request has ended, one way or another."""
         timeline.ended_s = self._now_s()
+        detach(timeline)
         if self._book is not None:
             self._book.write(timeline)
         if self._outbox is not None and (timeline.traced or self._logs):

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from corral.errors import ConfigError
+from corral.system.background import step_back
 from corral.telemetry.report import RequestReport
 
 logger = logging.getLogger(__name__)
@@ -160,6 +161,7 @@ class AccessLog:
         os.set_blocking(self._fd, True)
 
     def _write_all(self) -> None:
+        step_back()
         looked_s = self._clock()
         while True:
             self._more.wait(_LOOK_S)

@@ -13,6 +13,7 @@ import msgspec
 
 from corral.errors import ConfigError
 from corral.settings import TelemetrySettings
+from corral.system.background import step_back
 from corral.telemetry import access_log, report
 from corral.telemetry.access_log import AccessLog
 from corral.telemetry.exemplars import Example, Exemplars
@@ -96,6 +97,7 @@ class Collector:
         self._theirs.close()
 
     def _read_all(self) -> None:
+        step_back()
         while packet := self._ours.recv(report.PACKET_BYTES):
             try:
                 told = report.decode(packet)

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import SpanKind
 
 from corral import __version__
+from corral.system.background import step_back
 from corral.telemetry.report import RequestReport, Traced
 from corral.telemetry.spans import SpanMaker
 
@@ -103,6 +104,7 @@ class _Outlet(SpanExporter):
         self._said = said
         self._lock = threading.Lock()
         self._waiting = 0
+        self._has_begun = False
         self._fails = False
         self.sent = 0
         self.refused = 0
@@ -117,6 +119,10 @@ class _Outlet(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends a batch; a trace counts with its request's own span."""
+        if not self._has_begun:
+            # The SDK's own thread, which only calls this.
+            self._has_begun = True
+            step_back()
         traces = sum(span.kind is SpanKind.SERVER for span in spans)
         result = self._exporter.export(spans)
         with self._lock:

@@ -163,6 +163,13 @@ def attach(scope: dict[str, Any], timeline: Timeline) -> None:
     scope[_KEY] = timeline
 
 
+def detach(timeline: Timeline) -> None:
+    """The request has ended: its scope and its timeline hold one another no more."""
+    scope = timeline.scope
+    if isinstance(scope, dict) and scope.get(_KEY) is timeline:
+        del scope[_KEY]
+
+
 def timeline_of(scope: Mapping[str, Any]) -> Timeline | None:
     """The request's timeline; None where nobody watches."""
     return scope.get(_KEY)

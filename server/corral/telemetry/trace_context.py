@@ -12,6 +12,10 @@ Fields = Iterable[tuple[bytes, bytes]]
 TRACEPARENT, TRACESTATE = b"traceparent", b"tracestate"
 #: version, trace id, parent id, flags; what a later version appends
 _FORM = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+#: a parent, well formed, that is not sampled: the most frequent of those that are not followed
+_UNSAMPLED = re.compile(
+    rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]"
+).fullmatch
 _FORBIDDEN_VERSION, _OUR_VERSION = b"ff", b"00"
 _SAMPLED = 0x01
 #: the least that has to be passed on; a longer one is left out whole
@@ -51,6 +55,11 @@ class TraceContext:
 def begin() -> TraceContext:
     """A new trace."""
     return TraceContext(_new_id(128), new_span_id())
+
+
+def is_unsampled(parent: bytes) -> bool:
+    """Whether a ``traceparent`` is well formed and says that nobody traces. Cheap."""
+    return _UNSAMPLED(parent) is not None
 
 
 def follow(fields: Fields) -> TraceContext | None:

@@ -67,7 +67,10 @@ async def test_a_sampled_parent_is_traced_and_another_is_not(supervisor: Supervi
     no = found.begin(*scope((b"traceparent", PARENT % b"00")))
     assert yes is not None
     assert no is None, "the caller has decided: the rate is for requests without a parent"
+    asked = dict(yes.scope)
+    assert timeline_of(asked) is yes
     found.end(yes)
+    assert timeline_of(yes.scope) is None
     (told,) = supervisor.told()
     assert told.trace is not None
     assert told.trace.trace_id == "0af7651916cd43dd8448eb211c80319c"
@@ -222,3 +225,5 @@ async def test_a_request_that_is_not_traced_pays_less_than_a_microsecond(
     on = observer(supervisor, rate=1e-12)
     assert passes(off, scope()) < 1e-6
     assert passes(on, scope()) < 1e-6
+    # One whose caller has decided against it is read, and no more.
+    assert passes(on, scope((b"traceparent", PARENT % b"00"))) < 3e-6

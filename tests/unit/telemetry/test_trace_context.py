@@ -62,6 +62,15 @@ def test_a_malformed_parent_is_none(value: bytes) -> None:
     assert follow(value) is None
 
 
+def test_who_is_not_sampled_is_told_at_once() -> None:
+    assert trace_context.is_unsampled(GOOD[:-2] + b"00")
+    assert trace_context.is_unsampled(GOOD[:-2] + b"02")
+    for value in (GOOD, GOOD[:-2] + b"03", GOOD[:-2] + b"0x", GOOD[:-2] + b"00-", b"", b"00"):
+        assert not trace_context.is_unsampled(value)
+    assert not trace_context.is_unsampled(b"00-" + b"0" * 32 + b"-" + PARENT + b"-00")
+    assert not trace_context.is_unsampled(b"00-" + TRACE + b"-" + b"0" * 16 + b"-00")
+
+
 def test_two_parents_are_none() -> None:
     assert follow(GOOD, GOOD) is None
     assert follow() is None
