@@ -13,7 +13,8 @@ A sample has its luck. So the guard goes by the loss's **one-sided 95 % upper bo
 pictures are drawn again with replacement, and crops of one photograph are drawn together.
 
 Where labels mean nothing (weights without knowledge, answers that are no scores of classes, fewer
-than 10 photographs), the signal-to-noise ratio of the logits counts in its place. It, the KL
+than 10 photographs), the signal-to-noise ratio of the logits counts in its place. So it does where
+a model has several outputs: each has a ratio of its own, and the worst one decides. It, the KL
 divergence and the cosine similarity are information otherwise. An answer that is no number, FP32's
 own included, costs all that its picture has.
 """
@@ -21,12 +22,12 @@ own included, costs all that its picture has.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -79,6 +80,8 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     crops: int = 0
     #: whether labels were given
     labelled: bool = False
+    #: of several outputs, the one that all of this is of: the worst
+    output: str = ""
 
 
 class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +182,25 @@ def compare(
     return _with_losses(plain, pair, broken, groups, labels)
 
 
+def compare_outputs(
+    reference: Mapping[str, NDArray[Any]],
+    candidate: Mapping[str, NDArray[Any]],
+    pictures: NDArray[np.intp] | None = None,
+) -> Fidelity:
+    """The same by output, floats, [crops,...]: what the one with the lowest ratio has, no losses.
+
+    Nothing says that one of several is scores of classes. Raises ValueError as ``compare`` does.
+    """
+    if not reference or reference.keys() != candidate.keys():
+        raise ValueError(f"outputs {sorted(candidate)} against {sorted(reference)}")
+    found = []
+    for name, exact in reference.items():
+        # A dimension more, so that no output is taken for classes.
+        fidelity = compare(exact[:, None], candidate[name][:, None], pictures)
+        found.append(msgspec.structs.replace(fidelity, output=name))
+    return min(found, key=lambda one: one.snr_db)
+
+
 def faults(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> list[str]:
     """One phrase for what does not pass; none where it will do.
 
@@ -194,13 +216,15 @@ def faults(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> li
         found = f"{fidelity.loss:.2%}, up to {fidelity.loss_most:.2%}"
         return [f"{kind} of accuracy {found} > {thresholds.loss:.2%}"]
     if fidelity.snr_db < thresholds.snr_db:
-        return [f"SNR {fidelity.snr_db:.1f} dB < {thresholds.snr_db:g} dB"]
+        where = f" of output {fidelity.output}" if fidelity.output else ""
+        return [f"SNR{where} {fidelity.snr_db:.1f} dB < {thresholds.snr_db:g} dB"]
     return []
 
 
 def describe(fidelity: Fidelity) -> str:
     """The measures in one phrase."""
-    parts = [f"SNR {fidelity.snr_db:.1f} dB"]
+    where = f" of output {fidelity.output}, the worst," if fidelity.output else ""
+    parts = [f"SNR{where} {fidelity.snr_db:.1f} dB"]
     if fidelity.top1 is not None:
         parts.insert(0, f"top-1 {fidelity.top1:.1%}")
     if fidelity.loss is not None:

@@ -212,3 +212,47 @@ def test_a_missing_compiler_may_pass(artefact_cache: Path, tmp_path: Path) -> No
         trial_worker.start(order, {"PATH": str(tmp_path)}),
     ):
         pass
+
+
+def _two_heads(path: Path) -> Path:
+    """A picture in, two outputs: a map that INT8 keeps, and squares of a difference it loses."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    random = np.random.default_rng(1)
+    weights = random.normal(size=(4, 3, 3, 3)).astype(np.float32)
+    # The second channel is the first, but for what the step of an INT8 weight swallows.
+    twins = np.repeat(random.normal(size=(1, 3, 3, 3)), 2, axis=0).astype(np.float32)
+    twins[1] *= 1.001
+    heads = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["map"], pads=[1, 1, 1, 1]),
+            helper.make_node("Conv", ["x", "twins"], ["both"], pads=[1, 1, 1, 1]),
+            helper.make_node("Split", ["both"], ["one", "other"], axis=1, num_outputs=2),
+            helper.make_node("Sub", ["one", "other"], ["little"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 32, 32])],
+        [
+            helper.make_tensor_value_info("map", TensorProto.FLOAT, ["n", 4, 32, 32]),
+            helper.make_tensor_value_info("little", TensorProto.FLOAT, ["n", 1, 32, 32]),
+        ],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(twins, "twins")],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    save(helper.make_model(heads, opset_imports=opset, ir_version=9), path)
+    path.with_suffix(".toml").write_text("[preprocessing]\nresize = 36\nstd = [255, 255, 255]\n")
+    return path
+
+
+def test_of_several_outputs_the_guard_judges_the_worst(
+    real_server: StartServer, tmp_path: Path
+) -> None:
+    path = _two_heads(tmp_path / "heads.onnx")
+    asked = ("--model", str(path), "--backend", "onnxruntime", "--precision", "int8")
+    where = ("--cache-dir", str(tmp_path / "cache"), "--workers", "1")
+    with real_server(*asked, *where, ready=False) as server:
+        server.wait_until_ready(timeout_s=300)
+        server.wait_for_line("int8 is not close enough to FP32 .SNR of output little ")
+        found = _properties(server, "heads")
+    assert (found["precision"], found["guard"]) == ("int8", "failed")
+    assert float(found["accuracy_snr_db"]) < 20

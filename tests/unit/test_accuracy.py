@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.accuracy import AccuracyReport, Fidelity, Thresholds, compare, describe, faults
+from corral.accuracy import (
+    AccuracyReport,
+    Fidelity,
+    Thresholds,
+    compare,
+    compare_outputs,
+    describe,
+    faults,
+)
 
 _RANDOM = np.random.default_rng(1)
 
@@ -235,3 +243,54 @@ def test_measures_stay_in_their_ranges(seed: int, noise: float, n: int, classes:
     assert found.loss_most is None or 0 <= found.loss_most <= 1
     assert found.kl >= 0
     assert np.isfinite(found.snr_db)
+
+
+def _outputs(**spoiled: float) -> dict[str, np.ndarray]:
+    """Boxes and scores of 20 crops, with noise of these shares on the outputs named."""
+    random = np.random.default_rng(3)
+    found = {"boxes": random.normal(size=(20, 7, 4)), "scores": random.normal(size=(20, 9))}
+    for name, share in spoiled.items():
+        found[name] = found[name] + share * np.random.default_rng(4).normal(size=found[name].shape)
+    return {name: values.astype(np.float32) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("bad", ["boxes", "scores"])
+def test_of_several_outputs_the_worst_decides(bad: str) -> None:
+    found = compare_outputs(_outputs(), _outputs(**{"boxes": 0.01, "scores": 0.01, bad: 0.5}))
+    assert found.output == bad
+    assert found.snr_db == pytest.approx(6.0, abs=1.0)
+    # Scores of several are no classes that somebody names.
+    assert (found.loss, found.top1) == (None, None)
+    (fault,) = faults(found, Thresholds(), synthetic=False)
+    assert fault.startswith(f"SNR of output {bad} ")
+    assert describe(found).startswith(f"SNR of output {bad}, the worst, ")
+
+
+def test_a_large_output_does_not_hide_a_small_one() -> None:
+    reference, candidate = _outputs(), _outputs(scores=0.5)
+    for outputs in (reference, candidate):
+        outputs["boxes"] *= 1000
+    assert compare_outputs(reference, candidate).output == "scores"
+
+
+def test_several_outputs_that_agree_pass() -> None:
+    assert faults(compare_outputs(_outputs(), _outputs()), Thresholds(), synthetic=False) == []
+    little = compare_outputs(_outputs(), _outputs(boxes=0.01, scores=0.01))
+    assert faults(little, Thresholds(), synthetic=False) == []
+
+
+def test_an_output_that_is_no_number_is_the_worst() -> None:
+    candidate = _outputs(scores=0.05)
+    candidate["boxes"][:, 0, 0] = np.nan
+    found = compare_outputs(_outputs(), candidate)
+    assert (found.output, found.snr_db) == ("boxes", 0.0)
+    assert faults(found, Thresholds(), synthetic=False) != []
+
+
+def test_outputs_that_differ_in_name_or_shape_are_no_comparison() -> None:
+    with pytest.raises(ValueError, match="outputs"):
+        compare_outputs(_outputs(), {"boxes": _outputs()["boxes"]})
+    with pytest.raises(ValueError, match="logits"):
+        compare_outputs(_outputs(), {**_outputs(), "boxes": _outputs()["scores"]})
+    with pytest.raises(ValueError, match="outputs"):
+        compare_outputs({}, {})

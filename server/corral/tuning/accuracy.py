@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.accuracy import Fidelity, compare
+from corral.accuracy import Fidelity, compare, compare_outputs
 from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.order import versions
 from corral.artifacts.store import Artefact
@@ -19,9 +20,11 @@ from corral.images.picture_folder import PictureFolder
 from corral.models import evaluation
 from corral.models.evaluation import HeldOut
 from corral.models.labels import labels_of
+from corral.tensors import Datatype
 from corral.tuning import trial_worker
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
+from corral.tuning.fallback import float_outputs
 
 #: raise it whenever a fidelity is measured in another way, or Fidelity changes
 FIDELITY_FORMAT = 2
@@ -57,16 +60,33 @@ def measure_fidelity(
         bench.references[asked] = _answers(bench, reference, exact, held_out)
     expected = bench.references[asked]
     found = _answers(bench, candidate, made, held_out)
-    fidelity = compare(expected, found, held_out.pictures, held_out.labels)
+    if bench.spec.signature.plain:
+        # It has one output.
+        (exact_logits,), (logits,) = expected.values(), found.values()
+        fidelity = compare(exact_logits, logits, held_out.pictures, held_out.labels)
+    else:
+        fidelity = compare_outputs(expected, found, held_out.pictures)
     cache.write(made.model, ingredients, fidelity)
     return fidelity
 
 
 def _answers(
     bench: Bench, candidate: Candidate, made: Artefact, held_out: HeldOut
-) -> NDArray[np.float32]:
+) -> dict[str, NDArray[Any]]:
+    """Answers by output, of those that are floats."""
     with trial_worker.start(bench.order(candidate, made, [1]), bench.environ) as trial:
-        return trial.answer(held_out.items(bench.spec), bench.spec.native)
+        found = trial.answer_all(held_out.items(bench.spec), bench.spec.native)
+    return {
+        spec.name: as_floats(found[spec.name], spec.datatype)
+        for spec in float_outputs(bench.spec.signature)
+    }
+
+
+def as_floats(values: NDArray[Any], datatype: Datatype) -> NDArray[Any]:
+    """An output's values as numpy's floats, which know no BF16: FP32 with 16 bits more."""
+    if datatype is not Datatype.BF16:
+        return values
+    return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def fidelity_ingredients(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from corral.accuracy import Thresholds
@@ -50,7 +50,7 @@ class Bench:
     cpu_model: str
     progress: Callable[[str, float], None]
     apart: Callable[[Settings], object] | None = None
-    references: dict[tuple[str, ...], NDArray[np.float32]] = dataclasses.field(
+    references: dict[tuple[str, ...], dict[str, NDArray[Any]]] = dataclasses.field(
         default_factory=dict, compare=False, repr=False
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from corral.artifacts.store import Artefact
 from corral.errors import ConfigError, ModelError, PassingError
+from corral.tensors import Datatype, Signature, TensorSpec
 from corral.tuning import trial_worker
 from corral.tuning.candidates import Candidate, Row, Search
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from corral.tuning.bench import Bench
 
 logger = logging.getLogger(__name__)
+
+_FLOATS = {Datatype.FP32, Datatype.FP16, Datatype.BF16, Datatype.FP64}
 
 
 def is_measured(bench: Bench) -> bool:
@@ -25,6 +28,18 @@ def is_measured(bench: Bench) -> bool:
 def is_judged(bench: Bench) -> bool:
     """Whether precisions can be compared with FP32, which a file in INT8 has not."""
     return is_measured(bench) and not bench.spec.quantized
+
+
+def float_outputs(signature: Signature) -> list[TensorSpec]:
+    """The outputs whose noise can be measured."""
+    return [spec for spec in signature.output_specs if spec.datatype in _FLOATS]
+
+
+def judges_outputs(bench: Bench) -> bool:
+    """Whether a model of several outputs can be compared with FP32, output by output."""
+    spec = bench.spec
+    several = spec.takes_pictures and not spec.signature.plain and not spec.quantized
+    return several and bool(float_outputs(spec.signature))
 
 
 def first_that_runs(bench: Bench, options: Sequence[Candidate]) -> tuple[Search, Artefact]:

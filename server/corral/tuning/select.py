@@ -29,7 +29,7 @@ from corral.settings import BackendName, Precision, Settings
 from corral.tuning.accuracy import evaluation_pictures, measure_fidelity
 from corral.tuning.bench import Bench, make_bench
 from corral.tuning.candidates import Candidate, Search, candidates, guard_report
-from corral.tuning.fallback import first_that_runs, is_judged, is_measured
+from corral.tuning.fallback import first_that_runs, is_judged, is_measured, judges_outputs
 from corral.tuning.other_load import MUCH, OtherLoad
 from corral.tuning.search import search
 from corral.tuning.search_cache import remember, remembered
@@ -182,6 +182,8 @@ def _uncompared(
 ) -> Selected:
     if bench.spec.quantized:
         return as_it_is(bench, installed, again=again)
+    if judges_outputs(bench):
+        return several_outputs(bench, precision, installed, again=again)
     return without_pictures(bench, precision, installed, again=again)
 
 
@@ -195,6 +197,33 @@ def without_pictures(
     report = None
     if precision is not Precision.FP32:
         report = AccuracyReport(candidate=chosen.name, fidelity=None, faults=[])
+    return _selected(chosen, made, report, None)
+
+
+def several_outputs(
+    bench: Bench, precision: Precision, installed: Set[str], *, again: bool = False
+) -> Selected:
+    """A model of several outputs: FP32, or what was asked for, judged output by output.
+
+    Nothing is searched. What fails serves with a warning where backend and precision were named,
+    else FP32 on the same engine does.
+    """
+    found = without_pictures(bench, precision, installed, again=again)
+    chosen = Candidate(backend=found.backend, precision=found.precision)
+    if chosen.precision is Precision.FP32:
+        return found
+    reference = msgspec.structs.replace(chosen, precision=Precision.FP32)
+    # Both are in the cache, or are made once.
+    made, exact = bench.prepare(chosen, 0.5, 0.6), bench.prepare(reference, 0.6, 0.7)
+    fidelity = measure_fidelity(bench, chosen, made, reference, exact)
+    bench.progress("ready", 1.0)
+    too_low = accuracy.faults(fidelity, bench.thresholds, synthetic=made.synthetic)
+    falls_back = bool(too_low) and bench.settings.engine.is_searched
+    report = AccuracyReport(
+        candidate=chosen.name, fidelity=fidelity, faults=too_low, fell_back=falls_back
+    )
+    if falls_back:
+        return _selected(reference, exact, report, None)
     return _selected(chosen, made, report, None)
 
 

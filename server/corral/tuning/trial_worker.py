@@ -170,6 +170,19 @@ class Trial:
             logits.append(self._region.outputs(1)[0].copy())
         return np.stack(logits)
 
+    def answer_all(
+        self, inputs: Iterable[NDArray[np.generic]], datatype: Datatype
+    ) -> dict[str, NDArray[np.generic]]:
+        """Every output's answers to items by its name, [n,*output shape], one at a time."""
+        specs = self._order.signature.output_specs
+        found: list[list[NDArray[np.generic]]] = [[] for _ in specs]
+        for item in inputs:
+            self.fill(item[np.newaxis], datatype)
+            self.run(datatype, 1)
+            for answers, output in zip(found, self._region.all_outputs(1), strict=True):
+                answers.append(output[0].copy())
+        return {spec.name: np.stack(answers) for spec, answers in zip(specs, found, strict=True)}
+
     def batch(
         self, inputs: NDArray[np.generic], datatype: Datatype
     ) -> tuple[float, NDArray[np.float32]]:

@@ -74,11 +74,11 @@ def _measured(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> tuple[Fidelity, 
     """The guard's result on BF16, and how many answers were asked of engines for it."""
     asked = []
 
-    def answers(*arguments: object) -> NDArray[np.float32]:
+    def answers(*arguments: object) -> dict[str, NDArray[np.float32]]:
         asked.append(arguments)
         held_out = arguments[-1]
         assert isinstance(held_out, HeldOut)
-        return np.resize(_LOGITS, (len(held_out.pictures), 10))
+        return {"output": np.resize(_LOGITS, (len(held_out.pictures), 10))}
 
     monkeypatch.setattr(measuring, "_answers", answers)
     # Kept for the candidates of one search.

@@ -16,11 +16,12 @@ from corral.errors import ConfigError, ModelError, PassingError
 from corral.models import registry
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.settings import BackendName, Precision, TorchMode
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, TensorSpec
 from corral.tuning import search_cache
 from corral.tuning import select as selection
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Row, Search
+from corral.tuning.fallback import judges_outputs
 from corral.tuning.other_load import OtherLoad
 from corral.tuning.search import search
 
@@ -216,6 +217,54 @@ def test_bf16_that_cannot_be_compared_says_so(rows: Bench) -> None:
     assert report is not None
     assert (report.verdict, report.candidate) == ("not compared", "openvino bf16")
     assert selection.without_pictures(rows, Precision.FP32, {"openvino"}).model.guard is None
+
+
+def _heads(monkeypatch: pytest.MonkeyPatch, datatype: Datatype, snr_db: float) -> None:
+    """Makes the model one that takes pictures and has two outputs of a datatype."""
+    outputs = tuple(TensorSpec(name, datatype, (4,)) for name in ("boxes", "scores"))
+    shapes = {Datatype.FP32: (3, 8, 8), Datatype.UINT8: (8, 8, 3)}
+    spec = dataclasses.replace(_ROWS, shapes=Signature(shapes, (4,), outputs=outputs))
+    fidelity = Fidelity(cosine=0.5, snr_db=snr_db, pictures=40, crops=400, output="scores")
+    monkeypatch.setattr(registry, "get", lambda *_: spec)
+    monkeypatch.setattr(Bench, "prepare", _prepare)
+    monkeypatch.setattr(selection, "measure_fidelity", lambda *_: fidelity)
+    monkeypatch.setattr(optimize, "check_engine", lambda settings, spec, precision: None)
+
+
+@pytest.mark.parametrize(
+    ("named", "snr_db", "outcome"),
+    [
+        (BackendName.AUTO, 30.0, (Precision.INT8, "passed")),
+        (BackendName.AUTO, 10.0, (Precision.FP32, "fell back")),
+        (BackendName.OPENVINO, 10.0, (Precision.INT8, "failed")),
+    ],
+)
+def test_int8_of_several_outputs_is_judged(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    named: BackendName,
+    snr_db: float,
+    outcome: tuple[Precision, str],
+) -> None:
+    _heads(monkeypatch, Datatype.FP32, snr_db)
+    asked = bench.settings.replace(backend=named, precision=Precision.INT8)
+    bench = dataclasses.replace(bench, settings=asked)
+    found = selection.several_outputs(bench, Precision.INT8, {"openvino", "nncf"})
+    served, verdict = outcome
+    assert found.precision is served
+    report = found.model.guard
+    assert report is not None
+    assert (report.verdict, report.candidate) == (verdict, "openvino int8")
+    assert "output scores" in report.sentence()
+
+
+def test_outputs_without_floats_cannot_be_judged(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _heads(monkeypatch, Datatype.FP32, 30.0)
+    assert judges_outputs(bench)
+    _heads(monkeypatch, Datatype.INT64, 30.0)
+    assert not judges_outputs(bench)
 
 
 def test_a_file_without_pictures_runs_on_what_is_installed(
