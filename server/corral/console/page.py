@@ -11,7 +11,7 @@ import functools
 import gzip
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
+from importlib.resources import files
 
 from corral.doctor import drawing
 from corral.pages.document import STYLE, document, text
@@ -20,7 +20,7 @@ from corral.pages.document import STYLE, document, text
 _SIGN_IN, _CONSOLE = ("sign_in.js",), ("uplot.js", "charts.js", "page.js")
 _STYLES = ("uplot.css", "page.css")
 
-_FILES = Path(__file__).with_name("static")
+_FILES = files(__package__) / "static"
 
 Fields = tuple[tuple[bytes, bytes], ...]
 

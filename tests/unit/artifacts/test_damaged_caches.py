@@ -255,7 +255,7 @@ def test_a_damaged_guard_result_is_measured_again(
     content: bytes,
 ) -> None:
     monkeypatch.setattr(photos, "crops", lambda *_: np.zeros((1, 4, 4, 3), np.uint8))
-    monkeypatch.setattr(measuring, "_answers", lambda *_: np.eye(80, dtype=np.float32))
+    monkeypatch.setattr(measuring, "_answers", lambda *_: {"output": np.eye(80, dtype=np.float32)})
     asked = (_INT8, _artefact(Precision.INT8), _FP32, _artefact(Precision.FP32))
     first = measuring.measure_fidelity(bench, *asked)
     (file,) = tmp_path.glob("guard/*.json")
