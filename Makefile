@@ -42,10 +42,14 @@ TIERS := tests/e2e tests/environments tests/process tests/unit
 
 # In one run: no tier waits for the last test of another. The slowest begin.
 tiers: .venv/dev.stamp allocator ## the four tiers of tests below
-	$(PYTEST) -m "not timing" $(SIDE_BY_SIDE) $(TIERS)
+	$(PYTEST) -m "not timing and not long" $(SIDE_BY_SIDE) $(TIERS)
+
+.PHONY: long
+long: .venv/dev.stamp allocator ## the tests of the tiers that take long, and those of the tools that measure
+	$(PYTEST) -m long $(SIDE_BY_SIDE) $(TIERS)
 
 timing: .venv/dev.stamp allocator ## what hangs on nothing else running: hostile clients and the others' p99
-	$(PYTEST) -m timing tests/process
+	$(PYTEST) -m "timing and not long" tests/process
 
 unit: .venv/dev.stamp ## pure logic, milliseconds
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit

@@ -44,7 +44,7 @@ def _check(server: Server, exact: NDArray[np.float32]) -> None:
     "engine",
     [
         ["--backend", "onnxruntime", "--seccomp"],
-        ["--backend", "torch", "--torch-mode", "eager"],
+        pytest.param(["--backend", "torch", "--torch-mode", "eager"], marks=pytest.mark.long),
         ["--backend", "torch", "--torch-mode", "traced", "--seccomp"],
         # A graph for each batch size would be minutes of a compiler.
         [

@@ -26,6 +26,7 @@ def _searches(cache: Path) -> list[str]:
     return sorted(file.name.rsplit("-", 1)[0] for file in (cache / "profiles").iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.timeout(500)
 def test_r8_a_mode_switch_with_auto_searches_once_and_costs_no_request(
     real_server: StartServer, tmp_path: Path

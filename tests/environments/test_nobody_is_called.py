@@ -93,7 +93,18 @@ def test_an_opt_out_of_corral_is_not_to_be_overridden(
     _check(COMMANDS["serve onnxruntime"], tmp_path, users_own)
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "serve onnxruntime"])
+#: half a minute each; what serves is listened to in every run
+_LONG = {"prepare int8 with nncf", "tune", "ladder", "lab raw", "load test", "serve torch"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long) if name in _LONG else name
+        for name in COMMANDS
+        if name != "serve onnxruntime"
+    ],
+)
 def test_nobody_is_called(name: str, tmp_path: Path) -> None:
     _check(COMMANDS[name], tmp_path, {})
 

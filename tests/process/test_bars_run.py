@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from corral_loadtest.bars.bar import Report
+
+pytestmark = pytest.mark.long
 
 
 def _run(folder: Path, *options: str) -> tuple[Report, subprocess.CompletedProcess[str]]:

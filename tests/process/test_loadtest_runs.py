@@ -29,6 +29,8 @@ from corral_loadtest.specification import (
     WrongInput,
 )
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def foreign() -> Iterator[tuple[int, int]]:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from support.running_server import StartServer
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("mlperf_loadgen")
 
 
