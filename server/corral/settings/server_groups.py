@@ -242,7 +242,7 @@ class LifecycleSettings(Group, frozen=True, kw_only=True):
             "rti, in at most 1 % of a worker's time",
             live=True,
         ),
-    ] = KeepWarm.AUTO
+    ] = KeepWarm.OFF
 
 
 class TelemetrySettings(Group, frozen=True, kw_only=True):
