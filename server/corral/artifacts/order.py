@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Iterable, Mapping
 
 from corral.artifacts.json_cache import ingredients_key
@@ -56,11 +55,14 @@ ABSENT = "absent"
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
     """Installed versions by distribution, read without importing any; "absent" where missing."""
+    # Its own imports are a twentieth of a start's; the null engine asks for no version.
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for name in distributions:
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            found[name] = version(name)
+        except PackageNotFoundError:
             found[name] = ABSENT
     return found
 
