@@ -1,6 +1,7 @@
 """oneDNN's own account of what it ran: the lines that it prints in verbose mode. Pure.
 
-A line has commas between its fields. What stands before ``exec`` differs by version:
+A line has commas between its fields. What stands before ``exec`` differs by version; where one
+form ended and the next began is about so:
 
     dnnl_verbose,exec,cpu,convolution,…                       1, 2
     onednn_verbose,exec,cpu,convolution,…                     2.x, 3.0

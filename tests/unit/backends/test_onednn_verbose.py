@@ -1,4 +1,4 @@
-"""oneDNN's verbose lines, recorded with torch 2.13 (v3.12's form) and from older versions."""
+"""oneDNN's verbose lines: those with v1 by torch 2.13; its head and older forms are composed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ onednn_verbose,v1,primitive,info,template:operation,engine,primitive,implementat
 onednn_verbose,v1,primitive,exec,cpu,reorder,jit:blk,undef,src:f32::blocked:aBcd8b::f0 dst:f32::blocked:abcd::f0,attr-scratchpad:user,,2x8x14x14,0.0090332
 onednn_verbose,v1,primitive,exec,cpu,convolution,brg_conv_fwd:avx2,forward_training,src:f32::blocked:acdb::f0 wei:f32:a:blocked:Acdb8a::f0 bia:f32:a:blocked:a::f0 dst:f32::blocked:acdb::f0,attr-scratchpad:user,alg:convolution_direct,mb2_ic3oc8_ih16oh14kh3sh1dh0ph0_iw16ow14kw3sw1dw0pw0,0.0319824
 onednn_verbose,v1,primitive,exec,cpu,convolution,jit_dw:avx2,forward_training,src:f32:a:blocked:aBcd8b::f0 wei:f32:a:blocked:Abcde8a::f0 bia:f32:a:blocked:a::f0 dst:f32:a:blocked:aBcd8b::f0,attr-scratchpad:user,alg:convolution_direct,g8mb2_ic8oc8_ih14oh12kh3sh1dh0ph0_iw14ow12kw3sw1dw0pw0,0.012207
-"""  # noqa: E501 - as recorded
+"""  # noqa: E501 - a line of oneDNN's is one
 CONVOLUTION = "mb1_ic3oc64_ih224oh112kh7sh2dh0ph3_iw224ow112kw7sw2dw0pw3"
 REST = (
     "cpu,convolution,jit:avx512_common,forward_inference,src{}f32::blocked:abcd:f0 "
