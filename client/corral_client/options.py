@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any, NoReturn
 
 from corral_client import channels
 from corral_client.version import __version__
@@ -23,9 +24,26 @@ exit codes: 0 done, 1 the server refused or could not be reached, 2 wrong usage
 or a file that cannot be read."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and not the whole usage with it."""
+
+    def error(self, message: str) -> NoReturn:
+        said = message.removeprefix("argument ")
+        self.exit(2, f"{self.prog}: {said} (see {self.prog} --help)\n")
+
+    def parse_known_args(  # type: ignore[override]  # argparse's has overloads for namespaces
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's, but what is left over is refused by the command that it was meant for."""
+        found, surplus = super().parse_known_args(args, namespace)
+        if surplus:
+            self.error(f"no option or argument {surplus[0]!r}")
+        return found, surplus
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="corral-client",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -40,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_classify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_classify(commands: argparse._SubParsersAction[_Parser]) -> None:
     classify = commands.add_parser(
         "classify", help="say what is in pictures", parents=[_connection(), _model()]
     )
@@ -53,7 +71,7 @@ def _add_classify(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     classify.add_argument("--json", action="store_true", help="a JSON object a picture and line")
 
 
-def _add_infer(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_infer(commands: argparse._SubParsersAction[_Parser]) -> None:
     infer = commands.add_parser(
         "infer", help="run the model on a tensor", parents=[_connection(), _model()]
     )
@@ -72,7 +90,7 @@ def _add_infer(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
 
 
-def _add_pages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_pages(commands: argparse._SubParsersAction[_Parser]) -> None:
     metadata = commands.add_parser(
         "metadata", help="what a model takes and gives", parents=[_connection(), _model()]
     )
@@ -84,15 +102,15 @@ def _add_pages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     statistics.add_argument("--json", action="store_true", help="as JSON")
 
 
-def _add_wait(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_wait(commands: argparse._SubParsersAction[_Parser]) -> None:
     wait = commands.add_parser("wait", help="return when the server is ready", parents=[_url()])
     wait.add_argument(
         "--timeout-s", type=_seconds, default=60.0, metavar="S", help="give up after (default: 60)"
     )
 
 
-def _url() -> argparse.ArgumentParser:
-    parent = argparse.ArgumentParser(add_help=False)
+def _url() -> _Parser:
+    parent = _Parser(add_help=False)
     parent.add_argument(
         "--url",
         metavar="HOST:PORT",
@@ -113,8 +131,8 @@ def _url() -> argparse.ArgumentParser:
     return parent
 
 
-def _connection() -> argparse.ArgumentParser:
-    parent = argparse.ArgumentParser(add_help=False, parents=[_url()])
+def _connection() -> _Parser:
+    parent = _Parser(add_help=False, parents=[_url()])
     parent.add_argument(
         "--deadline-s",
         type=_seconds,
@@ -125,8 +143,8 @@ def _connection() -> argparse.ArgumentParser:
     return parent
 
 
-def _model() -> argparse.ArgumentParser:
-    parent = argparse.ArgumentParser(add_help=False)
+def _model() -> _Parser:
+    parent = _Parser(add_help=False)
     parent.add_argument("--model", help="name of the model (default: the one the server has)")
     return parent
 

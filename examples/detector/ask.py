@@ -5,11 +5,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from corral_client import Client
+try:
+    from corral_client import Client
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"ask.py: {missing.name} is not installed; in the repository's folder: "
+        f"{sys.executable} -m pip install --constraint requirements.lock -e ."
+    )
 
 
 def main() -> None:
     """Prints the five best boxes."""
+    if len(sys.argv) != 4:
+        sys.exit(f"usage: {sys.argv[0]} HOST:PORT MODEL PICTURE")
     url, model, picture = sys.argv[1:]
     with Client(url, model=f"{model}_image") as client:
         found = client.infer_all(Path(picture).read_bytes())

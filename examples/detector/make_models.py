@@ -6,14 +6,21 @@ Their architecture is the real one, so that what they cost is real, too.
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from pathlib import Path
 
-import torch
-from parts import seed_weights
-from ssd import SSDLite
-from torch import nn
-from yolo import Yolo
+try:
+    import torch
+    from parts import seed_weights
+    from ssd import SSDLite
+    from torch import nn
+    from yolo import Yolo
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"make_models.py: {missing.name} is not installed; in the repository's folder: "
+        f"{sys.executable} -m pip install --constraint requirements.lock -e '.[torch,onnxruntime]'"
+    )
 
 _OUTPUTS = ("boxes", "scores", "labels")
 _SSD_NOTES = """\

@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from onnx import TensorProto, helper, save
+try:
+    from onnx import TensorProto, helper, save
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"make_model.py: {missing.name} is not installed; in the repository's folder: "
+        f"{sys.executable} -m pip install --constraint requirements.lock -e '.[onnxruntime]'"
+    )
 
 
 def write(path: Path) -> None:

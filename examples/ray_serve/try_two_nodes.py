@@ -20,9 +20,15 @@ from pathlib import Path
 os.environ.setdefault("CORRAL_RAY_CPUS", "1")
 os.environ.setdefault("CORRAL_RAY_OPTIONS", "--backend null --workers 1")
 
-import ray
-from ray import serve
-from ray.cluster_utils import Cluster
+try:
+    import ray
+    from ray import serve
+    from ray.cluster_utils import Cluster
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"try_two_nodes.py: {missing.name} is not installed: "
+        f"{sys.executable} -m pip install 'ray[serve]' 'corral[serve,openvino,torch]'"
+    )
 
 HERE = Path(__file__).parent
 

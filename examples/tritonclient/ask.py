@@ -5,8 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
-import tritonclient.grpc as triton
+try:
+    import numpy as np
+    import tritonclient.grpc as triton
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"ask.py: {missing.name} is not installed: "
+        f"{sys.executable} -m pip install 'tritonclient[grpc]'"
+    )
 
 
 def main(url: str, model: str, picture: str) -> None:
@@ -21,4 +27,6 @@ def main(url: str, model: str, picture: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(f"usage: {sys.argv[0]} HOST:PORT MODEL_image PICTURE")
     main(*sys.argv[1:])

@@ -6,19 +6,40 @@ Every value is checked when a specification is made, from Python, JSON or the co
 from __future__ import annotations
 
 import enum
+import re
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-Positive = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
+#: no measurement takes it, and no sum of two is infinite
+_MOST = 1e15
+Positive = Annotated[float, Meta(gt=0, le=_MOST)]
+NotNegative = Annotated[float, Meta(ge=0, le=_MOST)]
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+
+_RANGE = re.compile(r"Expected `(int|float)` (>=|>|<=|<) ([-+.e\d]+)")
+_KINDS = {"int": "a whole number", "float": "a number"}
+_SIGNS = {">=": "{:g} or more", ">": "more than {:g}", "<=": "{:g} or less", "<": "less than {:g}"}
 
 
 class WrongInput(ValueError):
     """What was asked for cannot be measured; the text is one sentence for the user."""
+
+
+class OutOfRange(WrongInput):
+    """One value is not allowed.
+
+    Attributes:
+        field: its path in the specification, "load.clients"; "" where the whole is meant.
+        needed: what is allowed, "a whole number, 1 or more, is needed".
+    """
+
+    def __init__(self, field: str, needed: str) -> None:
+        super().__init__(f"{field}: {needed}" if field else needed)
+        self.field = field
+        self.needed = needed
 
 
 class InputKind(enum.StrEnum):
@@ -165,13 +186,22 @@ def make(fields: dict[str, Any]) -> Specification:
     """The specification that nested plain values describe.
 
     Raises:
-        WrongInput: a name or value is not allowed.
+        OutOfRange: a name or value is not allowed.
     """
     try:
         return msgspec.convert(fields, Specification)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at ")
-        raise WrongInput(f"{where.strip('`$.')}: {what}" if where else what) from error
+        raise OutOfRange(where.strip("`$.").partition("[")[0], _in_words(what)) from error
+
+
+def _in_words(what: str) -> str:
+    """Turns msgspec's "Expected `int` >= 1" into "a whole number, 1 or more, is needed"."""
+    found = _RANGE.fullmatch(what)
+    if found is None:
+        return what
+    kind, sign, end = found.groups()
+    return f"{_KINDS[kind]}, {_SIGNS[sign].format(float(end))}, is needed"
 
 
 def with_load(specification: Specification, load: ClosedLoop | OpenLoop) -> Specification:

@@ -115,7 +115,8 @@ def test_what_cannot_be_is_refused(argument: str, named: str) -> None:
 
 
 def test_infinity_is_refused_in_words() -> None:
-    assert _refusal("--grace-s=inf") == "corral: --grace-s: a finite number is needed\n"
+    words = "a finite number of seconds, 0 or more, is needed, not inf"
+    assert _refusal("--grace-s=inf") == f"corral: --grace-s: {words}\n"
 
 
 def test_a_file_s_infinity_is_refused(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_r8_a_reload_brings_new_settings(server: StartServer, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"max_batch": 0}, "--max-batch: expected"),
+        ({"max_batch": 0}, "--max-batch: a whole number of items, 1 to 256, is needed"),
         ({"cells": 2, "workers": 2}, "--cells cannot change while the server runs"),
         ({"max_items": 1, "host": "localhost"}, "--max-items, --host cannot change while"),
         ({"workers": 1000}, "workers"),

@@ -10,6 +10,7 @@ from corral_loadtest.measure.floor import check
 from corral_loadtest.specification import (
     ArrivalKind,
     InputKind,
+    OutOfRange,
     Specification,
     WrongInput,
     make,
@@ -21,7 +22,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with exit code 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        said = message.removeprefix("argument ")
+        said = said.replace("unrecognized arguments: ", "no such option or argument: ")
+        said = said.replace("invalid int value:", "a whole number is needed, not")
+        said = said.replace("invalid float value:", "a number is needed, not")
+        self.exit(2, f"{self.prog}: {said} (see {self.prog} --help)\n")
 
 
 def make_parser(command: str, description: str, epilog: str) -> Parser:
@@ -125,6 +130,18 @@ _FIELDS = {
     },
 }  # fmt: skip
 
+#: fields that ``specify`` makes itself, and their options
+_MADE = {
+    "target": {"address": "address"},
+    "payload": {
+        "shape": "shape",
+        "picture_width": "picture-size",
+        "picture_height": "picture-size",
+    },
+    "load": {"clients": "clients", "rate_per_s": "rate", "burst": "burst", "seed": "seed"},
+    "floor": {"workers": "workers", "service_ms": "service-ms"},
+}
+
 
 def _numbers(text: str, separator: str, option: str) -> list[int]:
     try:
@@ -162,9 +179,22 @@ def specify(given: dict[str, Any]) -> Specification:
         fields["floor"] = {"workers": given["workers"], "service_ms": given.get("service_ms")}
     elif "service_ms" in given:
         raise WrongInput("--service-ms needs --workers")
-    found = make(fields)
+    try:
+        found = make(fields)
+    except OutOfRange as error:
+        raise WrongInput(f"{_option(error.field)}: {error.needed}") from None
     check(found)
     return found
+
+
+def _option(field: str) -> str:
+    """The option that a field of the specification comes from; its path where none does."""
+    group, _, name = field.rpartition(".")
+    names = {
+        **{field: option for option, field in _FIELDS.get(group, {}).items()},
+        **_MADE.get(group, {}),
+    }
+    return f"--{names[name]}".replace("_", "-") if name in names else field
 
 
 def _load(given: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from corral.models import registry
 from corral.settings import Option, options
+from corral.settings.ranges import values
 
 _HEAD = """\
 # Configuration
@@ -34,8 +35,6 @@ the others need a restart, and a reload that finds one of them changed refuses a
 
 A value outside its range, or one that another setting excludes, ends `corral` with one line and
 exit code 2 before anything is prepared or started."""
-#: a bound beyond it is what a number of the machine can hold, which nobody needs to read
-_READABLE = 1e8
 
 
 def render() -> str:
@@ -64,32 +63,6 @@ def _row(option: Option) -> str:
         option.help.format(models=", ".join(registry.names())),
     )
     return f"| {' | '.join(cells)} |"
-
-
-def values(option: Option) -> str:
-    """What an option takes: "1 to 256 items", "0 or more seconds", "rti or throughput"."""
-    if option.kind is bool:
-        return "on or off"
-    if option.choices:
-        *others, last = option.choices
-        return f"{', '.join(others)} or {last}"
-    if option.kind is tuple:
-        return "names"
-    if option.kind is str:
-        return "text"
-    if option.unit == "%":
-        return f"{option.least:.0%} to {option.most:.0%}"
-    found = _range(option)
-    return " or ".join([" ".join(filter(None, (found, option.unit))), *option.words])
-
-
-def _range(option: Option) -> str:
-    least, most = option.least, option.most
-    if least is None or least < -_READABLE:
-        return "any number of"
-    if most is None or most > _READABLE:
-        return f"more than {least:g}" if option.above else f"{least:g} or more"
-    return f"{least:g} to {most:g}"
 
 
 def main() -> None:

@@ -17,8 +17,9 @@ from corral import logs
 from corral.cli import cache_folder
 from corral.cli.command_line import settings_from
 from corral.cli.options import ADMIN_COMMANDS, make_parser
-from corral.errors import CorralError, one_line
+from corral.errors import ConfigError, CorralError, one_line
 from corral.settings import Settings
+from corral.settings.ranges import shortened, suggestion
 
 _COMMANDS = (
     *("serve", "plan", "doctor", "profile", "prepare", "ladder", "lab", "tune", "evaluate"),
@@ -26,6 +27,7 @@ _COMMANDS = (
 )
 #: they look first, and say by themselves where they need a cache
 _LOOKING = {"plan", "doctor", "profile"}
+_ABOUT = {"-h", "--help", "--version"}
 _INTERRUPTED = 130
 
 
@@ -46,10 +48,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Runs one command; returns its exit code."""
     words = list(argv)
-    if not words or (words[0] not in _COMMANDS and words[0] not in {"-h", "--help", "--version"}):
+    if not words or (words[0].startswith("-") and words[0] not in _ABOUT):
         words.insert(0, "serve")
-    options = make_parser().parse_args(words)
     try:
+        if words[0] not in {*_COMMANDS, *_ABOUT}:
+            raise ConfigError(
+                f"no command {shortened(words[0])}{suggestion(words[0], _COMMANDS)}; "
+                f"the commands are: {', '.join(_COMMANDS)}"
+            )
+        options = make_parser().parse_args(words)
         return _run(options, environ)
     except CorralError as error:
         print(f"corral: {one_line(error)}", file=sys.stderr)

@@ -6,11 +6,11 @@ The settings' own metadata make their options; see ``settings/groups.py``.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from corral import __version__
+from corral.cli.parser import Parser, read_number
 from corral.models import registry
 from corral.settings import Mode, Option, Settings, options
 
@@ -41,22 +41,6 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=34, width=100)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and not the whole usage with it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def _number_or(words: tuple[str, ...]) -> Callable[[str], int | str]:
-    def read(text: str) -> int | str:
-        return text if text in words else int(text)
-
-    # argparse says "invalid ... value" with it.
-    read.__name__ = f"number or {' or '.join(words)}"
-    return read
-
-
 #: they talk to a running server
 ADMIN_COMMANDS = {
     "status": "show a running server's processes and state",
@@ -68,7 +52,7 @@ ADMIN_COMMANDS = {
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser; options that were not given are absent from its namespace."""
-    parser = _Parser(
+    parser = Parser(
         prog="corral", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_Formatter
     )
     parser.add_argument("--version", action="version", version=f"corral {__version__}")
@@ -345,6 +329,5 @@ def _reading(option: Option) -> dict[str, Any]:
         return {"choices": option.choices}
     if option.unit == "%":
         return {"type": str, "metavar": option.metavar}
-    if option.words:
-        return {"type": _number_or(option.words), "metavar": option.metavar}
-    return {"type": option.kind, "metavar": option.metavar}
+    read = read_number(option) if option.kind in {int, float} else option.kind
+    return {"type": read, "metavar": option.metavar}

@@ -45,9 +45,15 @@ Decibels = Annotated[float, msgspec.Meta(ge=-_FINITE, le=_FINITE)]
 BatchItems = Annotated[int, msgspec.Meta(ge=1, le=256)]
 RequestItems = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 MetadataBytes = Annotated[int, msgspec.Meta(ge=1024, le=_UINT32_MOST)]
-Name = Annotated[str, msgspec.Meta(min_length=1)]
+Name = Annotated[str, msgspec.Meta(min_length=1, extra={"needed": "a text that is not empty"})]
 #: it stands in clients' requests and in paths
-ServedName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+ServedName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$",
+        extra={"needed": "a name of 1 to 100 letters, digits, _, . and -, the last two not first,"},
+    ),
+]
 
 
 class Mode(enum.StrEnum):

@@ -61,6 +61,7 @@ class Option:
         least, most: the range, both ends included; None where there is no end.
         above: it is more than ``least``.
         pattern: what a text has to match, as a regular expression; None: nothing.
+        needed: the same in words; "" where type and range say it.
         fallback: the field's default.
         default: the default in words; "" for one that goes without saying.
         help, live, metavar, unit, path: see ``option``. A unit "%": people write a percentage.
@@ -76,6 +77,7 @@ class Option:
     most: float | None
     above: bool
     pattern: str | None
+    needed: str
     fallback: Any
     default: str
     help: str
@@ -125,6 +127,7 @@ def options_of(name: str, group: type[Group]) -> list[Option]:
                 most=bounds.le,
                 above=bounds.gt is not None,
                 pattern=next((meta.pattern for meta in metas if meta.pattern), None),
+                needed=next((e["needed"] for m in metas if "needed" in (e := m.extra or {})), ""),
                 fallback=field.default,
                 default=details["default"] or _shown(field.default),
                 help=about.description or "",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import msgspec
 
 from corral.errors import ConfigError
 from corral.settings.files import read_file
+from corral.settings.ranges import refusal, suggestion
 from corral.settings.server_groups import ListenSettings, SecuritySettings, TelemetrySettings
 from corral.settings.whole import Settings, options
 
@@ -42,17 +42,18 @@ def build(*layers: dict[str, Any]) -> Settings:
     unknown = sorted(set(merged) - set(known))
     if unknown:
         raise ConfigError(
-            f"unknown setting {unknown[0]!r}; the settings are: {', '.join(sorted(known))}"
+            f"unknown setting {unknown[0]!r}{suggestion(unknown[0], known)}; the settings are: "
+            f"{', '.join(sorted(known))}"
         )
     nested: dict[str, dict[str, Any]] = {}
     for name, value in merged.items():
         _check_text(name, value)
-        read = _share(name, value) if known[name].unit == "%" else value
+        read = _share(value) if known[name].unit == "%" else value
         nested.setdefault(known[name].group, {})[known[name].field] = read
     try:
         settings = msgspec.convert(nested, Settings)
     except msgspec.ValidationError as error:
-        raise ConfigError(_explain(str(error))) from None
+        raise ConfigError(_explain(str(error), merged)) from None
     _check_security(settings.security)
     _check_client_memory(settings.listen)
     _check_socket_paths(settings.listen)
@@ -72,7 +73,7 @@ def _check_text(name: str, value: Any) -> None:
             raise ConfigError(f"--{name} {shown!r}: not UTF-8")
 
 
-def _share(name: str, value: Any) -> Any:
+def _share(value: Any) -> Any:
     """A percentage as a share: "1%" is 0.01; what is a number already stays."""
     if not isinstance(value, str):
         return value
@@ -80,7 +81,8 @@ def _share(name: str, value: Any) -> Any:
     try:
         return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        raise ConfigError(f"--{name} {value}: a percentage is needed, such as 1%") from None
+        # What reads all settings says what is needed.
+        return value
 
 
 def _is_escaped(text: str) -> bool:
@@ -146,17 +148,15 @@ def _check_traces(asked: TelemetrySettings) -> None:
         )
 
 
-def _explain(message: str) -> str:
-    """Turns msgspec's "… - at `$.queue.max_batch`" into "--max-batch: …"."""
-    text, _, where = message.partition(" - at `$.")
+def _explain(message: str, given: dict[str, Any]) -> str:
+    """Turns msgspec's "… - at `$.queue.max_batch`" into "--max-batch: … is needed, not 0"."""
+    _, _, where = message.partition(" - at `$.")
     group, _, field = where.rstrip("`").partition(".")
     field = field.partition("[")[0]
-    names = [o.name for o in options().values() if (o.group, o.field) == (group, field)]
-    if not names:
-        return message
-    # The largest float as a bound means no more than that.
-    text = "a finite number is needed" if str(sys.float_info.max) in text else text
-    return f"--{names[0]}: {text[0].lower()}{text[1:]}"
+    for option in options().values():
+        if (option.group, option.field) == (group, field):
+            return f"--{option.name}: {refusal(option, given[option.name])}"
+    return message
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from corral.cli.configuration_page import render, values
+from corral.cli.configuration_page import render
 from corral.settings import options
+from corral.settings.ranges import values
 
 _PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 

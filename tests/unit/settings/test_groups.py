@@ -8,6 +8,8 @@ import pytest
 from corral.errors import ConfigError
 from corral.settings import Mode, Settings, build, options
 
+_PERCENTAGE = "a percentage from 0% to 50%, such as 1%, is needed"
+
 
 def test_flat_names_find_their_group() -> None:
     made = Settings.flat(model="a.onnx", max_batch=4, accuracy_loss=0.5, null_spin=True)
@@ -62,11 +64,11 @@ def test_a_share_may_be_a_percentage(given: str | float, read: float) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("much", "--accuracy-loss much: a percentage is needed, such as 1%"),
-        ("1", "--accuracy-loss: expected `float` <= 0.5"),
-        ("51%", "--accuracy-loss: expected `float` <= 0.5"),
-        ("-1%", "--accuracy-loss: expected `float` >= 0.0"),
-        ("nan%", "--accuracy-loss: "),
+        ("much", f"--accuracy-loss: {_PERCENTAGE}, not 'much'"),
+        ("1", f"--accuracy-loss: {_PERCENTAGE}, not '1'"),
+        ("51%", f"--accuracy-loss: {_PERCENTAGE}, not '51%'"),
+        ("-1%", f"--accuracy-loss: {_PERCENTAGE}, not '-1%'"),
+        ("nan%", f"--accuracy-loss: {_PERCENTAGE}, not 'nan%'"),
     ],
 )
 def test_what_is_no_share_is_refused(given: str, words: str) -> None:

@@ -75,6 +75,33 @@ def test_a_ramp_refuses_what_cannot_rise(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--clients", "0"], "--clients: a whole number, 1 or more, is needed"),
+        (["--clients", "x"], "--clients: a whole number is needed, not 'x' (see"),
+        (["--rate", "nan"], "--rate: a number, more than 0, is needed"),
+        (["--duration", "inf"], "--duration: a number, 1e+15 or less, is needed"),
+        (["--drain", "-1"], "--drain: a number, 0 or more, is needed"),
+        (["--window", "0"], "--window: a number, 0.05 or more, is needed"),
+        (["--quality", "101"], "--quality: a whole number, 100 or less, is needed"),
+        (["--workers", "0"], "--workers: a whole number, 1 or more, is needed"),
+        (["--workers", "1", "--service-ms", "0"], "--service-ms: a number, more than 0, is needed"),
+        (["--picture-size", "0x3"], "--picture-size: a whole number, 1 or more, is needed"),
+        (["--shape", "3,0"], "--shape: a whole number, 1 or more, is needed"),
+        (["--nonsense"], "no such option or argument: --nonsense (see"),
+    ],
+)
+def test_what_cannot_be_names_the_option_and_its_range(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *words])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"corral-loadtest run: {said}")
+
+
 def test_options_become_a_specification() -> None:
     parser = make_parser("run", "", "")
     words = "--unix-socket /run/s --shape 3,224,224 --picture-size 64X48 --rate 7 --burst 2"

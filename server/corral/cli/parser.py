@@ -1,0 +1,52 @@
+"""argparse with refusals of one line: what is wrong, and the nearest word that there is."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from corral.settings import Option
+from corral.settings.ranges import refusal, shortened, suggestion
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and not the whole usage with it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with exit code 2."""
+        said = message.removeprefix("argument ")
+        self.exit(2, f"{self.prog}: {said} (see {self.prog} --help)\n")
+
+    def parse_known_args(  # type: ignore[override]  # argparse's has overloads for namespaces
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's, but what is left over is refused by the command that it was meant for."""
+        found, surplus = super().parse_known_args(args, namespace)
+        if surplus:
+            self.error(self._unknown(surplus[0]))
+        return found, surplus
+
+    def _unknown(self, word: str) -> str:
+        name = word.partition("=")[0]
+        shown = shortened(name)
+        if not word.startswith("-"):
+            return f"{shown} belongs to no option; a setting is written --NAME VALUE"
+        known = re.findall(r"--[a-z][a-z0-9-]*", self.format_usage())
+        return f"no option {shown}{suggestion(name, known)}"
+
+
+def read_number(option: Option) -> Callable[[str], float | str]:
+    """Reads an option's number, or one of its words; its range is checked with other settings'."""
+
+    def read(text: str) -> float | str:
+        if text in option.words:
+            return text
+        try:
+            number: float = option.kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(refusal(option, text)) from None
+        return number
+
+    return read

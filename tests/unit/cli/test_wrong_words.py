@@ -1,0 +1,60 @@
+"""Words that are no command, option or value of corral: one line that says what there is."""
+
+from __future__ import annotations
+
+import pytest
+
+from corral.cli.main import run
+
+
+def _said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    try:
+        code = run(words, {"HOME": "/nowhere"})
+    except SystemExit as end:
+        code = end.code  # type: ignore[assignment]  # argparse ends with a number
+    captured = capsys.readouterr()
+    assert code == 2
+    assert not captured.out
+    (line,) = captured.err.splitlines()
+    return line
+
+
+def test_what_is_no_command_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = "the commands are: serve, plan, doctor, "
+    assert _said(capsys, "nonsense").startswith(f"corral: no command 'nonsense'; {commands}")
+    assert _said(capsys, "Serve").startswith(
+        f"corral: no command 'Serve' (did you mean serve?); {commands}"
+    )
+    for word in ("", " ", "x" * 5000, "\n", "\udcff"):
+        assert commands in _said(capsys, word)
+
+
+@pytest.mark.parametrize("command", ["serve", "plan", "tune", "status", "doctor"])
+def test_what_is_no_option_names_the_one_that_was_meant(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert _said(capsys, command, "--prot", "8001") == (
+        f"corral {command}: no option '--prot' (did you mean --port?) (see corral {command} --help)"
+    )
+
+
+def test_an_option_before_a_command_is_the_servers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _said(capsys, "--max-bach=3").startswith(
+        "corral serve: no option '--max-bach' (did you mean --max-batch?)"
+    )
+
+
+def test_what_belongs_to_no_option_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _said(capsys, "serve", "model.onnx").startswith(
+        "corral serve: 'model.onnx' belongs to no option; a setting is written --NAME VALUE"
+    )
+
+
+@pytest.mark.parametrize("text", ["x", "", "1.5", "1e20", "0x10", "nan"])
+def test_what_is_no_number_is_refused_with_the_range(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert _said(capsys, "plan", f"--max-batch={text}") == (
+        f"corral plan: --max-batch: a whole number of items, 1 to 256, is needed, not {text!r} "
+        "(see corral plan --help)"
+    )
