@@ -16,6 +16,7 @@ from corral.artifacts.figures import FigureCache
 from corral.cli import cache_folder
 from corral.cli.command_line import given
 from corral.cli.files import check_writable
+from corral.cli.interrupting import INTERRUPTED, interrupts
 from corral.errors import ConfigError
 from corral.planning import topology
 from corral.planning.request import plan_for
@@ -29,7 +30,6 @@ from corral.supervisor.child_server import status_of
 from corral.supervisor.tracing import MOST_SECONDS
 
 _MOST_BATCH = 1024
-_INTERRUPTED = 130
 #: a server that is profiled listens where nobody else does
 _OF_THE_LISTENER = {"port", "http_port", "metrics_port", "admin_socket", "unix_socket"}
 
@@ -67,11 +67,12 @@ def run(
     )
     profiling = Profiling(settings, machine, plan, order, _say)
     try:
-        profiling.run(environ)
+        with interrupts():
+            profiling.run(environ)
     except KeyboardInterrupt:
         print("corral: interrupted; this is what is known", file=sys.stderr)
         _show(profiling.report, options)
-        return _INTERRUPTED
+        return INTERRUPTED
     _show(profiling.report, options)
     return 0
 

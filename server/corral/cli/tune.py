@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import functools
 import math
-import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from corral.artifacts.served_model import served_model
 from corral.backends.registry import engine
 from corral.cli.command_line import named
 from corral.cli.files import check_writable
+from corral.cli.interrupting import INTERRUPTED, interrupts
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.launch.libraries import find_libraries
@@ -37,9 +38,9 @@ from corral.slo.shapes import plans
 from corral.slo.space import Arithmetic, Memory, Shape, Space, as_toml, batchings
 from corral.slo.survey import Engine
 from corral.tuning import prepare, report
+from corral.tuning.other_load import MUCH
 from corral.tuning.select import Selected
 
-_INTERRUPTED = 130
 #: for measuring; without engines to choose from there is less to measure
 _BUDGET_S = 300.0
 _SHORT_BUDGET_S = 60.0
@@ -72,22 +73,15 @@ def run(
     order = _order(settings, options_, given, bound_ms)
     tuning = _make(settings, order, given, environ, every=options_.every)
     code = 0
-    # Whoever ends it in another way than by Ctrl-C gets the same.
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        tuning.run(environ)
+        with interrupts():
+            tuning.run(environ)
     except KeyboardInterrupt:
         print("corral: interrupted; this is what is known", file=sys.stderr)
-        code = _INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        code = INTERRUPTED
     found = tuning.report()
     _show(found, options_)
     return code or (0 if found.winner else 1)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _fastest(settings: Settings, *, every: bool) -> int:
@@ -212,7 +206,8 @@ def _engines(
             arithmetic = Arithmetic(
                 backend=candidate.backend, precision=candidate.precision, torch_mode=mode
             )
-            rate = row.images_per_s if mode is settings.engine.torch_mode else None
+            told = mode is settings.engine.torch_mode and search.other_load <= MUCH
+            rate = row.images_per_s if told else None
             model = functools.cache(functools.partial(_model, settings, arithmetic, selected))
             engines.append(Engine(arithmetic=arithmetic, model=model, per_s=rate or None))
     return engines, left_out
@@ -288,8 +283,12 @@ def _memories(settings: Settings, one: Arithmetic, flat: set[str]) -> list[Memor
     ]
 
 
+_BEGUN_S = time.monotonic()
+
+
 def _say(phase: str) -> None:
-    print(f"tune: {phase}", file=sys.stderr, flush=True)
+    seconds = time.monotonic() - _BEGUN_S
+    print(f"tune: {seconds:3.0f} s  {phase}", file=sys.stderr, flush=True)
 
 
 def _show(found: TuneReport, options_: argparse.Namespace) -> None:

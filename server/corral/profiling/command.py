@@ -33,6 +33,7 @@ from corral.tuning.select import Selected
 #: a busier machine is told
 _BUSY_PERCENT = 5.0
 _LOOK_S = 0.5
+_OTHERS = "others"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,10 +130,15 @@ class Profiling:
         )
         shares = others_percent(seen)
         if shares:
-            busy = round(max(shares.values()), 1)
-            self._change(busy_percent=busy)
-            if busy >= _BUSY_PERCENT:
-                self._note(f"others used {busy:g} % of a worker's CPUs: figures are too slow")
+            self._learn_of_others(max(shares.values()))
+
+    def _learn_of_others(self, percent: float) -> None:
+        """The most that was seen of them counts."""
+        busy = max(round(percent, 1), self.report.busy_percent or 0.0)
+        notes = [note for note in self.report.notes if not note.startswith(_OTHERS)]
+        if busy >= _BUSY_PERCENT:
+            notes.append(f"{_OTHERS} used {busy:g} % of a worker's CPUs: figures are too slow")
+        self._change(busy_percent=busy, notes=notes)
 
     def _profile_engine(
         self, settings: Settings, selected: Selected, environ: Mapping[str, str]
@@ -180,6 +186,7 @@ class Profiling:
         budget = make_budget(found.requests, found.client_us, found.dropped)
         if budget is None:
             self._note(f"no request was answered in {self._order.seconds:g} s")
+        self._learn_of_others(found.other_load * 100)
         self._change(
             model=found.status.model,
             mode=found.status.mode,

@@ -19,6 +19,7 @@ from corral.profiling import threads
 from corral.profiling.threads import ThreadUse
 from corral.supervisor import admin
 from corral.supervisor.child_server import status_of
+from corral.tuning.other_load import OtherLoad, watched
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Served:
         client_us: end-to-end times of our own clients; empty where they are others'.
         status: the server.
         worker_threads: by worker.
+        other_load: the share of the workers' CPUs that others took meanwhile, 0 to 1.
     """
 
     requests: tuple[RequestSpan, ...]
@@ -38,17 +40,27 @@ class Served:
     client_us: tuple[float, ...]
     status: ServerStatus
     worker_threads: Mapping[str, ThreadUse]
+    other_load: float = 0.0
 
 
-def trace(socket: Path, seconds: float) -> Served:
+def trace(socket: Path, seconds: float, *, ours: bool = False) -> Served:
     """Traces the server at an admin socket for so long.
+
+    Args:
+        socket: its admin socket.
+        seconds: at most a minute.
+        ours: we have started it.
 
     Raises:
         ConfigError: none answers, or it cannot trace.
     """
     status = status_of(socket)
     before, begun_s = _threads(status), time.monotonic()
-    reply = admin.ask(socket, admin.Request(command="trace", seconds=seconds))
+    load, cpus = OtherLoad(), {cpu for worker in status.workers for cpu in worker.cpus}
+    pids = [*(worker.pid for worker in status.workers), *(cell.pid for cell in status.cells)]
+    processes = [pid for pid in pids if pid is not None]
+    with watched(cpus, load, beside=[] if ours else processes):
+        reply = admin.ask(socket, admin.Request(command="trace", seconds=seconds))
     if reply.trace is None:
         raise ConfigError(reply.text or "the server is of a version that cannot trace")
     after, span_s = _threads(status), time.monotonic() - begun_s
@@ -62,6 +74,7 @@ def trace(socket: Path, seconds: float) -> Served:
             worker: threads.use(before[worker], after[worker], span_s)
             for worker in before.keys() & after.keys()
         },
+        other_load=load.share,
     )
 
 
@@ -93,7 +106,7 @@ def under_load(socket: Path, served: ServedModel, clients: int, seconds: float) 
         try:
             _wait_for_first(load)
             begun_s = time.monotonic()
-            found = trace(socket, seconds)
+            found = trace(socket, seconds, ours=True)
             ended_s = time.monotonic()
             output, _ = load.communicate()
         # Whatever happens, Ctrl-C included, it must not go on asking.

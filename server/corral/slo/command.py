@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from corral.batching.prediction import Prediction
 from corral.errors import StartError
 from corral.models.spec import ModelSpec
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan
 from corral.settings import Settings
-from corral.slo.confirm import Confirmation, Trial
+from corral.slo.confirm import ENOUGH, Confirmation, Trial
+from corral.slo.disturbance import Watch
 from corral.slo.forecast import Forecast
 from corral.slo.history import History, Speed, slower, speed
 from corral.slo.order import TuneOrder
@@ -26,7 +28,7 @@ from corral.slo.space import Configuration, Shape, Space
 from corral.slo.summary import Summary
 from corral.slo.survey import Engine, Survey
 from corral.system.limits import memory_left
-from corral.tuning.other_load import MUCH, OtherLoad, watched
+from corral.tuning.other_load import OtherLoad, watched
 
 #: the share of the time that is kept for confirming
 _CONFIRMING = 0.6
@@ -34,20 +36,28 @@ _CONFIRMING = 0.6
 _BEST = 3
 #: the first rounds show what serving adds, well below the bound
 _CALIBRATING = 0.6
-_CALIBRATION_S = 3.0
-#: of a round: as many requests as say something of a 99th percentile, within these times
-_REQUESTS = 400
-_LEAST_REQUESTS = 150
+#: of what its workers can make; where the bound is tight the rate is low, and would take long
+_LEAST_CALIBRATING = 0.3
+_CALIBRATION_REQUESTS = 40
+_CALIBRATION_S = (3.0, 8.0)
+#: requests of a round that tell the good from the bad, within these times
+_FIRST_REQUESTS = 150
 _SHORTEST_S = 2.0
-_LONGEST_S = 10.0
+_LONGEST_S = 60.0
+#: of the time, the last is kept for confirming the likeliest, where nothing holds; in so many
+#: rounds, each of which may step back
+_LAST = 0.1
+_LAST_ROUNDS = 3
 #: rounds of a configuration at the most
-_MOST_ROUNDS = 6
+_MOST_ROUNDS = 12
+#: predictions are not wrong by so much: what is further behind is not confirmed
+_FAR = 0.75
+#: what is predicted to be as near in rate and median behaves alike
+_ALIKE = 0.02
 #: rounds of each in an exhaustive search
 _EXHAUSTIVE_ROUNDS = 3
 #: what a server of its own is taken to need
 _SERVER_BYTES = 700 * 10**6
-#: how often a schedule is sent where others disturb it
-_TRIES = 2
 #: a busier machine is told
 _BUSY = 0.05
 
@@ -96,6 +106,7 @@ class Tuning:
         self._survey: Survey | None = None
         self._confirmation: Confirmation | None = None
         self._load = OtherLoad()
+        self._watch = Watch.of(subject.machine.allowed_cpus, self._left_s, say)
         self._notes: list[str] = []
         self._report = TuneReport(
             p99_ms=order.bound_ms,
@@ -129,6 +140,7 @@ class Tuning:
             environ=environ,
             bound_s=order.bound_s,
             sizes=sorted({1, *_sizes(subject.space)}),
+            watch=self._watch,
         )
         with watched(subject.machine.allowed_cpus, self._load):
             self._survey = Survey(
@@ -178,16 +190,8 @@ class Tuning:
         self, servers: Servers, one: Configuration, rate: float, offsets_s: Sequence[float]
     ) -> Round:
         """What a server does under a schedule; once more where others took much of the CPUs."""
-        rounds: list[tuple[float, Round]] = []
-        for _ in range(_TRIES):
-            load = OtherLoad()
-            with watched(self._subject.machine.allowed_cpus, load):
-                found = servers.measure(one, rate, offsets_s)
-            rounds.append((load.share, found))
-            if load.share <= MUCH:
-                break
-            self._say(f"others took {load.share:.0%} of the CPUs meanwhile")
-        return min(rounds, key=lambda pair: pair[0])[1]
+        found, share = self._watch.run(lambda: servers.measure(one, rate, offsets_s))
+        return msgspec.structs.replace(found, other_load=share)
 
     def _confirm(self, servers: Servers) -> None:
         survey, confirmation = self._survey, self._confirmation
@@ -196,26 +200,31 @@ class Tuning:
         self._calibrate(servers, survey.ranked()[0])
         survey.predict_again()
         self._start(servers, self._distinct(survey.ranked()))
+        least_s = self._order.budget_s * _LAST
         for number in range(_MOST_ROUNDS):
             hopeful = confirmation.hopeful()
-            if self._left_s() <= 0:
-                hopeful = confirmation.unfinished()
-            for trial in hopeful:
-                self._turn(trial, self._round_s(trial.rate, len(hopeful)), f"round {number + 1}")
-            if not hopeful:
-                return
+            for position, trial in enumerate(hopeful):
+                left_s = (self._left_s() - least_s) / (len(hopeful) - position)
+                if left_s > 0:
+                    self._turn(trial, self._round_s(trial, left_s), f"round {number + 1}")
+            if not hopeful or self._left_s() <= least_s:
+                break
+        for number in range(_LAST_ROUNDS):
+            if (last := confirmation.last()) is not None:
+                # A step back each, and with less time than planned they are short, but made.
+                part_s = min(least_s, self._left_s()) / (_LAST_ROUNDS - number)
+                self._turn(last, max(_SHORTEST_S, part_s), "last round")
 
     def _turn(self, trial: Trial, seconds: float, what: str) -> None:
         assert self._confirmation
         self._say(f"{what}: {trial.one.name} at {trial.rate:.1f}/s for {seconds:.0f} s")
         self._confirmation.turn(trial, seconds)
 
-    def _round_s(self, rate: float, others: int) -> float:
-        """How long a round lasts: what it takes, and no more than its part of what is left."""
-        wanted_s = min(_LONGEST_S, max(_SHORTEST_S, _REQUESTS / rate))
-        least_s = min(_LONGEST_S, max(_SHORTEST_S, _LEAST_REQUESTS / rate))
-        part_s = self._left_s() / max(1, others) / 2
-        return max(least_s, min(wanted_s, part_s))
+    def _round_s(self, trial: Trial, part_s: float) -> float:
+        """How long a round lasts: the first tells good from bad, the next make a promise of it."""
+        missing = ENOUGH - trial.requests if trial.rounds else 0
+        wanted_s = max(_FIRST_REQUESTS, missing + 1) / trial.rate
+        return max(_SHORTEST_S, min(wanted_s, part_s, _LONGEST_S))
 
     def _calibrate(self, servers: Servers, one: Configuration) -> None:
         """What serving adds, as the first server shows below the rate that it should keep."""
@@ -225,24 +234,22 @@ class Tuning:
         failed = servers.start([one])
         if failed:
             raise StartError(failed[one])
-        rate = self._survey.predicted[one].rate * _CALIBRATING
-        self._say(f"calibrating at {rate:.1f}/s")
-        self._confirmation.calibrate(one, rate, _CALIBRATION_S)
+        most = self._forecast.most_per_s(one) or 0.0
+        rate = max(self._survey.predicted[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING)
+        shortest_s, longest_s = _CALIBRATION_S
+        seconds = min(longest_s, max(shortest_s, _CALIBRATION_REQUESTS / rate))
+        self._say(f"calibrating at {rate:.1f}/s for {seconds:.0f} s")
+        self._confirmation.calibrate(one, rate, seconds)
 
     def _distinct(self, ranked: Sequence[Configuration]) -> list[Configuration]:
-        """The best that would behave in different ways: memory alone makes no other candidate."""
+        """The best that may win and would behave in different ways, three at the most."""
         assert self._survey
+        predicted = self._survey.predicted
         found: list[Configuration] = []
-        seen: set[tuple[object, ...]] = set()
         for one in ranked:
-            told = self._survey.predicted[one]
-            alike = {
-                (one.arithmetic, one.shape, one.batching),
-                (one.arithmetic, one.shape, round(told.rate, 2), round(told.p50_s, 6)),
-            }
-            if not alike & seen:
+            near = predicted[one].rate >= predicted[ranked[0]].rate * _FAR
+            if near and not any(_alike(one, other, predicted) for other in found):
                 found.append(one)
-            seen |= alike
             if len(found) == _BEST:
                 break
         return found
@@ -276,7 +283,7 @@ class Tuning:
             if trial.one != one:
                 continue
             for number in range(_EXHAUSTIVE_ROUNDS):
-                self._turn(trial, self._round_s(trial.rate, 1), f"round {number + 1}")
+                self._turn(trial, self._round_s(trial, math.inf), f"round {number + 1}")
                 if trial.settled:
                     break
             servers.end(one)
@@ -288,6 +295,8 @@ class Tuning:
         if self._survey is None:
             return self._report
         notes = list(self._notes)
+        if disturbed := self._watch.found.sentence():
+            notes.append(disturbed)
         if self._load.share >= _BUSY:
             notes.append(
                 f"others took {self._load.share:.0%} of the CPUs meanwhile: rates are too low"
@@ -296,10 +305,24 @@ class Tuning:
             self._report,
             notes=notes,
             other_load=round(self._load.share, 4),
+            disturbed=self._watch.found,
             took_s=round(self.seconds, 1),
         )
         trials = self._confirmation.trials if self._confirmation else []
         return Summary(self._order, self._forecast, self._survey, trials).fill(known)
+
+
+def _alike(
+    one: Configuration, other: Configuration, predicted: Mapping[Configuration, Prediction]
+) -> bool:
+    """Whether two would behave alike: the same workers, and memory or rules that change little."""
+    if (one.arithmetic, one.shape) != (other.arithmetic, other.shape):
+        return False
+    mine, its = predicted[one], predicted[other]
+    rates = math.isclose(mine.rate, its.rate, rel_tol=_ALIKE)
+    return one.batching == other.batching or (
+        rates and math.isclose(mine.p50_s, its.p50_s, rel_tol=_ALIKE)
+    )
 
 
 def _date(at_s: float) -> str:

@@ -21,8 +21,8 @@ from corral.slo.space import Configuration
 _NEAR = 0.08
 #: a rate is as good as confirmed where a round was this near to it
 _CLOSE = 0.02
-#: a rate that is above the one that was seen by this share is worth more time
-_MUCH = 0.05
+#: requests that a promise rests on: LoadGen's early stopping asks for as many for a 99th percentile
+ENOUGH = 662
 #: of the first requests, which an empty server answers
 _DISCARD = 0.05
 #: a candidate whose best hope is below the winner's rate by this share has lost
@@ -55,7 +55,14 @@ class Trial:
     #: the 99th percentile of the first round, as it was predicted before, for its schedule
     guessed_s: float | None = None
     settled: bool = False
+    #: what is known: of the highest rate that held, else of the latest
     found: Measured | None = None
+    held: Measured | None = None
+
+    @property
+    def requests(self) -> int:
+        """How many say something of the rate that is measured next."""
+        return sum(len(r.offsets_s) for r in _near(self.rounds, self.rate))
 
 
 class Confirmation:
@@ -108,21 +115,21 @@ class Confirmation:
             self._forecast.learn_served(one, found.served_s)
 
     def _judge(self, trial: Trial) -> None:
-        """What the rounds near the latest rate say, and where to go from there."""
+        """What the rounds at the latest rate, or else the nearest, say, and where to go then."""
         here = trial.rounds[-1].rate
-        near = [r for r in trial.rounds if abs(r.rate / here - 1) <= _NEAR]
+        near = _near(trial.rounds, here)
         long = self._forecast.at(trial.one, here)
         assert long is not None
         if long.p99_s > _OVERLOADED * self._bound_s:
             self._step_back(trial, near)
             return
-        said = self._ratio(trial.one, near)
+        said = self._ratio(trial.one, _enough(trial.rounds, here))
         middle_s, low_s, high_s = said.of(long.p99_s)
         safe = self._forecast.highest(trial.one, max(said.high, 1e-6))
         hopeful = self._forecast.highest(trial.one, max(said.low, 1e-6))
         safe_rate = safe.rate if safe else 0.0
         holds = high_s <= self._bound_s and all(r.refused == 0 for r in near)
-        trial.found = Measured(
+        seen = Measured(
             rate=here if holds else 0.0,
             rate_interval=[safe_rate, hopeful.rate if hopeful else safe_rate],
             offered=here,
@@ -134,16 +141,30 @@ class Confirmation:
             first_p99_ms=_percentile(trial.rounds[:1], 0.99) * 1000,
             refused=max(r.refused for r in near),
             requests=sum(len(r.offsets_s) for r in near),
+            other_load=max(r.other_load for r in near),
+            joules_an_inference=_joules(near),
         )
-        trial.settled = holds and safe_rate <= here * (1 + _CLOSE)
+        enough = seen.requests >= ENOUGH
+        trial.settled = holds and enough and safe_rate <= here * (1 + _CLOSE)
         trial.rate = max(safe_rate, here * 0.5)
+        self._keep(trial, seen)
+
+    def _keep(self, trial: Trial, seen: Measured) -> None:
+        """What was seen last, beside the highest rate that has held and was not refuted since."""
+        held = trial.held
+        if held is not None and abs(held.offered / seen.offered - 1) <= _NEAR:
+            held = None
+        if seen.rate and (held is None or seen.rate > held.rate):
+            held = seen
+        trial.held = held
+        trial.found = held or seen
 
     def _step_back(self, trial: Trial, rounds: Sequence[Round]) -> None:
         """More came than the server carries, as its own times say: nothing is told by how much."""
         found = self._forecast.highest(trial.one)
         rate, here = found.rate if found else 0.0, trial.rounds[-1].rate
         raw_ms = _percentile(rounds, 0.99) * 1000
-        trial.found = Measured(
+        seen = Measured(
             rate=0.0,
             rate_interval=[rate, rate],
             offered=here,
@@ -155,14 +176,20 @@ class Confirmation:
             first_p99_ms=_percentile(trial.rounds[:1], 0.99) * 1000,
             refused=max(r.refused for r in rounds),
             requests=sum(len(r.offsets_s) for r in rounds),
+            other_load=max(r.other_load for r in rounds),
+            joules_an_inference=_joules(rounds),
         )
         trial.rate = rate or here * 0.5
+        self._keep(trial, seen)
 
     def _ratio(self, one: Configuration, rounds: Sequence[Round]) -> Ratio:
         pairs = []
         for found in rounds:
             long = self._forecast.at(one, found.rate)
             assert long is not None
+            if long.p99_s > _OVERLOADED * self._bound_s:
+                # It is only beside the others: how much too much came says nothing of them.
+                continue
             simulated_s = self._forecast.sojourns_s(one, found.offsets_s)
             pairs.append(Pairs(_counted(found.latencies_s), _counted(simulated_s), long.p99_s))
         return ratio(pairs)
@@ -172,16 +199,11 @@ class Confirmation:
         """The one with the highest rate that holds; None where none does yet."""
         return best_of(self.trials)
 
-    def unfinished(self) -> list[Trial]:
-        """The one without which there is no result to speak of; none where there is one.
-
-        The best, while it may keep much more than it was seen to keep; else the most hopeful.
-        """
-        best = self.best
-        if best is None or best.found is None:
-            return self.hopeful()[:1]
-        more = not best.settled and best.rate > best.found.rate * (1 + _MUCH)
-        return [best] if more else []
+    def last(self) -> Trial | None:
+        """Which one the last of the time is for, where nothing holds yet: the likeliest to."""
+        if self.best is not None or not self.trials:
+            return None
+        return max(self.trials, key=lambda t: t.rate)
 
     def hopeful(self) -> list[Trial]:
         """Those that are worth another round: not settled, and not behind for sure."""
@@ -192,6 +214,21 @@ class Confirmation:
             return trial is best or not trial.found or trial.found.rate_interval[1] > least
 
         return [trial for trial in self.trials if not trial.settled and may_win(trial)]
+
+
+def _near(rounds: Sequence[Round], rate: float) -> list[Round]:
+    """The rounds at such a rate."""
+    return [r for r in rounds if abs(r.rate / rate - 1) <= _NEAR]
+
+
+def _enough(rounds: Sequence[Round], rate: float) -> list[Round]:
+    """The same, and while they are too few requests, the nearest beside them."""
+    found: list[Round] = []
+    for each in sorted(rounds, key=lambda r: abs(math.log(r.rate / rate))):
+        short = sum(len(r.offsets_s) for r in found) < ENOUGH
+        if short or abs(each.rate / rate - 1) <= _NEAR:
+            found.append(each)
+    return found
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
@@ -205,6 +242,13 @@ def _percentile(rounds: Sequence[Round], share: float) -> float:
     kept = [spent_s for found in rounds for spent_s in _counted(found.latencies_s)]
     found = percentile(sorted(kept), share)
     return found if math.isfinite(found) else _NEVER_S
+
+
+def _joules(rounds: Sequence[Round]) -> float | None:
+    """Joules of an answered request, over the rounds that know."""
+    known = [(r.joules, r.answered) for r in rounds if r.joules is not None]
+    answered = sum(count for _, count in known)
+    return math.fsum(joules for joules, _ in known) / answered if answered else None
 
 
 def _counted(values: Sequence[float]) -> Sequence[float]:

@@ -38,6 +38,9 @@ def _winner(report: TuneReport) -> str:
         ("p99", p99),
         ("p50", p50),
     ]
+    if winner.joules_an_inference is not None:
+        joules = f"{winner.joules_an_inference:.3g} J an inference at that rate, all processors"
+        pairs.append(("energy", joules))
     if report.headroom is not None:
         pairs.append(("headroom", text(view.headroom_line(report))))
     settings = text(as_toml(winner.settings, ()))

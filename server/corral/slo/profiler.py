@@ -17,6 +17,7 @@ from corral.models.evaluation import guard_pictures
 from corral.models.spec import ModelSpec
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
+from corral.slo.disturbance import Watch, unwatched
 from corral.slo.service import ServiceTimes
 from corral.slo.space import Arithmetic, Memory
 from corral.tensors import Datatype
@@ -44,12 +45,14 @@ class Crew:
         memory: what theirs is like.
         model: as prepared for the arithmetic.
         workers: their CPUs.
+        sizes: of batches, ascending from 1; the profiler's if None.
     """
 
     arithmetic: Arithmetic
     memory: Memory
     model: ModelBoot
     workers: Sequence[PlannedWorker]
+    sizes: Sequence[int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ class Profiler:
         environ: this process's environment.
         bound_s: of the latency: larger batches than keep it need no figures.
         sizes: of batches, ascending from 1.
+        watch: has what others disturb measured again.
     """
 
     settings: Settings
@@ -69,6 +73,7 @@ class Profiler:
     environ: Mapping[str, str]
     bound_s: float
     sizes: Sequence[int]
+    watch: Watch = dataclasses.field(default_factory=unwatched)
 
     def measure(self, crew: Crew) -> ServiceTimes:
         """A lone item while the other workers rest, then all sizes while all of them compute.
@@ -80,14 +85,15 @@ class Profiler:
             ModelError: a worker failed.
         """
         busy_s: dict[int, list[float]] = {}
-        with trial_worker.start_all(self._orders(crew), self.environ) as trials:
-            self._fill(trials, max(self.sizes))
+        sizes = crew.sizes or self.sizes
+        with trial_worker.start_all(self._orders(crew, sizes), self.environ) as trials:
+            self._fill(trials, max(sizes))
             alone_s = [trials[0].run(self._datatype, 1) for _ in range(_LOOKS)]
             if min(alone_s) > self.bound_s:
                 return ServiceTimes(busy_s={}, alone_s=alone_s)
-            alone_s = list(self._spent(trials[:1], 1, _ALONE_S))
+            alone_s = self._steadily(trials[:1], 1, _ALONE_S)
             for size in trials[0].sizes:
-                busy_s[size] = list(self._spent(trials, size, _SPAN_S))
+                busy_s[size] = self._steadily(trials, size, _SPAN_S)
                 if statistics.median(busy_s[size]) > self.bound_s:
                     break
         return ServiceTimes(busy_s=busy_s, alone_s=alone_s)
@@ -114,7 +120,7 @@ class Profiler:
     def _datatype(self) -> Datatype:
         return self.spec.native
 
-    def _orders(self, crew: Crew, sizes: Sequence[int] | None = None) -> list[TrialOrder]:
+    def _orders(self, crew: Crew, sizes: Sequence[int]) -> list[TrialOrder]:
         settings = self.settings.replace(
             backend=crew.arithmetic.backend,
             precision=crew.arithmetic.precision,
@@ -130,7 +136,7 @@ class Profiler:
                 signature=self.spec.signature,
                 cpus=worker.cpus,
                 memory_node=worker.memory_node,
-                sizes=sizes or self.sizes,
+                sizes=sizes,
                 datatype=self._datatype,
                 threads=worker.cores,
             )
@@ -144,6 +150,10 @@ class Profiler:
             inputs = guard_pictures(self.spec, most)
             for trial in trials:
                 trial.fill(inputs[: max(trial.sizes)], self._datatype)
+
+    def _steadily(self, trials: Sequence[Trial], size: int, span_s: float) -> list[float]:
+        found, _ = self.watch.run(lambda: list(self._spent(trials, size, span_s)))
+        return found
 
     def _spent(
         self, trials: Sequence[Trial], size: int, span_s: float, least: int = _LEAST

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from corral.batching.prediction import Prediction
+from corral.slo.disturbance import Disturbed
 from corral.slo.space import Configuration
 
 
@@ -67,6 +68,10 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     guessed_p99_ms: float
     refused: float
     requests: int
+    #: the share of the CPUs' time that others took meanwhile
+    other_load: float = 0.0
+    #: of the machine's processors, other programs and idle cores included; None without RAPL
+    joules_an_inference: float | None = None
 
     @property
     def error(self) -> float:
@@ -110,6 +115,8 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
     idle_p50_ms: float
     #: confirmed under load; else it is a prediction
     confirmed: bool
+    #: what a Measured says of it
+    joules_an_inference: float | None = None
 
 
 class TuneReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +145,8 @@ class TuneReport(msgspec.Struct, frozen=True, kw_only=True):
     headroom: float | None = None
     #: the share of the CPUs that others took
     other_load: float = 0.0
+    #: measurements that others disturbed
+    disturbed: Disturbed = Disturbed()
     took_s: float = 0.0
     #: nothing more is to come
     complete: bool = False

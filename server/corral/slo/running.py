@@ -21,6 +21,10 @@ from corral.slo.space import Configuration
 from corral.supervisor import admin
 from corral.supervisor.child_server import ChildServer, status_of
 from corral.supervisor.tracing import MOST_SECONDS
+from corral.system.rapl import Meter
+
+#: latencies in seconds, None without an answer; by how much each was sent late; what was traced
+_Answers = tuple[list[float | None], list[float], list[RequestSpan]]
 
 #: what a trace lasts beyond the last request
 _TRACE_ON_S = 0.3
@@ -39,11 +43,20 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     served_s: dict[int, list[float]] = {}
     #: mean seconds of a request beside waiting and its worker
     overhead_s: float = 0.0
+    #: what the machine's processors consumed, in all; None where nothing tells
+    joules: float | None = None
+    #: the share of the CPUs' time that others took meanwhile
+    other_load: float = 0.0
 
     @property
     def refused(self) -> float:
         """The share of the requests that got no answer."""
         return sum(map(math.isinf, self.latencies_s)) / len(self.latencies_s)
+
+    @property
+    def answered(self) -> int:
+        """How many requests got an answer."""
+        return sum(map(math.isfinite, self.latencies_s))
 
 
 class Servers:
@@ -53,14 +66,20 @@ class Servers:
         settings: option names and values of all of them, beside the configurations'.
         served: the model.
         boot_timeout_s: for one to get ready.
+        meter: of the processors' energy.
     """
 
     def __init__(
-        self, settings: Mapping[str, Any], served: ServedModel, boot_timeout_s: float
+        self,
+        settings: Mapping[str, Any],
+        served: ServedModel,
+        boot_timeout_s: float,
+        meter: Meter | None = None,
     ) -> None:
         self._settings = settings
         self._served = served
         self._boot_timeout_s = boot_timeout_s
+        self._meter = meter or Meter()
         self._running: dict[Configuration, ChildServer] = {}
 
     def __enter__(self) -> Servers:
@@ -101,6 +120,14 @@ class Servers:
         Raises:
             ConfigError, StartError: the server is gone.
         """
+        before = self._meter.total()
+        latencies_s, late_s, spans = self._ask(one, offsets_s)
+        after = self._meter.total()
+        found = round_of(rate, offsets_s, latencies_s, late_s, spans)
+        joules = None if before is None or after is None else after - before
+        return msgspec.structs.replace(found, joules=joules)
+
+    def _ask(self, one: Configuration, offsets_s: Sequence[float]) -> _Answers:
         socket = self._running[one].socket
         port = status_of(socket).http_port
         message = sample_request(self._served, f"127.0.0.1:{port}")
@@ -112,12 +139,11 @@ class Servers:
             process_group=0,
         ) as load:  # fmt: skip
             try:
-                latencies_s, late_s, spans = _under_load(load, order, message, socket, offsets_s)
+                return _under_load(load, order, message, socket, offsets_s)
             # Whatever happens, Ctrl-C included, it must not go on asking.
             except BaseException:
                 load.kill()
                 raise
-        return round_of(rate, offsets_s, latencies_s, late_s, spans)
 
 
 def options_of(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -144,7 +170,7 @@ def _under_load(
     message: bytes,
     socket: Path,
     offsets_s: Sequence[float],
-) -> tuple[list[float | None], list[float], list[RequestSpan]]:
+) -> _Answers:
     assert load.stdin
     assert load.stdout
     load.stdin.write(json.dumps(order).encode() + b"\n" + message)

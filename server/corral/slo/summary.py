@@ -69,7 +69,10 @@ class Summary:
                 p50_ms=round(found.p50_ms, 3),
                 idle_p50_ms=self._idle_ms(best.one),
                 confirmed=True,
+                joules_an_inference=found.joules_an_inference,
             )
+        if (seen := self._unconfirmed()) is not None:
+            return seen
         if not ranked:
             return None
         one, told = ranked[0], self._survey.predicted[ranked[0]]
@@ -83,6 +86,27 @@ class Summary:
             p50_ms=round(told.p50_s * 1000, 3),
             idle_p50_ms=self._idle_ms(one),
             confirmed=False,
+        )
+
+    def _unconfirmed(self) -> Winner | None:
+        """Of what was under load and never held: what its interval's upper end leaves."""
+        seen = [(t.one, t.found) for t in self._trials.values() if t.found]
+        if not seen:
+            return None
+        one, found = max(seen, key=lambda pair: pair[1].rate_interval[0])
+        if not found.rate_interval[0]:
+            return None
+        return Winner(
+            settings=self._settings(one),
+            name=one.name,
+            rate=round(found.rate_interval[0], 3),
+            rate_interval=[round(end, 3) for end in found.rate_interval],
+            p99_ms=round(found.p99_ms, 3),
+            p99_interval_ms=[round(end, 3) for end in found.p99_interval_ms],
+            p50_ms=round(found.p50_ms, 3),
+            idle_p50_ms=self._idle_ms(one),
+            confirmed=False,
+            joules_an_inference=found.joules_an_inference,
         )
 
     def _settings(self, one: Configuration) -> dict[str, Any]:

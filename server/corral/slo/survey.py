@@ -150,7 +150,7 @@ class Survey:
 
     def _measure(self, engine: Engine, *, first: bool) -> None:
         model = engine.model()
-        memory = self._space.memories[engine.arithmetic][0]
+        memory, sizes = self._space.memories[engine.arithmetic][0], self._sizes(engine)
         for cores in sorted({shape.cores for shape in self._plans}, reverse=True):
             # Of the same width, the plan with the most workers is the first.
             shape, plan = next(pair for pair in self._plans.items() if pair[0].cores == cores)
@@ -161,6 +161,7 @@ class Survey:
                 memory=memory,
                 model=model,
                 workers=plan.cells[0].workers,
+                sizes=sizes,
             )
             times = self._profiler.measure(crew)
             if not times.busy_s:
@@ -169,6 +170,14 @@ class Survey:
             self.profiled.append(name)
             self._forecast.learn_times(engine.arithmetic, cores, times)
         self._forecast.learn_memory(engine.arithmetic, memory, 1.0)
+
+    def _sizes(self, engine: Engine) -> list[int]:
+        """Batches that may keep the bound: others would be compiled and warmed up for nothing."""
+        sizes, bound_s = self._profiler.sizes, self._profiler.bound_s
+        if engine.per_s is None or self._everything:
+            return list(sizes)
+        most_per_s = engine.per_s * _HOPE
+        return [size for size in sizes if size == 1 or size / most_per_s <= bound_s]
 
     def _too_slow(self, name: str, times: ServiceTimes, *, fatal: bool) -> None:
         bound_ms, least_ms = self._profiler.bound_s * 1000, min(times.alone_s) * 1000

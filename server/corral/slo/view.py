@@ -75,9 +75,10 @@ def winner_line(winner: Winner, bound_ms: float) -> str:
     """The result in a sentence."""
     low, high = winner.rate_interval
     if not winner.confirmed:
+        how = "what was measured leaves" if low else "predicted:"
         return (
-            f"predicted, not confirmed under load: {winner.rate:,.1f}/s with p99 <= {bound_ms:g} "
-            f"ms by {winner.name}"
+            f"not confirmed under load; {how} {winner.rate:,.1f}/s with p99 <= {bound_ms:g} ms "
+            f"by {winner.name}"
         )
     return (
         f"{winner.rate:,.1f}/s with p99 <= {bound_ms:g} ms (the highest rate is between {low:,.1f} "
@@ -103,5 +104,9 @@ def facts(report: TuneReport) -> list[str]:
     lines = [f"searched  {searched}, {kinds}, in {report.took_s:.0f} s"]
     if report.median_error is not None:
         lines.append(f"predicted p99 was off by {report.median_error:.0%} in the median")
+    winner = report.winner
+    if winner is not None and winner.joules_an_inference is not None:
+        each = winner.joules_an_inference
+        lines.append(f"energy    {each:.3g} J an inference at the winner's rate, all processors")
     lines.append(f"others    took {report.other_load:.1%} of the CPUs meanwhile")
     return lines

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from corral.batching.policy import Policy
@@ -144,7 +145,7 @@ def test_what_is_behind_for_sure_gets_no_other_round() -> None:
     assert slow not in found.hopeful()
 
 
-def test_when_the_time_is_over_only_what_matters_goes_on() -> None:
+def test_what_is_left_is_for_the_likeliest_where_nothing_holds() -> None:
     made, machine = forecast(), Machine(1.0)
     found = Confirmation(made, machine.measure, BOUND_S)
     for one in (configuration(), configuration(NARROW, 4)):
@@ -152,19 +153,70 @@ def test_when_the_time_is_over_only_what_matters_goes_on() -> None:
         assert predicted is not None
         found.add(one, predicted)
     slow, fast = found.trials
-    # Nothing has held yet: the first is to be confirmed.
-    assert found.unfinished() == [slow]
+    assert found.last() is fast
+    slow.rate = 2 * fast.rate
+    assert found.last() is slow
     fast.rate = 30.0
     found.turn(fast, 4.0)
     # It held, far below what it may keep.
     assert found.best is fast
-    assert found.unfinished() == [fast]
-    for _ in range(4):
-        if found.unfinished():
-            found.turn(fast, 4.0)
-    assert fast.found is not None
-    assert fast.found.rate > 100
-    assert not found.unfinished()
+    assert found.last() is None
+
+
+class Changing(Machine):
+    """One that is twice as slow above 100 requests a second."""
+
+    def measure(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> Round:
+        self.slower = 2.0 if rate > 100 else 1.0
+        return super().measure(one, rate, offsets_s)
+
+
+def test_a_rate_that_held_is_not_forgotten_for_a_higher_one_that_does_not() -> None:
+    made = forecast()
+    predicted = made.highest(configuration())
+    assert predicted is not None
+    found = Confirmation(made, Changing(1.0).measure, BOUND_S)
+    trial = found.add(configuration(), predicted)
+    trial.rate = 60.0
+    found.turn(trial, 6.0)
+    assert trial.found is not None
+    assert trial.found.rate == 60.0
+    trial.rate = 140.0
+    found.turn(trial, 3.0)
+    assert trial.found.rate == 60.0
+    # The same rate again, and this time it does not: it is refuted.
+    refusing = Confirmation(made, Changing(1.0).measure, 0.001)
+    trial.rate = 60.0
+    refusing.turn(trial, 6.0)
+    assert not trial.found.rate
+
+
+class Lucky(Machine):
+    """One whose answers come in half the time at 70 requests a second."""
+
+    def measure(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> Round:
+        found = super().measure(one, rate, offsets_s)
+        if rate != 70.0:
+            return found
+        halves = [spent_s / 2 for spent_s in found.latencies_s]
+        return msgspec.structs.replace(found, latencies_s=halves, served_s={})
+
+
+def test_few_requests_are_judged_with_the_nearest_others() -> None:
+    """At a low rate a round has few requests; what others say of the prediction counts, too."""
+    ends = []
+    for before in ((), (50.0, 60.0)):
+        made = forecast()
+        predicted = made.highest(configuration())
+        assert predicted is not None
+        found = Confirmation(made, Lucky(1.0).measure, BOUND_S)
+        trial = found.add(configuration(), predicted)
+        for rate in (*before, 70.0):
+            trial.rate = rate
+            found.turn(trial, 2.0)
+        assert trial.found is not None
+        ends.append(trial.found.p99_interval_ms[1])
+    assert ends[1] > 1.3 * ends[0]
 
 
 def test_the_ratio_takes_the_luck_of_the_arrivals_out() -> None:
@@ -228,3 +280,36 @@ def test_cells_share_the_rate() -> None:
     assert 0.5 * one.rate < two.rate < one.rate
     spent = halves.sojourns_s(configuration(), [0.0, 0.0, 1.0, 1.0])
     assert max(spent) < 0.02
+
+
+class Burning(Machine):
+    """One whose processors consume 2 joules a request; every second round nobody knows."""
+
+    def measure(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> Round:
+        found = super().measure(one, rate, offsets_s)
+        known = 2.0 * len(offsets_s) if self.seed % 2 else None
+        return msgspec.structs.replace(found, joules=known, other_load=0.03)
+
+
+def test_joules_and_others_are_told() -> None:
+    found = confirmed(Burning(1.0), configuration()).trials[0].found
+    assert found is not None
+    assert found.joules_an_inference == pytest.approx(2.0)
+    assert found.other_load == 0.03
+    unknown = confirmed(Machine(1.0), configuration()).trials[0].found
+    assert unknown is not None
+    assert unknown.joules_an_inference is None
+
+
+def test_a_promise_rests_on_enough_requests() -> None:
+    made, machine = forecast(), Machine(1.0)
+    predicted = made.highest(configuration())
+    assert predicted is not None
+    found = Confirmation(made, machine.measure, BOUND_S)
+    trial = found.add(configuration(), predicted)
+    trial.rate = 0.9 * machine.truth(configuration())
+    while not trial.settled:
+        assert len(trial.rounds) < 12
+        found.turn(trial, 1.0)
+    assert trial.found is not None
+    assert trial.found.requests >= 662

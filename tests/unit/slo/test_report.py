@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from rich.console import Console
 
 from corral.ipc.spans import MOMENTS, RequestSpan
+from corral.settings import Allocator, BackendName, Mode, Precision
 from corral.slo import chart, page, picture, view
 from corral.slo.report import CandidateRow, CurvePoint, Measured, Predicted, TuneReport, Winner
-from corral.slo.running import Round, options_of, round_of
+from corral.slo.running import Round, Servers, options_of, round_of
+from corral.slo.space import Arithmetic, Batching, Configuration, Memory, Shape
+from corral.system.rapl import Meter
 
 
 def point(rate: float, p99_ms: float, name: str = "a") -> CurvePoint:
@@ -150,3 +155,62 @@ def test_settings_become_a_command_line() -> None:
     assert list(options_of(settings)) == [
         "--workers=2", "--no-huge-pages", "--null-spin", "--shape=a=1", "--shape=b=2", "--mode=rti",
     ]  # fmt: skip
+
+
+CONFIGURATION = Configuration(
+    arithmetic=Arithmetic(backend=BackendName.NULL, precision=Precision.FP32),
+    shape=Shape(workers=1, cores=1),
+    batching=Batching(max_batch=1, mode=Mode.RTI),
+    memory=Memory(allocator=Allocator.SYSTEM, huge_pages=True, openmp_spin_ms=1),
+)
+
+
+class Burning(Servers):
+    """Servers that answer all but the last request, for which the package takes 3 J in all."""
+
+    def __init__(self, sysfs: Path) -> None:
+        self._zone = sysfs / "class/powercap/intel-rapl:0"
+        if sysfs.name != "bare":
+            self._zone.mkdir(parents=True)
+            (self._zone / "name").write_text("package-0\n")
+            (self._zone / "max_energy_range_uj").write_text("262143328850\n")
+            self._count(1_000_000)
+        super().__init__({}, None, 1.0, Meter(sysfs))  # type: ignore[arg-type]
+
+    def _count(self, uj: int) -> None:
+        (self._zone / "energy_uj").write_text(f"{uj}\n")
+
+    def _ask(self, one: Configuration, offsets_s: Sequence[float]) -> Any:
+        if self._zone.exists():
+            self._count(4_000_000)
+        return [*[0.01] * (len(offsets_s) - 1), None], [0.0] * len(offsets_s), []
+
+
+def test_a_round_tells_what_the_processors_consumed(tmp_path: Path) -> None:
+    found = Burning(tmp_path).measure(CONFIGURATION, 10.0, [0.1, 0.2, 0.3, 0.4])
+    assert found.joules == pytest.approx(3.0)
+    assert found.answered == 3
+    bare = Burning(tmp_path / "bare").measure(CONFIGURATION, 10.0, [0.1, 0.2])
+    assert bare.joules is None
+
+
+def test_joules_are_shown_where_they_are_known() -> None:
+    assert not any("energy" in line for line in view.facts(REPORT))
+    assert REPORT.winner is not None
+    winner = msgspec.structs.replace(REPORT.winner, joules_an_inference=0.4321)
+    report = msgspec.structs.replace(REPORT, winner=winner)
+    assert "energy    0.432 J an inference at the winner's rate, all processors" in view.facts(
+        report
+    )
+    assert "0.432 J an inference at that rate" in page.render(report)
+    assert "J an inference" not in page.render(REPORT)
+
+
+def test_what_never_held_is_told_by_what_it_leaves() -> None:
+    assert REPORT.winner is not None
+    one = msgspec.structs.replace(REPORT.winner, confirmed=False)
+    assert view.winner_line(one, 50.0).startswith(
+        "not confirmed under load; what was measured leaves 30.0/s with p99 <= 50 ms"
+    )
+    one = msgspec.structs.replace(one, rate_interval=[0.0, 30.0])
+    assert "not confirmed under load; predicted: 30.0/s" in view.winner_line(one, 50.0)

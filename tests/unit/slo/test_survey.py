@@ -43,13 +43,15 @@ class Table(Profiler):
     #: of the other memory
     factor: float = 1.0
     broken: tuple[Arithmetic, ...] = ()
+    crews: list[Crew] = dataclasses.field(default_factory=list)
 
     def measure(self, crew: Crew) -> ServiceTimes:
+        self.crews.append(crew)
         if crew.arithmetic in self.broken:
             raise ModelError("its worker died")
         one_s = self.item_ms[crew.arithmetic] / 1000 * 2 / crew.workers[0].cores
         busy_s: dict[int, list[float]] = {}
-        for size in self.sizes:
+        for size in crew.sizes or self.sizes:
             if one_s <= self.bound_s:
                 busy_s[size] = [size * one_s]
             if size * one_s > self.bound_s:
@@ -73,6 +75,7 @@ def survey(
     left_s: float = math.inf,
     factor: float = 1.0,
     broken: tuple[Arithmetic, ...] = (),
+    crews: list[Crew] | None = None,
 ) -> tuple[Survey, Forecast]:
     settings = Settings()
     memories = {one: [SYSTEM, OTHER] if one is FAST else [SYSTEM] for one in item_ms}
@@ -86,6 +89,7 @@ def survey(
     profiler = Table(
         settings=settings, spec=None, environ={}, bound_s=bound_s, sizes=(1, 2, 4, 8, 16),  # type: ignore[arg-type]
         item_ms=item_ms, factor=factor, broken=broken,
+        crews=[] if crews is None else crews,
     )  # fmt: skip
     made = Survey(
         space=space,
@@ -125,6 +129,17 @@ def test_batches_that_take_longer_than_the_bound_are_not_predicted(
     slower.run()
     assert {one.batching.max_batch for one in slower.predicted} <= {1, 4}
     assert any("batches above 4: one of 4 takes 120 ms" in line for line in slower.too_large())
+
+
+def test_batches_that_cannot_keep_the_bound_are_not_even_compiled(
+    shapes: dict[Shape, Plan],
+) -> None:
+    """An engine of 33 items a second, 43 at the most, needs more than 100 ms for 8."""
+    crews: list[Crew] = []
+    found, _ = survey(shapes, {FAST: 30.0}, crews=crews)
+    found.run()
+    assert crews
+    assert all(crew.sizes == [1, 2, 4] for crew in crews)
 
 
 def test_a_bound_below_one_inference_is_an_error_of_the_fastest_engine(

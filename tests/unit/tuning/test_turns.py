@@ -96,7 +96,7 @@ def test_what_others_take_of_our_cpus(
     tmp_path: Path, user: int, steal: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two seconds on one of two CPUs; a hypervisor's steal is others', too."""
-    monkeypatch.setattr("corral.tuning.other_load._own_seconds", lambda: 0.0)
+    monkeypatch.setattr("corral.tuning.other_load._own_seconds", lambda _: 0.0)
     ticks = os.sysconf("SC_CLK_TCK") // 100
     _stat(tmp_path, (5, 5, 5, 5), (0, 0, 0, 0))
     load, clock = OtherLoad(), iter((10.0, 12.0))
@@ -107,10 +107,28 @@ def test_what_others_take_of_our_cpus(
 
 def test_what_we_compute_ourselves_is_not_others(monkeypatch: pytest.MonkeyPatch) -> None:
     busy, own = iter((100.0, 104.0)), iter((1.0, 4.0))
-    monkeypatch.setattr("corral.tuning.other_load._own_seconds", lambda: next(own))
+    monkeypatch.setattr("corral.tuning.other_load._own_seconds", lambda _: next(own))
     monkeypatch.setattr("corral.system.procfs.busy_seconds", lambda *_: next(busy))
     load, clock = OtherLoad(), iter((0.0, 2.0))
     with watched([0, 1], load, now_s=lambda: next(clock)):
+        pass
+    assert load.share == 0.25
+
+
+def test_what_named_processes_compute_is_not_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A running server that is looked at; one of its processes ends meanwhile."""
+    spent = {os.getpid(): iter((0.0, 0.5)), 7: iter((10.0, 12.5))}
+
+    def seconds(pid: int) -> float:
+        if pid not in spent:
+            raise ProcessLookupError
+        return next(spent[pid])
+
+    busy, clock = iter((100.0, 104.0)), iter((0.0, 2.0))
+    monkeypatch.setattr("corral.system.procfs.tree_cpu_seconds", seconds)
+    monkeypatch.setattr("corral.system.procfs.busy_seconds", lambda *_: next(busy))
+    load = OtherLoad()
+    with watched([0, 1], load, beside=[7, 8], now_s=lambda: next(clock)):
         pass
     assert load.share == 0.25
 

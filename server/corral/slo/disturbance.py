@@ -1,0 +1,129 @@
+"""Measurements that others disturbed are repeated while there is time, and told.
+
+What is usual on a machine (a steady steal, say) is no disturbance: it will be there when the server
+serves, too. Disturbed is what met clearly more of it than the quietest measurement did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from corral.tuning.other_load import MUCH, OtherLoad, watched
+
+T = TypeVar("T")
+
+#: a share of the CPUs that others may take without a word
+_SOME = 0.1
+#: disturbed is what met so many times as much as the quietest
+_MORE = 2.0
+#: how often a measurement is made at the most
+_TRIES = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Disturbed:
+    """What others did to the measurements of a search.
+
+    Attributes:
+        measurements: how many there were, those that were repeated included.
+        disturbed: how many of them met others.
+        kept: how many disturbed ones had to count, for no try was better.
+        most: the largest share of the CPUs' time that others took of one, 0 to 1.
+    """
+
+    measurements: int = 0
+    disturbed: int = 0
+    kept: int = 0
+    most: float = 0.0
+
+    def sentence(self) -> str:
+        """It in words; empty where nothing was disturbed."""
+        if not self.disturbed:
+            return ""
+        again = f"{self.disturbed - self.kept} of them did not count"
+        kept = f", {self.kept} did for want of a better" if self.kept else ""
+        return (
+            f"{self.disturbed} of {self.measurements} measurements were disturbed, by others who "
+            f"took up to {self.most:.0%} of the CPUs: {again}{kept}"
+        )
+
+
+class Watch:
+    """Looks at what others take while something is measured, and has it measured again.
+
+    Args:
+        watch: fills in what others took in its block.
+        left_s: seconds that are left for measuring.
+        say: told what was disturbed, a phrase.
+    """
+
+    def __init__(
+        self,
+        watch: Callable[[OtherLoad], AbstractContextManager[None]],
+        left_s: Callable[[], float],
+        say: Callable[[str], None],
+    ) -> None:
+        self._watch = watch
+        self._left_s = left_s
+        self._say = say
+        #: what others took of each measurement
+        self._shares: list[float] = []
+        self._disturbed = self._kept = 0
+
+    @classmethod
+    def of(
+        cls, cpus: Collection[int], left_s: Callable[[], float], say: Callable[[str], None]
+    ) -> Watch:
+        """One that looks at these CPUs."""
+        return cls(lambda load: watched(cpus, load), left_s, say)
+
+    def run(self, measure: Callable[[], T]) -> tuple[T, float]:
+        """Measures, up to three times; the least disturbed try, and the share that others took."""
+        tries: list[tuple[float, T]] = []
+        while True:
+            load = OtherLoad()
+            with self._watch(load):
+                found = measure()
+            tries.append((load.share, found))
+            disturbed = self._is_disturbed(load.share)
+            self._shares.append(load.share)
+            if not disturbed:
+                break
+            self._disturbed += 1
+            again = len(tries) < _TRIES and self._left_s() > 0
+            words = ": once more" if again else ""
+            self._say(f"others took {load.share:.0%} of the CPUs meanwhile{words}")
+            if not again:
+                break
+        share, found = min(tries, key=lambda pair: pair[0])
+        self._kept += disturbed
+        return found, share
+
+    def _is_disturbed(self, share: float) -> bool:
+        # With nothing to compare it with, the first is only disturbed where most would say so.
+        usual = _MORE * min(self._shares) if self._shares else MUCH
+        return share > max(_SOME, usual)
+
+    @property
+    def found(self) -> Disturbed:
+        """What it has seen so far."""
+        return Disturbed(
+            measurements=len(self._shares),
+            disturbed=self._disturbed,
+            kept=self._kept,
+            most=max(self._shares, default=0.0),
+        )
+
+
+@contextlib.contextmanager
+def _unwatched(_: OtherLoad) -> Iterator[None]:
+    yield
+
+
+def unwatched() -> Watch:
+    """One that sees nothing."""
+    return Watch(_unwatched, lambda: 0.0, lambda _: None)

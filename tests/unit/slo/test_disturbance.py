@@ -1,0 +1,83 @@
+"""What others disturb is measured again, and told."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from corral.slo.disturbance import Watch
+from corral.tuning.other_load import OtherLoad
+
+
+def watch(shares: list[float], said: list[str], left_s: float = 10.0) -> Watch:
+    """One that sees these shares of the CPUs' time taken by others, in this order."""
+    coming = iter(shares)
+
+    @contextlib.contextmanager
+    def look(load: OtherLoad) -> Iterator[None]:
+        yield
+        load.share = next(coming)
+
+    return Watch(look, lambda: left_s, said.append)
+
+
+def measured(seen: Watch) -> tuple[int, float]:
+    """Which try counted, from 1, and what others took of it."""
+    tries = iter(range(1, 10))
+    return seen.run(lambda: next(tries))
+
+
+def test_a_quiet_measurement_is_made_once() -> None:
+    said: list[str] = []
+    seen = watch([0.02, 0.04], said)
+    assert measured(seen) == (1, 0.02)
+    assert measured(seen) == (1, 0.04)
+    assert not said
+    assert seen.found.measurements == 2
+    assert not seen.found.sentence()
+
+
+def test_a_disturbed_one_is_repeated_and_the_quieter_counts() -> None:
+    said: list[str] = []
+    seen = watch([0.02, 0.4, 0.03], said)
+    measured(seen)
+    assert measured(seen) == (2, 0.03)
+    assert said == ["others took 40% of the CPUs meanwhile: once more"]
+    assert seen.found.sentence() == (
+        "1 of 3 measurements were disturbed, by others who took up to 40% of the CPUs: "
+        "1 of them did not count"
+    )
+
+
+def test_the_least_disturbed_of_three_counts_and_is_told() -> None:
+    said: list[str] = []
+    seen = watch([0.02, 0.5, 0.3, 0.4], said)
+    measured(seen)
+    assert measured(seen) == (2, 0.3)
+    assert len(said) == 3
+    assert (seen.found.disturbed, seen.found.kept) == (3, 1)
+    assert seen.found.sentence().endswith("2 of them did not count, 1 did for want of a better")
+
+
+def test_without_time_nothing_is_repeated() -> None:
+    said: list[str] = []
+    seen = watch([0.02, 0.5], said, left_s=0.0)
+    measured(seen)
+    assert measured(seen) == (1, 0.5)
+    assert said == ["others took 50% of the CPUs meanwhile"]
+
+
+@pytest.mark.parametrize("steady", [0.15, 0.3])
+def test_what_is_always_there_disturbs_nothing(steady: float) -> None:
+    """A steady steal is the machine's own: the server will meet it, too."""
+    seen = watch([steady] * 12, [])
+    for _ in range(5):
+        measured(seen)
+    assert seen.found.measurements <= 6
+
+
+def test_a_disturbed_first_one_is_found_out() -> None:
+    seen = watch([0.5, 0.05], [])
+    assert measured(seen) == (2, 0.05)
