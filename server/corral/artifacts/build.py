@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from corral.artifacts import store as artefact
-from corral.artifacts.order import Order, versions
+from corral.artifacts.order import FOR_ANY_CPU, FOR_WIDE_SUMS, OVERFLOW_FIX, Order, versions
 from corral.artifacts.store import Artefact
 from corral.backends import calibration
 from corral.backends.job import BuildJob
@@ -43,6 +43,8 @@ Progress = Callable[[str, float], None]
 _DEFAULTS = AccuracySettings()
 #: the first step, and the only one where the cache holds everything
 FIND_WEIGHTS = "find weights"
+#: the last step
+READY = "ready"
 #: the steps and the seconds that each took for ResNet50 on two cores: the progress bar's scale
 _FP32_STEPS_S = {FIND_WEIGHTS: 0.1, "build model": 20.0, "convert": 2.5, "save": 0.3}
 _INT8_STEPS_S = {
@@ -108,15 +110,27 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
                         precision=Precision(order.precision),
                         thresholds=settings.accuracy.thresholds,
                         calibration=settings.accuracy.calibration,
-                        narrow_sums=order.ingredients.get("overflow_fix") == "enable",
+                        narrow_sums=order.ingredients.get(OVERFLOW_FIX) == FOR_ANY_CPU,
                         at=steps.at,
                         fp32=fp32,
                         file=file,
                     )
                 ),
             )
-    progress("ready", 1.0)
+    progress(READY, 1.0)
     return artefact.with_precision(found, "int8" if spec.quantized else precision)
+
+
+def is_made(settings: Settings, isa: frozenset[str]) -> bool:
+    """Whether the cache holds the artefact that these settings ask for."""
+    spec = registry.get(settings.model.name, settings.model.shape)
+    cache_dir = Path(settings.model.cache_dir)
+    weights = spec.find_weights(settings.model.weights, cache_dir, settings.model.offline)
+    precision = resolve_precision(settings.engine.precision, isa)
+    order = make_order(
+        spec, weights, precision, isa, settings.engine.backend, accuracy=settings.accuracy
+    )
+    return artefact.find(cache_dir, order) is not None
 
 
 def resolve_precision(precision: Precision, isa: frozenset[str]) -> str:
@@ -172,7 +186,7 @@ def make_order(
         if form.searches and not weights.synthetic:
             ingredients["thresholds"] = str(accuracy.thresholds)
         ingredients["transformer"] = str(spec.transformer)
-        ingredients["overflow_fix"] = "disable" if isa & WIDE_SUMS else "enable"
+        ingredients[OVERFLOW_FIX] = FOR_WIDE_SUMS if isa & WIDE_SUMS else FOR_ANY_CPU
     return Order(
         model=spec.name,
         precision="int8" if precision == "int8" else "fp32",

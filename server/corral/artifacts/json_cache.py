@@ -13,12 +13,13 @@ when what it measures, or how that is written, changes.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -96,6 +97,18 @@ class JsonCache(Generic[Content]):
             )
             return None
         return content
+
+    def read_like(self, name: str, agrees: Callable[[Mapping[str, str]], bool]) -> Content | None:
+        """The first entry of this name and format whose ingredients agree; None without one.
+
+        Damaged entries are passed over.
+        """
+        for file in sorted(self._folder.glob(f"{glob.escape(name)}-*.json")):
+            with contextlib.suppress(OSError, ValueError, RecursionError, msgspec.DecodeError):
+                entry = msgspec.json.decode(file.read_bytes(), type=_Entry)
+                if entry.format == self._format and agrees(entry.ingredients):
+                    return msgspec.json.decode(entry.content, type=self._kind)
+        return None
 
     def write(self, name: str, ingredients: Mapping[str, str], content: Content) -> None:
         """Writes an entry, whole or not at all; a folder that refuses it is a warning."""

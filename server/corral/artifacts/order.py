@@ -67,8 +67,19 @@ def versions(distributions: Iterable[str]) -> dict[str, str]:
     return found
 
 
+#: weights for sums of 16 bits, which wider sums take as well; not the other way round
+OVERFLOW_FIX, FOR_ANY_CPU, FOR_WIDE_SUMS = "overflow_fix", "enable", "disable"
+
+
 def made_of_the_same(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
-    """Whether ingredients are those that are wanted, whatever the version of what is absent."""
-    return set(wanted) == set(found) and all(
-        value in {ABSENT, found[name]} for name, value in wanted.items()
-    )
+    """Whether ingredients are those that are wanted, whatever the version of what is absent.
+
+    What is absent here can make nothing here: INT8 for any CPU then serves on one with wide sums.
+    """
+    if set(wanted) != set(found):
+        return False
+    for name, value in wanted.items():
+        any_cpu = name == OVERFLOW_FIX and found[name] == FOR_ANY_CPU
+        if value not in {ABSENT, found[name]} and not any_cpu:
+            return False
+    return True

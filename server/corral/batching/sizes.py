@@ -20,10 +20,12 @@ class BatchSizes:
     Attributes:
         sizes: ascending, from 1.
         find_knee: the worker stops where batching stops paying.
+        known_s: what is known of their costs: seconds by "DATATYPE:count".
     """
 
     sizes: list[int]
     find_knee: bool
+    known_s: dict[str, float] = dataclasses.field(default_factory=dict, compare=False)
 
 
 def batch_sizes(settings: Settings, curve: CostCurve | None) -> BatchSizes:
@@ -45,4 +47,6 @@ def batch_sizes(settings: Settings, curve: CostCurve | None) -> BatchSizes:
     # The curve holds what was kept, so its largest batch is the knee: looking for the knee in it
     # again would allow the 3 % twice.
     largest = max(size for _, size in curve.costs_s)
-    return BatchSizes(sizes=sizes_up_to(largest, candidates), find_knee=False)
+    return BatchSizes(
+        sizes=sizes_up_to(largest, candidates), find_knee=False, known_s=curve.names()
+    )

@@ -97,6 +97,8 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
     #: batch sizes to compile; with ``find_knee`` the worker stops where batching stops paying
     sizes: list[int]
     find_knee: bool
+    #: what these cost when they were measured: seconds by "DATATYPE:count"
+    known_s: dict[str, float] = {}
     #: shared objects that must be found mapped, by what they are for ("allocator", "openmp")
     expected_libraries: dict[str, str]
     settings: Settings

@@ -126,6 +126,7 @@ class ChildFactory:
             region_batch=self.region_batch,
             sizes=self._batch.sizes,
             find_knee=self._batch.find_knee,
+            known_s=self._batch.known_s,
             expected_libraries=self._extras.expected_libraries,
             settings=self._settings,
             model=self._model,

@@ -72,7 +72,7 @@ class Bench:
         """Its artefact; progress goes from ``begin`` to ``end``."""
 
         def progress(phase: str, share: float) -> None:
-            if phase != "ready":
+            if phase != build.READY:
                 self.progress(f"{candidate.name}: {phase}", begin + share * (end - begin))
 
         settings = self.settings_for(candidate)

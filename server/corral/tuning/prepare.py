@@ -34,6 +34,7 @@ from corral.settings import Settings
 from corral.system import folders
 from corral.system.limits import killed_for_memory, start_refusal
 from corral.system.optouts import opt_outs
+from corral.tuning.curves import learn_curves
 from corral.tuning.select import Selected, select
 from corral.tuning.widths import learn_one_core
 
@@ -49,6 +50,8 @@ class PrepareOrder(msgspec.Struct, frozen=True):
     pen: PlannedWorker | None
     again: bool = False
     every: bool = False
+    #: also what a start measures while its workers warm up
+    curves: bool = False
     #: what engines said of the model's file already
     described: dict[str, Reply] = msgspec.field(default_factory=answered)
     #: whoever waits for the answer
@@ -101,11 +104,15 @@ def prepare_here(
 
 
 def _log_phases(model: str) -> build.Progress:
-    """Where a bar cannot move, every phase is a log line; looking for weights is none yet."""
+    """Where a bar cannot move, every phase is a log line.
+
+    Looking for weights is none yet, and what was there already was not prepared.
+    """
     seen: set[str] = set()
 
     def progress(phase: str, share: float) -> None:
-        if phase not in seen and not phase.endswith(build.FIND_WEIGHTS):
+        is_news = seen if phase == build.READY else not phase.endswith(build.FIND_WEIGHTS)
+        if phase not in seen and is_news:
             seen.add(phase)
             logger.info("preparing %s: %s (%.0f %%)", model, phase, share * 100)
 
@@ -113,14 +120,19 @@ def _log_phases(model: str) -> build.Progress:
 
 
 def prepare_apart(
-    settings: Settings, pen: PlannedWorker, *, again: bool = False, every: bool = False
+    settings: Settings,
+    pen: PlannedWorker,
+    *,
+    again: bool = False,
+    every: bool = False,
+    curves: bool = False,
 ) -> Selected:
-    """The same in a process of its own.
+    """The same in a process of its own; with ``curves``, also what a start measures otherwise.
 
     Raises:
         ModelError: it could not be made; the child has said why.
     """
-    with _start_child(PrepareOrder(settings, pen, again, every)) as child:
+    with _start_child(PrepareOrder(settings, pen, again, every, curves)) as child:
         try:
             output, _ = child.communicate()
         # Ctrl-C or a cancelled task, too, must not leave the child behind.
@@ -218,8 +230,11 @@ def _obey(order: PrepareOrder) -> Selected:
     settings, pen = order.settings, order.pen
     if pen is not None:
         selected = prepare_here(settings, pen, os.environ, again=order.again, every=order.every)
-        cpu_model = topology.read_machine().model_name
+        machine = topology.read_machine()
+        cpu_model = machine.model_name
         learn_one_core(settings, pen, selected, os.environ, cpu_model, again=order.again)
+        if order.curves:
+            learn_curves(settings, pen, selected, os.environ, machine)
         return selected
     made = build.prepare(settings, lambda phase, share: None, topology.read_machine().isa)
     return Selected(

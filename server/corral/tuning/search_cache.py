@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from corral.artifacts import build
+import msgspec
+
+from corral.artifacts import build, store
 from corral.artifacts.json_cache import JsonCache
-from corral.artifacts.order import versions
+from corral.artifacts.order import ABSENT, made_of_the_same, versions
 from corral.backends.registry import packages
-from corral.settings import Precision
+from corral.settings import BackendName, Precision
 from corral.system.limits import refuses_executable_memory
 from corral.tuning.accuracy import pictures_name, runners
 from corral.tuning.bench import Bench
@@ -21,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: raise it whenever candidates are measured or ranked in another way, or Search changes
 SEARCH_FORMAT = 2
+#: A machine that is always busy is measured on so often, and then goes by the quietest time.
+MOST_TRIES = 3
 
 
 def remember(bench: Bench, options: Sequence[Candidate], found: Search) -> None:
@@ -36,27 +40,35 @@ def remember(bench: Bench, options: Sequence[Candidate], found: Search) -> None:
         )
 
 
-def search_ingredients(bench: Bench, options: Sequence[Candidate]) -> dict[str, str]:
-    """All that a search among these depends on, by name."""
+def search_ingredients(
+    bench: Bench, options: Sequence[Candidate], *, as_found: bool = False
+) -> dict[str, str]:
+    """All that a search among these depends on, by name.
+
+    Args:
+        bench: where.
+        options: what there is to choose from.
+        as_found: artefacts by the keys of those that are cached, wherever they were made.
+    """
     settings = bench.settings
     spec = bench.spec
     weights = spec.find_weights(
         settings.model.weights, Path(settings.model.cache_dir), settings.model.offline
     )
-    exact = build.make_order(spec, weights, "fp32", bench.isa)
+
+    def key(precision: str, backend: BackendName = BackendName.AUTO) -> str:
+        order = build.make_order(
+            spec, weights, precision, bench.isa, backend, accuracy=settings.accuracy
+        )
+        found = store.find(Path(settings.model.cache_dir), order) if as_found else None
+        return order.key if found is None else found.key
+
     made = {
-        f"artefact of {option.name}": build.make_order(
-            spec,
-            weights,
-            option.precision.value,
-            bench.isa,
-            option.backend,
-            accuracy=settings.accuracy,
-        ).key
+        f"artefact of {option.name}": key(option.precision.value, option.backend)
         for option in options
     }
     return {
-        "model": exact.key,
+        "model": key("fp32"),
         **made,
         "options": ", ".join(bench.title(option) for option in options),
         "runners": runners(options),
@@ -88,13 +100,53 @@ def _entry_name(bench: Bench) -> str:
 def remembered(bench: Bench, options: Sequence[Candidate], *references: Candidate) -> Search | None:
     """The search among these that is cached; one that cannot be gone by is a warning and None."""
     cache, ingredients = searches(bench), search_ingredients(bench, options)
-    found = cache.read(_entry_name(bench), ingredients)
+    found = cache.read(_entry_name(bench), ingredients) or searched_elsewhere(bench, options)
     judged = is_judged(bench)
     if found is not None and not _usable(found, [*options, *references], judged=judged):
         file = cache.file(_entry_name(bench), ingredients)
         logger.warning("the cached search %s contradicts itself, and is made again", file)
         return None
     return found
+
+
+def searched_elsewhere(bench: Bench, options: Sequence[Candidate]) -> Search | None:
+    """The part of a search that was made where more was installed: when an image was built.
+
+    It counts where something is absent here, and with any number of cores: a container that
+    cannot write to its cache would search at every start.
+    """
+    wanted = search_ingredients(bench, options, as_found=True)
+    if ABSENT not in wanted.values():
+        return None
+    found = searches(bench).read_like(
+        _entry_name(bench), lambda other: searched_the_same(wanted, other)
+    )
+    return None if found is None else narrowed(found, options)
+
+
+def searched_the_same(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
+    """Whether a search of ``found`` chose from all that is ``wanted``, and perhaps from more."""
+    lists = ("options", "runners")
+    if not all(
+        set(wanted[name].split(", ")) <= set(found.get(name, "").split(", ")) for name in lists
+    ):
+        return False
+    rest = {name: value for name, value in wanted.items() if name not in {*lists, "cores"}}
+    return rest.keys() <= found.keys() and made_of_the_same(
+        rest, {name: found[name] for name in rest}
+    )
+
+
+def narrowed(found: Search, options: Sequence[Candidate]) -> Search | None:
+    """A search without what cannot be chosen here; None where nothing is left."""
+    rows = [row for row in found.rows if row.candidate in options]
+    able = [row for row in rows if not row.excluded]
+    if not able:
+        return None
+    # Here is less to choose from than there was, so nothing is compared once more.
+    return msgspec.structs.replace(
+        found, rows=rows, winner=able[0].candidate, tries=max(MOST_TRIES, found.tries)
+    )
 
 
 def _usable(found: Search, options: Sequence[Candidate], *, judged: bool) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -21,7 +20,7 @@ from corral.artifacts import build
 from corral.artifacts.served_model import boot_model
 from corral.artifacts.store import Artefact
 from corral.backends.calibration import own_pictures
-from corral.backends.registry import DEFAULT, packages
+from corral.backends.registry import DEFAULT
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.planning.plan import PlannedWorker
@@ -30,15 +29,13 @@ from corral.tuning.accuracy import evaluation_pictures, measure_fidelity
 from corral.tuning.bench import Bench, make_bench
 from corral.tuning.candidates import Candidate, Search, candidates, guard_report
 from corral.tuning.fallback import first_that_runs, is_judged, is_measured, judges_outputs
+from corral.tuning.installed import is_made_elsewhere, what_is_installed
 from corral.tuning.other_load import MUCH, OtherLoad
 from corral.tuning.search import search
-from corral.tuning.search_cache import remember, remembered
+from corral.tuning.search_cache import MOST_TRIES, remember, remembered
 from corral.tuning.turns import my_turn
 
 logger = logging.getLogger(__name__)
-
-#: A machine that is always busy is measured on so often, and then goes by the quietest time.
-_TRIES = 3
 
 
 class Selected(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +77,7 @@ def select(
     precision = Precision(build.resolve_precision(settings.engine.precision, bench.isa))
     # A mode that cannot run what was named is told before minutes are spent on preparing it.
     bench.title(Candidate(backend=settings.engine.backend, precision=precision))
-    installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
+    installed = what_is_installed(bench)
     _check_pictures(bench)
     if not is_judged(bench):
         return _uncompared(bench, precision, installed, again=again)
@@ -99,7 +96,7 @@ def select(
     found = look()
     if found is None and options == exact[:1]:
         made = bench.prepare(options[0], 0.0, 1.0)
-        progress("ready", 1.0)
+        progress(build.READY, 1.0)
         return _selected(options[0], made, None, None)
     if found is None or is_doubtful(found):
         found = _search_alone(bench, options, exact, look)
@@ -152,7 +149,7 @@ def _check_pictures(bench: Bench) -> None:
 
 def is_doubtful(found: Search) -> bool:
     """Whether it was measured while others were busy, and is to be measured once more."""
-    return found.other_load > MUCH and found.tries < _TRIES
+    return found.other_load > MUCH and found.tries < MOST_TRIES
 
 
 def options_for(
@@ -172,7 +169,9 @@ def _able(bench: Bench, options: Sequence[Candidate]) -> list[Candidate]:
         with contextlib.suppress(ConfigError):
             bench.title(option)
             if bench.settings.engine.backend is BackendName.AUTO:
-                build.check_engine(bench.settings_for(option), spec, option.precision.value)
+                made = is_made_elsewhere(bench, option)
+                settings = bench.settings_for(option)
+                build.check_engine(settings, spec, option.precision.value, is_made=made)
             found.append(option)
     return found
 
@@ -216,7 +215,7 @@ def several_outputs(
     # Both are in the cache, or are made once.
     made, exact = bench.prepare(chosen, 0.5, 0.6), bench.prepare(reference, 0.6, 0.7)
     fidelity = measure_fidelity(bench, chosen, made, reference, exact)
-    bench.progress("ready", 1.0)
+    bench.progress(build.READY, 1.0)
     too_low = accuracy.faults(fidelity, bench.thresholds, synthetic=made.synthetic)
     falls_back = bool(too_low) and bench.settings.engine.is_searched
     report = AccuracyReport(
@@ -277,7 +276,7 @@ def _as_asked(bench: Bench) -> Selected:
     made = bench.prepare(asked, 0.0, 0.7)
     exact = bench.prepare(reference, 0.7, 0.7)
     fidelity = measure_fidelity(bench, asked, made, reference, exact)
-    bench.progress("ready", 1.0)
+    bench.progress(build.READY, 1.0)
     report = AccuracyReport(
         candidate=asked.name,
         fidelity=fidelity,
@@ -289,7 +288,7 @@ def _as_asked(bench: Bench) -> Selected:
 def by_search(bench: Bench, found: Search) -> Selected:
     """What a search says, made ready."""
     made = bench.prepare(found.winner, 0.99, 1.0)
-    bench.progress("ready", 1.0)
+    bench.progress(build.READY, 1.0)
     asked = bench.settings.engine.precision
     report = None
     if not bench.spec.quantized:

@@ -59,6 +59,8 @@ class TrialOrder:
         memory_node: NUMA node, or None.
         sizes: batch sizes to compile, ascending.
         datatype: of the batches; no other is compiled.
+        find_knee: all datatypes are compiled, and costs measured, up to where batching stops
+            paying: as a server's first worker does.
         environment: makes the compute environment; the server's own by default.
         threads: of the engine; one a CPU if None.
         openmp: whether engines on OpenMP get libiomp5 where it is installed.
@@ -71,6 +73,7 @@ class TrialOrder:
     memory_node: int | None = None
     sizes: Sequence[int] = (1,)
     datatype: Datatype = Datatype.FP32
+    find_knee: bool = False
     environment: Environment = compute_environment
     threads: int | None = None
     openmp: bool = True
@@ -283,11 +286,11 @@ def _launch(order: TrialOrder, environ: Mapping[str, str]) -> WorkerLaunch:
         signature=order.signature,
         region_batch=max(order.sizes),
         sizes=list(order.sizes),
-        find_knee=False,
+        find_knee=order.find_knee,
         expected_libraries=extras.expected_libraries,
         settings=settings,
         model=order.model,
-        only=order.datatype,
+        only=None if order.find_knee else order.datatype,
     )
     program = WorkerProgram.find(settings, order.model, extras, environ)
     compute = order.environment(order.cpus)

@@ -72,6 +72,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
         datatypes=signature.datatypes if boot.only is None else (boot.only,),
         sizes=boot.sizes,
         search=SEARCHES[boot.settings.model.mode] if boot.find_knee else None,
+        known_s=boot.known_s,
         measured=boot.only is None,
         exact=boot.model.precision == "fp32",
         probed=registry.ENGINES[boot.settings.engine.backend].computes,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from corral.backends.base import Backend, PortsBackend
 from corral.batching.cost_curve import Search, keep_going, knee, sizes_up_to
@@ -48,6 +49,8 @@ class Order:
         datatypes: the first one decides where the knee is.
         sizes: to compile, ascending from 1.
         search: stop where batching stops paying, and discard what lies beyond; None keeps all.
+        known_s: seconds of one batch by "DATATYPE:count", measured earlier: such a size is not
+            measured again, but for one run that may correct what a busy machine said.
         measured: False leaves the costs out, for whoever measures by himself.
         exact: the arithmetic is FP32.
         probed: whether the answers are looked at; they mean nothing where nothing is computed.
@@ -56,6 +59,7 @@ class Order:
     datatypes: tuple[Datatype, ...]
     sizes: list[int]
     search: Search | None = None
+    known_s: Mapping[str, float] = dataclasses.field(default_factory=dict)
     measured: bool = True
     exact: bool = True
     probed: bool = True
@@ -77,14 +81,21 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
     first, *others = order.datatypes
     smallest, *larger = order.sizes
     probe = Probe(backend, region, first, exact=order.exact) if order.probed else None
-    measured_s = {smallest: _ready(backend, region, first, smallest, _span_s(order, smallest))}
+
+    def ready(datatype: Datatype, size: int, span_s: float | None) -> float:
+        known_s = order.known_s.get(f"{datatype.name}:{size}")
+        return _ready(backend, region, datatype, size, measure_s=span_s, known_s=known_s)
+
+    measured_s = {smallest: ready(first, smallest, _span_s(order, smallest))}
     kind = probe.output_kind() if probe else ""
     limit = ""
     for size in larger:
         if not _goes_on(measured_s, order):
             break
-        cost_s, limit = _try(backend, region, first, size, _span_s(order, size))
-        if not limit and probe and size == larger[0]:
+        cost_s, limit = _try(functools.partial(ready, first, size, _span_s(order, size)))
+        if limit:
+            limit = f"it takes no batch of {size} ({limit})"
+        elif probe and size == larger[0]:
             limit = probe.fault(size)
         if limit:
             _discard(backend, first, [size])
@@ -97,9 +108,8 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
     costs_s = {f"{first.name}:{size}": measured_s[size] for size in kept}
     for datatype in others:
         for size in kept:
-            costs_s[f"{datatype.name}:{size}"] = _ready(
-                backend, region, datatype, size, _KNOWN_S if size > smallest else _MEASURE_S
-            )
+            span_s = _KNOWN_S if size > smallest else _MEASURE_S
+            costs_s[f"{datatype.name}:{size}"] = ready(datatype, size, span_s)
     findings = ModelFindings(output_kind=kind, batch_limit=limit)
     return WarmedUp(kept, costs_s if order.measured else {}, findings)
 
@@ -117,17 +127,15 @@ def _goes_on(measured_s: dict[int, float], order: Order) -> bool:
     return keep_going(measured_s, order.search)
 
 
-def _try(
-    backend: Backend, region: Region, datatype: Datatype, size: int, span_s: float | None
-) -> tuple[float, str]:
+def _try(ready: Callable[[], float]) -> tuple[float, str]:
     """As ``_ready``; and why the model takes no batch of this size, where it does not."""
     try:
-        return _ready(backend, region, datatype, size, span_s), ""
+        return ready(), ""
     except (MemoryError, PassingError, ConfigError):
         raise
     # An engine raises what it likes for a batch that the model's graph does not take.
     except Exception as error:
-        return 0.0, f"it takes no batch of {size} ({telling_line(error)})"
+        return 0.0, telling_line(error)
 
 
 def _discard(backend: Backend, datatype: Datatype, sizes: Iterable[int]) -> None:
@@ -138,17 +146,26 @@ def _discard(backend: Backend, datatype: Datatype, sizes: Iterable[int]) -> None
 
 
 def _ready(
-    backend: Backend, region: Region, datatype: Datatype, size: int, measure_s: float | None
+    backend: Backend,
+    region: Region,
+    datatype: Datatype,
+    size: int,
+    *,
+    measure_s: float | None,
+    known_s: float | None,
 ) -> float:
     """Compiles one size of one datatype and runs it; returns the least of its seconds.
 
     The least, because a start is a noisy time (other processes start on the same machine), and
     because requests that even this could not serve in time are refused. Without ``measure_s`` it
-    is not measured, and 0.
+    is not measured, and 0. Of what is known already, one run is enough: what was measured on a
+    busy machine is not believed for good.
     """
-    compile_batch(backend, region, datatype, size)
+    warm_s = compile_batch(backend, region, datatype, size)
     if measure_s is None:
         return 0.0
+    if known_s is not None:
+        return min(known_s, warm_s)
     costs_s: list[float] = []
     began_s = time.perf_counter()
     while len(costs_s) < _MIN_RUNS or (
@@ -160,13 +177,21 @@ def _ready(
     return min(costs_s)
 
 
-def compile_batch(backend: Backend, region: Region, datatype: Datatype, size: int) -> None:
-    """Readies batches of one size of one datatype in the region, and runs a few uncounted."""
+def compile_batch(backend: Backend, region: Region, datatype: Datatype, size: int) -> float:
+    """Readies batches of one size of one datatype in the region, and runs a few uncounted.
+
+    Returns:
+        seconds of the last of these.
+    """
     region.touch(size)
     if region.plain:
         backend.compile(datatype, region.inputs(datatype, size), region.outputs(size))
     else:
         assert isinstance(backend, PortsBackend), "no other engine is chosen for such a model"
         backend.compile_ports(datatype, region.all_inputs(datatype, size), region.all_outputs(size))
+    took_s = 0.0
     for _ in range(_UNCOUNTED_RUNS):
+        began_s = time.perf_counter()
         backend.run(datatype, size)
+        took_s = time.perf_counter() - began_s
+    return took_s

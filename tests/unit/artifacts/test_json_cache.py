@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -42,6 +42,25 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert cache.read("other", _OF) is None
     assert cache.read("model", {**_OF, "cores": "4"}) is None
     assert cache.read("model", {**_OF, "more": ""}) is None
+
+
+def test_an_entry_like_it_is_found_by_what_it_is_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = _cache(tmp_path)
+    cache.write("model[1]", {**_OF, "cores": "4"}, _Speed(12.5))
+    cache.write("model[1]-other", {**_OF, "cores": "8"}, _Speed(1.0))
+
+    def on_a_cpu(found: Mapping[str, str]) -> bool:
+        return found["cpu"] == "a CPU" and found["cores"] != "8"
+
+    assert cache.read_like("model[1]", on_a_cpu) == _Speed(12.5)
+    assert cache.read_like("model1", on_a_cpu) is None
+    assert cache.read_like("model[1]", lambda found: found["cpu"] == "another") is None
+    assert _cache(tmp_path, 3).read_like("model[1]", on_a_cpu) is None
+    cache.file("model[1]", {**_OF, "cores": "4"}).write_bytes(b"{")
+    assert cache.read_like("model[1]", on_a_cpu) is None
+    assert caplog.text == ""
 
 
 def test_an_entry_tells_a_person_what_it_is_of(tmp_path: Path) -> None:

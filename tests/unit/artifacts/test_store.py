@@ -342,6 +342,21 @@ def test_what_is_here_must_have_made_it(tmp_path: Path, ingredients: dict[str, s
     assert artefact.find(tmp_path, _order(**ingredients)) is None
 
 
+@pytest.mark.parametrize(
+    ("made", "wanted", "serves"),
+    [("enable", "disable", True), ("disable", "enable", False), ("enable", "enable", True)],
+)
+def test_an_image_for_narrow_sums_serves_on_wide_ones_and_not_the_other_way_round(
+    tmp_path: Path, made: str, wanted: str, *, serves: bool
+) -> None:
+    _store(tmp_path, _order(torch="2.13.0", overflow_fix=made))
+    found = artefact.find(tmp_path, _order(torch="absent", overflow_fix=wanted))
+    assert (found is not None) is serves
+    # Where it can be made, the CPU's own is.
+    other = artefact.find(tmp_path, _order(torch="2.13.0", overflow_fix=wanted))
+    assert (other is not None) is (made == wanted)
+
+
 def test_damage_of_what_was_made_elsewhere_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -82,7 +82,7 @@ def machine(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(Bench, "prepare", made.prepare)
     monkeypatch.setattr(trial_worker, "start", made.start)
     monkeypatch.setattr(registry, "get", lambda name, shapes=None: made.spec)
-    monkeypatch.setattr(build, "check_engine", lambda settings, spec, precision: None)
+    monkeypatch.setattr(build, "check_engine", lambda settings, spec, precision, **_: None)
     return made
 
 

@@ -198,7 +198,7 @@ def test_where_nothing_quick_can_do_it_everything_is_measured(
     installed: set[str],
     expected: list[str],
 ) -> None:
-    monkeypatch.setattr(optimize, "check_engine", lambda settings, spec, precision: None)
+    monkeypatch.setattr(optimize, "check_engine", lambda settings, spec, precision, **_: None)
     auto = _in_mode(bench, TorchMode.AUTO)
     found = selection.options_for(auto, precision, installed)
     assert [option.name for option in found] == expected
@@ -228,7 +228,7 @@ def _heads(monkeypatch: pytest.MonkeyPatch, datatype: Datatype, snr_db: float) -
     monkeypatch.setattr(registry, "get", lambda *_: spec)
     monkeypatch.setattr(Bench, "prepare", _prepare)
     monkeypatch.setattr(selection, "measure_fidelity", lambda *_: fidelity)
-    monkeypatch.setattr(optimize, "check_engine", lambda settings, spec, precision: None)
+    monkeypatch.setattr(optimize, "check_engine", lambda settings, spec, precision, **_: None)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_outputs_without_floats_cannot_be_judged(
 def test_a_file_without_pictures_runs_on_what_is_installed(
     rows: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optimize, "check_engine", lambda settings, spec, precision: None)
+    monkeypatch.setattr(optimize, "check_engine", lambda settings, spec, precision, **_: None)
     chosen = selection.without_pictures(rows, Precision.FP32, {"onnxruntime", "onnx"})
     assert chosen.backend is BackendName.ONNXRUNTIME
     assert selection.without_pictures(rows, Precision.FP32, set()).backend is BackendName.OPENVINO

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -109,6 +110,15 @@ def test_a_slow_engine_is_measured_no_oftener_than_must_be(clock: Clock) -> None
     warmup.warm_up(engine, region(1), order([1], datatypes=ONLY))
     # Two runs that do not count, five that do.
     assert clock.now_s == pytest.approx(70.0)
+
+
+def test_what_is_known_is_run_twice_and_corrects_what_a_busy_machine_said(clock: Clock) -> None:
+    engine = Engine(clock, 0.010, 0.0)
+    asked = order([1, 2], datatypes=ONLY)
+    known_s = {"FP32:1": 0.5, "FP32:2": 0.004}
+    warmed = warmup.warm_up(engine, region(2), dataclasses.replace(asked, known_s=known_s))
+    assert warmed.costs_s == pytest.approx({"FP32:1": 0.010, "FP32:2": 0.004})
+    assert clock.now_s == pytest.approx(0.040)
 
 
 def test_a_trial_compiles_and_measures_nothing(clock: Clock) -> None:
