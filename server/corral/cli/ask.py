@@ -6,20 +6,17 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
 from corral.settings import Mode
 from corral.supervisor import admin, views
-from corral.system import folders
 
 
 def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Asks, and prints the answer; returns the exit code."""
-    path = options.admin_socket and Path(folders.expand(str(options.admin_socket), environ))
-    path = path or admin.find_socket(environ, options.port)
+    path = admin.find_socket(environ, options.port, options.admin_socket)
     mode = Mode(options.mode) if options.mode else None
     reply = admin.ask(path, admin.Request(command=options.command, mode=mode))
     if reply.status is None:

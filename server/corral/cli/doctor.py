@@ -74,8 +74,7 @@ def _of_another(settings: Settings, root: Path) -> Evidence:
 
 def _running(settings: Settings, environ: Mapping[str, str]) -> Layout | None:
     """The running server's processes; None where none answers, or it has none yet."""
-    asked = settings.listen.admin_socket
-    path = Path(asked) if asked else admin.find_socket(environ, settings.listen.port)
+    path = admin.find_socket(environ, settings.listen.port, settings.listen.admin_socket)
     with contextlib.suppress(CorralError):
         status = admin.ask(path, admin.Request(command="status")).status
         if status is not None and status.workers and status.cells:

@@ -16,6 +16,7 @@ from typing import Protocol, cast
 from corral import logs
 from corral.cli import cache_folder
 from corral.cli.command_line import settings_from
+from corral.cli.interrupting import INTERRUPTED
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.errors import ConfigError, CorralError, one_line
 from corral.settings import Settings
@@ -28,7 +29,6 @@ _COMMANDS = (
 #: they look first, and say by themselves where they need a cache
 _LOOKING = {"plan", "doctor", "profile"}
 _ABOUT = {"-h", "--help", "--version"}
-_INTERRUPTED = 130
 
 
 class _Command(Protocol):
@@ -62,7 +62,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         print(f"corral: {one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read standard output has seen enough; the interpreter's own flush must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

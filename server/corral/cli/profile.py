@@ -94,8 +94,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _socket(settings: Settings, environ: Mapping[str, str]) -> Path:
-    asked = settings.listen.admin_socket
-    path = Path(asked) if asked else admin.find_socket(environ, settings.listen.port)
+    path = admin.find_socket(environ, settings.listen.port, settings.listen.admin_socket)
     # It says that there is no server, if there is none.
     status_of(path)
     return path

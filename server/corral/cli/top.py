@@ -6,19 +6,18 @@ import argparse
 import contextlib
 import os
 import select
-import signal
 import sys
 import termios
 import time
 import tty
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.live import Live
 
+from corral.cli.interrupting import interrupts
 from corral.console import terminal
 from corral.console.frame import Frame, Window
 from corral.doctor.finding import Report
@@ -27,7 +26,6 @@ from corral.ipc.status import ServerStatus
 from corral.planning import topology
 from corral.planning.machine import Machine
 from corral.supervisor import admin
-from corral.system import folders
 
 _LEAST_S, _MOST_S = 0.1, 3600.0
 #: for a server to answer
@@ -63,9 +61,7 @@ class Watch:
             ConfigError: there is no server, or it is not ours to ask.
             StartError: it does not answer.
         """
-        asked = self._options.admin_socket
-        path = Path(folders.expand(str(asked), self._environ)) if asked else None
-        path = path or admin.find_socket(self._environ, self._options.port)
+        path = admin.find_socket(self._environ, self._options.port, self._options.admin_socket)
         reply = admin.ask(path, admin.Request(command="look"), _PATIENCE_S)
         if reply.status is None or reply.look is None:
             raise StartError(reply.text or "the server is of another version")
@@ -119,10 +115,10 @@ def _rendered(seen: Seen, machine: Machine | None, width: int, note: str = "") -
 def _show(watch: Watch, console: Console, interval_s: float) -> int:
     """Fills the terminal until q or Ctrl-C; a server that goes away is waited for."""
     machine, seen, note, since = _machine(), watch.look(), "", ""
-    # The terminal is put in order again by whoever ends this.
-    signal.signal(signal.SIGTERM, _end)
     with (
         contextlib.suppress(KeyboardInterrupt),
+        # The terminal is put in order again, whoever ends this.
+        interrupts(),
         _keys() as quits,
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
@@ -136,10 +132,6 @@ def _show(watch: Watch, console: Console, interval_s: float) -> int:
                 since = since or time.strftime("%H:%M:%S")
                 note = f"since {since}: {error}; q ends this"
     return 0
-
-
-def _end(_number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

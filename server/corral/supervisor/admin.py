@@ -82,17 +82,20 @@ def default_paths(environ: Mapping[str, str], port: int) -> list[Path]:
     return [folder / f"{port}.sock" for folder in (*first, *own)]
 
 
-def find_socket(environ: Mapping[str, str], port: int) -> Path:
+def find_socket(environ: Mapping[str, str], port: int, named: Path | str | None = None) -> Path:
     """Where the server on this gRPC port has its socket, whatever environment it was started in.
 
     Args:
         environ: of whoever asks.
         port: the server's.
+        named: by ``--admin-socket``; it is taken as it is.
 
     Returns:
-        the default place of whoever asks, unless a socket lies only in another one: root looks
-        at every user's.
+        the named one, else the default place of whoever asks, unless a socket lies only in
+        another one: root looks at every user's.
     """
+    if named:
+        return Path(folders.expand(str(named), environ))
     expected, *usual = default_paths(environ, port)
     users = "*" if os.geteuid() == 0 else str(os.geteuid())
     others = [

@@ -20,6 +20,13 @@ def test_the_place_follows_the_port() -> None:
     assert admin.default_paths({"XDG_RUNTIME_DIR": "relative"}, 8002) == own
 
 
+def test_a_named_socket_is_taken_and_its_home_is_the_askers() -> None:
+    environ = {"HOME": "/home/ada", "XDG_RUNTIME_DIR": "/run/user/7"}
+    assert admin.find_socket(environ, 1, "~/corral.sock") == Path("/home/ada/corral.sock")
+    assert admin.find_socket(environ, 1, "/tmp/x.sock") == Path("/tmp/x.sock")
+    assert admin.find_socket(environ, 1, "") == Path("/run/user/7/corral/1.sock")
+
+
 def test_a_folder_of_our_own_is_made_and_taken(tmp_path: Path) -> None:
     folder = tmp_path / "corral"
     admin.make_private_folder(folder)
