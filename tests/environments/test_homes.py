@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.matrix_model import write_matrix_model
-from support.surroundings import CORRAL, SOMEBODY, Surroundings, folder_for, opened_to_others
+from support.surroundings import CORRAL, SOMEBODY, Surroundings, folder_for
 
 from corral_client import Client
 
@@ -26,7 +26,7 @@ def somebody(name: str, *steps: str, prefix: Sequence[str] = ()) -> Surroundings
     """A user without a name, in group 0 (OpenShift), on a machine where something was done."""
     become = ("setpriv", "--reuid", f"{SOMEBODY}", "--regid", "0", "--clear-groups")
     mount = ("--mount", "--propagation", "private")
-    return Surroundings(name, [*opened_to_others(), *steps], mount, {}, (*become, *prefix))
+    return Surroundings(name, steps, mount, {}, (*become, *prefix), opened=True)
 
 
 def _no_folder(*paths: str) -> list[str]:

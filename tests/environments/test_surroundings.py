@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.surroundings import SOMEBODY, Surroundings, folder_for, injected
-from support.surroundings import opened_to_others as opened
 
 from corral_client import Client
 
@@ -24,7 +23,7 @@ def _mounted(name: str, *steps: str, env: dict[str, str | None] | None = None) -
 def _limited(name: str, *options: str) -> Surroundings:
     """Limits of resources, as a user whom they bind."""
     prefix = (*_BECOME, "prlimit", *options)
-    return Surroundings(name, opened(), _MOUNT, {"HOME": "/"}, prefix)
+    return Surroundings(name, (), _MOUNT, {"HOME": "/"}, prefix, opened=True)
 
 
 def _locale(name: str, env: dict[str, str | None], *steps: str) -> Surroundings:

@@ -38,6 +38,8 @@ class Surroundings:
         namespaces: options of unshare; none: no namespace is made.
         env: changes to the environment; None takes a variable away. ``$D`` is replaced.
         prefix: words before the command: strace, prlimit, setpriv.
+        opened: other users reach interpreter and checkout, wherever they lie; needs a mount
+            namespace.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Surroundings:
     namespaces: Sequence[str] = ()
     env: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     prefix: Sequence[str] = ()
+    opened: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -53,16 +56,26 @@ class Surroundings:
         """Skips the test where this machine cannot do it."""
         if self.namespaces and (reason := no_namespace(tuple(self.namespaces))):
             pytest.skip(reason)
+        if hidden := self._hidden():
+            pytest.skip(f"the checkout or its interpreter lies below {hidden}, which is covered")
         if self.prefix and shutil.which(self.prefix[0]) is None:
             pytest.skip(f"{self.prefix[0]} is not installed")
         if self.prefix and self.prefix[0] == "strace" and (reason := no_ptrace()):
             pytest.skip(reason)
 
+    def _hidden(self) -> str:
+        """The mount point that hides what the command is made of; empty without one."""
+        mounts = [step.split() for step in self.steps if step.startswith("mount ")]
+        points = {words[-1] for words in mounts if not words[2].startswith("remount")}
+        above = {str(folder) for path in _needed() for folder in path.parents}
+        return next(iter(points & above), "")
+
     def command(self, folder: Path, command: Sequence[str]) -> list[str]:
         """The command line that runs a command in these surroundings."""
         enter = ["unshare", *self.namespaces] if self.namespaces else []
-        script = "\n".join([*self.steps, 'exec "$@"'])
-        shell = ["sh", "-ec", f"D='{folder}'\n{script}", "sh"] if self.steps else []
+        steps = [*(_opening() if self.opened else []), *self.steps]
+        script = "\n".join([*steps, 'exec "$@"'])
+        shell = ["sh", "-ec", f"D='{folder}'\n{script}", "sh"] if steps else []
         prefix = [word.replace("$D", str(folder)) for word in self.prefix]
         return [*enter, *shell, *prefix, *command]
 
@@ -130,28 +143,36 @@ def no_ptrace() -> str:
     return "" if done.returncode == 0 else f"nothing can be traced here: {words}"
 
 
-def opened_to_others() -> list[str]:
+def _needed() -> list[Path]:
+    """What a command of ours is made of: interpreter, its environment, checkout."""
+    return [Path(sys.base_prefix).resolve(), Path(sys.prefix), ROOT]
+
+
+def _opening() -> list[str]:
     """Shell lines that let other users of a mount namespace reach interpreter and checkout.
 
     A folder on the way that they cannot enter is replaced by an empty one that they can, with the
     way to what is needed, and nothing else, in it.
     """
+    needed = _needed()
+    on_the_way = {folder for path in needed for folder in (*path.parents, path)}
+    closed = sorted(folder for folder in on_the_way if not folder.stat().st_mode & stat.S_IXOTH)
     steps: list[str] = []
-    covered: set[Path] = set()
-    for path in (Path(sys.executable).resolve(), Path(sys.prefix), ROOT):
-        for folder in reversed(path.parents):
-            if folder.stat().st_mode & stat.S_IXOTH or folder in covered:
-                continue
-            covered.add(folder)
-            way = folder / path.relative_to(folder).parts[0]
-            steps += [
-                "B=$(mktemp -d /tmp/corral-bind-XXXXXX)",
-                f"mount --bind '{way}' $B",
-                f"mount -t tmpfs -o mode=755 none '{folder}'",
-                f"mkdir '{way}'",
-                f"mount --move $B '{way}'",
-                "rmdir $B",
-            ]
+    for folder in closed:
+        if folder in needed:
+            ways = set(folder.iterdir())
+        else:
+            below = [path.relative_to(folder) for path in needed if folder in path.parents]
+            ways = {folder / path.parts[0] for path in below}
+        steps += [
+            "B=$(mktemp -d)",
+            f"mount --rbind '{folder}' $B",
+            f"mount -t tmpfs -o mode=755 none '{folder}'",
+        ]
+        for way in sorted(way for way in ways if way.exists()):
+            make = "mkdir" if way.is_dir() else "touch"
+            steps += [f"{make} '{way}'", f"mount --rbind \"$B/\"'{way.name}' '{way}'"]
+        steps += ["umount -l $B", "rmdir $B"]
     return steps
 
 
