@@ -9,7 +9,9 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from support.running_server import Server, StartServer
 
 from corral.artifacts import build
@@ -159,10 +161,16 @@ def test_auto_chooses_once_and_remembers(real_server: StartServer, tmp_path: Pat
         assert ("measuring" in again.stderr) == ("others took" in server.stderr)
 
 
+def _written(graph: onnx.GraphProto, path: Path) -> Path:
+    """The graph as a file, and beside it how pictures are fed to it."""
+    opset = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    path.with_suffix(".toml").write_text("[preprocessing]\nresize = 36\nstd = [255, 255, 255]\n")
+    return path
+
+
 def _segmentation(path: Path) -> Path:
     """An ONNX file whose answer is a score of 4 classes for every pixel, and how it is fed."""
-    from onnx import TensorProto, helper, numpy_helper, save
-
     weights = np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype(np.float32)
     graph = helper.make_graph(
         [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
@@ -171,10 +179,7 @@ def _segmentation(path: Path) -> Path:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 32, 32])],
         [numpy_helper.from_array(weights, "w")],
     )
-    opset = [helper.make_opsetid("", 17)]
-    save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
-    path.with_suffix(".toml").write_text("[preprocessing]\nresize = 36\nstd = [255, 255, 255]\n")
-    return path
+    return _written(graph, path)
 
 
 def test_answers_that_are_no_scores_of_classes_are_compared(
@@ -216,8 +221,6 @@ def test_a_missing_compiler_may_pass(artefact_cache: Path, tmp_path: Path) -> No
 
 def _two_heads(path: Path) -> Path:
     """A picture in, two outputs: a map that INT8 keeps, and squares of a difference it loses."""
-    from onnx import TensorProto, helper, numpy_helper, save
-
     random = np.random.default_rng(1)
     weights = random.normal(size=(4, 3, 3, 3)).astype(np.float32)
     # The second channel is the first, but for what the step of an INT8 weight swallows.
@@ -238,10 +241,7 @@ def _two_heads(path: Path) -> Path:
         ],
         [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(twins, "twins")],
     )
-    opset = [helper.make_opsetid("", 18)]
-    save(helper.make_model(heads, opset_imports=opset, ir_version=9), path)
-    path.with_suffix(".toml").write_text("[preprocessing]\nresize = 36\nstd = [255, 255, 255]\n")
-    return path
+    return _written(heads, path)
 
 
 def test_of_several_outputs_the_guard_judges_the_worst(

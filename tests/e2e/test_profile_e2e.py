@@ -11,10 +11,24 @@ from corral.cli.command_line import settings_of
 from corral.models import registry
 from corral.planning import topology
 from corral.planning.request import plan_for
-from corral.profiling.engine_run import EngineOrder, run
+from corral.profiling.engine_run import EngineOrder, EngineRun, run
 from corral.tuning import prepare
 
 MODEL = Path(__file__).parents[1] / "data" / "models" / "colours.onnx"
+
+
+def _profiled(words: list[str], environ: dict[str, str], *, batch: int) -> EngineRun:
+    """What the first worker of ``corral serve`` with these words does in 0.2 s."""
+    settings = settings_of(["serve", *words, "--allocator", "system"], environ)
+    order = EngineOrder(
+        settings=settings,
+        model=prepare.make_apart(settings),
+        signature=registry.get(settings.model.name, settings.model.shape).signature,
+        pen=plan_for(settings, topology.read_machine()).first_worker,
+        batch=batch,
+        seconds=0.2,
+    )
+    return run(order, environ)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
@@ -23,18 +37,7 @@ def test_operators_of_an_engine_have_names_times_and_operations(
 ) -> None:
     environ = {**os.environ, "CORRAL_CACHE": str(tmp_path)}
     words = ["--backend", backend, "--precision", "fp32", "--model", str(MODEL)]
-    settings = settings_of(["serve", *words, "--allocator", "system"], environ)
-    found = run(
-        EngineOrder(
-            settings=settings,
-            model=prepare.make_apart(settings),
-            signature=registry.get(settings.model.name, settings.model.shape).signature,
-            pen=plan_for(settings, topology.read_machine()).first_worker,
-            batch=2,
-            seconds=0.2,
-        ),
-        environ,
-    )
+    found = _profiled(words, environ, batch=2)
     assert found.plain_s
     assert found.profile.inferences
     assert found.threads.span_s > 0
@@ -49,19 +52,8 @@ def test_operators_of_an_engine_have_names_times_and_operations(
 def test_torchs_convolutions_have_onednns_kernels(artefact_cache: Path) -> None:
     environ = {**os.environ, "CORRAL_CACHE": str(artefact_cache)}
     words = ["--backend", "torch", "--torch-mode", "eager", "--precision", "fp32"]
-    words += ["--model", "efficientnet_lite0", "--allocator", "system"]
-    settings = settings_of(["serve", *words], environ)
-    found = run(
-        EngineOrder(
-            settings=settings,
-            model=prepare.make_apart(settings),
-            signature=registry.get(settings.model.name, settings.model.shape).signature,
-            pen=plan_for(settings, topology.read_machine()).first_worker,
-            batch=1,
-            seconds=0.2,
-        ),
-        environ,
-    )
+    words += ["--model", "efficientnet_lite0"]
+    found = _profiled(words, environ, batch=1)
     rows = [row for row in found.profile.operators if row.name.startswith("convolution ")]
     assert rows
     assert all(row.kernel and row.flop and row.precision == "fp32" for row in rows)

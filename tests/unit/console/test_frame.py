@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.console_cases import PLACES, Numbers
+from support.status_cases import PLACES, Numbers
 
 from corral.console.frame import WINDOW_S, Window, between, is_another, quantile
 from corral.console.sample import Place, Sample, take

@@ -4,7 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
-from support.console_cases import MACHINE, Numbers, status, worker
+from support.status_cases import MACHINE, Numbers, status, worker
 
 from corral.accuracy import AccuracyReport
 from corral.console import terminal

@@ -3,7 +3,7 @@
 import html.parser
 
 import msgspec
-from support.console_cases import MACHINE, PLACES, cell, status, worker
+from support.status_cases import MACHINE, PLACES, cell, status, worker
 
 from corral.console import view
 from corral.console.sample import places

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.console_cases import Numbers, status
+from support.status_cases import Numbers, status
 
 from corral.console import view
 from corral.errors import QueueFull

@@ -3,64 +3,27 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from support import status_cases
 
-from corral.ipc.status import (
-    BoundStatus,
-    Cause,
-    Phase,
-    ServerStatus,
-    State,
-    StatusBoard,
-    WorkerStatus,
-)
+from corral.ipc.status import BoundStatus, ServerStatus, State, StatusBoard, WorkerStatus
 from corral.supervisor.views import StartupView, render_startup, render_status
+
+#: what a worker of these has, beside what every one has
+_MEASURED = {
+    "cpus": [2, 3, 4, 8],
+    "cores": 2,
+    "engine": {"engine": "openvino", "version": "2026.4", "precision": "int8"},
+    "checks": {"allocator": "libtcmalloc_minimal.so.4", "affinity": "2-4,8"},
+    "costs_s": {"FP32:1": 0.020, "FP32:2": 0.030, "FP32:4": 0.050, "UINT8:1": 0.021},
+}
 
 
 def worker(number: int, **changes: Any) -> WorkerStatus:
-    fields: dict[str, Any] = {
-        "id": number,
-        "cell": 0,
-        "slot": number,
-        "state": State.VERIFIED,
-        "pid": 4711,
-        "restarts": dict.fromkeys(Cause, 0),
-        "cpus": [2, 3, 4, 8],
-        "cores": 2,
-        "memory_node": None,
-        "boot_s": 1.0,
-        "memory_bytes": 250 * 2**20,
-        "engine": {"engine": "openvino", "version": "2026.4", "precision": "int8"},
-        "checks": {"allocator": "libtcmalloc_minimal.so.4", "affinity": "2-4,8"},
-        "warnings": [],
-        "sizes": [1, 2, 4],
-        "costs_s": {"FP32:1": 0.020, "FP32:2": 0.030, "FP32:4": 0.050, "UINT8:1": 0.021},
-    }
-    return WorkerStatus(**{**fields, **changes})
+    return status_cases.worker(number, **{**_MEASURED, **changes})
 
 
 def status(**changes: Any) -> ServerStatus:
-    fields: dict[str, Any] = {
-        "phase": Phase.SERVING,
-        "ready": True,
-        "started_at_s": 0.0,
-        "ready_after_s": 1.25,
-        "host": "127.0.0.1",
-        "port": 8001,
-        "http_port": 8000,
-        "metrics_host": "::1",
-        "metrics_port": 8002,
-        "mode": "rti",
-        "model": "resnet50",
-        "backend": "openvino",
-        "precision": "int8",
-        "allocator": "tcmalloc",
-        "weights": "a file",
-        "synthetic": False,
-        "cells": [],
-        "workers": [worker(0)],
-        "warnings": [],
-    }
-    return ServerStatus(**{**fields, **changes})
+    return status_cases.status(**{"cells": [], "workers": [worker(0)], **changes})
 
 
 def text(**changes: Any) -> str:
