@@ -37,12 +37,13 @@ check: .venv/dev.stamp ## format, lint, types, walls between the rooms
 	$(BIN)/python -m pytest -q tests/unit/test_building.py
 
 PYTEST := CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q
-SIDE_BY_SIDE := --numprocesses 2 --dist worksteal
+# Half of the time a test waits for a server: more of them at once than there are cores.
+SIDE_BY_SIDE := --numprocesses 4 --dist worksteal
 TIERS := tests/e2e tests/environments tests/process tests/unit
 
-# In one run: no tier waits for the last test of another. The slowest begin.
+# In one run: no tier waits for the last test of another. The slowest begin. What the check runs is left out.
 tiers: .venv/dev.stamp allocator ## the four tiers of tests below
-	$(PYTEST) -m "not timing and not long" $(SIDE_BY_SIDE) $(TIERS)
+	$(PYTEST) -m "not timing and not long" $(SIDE_BY_SIDE) --ignore tests/unit/test_building.py $(TIERS)
 
 .PHONY: long
 long: .venv/dev.stamp allocator ## the tests of the tiers that take long, and those of the tools that measure
