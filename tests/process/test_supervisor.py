@@ -102,8 +102,9 @@ def test_ctrl_c_reaches_the_supervisor_alone(supervisor: StartSupervisor) -> Non
 def test_a_port_in_use_is_one_line_and_exit_2(supervisor: StartSupervisor) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
         port = other.getsockname()[1]
-        for setting in ("port", "http_port", "metrics_port"):
-            with supervisor(ready=False, **{setting: port}) as s:
+        free = {"port": 0, "http_port": 0, "metrics_port": 0}
+        for setting in free:
+            with supervisor(ready=False, **{**free, setting: port}) as s:
                 assert s.wait() == 2
                 option = setting.replace("_", "-")
                 assert s.lines == [

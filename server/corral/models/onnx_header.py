@@ -13,9 +13,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
-
 from corral.errors import ModelError
 
 #: message: field name -> (number, type or message, repeated); names need not be UTF-8
@@ -148,6 +145,9 @@ def _tensors_of(nodes: Iterable[Any]) -> Iterator[Any]:
 
 
 def _parse(path: Path) -> Any:
+    # Every command looks for models, and most are of the zoo.
+    from google.protobuf.message import DecodeError
+
     model = _model_class()()
     try:
         model.ParseFromString(path.read_bytes())
@@ -172,6 +172,8 @@ def _port(info: Any) -> Port:
 
 @functools.cache
 def _model_class() -> Any:
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
     file = descriptor_pb2.FileDescriptorProto(
         name="corral_onnx.proto", package="corral_onnx", syntax="proto2"
     )

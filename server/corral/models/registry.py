@@ -37,6 +37,6 @@ def get(name: str, shape: Sequence[str] = ()) -> ModelSpec:
             "or the path of a model file"
         )
     if shape:
-        raise ConfigError(f"--shape {shape[0]}: for a model file of your own, not for {name}")
+        raise ConfigError(f"--shape {shape[0]!r}: for a model file of your own, not for {name}")
     spec: ModelSpec = importlib.import_module(f"corral.models.zoo.{name}").SPEC
     return spec

@@ -8,7 +8,17 @@ import sys
 import pytest
 
 #: of the supervisor and of the commands that ask a running server
-_NEVER = {"numpy", "PIL", "torch", "openvino", "onnxruntime", "h2corn", "grpc", "opentelemetry"}
+_NEVER = {
+    "numpy",
+    "PIL",
+    "torch",
+    "openvino",
+    "onnxruntime",
+    "h2corn",
+    "grpc",
+    "opentelemetry",
+    "google",
+}
 
 
 @pytest.mark.parametrize("module", ["corral.cli.serve", "corral.cli.ask", "corral.cli.plan"])

@@ -6,9 +6,10 @@ credentials, ``/`` is a page that asks for a token.
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
+from types import ModuleType
 
-from corral.console import page
 from corral.errors import NotFound, PermissionDenied, RequestError, Unauthenticated
 from corral.frontend.rest.exchange import HTML, Reply, Request
 from corral.frontend.rest.service import Feed, Service
@@ -59,7 +60,7 @@ class ConsolePages:
                 raise
             return _refusal(error)
         if action == "console":
-            made = page.console()
+            made = _page().console()
             return Reply(
                 made.body,
                 content_type=HTML,
@@ -100,12 +101,18 @@ def answer(pages: ConsolePages | None, action: str, asked: Request) -> Reply:
     return pages.answer(action, asked)
 
 
+def _page() -> ModuleType:
+    """What draws the page; a frontend starts without it, and before anybody opens one."""
+    return importlib.import_module("corral.console.page")
+
+
 def _is_browser(asked: Request) -> bool:
     return "text/html" in (asked.field(b"accept") or "")
 
 
 def _refusal(error: RequestError) -> Reply:
     """A page that says who may come in; with a place for a token where one would help."""
+    page = _page()
     made = page.sign_in() if isinstance(error, Unauthenticated) else page.refused(str(error))
     fields = (*made.fields, *statuses.fields_of(error))
     return Reply(made.body, statuses.status_of(error), content_type=HTML, more=fields)
