@@ -11,7 +11,8 @@ from corral.cli.command_line import settings_of
 from corral.models import registry
 from corral.planning import topology
 from corral.planning.request import plan_for
-from corral.profiling.engine_run import EngineOrder, EngineRun, run
+from corral.profiling.engine_run import EngineOrder, run
+from corral.profiling.process import EngineRun
 from corral.tuning import prepare
 
 MODEL = Path(__file__).parents[1] / "data" / "models" / "colours.onnx"
