@@ -22,6 +22,10 @@ class TensorMetadata:
     shape: tuple[int, ...]
 
 
+#: "independent_probabilities" are of classes that do not exclude one another, as a sigmoid's
+OUTPUT_KINDS = ("logits", "probabilities", "independent_probabilities")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelMetadata:
     """What a model takes and gives.
@@ -50,9 +54,9 @@ class ModelMetadata:
 
     @property
     def output_kind(self) -> str | None:
-        """ "logits" or "probabilities", what the outputs are; None when the server does not say."""
+        """What the outputs are, one of ``OUTPUT_KINDS``; None when the server does not say."""
         kind = self.properties.get("output_kind")
-        return kind if kind in {"logits", "probabilities"} else None
+        return kind if kind in OUTPUT_KINDS else None
 
     @property
     def classes(self) -> int | None:

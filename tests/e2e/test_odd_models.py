@@ -80,7 +80,12 @@ def test_batches_are_of_one_where_the_model_asks_for_it(
 
 @pytest.mark.parametrize("backend", _ENGINES)
 @pytest.mark.parametrize(
-    ("write", "kind"), [(odd_models.plain, "logits"), (odd_models.softmaxed, "probabilities")]
+    ("write", "kind"),
+    [
+        (odd_models.plain, "logits"),
+        (odd_models.softmaxed, "probabilities"),
+        (odd_models.sigmoided, "independent_probabilities"),
+    ],
 )
 def test_any_batch_will_do_where_items_keep_to_themselves(
     tmp_path: Path, backend: BackendName, write: Callable[[Path], Path], kind: str
@@ -99,6 +104,11 @@ def test_weights_behind_links_are_read(tmp_path: Path, backend: BackendName) -> 
     assert found.sizes == [1, 2, 4]
     # Nothing of the copy that was read stays.
     assert not list(tmp_path.glob("artefacts/*/plain-*"))
+
+
+def test_an_engine_looks_into_weights_behind_links(tmp_path: Path) -> None:
+    path = odd_models.as_in_a_hub(tmp_path / "m.onnx", is_open=True)
+    assert registry.get(str(path)).signature.output_shape == (4,)
 
 
 @pytest.mark.parametrize("backend", _ENGINES)

@@ -91,6 +91,8 @@ LACKING = [
     (_mounted("no /dev", "mount -t tmpfs none /dev"), "/dev/null"),
     (_mounted("no /proc", "mount -t tmpfs none /proc"), "/proc"),
     (injected("no memfd", "memfd_create:error=ENOSYS"), "memfd_create"),
+    (Surroundings("no file of a region's size", prefix=("prlimit", "--fsize=100000")), "ulimit -f"),
+    (Surroundings("no file of a page's size", prefix=("prlimit", "--fsize=1000")), "ulimit -f"),
     (injected("no pidfd", "pidfd_open:error=EPERM"), "pidfd_open"),
 ]
 

@@ -50,6 +50,11 @@ def softmaxed(path: Path) -> Path:
     return _write(path, [*_BODY, helper.make_node("Softmax", ["scores"], ["y"], axis=1)])
 
 
+def sigmoided(path: Path) -> Path:
+    """Probabilities of four classes that do not exclude one another."""
+    return _write(path, [*_BODY, helper.make_node("Sigmoid", ["scores"], ["y"])])
+
+
 def across(path: Path) -> Path:
     """A softmax over the batch: every item sees the others."""
     return _write(path, [*_BODY, helper.make_node("Softmax", ["scores"], ["y"], axis=0)])
@@ -87,12 +92,19 @@ def baked_inside(path: Path) -> Path:
     return _write(path, nodes, one=one, rows=rows)
 
 
-def as_in_a_hub(path: Path) -> Path:
-    """Scores whose weights lie in a file of their own, as a hub's cache lays both out: by links."""
+def as_in_a_hub(path: Path, *, is_open: bool = False) -> Path:
+    """Scores whose weights lie in a file of their own, as a hub's cache lays both out: by links.
+
+    Args:
+        path: of the model among the links, but for its folder.
+        is_open: whether the file leaves the output's shape open, so that an engine is asked.
+    """
     blobs, snapshot = path.parent / "blobs", path.parent / "snapshots" / "abc"
     blobs.mkdir()
     snapshot.mkdir(parents=True)
     model = load(plain(path))
+    if is_open:
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "classes"
     path.unlink()
     save(model, blobs / path.name, save_as_external_data=True, location="weights", size_threshold=0)
     for number, name in enumerate((path.name, "weights")):

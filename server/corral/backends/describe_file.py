@@ -10,7 +10,9 @@ import importlib
 import importlib.util
 import os
 import sys
+import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -19,7 +21,9 @@ from corral.backends.registry import ENGINES
 from corral.backends.telemetry import silence_telemetry
 from corral.errors import CorralError, telling_line
 from corral.models.asking import Question, Reply
+from corral.models.custom import weight_files
 from corral.models.files import kind_of
+from corral.models.linked_files import as_plain
 
 
 def describe(question: Question) -> Reply:
@@ -47,6 +51,19 @@ def describe(question: Question) -> Reply:
     return Reply(error=faults[0] if faults else "no engine reads such a file")
 
 
+@contextlib.contextmanager
+def _readable(question: Question) -> Iterator[Question]:
+    """The same question, of a copy where the file's weights lie behind links."""
+    path = Path(question.path)
+    with contextlib.ExitStack() as stack:
+        if path.suffix == ".onnx":
+            # Where nothing can be copied, an engine says what it does not read.
+            with contextlib.suppress(OSError, CorralError):
+                plain = as_plain(path, weight_files(path), Path(tempfile.gettempdir()))
+                path = stack.enter_context(plain)
+        yield msgspec.structs.replace(question, path=str(path))
+
+
 def main() -> int:
     """Entry of the process."""
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
@@ -56,7 +73,8 @@ def main() -> int:
     silence_telemetry()
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        reply = describe(question)
+        with _readable(question) as named:
+            reply = describe(named)
     with os.fdopen(answers, "wb") as stream:
         stream.write(msgspec.json.encode(reply))
     return 0

@@ -38,6 +38,7 @@ from corral.supervisor.service_manager import ServiceManager
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
 from corral.system import procfs
+from corral.system.limits import check_file_size
 from corral.telemetry import collector
 
 logger = logging.getLogger(__name__)
@@ -250,6 +251,7 @@ def _run_observed(server: _Server, observation: Observation) -> int:
     _check_cells(settings.listen, server.plan)
     page_slots = slots_to_reserve(server.plan)
     layout = counters.make_layout(page_slots)
+    check_file_size(layout.page_bytes * cells, "a page of counters for each cell")
     counters_fd = counters.create_memory(layout, cells)
     pages = counters.Pages(counters_fd, layout, cells)
     deployments = Deployments(

@@ -11,6 +11,7 @@ from corral.backends.registry import engine
 from corral.batching.sizes import batch_sizes
 from corral.errors import ConfigError
 from corral.ipc.messages import ServedModel
+from corral.ipc.region import region_bytes
 from corral.launch.factory import ChildFactory
 from corral.launch.libraries import find_libraries
 from corral.launch.worker_runtime import worker_extras
@@ -19,6 +20,7 @@ from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
 from corral.settings import Mode, Settings
 from corral.supervisor.deployment import Deployment, DeploymentSpec
+from corral.system.limits import check_file_size
 
 #: workers that a cell can grow to, at the least, while the server runs
 _MIN_SLOTS = 16
@@ -186,6 +188,8 @@ class Deployments:
             reports_fd=self._reports_fd,
             frontend_module=self._frontend_module,
         )
+        region = region_bytes(self._served.signature, factory.region_batch)
+        check_file_size(region, f"--max-batch {factory.region_batch}: a worker")
         return Deployment(
             prepared=prepared,
             plan=plan,

@@ -7,6 +7,7 @@ import mmap
 import resource
 from pathlib import Path
 
+from corral.errors import ConfigError
 from corral.system import cgroups
 
 #: why an engine may fail where it writes machine code of its own
@@ -30,14 +31,32 @@ def refuses_executable_memory() -> bool:
     return False
 
 
+def check_file_size(size_bytes: int, what: str) -> None:
+    """Raises ConfigError where RLIMIT_FSIZE forbids a file, or shared memory, of that size.
+
+    Args:
+        size_bytes: of the largest.
+        what: takes as much, for the sentence.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if most != resource.RLIM_INFINITY and size_bytes > most:
+        raise ConfigError(
+            f"{what} takes {size_bytes:,} bytes of shared memory, which is a file, and this "
+            f"process may write none above {most:,} (ulimit -f, systemd's LimitFSIZE=)"
+        )
+
+
 def start_refusal(error: OSError, root: Path = Path("/")) -> str:
     """Why a process or thread could not be started: the error, and the limit that is behind it.
 
     Args:
-        error: of fork or exec.
+        error: of fork or exec, or of the memory that a process shares.
         root: what /proc and /sys lie below.
     """
     reason = error.strerror or str(error)
+    if error.errno == errno.EFBIG:
+        size, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        return f"{reason}: shared memory is a file, and its size may be {size:,} bytes (ulimit -f)"
     if error.errno != errno.EAGAIN:
         return reason
     limits = []

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.backends.base import Backend
-from corral.ipc.messages import LOGITS, PROBABILITIES
+from corral.ipc.messages import INDEPENDENT, LOGITS, PROBABILITIES
 from corral.ipc.region import Region
 from corral.tensors import Datatype
 
@@ -56,9 +56,10 @@ class Probe:
     exact: bool
 
     def output_kind(self) -> str:
-        """``PROBABILITIES`` or ``LOGITS`` of a list of classes; empty where it is none.
+        """``PROBABILITIES``, ``INDEPENDENT`` or ``LOGITS`` of a list of classes, else empty.
 
-        Probabilities are none of them negative and add up to 1, whatever the item.
+        Probabilities are none of them negative and add up to 1, whatever the item. Those of classes
+        that do not exclude one another (a sigmoid's) lie between 0 and 1, however strong the item.
         """
         shape = self.region.outputs(1).shape[1:]
         classes = math.prod(shape)
@@ -68,8 +69,16 @@ class Probe:
         if not np.isfinite(rows).all():
             return ""
         slack = _SUM if self.exact else _SUM_COARSE
-        adds_up = np.abs(rows.sum(axis=1) - 1) <= slack
-        return PROBABILITIES if rows.min() >= 0 and adds_up.all() else LOGITS
+        if rows.min() < 0:
+            return LOGITS
+        if (np.abs(rows.sum(axis=1) - 1) <= slack).all():
+            return PROBABILITIES
+        strong = np.stack([self._run(self._items(seed, 1, strength=50.0))[0][0] for seed in (3, 4)])
+        both = np.concatenate([rows, strong])
+        # Answers that an item does not move say nothing of where they end.
+        moved = float(np.ptp(both, axis=0).max()) > slack
+        is_share = np.isfinite(strong).all() and both.min() >= 0 and both.max() <= 1
+        return INDEPENDENT if moved and is_share else LOGITS
 
     def fault(self, size: int) -> str:
         """Why batches of ``size`` items, 2 or more, give other answers; empty where they do not."""

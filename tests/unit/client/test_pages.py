@@ -153,11 +153,19 @@ def test_what_the_server_says_of_its_outputs_counts() -> None:
     assert sure[0] == pytest.approx(0.474, abs=0.001)
     unusual = [0.7, 0.1]
     assert views.probabilities(labels_of(unusual), "probabilities") == unusual
+    several = [0.9, 0.8, 0.1]
+    assert views.probabilities(labels_of(several), "independent_probabilities") == several
 
 
 @pytest.mark.parametrize(
     ("said", "kind"),
-    [("logits", "logits"), ("probabilities", "probabilities"), ("embedding", None), (None, None)],
+    [
+        ("logits", "logits"),
+        ("probabilities", "probabilities"),
+        ("independent_probabilities", "independent_probabilities"),
+        ("embedding", None),
+        (None, None),
+    ],
 )
 def test_the_metadata_says_what_the_outputs_are(said: str | None, kind: str | None) -> None:
     properties = {} if said is None else {"output_kind": said}

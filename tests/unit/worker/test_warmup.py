@@ -216,6 +216,12 @@ def _softmax(x: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     return shares
 
 
+def _sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        shares = 1 / (1 + np.exp(-_scores(x)))
+    return shares.astype(np.float32)
+
+
 def _in_training(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """A batch normalisation that takes the batch's own mean and spread."""
     y = _scores(x)
@@ -338,6 +344,10 @@ def test_the_input_is_left_as_zeros(clock: Clock) -> None:
         (lambda x: _softmax(_scores(x), 1), "probabilities"),
         (lambda x: np.log(_softmax(_scores(x), 1)), "logits"),
         (lambda x: np.abs(_scores(x)), "logits"),
+        (_sigmoid, "independent_probabilities"),
+        # Small logits, and answers that no item moves, are not taken for a sigmoid's.
+        (lambda x: np.abs(_scores(x)) / 20, "logits"),
+        (lambda x: np.full((len(x), 3), 0.7, np.float32), "logits"),
         # None of them is negative, and one of the three items adds up to 1.
         (lambda x: _softmax(_scores(x), 1) * (1 + (x[:, :1] > 0)), "logits"),
         (lambda x: np.full((len(x), 3), np.nan, np.float32), ""),
