@@ -84,8 +84,9 @@ console: .venv/browser.stamp allocator ## the page at / in Chromium: dark and li
 BUILDER ?= $(shell command -v podman || command -v docker || echo podman)
 IMAGE ?= corral
 IMAGE_ARGS ?=
+# Podman's own format knows no HEALTHCHECK, and leaves it out.
 image: ## builds a container's image (IMAGE_ARGS="--build-arg PREPARE=...", see deploy/Containerfile)
-	$(BUILDER) build -f deploy/Containerfile -t $(IMAGE) $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) $(IMAGE_ARGS) .
+	$(BUILDER) build -f deploy/Containerfile $(if $(findstring podman,$(BUILDER)),--format docker) -t $(IMAGE) $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) $(IMAGE_ARGS) .
 
 soak: .venv/dev.stamp allocator ## every promise in its long form, an hour (SOAK_S=1200: 20 minutes)
 	CORRAL_OFFLINE=1 PYTHONPATH=tests:tests/soak $(BIN)/python tests/soak/soak.py \

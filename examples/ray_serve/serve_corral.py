@@ -73,8 +73,8 @@ class Corral:
         """POST a JPEG or PNG; its best labels, and the process that found them."""
         await self._wait()
         labels = await self._client.classify(await request.body(), k=5)
-        found = [{"label": label.name, "score": float(label.score)} for label in labels]
-        return {"labels": found, "server": self._server.pid}
+        answers = [{"label": found.label, "score": found.score} for found in labels]
+        return {"labels": answers, "server": self._server.pid}
 
     async def infer(self, pixels: Any) -> Any:
         """For other deployments: an array [n, …] to logits [n, classes]."""

@@ -16,7 +16,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from corral_loadtest.bars import bar, model_rows, null_rows, queue_rows, scaling
+from corral_loadtest.bars import (
+    bar,
+    model_rows,
+    null_rows,
+    observed_rows,
+    proxy_row,
+    queue_rows,
+    scaling,
+)
 from corral_loadtest.bars.bar import Bar, Report
 from corral_loadtest.bars.bench import Bench
 from corral_loadtest.generator import perf_analyzer
@@ -33,10 +41,13 @@ ROWS: dict[str, Callable[[Bench], list[Bar]]] = {
     "connections": null_rows.connections,
     "overload": queue_rows.overload,
     "cells": null_rows.cells,
+    "tracing": observed_rows.tracing,
+    "console": observed_rows.console,
+    "envoy": proxy_row.envoy,
     "unix-socket": null_rows.unix_socket,
 }
 #: experiments, measured only when they are asked for
-_WITHOUT_BOUND = ("unix-socket",)
+_ASKED_FOR = ("unix-socket", "envoy")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = found.add_argument
-    bound = [name for name in ROWS if name not in _WITHOUT_BOUND]
+    bound = [name for name in ROWS if name not in _ASKED_FOR]
     add("--rows", nargs="+", choices=list(ROWS), default=bound, help="which")
     add("--rounds", type=int, default=4, help="repeats")
     add("--seconds", type=float, default=2.0, help="of one measurement; others are multiples")

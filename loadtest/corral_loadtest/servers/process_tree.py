@@ -58,6 +58,31 @@ def cpu_s(root_pid: int, proc: Path = Path("/proc")) -> float:
     return sum(sum(int(t) for t in fields[_TIMES]) for fields in tree.values()) / _TICKS_PER_S
 
 
+def cpu_by_process_s(root_pid: int, proc: Path = Path("/proc")) -> dict[int, float]:
+    """The same by process, of threads that live, to the nanosecond where the kernel tells it.
+
+    A tick of ``cpu_s`` is 10 ms: too coarse for the 1 % of half a second.
+
+    Raises:
+        WrongInput: there is no such process.
+    """
+    return {
+        pid: _precise_s(proc / str(pid), fields) for pid, fields in _tree(root_pid, proc).items()
+    }
+
+
+def _precise_s(process: Path, fields: list[str]) -> float:
+    """Seconds on a CPU by schedstat of each thread; by ticks where there is none."""
+    try:
+        spent = [
+            int((task / "schedstat").read_text("utf-8").split()[0])
+            for task in (process / "task").iterdir()
+        ]
+    except (OSError, IndexError):
+        return sum(int(ticks) for ticks in fields[_TIMES][:2]) / _TICKS_PER_S
+    return sum(spent) / 1e9
+
+
 def memory_mib(root_pid: int, proc: Path = Path("/proc")) -> float | None:
     """Proportional set size: what is shared within the tree counts once; None if unreadable.
 
