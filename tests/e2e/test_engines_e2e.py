@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import same_answers
 from support.running_server import Server, StartServer
+from support.same_answers import BATCHES, FIRST, Logits, Way
 
 from corral_client import Client
 
@@ -33,6 +36,25 @@ def exact(cats: Server) -> NDArray[np.float32]:
         return np.asarray(client.infer(_noise()))
 
 
+@dataclasses.dataclass(frozen=True)
+class _OpenVINO:
+    """What OpenVINO answers in FP32: to noise, [1,1000], and to photographs, by every way."""
+
+    exact: NDArray[np.float32]
+    ways: dict[Way, Logits]
+
+
+@pytest.fixture(scope="module")
+def openvino(exact: NDArray[np.float32], openvino_ways: dict[Way, Logits]) -> _OpenVINO:
+    return _OpenVINO(exact, openvino_ways)
+
+
+@pytest.fixture(scope="module")
+def openvino_ways(cats: Server) -> dict[Way, Logits]:
+    """OpenVINO's FP32 logits of photographs, by every way."""
+    return same_answers.answers(cats)
+
+
 def _check(server: Server, exact: NDArray[np.float32]) -> None:
     server.wait_until_ready(timeout_s=_PATIENCE_S)
     with Client(f"127.0.0.1:{server.port}", model=MODEL) as client:
@@ -40,10 +62,38 @@ def _check(server: Server, exact: NDArray[np.float32]) -> None:
         np.testing.assert_allclose(client.infer(_noise()), exact, atol=2e-3)
 
 
+def test_every_way_into_openvino_answers_the_same(openvino_ways: dict[Way, Logits]) -> None:
+    same_answers.check(openvino_ways)
+
+
+def test_another_answer_by_one_way_is_noticed(openvino_ways: dict[Way, Logits]) -> None:
+    for way in same_answers.WAYS:
+        other = dict(openvino_ways)
+        other[way] = other[way] * np.float32(1.001)
+        with pytest.raises(AssertionError):
+            same_answers.check(other)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.timeout(660)
+def test_every_way_into_int8_answers_the_same(
+    real_server: StartServer, openvino_ways: dict[Way, Logits], backend: str
+) -> None:
+    asked = ("--model", MODEL, "--backend", backend, "--precision", "int8", *BATCHES)
+    with real_server(*asked, ready=False) as server:
+        # Where the cache has no INT8 yet, it is made.
+        server.wait_until_ready(timeout_s=_PATIENCE_S)
+        found = same_answers.answers(server)
+        assert same_answers.largest_batch(server) == same_answers.PICTURES
+    apart = same_answers.difference(openvino_ways[FIRST], found[FIRST])
+    same_answers.check(found, apart.snr_db)
+
+
 @pytest.mark.parametrize(
     "engine",
     [
-        ["--backend", "onnxruntime", "--seccomp"],
+        ["--backend", "onnxruntime", "--seccomp", *BATCHES],
         pytest.param(["--backend", "torch", "--torch-mode", "eager"], marks=pytest.mark.long),
         ["--backend", "torch", "--torch-mode", "traced", "--seccomp"],
         # A graph for each batch size would be minutes of a compiler.
@@ -57,14 +107,20 @@ def _check(server: Server, exact: NDArray[np.float32]) -> None:
 @pytest.mark.timeout(660)
 def test_every_engine_agrees_with_openvino(
     real_server: StartServer,
-    exact: NDArray[np.float32],
+    openvino: _OpenVINO,
     engine: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with real_server("--model", MODEL, "--workers", "1", *engine, ready=False) as server:
-        _check(server, exact)
+        _check(server, openvino.exact)
+        found = same_answers.answers(server)
+        same_answers.check(found)
+        apart = same_answers.difference(openvino.ways[FIRST], found[FIRST])
+        same_answers.hold(apart, f"{engine[1]} for OpenVINO")
+        if "throughput" in engine:
+            assert same_answers.largest_batch(server) == same_answers.PICTURES
         (pid,) = server.workers()
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import importlib
 import subprocess
 import sys
 import threading
@@ -85,6 +86,45 @@ def test_resnet50_has_torchvisions_names_and_shapes(resnet: Any) -> None:
     assert shapes["layer1.0.downsample.0.weight"] == (256, 64, 1, 1)
     assert shapes["layer3.5.conv2.weight"] == (256, 256, 3, 3)
     assert shapes["layer4.2.bn3.running_var"] == (2048,)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "parameters", "some"),
+    [
+        (
+            "mobilenet_v2",
+            314,
+            3_504_872,
+            {
+                "features.1.conv.1.weight": (16, 32, 1, 1),
+                "features.17.conv.2.weight": (320, 960, 1, 1),
+                "classifier.1.bias": (1000,),
+            },
+        ),
+        (
+            "inception_v3",
+            580,
+            27_161_264,
+            {
+                "Mixed_6b.branch7x7dbl_5.conv.weight": (192, 128, 1, 7),
+                "Mixed_7c.branch3x3dbl_3b.bn.running_var": (384,),
+                "AuxLogits.fc.weight": (1000, 768),
+            },
+        ),
+    ],
+)
+def test_a_model_has_torchvisions_names_and_shapes(
+    name: str, tensors: int, parameters: int, some: dict[str, tuple[int, ...]]
+) -> None:
+    """As torchvision 0.29 has them, whose answers with the same weights are the same, too."""
+    module = importlib.import_module(f"corral.models.zoo.{name}")._network()
+    shapes = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    assert len(shapes) == tensors
+    assert sum(parameter.numel() for parameter in module.parameters()) == parameters
+    assert {key: shapes[key] for key in some} == some
+    side = registry.get(name).recipe.crop
+    with torch.inference_mode():
+        assert module.eval()(torch.zeros(1, 3, side, side)).shape == (1, 1000)
 
 
 def test_resnet50_is_v1_5(resnet: Any) -> None:

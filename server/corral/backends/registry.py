@@ -36,7 +36,7 @@ _ROWS = (
         profiler="corral.backends.openvino.profile:OpenVINOProfiler",
         builder="corral.backends.openvino.build",
         distribution="openvino",
-        revision=1,
+        revision=2,
         packages=("openvino",),
         arithmetic={
             Precision.FP32: Arithmetic(quick=True),
@@ -81,6 +81,7 @@ _ROWS = (
             quantized_with=("onnxruntime",),
             files=("model.onnx",),
             int8_files=("model.onnx",),
+            searches=True,
         ),
         model_files=(".onnx",),
         ports=True,

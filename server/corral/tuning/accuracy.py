@@ -21,14 +21,16 @@ from corral.images.picture_folder import PictureFolder
 from corral.models import evaluation
 from corral.models.evaluation import HeldOut
 from corral.models.labels import labels_of
-from corral.tensors import Datatype
+from corral.models.spec import ModelSpec
+from corral.tensors import Datatype, Signature
 from corral.tuning import trial_worker
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
 from corral.tuning.fallback import float_outputs
+from corral.tuning.trial_worker import Trial
 
 #: raise it whenever a fidelity is measured in another way, or Fidelity changes
-FIDELITY_FORMAT = 2
+FIDELITY_FORMAT = 3
 #: of a user's own pictures: fewer say little, more would keep a start waiting
 _LEAST, _MOST = 20, 1000
 
@@ -62,12 +64,9 @@ def measure_fidelity(
         bench.references[asked] = _answers(bench, reference, exact, held_out)
     expected = bench.references[asked]
     found = _answers(bench, candidate, made, held_out)
-    if bench.spec.signature.plain:
-        # It has one output.
-        (exact_logits,), (logits,) = expected.values(), found.values()
-        fidelity = compare(exact_logits, logits, held_out.pictures, held_out.labels)
-    else:
-        fidelity = compare_outputs(expected, found, held_out.pictures)
+    fidelity = fidelity_of(
+        bench.spec.signature, expected, found, held_out.pictures, held_out.labels
+    )
     cache.write(made.model, ingredients, fidelity)
     return fidelity
 
@@ -86,11 +85,40 @@ def _answers(
 ) -> dict[str, NDArray[Any]]:
     """Answers by output, of those that are floats."""
     with trial_worker.start(bench.order(candidate, made, [1]), bench.environ) as trial:
-        found = trial.answer_all(held_out.items(bench.spec), bench.spec.native)
+        return float_answers(trial, bench.spec, held_out.items(bench.spec))
+
+
+def float_answers(
+    trial: Trial, spec: ModelSpec, items: Iterable[NDArray[np.generic]]
+) -> dict[str, NDArray[Any]]:
+    """Each float output's answers to items by its name, [n,...], one item at a time."""
+    found = trial.answer_all(items, spec.native)
     return {
-        spec.name: as_floats(found[spec.name], spec.datatype)
-        for spec in float_outputs(bench.spec.signature)
+        output.name: as_floats(found[output.name], output.datatype)
+        for output in float_outputs(spec.signature)
     }
+
+
+def fidelity_of(
+    signature: Signature,
+    expected: Mapping[str, NDArray[Any]],
+    found: Mapping[str, NDArray[Any]],
+    pictures: NDArray[np.intp] | None = None,
+    labels: NDArray[np.intp] | None = None,
+) -> Fidelity:
+    """How close answers are to FP32's; of several outputs, the worst decides.
+
+    Args:
+        signature: of the model.
+        expected: FP32's answers, as ``float_answers`` has them.
+        found: the other's.
+        pictures, labels: see ``compare``.
+    """
+    if not signature.plain:
+        return compare_outputs(expected, found, pictures)
+    # It has one output.
+    (exact_logits,), (logits,) = expected.values(), found.values()
+    return compare(exact_logits, logits, pictures, labels)
 
 
 def as_floats(values: NDArray[Any], datatype: Datatype) -> NDArray[Any]:

@@ -181,7 +181,7 @@ def test_a_turn_reads_what_the_processors_consumed(tmp_path: Path) -> None:
     counter = zone / "energy_uj"
     counter.write_text("99000000")
     trial = _OneBatch(counter)
-    one = _Standing(rungs(bf16=False)[0], [trial], 0.0, np.zeros((1, 3), np.float32), Datatype.FP32)  # type: ignore[list-item]
+    one = _Standing(rungs(bf16=False)[0], [trial], 0.0, {}, Datatype.FP32)  # type: ignore[list-item]
     # 99 J to 3 J, over a range of 100 J, for a batch of 8
     _turn(one, 8, 0.0, Meter(tmp_path))
     assert one.joules == {8: [0.5]}

@@ -54,13 +54,19 @@ def cached(tmp_path: Path) -> Path:
 
 
 def test_the_zoo_lists_models_and_nothing_else() -> None:
-    assert registry.names() == ["efficientnet_lite0", "resnet50", "vit_b_16"]
+    assert registry.names() == [
+        "efficientnet_lite0",
+        "inception_v3",
+        "mobilenet_v2",
+        "resnet50",
+        "vit_b_16",
+    ]
     for name in registry.names():
         assert registry.get(name).name == name
 
 
 def test_an_unknown_model_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="efficientnet_lite0, resnet50"):
+    with pytest.raises(ConfigError, match="efficientnet_lite0, inception_v3"):
         registry.get("loading")
 
 
@@ -72,6 +78,15 @@ def test_recipes_are_those_of_the_checkpoints() -> None:
     lite = registry.get("efficientnet_lite0").recipe
     assert (lite.resize, lite.crop, lite.interpolation) == (256, 224, "bicubic")
     assert (set(lite.mean), set(lite.std)) == ({127.0}, {128.0})
+    inception = registry.get("inception_v3").recipe
+    assert (inception.resize, inception.crop) == (342, 299)
+    # torchvision normalises by ImageNet's statistics, and the network takes that back.
+    for mean, std in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True):
+        scale, offset = std / 0.5, (mean - 0.5) / 0.5
+        for pixel in (0, 255):
+            theirs = (pixel / 255 - mean) / std * scale + offset
+            ours = (pixel - inception.mean[0]) / inception.std[0]
+            assert ours == pytest.approx(theirs)
 
 
 def test_the_one_transformer_is_known_as_such() -> None:
@@ -81,8 +96,9 @@ def test_the_one_transformer_is_known_as_such() -> None:
 def test_signatures() -> None:
     for name in registry.names():
         signature = registry.get(name).signature
-        assert signature.input_shapes[Datatype.FP32] == (3, 224, 224)
-        assert signature.input_shapes[Datatype.UINT8] == (224, 224, 3)
+        side = 299 if name == "inception_v3" else 224
+        assert signature.input_shapes[Datatype.FP32] == (3, side, side)
+        assert signature.input_shapes[Datatype.UINT8] == (side, side, 3)
         assert signature.output_shape == (1000,)
 
 

@@ -1,21 +1,15 @@
-"""Artefacts of the onnxruntime backend: one ONNX file, its batch dimension dynamic.
-
-INT8 is onnxruntime's own static quantization (QDQ, weights per channel), calibrated on crops of
-photographs.
-"""
+"""Artefacts of the onnxruntime backend: one ONNX file, its batch dimension dynamic."""
 
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from corral.backends.onnxruntime.quantize import open_as_is, quantize
 from corral.errors import ModelError
 from corral.models.pictures import GREY_WEIGHTS
 from corral.models.spec import ModelSpec, Weights
@@ -33,8 +27,7 @@ _OPSET = 17
 def write(job: BuildJob) -> None:
     """Writes the ONNX file that a job asks for; INT8 is made of the FP32 file."""
     if job.precision is Precision.INT8:
-        exact = job.fp32()
-        write_int8(exact, job.file, job.pictures(), reduce_range=job.narrow_sums)
+        quantize(job.fp32(), job)
     else:
         job.at("build model")
         write_fp32(job.spec, job.weights, job.file, job.source or job.spec.file)
@@ -53,7 +46,7 @@ def write_fp32(spec: ModelSpec, weights: Weights, file: Path, source: Path | Non
         import onnx
 
         # Before it is written: what the engine does not take is to be said of the user's file.
-        _open(source)
+        open_as_is(source)
         model = onnx.load(source)
         make_plain(model)
         fix_shapes(model, spec.signature)
@@ -104,64 +97,6 @@ def fix_shapes(model: onnx.ModelProto, signature: Signature) -> None:
         dims = tensor.type.tensor_type.shape.dim
         for dim, size in zip(dims[1:], spec.shape, strict=False):
             dim.dim_value = size
-
-
-def write_int8(
-    fp32: Path, file: Path, pictures: Iterable[NDArray[Any]], *, reduce_range: bool
-) -> None:
-    """Quantizes an FP32 ONNX file.
-
-    Args:
-        fp32: the file.
-        file: where to.
-        pictures: FP32 [1,3,crop,crop], normalised; or UINT8 [1,crop,crop,3].
-        reduce_range: give weights 7 bits, so that sums of u8 x i8 products fit 16 bits.
-    """
-    from onnxruntime import quantization
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    logging.getLogger().setLevel(max(logging.getLogger().level, logging.INFO))
-    with tempfile.TemporaryDirectory() as folder:
-        ready = Path(folder) / "ready.onnx"
-        quant_pre_process(str(fp32), str(ready), skip_symbolic_shape=True)
-        quantization.quantize_static(
-            str(ready),
-            str(file),
-            _reader(pictures, _open(fp32).get_inputs()[0].name),
-            quant_format=quantization.QuantFormat.QDQ,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            per_channel=True,
-            reduce_range=reduce_range,
-            # Ranges by entropy would keep every activation of every picture in memory.
-            calibrate_method=quantization.CalibrationMethod.MinMax,
-        )
-
-
-def _open(file: Path) -> Any:
-    """A session of a file, its graph left as it is, which is quick."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-
-def _reader(pictures: Iterable[NDArray[Any]], name: str) -> Any:
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """One picture at a time."""
-
-        def __init__(self) -> None:
-            self._pictures: Iterator[NDArray[Any]] = iter(pictures)
-
-        def get_next(self) -> dict[str, NDArray[Any]] | None:
-            picture = next(self._pictures, None)
-            return None if picture is None else {name: picture}
-
-    return Reader()
 
 
 def with_pixels(

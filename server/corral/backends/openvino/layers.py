@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from corral.backends.layer_search import Layer
 
 if TYPE_CHECKING:
     import openvino
@@ -22,19 +23,6 @@ _PASSING = frozenset(
 )  # fmt: skip
 #: of an element that is read or written, in multiplications: what memory costs beside arithmetic
 _ELEMENT_COST = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """A layer with weights, and what is quantized between it and the next one.
-
-    Attributes:
-        names: friendly names.
-        cost: what it takes in FP32, about proportional to time.
-    """
-
-    names: tuple[str, ...]
-    cost: float
 
 
 def layers(quantized: openvino.Model) -> list[Layer]:

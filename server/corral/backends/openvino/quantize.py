@@ -1,24 +1,21 @@
-"""INT8 of an IR: NNCF quantizes all of it, and layers that cost too much go back to FP32.
+"""INT8 of an IR: NNCF quantizes all of it, and layers that cost too much go back to FP32 or BF16.
 
-Three photographs of four calibrate; the fourth is held out, to judge what was made. It is run on
-this CPU, so that what saturates here counts. Where the CPU sums u8 x i8 products in 16 bits,
-weights of 7 bits and of 8 are both tried, and the better stays. Where that does not do, blocks of
-layers are quantized one at a time to learn what noise each adds, and those go back that take most
-noise for their time, until the accuracy lost and the noise are within the guard's thresholds.
+backends/layer_search.py decides which.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.accuracy import Fidelity, compare, describe, faults
-from corral.backends import mixed_precision
+from corral.backends.layer_search import Judge, Quantized, within_thresholds
 from corral.backends.openvino import layers as surgery
+from corral.backends.openvino.hints import has_left_out, inference_precision, mark_left_out
 
 if TYPE_CHECKING:
     import openvino
@@ -26,28 +23,20 @@ if TYPE_CHECKING:
     from corral.backends.calibration import Calibration
     from corral.backends.job import BuildJob
 
-_log = logging.getLogger(__name__)
-
-#: that noise is measured of apart; more would take longer and find no more
-_BLOCKS = 16
-#: pictures that a block's noise is measured on: it varies less than what becomes of labels
-_NOISE_PICTURES = 20
-#: times that a larger set of blocks is tried
-_TRIES = 6
-#: the predicted noise is aimed lower than allowed, for it is a prediction
-_MARGIN = 0.8
-
 
 def quantize(exact_file: Path, job: BuildJob) -> openvino.Model:
-    """The IR in INT8: weights per channel, activations per tensor, some layers perhaps in FP32."""
+    """The IR in INT8: weights per channel, activations per tensor; some layers may be left out."""
     import openvino as ov
 
-    core = ov.Core()
-    exact = core.read_model(exact_file)
+    exact = ov.Core().read_model(exact_file)
     pictures = job.pictures()
     whole = by_nncf(exact, pictures, job)
     if not job.weights.synthetic:
-        whole = _within_thresholds(core, exact, whole, job, pictures.held_out())
+        ways = [_in_int8(whole, exact, f"weights of {7 if job.narrow_sums else 8} bits")]
+        if job.narrow_sums:
+            ways.append(_in_int8(surgery.full_range(whole), exact, "weights of 8 bits"))
+        judge = Judge(_Runner().answers, exact, *pictures.held_out())
+        whole = within_thresholds(ways, judge, job)
     return compressed(whole)
 
 
@@ -85,88 +74,34 @@ def compressed(model: openvino.Model) -> openvino.Model:
     return model
 
 
-class _Judge:
-    """Compares models with FP32 on pictures that did not calibrate."""
+def _in_int8(whole: openvino.Model, exact: openvino.Model, name: str) -> Quantized[openvino.Model]:
+    def without(names: frozenset[str]) -> openvino.Model:
+        model = surgery.left_out(whole, exact, names)
+        mark_left_out(model)
+        return model
 
-    def __init__(
-        self,
-        core: openvino.Core,
-        exact: openvino.Model,
-        inputs: list[NDArray[Any]],
-        pictures: NDArray[np.intp],
-    ) -> None:
-        self._core = core
-        self._inputs = inputs
-        self._pictures = pictures
-        self._expected = self._answers(exact, inputs)
+    return Quantized(name, whole, lambda: surgery.layers(whole), without)
 
-    def fidelity(self, model: openvino.Model) -> Fidelity:
-        """Against FP32."""
-        return compare(self._expected, self._answers(model, self._inputs), self._pictures)
 
-    def noise(self, model: openvino.Model) -> float:
-        """Energy of the difference over that of FP32's answers, on a few pictures."""
-        expected = self._expected[:_NOISE_PICTURES].astype(np.float64)
-        found = self._answers(model, self._inputs[:_NOISE_PICTURES])
-        return float(np.square(found - expected).sum() / max(np.square(expected).sum(), 1e-30))
+class _Runner:
+    """Runs models as a worker would."""
 
-    def _answers(self, model: openvino.Model, inputs: list[NDArray[Any]]) -> NDArray[np.float32]:
+    def __init__(self) -> None:
+        import openvino as ov
+
+        self._core = ov.Core()
+        self._able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+    def answers(self, model: openvino.Model, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """The first output's, [n,...]."""
         fixed = model.clone()
         fixed.reshape(list(inputs[0].shape))
+        hint = inference_precision("int8", left_out=has_left_out(model), able=self._able)
         request = self._core.compile_model(
-            fixed, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+            fixed, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         ).create_infer_request()
         answers = []
         for item in inputs:
             request.infer([item])
             answers.append(request.get_output_tensor(0).data[0].copy())
         return np.stack(answers)
-
-
-def _within_thresholds(
-    core: openvino.Core,
-    exact: openvino.Model,
-    whole: openvino.Model,
-    job: BuildJob,
-    held_out: tuple[list[NDArray[Any]], NDArray[np.intp]],
-) -> openvino.Model:
-    """The best of what is tried: the first that the guard's thresholds let pass, else the last."""
-    job.at("search layers", 0.0)
-    judge = _Judge(core, exact, *held_out)
-    best, found = whole, judge.fidelity(whole)
-    if job.narrow_sums:
-        wide = surgery.full_range(whole)
-        other = judge.fidelity(wide)
-        _log.info("weights of 7 bits: %s; of 8 bits: %s", describe(found), describe(other))
-        if other.snr_db > found.snr_db:
-            best, found = wide, other
-    if _passes(found, job):
-        return best
-    parts = surgery.layers(best)
-    groups = mixed_precision.blocks(parts, _BLOCKS)
-    every = frozenset(name for part in parts for name in part.names)
-    noises = []
-    for number, group in enumerate(groups):
-        job.at("search layers", 0.1 + 0.6 * number / len(groups))
-        alone = frozenset(name for part in group for name in part.names)
-        noises.append(judge.noise(surgery.left_out(best, exact, every - alone)))
-    order = mixed_precision.ranked(noises, [sum(part.cost for part in group) for group in groups])
-    allowed = _MARGIN * 10 ** (-job.thresholds.snr_db / 10)
-    count = max(1, mixed_precision.fewest(noises, order, allowed))
-    for attempt in range(_TRIES):
-        job.at("search layers", 0.7 + 0.3 * attempt / _TRIES)
-        left = [part for block in order[:count] for part in groups[block]]
-        names = frozenset(name for part in left for name in part.names)
-        mixed = surgery.left_out(best, exact, names)
-        found = judge.fidelity(mixed)
-        _log.info("%d of %d layers in FP32: %s", len(left), len(parts), describe(found))
-        if _passes(found, job) or count >= len(groups):
-            return mixed
-        count += 1
-    return mixed
-
-
-def _passes(found: Fidelity, job: BuildJob) -> bool:
-    """Whether the guard would let it pass, and its noise is low, too."""
-    quiet = found.snr_db >= job.thresholds.snr_db
-    return quiet and not faults(found, job.thresholds, synthetic=False)

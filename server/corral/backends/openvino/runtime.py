@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends.openvino.hints import has_left_out, inference_precision
 from corral.backends.openvino.kernels import main_kernel
 from corral.backends.openvino.types import indexes, tensor, type_name
 from corral.backends.telemetry import silence_telemetry
@@ -112,8 +113,9 @@ class OpenVINOBackend:
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": not boot.settings.placement.oversubscribe,
             "ENABLE_HYPER_THREADING": boot.settings.placement.siblings_as_cores,
-            # Left alone, the engine would choose BF16 wherever the CPU has it.
-            "INFERENCE_PRECISION_HINT": "bf16" if self._precision == "bf16" else "f32",
+            "INFERENCE_PRECISION_HINT": inference_precision(
+                self._precision, left_out=has_left_out(self._model), able=able
+            ),
         }
 
     def compile(

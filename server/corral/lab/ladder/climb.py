@@ -16,12 +16,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.accuracy import compare
 from corral.backends.registry import OWN_ENVIRONMENT, engine
 from corral.errors import ConfigError, CorralError
 from corral.lab.ladder.results import RungResult, summarise
@@ -31,13 +31,14 @@ from corral.models.evaluation import guard_pictures
 from corral.planning.environment import compute_environment
 from corral.settings import EngineSettings, Settings
 from corral.system.rapl import Meter
-from corral.tensors import Datatype
+from corral.tensors import Datatype, Signature
 from corral.tuning import prepare, trial_worker
+from corral.tuning.accuracy import fidelity_of, float_answers
 from corral.tuning.trial_worker import Trial, TrialOrder
 
 logger = logging.getLogger(__name__)
 
-#: pictures whose logits are compared with the baseline's
+#: pictures whose answers are compared with the baseline's
 FIDELITY_PICTURES = 32
 #: what the engine's own defaults still need: see planning.environment
 _PLAIN = {"TBB_ENABLE_SANITIZERS": "1"}
@@ -80,7 +81,8 @@ class _Standing:
     rung: Rung
     trials: list[Trial]
     prepare_s: float
-    logits: NDArray[np.float32]
+    #: of each float output, [pictures,...]
+    answers: dict[str, NDArray[Any]]
     native: Datatype
     #: of every batch, images/s and joules an image of every turn, by batch size
     seconds: dict[int, list[float]] = dataclasses.field(default_factory=_by_size)
@@ -118,7 +120,7 @@ def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungRe
             if one.rung.key in reasons:
                 continue
             try:
-                for size in one.rung.sizes:
+                for size in one.trials[0].sizes:
                     _turn(one, size, place.seconds, place.meter)
             except CorralError as error:
                 reasons[one.rung.key] = str(error).splitlines()[0]
@@ -126,7 +128,7 @@ def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungRe
         by_key = {one.rung.key: one for one in standing if one.rung.key not in reasons}
         baseline = next(iter(by_key.values()), None)
         return [
-            _result(rung, by_key.get(rung.key), baseline, reasons.get(rung.key, ""))
+            _result(rung, by_key.get(rung.key), baseline, spec.signature, reasons.get(rung.key, ""))
             for rung in rungs
         ]
 
@@ -183,12 +185,12 @@ def _stand(
                 openmp=rung.tuned,
             )
             running.append(undo.enter_context(trial_worker.start(order, place.environ)))
-        logits = running[0].answer(inputs, spec.native)
+        answers = float_answers(running[0], spec, inputs)
         # What engines compute on zeros is not what they compute on data.
         for trial in running:
-            trial.fill(np.resize(inputs, (max(rung.sizes), *inputs.shape[1:])), spec.native)
+            trial.fill(np.resize(inputs, (max(trial.sizes), *inputs.shape[1:])), spec.native)
         stack.push(undo.pop_all())
-    return _Standing(rung, running, prepare_s, logits, spec.native)
+    return _Standing(rung, running, prepare_s, answers, spec.native)
 
 
 def _defaults(cpus: Sequence[int]) -> dict[str, str]:
@@ -224,7 +226,11 @@ def _turn(one: _Standing, size: int, seconds: float, meter: Meter) -> None:
 
 
 def _result(
-    rung: Rung, one: _Standing | None, baseline: _Standing | None, reason: str
+    rung: Rung,
+    one: _Standing | None,
+    baseline: _Standing | None,
+    signature: Signature,
+    reason: str,
 ) -> RungResult:
     said = {
         "backend": rung.backend.value,
@@ -247,14 +253,17 @@ def _result(
     )
     if one is None:
         return result
-    exact = baseline is None or baseline is one
+    # A model without a float output has nothing to compare.
+    exact = baseline is None or baseline is one or not one.answers
     return msgspec.structs.replace(
         result,
         sizes=summarise(one.seconds, one.rates, one.joules),
         memory_bytes=sum(trial.report.memory_bytes for trial in one.trials),
         prepare_s=one.prepare_s,
         start_s=max(trial.start_s for trial in one.trials),
-        fidelity=None if exact or baseline is None else compare(baseline.logits, one.logits),
+        fidelity=None
+        if exact or baseline is None
+        else fidelity_of(signature, baseline.answers, one.answers),
     )
 
 

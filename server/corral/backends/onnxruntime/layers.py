@@ -1,0 +1,80 @@
+"""Layers of an ONNX file that onnxruntime would quantize, and what each costs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corral.backends.layer_search import Layer
+
+if TYPE_CHECKING:
+    import onnx
+
+#: layers with weights; whatever else is quantized goes with the one before it
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
+#: of an element that is read or written, in multiplications: what memory costs beside arithmetic
+_ELEMENT_COST = 16
+
+
+def name_nodes(file: Path) -> None:
+    """Gives every node of a file a name of its own, which ONNX does not ask for."""
+    import onnx
+
+    model = onnx.load(file)
+    seen: set[str] = set()
+    changed = False
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"corral_{number}_{node.op_type}"
+            changed = True
+        seen.add(node.name)
+    if changed:
+        onnx.save(model, file)
+
+
+def layers(file: Path) -> list[Layer]:
+    """The layers of a file whose nodes have names and whose shapes are inferred, first to last."""
+    import onnx
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    graph = onnx.load(file).graph
+    shapes = _shapes(graph)
+    found: list[list[onnx.NodeProto]] = []
+    for node in graph.node:
+        if node.op_type not in QDQRegistry and node.op_type not in QLinearOpsRegistry:
+            continue
+        if node.op_type in _WEIGHTED or not found:
+            found.append([])
+        found[-1].append(node)
+    return [
+        Layer(tuple(node.name for node in nodes), sum(_cost(node, shapes) for node in nodes))
+        for nodes in found
+    ]
+
+
+def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    """Of one item, by tensor; what is dynamic counts as one."""
+    found = {
+        tensor.name: tuple(dim.dim_value or 1 for dim in tensor.type.tensor_type.shape.dim)
+        for tensor in (*graph.input, *graph.value_info, *graph.output)
+    }
+    return found | {weight.name: tuple(weight.dims) for weight in graph.initializer}
+
+
+def _cost(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> float:
+    sizes = [math.prod(shapes.get(name, (1,))) for name in (*node.input, *node.output) if name]
+    elements = float(sum(sizes)) * _ELEMENT_COST
+    if node.op_type not in _WEIGHTED:
+        return elements
+    weights = shapes.get(node.input[1]) or (1, 1)
+    match node.op_type:
+        case "Conv":
+            each = math.prod(weights[1:])
+        case "ConvTranspose":
+            each = weights[0] * math.prod(weights[2:])
+        case "Gemm" if any(one.name == "transB" and one.i for one in node.attribute):
+            each = weights[-1]
+        case _:
+            each = weights[-2] if len(weights) > 1 else weights[0]
+    return elements + float(math.prod(shapes.get(node.output[0], (1,)))) * each

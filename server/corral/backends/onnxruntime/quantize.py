@@ -1,0 +1,136 @@
+"""INT8 of an ONNX file: onnxruntime's own static quantization (QDQ, weights per channel).
+
+Ranges are measured once, on crops of photographs. Layers that cost too much stay in FP32:
+backends/layer_search.py decides which.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.backends.layer_search import Judge, Quantized, within_thresholds
+from corral.backends.onnxruntime.layers import layers, name_nodes
+
+if TYPE_CHECKING:
+    from corral.backends.job import BuildJob
+
+
+def quantize(exact: Path, job: BuildJob) -> None:
+    """Quantizes an FP32 ONNX file and writes what a job asks for."""
+    logging.getLogger().setLevel(max(logging.getLogger().level, logging.INFO))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pictures = job.pictures()
+        quantizer = _Quantizer(exact, folder, pictures)
+        whole = quantizer.whole(reduce_range=job.narrow_sums)
+        made = whole.model
+        if not job.weights.synthetic:
+            ways = [whole]
+            if job.narrow_sums:
+                ways.append(quantizer.whole(reduce_range=False))
+            judge = Judge(_answers, exact, *pictures.held_out())
+            made = within_thresholds(ways, judge, job)
+        shutil.copyfile(made, job.file)
+
+
+class _Quantizer:
+    """Quantizes one file in several ways, on ranges that were measured once.
+
+    Args:
+        exact: the file.
+        folder: for what lies in between.
+        pictures: what the model takes, a batch of one each: FP32 [1,3,crop,crop], normalised; or
+            UINT8 [1,crop,crop,3].
+    """
+
+    def __init__(self, exact: Path, folder: Path, pictures: Iterable[NDArray[Any]]) -> None:
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        self._folder = folder
+        self._ready = folder / "ready.onnx"
+        quant_pre_process(str(exact), str(self._ready), skip_symbolic_shape=True)
+        # What is left out is told by name.
+        name_nodes(self._ready)
+        self._reader = _reader(pictures, open_as_is(exact).get_inputs()[0].name)
+
+    def whole(self, *, reduce_range: bool) -> Quantized[Path]:
+        """All layers in INT8.
+
+        Args:
+            reduce_range: give weights 7 bits, so that sums of u8 x i8 products fit 16 bits.
+        """
+        bits = 7 if reduce_range else 8
+        make = functools.partial(self._make, reduce_range=reduce_range)
+        return Quantized(
+            f"weights of {bits} bits",
+            make(self._folder / f"bits{bits}.onnx", frozenset()),
+            lambda: layers(self._ready),
+            lambda names: make(self._folder / "without.onnx", names),
+        )
+
+    def _make(self, file: Path, left_out: frozenset[str], *, reduce_range: bool) -> Path:
+        from onnxruntime import quantization
+
+        ranges = self._folder / "ranges.json"
+        quantization.quantize_static(
+            str(self._ready),
+            str(file),
+            None if ranges.exists() else self._reader,
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            reduce_range=reduce_range,
+            nodes_to_exclude=sorted(left_out),
+            # Ranges by entropy would keep every activation of every picture in memory.
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            calibration_cache_path=ranges,
+        )
+        return file
+
+
+def open_as_is(file: Path) -> Any:
+    """A session of a file, its graph left as it is, which is quick."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def _answers(file: Path, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """A file's first output, [n,...], run as a worker would."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    wanted = [session.get_outputs()[0].name]
+    return np.stack([session.run(wanted, {name: item})[0][0] for item in inputs])
+
+
+def _reader(pictures: Iterable[NDArray[Any]], name: str) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        """One picture at a time."""
+
+        def __init__(self) -> None:
+            self._pictures: Iterator[NDArray[Any]] = iter(pictures)
+
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
+            picture = next(self._pictures, None)
+            return None if picture is None else {name: picture}
+
+    return Reader()
