@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,35 @@ MACHINES = [
     ("no IPv4 at all", None, "::1"),
     ("no IPv4 at all, though hosts names 127.0.0.1", None, "localhost"),
 ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a network namespace")
+def test_every_port_has_all_addresses_of_a_name(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n::1 localhost\n")
+    get = "import sys, urllib.request as u; [u.urlopen(url, timeout=20) for url in sys.argv[1:]]"
+    urls = [f"http://{host}:8002/readyz" for host in ("127.0.0.1", "[::1]")]
+    urls += [f"http://{host}:8000/v2/health/ready" for host in ("127.0.0.1", "[::1]")]
+    ports = "--port 8001 --http-port 8000 --metrics-port 8002"
+    client = Path(sys.executable).with_name("corral-client")
+    steps = [
+        f"ip link set lo up; mount --bind {hosts} /etc/hosts",
+        (
+            f"{sys.executable} -m corral serve --backend null --workers 1 --host localhost "
+            f"--metrics-host localhost {ports} & server=$!"
+        ),
+        (
+            f"{client} wait --timeout-s 30 --url 127.0.0.1:8001 && "
+            f"{client} wait --timeout-s 30 --url '[::1]:8001' && "
+            f"{sys.executable} -c '{get}' {shlex.join(urls)}"
+        ),
+        "code=$?; kill $server; wait $server; exit $code",
+    ]
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", "sh", "-c", "\n".join(steps)],
+        env=environment(), capture_output=True, text=True, check=False, timeout=90,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a network namespace")

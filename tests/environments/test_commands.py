@@ -84,6 +84,25 @@ def test_no_process_that_computes_nothing_has_a_pool_of_threads() -> None:
                 assert b"OPENBLAS_NUM_THREADS=1" in environ
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU has one thread anyway")
+@pytest.mark.parametrize(
+    "entry",
+    ["from corral.__main__ import main", "from corral_client.console import client as main"],
+)
+def test_commands_have_no_pool_of_threads_either(entry: str) -> None:
+    """OpenBLAS starts its threads where numpy is imported."""
+    count = "print(len(os.listdir('/proc/self/task')))"
+    script = f"import sys, os; sys.argv = ['x', '--version']\ntry:\n {entry}; main()\n"
+    script += f"except SystemExit: pass\nimport numpy; {count}"
+    env = {k: v for k, v in environment().items() if not k.endswith("_NUM_THREADS")}
+    done = _run([sys.executable, "-c", script], env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "1"
+    # The test itself: a pool would be seen.
+    plain = _run([sys.executable, "-c", f"import os, numpy; {count}"], env)
+    assert int(plain.stdout) > 1
+
+
 def test_what_openmp_leaves_behind_goes_with_the_worker() -> None:
     with null_server("--workers", "1") as server:
         pid = server.workers()[0]

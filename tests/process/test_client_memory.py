@@ -173,8 +173,11 @@ def test_off_by_default_and_only_on_this_machine(server: StartServer) -> None:
     with server() as s:
         mine = Shared(s)
         try:
-            code, _ = refused(mine.register)
-            assert code == str(grpc.StatusCode.UNIMPLEMENTED)
+            for call in (mine.register, mine.client.unregister_system_shared_memory):
+                code, said = refused(call)
+                assert code == str(grpc.StatusCode.UNIMPLEMENTED)
+                assert "--client-shared-memory" in said
+            assert not mine.client.get_system_shared_memory_status().regions
         finally:
             mine.close()
     for wrong in (("--host", "0.0.0.0"), ("--cells", "2", "--workers", "2", "--oversubscribe")):

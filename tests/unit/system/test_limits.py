@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import resource
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,15 @@ def test_memory_above_the_limit_of_files_is_refused(small_files: None) -> None:
 def test_without_a_limit_anything_goes() -> None:
     if resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY:
         limits.check_file_size(2**60, "a worker")
+
+
+def test_a_start_that_the_limit_of_processes_refuses_names_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (40, 40))
+    said = limits.start_refusal(OSError(errno.EAGAIN, "no fork"), tmp_path)
+    assert said == "no fork: the user's limit of processes and threads is 40 (ulimit -u)"
+    assert limits.start_refusal(OSError(errno.ENOENT, "no file"), tmp_path) == "no file"
 
 
 def test_a_start_that_the_limit_refuses_names_it(small_files: None) -> None:
