@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -60,9 +61,13 @@ class ModelMetadata:
 
     @property
     def classes(self) -> int | None:
-        """Length of the first output, the number of classes; None when it is not fixed."""
+        """Values of the first output for an item, the number of classes; None when not fixed.
+
+        Servers flatten what has more sides for a classification, [n,1000,1,1], say.
+        """
         shape = self.outputs[0].shape if self.outputs else ()
-        return shape[-1] if shape and shape[-1] > 0 else None
+        sides = shape[1:] or shape
+        return math.prod(sides) if sides and min(sides) > 0 else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -79,6 +79,23 @@ def test_metadata_of_a_server_without_properties_or_sizes() -> None:
     assert pages.read_metadata(b"").classes is None
 
 
+@pytest.mark.parametrize(
+    ("shape", "classes"),
+    [
+        ((-1, 1000), 1000),
+        ((-1, 4, 1, 1), 4),
+        ((-1, 4, 8, 8), 256),
+        ((-1, -1), None),
+        ((-1, 4, -1), None),
+        ((1000,), 1000),
+        ((), None),
+    ],
+)
+def test_classes_are_all_values_of_an_item(shape: tuple[int, ...], classes: int | None) -> None:
+    output = pages.TensorMetadata("y", "FP32", shape)
+    assert pages.ModelMetadata("m", (), "", (), (output,), {}).classes == classes
+
+
 def test_statistics_are_read() -> None:
     (stats,) = pages.read_statistics(STATISTICS)
     assert (stats.name, stats.inference_count, stats.execution_count) == ("resnet50", 12, 3)
