@@ -85,14 +85,11 @@ def test_no_process_that_computes_nothing_has_a_pool_of_threads() -> None:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU has one thread anyway")
-@pytest.mark.parametrize(
-    "entry",
-    ["from corral.__main__ import main", "from corral_client.console import client as main"],
-)
-def test_commands_have_no_pool_of_threads_either(entry: str) -> None:
-    """OpenBLAS starts its threads where numpy is imported."""
+def test_commands_have_no_pool_of_threads_either() -> None:
+    """OpenBLAS starts its threads where numpy is imported; test_console_scripts has the client."""
     count = "print(len(os.listdir('/proc/self/task')))"
-    script = f"import sys, os; sys.argv = ['x', '--version']\ntry:\n {entry}; main()\n"
+    script = "import sys, os; sys.argv = ['x', '--version']\n"
+    script += "try:\n from corral.__main__ import main; main()\n"
     script += f"except SystemExit: pass\nimport numpy; {count}"
     env = {k: v for k, v in environment().items() if not k.endswith("_NUM_THREADS")}
     done = _run([sys.executable, "-c", script], env)
