@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from corral import __version__
-from corral.cli.parser import Parser, read_number
+from corral.cli.parser import Parser, read_in_range, read_number
 from corral.models import registry
 from corral.settings import Mode, Option, Settings, options
 
@@ -122,7 +122,7 @@ def _add_admin(parser: argparse.ArgumentParser, name: str) -> None:
         _add_top(parser)
     parser.add_argument(
         "--port",
-        type=int,
+        type=read_in_range(options()["port"]),
         default=Settings().listen.port,
         metavar="PORT",
         help="the server's gRPC port, by which it is found (default: %(default)s)",

@@ -17,6 +17,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends the process with exit code 2."""
         said = message.removeprefix("argument ")
+        said = said.replace("invalid int value:", "a whole number is needed, not")
+        said = said.replace("invalid float value:", "a number is needed, not")
         self.exit(2, f"{self.prog}: {said} (see {self.prog} --help)\n")
 
     def parse_known_args(  # type: ignore[override]  # argparse's has overloads for namespaces
@@ -50,3 +52,19 @@ def read_number(option: Option) -> Callable[[str], float | str]:
         return number
 
     return read
+
+
+def read_in_range(option: Option) -> Callable[[str], float | str]:
+    """Reads a number like an option's, range included: of a command that takes no settings."""
+    read = read_number(option)
+
+    def checked(text: str) -> float | str:
+        number = read(text)
+        least, most = option.least, option.most
+        assert least is not None
+        assert most is not None
+        if not isinstance(number, str) and not least <= number <= most:
+            raise argparse.ArgumentTypeError(refusal(option, number))
+        return number
+
+    return checked

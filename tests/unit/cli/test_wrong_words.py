@@ -58,3 +58,20 @@ def test_what_is_no_number_is_refused_with_the_range(
         f"corral plan: --max-batch: a whole number of items, 1 to 256, is needed, not {text!r} "
         "(see corral plan --help)"
     )
+
+
+@pytest.mark.parametrize("command", ["status", "top", "reload"])
+@pytest.mark.parametrize(("text", "shown"), [("65536", "65536"), ("-1", "-1"), ("x", "'x'")])
+def test_a_command_to_a_server_has_ranges_too(
+    capsys: pytest.CaptureFixture[str], command: str, text: str, shown: str
+) -> None:
+    assert _said(capsys, command, f"--port={text}") == (
+        f"corral {command}: --port: a whole number, 0 to 65535, is needed, not {shown} "
+        f"(see corral {command} --help)"
+    )
+
+
+def test_what_is_no_number_of_a_commands_own_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _said(capsys, "top", "--interval", "x").startswith(
+        "corral top: --interval: a number is needed, not 'x' (see"
+    )
