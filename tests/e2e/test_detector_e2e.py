@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from support.running_server import StartServer
 
 from corral.images.decode import decode
+from corral.lab.ladder.results import Ladder
 from corral.models.custom import read
 from corral.models.pictures import normalise
 from corral_client import Client
@@ -83,3 +85,25 @@ def test_a_detector_answers_with_boxes_scores_and_labels(
         same = np.isclose(found["boxes"], wanted["boxes"], atol=0.5).all(axis=2)
         assert same.mean() > 0.9
     np.testing.assert_allclose(two["scores"][1], answers[0]["scores"][0], atol=1e-3)
+
+
+@pytest.mark.long
+def test_a_detector_climbs_the_ladder(
+    detectors: Path, artefact_cache: Path, tmp_path: Path
+) -> None:
+    command = [
+        *(sys.executable, "-m", "corral", "ladder", "--model", str(detectors / "yolo.onnx")),
+        *("--rungs", "eager,onnxruntime,openvino", "--repeats", "1", "--seconds", "0.05"),
+        *("--cache-dir", str(artefact_cache), "--out", str(tmp_path)),
+    ]
+    subprocess.run(command, check=True, timeout=280, env={**os.environ, "CORRAL_OFFLINE": "1"})
+    ladder = msgspec.json.decode((tmp_path / "ladder-yolo.json").read_bytes(), type=Ladder)
+    eager, onnx, openvino = ladder.rungs
+    assert "runs the zoo's models only" in eager.reason
+    assert [size.batch for size in onnx.sizes] == [1, 8]
+    # The first that ran is what the others are held against.
+    assert onnx.fidelity is None
+    assert openvino.fidelity is not None
+    # Boxes of scores that are nearly the same change places, which counts as noise.
+    assert openvino.fidelity.output == "boxes"
+    assert openvino.fidelity.cosine > 0.5

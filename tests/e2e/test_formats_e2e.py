@@ -37,6 +37,8 @@ def _reference(name: str) -> Pair:
         ("frozen.pb", "tensorflow.npz"),
         ("lite.tflite", "tensorflow.npz"),
         ("net.pdmodel", "paddle.npz"),
+        ("keras_tf2onnx.onnx", "keras_tf2onnx.npz"),
+        pytest.param("keras_export.onnx", "keras_tf2onnx.npz", marks=pytest.mark.long),
     ],
 )
 def test_a_file_is_served_without_its_framework(

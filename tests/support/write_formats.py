@@ -1,8 +1,8 @@
-"""Writes tests/data/models/formats: ``python write_formats.py tensorflow|paddle FOLDER``.
+"""Writes tests/data/models/formats: ``python write_formats.py tensorflow|tf2onnx|paddle FOLDER``.
 
 Each framework needs an environment of its own, and is far too large for the tests': what they wrote
-is kept (TensorFlow 2.21.0, Paddle 3.3.1, 2026-11-26). Beside the models lie an input and the
-framework's own answer to it.
+is kept (TensorFlow 2.21.0, tf2onnx 1.17.0, Keras 3.15.1, Paddle 3.3.1, 2026-11-26). Beside the
+models lie an input and the framework's own answer to it.
 """
 
 from __future__ import annotations
@@ -63,6 +63,34 @@ def _write_pair(tf: Any, folder: Path) -> None:
     )
 
 
+def write_tf2onnx(folder: Path) -> None:
+    """A Keras network in ONNX, by tf2onnx and by Keras itself: NHWC, its batch dynamic."""
+    tf: Any = _IMPORT("tensorflow")
+    tf2onnx: Any = _IMPORT("tf2onnx")
+    tf.keras.utils.set_random_seed(1)
+    layers = tf.keras.layers
+    network = tf.keras.Sequential(
+        [
+            layers.Input((32, 32, 3), name="pixels"),
+            layers.Conv2D(8, 3, strides=2, activation="relu"),
+            layers.DepthwiseConv2D(3, padding="same", activation="relu6"),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(5, activation="softmax", name="scores"),
+        ]
+    )
+    signature = (tf.TensorSpec((None, 32, 32, 3), tf.float32, name="pixels"),)
+    tf2onnx.convert.from_function(
+        tf.function(network, input_signature=signature),
+        input_signature=signature,
+        opset=17,
+        output_path=str(folder / "keras_tf2onnx.onnx"),
+    )
+    network.export(str(folder / "keras_export.onnx"), format="onnx")
+    x = np.random.default_rng(0).random((2, 32, 32, 3)).astype(np.float32)
+    np.savez(folder / "keras_tf2onnx.npz", x=x, y=network(x).numpy())
+
+
 def write_paddle(folder: Path) -> None:
     """A ``.pdmodel`` with its weights."""
     paddle: Any = _IMPORT("paddle")
@@ -84,4 +112,6 @@ def write_paddle(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"tensorflow": write_tensorflow, "paddle": write_paddle}[sys.argv[1]](Path(sys.argv[2]))
+    {"tensorflow": write_tensorflow, "tf2onnx": write_tf2onnx, "paddle": write_paddle}[sys.argv[1]](
+        Path(sys.argv[2])
+    )
