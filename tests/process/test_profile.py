@@ -125,6 +125,8 @@ def test_ctrl_c_leaves_nothing_behind_and_prints_what_is_known(
             "/proc/none/a.json: no such file",
         ),
         (("--compare", __file__, __file__), "no profile of corral profile --json"),
+        # It has no end.
+        (("--compare", "/dev/zero", "/dev/zero"), "/dev/zero: it has more than 16 mib"),
         (("--trace", "/proc/none/t.json"), "--trace /proc/none/t.json: no such file"),
         (("--seconds", "0"), "--seconds: more than 0"),
         (("--live", "--port", "1"), "no server answers"),

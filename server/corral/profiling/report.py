@@ -8,9 +8,9 @@ import msgspec
 
 from corral.errors import ConfigError
 from corral.profiling.threads import ThreadUse
+from corral.settings.files import read_file
 
 FORMAT = "corral-profile-1"
-_MOST_BYTES = 64 * 2**20
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,9 +112,8 @@ def load(path: Path) -> ProfileReport:
         ConfigError: it is none.
     """
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ConfigError(f"{path}: too large for a profile")
-        found = msgspec.json.decode(path.read_bytes(), type=ProfileReport)
+        content, _ = read_file(path)
+        found = msgspec.json.decode(content, type=ProfileReport)
     except OSError as error:
         raise ConfigError(f"{path}: {(error.strerror or 'unreadable').lower()}") from None
     except (msgspec.DecodeError, ValueError) as error:

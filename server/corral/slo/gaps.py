@@ -8,6 +8,7 @@ from pathlib import Path
 
 from corral.batching.prediction import poisson_gaps
 from corral.errors import ConfigError
+from corral.settings.files import read_file
 
 POISSON = "poisson"
 #: requests that a prediction is made of
@@ -20,8 +21,8 @@ def read_gaps(arrivals: str) -> list[float]:
     """Gaps of any mean between arrivals.
 
     Args:
-        arrivals: "poisson", or the path of a trace: arrival times in seconds, one a line; empty
-            lines and those that begin with ``#`` are left out.
+        arrivals: "poisson", or the path of a trace of at most 16 MiB, or of a pipe: arrival times
+            in seconds, one a line; empty lines and those that begin with ``#`` are left out.
 
     Raises:
         ConfigError: there is no such file, or it is no trace.
@@ -30,7 +31,8 @@ def read_gaps(arrivals: str) -> list[float]:
         return poisson_gaps(_COUNT)
     path = Path(arrivals)
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        content, _ = read_file(path)
+        lines = content.decode("utf-8-sig").splitlines()
         kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
         times_s = sorted(float(line) for line in kept)
     except OSError as error:

@@ -28,7 +28,8 @@ def machine_root(path: Path) -> Iterator[Path]:
     if path.is_dir():
         yield _find_root(path)
         return
-    if not path.exists():
+    # A device may have no end, and a pipe nobody who writes to it.
+    if not path.is_file():
         raise ConfigError(f"--sysfs {path}: no such folder or archive")
     with tempfile.TemporaryDirectory(prefix="corral-sysfs-") as folder:
         _unpack(path, Path(folder))

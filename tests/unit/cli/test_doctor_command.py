@@ -32,6 +32,7 @@ def test_a_plan_from_an_archive(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "said"),
     [
         (("--sysfs", "/proc/none"), "--sysfs /proc/none: no such folder or archive"),
+        (("--sysfs", "/dev/zero"), "--sysfs /dev/zero: no such folder or archive"),
         (("--sysfs", __file__), "no archive of a machine"),
         (
             ("--html", "/proc/none/page.html"),
