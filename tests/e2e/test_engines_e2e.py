@@ -132,11 +132,12 @@ def test_every_engine_agrees_with_openvino(
 
 
 @pytest.mark.skipif(not IPEX_PYTHON.exists(), reason="make ipex has not been run")
+@pytest.mark.parametrize("mode", ["traced", "compile"])
 def test_a_worker_in_another_environment(
-    real_server: StartServer, exact: NDArray[np.float32]
+    real_server: StartServer, exact: NDArray[np.float32], mode: str
 ) -> None:
     ipex = ["--backend", "ipex", "--worker-python", str(IPEX_PYTHON), "--workers", "1"]
-    with real_server("--model", MODEL, *ipex, ready=False) as server:
+    with real_server("--model", MODEL, *ipex, "--torch-mode", mode, ready=False) as server:
         _check(server, exact)
 
 

@@ -70,10 +70,12 @@ class TorchModes:
     Attributes:
         preferred: what AUTO means; INT8 runs in no other.
         allowed: those that FP32 and BF16 run in.
+        unsearched: those that no search tries: each of their starts compiles for minutes.
     """
 
     preferred: TorchMode
     allowed: tuple[TorchMode, ...]
+    unsearched: tuple[TorchMode, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -142,7 +142,13 @@ _ROWS = (
         obeys_openmp=True,
         torch_modes=TorchModes(
             preferred=TorchMode.TRACED,
-            allowed=(TorchMode.EAGER, TorchMode.CHANNELS_LAST, TorchMode.TRACED),
+            allowed=(
+                TorchMode.EAGER,
+                TorchMode.CHANNELS_LAST,
+                TorchMode.TRACED,
+                TorchMode.COMPILE,
+            ),
+            unsearched=(TorchMode.COMPILE,),
         ),
         remedy=f"make ipex, then --worker-python {OWN_ENVIRONMENT}",
     ),

@@ -229,7 +229,7 @@ def _modes(
     allowed = engine(backend).torch_modes
     if allowed is None or "torch_mode" in flat or precision is Precision.INT8:
         return (asked,)
-    others = set(allowed.allowed) - {allowed.preferred, TorchMode.EAGER}
+    others = set(allowed.allowed) - {allowed.preferred, TorchMode.EAGER, *allowed.unsearched}
     return (asked, *sorted(others))
 
 

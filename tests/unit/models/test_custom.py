@@ -363,5 +363,6 @@ def test_modes_of_torch() -> None:
     assert resolve_mode(TorchMode.AUTO, BackendName.IPEX, "fp32") is TorchMode.TRACED
     with pytest.raises(ConfigError, match="INT8 on torch runs in the mode compile only"):
         resolve_mode(TorchMode.EAGER, BackendName.TORCH, "int8")
-    with pytest.raises(ConfigError, match="ipex runs eager or traced"):
-        resolve_mode(TorchMode.COMPILE, BackendName.IPEX, "fp32")
+    assert resolve_mode(TorchMode.COMPILE, BackendName.IPEX, "bf16") is TorchMode.COMPILE
+    with pytest.raises(ConfigError, match="INT8 on ipex runs in the mode traced only"):
+        resolve_mode(TorchMode.COMPILE, BackendName.IPEX, "int8")

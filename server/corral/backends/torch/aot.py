@@ -176,7 +176,7 @@ def _own_temporary_folder(beside: Path) -> Iterator[None]:
         beside: the package's folder, where temporary folders let no program be loaded.
     """
     before, python = os.environ.get("TMPDIR"), tempfile.tempdir
-    base = _for_programs(folders.program_candidates(os.environ, last=beside))
+    base = for_programs(folders.program_candidates(os.environ, last=beside))
     with tempfile.TemporaryDirectory(prefix="corral-inductor-", dir=base) as folder:
         os.environ["TMPDIR"] = folder
         try:
@@ -190,7 +190,12 @@ def _own_temporary_folder(beside: Path) -> Iterator[None]:
                 os.environ["TMPDIR"] = before
 
 
-def _for_programs(candidates: Sequence[Path]) -> Path:
+def for_programs(candidates: Sequence[Path]) -> Path:
+    """The first folder of these that programs can be loaded from.
+
+    Raises:
+        PassingError: there is none.
+    """
     found = folders.for_programs(candidates)
     if found is None:
         raise PassingError(
@@ -203,7 +208,7 @@ def _for_programs(candidates: Sequence[Path]) -> Path:
 
 def _compile_for_now(entry: Any, example: torch.Tensor, name: str) -> Any:
     """Compiles and loads what is not kept."""
-    base = _for_programs(folders.program_candidates(os.environ))
+    base = for_programs(folders.program_candidates(os.environ))
     with tempfile.TemporaryDirectory(prefix="corral-inductor-", dir=base) as folder:
         package = Path(folder) / name
         _compile(entry, example, package)
@@ -220,16 +225,25 @@ def _sweep(package: Path) -> None:
 _OPTIONS = {"freezing": True, "aot_inductor.precompile_headers": False}
 
 
-def _compile(entry: Any, example: torch.Tensor, package: Path) -> None:
+def check_compiler() -> None:
+    """Says so where there is no C++ compiler.
+
+    Raises:
+        PassingError: there is none.
+    """
     if not any(shutil.which(name) for name in _COMPILERS):
         raise PassingError(
             "--torch-mode compile needs a C++ compiler (Debian, Ubuntu: apt-get install g++), "
             "or use --torch-mode traced"
         )
+
+
+def _compile(entry: Any, example: torch.Tensor, package: Path) -> None:
+    check_compiler()
     import torch
 
     drafts = tempfile.TemporaryDirectory(prefix=f".{package.stem}.", dir=package.parent)
-    base = _for_programs(folders.program_candidates(os.environ, first=package.parent))
+    base = for_programs(folders.program_candidates(os.environ, first=package.parent))
     # What it tries out is loaded, which not every file system allows.
     tried = tempfile.TemporaryDirectory(prefix=f".{package.stem}.", dir=base)
     with end_with_us(), drafts as work, tried as programs:

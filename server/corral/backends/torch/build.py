@@ -167,7 +167,7 @@ def import_ipex() -> Any:
     """IPEX, before torch is imported in this process: without its advice, and without helpers."""
     # Its kernels replace torch's own, and torch would say so on standard error.
     os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
-    # inductor, which is not used here, starts a pool of processes when it is imported.
+    # inductor starts a pool of processes when it is imported.
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     import intel_extension_for_pytorch as ipex

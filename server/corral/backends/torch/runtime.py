@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from corral.backends.registry import resolve_mode
 from corral.backends.torch import build as artefacts
+from corral.backends.torch import jit
 from corral.backends.torch.aot import PackageCache, package_folder
 from corral.errors import CorralError, ModelError, PassingError
 from corral.ipc.messages import WorkerBoot
@@ -147,6 +148,8 @@ class TorchBackend:
         import torch
 
         if self._mode is TorchMode.COMPILE:
+            if self._ipex:
+                return jit.compiled(entry(), source)
             return self._packages.load(entry, source)
         if self._mode is TorchMode.TRACED:
             return torch.jit.freeze(torch.jit.trace(entry(), source, check_trace=False))

@@ -115,6 +115,14 @@ def _tuned_rungs(huge: Rung) -> tuple[Rung, list[Rung]]:
     ipex_int8 = _above(
         ipex, "ipex-int8", "IPEX static INT8", "arithmetic", precision=Precision.INT8
     )
+    ipex_compile = _above(
+        ipex,
+        "ipex-compile",
+        "IPEX, torch.compile",
+        "inductor instead of a trace",
+        torch_mode=TorchMode.COMPILE,
+        article=144.5,
+    )
     traced = _above(huge, "traced", "traced, frozen", "oneDNN fusions", torch_mode=TorchMode.TRACED)
     compiled = _above(
         huge,
@@ -141,7 +149,7 @@ def _tuned_rungs(huge: Rung) -> tuple[Rung, list[Rung]]:
         precision=Precision.INT8,
         article=172.67,
     )
-    return tuned, [ipex, ipex_int8, traced, compiled, tuned, two, pt2e]
+    return tuned, [ipex, ipex_compile, ipex_int8, traced, compiled, tuned, two, pt2e]
 
 
 def _engine_rungs(tuned: Rung, *, bf16: bool) -> list[Rung]:
