@@ -1,7 +1,7 @@
 """Measurements that others disturbed are repeated while there is time, and told.
 
-What is usual on a machine (a steady steal, say) is no disturbance: it will be there when the server
-serves, too. Disturbed is what met clearly more of it than the quietest measurement did.
+Disturbed is what met clearly more of them than the quietest measurement did, or very much of them.
+What met as much as always (a steady steal, say) is not repeated: it would meet the same again.
 """
 
 from __future__ import annotations
@@ -89,12 +89,13 @@ class Watch:
             with self._watch(load):
                 found = measure()
             tries.append((load.share, found))
-            disturbed = self._is_disturbed(load.share)
+            unusual = self._is_unusual(load.share)
+            disturbed = unusual or load.share > MUCH
             self._shares.append(load.share)
             if not disturbed:
                 break
             self._disturbed += 1
-            again = len(tries) < _TRIES and self._left_s() > 0
+            again = unusual and len(tries) < _TRIES and self._left_s() > 0
             words = ": once more" if again else ""
             self._say(f"others took {load.share:.0%} of the CPUs meanwhile{words}")
             if not again:
@@ -103,7 +104,7 @@ class Watch:
         self._kept += disturbed
         return found, share
 
-    def _is_disturbed(self, share: float) -> bool:
+    def _is_unusual(self, share: float) -> bool:
         # With nothing to compare it with, the first is only disturbed where most would say so.
         usual = _MORE * min(self._shares) if self._shares else MUCH
         return share > max(_SOME, usual)

@@ -213,12 +213,12 @@ def test_what_cannot_be_kept_is_compiled_all_the_same(
     assert compiler.compiled == 1
 
 
-def test_without_a_folder_for_programs_one_line_names_tmpdir(
+def test_without_a_folderfor_programs_one_line_names_tmpdir(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(folders, "for_programs", lambda candidates: None)
     with pytest.raises(PassingError, match="TMPDIR") as caught:
-        aot._for_programs([Path("/tmp")])
+        aot.for_programs([Path("/tmp")])
     assert "\n" not in str(caught.value)
 
 

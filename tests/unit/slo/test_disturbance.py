@@ -69,13 +69,14 @@ def test_without_time_nothing_is_repeated() -> None:
     assert said == ["others took 50% of the CPUs meanwhile"]
 
 
-@pytest.mark.parametrize("steady", [0.15, 0.3])
-def test_what_is_always_there_disturbs_nothing(steady: float) -> None:
-    """A steady steal is the machine's own: the server will meet it, too."""
+@pytest.mark.parametrize(("steady", "told"), [(0.15, False), (0.6, True)])
+def test_what_is_always_there_is_not_measured_again(steady: float, told: bool) -> None:
+    """A steady steal is the machine's own: the server will meet it, too. Much of it is told."""
     seen = watch([steady] * 12, [])
     for _ in range(5):
         measured(seen)
     assert seen.found.measurements <= 6
+    assert bool(seen.found.sentence()) is told
 
 
 def test_a_disturbed_first_one_is_found_out() -> None:
