@@ -1,22 +1,20 @@
 """The precision guard: what an arithmetic costs of FP32's accuracy, and whether that will do.
 
-Pure: logits in, a verdict out.
-
-**Without labels** FP32's own softmax is the judge. It gives the class that FP32 names the
-probability p, and the class that the candidate names the probability q; the picture costs p - q.
-That is nothing where both name the same class, 0.02 where FP32 wavers between 0.38 and 0.36, and
-nearly all where it was sure. The **expected loss** is the mean cost over the mean p, which is the
-accuracy that FP32 expects of itself. **With labels** a picture costs the right answer that is lost,
-1, 0 or -1, and the loss is relative to FP32's accuracy.
+Pure: logits in, a verdict out. **Without labels** FP32's own softmax is the judge. It gives the
+class that FP32 names the probability p, and the class that the candidate names the probability q;
+the picture costs p - q. That is nothing where both name the same class, 0.02 where FP32 wavers
+between 0.38 and 0.36, and nearly all where it was sure. The **expected loss** is the mean cost over
+the mean p, which is the accuracy that FP32 expects of itself. **With labels** a picture costs the
+right answer that is lost, 1, 0 or -1, and the loss is relative to FP32's accuracy.
 
 A sample has its luck. So the guard goes by the loss's **one-sided 95 % upper bound**, by bootstrap:
 pictures are drawn again with replacement, and crops of one photograph are drawn together.
 
-Where labels mean nothing (weights without knowledge, answers that are no scores of classes, fewer
-than 10 photographs), the signal-to-noise ratio of the logits counts in its place. So it does where
-a model has several outputs: each has a ratio of its own, and the worst one decides. It, the KL
-divergence and the cosine similarity are information otherwise. An answer that is no number, FP32's
-own included, costs all that its picture has.
+Where labels mean nothing (weights without knowledge, answers that are no scores of classes, classes
+that do not exclude one another, fewer than 10 photographs), the logits' signal-to-noise ratio
+counts. So it does for a model of several outputs: the worst ratio decides. Otherwise it is
+information, as are the KL divergence and the cosine similarity. An answer that is no number, FP32's
+own included, costs all of its picture.
 """
 
 from __future__ import annotations
@@ -178,6 +176,9 @@ def compare(
     )
     if reference.ndim != 2 or reference.shape[1] < 2:
         return plain
+    # A picture may be of several such classes: which of them comes first says little.
+    if labels is None and _are_independent(reference[~broken]):
+        return plain
     pair = [_probable(answers, broken) for answers in (reference, candidate)]
     return _with_losses(plain, pair, broken, groups, labels)
 
@@ -273,6 +274,12 @@ def probabilities(answers: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
+def _are_independent(answers: NDArray[np.float32]) -> bool:
+    """Whether they lie between 0 and 1, as a sigmoid's do, and do not add up to 1."""
+    between = len(answers) >= MIN_PICTURES and answers.min() >= 0 and answers.max() <= 1
+    return bool(between and (abs(answers.sum(axis=1) - 1) > _SUM_SLACK).any())
+
+
 def _probable(answers: NDArray[np.float32], broken: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Probabilities of each row; zeros where an answer is no number."""
     import numpy as np
@@ -337,8 +344,6 @@ def _cosine(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
 
 
 def _snr_db(signal: float, noise: float) -> float:
-    if noise == 0:
-        return _EXACT_DB
-    if signal == 0:
-        return -_EXACT_DB
+    if noise == 0 or signal == 0:
+        return _EXACT_DB if noise == 0 else -_EXACT_DB
     return max(-_EXACT_DB, min(_EXACT_DB, 10 * math.log10(signal / noise)))

@@ -297,3 +297,24 @@ def test_a_model_without_pictures_has_no_place_for_one(browser: Any, tmp_path: P
         page = opened.open()
         assert page.locator("#try").is_hidden()
         assert page.locator("#no-pictures").is_visible()
+
+
+def test_a_sigmoids_scores_are_shown_as_they_are(browser: Any, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from support.odd_models import sigmoided
+
+    words = ("--backend", "onnxruntime", "--precision", "fp32", "--cache-dir", str(tmp_path / "c"))
+    model = sigmoided(tmp_path / "tags.onnx")
+    with (
+        null_server("--workers", "1", *words, "--model", str(model)) as server,
+        tab(browser, server) as opened,
+    ):
+        page = opened.open()
+        page.set_input_files("#file", CAT)
+        page.wait_for_function("document.querySelector('#labels li')?.textContent.includes('%')")
+        shown = page.locator("#labels li").all_inner_texts()
+        shares = [float(text.split("%")[0].split()[-1]) for text in shown]
+        with HttpClient(f"127.0.0.1:{server.http_port}") as client:
+            scores = [label.score for label in client.classify(CAT, k=4)]
+        assert shares == pytest.approx([100 * score for score in scores], abs=0.051)
+        assert sum(shares) > 101

@@ -67,6 +67,17 @@ def test_probabilities_count_as_they_are() -> None:
     assert found.loss == pytest.approx(0.8 / 0.9 / 40, rel=1e-4)
 
 
+def test_of_classes_that_do_not_exclude_one_another_the_noise_counts() -> None:
+    reference = (1 / (1 + np.exp(-_logits(40)))).astype(np.float32)
+    candidate = np.clip(reference + 0.2 * np.sign(reference - 0.5), 0, 1).astype(np.float32)
+    found = compare(reference, candidate)
+    assert (found.loss, found.top1) == (None, None)
+    assert found.snr_db < 20
+    assert faults(found, Thresholds(), synthetic=False)
+    # Labels tell what is right, whatever the scores are.
+    assert compare(reference, candidate, labels=reference.argmax(axis=1)).loss is not None
+
+
 def test_labels_count_right_answers() -> None:
     reference = _logits(100)
     labels = reference.argmax(axis=1)

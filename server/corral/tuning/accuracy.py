@@ -30,7 +30,7 @@ from corral.tuning.fallback import float_outputs
 from corral.tuning.trial_worker import Trial
 
 #: raise it whenever a fidelity is measured in another way, or Fidelity changes
-FIDELITY_FORMAT = 3
+FIDELITY_FORMAT = 4
 #: of a user's own pictures: fewer say little, more would keep a start waiting
 _LEAST, _MOST = 20, 1000
 

@@ -262,8 +262,9 @@
     $("verdict").className = bad ? "error" : "soft";
     put("verdict", text);
   };
-  // As corral-client does it: scores that add up to 1 are probabilities already.
-  const chances = (scores) => {
+  // As corral-client does it: scores that add up to 1 are probabilities already, and a sigmoid's are.
+  const chances = (scores, kind) => {
+    if (kind === "independent_probabilities") return scores;
     const sum = scores.reduce((total, score) => total + score, 0);
     if (scores.every((score) => score >= 0) && Math.abs(sum - 1) < 0.01) return scores;
     const most = Math.max(...scores);
@@ -277,6 +278,12 @@
       headers: timed ? { ...credentials, "want-server-timing": "1" } : credentials,
       body: file,
     });
+  const outputKind = async () => {
+    const answer = await fetch(`/v2/models/${encodeURIComponent(facts.model)}/config`, {
+      headers: credentials,
+    });
+    return answer.ok ? (await answer.json()).parameters?.output_kind?.string_value : undefined;
+  };
   const name = (label) => label.label || `class ${label.index}`;
   let latest = 0;
   const classify = async (file) => {
@@ -303,9 +310,10 @@
       showStages(took_ms, answer.headers.get("server-timing") || "");
       if (facts.classes > MOST_CLASSES) return;
       // A probability needs the scores of all classes; they are not what is timed.
-      const all = await ask(file, facts.classes, false);
+      const [all, kind] = await Promise.all([ask(file, facts.classes, false), outputKind()]);
       const labels = all.ok ? (await all.json()).labels : null;
-      if (labels && turn === latest) showLabels(labels, chances(labels.map((label) => label.score)));
+      if (!labels || turn !== latest) return;
+      showLabels(labels, chances(labels.map((label) => label.score), kind));
     } catch {
       if (turn === latest) verdict("the server does not answer", true);
     }
