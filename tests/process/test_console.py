@@ -14,6 +14,7 @@ import pytest
 from support.console_stream import Stream
 from support.http_requests import ask
 from support.running_server import Server, StartServer, null_server, wait_until
+from support.scenarios.fault import wait_for_workers
 
 from corral_client import HttpClient
 
@@ -25,6 +26,7 @@ HTML = {"Accept": "text/html"}
 def null() -> Iterator[Server]:
     # Pages that are open must take no request's place.
     with null_server("--workers", "2", "--oversubscribe", "--max-requests", "4") as server:
+        wait_for_workers(server, 2)
         yield server
 
 
