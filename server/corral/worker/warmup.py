@@ -161,7 +161,9 @@ def _ready(
     is not measured, and 0. Of what is known already, one run is enough: what was measured on a
     busy machine is not believed for good.
     """
-    warm_s = compile_batch(backend, region, datatype, size)
+    # A start that measures nothing takes as long as its runs: of larger batches one will do.
+    runs = 1 if known_s is not None and size > 1 else _UNCOUNTED_RUNS
+    warm_s = compile_batch(backend, region, datatype, size, runs)
     if measure_s is None:
         return 0.0
     if known_s is not None:
@@ -177,7 +179,9 @@ def _ready(
     return min(costs_s)
 
 
-def compile_batch(backend: Backend, region: Region, datatype: Datatype, size: int) -> float:
+def compile_batch(
+    backend: Backend, region: Region, datatype: Datatype, size: int, runs: int = _UNCOUNTED_RUNS
+) -> float:
     """Readies batches of one size of one datatype in the region, and runs a few uncounted.
 
     Returns:
@@ -190,7 +194,7 @@ def compile_batch(backend: Backend, region: Region, datatype: Datatype, size: in
         assert isinstance(backend, PortsBackend), "no other engine is chosen for such a model"
         backend.compile_ports(datatype, region.all_inputs(datatype, size), region.all_outputs(size))
     took_s = 0.0
-    for _ in range(_UNCOUNTED_RUNS):
+    for _ in range(runs):
         began_s = time.perf_counter()
         backend.run(datatype, size)
         took_s = time.perf_counter() - began_s
