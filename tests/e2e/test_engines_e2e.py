@@ -95,7 +95,9 @@ def test_every_way_into_int8_answers_the_same(
     [
         ["--backend", "onnxruntime", "--seccomp", *BATCHES],
         pytest.param(["--backend", "torch", "--torch-mode", "eager"], marks=pytest.mark.long),
-        ["--backend", "torch", "--torch-mode", "traced", "--seccomp"],
+        pytest.param(
+            ["--backend", "torch", "--torch-mode", "traced", "--seccomp"], marks=pytest.mark.long
+        ),
         # A graph for each batch size would be minutes of a compiler.
         [
             *("--backend", "torch", "--torch-mode", "compile"),

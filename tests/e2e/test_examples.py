@@ -48,6 +48,7 @@ def test_own_model_serves_and_names_the_colour(
             assert first.split(":")[1:] == [str(index), colour]
 
 
+@pytest.mark.long
 def test_the_load_example_measures_both_loads(real_server: StartServer) -> None:
     with real_server("--backend", "null") as server:
         script = str(EXAMPLES / "load" / "load.sh")

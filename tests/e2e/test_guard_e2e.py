@@ -116,6 +116,7 @@ def test_a_spoiled_quantization_never_serves_and_the_server_says_so(
         assert 'corral_precision_guard_passed{candidate="openvino bf16"} 1.0' in page
 
 
+@pytest.mark.long
 def test_where_one_engines_int8_is_refused_the_others_serves(
     real_server: StartServer, spoiled_cache: Path
 ) -> None:

@@ -45,11 +45,13 @@ def _content(cache: Path) -> dict[str, tuple[int, str]]:
     }
 
 
+@pytest.mark.long
 def test_prepare_measures_what_a_start_would(cache: Path) -> None:
     folders = {Path(name).parts[0] for name in _content(cache)}
     assert {"artefacts", "guard", "curves"} <= folders
 
 
+@pytest.mark.long
 def test_a_start_measures_and_makes_nothing(cache: Path) -> None:
     before = _content(cache)
     command = [sys.executable, "-m", "corral", "serve", *WHAT, "--precision", "int8"]

@@ -147,6 +147,7 @@ def test_synthetic_weights_tell_pictures_apart(resnet: Any) -> None:
     assert not any(layer.training for layer in resnet.modules())
 
 
+@pytest.mark.long
 def test_synthetic_weights_are_the_same_every_time(tmp_path: Path) -> None:
     spec = registry.get("efficientnet_lite0")
     one, other = (build(spec, "synthetic", tmp_path).state_dict() for _ in range(2))

@@ -50,6 +50,7 @@ def test_operators_of_an_engine_have_names_times_and_operations(
         assert found.engine["isa"]
 
 
+@pytest.mark.long
 def test_torchs_convolutions_have_onednns_kernels(artefact_cache: Path) -> None:
     environ = {**os.environ, "CORRAL_CACHE": str(artefact_cache)}
     words = ["--backend", "torch", "--torch-mode", "eager", "--precision", "fp32"]

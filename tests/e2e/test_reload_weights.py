@@ -17,6 +17,7 @@ from support.server_counters import Scrape
 MODEL = "efficientnet_lite0"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_r8_new_weights_and_another_mode_cost_no_request(
     real_server: StartServer, tmp_path: Path
