@@ -37,17 +37,21 @@ check: .venv/dev.stamp ## format, lint, types, walls between the rooms
 	$(BIN)/python -m pytest -q tests/unit/test_building.py
 
 PYTEST := CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q
-# Half of the time a test waits for a server: more of them at once than there are cores.
+# Half of the time a test waits for a server: more of them at once than there are cores. Engines' threads
+# wait for one another while they compute: of their tests as many as there are cores.
 SIDE_BY_SIDE := --numprocesses 4 --dist worksteal
+ENGINES_BESIDE := --numprocesses 2 --dist worksteal
 TIERS := tests/e2e tests/environments tests/process tests/unit
 
-# In one run: no tier waits for the last test of another. The slowest begin. What the check runs is left out.
+# What the check runs is left out.
 tiers: .venv/dev.stamp allocator ## the four tiers of tests below
-	$(PYTEST) -m "not timing and not long" $(SIDE_BY_SIDE) --ignore tests/unit/test_building.py $(TIERS)
+	$(PYTEST) -m "not timing and not long" $(ENGINES_BESIDE) tests/e2e
+	$(PYTEST) -m "not timing and not long" $(SIDE_BY_SIDE) --ignore tests/unit/test_building.py \
+	    tests/environments tests/process tests/unit
 
 .PHONY: long
 long: .venv/dev.stamp allocator ## the tests of the tiers that take long, and those of the tools that measure
-	$(PYTEST) -m long $(SIDE_BY_SIDE) $(TIERS)
+	$(PYTEST) -m long $(ENGINES_BESIDE) $(TIERS)
 
 timing: .venv/dev.stamp allocator ## what hangs on nothing else running: hostile clients and the others' p99
 	$(PYTEST) -m "timing and not long" tests/process
@@ -63,7 +67,7 @@ environments: .venv/dev.stamp allocator ## odd machines: namespaces, limits, clo
 	$(PYTEST) $(SIDE_BY_SIDE) tests/environments
 
 e2e: .venv/dev.stamp allocator ## the real model, real clients
-	$(PYTEST) $(SIDE_BY_SIDE) tests/e2e
+	$(PYTEST) $(ENGINES_BESIDE) tests/e2e
 
 # What a registry lacks is said in a line, and skipped with that reason.
 interop: .venv/dev.stamp allocator ## other people's clients, unmodified, each apart (2 GB; docs/interop.md)
