@@ -122,9 +122,13 @@ def test_full_range_takes_the_overflow_fix_back(pair: _Pair) -> None:
     np.testing.assert_allclose(np.divide(halves, whole), 2.0, atol=0.05)
 
 
-@pytest.mark.parametrize(
+#: layers are searched where the weights mean something
+_SOURCES = pytest.mark.parametrize(
     ("source", "searched"), [("file", True), ("synthetic", False)], ids=["real", "synthetic"]
 )
+
+
+@_SOURCES
 def test_a_layer_that_int8_ruins_goes_back_alone(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -197,9 +201,7 @@ def _onnx_answers(file: Path) -> NDArray[np.float32]:
     return np.asarray(onnx_quantize.open_as_is(file).run(None, {"input": inputs})[0])
 
 
-@pytest.mark.parametrize(
-    ("source", "searched"), [("file", True), ("synthetic", False)], ids=["real", "synthetic"]
-)
+@_SOURCES
 def test_so_it_does_with_onnx_runtime(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
