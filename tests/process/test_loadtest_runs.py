@@ -195,7 +195,10 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert done.stdout == ""
 
 
-def test_an_interrupt_shows_what_was_measured(foreign: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_shows_what_was_measured(
+    number: signal.Signals, foreign: tuple[int, int], tmp_path: Path
+) -> None:
     json = tmp_path / "r.json"
     options = ["--duration", "60", "--warm-up", "0.1", "--warm-up-limit", "0.3", "--window", "0.1"]
     with subprocess.Popen(
@@ -205,7 +208,7 @@ def test_an_interrupt_shows_what_was_measured(foreign: tuple[int, int], tmp_path
         wait_until(lambda: _generators(running.pid), "a generator")
         # It has begun once it used CPU for longer than its start takes.
         wait_until(lambda: _cpu_s(_generators(running.pid)[0]) > 1.5, "load")
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         stdout, stderr = running.communicate(timeout=30)
     assert "interrupted" in stdout, stderr
     found = result.decode(json.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,6 +14,9 @@ from corral_loadtest.comparison import command as comparison
 from corral_loadtest.comparison import peers
 from corral_loadtest.engines import served, starts
 from corral_loadtest.mlperf import command as mlperf
+
+#: the exit code, as a shell has it
+_INTERRUPTED = 130
 
 
 class Command(NamedTuple):
@@ -54,8 +58,26 @@ def overview() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry of the command. Words that begin with an option belong to ``run``."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    """Entry of the command. Words that begin with an option belong to ``run``.
+
+    SIGTERM ends it as Ctrl-C does: servers and commands that it started end with it.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _obey(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _interrupt(*_: object) -> None:
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    # It may be ignored, as in the background of a shell's script.
+    if not callable(ctrl_c):
+        raise KeyboardInterrupt
+    ctrl_c(signal.SIGINT, None)
+
+
+def _obey(words: Sequence[str]) -> None:
     name = words[0] if words else ""
     if name in COMMANDS:
         COMMANDS[name].main(words[1:])
