@@ -135,7 +135,7 @@ figure is in [{stem(found)}.json]({stem(found)}.json).
 {failed}
 - Medians of {found.rounds} rounds; within a row, what is compared is measured in turns, and a ratio
   is the median of each round's own. Percentiles of the Poisson rows are of all rounds' requests.
-- Servers and load generator share the machine. Rows served and null: {found.generator};
+- Servers and load generator share the machine. Rows served, null and rest: {found.generator};
   JPEG and the other rows: corral-loadtest's own generator.
 - "Baseline" is `corral_loadtest.servers.baseline`; "baseline, tuned" is the same program under the
   setting of the C library's malloc that corral's own frontend starts with.

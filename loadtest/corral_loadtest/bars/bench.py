@@ -130,20 +130,37 @@ class Bench:
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         return msgspec.json.decode(done.stdout, type=Raw)
 
-    def closed(self, server: Server, kind: InputKind, clients: int, seconds: float) -> Answered:
+    def closed(
+        self,
+        server: Server,
+        kind: InputKind,
+        clients: int,
+        seconds: float,
+        *,
+        protocol: str = "grpc",
+    ) -> Answered:
         """Clients that each send the next request when the last was answered.
+
+        Args:
+            server: asked.
+            kind: of the input.
+            clients: how many.
+            seconds: for how long.
+            protocol: "grpc"; or "http", which perf_analyzer alone speaks.
 
         Raises:
             KeyboardInterrupt: it was interrupted.
-            RuntimeError: requests failed.
+            RuntimeError: requests failed, or nobody speaks the protocol.
         """
         used_s, count = process_tree.cpu_s(server.pid), inferences(server)
         if self.analyzer and kind in MODELS:
             window_ms = max(300, round(seconds * 1000 / perf_analyzer.WINDOWS))
             measured = perf_analyzer.measure(
-                self.analyzer, server.address, MODELS[kind], clients, window_ms
+                self.analyzer, server.address, MODELS[kind], clients, window_ms, protocol=protocol
             )
             per_s, p50_ms, p99_ms = measured.requests_per_s, measured.p50_ms, measured.p99_ms
+        elif protocol != "grpc":
+            raise RuntimeError(f"{protocol} takes perf_analyzer")
         else:
             found = self.load(server, ClosedLoop(clients=clients), kind, seconds=seconds)
             if found.latency is None or found.error_share:

@@ -35,6 +35,7 @@ from corral_loadtest.specification import WrongInput
 ROWS: dict[str, Callable[[Bench], list[Bar]]] = {
     "served": model_rows.served,
     "null": null_rows.null,
+    "rest": null_rows.rest,
     "poisson": queue_rows.poisson,
     "poisson-null": queue_rows.poisson_null,
     "oversubscribed": null_rows.oversubscribed,

@@ -18,6 +18,8 @@ NULL = ("--backend", "null")
 _KINDS = (InputKind.FP32, InputKind.UINT8)
 _RATIO = {InputKind.FP32: 0.94, InputKind.UINT8: 0.88}
 _MORE_MS = 0.25
+#: of gRPC's rate
+_REST = 0.9
 _CPU_US = {InputKind.FP32: 800.0, InputKind.UINT8: 400.0}
 _BASELINES: Mapping[str, Mapping[str, str]] = {"baseline": {}, "baseline, tuned": TUNED}
 
@@ -108,6 +110,33 @@ def connections(bench: Bench) -> list[Bar]:
     ]
 
 
+def rest(bench: Bench) -> list[Bar]:
+    """The REST form with binary tensors by gRPC: one server, one generator."""
+    found: Found = defaultdict(list)
+    with bench.server(*NULL) as server:
+        for _ in range(bench.rounds):
+            for kind in _KINDS:
+                for clients in (CLIENTS, 1):
+                    for protocol in ("http", "grpc"):
+                        answered = bench.closed(
+                            server, kind, clients, bench.seconds, protocol=protocol
+                        )
+                        found[protocol, kind, clients].append(answered)
+    return [_protocols(found, kind, clients) for clients in (CLIENTS, 1) for kind in _KINDS]
+
+
+def _protocols(found: Found, kind: InputKind, clients: int) -> Bar:
+    pairs = list(zip(found["http", kind, clients], found["grpc", kind, clients], strict=True))
+    held = kind is InputKind.UINT8 and clients == CLIENTS
+    return Bar(
+        row="rest",
+        name=f"REST, binary ÷ gRPC, null, {kind.upper()}, {clients} clients",
+        values=[a.per_s / b.per_s for a, b in pairs],
+        bound=_REST if held else None,
+        detail=_beside(pairs, "gRPC"),
+    )
+
+
 def oversubscribed(bench: Bench) -> list[Bar]:
     """32 workers that sleep 4 ms, by what one frontend carries whose workers do not sleep."""
     carried: list[float] = []
@@ -190,9 +219,16 @@ def _socket(found: Found, kind: InputKind, clients: int) -> Bar:
         row="unix-socket",
         name=f"unix socket ÷ port, null, {kind.upper()}, {clients} clients",
         values=[a.per_s / b.per_s for a, b in pairs],
-        detail=f"{shown(a.per_s for a, _ in pairs)}/s, port {shown(b.per_s for _, b in pairs)}/s; "
+        detail=_beside(pairs, "port"),
+    )
+
+
+def _beside(pairs: list[tuple[Answered, Answered]], other: str) -> str:
+    """The figures of one way and of another."""
+    return (
+        f"{shown(a.per_s for a, _ in pairs)}/s, {other} {shown(b.per_s for _, b in pairs)}/s; "
         f"p50 {shown(a.p50_ms for a, _ in pairs)} ms, "
-        f"port {shown(b.p50_ms for _, b in pairs)} ms; "
+        f"{other} {shown(b.p50_ms for _, b in pairs)} ms; "
         f"server CPU {shown(a.cpu_s_per_request * 1e6 for a, _ in pairs)} µs, "
-        f"port {shown(b.cpu_s_per_request * 1e6 for _, b in pairs)} µs",
+        f"{other} {shown(b.cpu_s_per_request * 1e6 for _, b in pairs)} µs"
     )

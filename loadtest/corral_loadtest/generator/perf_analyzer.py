@@ -90,7 +90,13 @@ class Measurement:
 
 
 def measure(
-    binary: Path, address: str, model: str, concurrency: int, window_ms: int = 5000
+    binary: Path,
+    address: str,
+    model: str,
+    concurrency: int,
+    window_ms: int = 5000,
+    *,
+    protocol: str = "grpc",
 ) -> Measurement:
     """One closed-loop measurement: ``concurrency`` clients, each with one request at a time.
 
@@ -103,23 +109,30 @@ def measure(
         model: its name there.
         concurrency: clients.
         window_ms: length of one measurement window; ``WINDOWS`` are taken and must not be stable.
+        protocol: "grpc", or "http" for the REST form with binary tensors.
 
     Raises:
         RuntimeError: perf_analyzer failed twice; the text is what it said.
     """
     try:
-        return _measure(binary, address, model, concurrency, window_ms)
+        return _measure(binary, address, model, concurrency, window_ms, protocol=protocol)
     except RuntimeError:
-        return _measure(binary, address, model, concurrency, 2 * window_ms)
+        return _measure(binary, address, model, concurrency, 2 * window_ms, protocol=protocol)
 
 
 def _measure(
-    binary: Path, address: str, model: str, concurrency: int, window_ms: int
+    binary: Path,
+    address: str,
+    model: str,
+    concurrency: int,
+    window_ms: int,
+    *,
+    protocol: str,
 ) -> Measurement:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.csv"
         command = [
-            str(binary), "-m", model, "-u", address, "-i", "grpc", "-b", "1",
+            str(binary), "-m", model, "-u", address, "-i", protocol, "-b", "1",
             "--concurrency-range", str(concurrency), "-p", str(window_ms),
             # This instrument is for noisy machines: its idea of stable would never be met.
             "-s", "999", "-f", str(report),
