@@ -78,8 +78,7 @@ class Batcher(Generic[J]):
     @property
     def queued(self) -> int:
         """Items that wait for a worker, pictures that are being decoded included."""
-        waiting = self._lines.waiting
-        return waiting[Priority.INTERACTIVE] + waiting[Priority.BULK]
+        return sum(self._lines.waiting.values())
 
     @property
     def held_bytes(self) -> int:
@@ -115,12 +114,13 @@ class Batcher(Generic[J]):
         """
         bulk = job.priority is Priority.BULK
         ahead = self.queued if bulk else self._lines.waiting[Priority.INTERACTIVE]
-        waiting_s = self._workers.waiting_s(job.datatype, ahead, now_s)
         if bulk:
             self._precedence.bulk_came(now_s)
         if not self._room.takes(self._policy, job.priority, job.count, job.size_bytes):
+            waiting_s = self._workers.waiting_s(job.datatype, ahead, now_s)
             raise QueueFull(_BULK_FULL if bulk else _FULL, _milliseconds(waiting_s))
         if job.deadline_s is not None:
+            waiting_s = self._workers.waiting_s(job.datatype, ahead, now_s)
             slack_s = job.deadline_s - now_s
             fastest_s = self._workers.fastest_s(job)
             if slack_s <= fastest_s:
@@ -315,7 +315,7 @@ class Batcher(Generic[J]):
     def _share(self, worker: int, line: Line, now_s: float) -> int:
         """Items that this free worker may take off a line."""
         head, live = self._lines.head(line), self._lines.live(line)
-        if head.alone:
+        if head.alone or live == 1:
             return len(head)
         policy, workers = self._policy, len(self._workers)
         if (

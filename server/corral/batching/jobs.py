@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Generic, TypeVar
+
+import msgspec
 
 from corral.batching.cost_model import CostModel
 from corral.priority import Priority
@@ -74,8 +75,7 @@ class Job:
 J = TypeVar("J", bound=Job)
 
 
-@dataclasses.dataclass(slots=True)
-class Span(Generic[J]):
+class Span(msgspec.Struct, Generic[J]):
     """Consecutive items ``start`` to ``stop`` of a job, as they lie in the queue or a batch.
 
     ``alone``: a worker died with it; it shares no batch with another job, and ends its job when
@@ -92,8 +92,7 @@ class Span(Generic[J]):
         return self.stop - self.start
 
 
-@dataclasses.dataclass(slots=True)
-class Batch(Generic[J]):
+class Batch(msgspec.Struct, Generic[J]):
     """What a worker is to run: items of one line, as many as a compiled size."""
 
     number: int

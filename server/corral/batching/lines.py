@@ -87,12 +87,12 @@ class Lines(Generic[J]):
     def cut(self, line: Line, wanted: int) -> Span[J]:
         """Takes up to ``wanted`` items of the first span out of a line; see ``given``."""
         queue = self._lines[line]
-        front = queue.popleft()
-        taken = Span(front.job, front.start, front.start + min(wanted, len(front)), front.order)
-        taken.alone = front.alone
-        if len(taken) < len(front):
-            front.start = taken.stop
-            queue.appendleft(front)
+        front = queue[0]
+        end = front.start + wanted
+        if end >= front.stop:
+            return queue.popleft()
+        taken = Span(front.job, front.start, end, front.order, front.alone)
+        front.start = end
         return taken
 
     def put_back(self, spans: list[Span[J]], size: int) -> None:

@@ -246,7 +246,7 @@ class Dispatcher:
 
     def show_queue(self) -> None:
         """Says how long the queue is."""
-        self._recorder.state(queue_depth=self._batcher.queued)
+        self._recorder.queue(self._batcher.queued)
 
     def _answer(self, request: Request, error: Exception | None) -> None:
         if request.answer is not None:

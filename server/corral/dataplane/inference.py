@@ -242,6 +242,7 @@ class Inference:
         # A cancelled task, too, must leave the queue and be counted.
         except BaseException as error:
             self._dispatcher.drop(request)
+            self._dispatcher.show_queue()
             self._recorder.failed(request, self._outcome(request, error), self._now_s())
             raise
         else:
@@ -252,7 +253,6 @@ class Inference:
             request.answer = None
             if timer is not None:
                 timer.cancel()
-            self._dispatcher.show_queue()
 
     def _outcome(self, request: Request, error: BaseException) -> str:
         """Which of counters.FAILURES a request is counted under."""

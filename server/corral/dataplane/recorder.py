@@ -8,7 +8,7 @@ import time
 
 from corral.batching.jobs import Batch
 from corral.dataplane.worker_link import Request
-from corral.metrics.counters import BATCH_BUCKETS, FAILURES, TIME_BUCKETS_S, Pages
+from corral.metrics.counters import BATCH_BUCKETS, FAILURES, MOST_ITEMS, TIME_BUCKETS_S, Pages
 from corral.telemetry.timeline import Run
 from corral.tensors import View
 
@@ -64,6 +64,16 @@ class Recorder:
         #: admitted requests whose moments are noted
         self.watched = 0
         self._batch_histogram = (index["hist/batch_size/0"], index["hist/batch_size/sum"])
+        self._queue_depth = index["cell/queue_depth"]
+        self._batches = (index["cell/batches"], index["cell/batch_items"])
+        self._slots = [
+            (index[f"slot/{n}/batches"], index[f"slot/{n}/items"], index[f"slot/{n}/busy_ns"])
+            for n in range(pages.layout.slots)
+        ]
+        self._sizes = [
+            (index[f"size/{count}/executions"], index[f"size/{count}/infer_ns"])
+            for count in range(1, MOST_ITEMS + 1)
+        ]
 
     def received(self, view: str) -> None:
         """A request that names this view came in."""
@@ -113,7 +123,7 @@ class Recorder:
         self, batch: Batch[Request], slot: int, copy_s: float, engine_s: float, out_s: float
     ) -> None:
         """A batch came back with results."""
-        page, index = self._page, self._index
+        page = self._page
         engine_ns = int(engine_s * 1e9)
         seen: set[str] = set()
         for span in batch.spans:
@@ -125,13 +135,16 @@ class Recorder:
                 slots = self._views[request.view]
                 page[slots.executions] += 1
                 page[slots.last_inference_ms] = time.time_ns() // 1_000_000
-        page[index["cell/batches"]] += 1
-        page[index["cell/batch_items"]] += batch.count
-        page[index[f"slot/{slot}/batches"]] += 1
-        page[index[f"slot/{slot}/items"]] += batch.count
-        page[index[f"slot/{slot}/busy_ns"]] += engine_ns
-        page[index[f"size/{batch.count}/executions"]] += 1
-        page[index[f"size/{batch.count}/infer_ns"]] += engine_ns
+        batches, items = self._batches
+        page[batches] += 1
+        page[items] += batch.count
+        batches, items, busy_ns = self._slots[slot]
+        page[batches] += 1
+        page[items] += batch.count
+        page[busy_ns] += engine_ns
+        executions, infer_ns = self._sizes[batch.count - 1]
+        page[executions] += 1
+        page[infer_ns] += engine_ns
         first, total = self._batch_histogram
         page[first + bisect.bisect_left(BATCH_BUCKETS, batch.count)] += 1
         page[total] += batch.count
@@ -188,12 +201,13 @@ class Recorder:
         if not attached and lost:
             self._page[self._index["cell/lost_workers"]] += 1
 
-    def state(self, *, queue_depth: int | None = None, serving: bool | None = None) -> None:
-        """Sets the cell's gauges."""
-        if queue_depth is not None:
-            self._page[self._index["cell/queue_depth"]] = queue_depth
-        if serving is not None:
-            self._page[self._index["cell/serving"]] = int(serving)
+    def queue(self, items: int) -> None:
+        """So many items wait for a worker."""
+        self._page[self._queue_depth] = items
+
+    def serving(self, *, serves: bool) -> None:
+        """Whether the cell answers requests."""
+        self._page[self._index["cell/serving"]] = int(serves)
 
     def _time(self, histogram: str, seconds: float) -> None:
         first, total = self._histograms[histogram]

@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from corral.batching.incoming import Incoming
 from corral.errors import QueueFull, Unavailable
-
-T = TypeVar("T")
 
 _RETRY_MS = 100
 _TOO_MANY = "too many messages of this connection are on their way"
@@ -28,7 +26,7 @@ _CLOSED = "the server is stopping"
 class Admission:
     """The calls of a cell whose client is to speak.
 
-    Use it from one event loop.
+    It belongs to the event loop that runs while it is made.
 
     Args:
         most: calls that may wait for their client.
@@ -41,6 +39,7 @@ class Admission:
             most, most_bytes, lambda task: task.cancel()
         )
         self._slow_s = slow_s
+        self._loop = asyncio.get_running_loop()
         #: those that end with the server, because they ask for an inference
         self._inferences: set[asyncio.Task[Any]] = set()
         self._room = asyncio.Event()
@@ -71,24 +70,7 @@ class Admission:
         """
         return ClientsTurn(self, scope.get("client"), inference=inference)
 
-    async def receive(
-        self, scope: dict[str, Any], read: Callable[[], Awaitable[T]], *, inference: bool = False
-    ) -> T:
-        """The message that ``read`` pulls from the network; see ``turn`` for what it raises."""
-        with ClientsTurn(self, scope.get("client"), inference=inference):
-            return await read()
-
-    def grow(self, count: int) -> Awaitable[None] | None:
-        """More of the current task's message is there, and not all.
-
-        Args:
-            count: bytes of the piece.
-
-        Returns:
-            what to await before the next piece is taken; None: nothing.
-        """
-        task = asyncio.current_task()
-        assert task
+    def _grow(self, task: asyncio.Task[Any], count: int) -> Awaitable[None] | None:
         if self._incoming.grow(task, count, time.monotonic()):
             return None
         return self._wait_for_room(task)
@@ -135,11 +117,24 @@ class ClientsTurn:
         self._source = source
         self._inference = inference
 
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
+    def __enter__(self) -> ClientsTurn:
+        # Without its loop, the interpreter asks the kernel each time which process it is.
+        task = asyncio.current_task(self._admission._loop)
         assert task
         self._task = task
         self._admission._enter(task, self._source, inference=self._inference)
+        return self
+
+    def grow(self, count: int) -> Awaitable[None] | None:
+        """More of the message is there, and not all.
+
+        Args:
+            count: bytes of the piece.
+
+        Returns:
+            what to await before the next piece is taken; None: nothing.
+        """
+        return self._admission._grow(self._task, count)
 
     def __exit__(
         self,

@@ -18,9 +18,8 @@ async def one_message(call: Call, admission: Admission, most_bytes: int) -> byte
     Raises:
         RequestError, GrpcError, ClientGone: there is none that is taken.
     """
-    pieces = await admission.receive(
-        call.scope, lambda: call.message(most_bytes, _TOO_LONG, admission.grow)
-    )
+    with admission.turn(call.scope) as turn:
+        pieces = await call.message(most_bytes, _TOO_LONG, turn.grow)
     return b"".join(existing(pieces))
 
 

@@ -85,13 +85,8 @@ class Methods:
     async def _receive(self, call: Call) -> Pieces | None:
         service = self._service
         try:
-            return await service.messages.receive(
-                call.scope,
-                lambda: call.message(
-                    service.max_body_bytes, service.too_large, service.messages.grow
-                ),
-                inference=True,
-            )
+            with service.messages.turn(call.scope, inference=True) as turn:
+                return await call.message(service.max_body_bytes, service.too_large, turn.grow)
         except MessageTooLarge:
             raise service.refuse_too_large() from None
 

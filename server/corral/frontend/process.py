@@ -204,7 +204,7 @@ class Frontend:
 
     def _show_state(self) -> None:
         self._health.serving(self._service.ready)
-        self._recorder.state(serving=self._service.ready)
+        self._recorder.serving(serves=self._service.ready)
 
     def _trace(self, start: StartTrace | None, fds: list[int]) -> None:
         """Begins to note requests' phases, or ends it and says how many there are."""
@@ -225,7 +225,7 @@ class Frontend:
         time is over.
         """
         self._service.leaving = True
-        self._recorder.state(serving=False)
+        self._recorder.serving(serves=False)
         self._health.shutdown()
         await asyncio.sleep(delay_s)
         self._service.draining = True

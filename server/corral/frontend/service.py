@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any
 
 from corral.dataplane.inference import Inference
@@ -135,15 +135,15 @@ class Service:
 
     # --- inferences ---
 
-    async def infer_pieces(
+    def infer_pieces(
         self,
         pieces: list[bytes | memoryview],
         deadline_s: float | None,
         at_most: Priority,
         timeline: Timeline | None = None,
-    ) -> bytes:
+    ) -> Awaitable[bytes]:
         """Answers a ModelInferRequest in pieces with a ModelInferResponse; see Inference."""
-        return await self._inference.infer_pieces(pieces, deadline_s, at_most, timeline)
+        return self._inference.infer_pieces(pieces, deadline_s, at_most, timeline)
 
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         """Reads and checks a request that holds no tensor; the result may be kept.
@@ -210,9 +210,9 @@ class Service:
         if length is not None and length > most_bytes:
             raise TooLarge(too_large)
 
-        async def read() -> bytes:
-            pieces: list[bytes] = []
-            have = 0
+        pieces: list[bytes] = []
+        have = 0
+        with self.messages.turn(scope, inference=True) as turn:
             while True:
                 event = await receive()
                 if event["type"] != "http.request":
@@ -224,10 +224,8 @@ class Service:
                     pieces.append(piece)
                 if not event.get("more_body", False):
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                if piece and (room := self.messages.grow(len(piece))) is not None:
+                if piece and (room := turn.grow(len(piece))) is not None:
                     await room
-
-        return await self.messages.receive(scope, read, inference=True)
 
     # --- pages ---
 

@@ -6,8 +6,9 @@ ended. A worker that answers anything else is no worker any more. Frontends and 
 
 from __future__ import annotations
 
-import dataclasses
 import socket
+
+import msgspec
 
 from corral.ipc.messages import BATCH, RESULT, ResultStatus
 from corral.tensors import Datatype
@@ -19,8 +20,7 @@ class Nonsense(EOFError):
     """The worker answered what it was not asked, or in no known form; the text says what."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """How a batch ended.
 
     Attributes:

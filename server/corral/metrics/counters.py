@@ -19,6 +19,9 @@ TIME_BUCKETS_S = (
 #: upper bounds in items of the batch-size histogram; +Inf is implied
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
+#: items that a batch may hold
+MOST_ITEMS = 256
+
 #: why a request was not answered with a result
 FAILURES = ("invalid", "refused", "expired", "cancelled", "failed", "unavailable")
 
@@ -74,6 +77,7 @@ class Layout:
 
     index: dict[str, int]
     gauges: frozenset[str]
+    slots: int
 
     @property
     def page_bytes(self) -> int:
@@ -98,8 +102,9 @@ def make_layout(slots: int) -> Layout:
         names += [f"hist/{histogram}/{i}" for i in range(len(bounds) + 1)]
         names.append(f"hist/{histogram}/sum" + ("" if histogram == "batch_size" else "_ns"))
     # Exact counts of batch sizes: ModelStatistics wants each size apart.
-    names += [f"size/{n}/{what}" for n in range(1, 257) for what in ("executions", "infer_ns")]
-    return Layout({name: i for i, name in enumerate(names)}, frozenset(gauges))
+    sizes = range(1, MOST_ITEMS + 1)
+    names += [f"size/{n}/{what}" for n in sizes for what in ("executions", "infer_ns")]
+    return Layout({name: i for i, name in enumerate(names)}, frozenset(gauges), slots)
 
 
 def create_memory(layout: Layout, cells: int) -> int:

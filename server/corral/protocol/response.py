@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import struct
 
+import msgspec
 import numpy as np
 
 from corral.protocol.envelope import varint
@@ -29,8 +30,7 @@ class Output:
     part: Slice | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a ModelInfer request is answered with.
 
     Attributes:

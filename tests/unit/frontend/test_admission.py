@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from corral.errors import QueueFull, Unavailable
-from corral.frontend.admission import Admission
+from corral.frontend.admission import Admission, ClientsTurn
 
 
 class Call:
@@ -16,11 +16,12 @@ class Call:
     def __init__(self, admission: Admission, source: str, *, inference: bool = False) -> None:
         self.message: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[object] = asyncio.create_task(
-            admission.receive({"client": source}, self.read, inference=inference)
+            self._read(admission.turn({"client": source}, inference=inference))
         )
 
-    async def read(self) -> object:
-        return await self.message
+    async def _read(self, turn: ClientsTurn) -> object:
+        with turn:
+            return await self.message
 
 
 class Growing:
@@ -28,18 +29,18 @@ class Growing:
 
     def __init__(self, admission: Admission, source: str) -> None:
         self.taken = 0
-        self._admission = admission
         self._pieces: asyncio.Queue[bool] = asyncio.Queue()
-        self.task = asyncio.create_task(admission.receive({"client": source}, self.read))
+        self.task = asyncio.create_task(self._read(admission.turn({"client": source})))
 
-    async def read(self) -> bytes:
-        while True:
-            last = await self._pieces.get()
-            self.taken += 60
-            if last:
-                return b"it"
-            if (room := self._admission.grow(60)) is not None:
-                await room
+    async def _read(self, turn: ClientsTurn) -> bytes:
+        with turn:
+            while True:
+                last = await self._pieces.get()
+                self.taken += 60
+                if last:
+                    return b"it"
+                if (room := turn.grow(60)) is not None:
+                    await room
 
     async def piece(self, *, last: bool = False) -> None:
         self._pieces.put_nowait(last)

@@ -62,10 +62,10 @@ class GrpcApplication:
         self._translate = translate
         self._max_fields_bytes = max_fields_bytes
 
-    async def __call__(
+    def __call__(
         self, scope: dict[str, Any], fields: dict[bytes, bytes], receive: Receive, send: Send
-    ) -> None:
-        """Answers one call; raises nothing but CancelledError.
+    ) -> Awaitable[None]:
+        """Answers one call; it raises nothing but CancelledError.
 
         Args:
             scope: ASGI's, of the type "http", of a gRPC request.
@@ -75,10 +75,7 @@ class GrpcApplication:
         """
         call = Call(scope, fields, receive, send)
         timeout = fields.get(b"grpc-timeout")
-        if timeout is None:
-            await self._serve(call)
-        else:
-            await self._serve_within(call, timeout)
+        return self._serve(call) if timeout is None else self._serve_within(call, timeout)
 
     async def _serve(self, call: Call) -> None:
         scope = call.scope
