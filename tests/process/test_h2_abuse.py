@@ -41,19 +41,8 @@ def others(null: Server) -> Iterator[grpc.Channel]:
         yield channel
 
 
-#: not kept yet: thousands of streams that begin at one moment are CPU time (SECURITY.md)
-MISSED = pytest.mark.xfail(reason="a burst of streams is load of its own", strict=False)
-
-
 @pytest.mark.timing
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=MISSED) if name == "streams beyond the limit" else name
-        for name in ATTACKS
-        if name != TLS_ONLY
-    ],
-)
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != TLS_ONLY])
 def test_an_attack_harms_nobody(null: Server, others: grpc.Channel, name: str) -> None:
     """The others' p99, before and during it in the same round; a round without a pause counts."""
     (front,) = null.frontends()

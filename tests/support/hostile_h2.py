@@ -42,7 +42,7 @@ CONTINUATION, RST_STREAM = 9, 3
 WATCH, CHECK = "/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/Check"
 REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 MIB = 2**20
-#: as many as a connection may have
+#: as many as a connection may have at most, whatever the queue
 _STREAMS = 1024
 _CONNECTIONS = 3
 #: so often come the pieces of a flood, and the connections of those that come again

@@ -58,7 +58,7 @@ _GRACE_S = 7 * 24 * 3600.0
 
 
 def make_config(
-    settings: Settings, *, listeners: int, connections: int, client_certificates: bool
+    settings: Settings, *, listeners: int, connections: int, streams: int, client_certificates: bool
 ) -> h2corn.Config:
     """h2corn's settings.
 
@@ -66,6 +66,7 @@ def make_config(
         settings: the limits.
         listeners: how many there are.
         connections: how many there may be.
+        streams: requests at once on a connection.
         client_certificates: whether clients must show one.
     """
     head_bytes = max(_HEAD_BYTES, settings.limits.max_metadata_bytes * _HEAD_ROOM)
@@ -82,7 +83,7 @@ def make_config(
         access_log=False,
         date_header=False,
         runtime_threads=1,
-        max_concurrent_streams=settings.limits.max_streams,
+        max_concurrent_streams=streams,
         limit_connections=connections,
         limit_request_head_size=head_bytes,
         limit_request_line=head_bytes,

@@ -12,6 +12,8 @@ _ENVELOPE_BYTES = 64 * 2**10
 ARRIVING_BYTES = 256 * 2**20
 #: room for requests about the server itself when the queue is full
 _SPARE_REQUESTS = 1024
+#: requests of one connection, where nobody says how many
+_LEAST_STREAMS, _MOST_STREAMS = 128, 1024
 #: of a worker's time, where people ask for warm workers, and where they do not
 _WARM_SHARE = 0.05
 _CHEAP_WARM_SHARE = 0.01
@@ -28,6 +30,15 @@ def message_limit(settings: Settings, signature: Signature) -> int:
 def max_requests(limits: LimitSettings, max_queue: int) -> int:
     """How many requests may be under way in a cell; as many more may wait for their client."""
     return limits.max_requests or max_queue + _SPARE_REQUESTS
+
+
+def max_streams(limits: LimitSettings, max_queue: int) -> int:
+    """How many requests a connection may have at once; its client keeps further ones.
+
+    So many that one connection fills the queue, and that those beyond it are refused; and no more,
+    because all that begin at one moment are in everybody's way.
+    """
+    return limits.max_streams or min(max(2 * max_queue, _LEAST_STREAMS), _MOST_STREAMS)
 
 
 def upkeep(settings: Settings) -> Upkeep:

@@ -30,7 +30,13 @@ from corral.frontend.auth import Auth
 from corral.frontend.console_feed import ConsoleFeed
 from corral.frontend.health import Health
 from corral.frontend.http_server import HttpServer, make_config
-from corral.frontend.limits import ARRIVING_BYTES, max_requests, message_limit, upkeep
+from corral.frontend.limits import (
+    ARRIVING_BYTES,
+    max_requests,
+    max_streams,
+    message_limit,
+    upkeep,
+)
 from corral.frontend.listeners import connections_allowed, listen, listen_unix
 from corral.frontend.observer import make_observer
 from corral.frontend.pages import Pages, describe
@@ -121,6 +127,7 @@ class Frontend:
             queue_timeout_s=settings.queue.queue_timeout_ms / 1000,
         )
         self._service = self._make_service(reader, policy.max_queue)
+        self._streams = max_streams(settings.limits, policy.max_queue)
         self._health = Health(
             ["", methods.SERVICE, *metadata.view_names(boot.served.name).values()],
             self._service.messages,
@@ -219,10 +226,9 @@ class Frontend:
 
         For ``delay_s`` the first holds and not yet the second.
 
-        The server is not stopped: it would close connections whose clients have not read yet. Who
-        comes now is told UNAVAILABLE, and so is who finds the connection closed, when this process
-        ends. A client that does not read its answer is waited for, until the supervisor's grace
-        time is over.
+        The server is stopped last: it would close connections whose clients have not read yet. Who
+        comes before is told UNAVAILABLE. A client that does not read its answer is waited for,
+        until the supervisor's grace time is over.
         """
         self._service.leaving = True
         self._recorder.serving(serves=False)
@@ -275,6 +281,7 @@ class Frontend:
             settings,
             listeners=len(listeners),
             connections=connections_allowed(settings.limits.max_connections),
+            streams=self._streams,
             client_certificates=settings.security.tls_client_ca is not None,
         )
         self._server = HttpServer(

@@ -142,8 +142,14 @@ class LimitSettings(Group, frozen=True, kw_only=True):
         Count, option("connections to a cell", metavar="N", unit="connections")
     ] = 2048
     max_streams: Annotated[
-        Streams, option("requests at once on a connection", metavar="N", unit="requests")
-    ] = 1024
+        Streams | None,
+        option(
+            "requests at once on a connection",
+            metavar="N",
+            unit="requests",
+            default="twice as many as may wait, 128 to 1024",
+        ),
+    ] = None
     max_requests: Annotated[
         Count | None,
         option(

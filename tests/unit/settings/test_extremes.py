@@ -21,7 +21,7 @@ from corral.cli.command_line import settings_of
 from corral.cli.main import run
 from corral.errors import ConfigError, ModelError
 from corral.frontend.http_server import make_config
-from corral.frontend.limits import max_requests, message_limit
+from corral.frontend.limits import max_requests, max_streams, message_limit
 from corral.models import registry
 from corral.planning import topology
 from corral.planning.request import plan_for
@@ -52,7 +52,11 @@ def _serve_with(made: Settings) -> None:
     assert message_limit(made, signature) > 0
     assert round(made.queue.max_queue_delay_ms * 1000) < 2**64
     assert batch_sizes(made, None).sizes
-    prepare_tls(make_config(made, listeners=1, connections=1, client_certificates=False), None)
+    streams = max_streams(made.limits, policy.max_queue)
+    prepare_tls(
+        make_config(made, listeners=1, connections=1, streams=streams, client_certificates=False),
+        None,
+    )
     lifecycle = made.lifecycle
     backoff = Backoff(lifecycle.restart_backoff_s, lifecycle.restart_backoff_max_s)
     loop = asyncio.new_event_loop()
