@@ -61,6 +61,15 @@ def test_old_connections_are_renewed_without_a_lost_request(server: StartServer)
     assert load.counted.lost == 0, str(load.counted)
 
 
+def test_the_end_says_goodbye_to_who_idles(server: StartServer) -> None:
+    with server("--workers", "1") as s, idle_connection(s.port) as idle:
+        arriving = frames(idle)
+        next(arriving)
+        assert s.stop() == 0
+        # No error: what a client sent meanwhile, it may send again elsewhere.
+        assert (GOAWAY, 0) in list(arriving)
+
+
 @pytest.fixture
 def connection(server: StartServer) -> Iterator[tuple[Server, socket.socket]]:
     """A connection by hand."""

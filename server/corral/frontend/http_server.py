@@ -111,7 +111,7 @@ class HttpServer:
 
     Args:
         app: the ASGI application.
-        listeners: sockets that listen already; they stay the caller's.
+        listeners: sockets that listen already; taken over.
         config: h2corn's settings.
         files: certificates, looked at all the time; None without TLS.
         max_age_s: connections are asked to go when they are at most so old; 0 for never.
@@ -168,6 +168,17 @@ class HttpServer:
         predecessor, self._server = self._server, server
         if predecessor is not None:
             predecessor.shutdown()
+
+    async def leave(self, within_s: float) -> None:
+        """Takes nobody any more, asks all clients to go (GOAWAY), and gives them that long."""
+        assert self._server
+        for keeper in self._keepers:
+            keeper.cancel()
+        # Where another cell has the port, too, the kernel brings it those who come now.
+        for listener in self._listeners:
+            listener.close()
+        self._server.shutdown()
+        await asyncio.wait(self._serving, timeout=within_s)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._serving.discard(task)

@@ -246,6 +246,9 @@ class Frontend:
         ports = [port for port in (settings.listen.port, settings.listen.http_port) if port]
         while max(map(procfs.unacknowledged_bytes, ports)) > _FIRST_WINDOW_BYTES:  # noqa: ASYNC110
             await asyncio.sleep(_LAST_ANSWERS_S)
+        # A request that crosses this is sent again by gRPC's clients, to whoever serves then.
+        if self._server is not None:
+            await self._server.leave(_LAST_ANSWERS_S)
         self._supervisor.say(Drained(cell=self._boot.cell))
 
     # --- life ---
