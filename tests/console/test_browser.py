@@ -259,6 +259,30 @@ def test_a_frontend_that_dies_is_told_and_found_again(browser: Any) -> None:
         assert page.locator("#state").inner_text() == "serving"
 
 
+#: notes the widest bar of a worker's use each time that the rows are made anew
+NOTE_BARS = """() => {
+  window.widest = 0; window.made = 0;
+  const rows = document.querySelector("#workers");
+  new MutationObserver(() => {
+    window.made += 1;
+    for (const fill of rows.querySelectorAll(".fill"))
+      window.widest = Math.max(window.widest, fill.clientWidth / fill.parentElement.clientWidth);
+  }).observe(rows, { childList: true });
+}"""
+
+
+def test_a_worker_that_dies_makes_nobody_look_busy(browser: Any) -> None:
+    options = ("--workers", "2", "--oversubscribe")
+    with null_server(*options) as server, tab(browser, server) as opened:
+        page = opened.open()
+        until(page, "document.querySelectorAll('#workers .fill').length === 2")
+        page.evaluate(NOTE_BARS)
+        os.kill(server.workers()[0], signal.SIGKILL)
+        until(page, "document.querySelector('#workers').innerText.includes('1 crash')")
+        until(page, "window.made > 0")
+        assert page.evaluate("window.widest") < 0.5
+
+
 def test_a_tab_that_nobody_sees_takes_no_place(browser: Any, null: Server) -> None:
     hide = """(hidden) => {
       Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });

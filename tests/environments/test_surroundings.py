@@ -48,7 +48,7 @@ SURROUNDINGS = [
         "variables that are not UTF-8, or lead nowhere",
         env={
             "HOME": "/\udcff", "PATH": "/\udcff", "LD_LIBRARY_PATH": "/\udcff", "TMPDIR": "/\udcff",
-            "XDG_RUNTIME_DIR": "/nowhere", "http_proxy": DEAD, "ALL_PROXY": DEAD,
+            "XDG_RUNTIME_DIR": "/dev/null/nowhere", "http_proxy": DEAD, "ALL_PROXY": DEAD,
         },
     ),
     Surroundings("Python's own variables", env={"PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error"}),

@@ -27,6 +27,7 @@ def test_one_request_and_exit_0_beside_a_server_on_the_same_ports(tmp_path: Path
             *("--workers", "2", "--oversubscribe", "--port", f"{server.port}"),
             *("--metrics-port", f"{server.metrics_port}", "--host", "0.0.0.0"),
             *("--unix-socket", str(tmp_path / "socket")),
+            *("--access-log", str(tmp_path / "access.log")),
         )
     assert done.returncode == 0, done.stderr
     assert "dry run: resnet50, null fp32, 2 workers, ready after" in done.stdout
@@ -49,6 +50,11 @@ def test_with_tls_and_tokens(tmp_path: Path) -> None:
     [
         (["--tls-cert", "/nowhere.pem", "--tls-key", "/nowhere.pem"], 2, "/nowhere.pem"),
         (["--model", "resnet51"], 2, "no model 'resnet51'"),
+        (["--access-log", "/dev/null/log"], 2, "--access-log /dev/null/log: Not a directory"),
+        (["--unix-socket", "/dev/null/s"], 2, "--unix-socket /dev/null/s: there is no folder"),
+        (["--admin-socket", "/dev/null/s"], 2, "--admin-socket /dev/null/s: there is no folder"),
+        (["--host", "nowhere.invalid"], 2, "--host nowhere.invalid: "),
+        (["--metrics-host", "192.0.2.1"], 2, "cannot listen on 192.0.2.1"),
         (["--workers", "1", "--max-message-bytes", "1000"], 1, "answered with 413"),
         (["--workers", "1", "--boot-timeout-s", "0.01"], 1, "not ready after"),
     ],

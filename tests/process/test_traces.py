@@ -16,11 +16,13 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import requests
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support.otlp_receiver import OtlpReceiver, ReceivedSpan
 from support.running_server import Server, null_server, running, wait_until
 from support.serving_null import null_server_command
 
+from corral.telemetry.otlp_session import OtlpSession
 from corral_protos import open_inference_pb2 as pb
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -270,7 +272,8 @@ def test_a_collector_that_is_down_costs_traces_alone() -> None:
                 "the traces to be dropped",
             )
             ask(server, message())
-            assert server.wait_for_line(re.compile(r"traces are dropped: .* does not take them"))
+            why = r"traces are dropped: .* does not take them \(.*Connection refused\)"
+            assert server.wait_for_line(re.compile(why))
             began_s = time.monotonic()
             assert server.stop() == 0
             assert time.monotonic() - began_s < 10
@@ -292,6 +295,41 @@ def test_a_collector_that_refuses_costs_traces_until_it_takes_them() -> None:
             wait_until(lambda: counter(server, "corral_traces_sent_total"), "a trace")
             assert server.wait_for_line(re.compile("takes traces again; 1 were dropped"))
             assert any("traces are dropped" in line and "400" in line for line in server.lines)
+
+
+def test_a_redirect_is_followed_by_nobody_and_counts_as_dropped() -> None:
+    with OtlpReceiver() as receiver:
+        receiver.refuses = 302
+        endpoint = receiver.endpoint.replace("http://", "http://me:secret@")
+        traced = ("--otlp-endpoint", endpoint, "--trace-rate", "1")
+        with running(null_server_command("--workers", "1", *traced), environ=SOON) as server:
+            ask(server, message())
+            wait_until(
+                lambda: counter(server, 'corral_traces_dropped_total{reason="export"}') == 1, "it"
+            )
+            assert counter(server, "corral_traces_sent_total") == 0
+            place = "https://elsewhere.example/v1/traces"
+            assert server.wait_for_line(re.compile(f"traces are dropped.*302.*{place}"))
+        assert not any("secret" in line for line in server.lines)
+
+
+def test_no_more_of_an_answer_is_read_than_one_may_have() -> None:
+    with OtlpReceiver() as receiver:
+        receiver.flood_bytes = 2**30
+        traced = ("--otlp-endpoint", receiver.endpoint, "--trace-rate", "1")
+        with running(null_server_command("--workers", "1", *traced), environ=SOON) as server:
+            ask(server, message())
+            wait_until(lambda: counter(server, "corral_traces_sent_total") == 1, "the trace")
+        # What lies in sockets' buffers, and not the rest.
+        assert receiver.flooded < receiver.flood_bytes / 10
+
+
+def test_a_port_of_grpc_is_told() -> None:
+    session = OtlpSession()
+    with pytest.raises(requests.RequestException):
+        # Nobody listens there.
+        session.post("http://127.255.255.254:4317/v1/traces", b"", timeout=5)
+    assert "4318" in session.problem
 
 
 def test_every_request_is_traced_at_a_rate_of_one(collector: OtlpReceiver) -> None:

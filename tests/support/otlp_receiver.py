@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import http.server
@@ -46,12 +47,16 @@ class OtlpReceiver:
     Attributes:
         endpoint: its base address.
         posts: requests, refused ones included.
-        refuses: the HTTP status that it answers with; 0: it takes what comes.
+        refuses: the HTTP status that it answers with; 0: it takes what comes. A redirect leads to
+            another host, with a password.
+        flood_bytes: of the answer, where it is to be a large one.
+        flooded: bytes of that which were sent before the other side hung up.
     """
 
     def __init__(self) -> None:
         self.posts = 0
         self.refuses = 0
+        self.flood_bytes = self.flooded = 0
         self.headers: dict[str, str] = {}
         self._spans: list[ReceivedSpan] = []
         self._lock = threading.Lock()
@@ -68,10 +73,22 @@ class OtlpReceiver:
                 receiver._take(self.path, body)
                 answer = ExportTraceServiceResponse().SerializeToString()
                 self.send_response(receiver.refuses or 200)
+                if 300 <= receiver.refuses < 400:
+                    self.send_header("Location", "https://who:secret@elsewhere.example/v1/traces")
                 self.send_header("Content-Type", "application/x-protobuf")
-                self.send_header("Content-Length", str(len(answer)))
+                self.send_header("Content-Length", str(receiver.flood_bytes or len(answer)))
                 self.end_headers()
-                self.wfile.write(answer)
+                if receiver.flood_bytes:
+                    self._flood()
+                else:
+                    self.wfile.write(answer)
+
+            def _flood(self) -> None:
+                piece = bytes(2**20)
+                with contextlib.suppress(OSError):
+                    while receiver.flooded < receiver.flood_bytes:
+                        self.wfile.write(piece)
+                        receiver.flooded += len(piece)
 
             def log_message(self, *_: object) -> None:
                 pass

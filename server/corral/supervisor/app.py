@@ -119,6 +119,7 @@ def _serve(
     check_security(asked)
     collector.check(asked.telemetry)
     if is_dry_run:
+        dry_run.check_places(asked)
         asked = dry_run.on_the_side(asked)
     machine = topology.read_machine()
     plan = plan_for(asked, machine)

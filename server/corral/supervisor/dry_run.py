@@ -17,8 +17,10 @@ from corral.ipc.messages import ServedModel
 from corral.ipc.status import ServerStatus, State, StatusBoard
 from corral.security.credentials import parse_tokens
 from corral.settings import SecuritySettings, Settings
+from corral.supervisor import ports
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
+from corral.telemetry import access_log
 
 #: for the last worker to be verified once all have reported, and for the answer
 _PATIENCE_S = 60.0
@@ -44,6 +46,27 @@ def on_the_side(asked: Settings) -> Settings:
         trace_rate=None,
         access_log=None,
     )
+
+
+def check_places(asked: Settings) -> None:
+    """Looks at what a dry run does not use: hosts, sockets' folders, the access log.
+
+    A server that runs may have those very ports and sockets, so none of them is bound.
+
+    Raises:
+        ConfigError: ``serve`` would refuse them.
+    """
+    listen = asked.listen
+    ports.claim(listen.host, 0, "--port")
+    ports.claim(listen.metrics_host, 0, "--metrics-port")
+    for option, named in (
+        ("--unix-socket", listen.unix_socket),
+        ("--admin-socket", listen.admin_socket),
+    ):
+        if named is not None:
+            ports.check_socket_folder(Path(named), option)
+    if asked.telemetry.access_log is not None:
+        access_log.try_out(asked.telemetry.access_log)
 
 
 class DryRun:

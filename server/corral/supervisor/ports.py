@@ -136,8 +136,7 @@ def claim_socket(name: str) -> None:
         ConfigError: it is in use, something else has that name, or nothing can be made there.
     """
     path = Path(name)
-    if not path.parent.is_dir():
-        raise ConfigError(f"--unix-socket {path}: there is no folder {path.parent}")
+    check_socket_folder(path, "--unix-socket")
     try:
         if is_left_over(path, "--unix-socket"):
             path.unlink(missing_ok=True)
@@ -147,6 +146,18 @@ def claim_socket(name: str) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"--unix-socket {path}: {error.strerror or error}") from None
+
+
+def check_socket_folder(path: Path, option: str) -> None:
+    """Makes sure that a unix socket can be made there; nothing is made.
+
+    Raises:
+        ConfigError: there is no such folder, or it is not ours to write.
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"{option} {path}: {os.strerror(errno.EACCES)}")
 
 
 def is_left_over(path: Path, option: str) -> bool:

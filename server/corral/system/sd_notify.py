@@ -6,11 +6,15 @@ podman and others speak the same. See sd_notify(3).
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Mapping
 
-#: how long a message may take that the service manager has no room for; it reads at once as a rule
+logger = logging.getLogger(__name__)
+
+#: how long a message may take that the service manager has no room for; it reads at once as a rule.
+#: The next ones are not waited for until it takes one again.
 _PATIENCE_S = 0.5
 
 
@@ -25,6 +29,7 @@ class ServiceSocket:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(_PATIENCE_S)
+        self._fails = False
 
     def send(self, **words: str | int) -> bool:
         """Sends ``NAME=VALUE`` lines in one message.
@@ -38,8 +43,16 @@ class ServiceSocket:
         text = "\n".join(f"{name}={value}" for name, value in words.items())
         try:
             self._socket.sendto(text.encode(), self._address)
-        except OSError:
+        except OSError as error:
+            if not self._fails:
+                # BlockingIOError and a timeout are one here: there is no room.
+                reason = "it is full" if isinstance(error, TimeoutError) else error.strerror
+                logger.warning("the service manager's socket takes no word: %s", reason)
+            self._fails = True
+            self._socket.settimeout(0.0)
             return False
+        self._fails = False
+        self._socket.settimeout(_PATIENCE_S)
         return True
 
 

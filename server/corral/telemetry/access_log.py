@@ -7,6 +7,7 @@ dropped and counted.
 from __future__ import annotations
 
 import collections
+import contextlib
 import datetime
 import errno
 import logging
@@ -14,7 +15,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,40 @@ def _ms(start_s: float, end_s: float) -> float:
     return round(max(0.0, end_s - start_s) * 1e3, 3)
 
 
+def try_out(path: str) -> None:
+    """Makes sure that a log can be written there; leaves nothing that was not there.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    if path == STANDARD_OUTPUT:
+        return
+    file = Path(path)
+    with _refusals(path):
+        is_new = not file.exists()
+        os.close(_open_file(file))
+        if is_new:
+            file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _refusals(path: str) -> Iterator[None]:
+    try:
+        yield
+    # A path with a NUL in it is a ValueError.
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--access-log {path}: {reason}") from None
+
+
+def _open_file(path: Path) -> int:
+    # A pipe that nobody has opened to read is an error, and not waited for.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    fd = os.open(path, flags, _MODE)
+    os.set_blocking(fd, True)
+    return fd
+
+
 class AccessLog:
     """The file.
 
@@ -120,12 +155,8 @@ class AccessLog:
         self._overflowed = self._unwritten = 0
         self.written = 0
         self._fd = -1
-        try:
+        with _refusals(path):
             self._open()
-        # A path with a NUL in it is a ValueError.
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"--access-log {path}: {reason}") from None
         self._thread = threading.Thread(target=self._write_all, name="access log", daemon=True)
         self._thread.start()
 
@@ -155,10 +186,7 @@ class AccessLog:
             if self._fd < 0:
                 raise OSError(errno.EBADF, "standard output is closed")
             return
-        # A pipe that nobody has opened to read is an error, and not waited for.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        self._fd = os.open(self._path, flags, _MODE)
-        os.set_blocking(self._fd, True)
+        self._fd = _open_file(self._path)
 
     def _write_all(self) -> None:
         step_back()

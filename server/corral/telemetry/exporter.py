@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind
 
 from corral import __version__
 from corral.system.background import step_back
+from corral.telemetry.otlp_session import OtlpSession, brings_its_own, without_secrets
 from corral.telemetry.report import RequestReport, Traced
 from corral.telemetry.spans import SpanMaker
 
@@ -56,13 +57,15 @@ class TraceExporter:
     """
 
     def __init__(self, endpoint: str, cores: Callable[[], Mapping[int, int]]) -> None:
-        said = _Reason()
+        _silence()
         resource = Resource.create({"service.name": "corral", "service.version": __version__})
         self._maker = SpanMaker(resource, cores)
         url = traces_url(endpoint)
         # Its variables win over ours.
         patience_s = None if any(map(os.environ.get, _TIMEOUTS)) else _PATIENCE_S
-        self._outlet = _Outlet(OTLPSpanExporter(url, timeout=patience_s), url, said)
+        session = None if brings_its_own(os.environ) else OtlpSession()
+        exporter = OTLPSpanExporter(url, timeout=patience_s, session=session)
+        self._outlet = _Outlet(exporter, without_secrets(url), session)
         # Every 5 seconds, or as $OTEL_BSP_SCHEDULE_DELAY says: each request to a collector costs.
         self._processor = BatchSpanProcessor(
             self._outlet, max_queue_size=_MOST_SPANS, max_export_batch_size=_BATCH_SPANS
@@ -98,10 +101,10 @@ class TraceExporter:
 class _Outlet(SpanExporter):
     """Counts what the SDK's exporter does with its batches."""
 
-    def __init__(self, exporter: SpanExporter, url: str, said: _Reason) -> None:
+    def __init__(self, exporter: SpanExporter, url: str, session: OtlpSession | None) -> None:
         self._exporter = exporter
         self._url = url
-        self._said = said
+        self._session = session
         self._lock = threading.Lock()
         self._waiting = 0
         self._has_begun = False
@@ -140,7 +143,7 @@ class _Outlet(SpanExporter):
             return
         self._fails = fails
         if fails:
-            reason = self._said.text or "no reason given"
+            reason = (self._session and self._session.problem) or "no reason given"
             logger.warning("traces are dropped: %s does not take them (%s)", self._url, reason)
         else:
             logger.warning("%s takes traces again; %d were dropped", self._url, self.refused)
@@ -150,20 +153,8 @@ class _Outlet(SpanExporter):
         self._exporter.shutdown()
 
 
-class _Reason(logging.Handler):
-    """What OpenTelemetry said last: it says the same again with every batch, and this says it once.
-
-    It also ends that every library's request is logged.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text = ""
-        theirs = logging.getLogger("opentelemetry")
-        theirs.handlers[:] = [self]
-        theirs.propagate = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keeps a line."""
-        self.text = record.getMessage()
-        logger.debug("opentelemetry: %s", self.text)
+def _silence() -> None:
+    """OpenTelemetry says the same with every batch, and of each request; we say it once."""
+    theirs = logging.getLogger("opentelemetry")
+    theirs.handlers[:] = [logging.NullHandler()]
+    theirs.propagate = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,27 @@ def test_a_manager_that_is_gone_is_no_error(tmp_path: Path) -> None:
     tell = service_socket({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
     assert tell is not None
     assert not tell.send(READY=1)
+
+
+def test_a_manager_that_does_not_read_is_waited_for_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name)
+        tell = service_socket({"NOTIFY_SOCKET": name})
+        assert tell is not None
+        while tell.send(STATUS="x" * 1000):
+            pass
+        began_s = time.monotonic()
+        assert not any(tell.send(WATCHDOG=1) for _ in range(20))
+        # Each would wait for half a second.
+        assert time.monotonic() - began_s < 2
+        assert [record.message for record in caplog.records] == [
+            "the service manager's socket takes no word: it is full"
+        ]
+        manager.recv(4096)
+        assert tell.send(WATCHDOG=1)
 
 
 @pytest.mark.parametrize("address", ["", "@", "vsock:2:1234", "relative/path"])

@@ -9,6 +9,7 @@
   const SHOWN = 5;
   let facts = { model: "", pictures: false, classes: 0 };
   let points = [];
+  let workers = [];
   let rows = new Map();
   let cores = new Map();
   let shownPhase = "";
@@ -76,6 +77,8 @@
       core.classList.add("live");
     }
     if (view.found) showFound(view.found);
+    // The rows are new, and the next numbers may be a second away.
+    showUse();
   };
 
   const showProcesses = (view) => {
@@ -122,6 +125,20 @@
   // --- what moves ---
 
   const charts = corralCharts.start();
+  const showUse = () => {
+    for (const worker of workers) {
+      const level = `${Math.round(worker.use * 100)}%`;
+      const row = rows.get(worker.id);
+      if (row) {
+        row.fill.style.setProperty("--level", level);
+        row.use.textContent = level;
+        row.items.textContent = number(worker.items_s);
+        row.batch.textContent = worker.batch ? number(worker.batch) : "–";
+      }
+      for (const core of cores.get(worker.id) || []) core.style.setProperty("--level", level);
+    }
+  };
+
   const showFrame = (frame) => {
     const told = frame.outcomes_s;
     const answered = told.succeeded;
@@ -139,17 +156,8 @@
       put(name, number(rate));
       $(name).closest("div").className = rate > 0 ? "bad" : "";
     }
-    for (const worker of frame.workers) {
-      const level = `${Math.round(worker.use * 100)}%`;
-      const row = rows.get(worker.id);
-      if (row) {
-        row.fill.style.setProperty("--level", level);
-        row.use.textContent = level;
-        row.items.textContent = number(worker.items_s);
-        row.batch.textContent = worker.batch ? number(worker.batch) : "–";
-      }
-      for (const core of cores.get(worker.id) || []) core.style.setProperty("--level", level);
-    }
+    workers = frame.workers;
+    showUse();
     showSizes(frame.sizes);
     if (points.length && points[points.length - 1][0] >= frame.at_s - 0.01) return;
     const times = frame.latency_ms;

@@ -192,13 +192,14 @@ class RestApp:
             raise MediaNotTaken(f"a picture is a JPEG or PNG, not {media[:40]!r}")
         query = asked.query()
         top = _whole(query, "k", _USUAL_LABELS)
-        timeout_us = _whole(query, "timeout", 0)
+        timeout_us, priority = _whole(query, "timeout", 0), _whole(query, "priority", 0)
         if query:
-            raise InvalidRequest(f"the query takes k and timeout, not {next(iter(query))[:40]!r}")
+            unknown = next(iter(query))[:40]
+            raise InvalidRequest(f"the query takes k, timeout and priority, not {unknown!r}")
         encoding, deadline_s = asked.field(b"content-encoding"), asked.deadline_s()
         body: Body = await self._receive(asked, receive, deadline_s)
         try:
-            head = self._labels_head(route.name, route.version, top, timeout_us)
+            head = self._labels_head(route.name, route.version, top, timeout_us, priority)
             if encoding is not None:
                 body = await self._unpack(body, encoding)
             element = as_element(only_file(body, content_type) if media == _MULTIPART else body)
@@ -209,8 +210,11 @@ class RestApp:
         got = await self._service.infer(head, [element], deadline_s, at_most, timeline)
         return Reply(response.labels(head.model_name, got.content), may_be_packed=True)
 
-    def _read_labels_head(self, name: str, version: str, top: int, timeout_us: int) -> Head:
-        return self._service.read_head(request.labels_request(name, version, top, timeout_us))
+    def _read_labels_head(
+        self, name: str, version: str, top: int, timeout_us: int, priority: int
+    ) -> Head:
+        message = request.labels_request(name, version, top, timeout_us, priority)
+        return self._service.read_head(message)
 
     def _counted(self, error: RequestError) -> RequestError:
         self._service.refused(error)

@@ -172,7 +172,7 @@ def _classify(name: str, parameters: Sequence[str]) -> Page:
         "content": {"image/jpeg": picture, "image/png": picture, "multipart/form-data": form},
     }
     answer = _json("The best classes, best first.", _ref("Labels"))
-    asked = (*parameters, "k", "timeout", "deadline")
+    asked = (*parameters, "k", "timeout", "priority", "deadline")
     return _operation(
         name, "Says what is in a picture", answer, tuple(_ERRORS), parameters=asked, body=body
     )
@@ -229,6 +229,12 @@ def _parameters(names: Sequence[str]) -> Page:
             "description": "Microseconds that it will wait in the queue, where the server "
             "bounds that (--queue-timeout-ms).",
             "schema": {"type": "integer", "minimum": 0, "default": 0},
+        },
+        "priority": {
+            "name": "priority",
+            "in": "query",
+            "description": "1 is interactive, 2 and more bulk, which fills what others leave.",
+            "schema": {"type": "integer", "minimum": 0, "default": 1},
         },
         "deadline": {
             "name": "Grpc-Timeout",

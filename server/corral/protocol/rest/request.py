@@ -318,7 +318,7 @@ def _text(value: str, what: str) -> str:
 
 
 def labels_request(
-    model_name: str, model_version: str, top: int, timeout_us: int
+    model_name: str, model_version: str, top: int, timeout_us: int, priority: int
 ) -> pb.ModelInferRequest:
     """The request for the ``top`` best labels of one encoded picture.
 
@@ -326,10 +326,13 @@ def labels_request(
         model_name, model_version: from the path.
         top: how many.
         timeout_us: 0 for none.
+        priority: as the request parameter; 0 for the usual one.
     """
     message = pb.ModelInferRequest(model_name=model_name, model_version=model_version)
     message.inputs.add(name="input", datatype="BYTES", shape=[1])
     message.parameters["classification"].int64_param = top
     if timeout_us:
         message.parameters["timeout"].int64_param = timeout_us
+    if priority:
+        message.parameters["priority"].int64_param = priority
     return message

@@ -28,6 +28,7 @@ from corral.errors import (
 )
 from corral.frontend.rest import make
 from corral.frontend.rest.app import RestApp
+from corral.priority import Priority
 
 JPEG = b"ok\x03 as the model has it"
 PIXELS = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
@@ -229,12 +230,13 @@ async def test_a_form_classifies_a_picture(app: RestApp) -> None:
     assert len(json.loads(reply.body)["labels"]) == 5
 
 
-async def test_a_packed_picture_is_classified(app: RestApp) -> None:
+async def test_a_packed_picture_is_classified(app: RestApp, service: FakeService) -> None:
     fields = [("Content-Encoding", "gzip")]
-    reply = await ask(
-        app, "POST", "/v2/models/m/classify?timeout=5000000", gzip.compress(JPEG, mtime=0), fields
-    )
+    path = "/v2/models/m/classify?timeout=5000000&priority=2"
+    reply = await ask(app, "POST", path, gzip.compress(JPEG, mtime=0), fields)
     assert reply.status == 200
+    assert service.heads[0].timeout_s == 5
+    assert service.heads[0].priority is Priority.BULK
 
 
 # --- pages ---
@@ -494,6 +496,7 @@ async def test_a_refused_body_is_counted(app: RestApp, service: FakeService) -> 
         ("?k=%ff", JPEG, [], 400),
         ("?&&", JPEG, [], 400),
         ("?timeout=1.5", JPEG, [], 400),
+        ("?priority=-1", JPEG, [], 400),
         ("?" + "&".join(f"a{n}=1" for n in range(50)), JPEG, [], 400),
         ("", b"GIF8", [], 400),
         ("", b"", [], 400),
