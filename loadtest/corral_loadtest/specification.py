@@ -91,6 +91,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
         shape: of one item, where the metadata leaves dimensions open; None takes the metadata's.
         input_name: None for the model's first input.
         seed: of the generated contents.
+        priority: the request parameter as Triton has it, 1 comes first; None for none.
     """
 
     kind: InputKind | None = None
@@ -103,6 +104,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
     shape: tuple[Count, ...] | None = None
     input_name: str | None = None
     seed: int = 0
+    priority: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
 
 
 class ClosedLoop(msgspec.Struct, frozen=True, kw_only=True, tag="closed"):

@@ -82,6 +82,7 @@ def _add_payload(add: Any) -> None:
     add.add_argument("--pictures", nargs="+", metavar="FILE", help="JPEG or PNG files to send")
     add.add_argument("--picture-size", metavar="WxH", help="of generated ones (default: 500x375)")
     add.add_argument("--quality", type=int, metavar="N", help="of generated JPEG (default: 90)")
+    add.add_argument("--priority", type=int, metavar="N", help="of the requests: 1 comes first")
 
 
 def _add_load(add: Any) -> None:
@@ -121,6 +122,7 @@ _FIELDS = {
     "payload": {
         "input": "kind", "batch": "batch", "distinct": "distinct", "quality": "quality",
         "input_name": "input_name", "pictures": "files", "seed": "seed",
+        "priority": "priority",
     },
     "": {
         "duration": "duration_s", "warm_up": "warm_up_s", "warm_up_limit": "warm_up_limit_s",

@@ -98,12 +98,16 @@ def messages(page: Any, payload: Payload, target: Target) -> list[bytes]:
     described = pb.ModelInferRequest.InferInputTensor(
         name=tensor.name, datatype=_DATATYPES[kind], shape=shape
     )
+    parameters = {}
+    if payload.priority is not None:
+        parameters["priority"] = pb.InferParameter(int64_param=payload.priority)
     return [
         pb.ModelInferRequest(
             model_name=target.model,
             model_version=target.version,
             inputs=[described],
             raw_input_contents=[content],
+            parameters=parameters,
         ).SerializeToString()
         for content in contents
     ]
