@@ -38,6 +38,7 @@ def _reference(name: str) -> Pair:
         ("lite.tflite", "tensorflow.npz"),
         ("net.pdmodel", "paddle.npz"),
         ("keras_tf2onnx.onnx", "keras_tf2onnx.npz"),
+        ("paddle2onnx.onnx", "paddle.npz"),
         pytest.param("keras_export.onnx", "keras_tf2onnx.npz", marks=pytest.mark.long),
     ],
 )
@@ -49,6 +50,20 @@ def test_a_file_is_served_without_its_framework(
     with real_server("--model", str(path), *_FEW, ready=False) as server:
         server.wait_until_ready(timeout_s=240)
         with Client(f"127.0.0.1:{server.port}", model=path.stem) as client:
+            np.testing.assert_allclose(client.infer(x), y, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "backend", ["openvino", pytest.param("onnxruntime", marks=pytest.mark.long)]
+)
+def test_a_folder_as_optimum_writes_it_is_served(real_server: StartServer, backend: str) -> None:
+    x, y = _reference("optimum.npz")
+    # optimum leaves every side open, and says in config.json how large pictures are.
+    # The file in it is called model.onnx.
+    asked = ("--model", str(FORMATS / "vit"), "--model-name", "vit", "--backend", backend)
+    with real_server(*asked, "--shape", "pixel_values=3,32,32", *_FEW, ready=False) as server:
+        server.wait_until_ready(timeout_s=240)
+        with Client(f"127.0.0.1:{server.port}", model="vit") as client:
             np.testing.assert_allclose(client.infer(x), y, atol=1e-5)
 
 

@@ -1,13 +1,17 @@
-"""Writes tests/data/models/formats: ``python write_formats.py tensorflow|tf2onnx|paddle FOLDER``.
+"""Writes tests/data/models/formats: ``python write_formats.py TOOL FOLDER``, TOOL as in _WRITERS.
 
 Each framework needs an environment of its own, and is far too large for the tests': what they wrote
-is kept (TensorFlow 2.21.0, tf2onnx 1.17.0, Keras 3.15.1, Paddle 3.3.1, 2026-11-26). Beside the
-models lie an input and the framework's own answer to it.
+is kept (TensorFlow 2.21.0, tf2onnx 1.17.0, Keras 3.15.1, Paddle 3.3.1, 2026-11-26; paddle2onnx
+2.1.0, optimum 2.1.0 with optimum-onnx 0.1.0 and transformers 4.57.6, 2026-11-27). Beside the models
+lie an input and the framework's own answer to it. What ultralytics (8.4.190) writes is not kept: it
+is under the AGPL.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +115,70 @@ def write_paddle(folder: Path) -> None:
     np.savez(folder / "paddle.npz", x=x, y=network(paddle.to_tensor(x)).numpy())
 
 
-if __name__ == "__main__":
-    {"tensorflow": write_tensorflow, "tf2onnx": write_tf2onnx, "paddle": write_paddle}[sys.argv[1]](
-        Path(sys.argv[2])
+def write_paddle2onnx(folder: Path) -> None:
+    """Paddle's network, which lies in the folder, as ONNX."""
+    command = [str(Path(sys.executable).parent / "paddle2onnx"), "--model_dir", str(folder)]
+    command += ["--model_filename", "net.pdmodel", "--params_filename", "net.pdiparams"]
+    command += ["--opset_version", "17", "--save_file", str(folder / "paddle2onnx.onnx")]
+    subprocess.run(command, check=True)
+
+
+def write_optimum(folder: Path) -> None:
+    """A vision transformer as the Hugging Face hub has them, exported by optimum-cli."""
+    torch: Any = _IMPORT("torch")
+    hub: Any = _IMPORT("transformers")
+    torch.manual_seed(1)
+    config = hub.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=8,
+        num_labels=5,
     )
+    network = hub.ViTForImageClassification(config).eval()
+    with tempfile.TemporaryDirectory() as source:
+        network.save_pretrained(source)
+        hub.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(source)
+        command = [str(Path(sys.executable).parent / "optimum-cli"), "export", "onnx"]
+        command += ["--model", source, "--task", "image-classification", str(folder / "vit")]
+        subprocess.run(command, check=True)
+    x = np.random.default_rng(0).random((2, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        y = network(torch.from_numpy(x)).logits.numpy()
+    np.savez(folder / "optimum.npz", x=x, y=y)
+
+
+def write_ultralytics(folder: Path) -> None:
+    """A YOLOv8n and a YOLO11n without knowledge, as ONNX with an open and a fixed batch."""
+    torch: Any = _IMPORT("torch")
+    yolo: Any = _IMPORT("ultralytics").YOLO
+    torch.manual_seed(1)
+    x = np.random.default_rng(0).random((1, 3, 160, 160)).astype(np.float32)
+    for name in ("yolov8n", "yolo11n"):
+        # What has no file of weights is not exported.
+        yolo(f"{name}.yaml").save(folder / f"{name}.pt")
+        network = yolo(folder / f"{name}.pt")
+        for dynamic in (False, True):
+            made = Path(network.export(format="onnx", imgsz=160, simplify=False, dynamic=dynamic))
+            made.rename(folder / f"{name}_{'open' if dynamic else 'fixed'}.onnx")
+        made = Path(network.export(format="torchscript", imgsz=160))
+        made.rename(folder / f"{name}.torchscript")
+        with torch.no_grad():
+            y = network.model.eval()(torch.from_numpy(x))
+        y = y[0] if isinstance(y, tuple | list) else y
+        np.savez(folder / f"{name}.npz", x=x, y=y.numpy())
+
+
+_WRITERS = {
+    "tensorflow": write_tensorflow,
+    "tf2onnx": write_tf2onnx,
+    "paddle": write_paddle,
+    "paddle2onnx": write_paddle2onnx,
+    "optimum": write_optimum,
+    "ultralytics": write_ultralytics,
+}
+
+if __name__ == "__main__":
+    _WRITERS[sys.argv[1]](Path(sys.argv[2]))
