@@ -18,7 +18,7 @@ from corral.backends.job import BuildJob
 from corral.backends.onnxruntime import layers as onnx_layers
 from corral.backends.onnxruntime import quantize as onnx_quantize
 from corral.backends.openvino import layers, quantize
-from corral.backends.openvino.hints import has_left_out
+from corral.backends.openvino.hints import inference_precision, is_marked_bf16
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.settings import BackendName, Precision
 
@@ -52,7 +52,7 @@ def _network(*, spoiled: bool) -> Any:
     return ov.Model([op.multiply(scores, op.constant(np.float32(4)))], [picture], "net")
 
 
-def _job(source: str, narrow: bool, thresholds: Thresholds) -> BuildJob:
+def _job(source: str, narrow: bool, thresholds: Thresholds, *, bf16: bool = False) -> BuildJob:
     weights = Weights(source=source, description="", path=None, digest="1")
     spec = ModelSpec(
         name="net", recipe=_RECIPE, classes=12, find_weights=lambda *_: weights,
@@ -60,7 +60,7 @@ def _job(source: str, narrow: bool, thresholds: Thresholds) -> BuildJob:
     )  # fmt: skip
     return BuildJob(
         backend=BackendName.OPENVINO, spec=spec, weights=weights, precision=Precision.INT8,
-        narrow_sums=narrow, thresholds=thresholds, calibration=None,
+        narrow_sums=narrow, left_out_in_bf16=bf16, thresholds=thresholds, calibration=None,
         at=lambda step, share=0.0: None, fp32=Path, file=Path("model.xml"),
     )  # fmt: skip
 
@@ -129,19 +129,22 @@ _SOURCES = pytest.mark.parametrize(
 
 
 @_SOURCES
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 def test_a_layer_that_int8_ruins_goes_back_alone(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     source: str,
     searched: bool,
+    *,
+    bf16: bool,
 ) -> None:
     import openvino as ov
 
     monkeypatch.setattr(calibration, "CROPS", 2)
     exact = _network(spoiled=True)
     ov.save_model(exact, tmp_path / "exact.xml", compress_to_fp16=False)
-    job = _job(source, narrow=False, thresholds=Thresholds(loss=0.02, snr_db=25.0))
+    job = _job(source, narrow=False, thresholds=Thresholds(loss=0.02, snr_db=25.0), bf16=bf16)
     with caplog.at_level(logging.INFO):
         made = quantize.quantize(tmp_path / "exact.xml", job)
     expected = _answers(exact)
@@ -152,7 +155,32 @@ def test_a_layer_that_int8_ruins_goes_back_alone(
     assert any(constant.get_element_type() == ov.Type.i8 for constant in constants)
     ov.save_model(made, tmp_path / "made.xml", compress_to_fp16=False)
     # It is told to the worker, which computes the others in BF16 where it can.
-    assert has_left_out(ov.Core().read_model(tmp_path / "made.xml")) is searched
+    saved = ov.Core().read_model(tmp_path / "made.xml")
+    assert is_marked_bf16(saved) is (searched and bf16)
+    kernels = _kernels(saved)
+    assert any(kernel.endswith("_I8") for kernel in kernels)
+    in_bf16 = any(kernel.endswith("_bf16") for kernel in kernels)
+    assert in_bf16 is (searched and bf16 and "BF16" in _able())
+
+
+def _able() -> list[str]:
+    import openvino as ov
+
+    return list(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def _kernels(model: Any) -> list[str]:
+    """Of the convolutions and products, as a worker would run them."""
+    import openvino as ov
+
+    hint = inference_precision("int8", marked_bf16=is_marked_bf16(model), able=_able())
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    said = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+    return [
+        str(one["primitiveType"].value)
+        for one in said
+        if str(one["layerType"].value) in {"Convolution", "FullyConnected", "MatMul"}
+    ]
 
 
 def _onnx_network(file: Path) -> None:

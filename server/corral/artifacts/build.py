@@ -21,7 +21,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from corral.artifacts import store as artefact
-from corral.artifacts.order import FOR_ANY_CPU, FOR_WIDE_SUMS, OVERFLOW_FIX, Order, versions
+from corral.artifacts.order import (
+    FOR_ANY_CPU,
+    FOR_WIDE_SUMS,
+    IN_BF16,
+    IN_FP32,
+    LEFT_OUT,
+    OVERFLOW_FIX,
+    Order,
+    versions,
+)
 from corral.artifacts.store import Artefact
 from corral.backends import calibration
 from corral.backends.job import BuildJob
@@ -111,6 +120,7 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
                         thresholds=settings.accuracy.thresholds,
                         calibration=settings.accuracy.calibration,
                         narrow_sums=order.ingredients.get(OVERFLOW_FIX) == FOR_ANY_CPU,
+                        left_out_in_bf16=order.ingredients.get(LEFT_OUT) == IN_BF16,
                         at=steps.at,
                         fp32=fp32,
                         file=file,
@@ -185,6 +195,9 @@ def make_order(
         )
         if form.searches and not weights.synthetic:
             ingredients["thresholds"] = str(accuracy.thresholds)
+            bf16 = engine(backend).arithmetic.get(Precision.BF16)
+            if bf16 is not None:
+                ingredients[LEFT_OUT] = IN_BF16 if bf16.suits(isa, named=False) else IN_FP32
         ingredients["transformer"] = str(spec.transformer)
         ingredients[OVERFLOW_FIX] = FOR_WIDE_SUMS if isa & WIDE_SUMS else FOR_ANY_CPU
     return Order(

@@ -69,17 +69,20 @@ def versions(distributions: Iterable[str]) -> dict[str, str]:
 
 #: weights for sums of 16 bits, which wider sums take as well; not the other way round
 OVERFLOW_FIX, FOR_ANY_CPU, FOR_WIDE_SUMS = "overflow_fix", "enable", "disable"
+#: what a search could give layers that stay out of INT8; each serves on any CPU
+LEFT_OUT, IN_BF16, IN_FP32 = "left_out", "bf16", "fp32"
 
 
 def made_of_the_same(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
     """Whether ingredients are those that are wanted, whatever the version of what is absent.
 
-    What is absent here can make nothing here: INT8 for any CPU then serves on one with wide sums.
+    What is absent here can make nothing here: INT8 for any CPU then serves on one with wide sums,
+    and INT8 whose layers were searched on a CPU without BF16 on one that has it.
     """
     if set(wanted) != set(found):
         return False
     for name, value in wanted.items():
-        any_cpu = name == OVERFLOW_FIX and found[name] == FOR_ANY_CPU
+        any_cpu = name == LEFT_OUT or (name == OVERFLOW_FIX and found[name] == FOR_ANY_CPU)
         if value not in {ABSENT, found[name]} and not any_cpu:
             return False
     return True

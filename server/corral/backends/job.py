@@ -23,6 +23,7 @@ class BuildJob:
         precision: FP32 or INT8.
         narrow_sums: whether the CPU sums u8 x i8 products in 16 bits, where they can saturate:
             weights or activations are then left one bit less.
+        left_out_in_bf16: whether layers that stay out of INT8 may run in BF16.
         at: called with a step and the share of it that is done, 0 to 1.
         thresholds: what the guard lets pass, for a builder that searches.
         calibration: a folder of a user's own pictures, or None.
@@ -37,6 +38,7 @@ class BuildJob:
     weights: Weights
     precision: Precision
     narrow_sums: bool
+    left_out_in_bf16: bool
     thresholds: Thresholds
     calibration: str | None
     at: Callable[..., None]

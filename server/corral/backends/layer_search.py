@@ -5,13 +5,14 @@ this CPU, so that what saturates here counts. Where the CPU sums u8 x i8 product
 weights of 7 bits and of 8 are both tried, and the better stays. Where that does not do, blocks of
 layers are quantized one at a time to learn what noise each adds, and those are left out that take
 most noise for their time, until the accuracy lost and the noise are within the guard's thresholds.
+What is left out runs in the quickest arithmetic with which that can be had.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -60,14 +61,15 @@ class Quantized(Generic[Model]):
         name: one phrase for the log.
         model: all of it in INT8.
         layers: called for its layers, first to last.
-        without: called with operations' names: the same with these in higher precision. The last
-            one that it gave counts, earlier ones may be lost.
+        without: by the arithmetic that layers left out then run in, quickest first, FP32 last.
+            Called with operations' names: the same with these left out. The last one that it gave
+            counts, earlier ones may be lost.
     """
 
     name: str
     model: Model
     layers: Callable[[], list[Layer]]
-    without: Callable[[frozenset[str]], Model]
+    without: Mapping[str, Callable[[frozenset[str]], Model]]
 
 
 class Judge(Generic[Model]):
@@ -127,29 +129,45 @@ def within_thresholds(
     groups = blocks(parts, _BLOCKS)
     order, noises = _by_noise(best, groups, judge, job)
     allowed = _MARGIN * 10 ** (-job.thresholds.snr_db / 10)
-    count = max(1, fewest(noises, order, allowed))
+    first = max(1, fewest(noises, order, allowed))
     mixed = best.model
-    for attempt in range(_TRIES if groups else 0):
-        job.at("search layers", 0.7 + 0.3 * attempt / _TRIES)
-        left = [part for block in order[:count] for part in groups[block]]
-        mixed = best.without(_names(left))
-        found = judge.fidelity(mixed)
-        _log.info("%d of %d layers left out: %s", len(left), len(parts), describe(found))
-        if _passes(found, job) or count >= len(groups):
-            return mixed
-        count += 1
+    for number, (arithmetic, without) in enumerate(best.without.items()):
+        if number + 1 < len(best.without):
+            # Where this arithmetic is too noisy by itself, no choice of layers helps.
+            found = judge.fidelity(without(_names(parts)))
+            if not _passes(found, job):
+                _log.info("nothing but %s: %s", arithmetic, describe(found))
+                continue
+        for count in range(first, min(first + _TRIES, len(groups) + 1)):
+            job.at("search layers", 0.7 + 0.3 * (count - first) / _TRIES)
+            left = [part for block in order[:count] for part in groups[block]]
+            mixed = without(_names(left))
+            found = judge.fidelity(mixed)
+            _log.info(
+                "%d of %d layers left out, in %s: %s",
+                len(left),
+                len(parts),
+                arithmetic,
+                describe(found),
+            )
+            if _passes(found, job):
+                return mixed
     return mixed
 
 
 def _by_noise(
     best: Quantized[Model], groups: list[list[Layer]], judge: Judge[Model], job: BuildJob
 ) -> tuple[list[int], list[float]]:
-    """Numbers of blocks in the order in which they are left out, and the noise of each."""
+    """Numbers of blocks in the order in which they are left out, and the noise of each.
+
+    The others are in FP32: the noise of any other arithmetic would count once a block.
+    """
     every = _names([part for group in groups for part in group])
+    alone = list(best.without.values())[-1]
     noises = []
     for number, group in enumerate(groups):
         job.at("search layers", 0.1 + 0.6 * number / len(groups))
-        noises.append(judge.noise(best.without(every - _names(group))))
+        noises.append(judge.noise(alone(every - _names(group))))
     return ranked(noises, [sum(part.cost for part in group) for group in groups]), noises
 
 

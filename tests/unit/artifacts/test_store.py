@@ -357,6 +357,15 @@ def test_an_image_for_narrow_sums_serves_on_wide_ones_and_not_the_other_way_roun
     assert (other is not None) is (made == wanted)
 
 
+@pytest.mark.parametrize(("made", "wanted"), [("fp32", "bf16"), ("bf16", "fp32")])
+def test_an_image_whose_layers_were_searched_with_other_arithmetic_serves(
+    tmp_path: Path, made: str, wanted: str
+) -> None:
+    _store(tmp_path, _order(torch="2.13.0", left_out=made))
+    assert artefact.find(tmp_path, _order(torch="absent", left_out=wanted)) is not None
+    assert artefact.find(tmp_path, _order(torch="2.13.0", left_out=wanted)) is None
+
+
 def test_damage_of_what_was_made_elsewhere_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -97,6 +97,26 @@ def test_an_artefact_depends_on(other: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("backend", "source", "depends"),
+    [
+        (BackendName.OPENVINO, "file", True),
+        # Nothing is searched; or what is left out is in FP32 everywhere.
+        (BackendName.OPENVINO, "synthetic", False),
+        (BackendName.ONNXRUNTIME, "file", False),
+    ],
+)
+def test_where_layers_are_searched_int8_depends_on_bf16(
+    backend: BackendName, source: str, depends: bool
+) -> None:
+    weights = dataclasses.replace(_WEIGHTS, source=source)
+    keys = {
+        _key(weights=weights, backend=backend, isa=_NARROW | more)
+        for more in (frozenset[str](), frozenset({"avx512_bf16"}))
+    }
+    assert (len(keys) == 2) is depends
+
+
+@pytest.mark.parametrize(
     "patch",
     [
         _other_versions(build),

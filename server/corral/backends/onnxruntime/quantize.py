@@ -74,7 +74,7 @@ class _Quantizer:
             f"weights of {bits} bits",
             make(self._folder / f"bits{bits}.onnx", frozenset()),
             lambda: layers(self._ready),
-            lambda names: make(self._folder / "without.onnx", names),
+            {"FP32": lambda names: make(self._folder / "without.onnx", names)},
         )
 
     def _make(self, file: Path, left_out: frozenset[str], *, reduce_range: bool) -> Path:

@@ -5,6 +5,7 @@ backends/layer_search.py decides which.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from corral.backends.layer_search import Judge, Quantized, within_thresholds
 from corral.backends.openvino import layers as surgery
-from corral.backends.openvino.hints import has_left_out, inference_precision, mark_left_out
+from corral.backends.openvino.hints import inference_precision, is_marked_bf16, mark_bf16
 
 if TYPE_CHECKING:
     import openvino
@@ -32,9 +33,10 @@ def quantize(exact_file: Path, job: BuildJob) -> openvino.Model:
     pictures = job.pictures()
     whole = by_nncf(exact, pictures, job)
     if not job.weights.synthetic:
-        ways = [_in_int8(whole, exact, f"weights of {7 if job.narrow_sums else 8} bits")]
+        made = _Made(exact, bf16=job.left_out_in_bf16)
+        ways = [made.in_int8(whole, f"weights of {7 if job.narrow_sums else 8} bits")]
         if job.narrow_sums:
-            ways.append(_in_int8(surgery.full_range(whole), exact, "weights of 8 bits"))
+            ways.append(made.in_int8(surgery.full_range(whole), "weights of 8 bits"))
         judge = Judge(_Runner().answers, exact, *pictures.held_out())
         whole = within_thresholds(ways, judge, job)
     return compressed(whole)
@@ -74,13 +76,31 @@ def compressed(model: openvino.Model) -> openvino.Model:
     return model
 
 
-def _in_int8(whole: openvino.Model, exact: openvino.Model, name: str) -> Quantized[openvino.Model]:
-    def without(names: frozenset[str]) -> openvino.Model:
-        model = surgery.left_out(whole, exact, names)
-        mark_left_out(model)
-        return model
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """What a search may make of one model.
 
-    return Quantized(name, whole, lambda: surgery.layers(whole), without)
+    Attributes:
+        exact: the model in FP32.
+        bf16: whether layers left out may run in BF16, which is quicker and adds noise.
+    """
+
+    exact: openvino.Model
+    bf16: bool
+
+    def in_int8(self, whole: openvino.Model, name: str) -> Quantized[openvino.Model]:
+        """All of it in INT8, and how layers are left out of that."""
+
+        def in_fp32(names: frozenset[str]) -> openvino.Model:
+            return surgery.left_out(whole, self.exact, names)
+
+        def in_bf16(names: frozenset[str]) -> openvino.Model:
+            model = in_fp32(names)
+            mark_bf16(model)
+            return model
+
+        without = {"BF16": in_bf16} if self.bf16 else {}
+        return Quantized(name, whole, lambda: surgery.layers(whole), {**without, "FP32": in_fp32})
 
 
 class _Runner:
@@ -96,7 +116,7 @@ class _Runner:
         """The first output's, [n,...]."""
         fixed = model.clone()
         fixed.reshape(list(inputs[0].shape))
-        hint = inference_precision("int8", left_out=has_left_out(model), able=self._able)
+        hint = inference_precision("int8", marked_bf16=is_marked_bf16(model), able=self._able)
         request = self._core.compile_model(
             fixed, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         ).create_infer_request()

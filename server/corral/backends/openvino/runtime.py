@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.backends.openvino.hints import has_left_out, inference_precision
+from corral.backends.openvino.hints import inference_precision, is_marked_bf16
 from corral.backends.openvino.kernels import main_kernel
 from corral.backends.openvino.types import indexes, tensor, type_name
 from corral.backends.telemetry import silence_telemetry
@@ -114,7 +114,7 @@ class OpenVINOBackend:
             "ENABLE_CPU_PINNING": not boot.settings.placement.oversubscribe,
             "ENABLE_HYPER_THREADING": boot.settings.placement.siblings_as_cores,
             "INFERENCE_PRECISION_HINT": inference_precision(
-                self._precision, left_out=has_left_out(self._model), able=able
+                self._precision, marked_bf16=is_marked_bf16(self._model), able=able
             ),
         }
 

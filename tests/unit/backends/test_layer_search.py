@@ -1,0 +1,98 @@
+"""Which layers a search leaves out, of a model whose noise is known layer by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from corral.accuracy import Thresholds
+from corral.backends.job import BuildJob
+from corral.backends.layer_search import Judge, Layer, Quantized, within_thresholds
+from corral.models.spec import ModelSpec, Recipe, Weights
+from corral.settings import BackendName, Precision
+
+_LAYERS = 50
+_CLASSES = 40
+#: energies that INT8 adds by layer, as shares of the answers': three layers carry nearly all of it
+_NOISES = np.full(_LAYERS, 2e-5)
+_NOISES[[0, 1, 49]] = (2e-2, 5e-3, 4e-3)
+_PICTURES = 40
+#: of BF16, 23.5 dB: EfficientNet-Lite0's
+_BF16 = 10**-2.35
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """Layers in INT8, and the noise of the arithmetic of the others where there are any."""
+
+    quantized: frozenset[int]
+    others: float = 0.0
+
+
+def _answers(model: _Model, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """Noise of one sign after another: two layers' are orthogonal, so that energies add up."""
+    random = np.random.default_rng(1)
+    exact = random.normal(size=(_PICTURES, _CLASSES))
+    directions = random.normal(size=(_LAYERS + 1, *exact.shape))
+    found = exact.copy()
+    energies = np.zeros(_LAYERS + 1)
+    energies[sorted(model.quantized)] = _NOISES[sorted(model.quantized)]
+    energies[_LAYERS] = model.others * (1 - len(model.quantized) / _LAYERS)
+    for energy, direction in zip(energies, directions, strict=True):
+        found += np.sqrt(energy) * direction
+    return found.astype(np.float32)[: len(inputs)]
+
+
+def _search(bf16: float | None) -> _Model:
+    every = frozenset(range(_LAYERS))
+
+    def left(names: frozenset[str], others: float) -> _Model:
+        return _Model(every - {int(name) for name in names}, others)
+
+    without = {"FP32": lambda names: left(names, 0.0)}
+    if bf16 is not None:
+        without = {"BF16": lambda names: left(names, bf16), **without}
+    way = Quantized(
+        "weights of 8 bits",
+        _Model(every),
+        lambda: [Layer((str(number),), 1.0) for number in range(_LAYERS)],
+        without,
+    )
+    inputs = [np.zeros(1, np.float32)] * _PICTURES
+    judge = Judge(_answers, _Model(frozenset()), inputs, np.arange(_PICTURES))
+    return within_thresholds([way], judge, _job())
+
+
+def _job() -> BuildJob:
+    weights = Weights(source="file", description="", path=None, digest="1")
+    spec = ModelSpec(
+        name="net", recipe=Recipe(), classes=_CLASSES, find_weights=lambda *_: weights,
+        build=lambda _: None,
+    )  # fmt: skip
+    return BuildJob(
+        backend=BackendName.OPENVINO, spec=spec, weights=weights, precision=Precision.INT8,
+        narrow_sums=False, left_out_in_bf16=True, thresholds=Thresholds(loss=0.5, snr_db=20.0),
+        calibration=None, at=lambda step, share=0.0: None, fp32=Path, file=Path("model.xml"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("bf16", [None, 1e-6, _BF16], ids=["fp32", "quiet bf16", "noisy bf16"])
+def test_the_few_layers_that_carry_the_noise_are_left_out(bf16: float | None) -> None:
+    found = _search(bf16)
+    left = set(range(_LAYERS)) - found.quantized
+    # Blocks of three or four, and BF16's own noise may cost one block more.
+    assert {0, 1} <= left
+    assert len(left) <= 13
+    assert found.others == (bf16 or 0.0)
+
+
+def test_where_bf16_is_too_noisy_by_itself_layers_go_to_fp32() -> None:
+    found = _search(2e-2)
+    assert found.others == 0.0
+    assert 0 < _LAYERS - len(found.quantized) <= 13
