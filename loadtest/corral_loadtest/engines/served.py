@@ -74,6 +74,18 @@ def ipex_python() -> str:
     return str(Path(sys.prefix).parent / ".venv-ipex" / "bin" / "python")
 
 
+def name_of(model: str) -> str:
+    """What clients call a model: its name in the zoo, or that of a file of one's own."""
+    return Path(model).stem
+
+
+def model_options(model: str) -> list[str]:
+    """The server's options for a model; a file of one's own has its weights inside."""
+    if model == name_of(model):
+        return ["--model", model, "--weights", "synthetic"]
+    return ["--model", model, "--model-name", name_of(model)]
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One engine; the lists have a value a round."""
 
@@ -126,7 +138,7 @@ class Bench:
     Attributes:
         python: interpreter of corral's environment.
         ipex_python: interpreter of IPEX's, for its rows.
-        model: name.
+        model: a name of the zoo, or the path of a file of one's own.
         extra: more options of both, the server and the raw engine.
         binary: perf_analyzer.
         rounds: turns of each.
@@ -143,7 +155,7 @@ class Bench:
 
     def row(self, name: str) -> Row:
         """Measures one engine; what cannot start is a row with the reason."""
-        options = ["--model", self.model, *options_of(name, self.ipex_python), *self.extra]
+        options = [*model_options(self.model), *options_of(name, self.ipex_python), *self.extra]
         try:
             with _Raw([self.python, "-m", "corral", "lab", "raw", *options]) as raw:
                 return self._measured(name, options, raw)
@@ -181,7 +193,7 @@ class Bench:
     def _load(self, port: int, clients: int) -> perf_analyzer.Measurement:
         window_ms = int(1000 * self.seconds)
         return perf_analyzer.measure(
-            self.binary, f"127.0.0.1:{port}", self.model, clients, window_ms
+            self.binary, f"127.0.0.1:{port}", name_of(self.model), clients, window_ms
         )
 
 
@@ -266,11 +278,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     found = argparse.ArgumentParser(prog="corral-loadtest engines", description=__doc__)
     add = found.add_argument
-    add("--model", default="resnet50")
+    add("--model", default="resnet50", help="of the zoo, or a file of your own that takes pictures")
     add("--cases", nargs="+", default=DEFAULT_CASES, choices=list(CASES))
     add("--rounds", type=int, default=2, help="interleaved repeats")
     add("--seconds", type=float, default=1.2, help="of a measurement window")
-    add("--options", default="--weights synthetic", help="more of corral's options")
+    add("--options", default="", help="more of corral's options")
     add("--python", default=sys.executable, help="of corral's environment")
     add("--ipex-python", default=ipex_python())
     add("--home", default=".cache/perf_analyzer", help="perf_analyzer's folder")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from corral_loadtest.engines.served import CASES, DEFAULT_CASES, Row, table
+from corral_loadtest.engines.served import (
+    CASES,
+    DEFAULT_CASES,
+    Row,
+    model_options,
+    name_of,
+    table,
+)
 
 
 def _row(served_per_s: list[float], served_p50_ms: list[float]) -> Row:
@@ -40,6 +47,13 @@ def test_a_row_that_did_not_run_says_why_and_fits_the_table() -> None:
     lines = table([_row([9.6] * 3, [51.0] * 3), Row(name="ipex", reason="no AVX2")]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert "not run: no AVX2" in lines[-1]
+
+
+def test_a_file_of_ones_own_has_its_weights_and_its_files_name() -> None:
+    assert model_options("resnet50") == ["--model", "resnet50", "--weights", "synthetic"]
+    file = "examples/detector/yolo.onnx"
+    assert model_options(file) == ["--model", file, "--model-name", "yolo"]
+    assert (name_of("resnet50"), name_of(file)) == ("resnet50", "yolo")
 
 
 def test_what_is_measured_by_default_is_known() -> None:
