@@ -14,6 +14,9 @@ from support import same_answers
 from support.running_server import Server, StartServer
 from support.same_answers import BATCHES, FIRST, Logits, Way
 
+from corral.backends.registry import pays
+from corral.planning import topology
+from corral.settings import Precision
 from corral_client import Client
 
 MODEL = "efficientnet_lite0"
@@ -75,12 +78,24 @@ def test_another_answer_by_one_way_is_noticed(openvino_ways: dict[Way, Logits]) 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize(
+    ("backend", "precision"),
+    [
+        ("openvino", "int8"),
+        ("onnxruntime", "int8"),
+        pytest.param(
+            *("openvino", "bf16"),
+            marks=pytest.mark.skipif(
+                not pays(Precision.BF16, topology.read_machine().isa), reason="no BF16 here"
+            ),
+        ),
+    ],
+)
 @pytest.mark.timeout(660)
-def test_every_way_into_int8_answers_the_same(
-    real_server: StartServer, openvino_ways: dict[Way, Logits], backend: str
+def test_every_way_into_coarser_arithmetic_answers_the_same(
+    real_server: StartServer, openvino_ways: dict[Way, Logits], backend: str, precision: str
 ) -> None:
-    asked = ("--model", MODEL, "--backend", backend, "--precision", "int8", *BATCHES)
+    asked = ("--model", MODEL, "--backend", backend, "--precision", precision, *BATCHES)
     with real_server(*asked, ready=False) as server:
         # Where the cache has no INT8 yet, it is made.
         server.wait_until_ready(timeout_s=_PATIENCE_S)
