@@ -67,7 +67,7 @@ def _idle(found: list[Answered], raw: list[Raw]) -> list[Bar]:
             row="served",
             name="idle, FP32, 1 client, rti: p50 - raw, ms",
             values=[a.p50_ms - b.p50_ms for a, b in pairs],
-            bound=1.2,
+            bound=0.8,
             at_least=False,
             detail=f"{shown(a.p50_ms for a, _ in pairs)} ms, "
             f"raw {shown(b.p50_ms for _, b in pairs)} ms",
