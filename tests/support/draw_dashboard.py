@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter
 
 from support.otlp_receiver import OtlpReceiver
 from support.prometheus import Prometheus, filled, panels, scraping
@@ -35,8 +35,15 @@ _STEP_S = 2.0
 _PATIENCE_S = 300.0
 #: matplotlib's dates are days since 1970
 _DAY_S = 86_400.0
-_UNITS = {"s": EngFormatter("s"), "percentunit": PercentFormatter(1.0), "bytes": EngFormatter("B")}
-_COLOURS = ("#3274d9", "#e0b400", "#56a64b", "#e02f44", "#8f3bb8", "#ff780a")
+_UNITS = {
+    "s": EngFormatter("s"),
+    "percentunit": FuncFormatter(lambda share, _: f"{100 * share:.3g} %"),
+    "bytes": EngFormatter("B"),
+}
+_COLOURS = ("#3274d9", "#e0b400", "#56a64b", "#e02f44", "#8f3bb8", "#ff780a", "#37b0c9", "#7a5c3e",
+            "#e377c2", "#5d6470")  # fmt: skip
+#: letters of a panel's longest legend with which three stand side by side
+_SHORT = 16
 
 
 def load(server: Server) -> Iterator[threading.Thread]:
@@ -109,7 +116,9 @@ def _panel(
     if unit in _UNITS:
         axes.yaxis.set_major_formatter(_UNITS[unit])
     if axes.lines:
-        axes.legend(loc="upper left", fontsize=7, ncols=3, frameon=False)
+        longest = max(len(str(line.get_label())) for line in axes.lines)
+        columns = 3 if longest <= _SHORT else 2
+        axes.legend(loc="upper left", fontsize=7, ncols=columns, frameon=False)
     else:
         axes.text(0.5, 0.5, "No data", transform=axes.transAxes, ha="center", color="#777777")
     axes.set_xlim(start_s / _DAY_S, end_s / _DAY_S)

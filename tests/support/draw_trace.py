@@ -92,7 +92,7 @@ def draw(found: list[ReceivedSpan], file: Path) -> None:
     axes.tick_params(axis="y", pad=200, length=0)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     last_ms = max(span.end_ns - zero_ns for span in found) / 1e6
-    axes.set_xlim(0, last_ms * 1.22)
+    axes.set_xlim(0, last_ms * 1.32)
     axes.set_xlabel("milliseconds since the first request came")
     axes.grid(axis="x", color="#eeeeee")
     axes.set_axisbelow(True)
