@@ -71,7 +71,7 @@ def predict(
         overhead_s: what a request takes beside waiting and a worker.
         discard: the share of the schedule's begin that does not count.
     """
-    found = simulate(cell, at_rate(gaps, rate)).sojourns_s
+    found = simulate(cell.at(rate), at_rate(gaps, rate)).sojourns_s
     counted = sorted(found[int(discard * len(found)) :])
     refused = sum(map(math.isinf, counted)) / len(counted)
     return Prediction(
@@ -89,7 +89,7 @@ def highest_rate(
 
     The rates are tried on one schedule, so that chance meets all of them, and all cells, alike.
     """
-    if cell.mean_s(1) + overhead_s > bound_s:
+    if cell.mean_s(1) * (cell.lone if cell.workers > 1 else 1.0) + overhead_s > bound_s:
         return None
     most = cell.most_per_s
     low = predict(cell, gaps, most * 0.02, overhead_s)

@@ -17,6 +17,9 @@ from collections.abc import Mapping, Sequence
 from corral.batching import backlog
 from corral.batching.policy import Policy
 
+#: a larger share of a worker's time is not taken: whoever takes it would wait for the CPU, too
+_MOST_TAKEN = 0.9
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SimulatedCell:
@@ -25,13 +28,18 @@ class SimulatedCell:
     Attributes:
         policy: of its queue.
         workers: that it has.
-        services_s: seconds that a worker has a batch, by compiled size from 1: what was measured,
-            each as likely as the others.
+        services_s: seconds that a worker has a batch while all others compute, by compiled size
+            from 1: what was measured, each as likely as the others.
+        lone: what a batch takes while no other worker computes, as a share of that, above 0.
+        taken_s: seconds that a request takes from every worker, beside its batch: its frontend and
+            its client compute on the workers' cores.
     """
 
     policy: Policy
     workers: int
     services_s: Mapping[int, Sequence[float]]
+    lone: float = 1.0
+    taken_s: float = 0.0
 
     @property
     def sizes(self) -> list[int]:
@@ -46,7 +54,28 @@ class SimulatedCell:
     @property
     def most_per_s(self) -> float:
         """The rate that no policy can exceed: all workers busy with their best size."""
-        return self.workers * max(size / self.mean_s(size) for size in self.sizes)
+        most = self.workers * max(size / self.mean_s(size) for size in self.sizes)
+        # A batch is 1 / (1 - rate * taken_s) times as long: solved for the rate.
+        return most / (1 + most * self.taken_s)
+
+    def at(self, rate: float) -> SimulatedCell:
+        """The same at so many requests a second, with times as they are there."""
+        if not self.taken_s:
+            return self
+        factor = slowdown(rate, self.taken_s)
+        # A worker that rests leaves its cores to the frontend: nothing is taken from the others.
+        lone = self.lone / factor if self.workers > 1 else self.lone
+        return dataclasses.replace(self.slower(factor), lone=lone, taken_s=0.0)
+
+    def slower(self, factor: float) -> SimulatedCell:
+        """The same with times that are so many times as long."""
+        services_s = {n: [spent * factor for spent in s] for n, s in self.services_s.items()}
+        return dataclasses.replace(self, services_s=services_s)
+
+
+def slowdown(rate: float, taken_s: float) -> float:
+    """How many times as long a batch is, where each request takes so much from its worker."""
+    return 1 / (1 - min(_MOST_TAKEN, rate * taken_s))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,6 +113,7 @@ class _Run:
         self._policy = cell.policy
         self._sizes = cell.sizes
         self._workers = cell.workers
+        self._lone = cell.lone
         self._services_s = {size: list(cell.services_s[size]) for size in self._sizes}
         self._mean_s = {size: cell.mean_s(size) for size in self._sizes}
         self._draw = random.Random(f"times {seed}").random  # noqa: S311 - chance, and no secret
@@ -105,7 +135,8 @@ class _Run:
                 break
             size = self._size(worker, now_s)
             services_s = self._services_s[size]
-            end_s = now_s + services_s[int(draw() * len(services_s))]
+            spent_s = services_s[int(draw() * len(services_s))] * self._share(free, now_s)
+            end_s = now_s + spent_s
             self._expected_s[worker] = now_s + self._mean_s[size]
             heapq.heapreplace(free, (end_s, worker))
             batches[size] += 1
@@ -113,6 +144,13 @@ class _Run:
                 number = waiting.popleft()
                 self._sojourns_s[number] = end_s - arrivals_s[number]
         return Simulated(self._sojourns_s, self._refused, batches)
+
+    def _share(self, free: Sequence[tuple[float, int]], now_s: float) -> float:
+        """Of its time while all compute, what a batch takes beside those that compute now."""
+        if self._lone == 1.0 or self._workers == 1:
+            return 1.0
+        resting = sum(until_s <= now_s for until_s, _ in free) - 1
+        return 1.0 - (1.0 - self._lone) * resting / (self._workers - 1)
 
     def _formed_s(self, free_s: float) -> float | None:
         """When the worker that is free first gets a batch; None where all that is left is refused.

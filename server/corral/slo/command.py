@@ -16,7 +16,7 @@ from corral.models.spec import ModelSpec
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan
 from corral.settings import Settings
-from corral.slo.confirm import ENOUGH, Confirmation, Trial
+from corral.slo.confirm import ENOUGH, SLOWER, Confirmation, Trial
 from corral.slo.disturbance import Watch
 from corral.slo.forecast import Forecast
 from corral.slo.history import History, Speed, slower, speed
@@ -102,7 +102,8 @@ class Tuning:
         self._say = say
         self._begun_s = time.monotonic()
         cells = {shape: len(plan.cells) for shape, plan in subject.plans.items()}
-        self._forecast = Forecast(subject.settings, order.bound_s, order.gaps, cells)
+        cores = subject.machine.cpu_budget
+        self._forecast = Forecast(subject.settings, order.bound_s, order.gaps, cells, cores)
         self._survey: Survey | None = None
         self._confirmation: Confirmation | None = None
         self._load = OtherLoad()
@@ -197,8 +198,7 @@ class Tuning:
         survey, confirmation = self._survey, self._confirmation
         assert survey
         assert confirmation
-        self._calibrate(servers, survey.ranked()[0])
-        survey.predict_again()
+        self._calibrate(servers)
         self._start(servers, self._distinct(survey.ranked()))
         least_s = self._order.budget_s * _LAST
         for number in range(_MOST_ROUNDS):
@@ -226,16 +226,30 @@ class Tuning:
         wanted_s = max(_FIRST_REQUESTS, missing + 1) / trial.rate
         return max(_SHORTEST_S, min(wanted_s, part_s, _LONGEST_S))
 
-    def _calibrate(self, servers: Servers, one: Configuration) -> None:
-        """What serving adds, as the first server shows below the rate that it should keep."""
+    def _calibrate(self, servers: Servers) -> None:
+        """What serving adds, as the first server shows: at a low rate, then near its highest.
+
+        What frontend and clients take of the workers grows with the rate, so that the second time
+        is at a rate that the first one, and the CPU time that was seen, let expect to be kept.
+        """
         assert self._survey
         assert self._confirmation
+        survey = self._survey
+        one = survey.ranked()[0]
         self._say(f"starting a server: {one.name}")
         failed = servers.start([one])
         if failed:
             raise StartError(failed[one])
         most = self._forecast.most_per_s(one) or 0.0
-        rate = max(self._survey.predicted[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING)
+        rate = max(survey.predicted[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING)
+        self._calibrate_at(one, rate)
+        sure = self._forecast.highest(one, slower=SLOWER)
+        if sure is not None and sure.rate > rate:
+            self._calibrate_at(one, sure.rate)
+        survey.predict_again()
+
+    def _calibrate_at(self, one: Configuration, rate: float) -> None:
+        assert self._confirmation
         shortest_s, longest_s = _CALIBRATION_S
         seconds = min(longest_s, max(shortest_s, _CALIBRATION_REQUESTS / rate))
         self._say(f"calibrating at {rate:.1f}/s for {seconds:.0f} s")
@@ -275,8 +289,7 @@ class Tuning:
         survey, confirmation = self._survey, self._confirmation
         assert survey
         assert confirmation
-        self._calibrate(servers, survey.ranked()[0])
-        survey.predict_again()
+        self._calibrate(servers)
         for one in survey.ranked():
             self._start(servers, [one])
             trial = confirmation.trials[-1]

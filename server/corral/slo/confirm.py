@@ -14,7 +14,6 @@ from corral.slo.forecast import Forecast
 from corral.slo.interval import Pairs, Ratio, ratio
 from corral.slo.report import Measured
 from corral.slo.running import Round
-from corral.slo.service import calibrate
 from corral.slo.space import Configuration
 
 #: rounds at rates that differ by no more than this share say something of one another
@@ -28,6 +27,8 @@ _DISCARD = 0.05
 #: a candidate whose best hope is below the winner's rate by this share has lost
 _BEHIND = 0.01
 
+#: a first round's rate is one that is kept with times so many times as long as predicted
+SLOWER = 1.1
 #: a simulated 99th percentile above so many bounds is that of a queue that only grows
 _OVERLOADED = 3.0
 #: what is written where an answer never came: JSON has no infinity
@@ -82,8 +83,13 @@ class Confirmation:
         self.trials: list[Trial] = []
 
     def add(self, one: Configuration, predicted: Prediction) -> Trial:
-        """A configuration to confirm, from its predicted rate on."""
-        trial = Trial(one=one, predicted=predicted, rate=predicted.rate)
+        """A configuration to confirm, from a rate on that is below the predicted one.
+
+        Near what it can carry at the most, its latency is anything: times that are 3 % longer make
+        it several times as long. No forecast is right there, and a round beyond it is lost.
+        """
+        sure = self._forecast.highest(one, slower=SLOWER)
+        trial = Trial(one=one, predicted=predicted, rate=sure.rate if sure else predicted.rate)
         self.trials.append(trial)
         return trial
 
@@ -100,7 +106,7 @@ class Confirmation:
         offsets_s = forecast.schedule(rate, seconds, self._seed)
         if trial.guessed_s is None:
             trial.guessed_s = percentile(
-                sorted(_counted(forecast.sojourns_s(one, offsets_s))), 0.99
+                sorted(_counted(forecast.sojourns_s(one, rate, offsets_s))), 0.99
             )
         found = self._measure(one, rate, offsets_s)
         trial.rounds.append(found)
@@ -108,11 +114,8 @@ class Confirmation:
         self._judge(trial)
 
     def _learn(self, one: Configuration, found: Round) -> None:
-        trial_s = self._forecast.trial_s(one)
-        if trial_s is not None and found.served_s:
-            calibration = calibrate(trial_s, found.served_s, found.overhead_s)
-            self._forecast.learn_serving(one.shape, calibration)
-            self._forecast.learn_served(one, found.served_s)
+        if found.served.batches:
+            self._forecast.learn_served(one, found.served)
 
     def _judge(self, trial: Trial) -> None:
         """What the rounds at the latest rate, or else the nearest, say, and where to go then."""
@@ -150,10 +153,15 @@ class Confirmation:
         self._keep(trial, seen)
 
     def _keep(self, trial: Trial, seen: Measured) -> None:
-        """What was seen last, beside the highest rate that has held and was not refuted since."""
+        """What was seen last, beside the highest rate that has held and was not refuted since.
+
+        A round at it or a little below refutes it. One a little above does if by all of them the
+        rate that is safe is lower: that a higher rate does not hold says nothing by itself.
+        """
         held = trial.held
         if held is not None and abs(held.offered / seen.offered - 1) <= _NEAR:
-            held = None
+            safe = min(seen.offered, seen.rate_interval[0])
+            held = held if safe > held.offered else None
         if seen.rate and (held is None or seen.rate > held.rate):
             held = seen
         trial.held = held
@@ -190,7 +198,7 @@ class Confirmation:
             if long.p99_s > _OVERLOADED * self._bound_s:
                 # It is only beside the others: how much too much came says nothing of them.
                 continue
-            simulated_s = self._forecast.sojourns_s(one, found.offsets_s)
+            simulated_s = self._forecast.sojourns_s(one, found.rate, found.offsets_s)
             pairs.append(Pairs(_counted(found.latencies_s), _counted(simulated_s), long.p99_s))
         return ratio(pairs)
 

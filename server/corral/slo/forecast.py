@@ -5,12 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from corral.batching.cost_curve import candidate_sizes
 from corral.batching.policy import Policy, queue_policy
 from corral.batching.prediction import Prediction, at_rate, highest_rate, predict
-from corral.batching.simulation import SimulatedCell, simulate
+from corral.batching.simulation import SimulatedCell, simulate, slowdown
 from corral.settings import Settings
-from corral.slo.service import Calibration, ServiceTimes, inflated, with_served
+from corral.slo.service import (
+    Calibration,
+    Served,
+    ServiceTimes,
+    calibrate,
+    company_share,
+    inflated,
+    with_served,
+)
 from corral.slo.space import Arithmetic, Configuration, Memory, Shape
 
 #: requests of a rough prediction
@@ -25,6 +35,7 @@ class Forecast:
         bound_s: of the latency.
         gaps: between arrivals, of any mean.
         cells: that share the arrivals, by shape.
+        cores: that workers, frontends and clients share.
     """
 
     def __init__(
@@ -33,15 +44,17 @@ class Forecast:
         bound_s: float,
         gaps: Sequence[float],
         cells: Mapping[Shape, int],
+        cores: int = 0,
     ) -> None:
         self._settings = settings
         self._bound_s = bound_s
         self._gaps = gaps
         self._cells = cells
+        self._cores = cores
         self._times: dict[tuple[Arithmetic, int], ServiceTimes] = {}
         self._factors: dict[tuple[Arithmetic, Memory], float] = {}
         self._calibrations: dict[Shape, Calibration] = {}
-        self._served: dict[Configuration, dict[int, list[float]]] = {}
+        self._served: dict[Configuration, list[Served]] = {}
 
     # --- what is known ---
 
@@ -53,15 +66,18 @@ class Forecast:
         """Batches take ``factor`` times as long with this memory as with the one asked for."""
         self._factors[arithmetic, memory] = factor
 
-    def learn_serving(self, shape: Shape, calibration: Calibration) -> None:
-        """What serving added on workers of this shape."""
-        self._calibrations[shape] = calibration
-
-    def learn_served(self, one: Configuration, served_s: Mapping[int, Sequence[float]]) -> None:
-        """What batches took in a server with this configuration, by size."""
-        known = self._served.setdefault(one, {})
-        for size, spent_s in served_s.items():
-            known.setdefault(size, []).extend(spent_s)
+    def learn_served(self, one: Configuration, served: Served) -> None:
+        """What was seen of a server with this configuration, under load."""
+        self._served.setdefault(one, []).append(served)
+        shape = one.shape
+        rounds = [
+            (trial_s, self._lone(other), each)
+            for other, all_served in self._served.items()
+            if other.shape == shape and (trial_s := self.trial_s(other)) is not None
+            for each in all_served
+        ]
+        spare = max(0, self._cores - shape.workers * shape.cores)
+        self._calibrations[shape] = calibrate(rounds, shape.workers, spare)
 
     def times(self, arithmetic: Arithmetic, cores: int) -> ServiceTimes | None:
         """What was measured, or None."""
@@ -75,7 +91,11 @@ class Forecast:
         """Of this shape, else of the one that was seen first."""
         if shape in self._calibrations:
             return self._calibrations[shape]
-        return next(iter(self._calibrations.values()), Calibration())
+        for other, found in self._calibrations.items():
+            # The same is taken from fewer workers, or more.
+            taken_s = found.taken_s * other.workers / shape.workers
+            return msgspec.structs.replace(found, taken_s=taken_s)
+        return Calibration()
 
     def trial_s(self, one: Configuration) -> dict[int, list[float]] | None:
         """Seconds of a batch by size, from trials; None where they do not reach so far."""
@@ -93,11 +113,35 @@ class Forecast:
         trial_s = self.trial_s(one)
         if trial_s is None:
             return None
-        served_s = self._served.get(one, {})
-        times_s = with_served(inflated(trial_s, self.calibration(one.shape)), served_s)
-        workers = math.ceil(one.shape.workers / self._cells[one.shape])
-        policy = self.policy(one, workers)
-        return SimulatedCell(policy=policy, workers=workers, services_s=times_s)
+        calibration, cells = self.calibration(one.shape), self._cells[one.shape]
+        times_s = with_served(inflated(trial_s, calibration), self._served_s(one))
+        workers = math.ceil(one.shape.workers / cells)
+        return SimulatedCell(
+            policy=self.policy(one, workers),
+            workers=workers,
+            services_s=times_s,
+            lone=self._lone(one),
+            taken_s=calibration.taken_s * cells,
+        )
+
+    def _lone(self, one: Configuration) -> float:
+        """What a batch takes while the other workers rest, as a share; 1 of a worker that is alone.
+
+        What ``trial_s`` says of a worker that is alone is without others already.
+        """
+        times = self.times(one.arithmetic, one.shape.cores)
+        return 1.0 if times is None or one.shape.workers == 1 else times.lone
+
+    def _served_s(self, one: Configuration) -> dict[int, list[float]]:
+        """What batches took in a server with this configuration, as at the lowest rates."""
+        calibration, lone = self.calibration(one.shape), self._lone(one)
+        found: dict[int, list[float]] = {}
+        for served in self._served.get(one, ()):
+            factor = slowdown(served.rate, calibration.taken_s)
+            for batch in served.batches:
+                share = company_share(lone / factor, batch.company)
+                found.setdefault(batch.size, []).append(batch.spent_s / factor / share)
+        return found
 
     def policy(self, one: Configuration, workers: int) -> Policy:
         """The queue of one of its cells."""
@@ -110,7 +154,12 @@ class Forecast:
         return None if cell is None else cell.most_per_s * self._cells[one.shape]
 
     def highest(
-        self, one: Configuration, factor: float = 1.0, *, roughly: bool = False
+        self,
+        one: Configuration,
+        factor: float = 1.0,
+        *,
+        roughly: bool = False,
+        slower: float = 1.0,
     ) -> Prediction | None:
         """The highest rate at which it keeps the bound.
 
@@ -118,10 +167,13 @@ class Forecast:
             one: the configuration.
             factor: what a measured percentile is of a predicted one.
             roughly: on a short schedule, to tell the good from the bad.
+            slower: how many times as long as it is known batches might be.
         """
         cell = self.cell(one)
         if cell is None:
             return None
+        if slower != 1.0:
+            cell = cell.slower(slower)
         overhead_s = self.calibration(one.shape).overhead_s
         gaps = self._gaps[:_FEW] if roughly else self._gaps
         found = highest_rate(cell, gaps, self._bound_s / factor, overhead_s)
@@ -143,10 +195,13 @@ class Forecast:
         rate = found.rate * self._cells[one.shape]
         return Prediction(rate=rate, p50_s=found.p50_s, p99_s=found.p99_s, refused=found.refused)
 
-    def sojourns_s(self, one: Configuration, offsets_s: Sequence[float]) -> list[float]:
+    def sojourns_s(
+        self, one: Configuration, rate: float, offsets_s: Sequence[float]
+    ) -> list[float]:
         """What each request of a schedule sees; a server of several cells gets every n-th each."""
         cell, cells = self.cell(one), self._cells[one.shape]
         assert cell is not None, "what is measured was predicted"
+        cell = cell.at(rate / cells)
         overhead_s = self.calibration(one.shape).overhead_s
         found = [0.0] * len(offsets_s)
         for first in range(cells):

@@ -4,8 +4,8 @@ Standard input's first line is JSON: the port, the length of the request in byte
 in seconds at which it is meant to be sent, whatever became of earlier ones. The request's bytes,
 HTTP/1.1, follow. It says "ready", waits for another line, and sends; then it prints, as JSON, the
 latency of each request in seconds from the time it was meant for, null for one that was refused or
-not answered, and the seconds by which each was sent late. One request at a time on a connection,
-and as many connections as that takes.
+not answered, the seconds by which each was sent late, and its own CPU seconds. One request at a
+time on a connection, and as many connections as that takes.
 """
 
 from __future__ import annotations
@@ -145,8 +145,10 @@ def main() -> None:
     print("ready", flush=True)
     if not commands.readline():
         return
+    began_s = time.process_time()
     sender.run()
-    print(json.dumps([sender.latencies_s, sender.late_s]), flush=True)
+    spent_s = time.process_time() - began_s
+    print(json.dumps([sender.latencies_s, sender.late_s, spent_s]), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,22 @@ from typing import Any
 
 import msgspec
 
-from corral.errors import ConfigError, StartError
+from corral.errors import ConfigError, CorralError, StartError
 from corral.ipc.messages import ServedModel
 from corral.ipc.spans import RequestSpan, unpack
 from corral.protocol.rest.sample import sample_request
 from corral.settings import options
+from corral.slo.service import Batch, Served
 from corral.slo.space import Configuration
 from corral.supervisor import admin
 from corral.supervisor.child_server import ChildServer, status_of
 from corral.supervisor.tracing import MOST_SECONDS
+from corral.system import procfs
 from corral.system.rapl import Meter
 
-#: latencies in seconds, None without an answer; by how much each was sent late; what was traced
-_Answers = tuple[list[float | None], list[float], list[RequestSpan]]
+#: latencies in seconds, None without an answer; by how much each was sent late; the sender's CPU
+#: seconds; what was traced
+_Answers = tuple[list[float | None], list[float], float, list[RequestSpan]]
 
 #: what a trace lasts beyond the last request
 _TRACE_ON_S = 0.3
@@ -39,10 +42,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     latencies_s: list[float]
     #: by which the generator was late, the 99th percentile
     late_s: float = 0.0
-    #: seconds of each batch with its worker, by size
-    served_s: dict[int, list[float]] = {}
-    #: mean seconds of a request beside waiting and its worker
-    overhead_s: float = 0.0
+    #: what it says of servers
+    served: Served
     #: what the machine's processors consumed, in all; None where nothing tells
     joules: float | None = None
     #: the share of the CPUs' time that others took meanwhile
@@ -121,11 +122,29 @@ class Servers:
             ConfigError, StartError: the server is gone.
         """
         before = self._meter.total()
-        latencies_s, late_s, spans = self._ask(one, offsets_s)
+        began_s = self._beside_s(one)
+        latencies_s, late_s, sender_s, spans = self._ask(one, offsets_s)
         after = self._meter.total()
-        found = round_of(rate, offsets_s, latencies_s, late_s, spans)
+        ended_s = self._beside_s(one)
+        beside_s = sender_s
+        if began_s is not None and ended_s is not None:
+            beside_s += max(0.0, ended_s - began_s)
+        found = round_of(rate, offsets_s, latencies_s, late_s, spans, beside_s=beside_s)
         joules = None if before is None or after is None else after - before
         return msgspec.structs.replace(found, joules=joules)
+
+    def _beside_s(self, one: Configuration) -> float | None:
+        """CPU seconds that a server has used, its workers left out; None if unknown."""
+        server = self._running[one]
+        try:
+            workers_s = sum(
+                procfs.process_cpu_seconds(worker.pid)
+                for worker in status_of(server.socket).workers
+                if worker.pid is not None
+            )
+            return procfs.tree_cpu_seconds(server.pid) - workers_s
+        except (OSError, CorralError):
+            return None
 
     def _ask(self, one: Configuration, offsets_s: Sequence[float]) -> _Answers:
         socket = self._running[one].socket
@@ -187,8 +206,8 @@ def _under_load(
     output, _ = load.communicate()
     if not output:
         raise StartError("the load generator ended before its time")
-    latencies_s, late_s = json.loads(output)
-    return latencies_s, late_s, spans
+    latencies_s, late_s, sender_s = json.loads(output)
+    return latencies_s, late_s, sender_s, spans
 
 
 def round_of(
@@ -197,6 +216,8 @@ def round_of(
     latencies_s: Sequence[float | None],
     late_s: Sequence[float],
     spans: Sequence[RequestSpan],
+    *,
+    beside_s: float = 0.0,
 ) -> Round:
     """What a round says.
 
@@ -206,12 +227,8 @@ def round_of(
         latencies_s: of each; None without an answer.
         late_s: by which each was sent late.
         spans: of requests that were traced meanwhile.
+        beside_s: CPU seconds of frontends, supervisor and clients.
     """
-    batches = {(span.cell, span.batch): span for span in spans}
-    served_s: dict[int, list[float]] = {}
-    for span in batches.values():
-        spent_s = span.at_s["collected"] - span.at_s["formed"]
-        served_s.setdefault(span.batch_items, []).append(spent_s)
     answered_s = [spent_s for spent_s in latencies_s if spent_s is not None]
     inside_s = [span.at_s["collected"] - span.at_s["queued"] for span in spans]
     overhead_s = _mean(answered_s) - _mean(inside_s) if answered_s and inside_s else 0.0
@@ -221,9 +238,49 @@ def round_of(
         offsets_s=list(offsets_s),
         latencies_s=[math.inf if spent_s is None else spent_s for spent_s in latencies_s],
         late_s=ordered[int(0.99 * (len(ordered) - 1))],
-        served_s=served_s,
-        overhead_s=max(0.0, overhead_s),
+        served=Served(
+            rate=_carried(offsets_s, latencies_s),
+            batches=_batches(spans),
+            overhead_s=max(0.0, overhead_s),
+            beside_s=beside_s / len(offsets_s),
+        ),
     )
+
+
+def _carried(offsets_s: Sequence[float], latencies_s: Sequence[float | None]) -> float:
+    """Answers a second: of a server that is overloaded, fewer than requests."""
+    ends_s = [
+        begun_s + spent_s
+        for begun_s, spent_s in zip(offsets_s, latencies_s, strict=True)
+        if spent_s is not None
+    ]
+    if not ends_s:
+        return len(offsets_s) / offsets_s[-1]
+    return len(ends_s) / max(*ends_s, offsets_s[-1])
+
+
+def _batches(spans: Sequence[RequestSpan]) -> list[Batch]:
+    """The batches of requests, each with the share of the other workers that were busy then."""
+    found = {(span.cell, span.batch): span for span in spans}
+    by_cell: dict[int, list[RequestSpan]] = {}
+    for span in sorted(found.values(), key=lambda span: span.at_s["formed"]):
+        by_cell.setdefault(span.cell, []).append(span)
+    batches = []
+    for of_cell in by_cell.values():
+        others = len({span.worker for span in of_cell}) - 1
+        until_s: dict[int, float] = {}
+        for span in of_cell:
+            formed_s, collected_s = span.at_s["formed"], span.at_s["collected"]
+            busy = sum(end_s > formed_s for who, end_s in until_s.items() if who != span.worker)
+            until_s[span.worker] = collected_s
+            batches.append(
+                Batch(
+                    size=span.batch_items,
+                    spent_s=collected_s - formed_s,
+                    company=busy / others if others else 1.0,
+                )
+            )
+    return batches
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -57,6 +57,11 @@ class ChildServer:
                 process_group=0,
             )  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        """Of its supervisor."""
+        return self._process.pid
+
     def wait_until_ready(self, timeout_s: float) -> None:
         """Waits until every worker is ready.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import itertools
 import math
@@ -125,6 +126,28 @@ def test_overhead_takes_from_the_bound() -> None:
     assert paid is not None
     assert paid.rate < free.rate
     assert paid.p99_s <= 4.0
+
+
+def test_what_requests_take_of_the_workers_makes_batches_longer() -> None:
+    """Two workers that make 2/s: where a request takes half a second of each, they make 1/s."""
+    taken = dataclasses.replace(cell(2), taken_s=0.5)
+    assert taken.most_per_s == pytest.approx(1.0)
+    assert taken.at(0.8).mean_s(1) == pytest.approx(1 / (1 - 0.4))
+    assert taken.at(taken.most_per_s).most_per_s == pytest.approx(taken.most_per_s)
+    gaps = poisson_gaps(5_000)
+    much, little = highest_rate(taken, gaps, 6.0), highest_rate(cell(2), gaps, 6.0)
+    assert much is not None
+    assert little is not None
+    assert 0.4 * little.rate < much.rate < min(0.6 * little.rate, taken.most_per_s)
+
+
+def test_a_batch_is_shorter_while_other_workers_rest() -> None:
+    alone = dataclasses.replace(cell(3), lone=0.6)
+    # The first begins alone, the second beside one of two, the third beside both.
+    assert simulate(alone, [0.0, 0.1, 0.2]).sojourns_s == pytest.approx([0.6, 0.8, 1.0])
+    # What is taken stops those that compute, and nobody while one rests.
+    taken = dataclasses.replace(cell(2), taken_s=0.5).at(0.4)
+    assert simulate(taken, [0.0, 10.0, 10.1]).sojourns_s == pytest.approx([1.0, 1.0, 1.25])
 
 
 def test_a_bound_below_one_service_is_kept_at_no_rate() -> None:

@@ -13,11 +13,19 @@ from corral.batching.policy import Policy
 from corral.batching.prediction import highest_rate, poisson_gaps
 from corral.batching.simulation import SimulatedCell, simulate
 from corral.settings import Allocator, BackendName, Mode, Precision, Settings
-from corral.slo.confirm import Confirmation
+from corral.slo.confirm import SLOWER, Confirmation
 from corral.slo.forecast import Forecast
 from corral.slo.interval import Pairs, ratio
 from corral.slo.running import Round
-from corral.slo.service import Calibration, ServiceTimes, calibrate, inflated, with_served
+from corral.slo.service import (
+    Batch,
+    Calibration,
+    Served,
+    ServiceTimes,
+    calibrate,
+    inflated,
+    with_served,
+)
 from corral.slo.space import Arithmetic, Batching, Configuration, Memory, Shape
 
 NULL = Arithmetic(backend=BackendName.NULL, precision=Precision.FP32)
@@ -25,6 +33,8 @@ MEMORY = Memory(allocator=Allocator.SYSTEM, huge_pages=True, openmp_spin_ms=1)
 WIDE, NARROW = Shape(workers=1, cores=2), Shape(workers=2, cores=1)
 #: milliseconds of a batch: half of it is a batch's own
 TIMES = {1: 10.0, 2: 15.0, 4: 25.0}
+#: of its time beside another, what a batch takes alone
+LONE = 0.9
 BOUND_S = 0.1
 
 
@@ -42,7 +52,9 @@ def forecast(settings: Settings | None = None) -> Forecast:
     made = Forecast(settings or Settings(), BOUND_S, poisson_gaps(1500), {WIDE: 1, NARROW: 1})
     for cores in (1, 2):
         busy_s = {size: noisy(ms / cores) for size, ms in TIMES.items()}
-        made.learn_times(NULL, cores, ServiceTimes(busy_s=busy_s, alone_s=noisy(9.0 / cores)))
+        made.learn_times(
+            NULL, cores, ServiceTimes(busy_s=busy_s, alone_s=noisy(10.0 * LONE / cores))
+        )
     made.learn_memory(NULL, MEMORY, 1.0)
     return made
 
@@ -62,6 +74,7 @@ class Machine:
             policy=Policy(max_queue=128, max_bytes=10**9),
             workers=one.shape.workers,
             services_s={size: noisy(TIMES[size] * factor, 7) for size in sizes},
+            lone=LONE,
         )
 
     def measure(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> Round:
@@ -73,8 +86,16 @@ class Machine:
             rate=rate,
             offsets_s=list(offsets_s),
             latencies_s=[spent + self.overhead_s for spent in found.sojourns_s],
-            served_s={n: [*cell.services_s[n]] * 2 for n, times in found.batches.items() if times},
-            overhead_s=self.overhead_s,
+            served=Served(
+                rate=rate,
+                batches=[
+                    Batch(size=size, spent_s=spent_s)
+                    for size, times in found.batches.items()
+                    if times
+                    for spent_s in [*cell.services_s[size]] * 2
+                ],
+                overhead_s=self.overhead_s,
+            ),
         )
 
     def truth(self, one: Configuration) -> float:
@@ -191,6 +212,21 @@ def test_a_rate_that_held_is_not_forgotten_for_a_higher_one_that_does_not() -> N
     assert not trial.found.rate
 
 
+def test_a_rate_that_held_is_kept_when_only_a_little_more_is_too_much() -> None:
+    """It is what a second measurement would say, too: what is above it is no news of it."""
+    made, machine = forecast(), Machine(1.0)
+    predicted = made.highest(configuration())
+    assert predicted is not None
+    found = Confirmation(made, machine.measure, BOUND_S)
+    trial = found.add(configuration(), predicted)
+    for rate in (0.99 * predicted.rate, 1.05 * predicted.rate):
+        trial.rate = rate
+        found.turn(trial, 12.0)
+    assert trial.found is not None
+    assert trial.found.rate == pytest.approx(0.99 * predicted.rate)
+    assert trial.rate > trial.found.rate
+
+
 class Lucky(Machine):
     """One whose answers come in half the time at 70 requests a second."""
 
@@ -199,7 +235,7 @@ class Lucky(Machine):
         if rate != 70.0:
             return found
         halves = [spent_s / 2 for spent_s in found.latencies_s]
-        return msgspec.structs.replace(found, latencies_s=halves, served_s={})
+        return msgspec.structs.replace(found, latencies_s=halves, served=Served(rate=rate))
 
 
 def test_few_requests_are_judged_with_the_nearest_others() -> None:
@@ -246,12 +282,158 @@ def test_an_interval_holds_the_middle_and_answers_that_never_came() -> None:
     assert math.isinf(lost.middle)
 
 
-def test_serving_is_calibrated_on_the_middle_of_what_was_seen() -> None:
-    found = calibrate({1: [0.01], 2: [0.02]}, {1: [0.011, 0.011, 9.0], 2: [0.022], 8: [1.0]}, 0.002)
-    assert found.overhead_s == 0.002
-    assert found.inflation == pytest.approx(1.1)
-    assert inflated({1: [0.01]}, found) == {1: [pytest.approx(0.011)]}
-    assert calibrate({1: [0.01]}, {}, -1.0) == Calibration()
+def served(rate: float, spent_s: Sequence[float], **more: float) -> Served:
+    batches = [Batch(size=1, spent_s=each_s) for each_s in spent_s]
+    return Served(rate=rate, batches=batches, **more)
+
+
+TRIALS = {1: [0.01], 2: [0.02]}
+
+
+def test_serving_is_calibrated_without_pauses_and_other_sizes() -> None:
+    seen = Served(
+        rate=10.0,
+        batches=[
+            *[Batch(size=1, spent_s=0.011)] * 98,
+            Batch(size=1, spent_s=9.0),
+            Batch(size=2, spent_s=0.022),
+            Batch(size=8, spent_s=1.0),
+        ],
+        overhead_s=0.002,
+    )
+    found = calibrate([(TRIALS, 1.0, seen)], 2)
+    assert found.overhead_s == pytest.approx(0.002)
+    assert found.inflation == pytest.approx(1.1, rel=0.03)
+    assert found.taken_s == 0.0
+    assert inflated({1: [0.01]}, found) == {1: [pytest.approx(0.01 * found.inflation)]}
+    assert calibrate([(TRIALS, 1.0, Served(rate=10.0, overhead_s=1.0))], 2) == Calibration()
+
+
+def test_of_one_rate_what_is_taken_is_the_cpu_time_that_was_seen() -> None:
+    """20 requests a second that take 10 ms of two workers: a tenth of each worker's time."""
+    found = calibrate([(TRIALS, 1.0, served(20.0, [0.01 / 0.9] * 50, beside_s=0.01))], 2)
+    assert found.taken_s == pytest.approx(0.005)
+    assert found.inflation == pytest.approx(1.0)
+    assert found.factor(100.0) == pytest.approx(2.0)
+    spare = calibrate([(TRIALS, 1.0, served(20.0, [0.01] * 50, beside_s=0.01))], 2, 1)
+    assert spare.taken_s == 0.0
+
+
+@pytest.mark.parametrize("really", [0.0, 0.5, 1.5])
+def test_two_rates_say_how_much_of_it_is_taken(really: float) -> None:
+    seen = [
+        (TRIALS, 1.0, served(rate, [0.01 / (1 - rate * really * 0.004)] * 50, beside_s=0.008))
+        for rate in (20.0, 100.0)
+    ]
+    found = calibrate(seen, 2)
+    assert found.factor(120.0) == pytest.approx(1 / (1 - 120 * really * 0.004), rel=0.06)
+
+
+def test_batches_that_had_no_company_say_as_much_as_others() -> None:
+    """Alone they take 7 ms, and beside another 10: both times are those of the trials."""
+    batches = [
+        Batch(size=1, spent_s=spent_s, company=company)
+        for spent_s, company in ((0.007, 0.0), (0.01, 1.0))
+        for _ in range(30)
+    ]
+    found = calibrate([(TRIALS, 0.7, Served(rate=50.0, batches=batches))], 2)
+    assert found.inflation == pytest.approx(1.0)
+
+
+class SharedCores:
+    """Two workers of a core each, whose cores do the frontend's and the clients' work as well.
+
+    Work that comes while a core is idle is done there; else it stops one of the workers. What
+    a batch takes grows with the company that it has. Nothing of the forecast's model is in it.
+
+    Args:
+        beside_s: of CPU that a request takes beside its worker.
+        lone: of its time beside another batch, what a batch takes alone.
+    """
+
+    def __init__(self, beside_s: float, lone: float) -> None:
+        self.beside_s, self.lone = beside_s, lone
+        self._draw = random.Random(5)
+
+    def measure(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> Round:
+        draw = self._draw
+        ends_s, latencies_s = [0.0, 0.0], [0.0] * len(offsets_s)
+        waiting: list[int] = []
+        batches: list[Batch] = []
+        running: dict[int, tuple[int, float, float]] = {}
+
+        def serve(until_s: float) -> None:
+            while waiting:
+                worker = ends_s.index(min(ends_s))
+                begin_s = max(ends_s[worker], offsets_s[waiting[0]])
+                if begin_s > until_s:
+                    return
+                company = ends_s[1 - worker] > begin_s
+                spent_s = draw.choice(self.times_s) * (1.0 if company else self.lone)
+                ends_s[worker] = begin_s + spent_s
+                running[worker] = (waiting.pop(0), begin_s, float(company))
+
+        def settle(until_s: float) -> None:
+            for worker, found in list(running.items()):
+                if ends_s[worker] <= until_s:
+                    number, begin_s, company = found
+                    del running[worker]
+                    latencies_s[number] = ends_s[worker] - offsets_s[number]
+                    spent_s = ends_s[worker] - begin_s
+                    batches.append(Batch(size=1, spent_s=spent_s, company=company))
+
+        for number, offset_s in enumerate(offsets_s):
+            while waiting and min(ends_s) <= offset_s:
+                settle(min(ends_s))
+                serve(offset_s)
+            settle(offset_s)
+            if all(end_s > offset_s for end_s in ends_s):
+                ends_s[draw.randrange(2)] += self.beside_s
+            waiting.append(number)
+            serve(offset_s)
+        while waiting:
+            settle(min(ends_s))
+            serve(math.inf)
+        settle(math.inf)
+        return Round(
+            rate=rate,
+            offsets_s=list(offsets_s),
+            latencies_s=latencies_s,
+            served=Served(rate=rate, batches=batches, beside_s=self.beside_s),
+        )
+
+    times_s = noisy(10.0)
+
+
+@pytest.mark.parametrize("lone", [1.0, 0.7])
+@pytest.mark.parametrize("beside_s", [0.0005, 0.001, 0.002])
+def test_a_forecast_knows_what_serving_takes_of_the_workers_at_its_rate(
+    beside_s: float, lone: float
+) -> None:
+    """Below a constant factor, what 60 % of the rate shows says nothing of 95 %."""
+    machine = SharedCores(beside_s, lone)
+    made = Forecast(Settings(), BOUND_S, poisson_gaps(5000), {NARROW: 1}, 2)
+    alone_s = [lone * spent_s for spent_s in machine.times_s]
+    made.learn_times(NULL, 1, ServiceTimes(busy_s={1: machine.times_s}, alone_s=alone_s))
+    made.learn_memory(NULL, MEMORY, 1.0)
+    one = configuration()
+    found = Confirmation(made, machine.measure, BOUND_S)
+    first = made.highest(one)
+    assert first is not None
+    found.calibrate(one, 0.6 * first.rate, 8.0)
+    sure = made.highest(one, slower=SLOWER)
+    assert sure is not None
+    found.calibrate(one, sure.rate, 8.0)
+    predicted = made.highest(one)
+    assert predicted is not None
+    trial = found.add(one, predicted)
+    found.turn(trial, 10.0)
+    assert trial.found is not None
+    assert trial.found.error < 0.15
+    # And the rate beyond which it is overloaded is known, too.
+    most = made.most_per_s(one)
+    assert most is not None
+    assert most == pytest.approx(2 / (0.01 + beside_s), rel=0.05)
 
 
 def test_a_servers_own_times_count_once_there_are_enough() -> None:
@@ -278,7 +460,7 @@ def test_cells_share_the_rate() -> None:
     assert two is not None
     # Two queues of one worker keep less than one queue of two.
     assert 0.5 * one.rate < two.rate < one.rate
-    spent = halves.sojourns_s(configuration(), [0.0, 0.0, 1.0, 1.0])
+    spent = halves.sojourns_s(configuration(), 4.0, [0.0, 0.0, 1.0, 1.0])
     assert max(spent) < 0.02
 
 

@@ -128,24 +128,36 @@ def test_the_picture_is_a_png(tmp_path: Path) -> None:
     assert "no chart" in picture.write(msgspec.structs.replace(REPORT, curves=[]), file)
 
 
-def span(batch: int, queued: float, formed: float, collected: float, items: int = 1) -> RequestSpan:
+def span(
+    batch: int, queued: float, formed: float, collected: float, items: int = 1, worker: int = 0
+) -> RequestSpan:
     at_s = dict.fromkeys(MOMENTS, queued) | {"formed": formed, "collected": collected}
-    return RequestSpan(cell=0, batch=batch, worker=0, batch_items=items, items=1, at_s=at_s)
+    return RequestSpan(cell=0, batch=batch, worker=worker, batch_items=items, items=1, at_s=at_s)
 
 
 def test_a_round_counts_batches_once_and_what_lies_beside_them() -> None:
     spans = [span(1, 0.0, 0.1, 0.3), span(2, 0.2, 0.3, 0.7, 2), span(2, 0.1, 0.3, 0.7, 2)]
     found = round_of(10.0, [0.0, 0.1, 0.2, 0.3], [0.5, 0.7, 0.6, None], [0.0, 0.0, 0.0, 0.9], spans)
-    assert found.served_s == {1: [pytest.approx(0.2)], 2: [pytest.approx(0.4)]}
+    assert [one.size for one in found.served.batches] == [1, 2]
+    assert [one.spent_s for one in found.served.batches] == pytest.approx([0.2, 0.4])
     # They took 1.8 s, of which they were 0.3, 0.5 and 0.6 s in the queue or with a worker.
-    assert found.overhead_s == pytest.approx((1.8 - 1.4) / 3)
+    assert found.served.overhead_s == pytest.approx((1.8 - 1.4) / 3)
     assert math.isinf(found.latencies_s[-1])
     assert found.refused == 0.25
 
 
+def test_a_round_says_which_batches_had_company_and_what_was_carried() -> None:
+    spans = [span(1, 0.0, 0.0, 1.0), span(2, 0.5, 0.5, 2.0, worker=1), span(3, 1.5, 1.5, 1.8)]
+    found = round_of(2.0, [0.0, 0.5, 1.0], [1.0, 1.5, 3.0], [0.0] * 3, spans, beside_s=0.3)
+    assert [one.company for one in found.served.batches] == [0.0, 1.0, 1.0]
+    # The last answer came after 4 s.
+    assert found.served.rate == pytest.approx(3 / 4)
+    assert found.served.beside_s == pytest.approx(0.1)
+
+
 def test_a_round_without_answers_says_nothing_of_serving() -> None:
     found = round_of(10.0, [0.0, 0.1], [None, None], [0.0, 0.0], [])
-    assert (found.served_s, found.overhead_s, found.refused) == ({}, 0.0, 1.0)
+    assert (found.served.batches, found.served.overhead_s, found.refused) == ([], 0.0, 1.0)
     assert isinstance(found, Round)
 
 
@@ -175,6 +187,7 @@ class Burning(Servers):
             (self._zone / "name").write_text("package-0\n")
             (self._zone / "max_energy_range_uj").write_text("262143328850\n")
             self._count(1_000_000)
+        self._spent_s = 0.0
         super().__init__({}, None, 1.0, Meter(sysfs))  # type: ignore[arg-type]
 
     def _count(self, uj: int) -> None:
@@ -183,7 +196,11 @@ class Burning(Servers):
     def _ask(self, one: Configuration, offsets_s: Sequence[float]) -> Any:
         if self._zone.exists():
             self._count(4_000_000)
-        return [*[0.01] * (len(offsets_s) - 1), None], [0.0] * len(offsets_s), []
+        return [*[0.01] * (len(offsets_s) - 1), None], [0.0] * len(offsets_s), 0.2, []
+
+    def _beside_s(self, _: Configuration) -> float | None:
+        self._spent_s += 1.0
+        return self._spent_s if self._zone.exists() else None
 
 
 def test_a_round_tells_what_the_processors_consumed(tmp_path: Path) -> None:
@@ -192,6 +209,15 @@ def test_a_round_tells_what_the_processors_consumed(tmp_path: Path) -> None:
     assert found.answered == 3
     bare = Burning(tmp_path / "bare").measure(CONFIGURATION, 10.0, [0.1, 0.2])
     assert bare.joules is None
+
+
+def test_a_round_tells_what_requests_cost_beside_workers(tmp_path: Path) -> None:
+    """A second of frontend and supervisor, and 0.2 s of whoever sent, by four requests."""
+    found = Burning(tmp_path).measure(CONFIGURATION, 10.0, [0.1, 0.2, 0.3, 0.4])
+    assert found.served.beside_s == pytest.approx(0.3)
+    # Where the server's own is not known, the sender's is.
+    bare = Burning(tmp_path / "bare").measure(CONFIGURATION, 10.0, [0.1, 0.2])
+    assert bare.served.beside_s == pytest.approx(0.1)
 
 
 def test_joules_are_shown_where_they_are_known() -> None:
