@@ -229,24 +229,34 @@ class Tuning:
     def _calibrate(self, servers: Servers) -> None:
         """What serving adds, as the first server shows: at a low rate, then near its highest.
 
-        What frontend and clients take of the workers grows with the rate, so that the second time
-        is at a rate that the first one, and the CPU time that was seen, let expect to be kept.
+        What frontend and clients take of the workers grows with the rate. So the second time is at
+        a rate that the first one, and the CPU time that was seen, let expect to be kept: where
+        requests cost much beside their workers, it is below the first. What wins then may be of
+        another shape: until the best is of one that was under load.
         """
         assert self._survey
         assert self._confirmation
-        survey = self._survey
-        one = survey.ranked()[0]
-        self._say(f"starting a server: {one.name}")
-        failed = servers.start([one])
-        if failed:
-            raise StartError(failed[one])
-        most = self._forecast.most_per_s(one) or 0.0
-        rate = max(survey.predicted[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING)
-        self._calibrate_at(one, rate)
-        sure = self._forecast.highest(one, slower=SLOWER)
-        if sure is not None and sure.rate > rate:
-            self._calibrate_at(one, sure.rate)
-        survey.predict_again()
+        survey, forecast = self._survey, self._forecast
+        for number, one in enumerate(iter(self._uncalibrated, None)):
+            self._say(f"starting a server: {one.name}")
+            failed = servers.start([one])
+            if failed and not number:
+                raise StartError(failed[one])
+            if failed or (number and self._left_s() < self._order.budget_s * _CONFIRMING / 2):
+                return
+            most = forecast.most_per_s(one) or 0.0
+            rate = max(survey.predicted[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING)
+            self._calibrate_at(one, rate)
+            sure = forecast.highest(one, slower=SLOWER)
+            if sure is not None and not math.isclose(sure.rate, rate, rel_tol=_ALIKE):
+                self._calibrate_at(one, sure.rate)
+            survey.predict_again()
+
+    def _uncalibrated(self) -> Configuration | None:
+        """The best, unless servers like it were under load already."""
+        assert self._survey
+        best = self._survey.best()
+        return None if best is None or self._forecast.is_calibrated(best.shape) else best
 
     def _calibrate_at(self, one: Configuration, rate: float) -> None:
         assert self._confirmation

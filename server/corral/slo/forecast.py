@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from corral.batching.cost_curve import candidate_sizes
 from corral.batching.policy import Policy, queue_policy
 from corral.batching.prediction import Prediction, at_rate, highest_rate, predict
@@ -76,8 +74,7 @@ class Forecast:
             if other.shape == shape and (trial_s := self.trial_s(other)) is not None
             for each in all_served
         ]
-        spare = max(0, self._cores - shape.workers * shape.cores)
-        self._calibrations[shape] = calibrate(rounds, shape.workers, spare)
+        self._calibrations[shape] = calibrate(rounds, shape.workers, self._spare(shape))
 
     def times(self, arithmetic: Arithmetic, cores: int) -> ServiceTimes | None:
         """What was measured, or None."""
@@ -91,11 +88,16 @@ class Forecast:
         """Of this shape, else of the one that was seen first."""
         if shape in self._calibrations:
             return self._calibrations[shape]
-        for other, found in self._calibrations.items():
-            # The same is taken from fewer workers, or more.
-            taken_s = found.taken_s * other.workers / shape.workers
-            return msgspec.structs.replace(found, taken_s=taken_s)
-        return Calibration()
+        first = next(iter(self._calibrations.values()), Calibration())
+        return first.elsewhere(shape.workers, self._spare(shape))
+
+    def is_calibrated(self, shape: Shape) -> bool:
+        """Whether a server of this shape was seen under load."""
+        return shape in self._calibrations
+
+    def _spare(self, shape: Shape) -> int:
+        """Cores that no worker has."""
+        return max(0, self._cores - shape.workers * shape.cores)
 
     def trial_s(self, one: Configuration) -> dict[int, list[float]] | None:
         """Seconds of a batch by size, from trials; None where they do not reach so far."""

@@ -92,10 +92,24 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     inflation: float = 1.0
     #: what each request takes from every worker besides, so that batches take longer as more come
     taken_s: float = 0.0
+    #: CPU seconds of a request's frontend and client, and the rate at which they were seen
+    beside_s: float = 0.0
+    rate: float = 0.0
 
     def factor(self, rate: float) -> float:
         """How many times as long as in a trial a batch is, while all workers compute."""
         return self.inflation * slowdown(rate, self.taken_s)
+
+    def elsewhere(self, workers: int, spare_cores: int) -> Calibration:
+        """The same for other workers: all of it is taken from them, until more is seen."""
+        taken_s = taken_of(self.beside_s, self.rate, workers, spare_cores)
+        return msgspec.structs.replace(self, taken_s=taken_s)
+
+
+def taken_of(beside_s: float, rate: float, workers: int, spare_cores: int) -> float:
+    """What a request takes from every worker, where its CPU time is all taken from workers."""
+    spare_s = spare_cores / rate if rate else 0.0
+    return max(0.0, beside_s - spare_s) / workers
 
 
 def company_share(lone: float, company: float) -> float:
@@ -156,7 +170,7 @@ def calibrate(
     if not rounds:
         return Calibration()
     expected_s = [
-        max(0.0, served.beside_s - spare_cores / served.rate) / workers for _, _, served in rounds
+        taken_of(served.beside_s, served.rate, workers, spare_cores) for _, _, served in rounds
     ]
     best = math.inf, 1.0, 0.0
     for step in range(round(_MOST_EXPECTED / _STEP) + 1):
@@ -177,10 +191,13 @@ def calibrate(
     _, inflation, share = best
     # A request costs less where more come: what is asked about are the highest rates.
     highest = max(range(len(rounds)), key=lambda number: rounds[number][2].rate)
+    served = rounds[highest][2]
     return Calibration(
         overhead_s=max(0.0, rounds[-1][2].overhead_s),
         inflation=inflation,
         taken_s=share * expected_s[highest],
+        beside_s=served.beside_s,
+        rate=served.rate,
     )
 
 

@@ -32,6 +32,9 @@ _AGAIN = 16
 _MOST_COMPARED = 4
 
 
+_Alike = tuple[Arithmetic, Shape, Batching, float | None]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Engine:
     """An arithmetic that passed the guard.
@@ -191,10 +194,9 @@ class Survey:
     def predict(self, arithmetic: Arithmetic) -> None:
         """Predicts every configuration of an engine whose workers were measured."""
         self._say(f"predicting {arithmetic.name}")
-        # Memories that change nothing have the same predictions.
-        known: dict[tuple[Shape, Batching, float | None], Prediction | None] = {}
+        known: dict[_Alike, Prediction | None] = {}
         for one in self._space.configurations(arithmetic):
-            key = one.shape, one.batching, self._forecast.factor(one)
+            key = self._alike(one)
             if key not in known:
                 known[key] = self._forecast.highest(one, roughly=True)
             if (found := known[key]) is not None:
@@ -203,10 +205,9 @@ class Survey:
 
     def _refine(self) -> None:
         """The best are predicted on a long schedule, too."""
-        top = sorted(self.predicted, key=lambda one: -self.predicted[one].rate)
-        known: dict[tuple[Arithmetic, Shape, Batching, float | None], Prediction | None] = {}
-        for one in top:
-            key = one.arithmetic, one.shape, one.batching, self._forecast.factor(one)
+        known: dict[_Alike, Prediction | None] = {}
+        for one in self._top(len(self.predicted)):
+            key = self._alike(one)
             if key not in known and len(known) == _REFINED:
                 return
             if key not in known:
@@ -217,13 +218,29 @@ class Survey:
     def predict_again(self) -> None:
         """The same for the best of all engines, after something was learned of serving."""
         self._say("predicting the best again")
-        for one in sorted(self.predicted, key=lambda one: -self.predicted[one].rate)[:_AGAIN]:
-            found = self._forecast.highest(one, roughly=True)
-            if found is None:
-                del self.predicted[one]
-            else:
-                self.predicted[one] = found
+        known: dict[_Alike, Prediction | None] = {}
+        fresh: set[Configuration] = set()
+        # Those that were predicted without it may now be the first, until they are, too.
+        while stale := [one for one in self._top(_AGAIN) if one not in fresh]:
+            for one in stale:
+                fresh.add(one)
+                key = self._alike(one)
+                if key not in known:
+                    known[key] = self._forecast.highest(one, roughly=True)
+                found = known[key]
+                if found is None:
+                    del self.predicted[one]
+                else:
+                    self.predicted[one] = found
         self._refine()
+
+    def _top(self, count: int) -> list[Configuration]:
+        """Those with the highest predicted rates."""
+        return sorted(self.predicted, key=lambda one: -self.predicted[one].rate)[:count]
+
+    def _alike(self, one: Configuration) -> _Alike:
+        """What its prediction hangs on: memories that change nothing have the same."""
+        return one.arithmetic, one.shape, one.batching, self._forecast.factor(one)
 
     def too_large(self) -> list[str]:
         """Batches that take longer than the bound, in words."""

@@ -129,7 +129,7 @@ def test_the_picture_is_a_png(tmp_path: Path) -> None:
 
 
 def span(
-    batch: int, queued: float, formed: float, collected: float, items: int = 1, worker: int = 0
+    batch: int, queued: float, formed: float, collected: float, items: int = 1, *, worker: int = 0
 ) -> RequestSpan:
     at_s = dict.fromkeys(MOMENTS, queued) | {"formed": formed, "collected": collected}
     return RequestSpan(cell=0, batch=batch, worker=worker, batch_items=items, items=1, at_s=at_s)

@@ -20,7 +20,7 @@ from corral.slo.page import render as render_page
 from corral.slo.profiler import Crew, Profiler
 from corral.slo.reasons import why_lost
 from corral.slo.report import TuneReport
-from corral.slo.service import ServiceTimes
+from corral.slo.service import Batch, Served, ServiceTimes
 from corral.slo.shapes import plans
 from corral.slo.space import Arithmetic, Memory, Shape, Space, batchings
 from corral.slo.summary import Summary
@@ -218,3 +218,25 @@ def test_the_report_of_predictions_alone(shapes: dict[Shape, Plan]) -> None:
     assert "is predicted to keep" in page
     one = found.ranked()[0]
     assert not why_lost(one, report.candidates[0], winner, forecast, 100.0)
+
+
+def test_after_serving_was_seen_all_that_may_be_first_is_predicted_again(
+    shapes: dict[Shape, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serving takes half of the workers: nothing may win by not having been predicted again."""
+    monkeypatch.setattr("corral.slo.survey._AGAIN", 2)
+    found, forecast = survey(shapes, {FAST: 10.0, SLOW: 10.5}, factor=0.9)
+    found.run()
+    best = found.best()
+    assert best is not None
+    before = found.predicted[best].rate
+    for shape in shapes:
+        one = next(one for one in found.predicted if one.shape == shape)
+        spent_s = forecast.trial_s(one)
+        assert spent_s is not None
+        batches = [Batch(size=1, spent_s=2 * spent_s[1][0])] * 30
+        forecast.learn_served(one, Served(rate=50.0, batches=batches))
+    found.predict_again()
+    again = found.ranked()[:2]
+    assert again
+    assert all(found.predicted[one].rate < 0.6 * before for one in again)
