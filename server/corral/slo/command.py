@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from corral.batching.prediction import Prediction
-from corral.errors import StartError
 from corral.models.spec import ModelSpec
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan
 from corral.settings import Settings
-from corral.slo.confirm import ENOUGH, SLOWER, Confirmation, Trial
+from corral.slo.calibrator import Calibrator
+from corral.slo.confirm import ENOUGH, Confirmation, Trial
 from corral.slo.disturbance import Watch
 from corral.slo.forecast import Forecast
 from corral.slo.history import History, Speed, slower, speed
@@ -34,12 +34,6 @@ from corral.tuning.other_load import OtherLoad, watched
 _CONFIRMING = 0.6
 #: configurations that are confirmed
 _BEST = 3
-#: the first rounds show what serving adds, well below the bound
-_CALIBRATING = 0.6
-#: of what its workers can make; where the bound is tight the rate is low, and would take long
-_LEAST_CALIBRATING = 0.3
-_CALIBRATION_REQUESTS = 40
-_CALIBRATION_S = (3.0, 8.0)
 #: requests of a round that tell the good from the bad, within these times
 _FIRST_REQUESTS = 150
 _SHORTEST_S = 2.0
@@ -227,43 +221,14 @@ class Tuning:
         return max(_SHORTEST_S, min(wanted_s, part_s, _LONGEST_S))
 
     def _calibrate(self, servers: Servers) -> None:
-        """What serving adds, as the first server shows: at a low rate, then near its highest.
-
-        What frontend and clients take of the workers grows with the rate. So the second time is at
-        a rate that the first one, and the CPU time that was seen, let expect to be kept: where
-        requests cost much beside their workers, it is below the first. What wins then may be of
-        another shape: until the best is of one that was under load.
-        """
+        """What serving adds, as servers of the shapes that may win show."""
         assert self._survey
         assert self._confirmation
-        survey, forecast = self._survey, self._forecast
-        for number, one in enumerate(iter(self._uncalibrated, None)):
-            self._say(f"starting a server: {one.name}")
-            failed = servers.start([one])
-            if failed and not number:
-                raise StartError(failed[one])
-            if failed or (number and self._left_s() < self._order.budget_s * _CONFIRMING / 2):
-                return
-            most = forecast.most_per_s(one) or 0.0
-            rate = max(survey.predicted[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING)
-            self._calibrate_at(one, rate)
-            sure = forecast.highest(one, slower=SLOWER)
-            if sure is not None and not math.isclose(sure.rate, rate, rel_tol=_ALIKE):
-                self._calibrate_at(one, sure.rate)
-            survey.predict_again()
-
-    def _uncalibrated(self) -> Configuration | None:
-        """The best, unless servers like it were under load already."""
-        assert self._survey
-        best = self._survey.best()
-        return None if best is None or self._forecast.is_calibrated(best.shape) else best
-
-    def _calibrate_at(self, one: Configuration, rate: float) -> None:
-        assert self._confirmation
-        shortest_s, longest_s = _CALIBRATION_S
-        seconds = min(longest_s, max(shortest_s, _CALIBRATION_REQUESTS / rate))
-        self._say(f"calibrating at {rate:.1f}/s for {seconds:.0f} s")
-        self._confirmation.calibrate(one, rate, seconds)
+        late_s = self._order.budget_s * _CONFIRMING / 2
+        calibrator = Calibrator(
+            self._survey, self._forecast, self._confirmation.calibrate, self._say
+        )
+        calibrator.run(servers.start, lambda: self._left_s() < late_s)
 
     def _distinct(self, ranked: Sequence[Configuration]) -> list[Configuration]:
         """The best that may win and would behave in different ways, three at the most."""

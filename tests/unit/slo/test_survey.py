@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import pytest
 
 from corral.batching.prediction import poisson_gaps
-from corral.errors import ConfigError, ModelError
+from corral.batching.simulation import slowdown
+from corral.errors import ConfigError, ModelError, StartError
 from corral.ipc.messages import ModelBoot
 from corral.planning import topology
 from corral.planning.plan import Plan
 from corral.settings import Allocator, BackendName, Mode, Precision, Settings
+from corral.slo.calibrator import Calibrator
 from corral.slo.forecast import Forecast
 from corral.slo.order import TuneOrder
 from corral.slo.page import render as render_page
@@ -22,7 +24,7 @@ from corral.slo.reasons import why_lost
 from corral.slo.report import TuneReport
 from corral.slo.service import Batch, Served, ServiceTimes
 from corral.slo.shapes import plans
-from corral.slo.space import Arithmetic, Memory, Shape, Space, batchings
+from corral.slo.space import Arithmetic, Configuration, Memory, Shape, Space, batchings
 from corral.slo.summary import Summary
 from corral.slo.survey import Engine, Survey
 
@@ -240,3 +242,38 @@ def test_after_serving_was_seen_all_that_may_be_first_is_predicted_again(
     again = found.ranked()[:2]
     assert again
     assert all(found.predicted[one].rate < 0.6 * before for one in again)
+
+
+def test_servers_are_calibrated_until_the_best_is_of_a_shape_that_was(
+    shapes: dict[Shape, Plan],
+) -> None:
+    """What requests take beside workers stops all of a wide one, and half of two narrow ones."""
+    found, forecast = survey(shapes, {FAST: 10.0})
+    found.run()
+    rates: dict[Shape, list[float]] = {}
+    before = found.best()
+    assert before is not None
+
+    def calibrate(one: Configuration, rate: float, _: float) -> None:
+        rates.setdefault(one.shape, []).append(rate)
+        spent_s = forecast.trial_s(one)
+        assert spent_s is not None
+        factor = slowdown(rate, 0.008 / one.shape.workers)
+        batches = [Batch(size=1, spent_s=factor * spent_s[1][0])] * 30
+        forecast.learn_served(one, Served(rate=rate, batches=batches, beside_s=0.008))
+
+    made = Calibrator(found, forecast, calibrate, lambda _: None)
+    made.run(lambda _: {}, lambda: False)
+    best = found.best()
+    assert best is not None
+    assert before.shape.workers < best.shape.workers
+    # The first were overloaded at first: their second round is at a lower rate.
+    assert list(rates) == [before.shape, best.shape]
+    low, lower = rates[before.shape]
+    assert lower < low
+    late, new = survey(shapes, {FAST: 10.0})
+    late.run()
+    with pytest.raises(StartError, match="no memory"):
+        Calibrator(late, new, calibrate, lambda _: None).run(
+            lambda wanted: dict.fromkeys(wanted, "no memory"), lambda: True
+        )

@@ -1,0 +1,98 @@
+"""Calibrates forecasts: servers that may win, each at a low rate and near its highest.
+
+What frontend and clients take of the workers grows with the rate. So the second time is at a rate
+that the first one, and the CPU time that was seen, let expect to be kept: where requests cost much
+beside their workers, it is below the first. What wins then may be of another shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from corral.errors import StartError
+from corral.slo.confirm import SLOWER
+from corral.slo.forecast import Forecast
+from corral.slo.space import Configuration
+from corral.slo.survey import Survey
+
+#: the first rounds show what serving adds, well below the bound
+_CALIBRATING = 0.6
+#: of what its workers can make; where the bound is tight the rate is low, and would take long
+_LEAST_CALIBRATING = 0.3
+_CALIBRATION_REQUESTS = 40
+_CALIBRATION_S = (3.0, 8.0)
+#: rates that are nearer than this share are not worth two rounds
+_ALIKE = 0.02
+
+#: a configuration, requests a second, seconds
+Calibrate = Callable[[Configuration, float, float], None]
+#: starts servers, and says why some did not
+Start = Callable[[Sequence[Configuration]], Mapping[Configuration, str]]
+
+
+class Calibrator:
+    """Puts servers under load until the best is of a shape that was.
+
+    Args:
+        survey: predicts again what was learned.
+        forecast: learns.
+        calibrate: puts a server that is up under load.
+        say: told what begins, a phrase.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        forecast: Forecast,
+        calibrate: Calibrate,
+        say: Callable[[str], None],
+    ) -> None:
+        self._survey = survey
+        self._forecast = forecast
+        self._calibrate = calibrate
+        self._say = say
+
+    def run(self, start: Start, is_late: Callable[[], bool]) -> None:
+        """Calibrates the best, and what is the best by that.
+
+        Args:
+            start: a server.
+            is_late: the time that is left is for confirming; one shape is calibrated all the same.
+
+        Raises:
+            StartError: the first server did not start.
+        """
+        first = True
+        while (one := self._uncalibrated()) is not None and (first or not is_late()):
+            self._say(f"starting a server: {one.name}")
+            failed = start([one])
+            if failed and first:
+                raise StartError(failed[one])
+            if failed:
+                return
+            first = False
+            self._measure(one)
+            if not self._forecast.is_calibrated(one.shape):
+                return
+            self._survey.predict_again()
+
+    def _uncalibrated(self) -> Configuration | None:
+        """The best, unless servers like it were under load already."""
+        best = self._survey.best()
+        return None if best is None or self._forecast.is_calibrated(best.shape) else best
+
+    def _measure(self, one: Configuration) -> None:
+        forecast = self._forecast
+        most = forecast.most_per_s(one) or 0.0
+        rate = max(self._survey.predicted[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING)
+        self._at(one, rate)
+        sure = forecast.highest(one, slower=SLOWER)
+        if sure is not None and not math.isclose(sure.rate, rate, rel_tol=_ALIKE):
+            self._at(one, sure.rate)
+
+    def _at(self, one: Configuration, rate: float) -> None:
+        shortest_s, longest_s = _CALIBRATION_S
+        seconds = min(longest_s, max(shortest_s, _CALIBRATION_REQUESTS / rate))
+        self._say(f"calibrating at {rate:.1f}/s for {seconds:.0f} s")
+        self._calibrate(one, rate, seconds)
