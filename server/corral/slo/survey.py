@@ -220,6 +220,7 @@ class Survey:
         self._say("predicting the best again")
         known: dict[_Alike, Prediction | None] = {}
         fresh: set[Configuration] = set()
+        dropped: dict[Configuration, Prediction] = {}
         # Those that were predicted without it may now be the first, until they are, too.
         while stale := [one for one in self._top(_AGAIN) if one not in fresh]:
             for one in stale:
@@ -229,9 +230,11 @@ class Survey:
                     known[key] = self._forecast.highest(one, roughly=True)
                 found = known[key]
                 if found is None:
-                    del self.predicted[one]
+                    dropped[one] = self.predicted.pop(one)
                 else:
                     self.predicted[one] = found
+        # A server that was overloaded or disturbed says that nothing will do: rounds show.
+        self.predicted = self.predicted or dropped
         self._refine()
 
     def _top(self, count: int) -> list[Configuration]:

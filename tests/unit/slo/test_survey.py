@@ -277,3 +277,21 @@ def test_servers_are_calibrated_until_the_best_is_of_a_shape_that_was(
         Calibrator(late, new, calibrate, lambda _: None).run(
             lambda wanted: dict.fromkeys(wanted, "no memory"), lambda: True
         )
+
+
+def test_a_calibration_that_was_overloaded_is_repeated_at_half_the_rate(
+    shapes: dict[Shape, Plan],
+) -> None:
+    """By what it saw nothing keeps the bound; what was predicted before is still to be tried."""
+    found, forecast = survey(shapes, {FAST: 10.0})
+    found.run()
+    rates: list[float] = []
+
+    def calibrate(one: Configuration, rate: float, _: float) -> None:
+        rates.append(rate)
+        batches = [Batch(size=1, spent_s=0.01)] * 30
+        forecast.learn_served(one, Served(rate=rate, batches=batches, overhead_s=1.0))
+
+    Calibrator(found, forecast, calibrate, lambda _: None).run(lambda _: {}, lambda: False)
+    assert rates[1] == pytest.approx(rates[0] / 2)
+    assert found.best() is not None
