@@ -151,6 +151,8 @@ def within_thresholds(
                 describe(found),
             )
             if _passes(found, job):
+                if len(left) == len(parts):
+                    _log.warning("no layer stays in INT8: what is called int8 is %s", arithmetic)
                 return mixed
     return mixed
 

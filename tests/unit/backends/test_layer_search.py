@@ -49,7 +49,7 @@ def _answers(model: _Model, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float3
     return found.astype(np.float32)[: len(inputs)]
 
 
-def _search(bf16: float | None) -> _Model:
+def _search(bf16: float | None, snr_db: float = 20.0) -> _Model:
     every = frozenset(range(_LAYERS))
 
     def left(names: frozenset[str], others: float) -> _Model:
@@ -66,10 +66,10 @@ def _search(bf16: float | None) -> _Model:
     )
     inputs = [np.zeros(1, np.float32)] * _PICTURES
     judge = Judge(_answers, _Model(frozenset()), inputs, np.arange(_PICTURES))
-    return within_thresholds([way], judge, _job())
+    return within_thresholds([way], judge, _job(snr_db))
 
 
-def _job() -> BuildJob:
+def _job(snr_db: float) -> BuildJob:
     weights = Weights(source="file", description="", path=None, digest="1")
     spec = ModelSpec(
         name="net", recipe=Recipe(), classes=_CLASSES, find_weights=lambda *_: weights,
@@ -77,7 +77,7 @@ def _job() -> BuildJob:
     )  # fmt: skip
     return BuildJob(
         backend=BackendName.OPENVINO, spec=spec, weights=weights, precision=Precision.INT8,
-        narrow_sums=False, left_out_in_bf16=True, thresholds=Thresholds(loss=0.5, snr_db=20.0),
+        narrow_sums=False, left_out_in_bf16=True, thresholds=Thresholds(loss=0.5, snr_db=snr_db),
         calibration=None, at=lambda step, share=0.0: None, fp32=Path, file=Path("model.xml"),
     )  # fmt: skip
 
@@ -96,3 +96,13 @@ def test_where_bf16_is_too_noisy_by_itself_layers_go_to_fp32() -> None:
     found = _search(2e-2)
     assert found.others == 0.0
     assert 0 < _LAYERS - len(found.quantized) <= 13
+
+
+def test_where_no_layer_may_be_quantized_a_warning_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert _search(None, snr_db=80.0).quantized == frozenset()
+    assert "no layer stays in INT8: what is called int8 is FP32" in caplog.text
+    caplog.clear()
+    _search(None)
+    assert "no layer stays" not in caplog.text
