@@ -6,12 +6,13 @@ the client, as docs/scale-out.md says.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
 
 import pytest
-from support.balancers import ENVOY, HAPROXY, NGINX, Balancer, Fleet, fleet, load
+from support.balancers import ENVOY, HAPROXY, NGINX, Balancer, Fleet, ask_by_rest, fleet, load
 from support.running_server import wait_until
 
 SECONDS = float(os.environ.get("CORRAL_TEST_BALANCER_S", "6"))
@@ -38,6 +39,26 @@ async def test_requests_of_one_connection_are_spread(balancer: Balancer, tmp_pat
         shares = _shares(behind, before)
         print(f"{balancer.name}: spread {outcome.answered} requests, shares {shares}")
         assert max(abs(share - 1 / 3) for share in shares) <= 0.1 / 3 * 1.5, shares
+
+
+async def test_rest_over_http_1_1_is_spread_too(balancer: Balancer, tmp_path: Path) -> None:
+    """As curl and browsers speak it: no HTTP/2, one connection."""
+    with fleet(balancer, tmp_path) as behind:
+        before = [behind.answered(n) for n in range(3)]
+        codes = await asyncio.to_thread(ask_by_rest, behind.rest, 60)
+        assert set(codes) == {200}
+        shares = _shares(behind, before)
+        print(f"{balancer.name}: REST over HTTP/1.1, shares {shares}")
+        assert min(shares) > 0.1, shares
+
+
+async def test_nobody_notices_by_rest_that_one_drains(balancer: Balancer, tmp_path: Path) -> None:
+    with fleet(balancer, tmp_path) as behind:
+        leaving = behind.servers[1]
+        asking = asyncio.create_task(asyncio.to_thread(ask_by_rest, behind.rest, 600))
+        leaving.signal(signal.SIGTERM)
+        assert set(await asking) == {200}
+        assert leaving.wait() == 0
 
 
 async def test_one_is_killed(balancer: Balancer, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import http.client
+import json
 import os
 import random
 import re
@@ -46,11 +48,13 @@ class Balancer:
         name: as people call it.
         file: below deploy/.
         command: by the program's path and the configuration's.
+        rest_port: where it takes REST over HTTP/1.1.
     """
 
     name: str
     file: str
     command: Callable[[str, str], list[str]]
+    rest_port: int = 8001
 
     def program(self) -> str | None:
         """Its path; None where it is not installed."""
@@ -76,17 +80,20 @@ NGINX = Balancer(
     "nginx/nginx.conf",
     lambda program, file: [program, "-c", file, "-p", str(Path(file).parent), "-e", "stderr",
                            "-g", "daemon off; user root; pid nginx.pid;"],
+    rest_port=8000,
 )  # fmt: skip
 
 
 class Fleet:
     """Servers behind a balancer."""
 
-    def __init__(self, servers: list[Server], hosts: list[str], front: str) -> None:
+    def __init__(
+        self, servers: list[Server], hosts: list[str], front: str, rest_port: int
+    ) -> None:
         self.servers = servers
         self._hosts = hosts
         #: HOST:PORT of the balancer's gRPC and of its REST port
-        self.grpc, self.rest = f"{front}:8001", f"{front}:8000"
+        self.grpc, self.rest = f"{front}:8001", f"{front}:{rest_port}"
 
     def answered(self, number: int) -> int:
         """Requests that a server has answered with a result."""
@@ -120,7 +127,7 @@ def fleet(
         for server in servers:
             server.wait_until_ready(timeout_s=60)
         stack.enter_context(_front(balancer, program, folder, hosts, front))
-        yield Fleet(servers, hosts, front)
+        yield Fleet(servers, hosts, front, balancer.rest_port)
 
 
 @contextlib.contextmanager
@@ -157,6 +164,41 @@ def _listens(host: str) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((host, 8001), timeout=1):
         return True
     return False
+
+
+_REST_ITEM = json.dumps(
+    {
+        "inputs": [
+            {
+                "name": "input",
+                "datatype": "FP32",
+                "shape": [1, 3, 32, 32],
+                "data": [0.0] * (3 * 32 * 32),
+            }
+        ]
+    }
+)
+
+
+def ask_by_rest(target: str, requests: int) -> list[int]:
+    """Status codes of so many inferences, one after another over ONE connection of HTTP/1.1.
+
+    Args:
+        target: HOST:PORT.
+        requests: how many.
+    """
+    host, _, port = target.partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    found = []
+    try:
+        for _ in range(requests):
+            connection.request("POST", "/v2/models/colours/infer", _REST_ITEM)
+            answer = connection.getresponse()
+            answer.read()
+            found.append(answer.status)
+    finally:
+        connection.close()
+    return found
 
 
 @dataclasses.dataclass
