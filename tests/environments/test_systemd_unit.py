@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from support.running_server import running
 from support.serving_null import null_server_command
 
 from corral.cli.command_line import settings_of
+from corral.supervisor import admin
 from corral_client import Client
 
 pytestmark = pytest.mark.skipif(
@@ -40,6 +42,13 @@ def test_systemd_takes_it(unit: Path) -> None:
     assert done.stderr == ""
 
 
+def test_systemd_takes_the_lines_that_are_there_to_be_uncommented(unit: Path) -> None:
+    lines = re.sub(r"^#(?=[A-Z]\w+=)", "", unit.read_text(), flags=re.M)
+    assert lines.count("\nLoadCredential=") == 3
+    unit.write_text(lines)
+    test_systemd_takes_it(unit)
+
+
 def test_systemd_finds_it_hardened(unit: Path) -> None:
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=yes", "--no-pager",
@@ -59,6 +68,8 @@ def test_its_commands_have_options_that_there_are(tmp_path: Path) -> None:
     settings = settings_of(words, {"HOME": str(tmp_path)})
     (reload,) = unit_file.values("ExecReload")
     assert reload.split()[-2:] == ["--admin-socket", settings.listen.admin_socket]
+    # Where status, top and reload look for it, so that nobody has to name it.
+    assert settings.listen.admin_socket == str(admin.UNITS_SOCKET)
     (stop_s,) = unit_file.values("TimeoutStopSec")
     assert int(stop_s) > settings.lifecycle.grace_s
 

@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 
 import psutil
-from support.running_server import Server, running, wait_until
+import pytest
+from support.certificates import Authority
+from support.running_server import Server, null_server, running, wait_until
 from support.service_manager import notify_socket
 from support.serving_null import null_server_command
 
+from corral.supervisor import admin
 from corral_client import Client
 
 
@@ -99,3 +102,42 @@ def test_a_service_manager_that_went_away_is_not_missed(tmp_path: Path) -> None:
     with running(null_server_command("--workers", "1"), environ=environ) as server:
         assert _is_ready(server)
         assert server.stop() == 0
+
+
+def test_the_units_socket_is_found_by_the_servers_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    socket = tmp_path / "admin.sock"
+    monkeypatch.setattr(admin, "UNITS_SOCKET", socket)
+    with null_server("--workers", "1", "--admin-socket", str(socket)) as server:
+        assert admin.find_socket({}, server.port) == socket
+        # Somebody who means another server is not answered by this one.
+        other = admin.find_socket({}, server.port + 1)
+        assert other != socket
+    assert admin.find_socket({}, server.port) != socket
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o440])
+def test_credentials_that_systemd_loads_are_taken(tmp_path: Path, mode: int) -> None:
+    """LoadCredential: a folder that only the unit's user enters; by ACL, files look like 0440."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("server", "127.0.0.1")
+    loaded = tmp_path / "credentials"
+    loaded.mkdir()
+    for name, text in (
+        ("tls.crt", pair.cert.read_text()),
+        ("tls.key", pair.key.read_text()),
+        ("tokens", "a" * 32 + "\n"),
+    ):
+        (loaded / name).write_text(text)
+        (loaded / name).chmod(mode)
+    loaded.chmod(0o500)
+    words = ["--tls-cert", f"{loaded}/tls.crt", "--tls-key", f"{loaded}/tls.key"]
+    words += ["--auth-token-file", f"{loaded}/tokens"]
+    with (
+        null_server("--workers", "1", *words) as server,
+        Client(
+            f"127.0.0.1:{server.port}", model="resnet50", ca=authority.file, token="a" * 32
+        ) as client,
+    ):
+        assert client.ready()

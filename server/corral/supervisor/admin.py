@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 _MAX_LINE_BYTES = 4096
 #: status of a large machine
 _MAX_REPLY_BYTES = 64 * 2**20
+#: where deploy/corral.service has it, whatever the port
+UNITS_SOCKET = Path("/run/corral/admin.sock")
 _CREDENTIALS = struct.Struct("3i")
 #: for the question to come, once somebody has connected
 _PATIENCE_S = 5.0
@@ -92,7 +94,7 @@ def find_socket(environ: Mapping[str, str], port: int, named: Path | str | None 
 
     Returns:
         the named one, else the default place of whoever asks, unless a socket lies only in
-        another one: root looks at every user's.
+        another one: root looks at every user's, and both at that of the systemd unit.
     """
     if named:
         return Path(folders.expand(str(named), environ))
@@ -104,7 +106,10 @@ def find_socket(environ: Mapping[str, str], port: int, named: Path | str | None 
         *sorted(Path("/tmp").glob(f"corral-{users}/{port}.sock")),  # noqa: S108
         *sorted(Path("/var/tmp").glob(f"corral-{users}/{port}.sock")),  # noqa: S108
     ]
-    return next((path for path in [expected, *others] if _answers(path)), expected)
+    found = next((path for path in [expected, *others] if _answers(path)), None)
+    if found is None and _answers(UNITS_SOCKET) and _has_port(UNITS_SOCKET, port):
+        found = UNITS_SOCKET
+    return found or expected
 
 
 def _answers(path: Path) -> bool:
@@ -115,6 +120,15 @@ def _answers(path: Path) -> bool:
             return os.geteuid() in {0, _peer_uid(sock)}
     except OSError:
         return False
+
+
+def _has_port(path: Path, port: int) -> bool:
+    """Whether the server there is the one on this gRPC port: its socket's name does not say so."""
+    try:
+        status = ask(path, Request(command="status"), _PATIENCE_S).status
+    except (ConfigError, StartError, OSError):
+        return False
+    return status is not None and status.port == port
 
 
 def make_private_folder(folder: Path) -> None:
