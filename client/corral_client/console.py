@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 #: NumPy's BLAS reads these once, when it is imported, and starts so many threads
 _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -19,7 +20,7 @@ _CLIENT_NEEDS = ("grpc", "google.protobuf", "numpy")
 def client() -> None:
     """Entry of ``corral-client``."""
     settle()
-    require("corral-client", "corral", _CLIENT_NEEDS)
+    require("corral-client", "", _CLIENT_NEEDS)
     import_numpy_for_one_thread()
     from corral_client.cli import main
 
@@ -40,22 +41,31 @@ def settle() -> None:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
-def require(command: str, package: str, modules: Sequence[str]) -> None:
+def require(command: str, extra: str, modules: Sequence[str]) -> None:
     """Ends the process with one line and exit code 2 if modules cannot be imported.
 
     Args:
         command: for people.
-        package: what pip installs to bring the modules.
+        extra: of pyproject.toml, which brings the modules; "" for none.
         modules: by name; none is imported.
     """
     missing = [name for name in modules if not _is_there(name)]
     if missing:
         print(
             f"{command} needs Python packages that are not installed ({', '.join(missing)}): "
-            f"{sys.executable} -m pip install '{package}' brings them",
+            f"{sys.executable} -m pip install {_source(extra)} brings them",
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+def _source(extra: str) -> str:
+    """What pip gets: there is no corral on a package index, where that name is anybody's."""
+    home = Path(__file__).resolve().parents[2]
+    named = f"[{extra}]" if extra else ""
+    if (home / "requirements.lock").is_file():
+        return f"--constraint {home / 'requirements.lock'} '{home}{named}'"
+    return f"'.{named}' in corral's checkout"
 
 
 def import_numpy_for_one_thread() -> None:

@@ -20,6 +20,8 @@ from pathlib import Path
 os.environ.setdefault("CORRAL_RAY_CPUS", "1")
 os.environ.setdefault("CORRAL_RAY_OPTIONS", "--backend null --workers 1")
 
+HERE = Path(__file__).resolve().parent
+
 try:
     import ray
     from ray import serve
@@ -27,10 +29,8 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(
         f"try_two_nodes.py: {missing.name} is not installed: "
-        f"{sys.executable} -m pip install 'ray[serve]' 'corral[serve,openvino,torch]'"
+        f"{sys.executable} -m pip install 'ray[serve]' '{HERE.parents[1]}[serve,openvino,torch]'"
     )
-
-HERE = Path(__file__).parent
 
 
 def ask(picture: bytes, port: int) -> int:

@@ -13,7 +13,7 @@ _NEEDS = ("grpc", "google.protobuf", "numpy", "hdrh", "matplotlib", "msgspec", "
 def main() -> None:
     """Runs the command; without the extra that it needs, one line and exit code 2."""
     settle()
-    require("corral-loadtest", "corral[loadtest]", _NEEDS)
+    require("corral-loadtest", "loadtest", _NEEDS)
     import_numpy_for_one_thread()
     from corral_loadtest.cli.main import main as run
 

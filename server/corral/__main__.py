@@ -10,6 +10,7 @@ import io
 import os
 import sys
 
+from corral import extras
 from corral.launch.descriptors import open_standard_descriptors
 from corral.launch.pid1 import become_init
 from corral.system.optouts import OPT_OUTS
@@ -39,7 +40,7 @@ def main() -> None:
             raise
         print(
             f"corral: the Python package {error.name!r} is not installed; "
-            f"{sys.executable} -m pip install 'corral[serve]' brings it",
+            f"{extras.install('serve', python=sys.executable)} brings it",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -33,7 +33,8 @@ def test_without_the_extras_every_command_is_one_line(tmp_path: Path, args: list
     done = _run([str(python), "-m", "corral", *args], {"PYTHONPATH": str(ROOT / "server")})
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert f"{python} -m pip install 'corral[serve]'" in done.stderr
+    lock = ROOT / "requirements.lock"
+    assert f"{python} -m pip install --constraint {lock} '{ROOT}[serve]'" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["status", "reload"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 #: a sitecustomize that hides modules, as if they were not installed
 HIDE = """
 import os, sys
@@ -40,24 +41,25 @@ def run(
 
 
 @pytest.mark.parametrize(
-    ("entry", "hidden", "package"),
+    ("entry", "hidden", "extra"),
     [
-        (LOADTEST, "rich", "corral[loadtest]"),
-        (LOADTEST, "hdrh matplotlib msgspec PIL rich mlperf_loadgen", "corral[loadtest]"),
-        (LOADTEST, "grpc google numpy", "corral[loadtest]"),
-        (CLIENT, "numpy", "corral"),
-        (CLIENT, "grpc", "corral"),
-        (CLIENT, "google", "corral"),
+        (LOADTEST, "rich", "[loadtest]"),
+        (LOADTEST, "hdrh matplotlib msgspec PIL rich mlperf_loadgen", "[loadtest]"),
+        (LOADTEST, "grpc google numpy", "[loadtest]"),
+        (CLIENT, "numpy", ""),
+        (CLIENT, "grpc", ""),
+        (CLIENT, "google", ""),
     ],
 )
 def test_a_missing_package_is_one_line_with_the_command_that_brings_it(
-    tmp_path: Path, entry: str, hidden: str, package: str
+    tmp_path: Path, entry: str, hidden: str, extra: str
 ) -> None:
     done = run(tmp_path, entry, "--help", hidden=hidden)
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert f"-m pip install '{package}' brings them" in line
+    lock = ROOT / "requirements.lock"
+    assert f"-m pip install --constraint {lock} '{ROOT}{extra}' brings them" in line
     assert line.startswith("corral-loadtest " if entry == LOADTEST else "corral-client ")
     for name in set(hidden.split()) - {"google", "mlperf_loadgen"}:
         assert name in line

@@ -44,4 +44,5 @@ def test_an_interpreter_without_corrals_packages_is_one_line(tmp_path: Path) -> 
     (line,) = done.stderr.splitlines()
     assert line.startswith("corral: --worker-python ")
     assert "is not installed there" in line
-    assert "pip install 'corral[serve]'" in line
+    assert "-m pip install " in line
+    assert "[serve]'" in line

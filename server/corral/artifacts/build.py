@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from corral import extras
 from corral.artifacts import store as artefact
 from corral.artifacts.order import (
     FOR_ANY_CPU,
@@ -300,8 +301,8 @@ def _write(job: BuildJob) -> None:
             raise PassingError(f"{subject} cannot be prepared: out of memory") from None
         except ImportError as error:
             raise ModelError(
-                f"preparing {subject} needs the extras: pip install "
-                f"'corral[{','.join(dict.fromkeys((job.backend.value, 'torch')))}]' ({error})"
+                f"preparing {subject} needs the extras: "
+                f"{extras.install(*dict.fromkeys((job.backend.value, 'torch')))} ({error})"
             ) from error
         # Frameworks raise whatever they like; to a user it is one thing: this model, this reason.
         except Exception as error:

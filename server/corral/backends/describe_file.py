@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from corral import extras
 from corral.backends.registry import ENGINES
 from corral.backends.telemetry import silence_telemetry
 from corral.errors import CorralError, telling_line
@@ -42,7 +43,7 @@ def describe(question: Question) -> Reply:
         except CorralError as error:
             faults.append(str(error))
         except ImportError as error:
-            faults.append(f"reading it takes the package {error.name}: pip install 'corral[torch]'")
+            faults.append(f"reading it takes the package {error.name}: {extras.install('torch')}")
         # Frameworks raise whatever they like; to a user it is one thing: this file, this reason.
         except Exception as error:
             faults.append(telling_line(error))

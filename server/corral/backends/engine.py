@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING
 
+from corral import extras
 from corral.models.files import kind_of
 from corral.settings import BackendName, Precision, TorchMode
 
@@ -131,7 +132,7 @@ class Engine:
     @property
     def advice(self) -> str:
         """What brings the engine where it is not installed."""
-        return self.remedy or f"pip install 'corral[{self.name}]'"
+        return self.remedy or extras.install(self.name)
 
     def needs(self, precision: Precision) -> tuple[str, ...]:
         """Importable packages that a precision needs, the engine's own first."""

@@ -21,6 +21,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from corral import extras
 from corral.errors import ModelError
 from corral.models.spec import Weights
 
@@ -226,7 +227,7 @@ def _fetch(published: Published, path: Path, download: Callable[[str, Path, str]
     try:
         download(published.url, path, published.hash_prefix)
     except ImportError:
-        raise _Unobtainable("downloading them needs torch: pip install 'corral[torch]'") from None
+        raise _Unobtainable(f"downloading them needs torch: {extras.install('torch')}") from None
     # Networks, proxies and disks fail in many ways; each means the same: no weights.
     except Exception as error:
         words = str(error).strip().splitlines() or [type(error).__name__]

@@ -10,6 +10,7 @@ import ctypes
 import os
 import resource
 
+from corral import extras
 from corral.errors import ConfigError
 
 _PR_SET_DUMPABLE = 4
@@ -54,7 +55,7 @@ def require_seccomp() -> None:
     except ModuleNotFoundError:
         raise ConfigError(
             "--seccomp: the Python package 'pyseccomp' is not installed; "
-            "pip install 'corral[hardening]' brings it"
+            f"{extras.install('hardening')} brings it"
         ) from None
     except (OSError, RuntimeError):
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from corral import extras
 from corral.slo.report import TuneReport
 
 _COLOURS = ("#2a6fb0", "#c2571a", "#3f8f4f", "#8c4fa3", "#a88a10", "#3a8f95")
@@ -19,7 +20,7 @@ def write(report: TuneReport, file: Path) -> str:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        return "the chart as PNG needs matplotlib: pip install 'corral[ladder]' brings it"
+        return f"the chart as PNG needs matplotlib: {extras.install('ladder')} brings it"
     figure = Figure(figsize=(10, 5.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from corral import extras
 from corral.errors import ConfigError
 from corral.settings import TelemetrySettings
 from corral.system.background import step_back
@@ -37,8 +38,7 @@ def check(settings: TelemetrySettings) -> None:
                if not _is_there(name)]  # fmt: skip
     if missing:
         raise ConfigError(
-            f"--otlp-endpoint needs {missing[0]}, which is not installed: "
-            "pip install 'corral[trace]'"
+            f"--otlp-endpoint needs {missing[0]}, which is not installed: {extras.install('trace')}"
         )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from corral import extras
+
 
 def main() -> None:
     """Hands over to prepare.main; without what that needs, one line and exit code 2."""
@@ -24,7 +26,7 @@ def explain(error: ImportError | SyntaxError, python: str) -> str:
     if isinstance(error, ModuleNotFoundError):
         return (
             f"--worker-python {python}: the Python package {error.name!r} is not installed there; "
-            f"{python} -m pip install 'corral[serve]' brings it"
+            f"{extras.install('serve', python=python)} brings it"
         )
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"--worker-python {python}: corral does not run there: {reason}"

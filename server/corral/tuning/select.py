@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 
 import msgspec
 
-from corral import accuracy
+from corral import accuracy, extras
 from corral.accuracy import AccuracyReport
 from corral.artifacts import build
 from corral.artifacts.served_model import boot_model
@@ -88,7 +88,7 @@ def select(
     if not options or not exact:
         raise ConfigError(
             f"--backend {settings.engine.backend} --precision {settings.engine.precision}: nothing "
-            f"that is installed can do that; pip install 'corral[{DEFAULT},torch]'"
+            f"that is installed can do that; {extras.install(DEFAULT, 'torch')}"
         )
     # What was measured in full counts for every start that follows.
     whole = options_for(bench, settings.engine.precision, installed, every=True)

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from corral import logs
+from corral import extras, logs
 from corral.backends import registry
 from corral.backends.base import Backend
 from corral.backends.thrown import explain
@@ -66,7 +66,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
         name = boot.settings.engine.backend.value
         raise ConfigError(
             f"--backend {name}: the Python package {error.name!r} is not installed; "
-            f"pip install 'corral[{name}]' brings it"
+            f"{extras.install(name)} brings it"
         ) from None
     order = Order(
         datatypes=signature.datatypes if boot.only is None else (boot.only,),

@@ -6,6 +6,7 @@ import importlib.util
 
 import pytest
 
+from corral import extras
 from corral.artifacts.build import check_engine
 from corral.backends.registry import ENGINES
 from corral.errors import ConfigError
@@ -33,7 +34,8 @@ def test_an_engine_that_is_not_installed_says_what_brings_it(
     )
     with pytest.raises(ConfigError) as caught:
         check_engine(Settings.flat(backend=backend), registry.get("resnet50"), precision)
-    remedy = f"pip install 'corral[{backend.value}]'"
+    remedy = extras.install(backend.value)
+    assert remedy.endswith(f"[{backend.value}]'")
     if backend is BackendName.IPEX:
         remedy = "make ipex, then --worker-python .venv-ipex/bin/python"
     assert str(caught.value) == f"--backend {backend}: {package} is not installed; {remedy}"

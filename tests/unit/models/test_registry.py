@@ -186,7 +186,7 @@ def test_a_download_without_torch_says_what_to_install(tmp_path: Path) -> None:
     def download(_url: str, _path: Path, _hash_prefix: str) -> None:
         raise ModuleNotFoundError("No module named 'torch'")
 
-    with pytest.raises(ModelError, match=r"pip install 'corral\[torch\]'"):
+    with pytest.raises(ModelError, match=r"pip install .*\[torch\]'"):
         find("imagenet", tmp_path, offline=False, download=download)
 
 

@@ -24,7 +24,7 @@ def test_the_sdk_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.Mo
     asked = TelemetrySettings(otlp_endpoint="http://localhost:4318")
     collector.check(asked)
     monkeypatch.setattr(importlib.util, "find_spec", without)
-    with pytest.raises(ConfigError, match=r"opentelemetry\.sdk.*pip install 'corral\[trace\]'"):
+    with pytest.raises(ConfigError, match=r"opentelemetry\.sdk.*pip install .*\[trace\]'"):
         collector.check(asked)
     collector.check(TelemetrySettings(access_log="-"))
 

@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from corral import extras
 from corral.backends.registry import DEFAULT, packages
 from corral.errors import ConfigError
 from corral.images import picture_folder
@@ -90,7 +91,7 @@ def _evaluation(
     if not asked_for:
         raise ConfigError(
             f"--backend {settings.engine.backend} --precision {settings.engine.precision}: nothing "
-            f"that is installed can do that; pip install 'corral[{DEFAULT},torch]'"
+            f"that is installed can do that; {extras.install(DEFAULT, 'torch')}"
         )
     rows, model = evaluate(bench, options, folder, progress)
     return Evaluation(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from corral import extras
 from corral.errors import ConfigError
 from corral.lab.ladder.results import Ladder, RungResult
 from corral.lab.ladder.rungs import ARTICLE_MACHINE, ARTICLE_MODEL
@@ -27,7 +28,7 @@ def draw(ladder: Ladder, stem: Path) -> list[Path]:
         from matplotlib.figure import Figure
     except ImportError:
         raise ConfigError(
-            "the chart needs matplotlib: pip install 'corral[ladder]' brings it"
+            f"the chart needs matplotlib: {extras.install('ladder')} brings it"
         ) from None
     beside = ladder.model == ARTICLE_MODEL
     height = 0.36 * len(ladder.rungs) + 1.5
