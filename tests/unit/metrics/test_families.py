@@ -560,3 +560,20 @@ def test_before_the_first_report_there_is_nothing_made_up() -> None:
     samples = Server(msgspec.structs.replace(STATUS, ready=False, workers=unheard)).scrape()
     assert not series(samples, "corral_worker_info")
     assert set(series(samples, "corral_worker_up").values()) == {0.0}
+
+
+def test_with_several_servers_each_line_of_the_dashboard_has_a_name_of_its_own() -> None:
+    """What is not summed over servers has one line for each of them."""
+    dashboard = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text())
+    targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
+    kept_apart = 0
+    for target in targets:
+        whole = re.match(r"(sum|count|avg|max|min|histogram_quantile)\b", target["expr"])
+        by = re.findall(r"by \(([^)]*)\)", target["expr"])
+        labels = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+        # A worker's or a cell's number is its server's.
+        if not whole or {"worker", "cell"} & labels or "instance" in ", ".join(by):
+            assert "instance" in labels, target
+            assert not whole or "instance" in ", ".join(by), target
+            kept_apart += 1
+    assert kept_apart >= 5
