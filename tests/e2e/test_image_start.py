@@ -22,11 +22,17 @@ WHAT = ["--model", str(MODEL), "--backend", "openvino"]
 KEPT = ("artefacts", "guard", "profiles", "curves")
 
 
+@pytest.fixture(scope="module", params=["int8", "auto"])
+def precision(request: pytest.FixtureRequest) -> str:
+    """By name, and as the image is prepared where nothing is said."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that was prepared, for INT8 by name."""
+def cache(tmp_path_factory: pytest.TempPathFactory, precision: str) -> Path:
+    """A cache that was prepared."""
     folder = tmp_path_factory.mktemp("image")
-    command = [sys.executable, "-m", "corral", "prepare", *WHAT, "--precision", "int8"]
+    command = [sys.executable, "-m", "corral", "prepare", *WHAT, "--precision", precision]
     command += ["--cores-per-worker", "1", "--cache-dir", str(folder)]
     subprocess.run(command, env=environment(), check=True, timeout=300)
     return folder
@@ -52,9 +58,14 @@ def test_prepare_measures_what_a_start_would(cache: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_start_measures_and_makes_nothing(cache: Path) -> None:
+@pytest.mark.parametrize("backend", ["openvino", "auto"])
+def test_a_start_measures_and_makes_nothing(cache: Path, precision: str, backend: str) -> None:
+    """An engine need not be named where it is the only one that is installed."""
+    if (precision, backend) == ("int8", "auto"):
+        pytest.skip("nothing was searched for an engine and a precision that were named")
     before = _content(cache)
-    command = [sys.executable, "-m", "corral", "serve", *WHAT, "--precision", "int8"]
+    command = [sys.executable, "-m", "corral", "serve", *WHAT, "--precision", precision]
+    command += ["--backend", backend]
     command += ["--cores-per-worker", "1", "--port", "0", "--metrics-port", "0"]
     path = os.pathsep.join([str(TESTS / "support" / "without_makers"), str(TESTS)])
     with running([*command, "--cache-dir", str(cache)], environ={"PYTHONPATH": path}) as server:

@@ -87,9 +87,7 @@ NGINX = Balancer(
 class Fleet:
     """Servers behind a balancer."""
 
-    def __init__(
-        self, servers: list[Server], hosts: list[str], front: str, rest_port: int
-    ) -> None:
+    def __init__(self, servers: list[Server], hosts: list[str], front: str, rest_port: int) -> None:
         self.servers = servers
         self._hosts = hosts
         #: HOST:PORT of the balancer's gRPC and of its REST port

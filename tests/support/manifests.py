@@ -71,7 +71,11 @@ CUSTOM: dict[str, dict[str, Any]] = {
                 interval={"type": "string", "pattern": "^[0-9]+(ms|s|m)$"},
                 scheme={"enum": ["http", "https"]},
                 tlsConfig=_closed(
-                    ["ca"], ca=_closed(["secret"], secret=_SECRET_KEY), serverName=_TEXT
+                    ["ca"],
+                    ca=_closed(["secret"], secret=_SECRET_KEY),
+                    cert=_closed(["secret"], secret=_SECRET_KEY),
+                    keySecret=_SECRET_KEY,
+                    serverName=_TEXT,
                 ),
                 authorization=_closed(["credentials"], credentials=_SECRET_KEY),
             ),

@@ -47,6 +47,40 @@ def test_its_health_check_is_a_command_that_there_is() -> None:
     assert done.returncode == 1, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("engine", "prepare", "ran"),
+    [
+        ("openvino", "", "--backend openvino"),
+        ("torch torchao intel-openmp", "", "--backend torch"),
+        ("openvino", "--model vit_b_16 --backend openvino", "--model vit_b_16 --backend openvino"),
+        ("openvino", "none", None),
+    ],
+)
+def test_an_image_without_torch_holds_what_it_serves(
+    engine: str, prepare: str, ran: str | None, tmp_path: Path
+) -> None:
+    """The stage's own shell line, with programs that only say what they were asked."""
+    (line,) = [line for line in LINES if line.startswith("RUN ") and "corral prepare" in line]
+    for program in ("/opt/maker/bin/pip", "/opt/maker/bin/corral", "python3", "/var/cache/corral"):
+        line = line.replace(program, f"{tmp_path}/{Path(program).name}")
+    for name in ("pip", "corral", "python3"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $@" >> {tmp_path}/said\n')
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "said").touch()
+    line = line.replace(f"mkdir -p {tmp_path}/corral", f"mkdir -p {tmp_path}/cache")
+    line = line.partition("&& find ")[0]
+    subprocess.run(
+        ["sh", "-ec", line.removeprefix("RUN ")],
+        env={"ENGINE": engine, "PREPARE": prepare, "PATH": "/usr/bin:/bin"},
+        check=True,
+    )
+    said = (tmp_path / "said").read_text().splitlines()
+    prepared = [words.removeprefix("corral ") for words in said if words.startswith("corral ")]
+    assert prepared == ([] if ran is None else [f"prepare {ran}"])
+    if ran is not None:
+        settings_of(["prepare", *ran.split()], {"HOME": str(tmp_path)})
+
+
 def test_it_runs_as_nobody_in_particular_with_tcmalloc() -> None:
     assert _value("USER") == "10001:0"
     assert "libtcmalloc-minimal4" in " ".join(FINAL)

@@ -56,6 +56,45 @@ def test_an_autoscaler_has_the_replicas_to_itself() -> None:
         assert "replicas" not in _one("Deployment", found)["spec"]
 
 
+@pytest.mark.parametrize("name", ["hpa", "keda"])
+def test_what_an_autoscaler_goes_by_is_scraped(name: str) -> None:
+    found = kustomize.render(DEPLOY / "kubernetes" / "overlays" / name)
+    assert _one("PodMonitor", found)
+
+
+def test_components_go_together(tmp_path: Path) -> None:
+    """Each brings no base of its own, so that one kustomization takes several."""
+    home = DEPLOY / "kubernetes"
+    lines = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization", "components:"]
+    for name in ("throughput", "monitoring", "hpa"):
+        lines.append(f"  - {home / 'components' / name}")
+    lines.append(f"resources: [{home / 'base'}]")
+    (tmp_path / "kustomization.yaml").write_text("\n".join(lines))
+    found = kustomize.render(tmp_path)
+    deployment = _one("Deployment", found)
+    assert "replicas" not in deployment["spec"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["cpu"] == "16"
+    assert _one("HorizontalPodAutoscaler", found)
+    assert _one("PrometheusRule", found)
+
+
+@pytest.mark.parametrize("namespace", ["default", "serving"])
+def test_keda_asks_for_the_pods_of_its_own_namespace(namespace: str, tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY / "kubernetes", tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "overlays" / "keda" / "kustomization.yaml"
+    file.write_text(file.read_text().replace("namespace: default", f"namespace: {namespace}"))
+    found = kustomize.render(file.parent)
+    assert {document["metadata"].get("namespace") for document in found} == {namespace}
+    queries = [
+        trigger["metadata"]["query"] for trigger in _one("ScaledObject", found)["spec"]["triggers"]
+    ]
+    assert len(queries) == 2
+    for query in queries:
+        assert re.findall(r'namespace="([^"]*)"', query) == [namespace]
+        assert 'pod=~"corral-.*"' in query
+
+
 def test_custom_resources_have_fields_that_there_are() -> None:
     seen = set()
     for folder in OVERLAYS:
@@ -70,13 +109,14 @@ def test_custom_resources_have_fields_that_there_are() -> None:
 def test_rules_name_metrics_that_there_are() -> None:
     page = (DEPLOY.parent / "docs" / "metrics.md").read_text()
     text = (DEPLOY / "kubernetes" / "prometheus-adapter.yaml").read_text()
-    for file in (DEPLOY / "kubernetes" / "overlays").rglob("*.yaml"):
+    for file in (DEPLOY / "kubernetes" / "components").rglob("*.yaml"):
         text += file.read_text()
     names = set(re.findall(r"(?<!:)\b(?:corral|nv)_[a-z_]+", text))
     assert len(names) >= 4
     for name in names:
         assert f"`{re.sub('_(bucket|sum|count)$', '', name)}" in page, name
-    hpa = _one("HorizontalPodAutoscaler", kustomize.render(OVERLAYS[0]))
+    found = kustomize.render(DEPLOY / "kubernetes" / "overlays" / "hpa")
+    hpa = _one("HorizontalPodAutoscaler", found)
     rule = yaml.safe_load((DEPLOY / "kubernetes" / "prometheus-adapter.yaml").read_text())
     metric = hpa["spec"]["metrics"][0]["pods"]["metric"]["name"]
     assert rule["rules"]["custom"][0]["name"]["as"] == metric

@@ -1,6 +1,7 @@
 """Writes the settings' part of the Helm chart's schema: ``make configuration``.
 
-A value of the chart that corral would refuse is refused by helm, with the same ranges and choices.
+A value of the chart that corral would refuse is refused by helm, with the same ranges and choices,
+as far as a schema sees it: not whether a file is there, or the engine can do it.
 """
 
 from __future__ import annotations
@@ -10,15 +11,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from corral.models import registry
 from corral.settings import Option, options
 
-#: what the chart decides itself: addresses, files of secrets, draining, the log's form
+#: what the chart decides itself: addresses (and so that clients are on other machines), files of
+#: secrets, draining, the log's form
 CHART_DECIDES = (
     *("host", "port", "http-port", "metrics-host", "metrics-port", "unix-socket", "admin-socket"),
+    "client-shared-memory",
     *("tls-cert", "tls-key", "tls-client-ca", "auth-token-file", "cache-dir"),
     *("drain-delay-s", "grace-s", "log-format", "worker-user"),
 )
 _KINDS = {int: "integer", float: "number", bool: "boolean", str: "string"}
+#: Helm keeps numbers as floating-point ones: a larger one is silently another.
+_LARGEST_INTEGER = 2**53 - 1
+#: what texts have to look like that corral reads as something else than text
+_PATTERNS = {
+    "otlp-endpoint": r"^[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*@)?(\[[0-9A-Fa-f:.]+\]|[^\]/?#:@\[])"
+}
 
 
 def properties() -> dict[str, Any]:
@@ -30,9 +40,16 @@ def properties() -> dict[str, Any]:
     }
 
 
+def dependencies() -> dict[str, list[str]]:
+    """What a setting is nothing without, by its option's name."""
+    return {"trace-rate": ["otlp-endpoint"]}
+
+
 def _property(option: Option) -> dict[str, Any]:
     if option.kind is tuple:
-        return {"type": "array", "items": {"type": "string"}}
+        return {"type": "array", "items": {"type": "string", "minLength": 1}}
+    if option.name == "model":
+        return {"anyOf": [{"enum": registry.names()}, {"type": "string", "pattern": "/"}]}
     if option.choices:
         return {"enum": list(option.choices)}
     found: dict[str, Any] = {"type": _KINDS[option.kind]}
@@ -40,8 +57,13 @@ def _property(option: Option) -> dict[str, Any]:
         found["exclusiveMinimum" if option.above else "minimum"] = option.least
     if option.most is not None:
         found["maximum"] = option.most
-    if option.pattern is not None:
-        found["pattern"] = option.pattern
+    if option.kind is int:
+        found["maximum"] = min(found["maximum"], _LARGEST_INTEGER)
+    pattern = option.pattern or _PATTERNS.get(option.name)
+    if pattern is not None:
+        found["pattern"] = pattern
+    elif option.kind is str:
+        found["minLength"] = 1
     if option.words:
         found = {"anyOf": [found, {"enum": list(option.words)}]}
     return found
@@ -51,6 +73,7 @@ def write(schema: Path) -> None:
     """Replaces the part of the chart's schema that holds settings."""
     content = json.loads(schema.read_text("utf-8"))
     content["properties"]["config"]["properties"] = properties()
+    content["properties"]["config"]["dependencies"] = dependencies()
     schema.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 

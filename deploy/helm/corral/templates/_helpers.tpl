@@ -4,7 +4,7 @@
 
 {{- define "corral.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "corral.labels" -}}
@@ -23,7 +23,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
 {{- define "corral.drainDelay" -}}
-{{ if eq .Values.drain.by "server" }}{{ .Values.drain.delaySeconds }}{{ else }}0{{ end }}
+{{ if eq .Values.drain.by "server" }}{{ .Values.drain.delaySeconds | int64 }}{{ else }}0{{ end }}
+{{- end }}
+
+{{- /* A model of the zoo has a name, a file of your own a path. */}}
+{{- define "corral.zoo" -}}
+{{ if not (contains "/" (.Values.config.model | default "resnet50")) }}yes{{ end }}
+{{- end }}
+
+{{- define "corral.cache" -}}
+{{ if ne .Values.cache.kind "auto" }}{{ .Values.cache.kind }}{{ else if include "corral.zoo" . }}image{{ else }}emptyDir{{ end }}
+{{- end }}
+
+{{- /* Whether helm test can be let in: not where its own certificate or token is missing. */}}
+{{- define "corral.testable" -}}
+{{- $noCertificate := and .Values.tls.clientCaSecretName (not .Values.test.clientSecretName) }}
+{{- $noToken := and .Values.auth.secretName (not .Values.test.tokenSecretName) }}
+{{- if not (or $noCertificate $noToken) }}yes{{ end }}
 {{- end }}
 
 {{- define "corral.podSecurity" -}}
