@@ -149,7 +149,14 @@ def test_every_engine_agrees_with_openvino(
 
 
 @pytest.mark.skipif(not IPEX_PYTHON.exists(), reason="make ipex has not been run")
-@pytest.mark.parametrize("mode", ["traced", "compile"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "traced",
+        # Compiling takes minutes.
+        pytest.param("compile", marks=[pytest.mark.long, pytest.mark.timeout(900)]),
+    ],
+)
 def test_a_worker_in_another_environment(
     real_server: StartServer, exact: NDArray[np.float32], mode: str
 ) -> None:
