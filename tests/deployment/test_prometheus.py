@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from support.certificates import Authority, private
+from support.kustomize import documents
 from support.otlp_receiver import OtlpReceiver
-from support.prometheus import Prometheus, filled, panels, promtool, scraping
+from support.prometheus import ROOT, Prometheus, filled, panels, promtool, scraping
 from support.running_server import Server, null_server, wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -144,6 +146,58 @@ def test_a_slow_bucket_leads_to_its_trace(prometheus: Prometheus) -> None:
     labels = [one["labels"] for series in found for one in series["exemplars"]]
     assert labels
     assert all(re.fullmatch("[0-9a-f]{32}", label["trace_id"]) for label in labels)
+
+
+def test_it_is_let_in_with_what_the_charts_pod_monitor_names(tmp_path: Path) -> None:
+    """With TLS, client certificates and tokens: the operator hands on secrets' keys as they are."""
+    helm = pytest.importorskip("helm_python", reason="helm-python-sdk is not installed")
+    authority = Authority(tmp_path)
+    served = authority.issue("server", "mine-corral")
+    own = authority.issue("prometheus", "prometheus.example")
+    tokens = private(tmp_path / "tokens", f"# of others\n{'a' * 32}\n{'b' * 32}\n")
+    values = {
+        "tls": {"secretName": "cert", "clientCaSecretName": "ca"},
+        "auth": {"secretName": "tokens"},
+        "podMonitor": {
+            "enabled": True,
+            "tokenSecretName": "prometheus-token",
+            "clientSecretName": "prometheus-cert",
+        },
+    }
+    chart = helm.Chart.load(str(ROOT / "deploy" / "helm" / "corral"))
+    found = chart.render(values, name="mine", namespace="serving")
+    (text,) = [text for path, text in found.items() if path.endswith("podmonitor.yaml")]
+    (monitor,) = documents(text)
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    secrets = {
+        ("cert", "ca.crt"): str(authority.file),
+        ("prometheus-cert", "tls.crt"): str(own.cert),
+        ("prometheus-cert", "tls.key"): str(own.key),
+        ("prometheus-token", "token"): "b" * 32,
+    }
+
+    def secret(named: dict[str, str]) -> str:
+        return secrets[named["name"], named["key"]]
+
+    tls = endpoint["tlsConfig"]
+    more = {
+        "scheme": endpoint["scheme"],
+        "tls_config": {
+            "ca_file": secret(tls["ca"]["secret"]),
+            "cert_file": secret(tls["cert"]["secret"]),
+            "key_file": secret(tls["keySecret"]),
+            "server_name": tls["serverName"],
+        },
+        "authorization": {"credentials": secret(endpoint["authorization"]["credentials"])},
+    }
+    asked = ["--tls-cert", str(served.cert), "--tls-key", str(served.key)]
+    asked += ["--tls-client-ca", str(authority.file), "--auth-token-file", str(tokens)]
+    with (
+        null_server("--workers", "1", *asked) as server,
+        scraping(server.metrics_port, tmp_path, more=more) as prometheus,
+    ):
+        (target,) = prometheus.get("targets")["activeTargets"]
+        assert (target["health"], target["lastError"]) == ("up", "")
 
 
 def test_a_server_that_ends_is_down(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,16 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def scraping(metrics_port: int, home: Path, *, interval: str = "1s") -> Iterator[Prometheus]:
+def scraping(
+    metrics_port: int, home: Path, *, interval: str = "1s", more: Mapping[str, Any] | None = None
+) -> Iterator[Prometheus]:
     """A Prometheus with deploy/prometheus' rules that scrapes a server, often.
 
     Args:
         metrics_port: of the server.
         home: an empty folder.
         interval: between scrapes, and between evaluations of the rules.
+        more: what else the job says: its scheme, credentials, certificates.
     """
     program = shutil.which("prometheus")
     assert program
@@ -89,6 +92,7 @@ def scraping(metrics_port: int, home: Path, *, interval: str = "1s") -> Iterator
     config["rule_files"] = [str(FILES / "rules.yml")]
     (job,) = config["scrape_configs"]
     job["static_configs"] = [{"targets": [f"127.0.0.1:{metrics_port}"]}]
+    job.update(more or {})
     file = home / "prometheus.yml"
     file.write_text(yaml.safe_dump(config))
     with socket.socket() as probe:
