@@ -565,6 +565,24 @@ def test_kustomize_itself_renders_the_same(folder: str) -> None:
     assert by_name(kustomize.documents(done.stdout)) == by_name(ours)
 
 
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kustomize_takes_the_pages_own_kustomization(tmp_path: Path) -> None:
+    page = (DEPLOY.parent / "docs" / "deployment.md").read_text()
+    (example,) = re.findall(r"```yaml\n(apiVersion: kustomize.*?)```", page, re.DOTALL)
+    shutil.copytree(DEPLOY / "kubernetes", tmp_path / "deploy" / "kubernetes")
+    (tmp_path / "kustomization.yaml").write_text(example)
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(tmp_path)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = kustomize.documents(done.stdout)
+    (container,) = _one("Deployment", found)["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example/corral:0.1.0"
+    assert container["resources"]["limits"]["cpu"] == "16"
+    assert _one("HorizontalPodAutoscaler", found) and _one("PodMonitor", found)
+
+
 def test_the_plain_manifests_are_the_charts(chart: Any) -> None:
     """deploy/kubernetes/base says what the chart says without any value."""
 
