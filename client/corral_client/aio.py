@@ -15,7 +15,7 @@ import grpc.aio
 from numpy.typing import NDArray
 
 from corral_client import calls, channels, pictures
-from corral_client.addresses import grpc_target
+from corral_client.addresses import grpc_target, parse_address
 from corral_client.calls import Call, Inputs
 from corral_client.codec import Label, Parameter
 from corral_client.errors import (
@@ -42,7 +42,7 @@ class AsyncClient:
     belongs to the loop in which it is used first.
 
     Args:
-        url: HOST:PORT of the server.
+        url: HOST:PORT of the server; unix:PATH; grpc:// or http:// before it, with an s: encrypted.
         model: for calls that name none.
         deadline_s: for calls that name none; every call has a deadline.
         connections: how many, used in turn.
@@ -56,7 +56,8 @@ class AsyncClient:
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: no connections, a certificate without its key, or a token that is none.
+        ValueError: no connections, a certificate without its key, a file that holds none, a token
+            or an address that is none.
     """
 
     def __init__(
@@ -78,8 +79,12 @@ class AsyncClient:
         self.url = url
         self.model = model
         self.deadline_s = deadline_s
-        self._security = make_security(tls=tls, ca=ca, cert=cert, key=key, token=token)
-        self._options = channels.options(url, f"corral-client/{__version__}")
+        address = parse_address(url, tls=bool(tls or ca or cert))
+        self._security = make_security(
+            tls=tls or address.tls, ca=ca, cert=cert, key=key, token=token
+        )
+        self._target = grpc_target(address.target)
+        self._options = channels.options(address.target, f"corral-client/{__version__}")
         self._connections = connections
         self._channels: list[Any] = []
         self._turns = itertools.count()
@@ -266,11 +271,9 @@ class AsyncClient:
             # Not in the constructor: a channel belongs to the loop that runs when it is made.
             credentials = self._security.credentials
             self._channels = [
-                grpc.aio.insecure_channel(grpc_target(self.url), options=self._options)
+                grpc.aio.insecure_channel(self._target, options=self._options)
                 if credentials is None
-                else grpc.aio.secure_channel(
-                    grpc_target(self.url), credentials, options=self._options
-                )
+                else grpc.aio.secure_channel(self._target, credentials, options=self._options)
                 for _ in range(self._connections)
             ]
         turn = next(self._turns) if connection is None else connection
@@ -279,7 +282,7 @@ class AsyncClient:
     async def _run(
         self, call: Call[T], deadline_s: float | None, connection: int | None = None
     ) -> T:
-        deadline_s = self.deadline_s if deadline_s is None else deadline_s
+        deadline_s = channels.deadline_s(self.deadline_s if deadline_s is None else deadline_s)
         if not self._retry_overloaded or call.method not in channels.RETRIED:
             return await self._attempt(call, deadline_s, deadline_s, connection)
         retries = channels.OverloadRetries(deadline_s)

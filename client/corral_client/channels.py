@@ -21,6 +21,8 @@ DEFAULT_URL = "127.0.0.1:8001"
 DEFAULT_HTTP_URL = "127.0.0.1:8000"
 DEFAULT_MODEL = "resnet50"
 DEFAULT_DEADLINE_S = 30.0
+#: The longest that sockets can wait; a deadline beyond it is as good as none.
+_MOST_DEADLINE_S = 2_000_000.0
 #: A server spreads connections over its cells, not requests.
 DEFAULT_CONNECTIONS = 4
 
@@ -38,6 +40,11 @@ NOT_READY = "it is still starting"
 
 _MAX_ATTEMPT_S = 1.0
 _MAX_PAUSE_S = 0.5
+
+
+def deadline_s(wanted_s: float) -> float:
+    """A deadline that gRPC and sockets can count to."""
+    return min(wanted_s, _MOST_DEADLINE_S)
 
 
 def method_path(method: str) -> str:

@@ -26,6 +26,10 @@ from corral_client.security import read_token
 _REFUSED, _UNREADABLE, _INTERRUPTED = 1, 2, 130
 #: pictures on their way at once
 _PICTURES_AT_ONCE = 4
+#: of a protobuf message; the server's own limit is lower
+_MOST_BYTES = 2**31 - 1
+#: a device has no end
+_MOST_PICTURE_BYTES = 512 * 2**20
 #: a picture's side where the metadata leaves it open
 _USUAL_SIDE = 224
 
@@ -109,8 +113,7 @@ def _model(client: Caller, options: argparse.Namespace) -> str:
 
 def _classify(client: Caller, options: argparse.Namespace) -> int:
     metadata = client.metadata(_model(client, options))
-    if metadata.synthetic:
-        print(views.SYNTHETIC_WARNING.format(metadata.name), file=sys.stderr)
+    warning = views.SYNTHETIC_WARNING.format(metadata.name) if metadata.synthetic else ""
 
     def ask(picture: Path) -> list[Label] | CorralClientError | UnreadableFile:
         try:
@@ -131,6 +134,10 @@ def _classify(client: Caller, options: argparse.Namespace) -> int:
                 _complain(f"{picture}: {answer}")
                 code = max(code, _REFUSED)
             else:
+                if warning:
+                    # It is about labels: a refusal needs none.
+                    print(warning, file=sys.stderr)
+                    warning = ""
                 _show_labels(picture, answer, metadata, options)
     return code
 
@@ -175,9 +182,13 @@ def _wait(client: Caller, options: argparse.Namespace) -> int:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_MOST_PICTURE_BYTES + 1)
     except OSError as error:
         raise UnreadableFile(f"{path}: {error.strerror}") from None
+    if len(content) > _MOST_PICTURE_BYTES:
+        raise UnreadableFile(f"{path}: more than {_MOST_PICTURE_BYTES >> 20} MiB are no picture")
+    return content
 
 
 def _load(path: Path) -> NDArray[Any]:
@@ -189,6 +200,8 @@ def _load(path: Path) -> NDArray[Any]:
         raise UnreadableFile(f"{path}: {error.strerror}") from None
     except (ValueError, EOFError):
         raise UnreadableFile(f"{path}: no array of numbers as numpy.save writes it") from None
+    except MemoryError:
+        raise UnreadableFile(f"{path}: its array does not fit into the memory") from None
     except InvalidArgument as error:
         raise UnreadableFile(f"{path}: {error}") from None
     return array[np.newaxis] if array.ndim == 3 else array
@@ -199,6 +212,12 @@ def _made_up(metadata: ModelMetadata, options: argparse.Namespace) -> NDArray[An
     shape = metadata.inputs[0].shape if metadata.inputs else ()
     side = max((size for size in shape if size > 3), default=_USUAL_SIDE)
     generator = np.random.default_rng()
+    each = side * side * 3 * (1 if options.random == "uint8" else 4)
+    if options.items * each > _MOST_BYTES:
+        raise UnreadableFile(
+            f"--items {options.items}: of {each} bytes each, more than a message holds; "
+            f"at most {_MOST_BYTES // each}"
+        )
     if options.random == "uint8":
         return generator.integers(0, 256, (options.items, side, side, 3), np.uint8)
     return generator.standard_normal((options.items, 3, side, side), np.float32)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 
 from corral_client import channels
-from corral_client.addresses import grpc_target
+from corral_client.addresses import grpc_target, parse_address
 from corral_client.caller import Caller
 from corral_client.calls import Call
 from corral_client.errors import CorralClientError, Overloaded, from_rpc_error
@@ -26,7 +26,7 @@ class Client(Caller):
     Every method raises the errors of ``corral_client.errors``, all of them CorralClientError.
 
     Args:
-        url: HOST:PORT of the server.
+        url: HOST:PORT of the server; unix:PATH; grpc:// or http:// before it, with an s: encrypted.
         model: for calls that name none.
         deadline_s: for calls that name none; every call has a deadline.
         connections: how many, used in turn.
@@ -40,7 +40,8 @@ class Client(Caller):
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: no connections, a certificate without its key, or a token that is none.
+        ValueError: no connections, a certificate without its key, a file that holds none, a token
+            or an address that is none.
     """
 
     def __init__(
@@ -60,13 +61,16 @@ class Client(Caller):
         if connections < 1:
             raise ValueError("a client needs at least one connection")
         super().__init__(url, model, deadline_s)
-        self._security = make_security(tls=tls, ca=ca, cert=cert, key=key, token=token)
-        options = channels.options(url, f"corral-client/{__version__}")
+        address = parse_address(url, tls=bool(tls or ca or cert))
+        self._security = make_security(
+            tls=tls or address.tls, ca=ca, cert=cert, key=key, token=token
+        )
+        options = channels.options(address.target, f"corral-client/{__version__}")
         credentials = self._security.credentials
         self._channels = [
-            grpc.insecure_channel(grpc_target(url), options=options)
+            grpc.insecure_channel(grpc_target(address.target), options=options)
             if credentials is None
-            else grpc.secure_channel(grpc_target(url), credentials, options=options)
+            else grpc.secure_channel(grpc_target(address.target), credentials, options=options)
             for _ in range(connections)
         ]
         self._turns = itertools.cycle(self._channels)
@@ -83,7 +87,7 @@ class Client(Caller):
         return self._channels
 
     def _run(self, call: Call[T], deadline_s: float | None, connection: Any = None) -> T:
-        deadline_s = self.deadline_s if deadline_s is None else deadline_s
+        deadline_s = channels.deadline_s(self.deadline_s if deadline_s is None else deadline_s)
         if not self._retry_overloaded or call.method not in channels.RETRIED:
             return self._attempt(call, deadline_s, deadline_s, connection)
         retries = channels.OverloadRetries(deadline_s)

@@ -4,12 +4,13 @@ environment when it is imported. It needs nothing but Python.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 #: NumPy's BLAS reads these once, when it is imported, and starts so many threads
@@ -24,7 +25,39 @@ def client() -> None:
     import_numpy_for_one_thread()
     from corral_client.cli import main
 
-    main()
+    with printing("corral-client"):
+        main()
+
+
+@contextlib.contextmanager
+def printing(command: str) -> Iterator[None]:
+    """Ends the process with one line and exit code 1 where standard output takes no more.
+
+    Whoever closed a pipe has seen enough: then it ends with 0 and no word.
+
+    Args:
+        command: for people.
+    """
+    failed: OSError | None = None
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        # The flush would have succeeded if it had been another file's.
+        failed = error
+    if failed is None:
+        return
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    # The interpreter's own flush at the end must not fail, too.
+    os.dup2(quiet, 1)
+    if isinstance(failed, BrokenPipeError):
+        sys.exit(0)
+    where = failed.filename or "standard output"
+    print(f"{command}: {where}: {failed.strerror or failed}", file=sys.stderr)
+    sys.exit(1)
 
 
 def settle() -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from corral_client import channels, rest
-from corral_client.addresses import on_this_machine
+from corral_client.addresses import on_this_machine, resolves_here
 from corral_client.caller import Caller
 from corral_client.calls import Call
 from corral_client.errors import (
@@ -101,6 +101,10 @@ class HttpClient(Caller):
         if self._path is None and (parts.scheme not in {"http", "https"} or not parts.hostname):
             raise ValueError(f"{url!r} is no HOST:PORT, no http:// or https:// and no unix:PATH")
         self._host = parts.hostname or ""
+        try:
+            self._host.encode("idna")
+        except UnicodeError:
+            raise ValueError(f"{url!r}: {self._host!r} is no name of a host") from None
         secure = tls or ca is not None or cert is not None or parts.scheme == "https"
         self._port = parts.port or (443 if secure else 80)
         self._context = make_context(ca=ca, cert=cert, key=key) if secure else None
@@ -125,7 +129,7 @@ class HttpClient(Caller):
     def _run(self, call: Call[T], deadline_s: float | None, _connection: Any = None) -> T:
         if self._closed:
             raise CorralClientError("the client is closed")
-        deadline_s = self.deadline_s if deadline_s is None else deadline_s
+        deadline_s = channels.deadline_s(self.deadline_s if deadline_s is None else deadline_s)
         end_s = time.monotonic() + deadline_s
         for attempt in range(_ATTEMPTS):
             try:
@@ -215,6 +219,8 @@ def _proxy(host: str, scheme: str) -> tuple[str, int] | None:
     """The proxy that the environment names for a host; None: none, or it is this machine."""
     url = urllib.request.getproxies().get(scheme)
     if url is None or on_this_machine(host) or urllib.request.proxy_bypass(host):
+        return None
+    if resolves_here(host):
         return None
     parts = urlsplit(url if "://" in url else f"http://{url}")
     return (parts.hostname, parts.port or 80) if parts.hostname else None

@@ -24,6 +24,15 @@ exit codes: 0 done, 1 the server refused or could not be reached, 2 wrong usage
 or a file that cannot be read."""
 
 
+#: items and labels: what the protocol's numbers hold
+_MOST = 2**63 - 1
+_SHOWN_CHARACTERS = 60
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]!r}…"
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and not the whole usage with it."""
 
@@ -37,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
         """As argparse's, but what is left over is refused by the command that it was meant for."""
         found, surplus = super().parse_known_args(args, namespace)
         if surplus:
-            self.error(f"no option or argument {surplus[0]!r}")
+            self.error(f"no option or argument {_shown(surplus[0])}")
         return found, surplus
 
 
@@ -98,7 +107,7 @@ def _add_pages(commands: argparse._SubParsersAction[_Parser]) -> None:
     statistics = commands.add_parser(
         "statistics", help="what the models have done so far", parents=[_connection()]
     )
-    statistics.add_argument("--model", default="", help="one of them (default: all)")
+    statistics.add_argument("--model", type=_text, default="", help="one of them (default: all)")
     statistics.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -115,7 +124,7 @@ def _url() -> _Parser:
         "--url",
         metavar="HOST:PORT",
         help=f"of the server, or unix:PATH (default: {channels.DEFAULT_URL}; "
-        f"with --http {channels.DEFAULT_HTTP_URL})",
+        f"with --http {channels.DEFAULT_HTTP_URL}); grpcs:// or https:// before it encrypt",
     )
     parent.add_argument("--http", action="store_true", help="speak the REST form, not gRPC")
     security = parent.add_argument_group("security")
@@ -145,14 +154,26 @@ def _connection() -> _Parser:
 
 def _model() -> _Parser:
     parent = _Parser(add_help=False)
-    parent.add_argument("--model", help="name of the model (default: the one the server has)")
+    parent.add_argument(
+        "--model", type=_text, help="name of the model (default: the one the server has)"
+    )
     return parent
 
 
+def _text(text: str) -> str:
+    """A text that the protocol can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8") from None
+    return text
+
+
 def _count(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    # Longer ones are no numbers to Python.
+    value = int(text) if text.isdecimal() and len(text) <= len(str(_MOST)) else 0
+    if not 1 <= value <= _MOST:
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is no whole number from 1 to {_MOST}")
     return value
 
 
@@ -162,5 +183,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is no number of seconds above 0")
     return value

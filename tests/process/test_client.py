@@ -692,3 +692,51 @@ def test_the_command_without_words_is_one_line() -> None:
     assert "see corral-client --help" in done.err
     assert done.err.count("\n") == 1
     assert spawn("--version").out.startswith("corral-client ")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["metadata", "--url", "::1:8001"], "in brackets"),
+        (["wait", "--url", ":8001"], "has no host"),
+        (["wait", "--ca", "{junk}"], "{junk}: no certificates"),
+        (["wait", "--http", "--ca", "{junk}"], "{junk}: no certificates"),
+        (["wait", "--cert", "{junk}", "--key", "{junk}"], "{junk}: no certificate"),
+        (["wait", "--token-file", "/dev/zero"], "/dev/zero: more than"),
+        (["wait", "--http", "--url", "\udcff:1"], "no name of a host"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anybody_is_asked(
+    words: list[str], says: str, tmp_path: Path
+) -> None:
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    done = command(*(word.format(junk=junk) for word in words))
+    assert done.code == 2
+    assert says.format(junk=junk) in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_more_than_a_message_holds_is_refused_with_what_it_does(peer: Peer) -> None:
+    done = command("infer", "--random", "fp32", "--items", "100000000", "--url", peer.url)
+    assert done.code == 2
+    assert "--items 100000000: " in done.err
+    assert "at most " in done.err
+
+
+@pytest.mark.parametrize("deadline_s", [1e9, 1e12, 1e300])
+def test_a_deadline_beyond_every_clock_is_as_none(peer: Peer, deadline_s: float) -> None:
+    done = command("metadata", "--url", peer.url, "--deadline-s", f"{deadline_s}")
+    assert done.code == 0, done.err
+
+
+def test_urls_are_addresses(peer: Peer) -> None:
+    for scheme in ("http://", "grpc://"):
+        with Client(f"{scheme}{peer.url}") as client:
+            assert client.ready()
+
+
+def test_a_refusal_has_no_warning_of_labels_before_it(peer: Peer, tmp_path: Path) -> None:
+    done = command("classify", tmp_path / "none.jpg", "--url", peer.url)
+    assert done.code == 2
+    assert done.err == f"corral-client: {tmp_path / 'none.jpg'}: No such file or directory\n"

@@ -201,3 +201,5 @@ def test_the_command(server: Server) -> None:
     assert (done.returncode, done.stdout) == (0, f"http://{server.url} is ready\n")
     done = run("metadata", "--http", "--url", "ftp://x", **proxy)
     assert done.returncode == 2
+    done = run("metadata", "--http", "--url", server.url, "--deadline-s", "1e12", **proxy)
+    assert done.returncode == 0, done.stderr
