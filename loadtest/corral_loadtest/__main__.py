@@ -5,7 +5,7 @@ Nothing that may be missing is imported before it is known to be there.
 
 from __future__ import annotations
 
-from corral_client.console import import_numpy_for_one_thread, require, settle
+from corral_client.console import import_numpy_for_one_thread, printing, require, settle
 
 _NEEDS = ("grpc", "google.protobuf", "numpy", "hdrh", "matplotlib", "msgspec", "PIL", "rich")
 
@@ -17,7 +17,8 @@ def main() -> None:
     import_numpy_for_one_thread()
     from corral_loadtest.cli.main import main as run
 
-    run()
+    with printing("corral-loadtest"):
+        run()
 
 
 if __name__ == "__main__":

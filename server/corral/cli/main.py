@@ -18,6 +18,7 @@ from corral.cli import cache_folder
 from corral.cli.command_line import settings_from
 from corral.cli.interrupting import INTERRUPTED
 from corral.cli.options import ADMIN_COMMANDS, make_parser
+from corral.cli.output import printing
 from corral.errors import ConfigError, CorralError, one_line
 from corral.settings import Settings
 from corral.settings.ranges import shortened, suggestion
@@ -42,7 +43,9 @@ class _Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry of the command; ends the process with the exit code."""
-    sys.exit(run(sys.argv[1:] if argv is None else argv, os.environ))
+    with printing():
+        code = run(sys.argv[1:] if argv is None else argv, os.environ)
+    sys.exit(code)
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -63,10 +66,6 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read standard output has seen enough; the interpreter's own flush must not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:

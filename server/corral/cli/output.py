@@ -1,0 +1,35 @@
+"""Standard output that takes no more: a full disk, or a pipe that its reader has closed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Ends the process with one line and exit code 1 where what it prints cannot be written.
+
+    Whoever closed a pipe has seen enough: then it ends with 0 and no word.
+    """
+    failed: OSError | None = None
+    try:
+        try:
+            yield
+        finally:
+            # None where the descriptor is closed.
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        failed = error
+    if failed is None:
+        return
+    # The interpreter's own flush at the end must not fail, too.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(failed, BrokenPipeError):
+        sys.exit(0)
+    where = failed.filename or "standard output"
+    print(f"corral: {where}: {failed.strerror or failed}", file=sys.stderr)
+    sys.exit(1)

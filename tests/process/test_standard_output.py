@@ -1,0 +1,68 @@
+"""Standard output that takes no more: one line and exit code 1; whoever closed a pipe is let go."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.running_server import StartServer, environment
+
+CLIENT = [sys.executable, "-c", "from corral_client.console import client; client()"]
+CORRAL = [sys.executable, "-m", "corral"]
+LOADTEST = [sys.executable, "-m", "corral_loadtest"]
+
+pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+
+
+def _said(command: list[str], stdout: int) -> tuple[int, str]:
+    done = subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        env=environment(),
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+def _is_told(command: list[str]) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        code, said = _said(command, full)
+    finally:
+        os.close(full)
+    assert code == 1, said
+    assert said.endswith("standard output: No space left on device\n")
+    assert said.count("\n") == 1
+    readable, closed = os.pipe()
+    os.close(readable)
+    try:
+        assert _said(command, closed)[1] == ""
+    finally:
+        os.close(closed)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*CORRAL, "plan", "--json"],
+        [*CORRAL, "plan"],
+        [*CORRAL, "--help"],
+        [*CLIENT, "--help"],
+        [*LOADTEST, "--help"],
+        [*LOADTEST, "run", "--json-schema"],
+        [*LOADTEST, "peers", "list"],
+    ],
+    ids=lambda command: " ".join(command[2:])[-40:],
+)
+def test_a_full_disk_is_told(command: list[str]) -> None:
+    _is_told(command)
+
+
+def test_of_a_running_server_too(server: StartServer) -> None:
+    with server() as running:
+        of_it = ["--port", str(running.port)]
+        for words in (["status"], ["status", "--json"], ["top", "--once", "--interval", "0.1"]):
+            _is_told([*CORRAL, *words, *of_it])
+        for words in (["metadata"], ["statistics"], ["wait"], ["infer", "--random", "uint8"]):
+            _is_told([*CLIENT, *words, "--url", f"127.0.0.1:{running.port}"])
