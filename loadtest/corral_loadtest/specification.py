@@ -16,12 +16,39 @@ from msgspec import Meta
 _MOST = 1e15
 Positive = Annotated[float, Meta(gt=0, le=_MOST)]
 NotNegative = Annotated[float, Meta(ge=0, le=_MOST)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Clients = Annotated[int, Meta(ge=1, le=100_000)]
+Connections = Annotated[int, Meta(ge=1, le=10_000)]
+Processes = Annotated[int, Meta(ge=1, le=1024)]
+#: items and requests: what they take of the memory is looked at when they are made
+Batch = Annotated[int, Meta(ge=1, le=1_000_000)]
+Distinct = Annotated[int, Meta(ge=1, le=100_000)]
+#: requests a second; no generator comes near
+Rate = Annotated[float, Meta(gt=0, le=1e6)]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+#: of Triton's protocol: 0 is the server's choice
+Priority = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+#: what JPEG has room for
+Side = Annotated[int, Meta(ge=1, le=65_535)]
+Quality = Annotated[int, Meta(ge=1, le=100)]
+#: as Linux has at most
+Pid = Annotated[int, Meta(ge=1, le=2**22)]
+Window = Annotated[float, Meta(ge=0.05, le=60)]
+#: of interleaved repeats
+Rounds = Annotated[int, Meta(ge=1, le=1000)]
+#: of LoadGen, which makes them beforehand
+Queries = Annotated[int, Meta(ge=1, le=10_000_000)]
+#: of one measurement: at most a week, in seconds
+Span = Annotated[float, Meta(gt=0, le=604_800)]
+#: of a latency, in milliseconds: at most an hour
+Bound = Annotated[float, Meta(gt=0, le=3.6e6)]
+#: of a search, relative; at 1 it bisects nothing
+Tolerance = Annotated[float, Meta(ge=1e-4, le=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 _RANGE = re.compile(r"Expected `(int|float)` (>=|>|<=|<) ([-+.e\d]+)")
 _KINDS = {"int": "a whole number", "float": "a number"}
-_SIGNS = {">=": "{:g} or more", ">": "more than {:g}", "<=": "{:g} or less", "<": "less than {:g}"}
+_SIGNS = {">=": "{} or more", ">": "more than {}", "<=": "{} or less", "<": "less than {}"}
 
 
 class WrongInput(ValueError):
@@ -95,22 +122,22 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: InputKind | None = None
-    batch: Count = 1
-    distinct: Count = 4
-    picture_width: Count = 500
-    picture_height: Count = 375
-    quality: Annotated[int, Meta(ge=1, le=100)] = 90
+    batch: Batch = 1
+    distinct: Distinct = 4
+    picture_width: Side = 500
+    picture_height: Side = 375
+    quality: Quality = 90
     files: tuple[str, ...] = ()
     shape: tuple[Count, ...] | None = None
     input_name: str | None = None
-    seed: int = 0
-    priority: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    seed: Seed = 0
+    priority: Priority | None = None
 
 
 class ClosedLoop(msgspec.Struct, frozen=True, kw_only=True, tag="closed"):
     """Clients that each send the next request as soon as the last was answered."""
 
-    clients: Count = 1
+    clients: Clients = 1
 
 
 class OpenLoop(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
@@ -125,11 +152,11 @@ class OpenLoop(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
         max_in_flight: unanswered requests at which a run is given up as hopeless.
     """
 
-    rate_per_s: Positive | None = None
+    rate_per_s: Rate | None = None
     arrivals: ArrivalKind = ArrivalKind.POISSON
-    burst: Count = 8
+    burst: Clients = 8
     trace: str | None = None
-    seed: int = 0
+    seed: Seed = 0
     max_in_flight: Count = 100_000
 
 
@@ -141,7 +168,7 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True):
         service_ms: of one request; None measures it first, with one client.
     """
 
-    workers: Count
+    workers: Clients
     service_ms: Positive | None = None
 
 
@@ -174,11 +201,11 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True):
     warm_up_s: NotNegative = 1.0
     warm_up_limit_s: NotNegative = 15.0
     stability: Positive = 0.1
-    window_s: Annotated[float, Meta(ge=0.05, le=60)] = 0.5
-    connections: Count | None = None
-    processes: Count | None = None
+    window_s: Window = 0.5
+    connections: Connections | None = None
+    processes: Processes | None = None
     deadline_ms: Positive | None = None
-    server_pid: Count | None = None
+    server_pid: Pid | None = None
     max_error_share: Share = 0.01
     drain_s: NotNegative = 30.0
     floor: Floor | None = None
@@ -203,7 +230,7 @@ def _in_words(what: str) -> str:
     if found is None:
         return what
     kind, sign, end = found.groups()
-    return f"{_KINDS[kind]}, {_SIGNS[sign].format(float(end))}, is needed"
+    return f"{_KINDS[kind]}, {_SIGNS[sign].format(end.removesuffix('.0'))}, is needed"
 
 
 def with_load(specification: Specification, load: ClosedLoop | OpenLoop) -> Specification:

@@ -232,3 +232,44 @@ def test_an_engine_that_cannot_start_is_a_row_with_the_servers_own_words() -> No
     (row,) = starts.measure(["ipex-fp32"], command, "resnet50", ipex="/no/such/python")
     assert "exit code 2: " in row.reason
     assert "/no/such/python" in row.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--batch", "100000", "--input", "uint8"], "--batch 100000"),
+        (["--distinct", "100000", "--shape", "3000,3000,3"], "--distinct 100000"),
+        (["--clients", "100000", "--batch", "900"], "--clients 100000"),
+        (["--rate", "1000000", "--duration", "1e9"], "--rate 1e+06"),
+        (["--input", "jpeg", "--picture-size", "65535x65535"], "--picture-size 65535x65535"),
+        (["--ca", __file__], f"{__file__}: no certificates"),
+        (["--token-file", "/dev/zero"], "/dev/zero: "),
+        (["--json", "/etc"], "--json /etc: "),
+        (["--html", ""], "--html .: "),
+    ],
+)
+def test_what_no_machine_holds_is_refused_before_it_is_made(
+    foreign: tuple[int, int], options: list[str], named: str
+) -> None:
+    done = subprocess.run(
+        _command(foreign[0], *options), capture_output=True, text=True, check=False, timeout=30,
+        env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert named in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_generators_that_lose_their_parent_end_without_a_word(foreign: tuple[int, int]) -> None:
+    with subprocess.Popen(
+        _command(foreign[0], "--duration", "60", "--window", "0.1"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    ) as running:  # fmt: skip
+        wait_until(lambda: _generators(running.pid), "a generator")
+        generators = _generators(running.pid)
+        wait_until(lambda: _cpu_s(generators[0]) > 1.5, "load")
+        running.kill()
+        # Their standard error is the parent's: it ends when the last of them does.
+        _, stderr = running.communicate(timeout=30)
+    assert "Traceback" not in stderr
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in generators), "their end")

@@ -28,10 +28,11 @@ from corral_loadtest.bars import (
 )
 from corral_loadtest.bars.bar import Bar, Report
 from corral_loadtest.bars.bench import Bench
+from corral_loadtest.command_line import Parser, check_folder, number
 from corral_loadtest.generator import perf_analyzer
 from corral_loadtest.result import encode
 from corral_loadtest.servers import machine
-from corral_loadtest.specification import WrongInput
+from corral_loadtest.specification import Rounds, Span, WrongInput
 
 ROWS: dict[str, Callable[[Bench], list[Bar]]] = {
     "served": model_rows.served,
@@ -55,7 +56,7 @@ _ASKED_FOR = ("unix-socket", "envoy")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="corral-loadtest bars",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -63,9 +64,19 @@ def parser() -> argparse.ArgumentParser:
     add = found.add_argument
     bound = [name for name in ROWS if name not in _ASKED_FOR]
     add("--rows", nargs="+", choices=list(ROWS), default=bound, help="which")
-    add("--rounds", type=int, default=4, help="repeats")
-    add("--seconds", type=float, default=2.0, help="of one measurement; others are multiples")
-    add("--overload-seconds", type=float, default=60.0, help="of the row overload, in all")
+    add("--rounds", type=number(Rounds), default=4, help="repeats")
+    add(
+        "--seconds",
+        type=number(Span, "seconds"),
+        default=2.0,
+        help="of one measurement; others are multiples",
+    )
+    add(
+        "--overload-seconds",
+        type=number(Span, "seconds"),
+        default=60.0,
+        help="of the row overload, in all",
+    )
     add(
         "--model-options",
         default="--backend openvino --precision int8",
@@ -138,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the command. Exit code 1 if a bar was missed or could not be measured."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
+    check_folder(options.output, "--output")
     analyzer, generator = _analyzer(options)
     bench = Bench(
         corral=options.corral,

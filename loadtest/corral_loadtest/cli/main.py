@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from corral_loadtest.bars import command as bars
 from corral_loadtest.cli import run
-from corral_loadtest.cli.options import Parser
+from corral_loadtest.command_line import Parser, shown
 from corral_loadtest.comparison import command as comparison
 from corral_loadtest.comparison import peers
 from corral_loadtest.engines import served, starts
 from corral_loadtest.mlperf import command as mlperf
+from corral_loadtest.specification import WrongInput
 
 #: the exit code, as a shell has it
 _INTERRUPTED = 130
@@ -67,6 +70,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _obey(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except WrongInput as error:
+        _end(2, str(error))
+    except subprocess.CalledProcessError as error:
+        _end(1, f"{shlex.join(map(str, error.cmd))} ended with exit code {error.returncode}")
+    except (RuntimeError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        _end(1, str(error))
+
+
+def _end(code: int, said: str) -> NoReturn:
+    plain = "".join(c if c.isprintable() else " " for c in " ".join(said.split()))
+    sys.stderr.write(f"corral-loadtest: {plain}\n")
+    sys.exit(code)
 
 
 def _interrupt(*_: object) -> None:
@@ -86,4 +103,6 @@ def _obey(words: Sequence[str]) -> None:
     elif name.startswith("-") or not words:
         run.run(words)
     else:
-        Parser(prog="corral-loadtest").error(f"no command {name}; there are {', '.join(COMMANDS)}")
+        Parser(prog="corral-loadtest").error(
+            f"no command {shown(name)}; there are {', '.join(COMMANDS)}"
+        )

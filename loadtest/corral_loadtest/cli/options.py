@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from corral_loadtest.command_line import Parser, address, number, text
 from corral_loadtest.measure.floor import check
 from corral_loadtest.specification import (
     ArrivalKind,
+    Batch,
+    Clients,
+    Connections,
+    Distinct,
     InputKind,
+    NotNegative,
     OutOfRange,
+    Pid,
+    Positive,
+    Priority,
+    Processes,
+    Quality,
+    Rate,
+    Seed,
+    Share,
     Specification,
+    Window,
     WrongInput,
     make,
 )
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and not the whole usage with it."""
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the process with exit code 2."""
-        said = message.removeprefix("argument ")
-        said = said.replace("unrecognized arguments: ", "no such option or argument: ")
-        said = said.replace("invalid int value:", "a whole number is needed, not")
-        said = said.replace("invalid float value:", "a number is needed, not")
-        self.exit(2, f"{self.prog}: {said} (see {self.prog} --help)\n")
 
 
 def make_parser(command: str, description: str, epilog: str) -> Parser:
@@ -58,14 +61,21 @@ def make_parser(command: str, description: str, epilog: str) -> Parser:
 
 def _add_target(add: Any) -> None:
     where = add.add_mutually_exclusive_group()
-    where.add_argument("--address", metavar="HOST:PORT", help="default: 127.0.0.1:8001")
+    where.add_argument(
+        "--address", type=address, metavar="HOST:PORT", help="default: 127.0.0.1:8001"
+    )
     where.add_argument("--unix-socket", metavar="PATH", help="a unix socket instead")
-    add.add_argument("--model", metavar="NAME", help="its name there (default: resnet50)")
-    add.add_argument("--version", metavar="V", help="of the model")
+    add.add_argument(
+        "--model", type=text, metavar="NAME", help="its name there (default: resnet50)"
+    )
+    add.add_argument("--version", type=text, metavar="V", help="of the model")
     add.add_argument("--ca", metavar="FILE.pem", help="TLS, with this authority")
     add.add_argument("--token-file", metavar="FILE", help="bearer token to send")
     add.add_argument(
-        "--server-pid", type=int, metavar="PID", help="measure this process tree's CPU and memory"
+        "--server-pid",
+        type=number(Pid),
+        metavar="PID",
+        help="measure this process tree's CPU and memory",
     )
 
 
@@ -73,47 +83,104 @@ def _add_payload(add: Any) -> None:
     add.add_argument(
         "--input", choices=[k.value for k in InputKind], help="default: what the metadata says"
     )
-    add.add_argument("--batch", type=int, metavar="N", help="items a request (default: 1)")
-    add.add_argument("--distinct", type=int, metavar="N", help="different requests (default: 4)")
+    add.add_argument(
+        "--batch", type=number(Batch, "items"), metavar="N", help="items a request (default: 1)"
+    )
+    add.add_argument(
+        "--distinct",
+        type=number(Distinct, "requests"),
+        metavar="N",
+        help="different requests (default: 4)",
+    )
     add.add_argument(
         "--shape", metavar="N,N,...", help="of one item, where the model leaves it open"
     )
-    add.add_argument("--input-name", metavar="NAME", help="default: the model's only input")
+    add.add_argument(
+        "--input-name", type=text, metavar="NAME", help="default: the model's only input"
+    )
     add.add_argument("--pictures", nargs="+", metavar="FILE", help="JPEG or PNG files to send")
     add.add_argument("--picture-size", metavar="WxH", help="of generated ones (default: 500x375)")
-    add.add_argument("--quality", type=int, metavar="N", help="of generated JPEG (default: 90)")
-    add.add_argument("--priority", type=int, metavar="N", help="of the requests: 1 comes first")
+    add.add_argument(
+        "--quality", type=number(Quality), metavar="N", help="of generated JPEG (default: 90)"
+    )
+    add.add_argument(
+        "--priority", type=number(Priority), metavar="N", help="of the requests: 1 comes first"
+    )
 
 
 def _add_load(add: Any) -> None:
-    add.add_argument("--clients", type=int, metavar="N", help="closed loop (default: 1)")
-    add.add_argument("--rate", type=float, metavar="R", help="open loop, requests/s")
+    add.add_argument(
+        "--clients", type=number(Clients), metavar="N", help="closed loop (default: 1)"
+    )
+    add.add_argument(
+        "--rate", type=number(Rate, "requests a second"), metavar="R", help="open loop, requests/s"
+    )
     add.add_argument(
         "--arrivals", choices=["poisson", "constant", "bursts"], help="default: poisson"
     )
-    add.add_argument("--burst", type=int, metavar="N", help="requests at once (default: 8)")
+    add.add_argument(
+        "--burst",
+        type=number(Clients, "requests"),
+        metavar="N",
+        help="requests at once (default: 8)",
+    )
     add.add_argument("--trace", metavar="FILE", help="open loop: arrival offsets in s, one a line")
-    add.add_argument("--seed", type=int, metavar="N", help="of arrivals and contents (default: 0)")
-    add.add_argument("--connections", type=int, metavar="N", help="default: one a generator")
-    add.add_argument("--processes", type=int, metavar="N", help="generators (default: by the CPUs)")
-    add.add_argument("--deadline-ms", type=float, metavar="MS", help="of every request")
+    add.add_argument(
+        "--seed", type=number(Seed), metavar="N", help="of arrivals and contents (default: 0)"
+    )
+    add.add_argument(
+        "--connections", type=number(Connections), metavar="N", help="default: one a generator"
+    )
+    add.add_argument(
+        "--processes", type=number(Processes), metavar="N", help="generators (default: by the CPUs)"
+    )
+    add.add_argument(
+        "--deadline-ms",
+        type=number(Positive, "milliseconds"),
+        metavar="MS",
+        help="of every request",
+    )
 
 
 def _add_measurement(add: Any) -> None:
-    add.add_argument("--duration", type=float, metavar="S", help="measured (default: 10)")
-    add.add_argument("--warm-up", type=float, metavar="S", help="at least (default: 1)")
-    add.add_argument("--warm-up-limit", type=float, metavar="S", help="at most (default: 15)")
     add.add_argument(
-        "--stability", type=float, metavar="X", help="of steady windows (default: 0.1)"
+        "--duration", type=number(Positive, "seconds"), metavar="S", help="measured (default: 10)"
     )
-    add.add_argument("--window", type=float, metavar="S", help="of the timeline (default: 0.5)")
     add.add_argument(
-        "--max-error-share", type=float, metavar="X", help="to be valid (default: 0.01)"
+        "--warm-up", type=number(NotNegative, "seconds"), metavar="S", help="at least (default: 1)"
     )
-    add.add_argument("--drain", type=float, metavar="S", help="wait for late answers (default: 30)")
-    add.add_argument("--workers", type=int, metavar="C", help="simulate the queue of C workers")
     add.add_argument(
-        "--service-ms", type=float, metavar="MS", help="of one request (default: measured first)"
+        "--warm-up-limit",
+        type=number(NotNegative, "seconds"),
+        metavar="S",
+        help="at most (default: 15)",
+    )
+    add.add_argument(
+        "--stability", type=number(Positive), metavar="X", help="of steady windows (default: 0.1)"
+    )
+    add.add_argument(
+        "--window",
+        type=number(Window, "seconds"),
+        metavar="S",
+        help="of the timeline (default: 0.5)",
+    )
+    add.add_argument(
+        "--max-error-share", type=number(Share), metavar="X", help="to be valid (default: 0.01)"
+    )
+    add.add_argument(
+        "--drain",
+        type=number(NotNegative, "seconds"),
+        metavar="S",
+        help="wait for late answers (default: 30)",
+    )
+    add.add_argument(
+        "--workers", type=number(Clients), metavar="C", help="simulate the queue of C workers"
+    )
+    add.add_argument(
+        "--service-ms",
+        type=number(Positive, "milliseconds"),
+        metavar="MS",
+        help="of one request (default: measured first)",
     )
 
 

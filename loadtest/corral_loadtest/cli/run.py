@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
 from corral_loadtest import result
 from corral_loadtest.cli import options
+from corral_loadtest.command_line import Parser, check_file
 from corral_loadtest.measure import ramp
 from corral_loadtest.measure.floor import run_with_floor
 from corral_loadtest.report import page, tables
@@ -58,7 +58,7 @@ def ramp_up(words: Sequence[str]) -> None:
 
 
 def _command(
-    parser: options.Parser,
+    parser: Parser,
     words: Sequence[str],
     measure: Callable[[Specification, Console], result.Result | result.Ramp],
 ) -> None:
@@ -68,8 +68,8 @@ def _command(
         return
     json, html = given.pop("json"), given.pop("html")
     try:
-        for path in filter(None, (json, html)):
-            _check_folder(path)
+        check_file(json, "--json")
+        check_file(html, "--html")
         found = measure(options.specify(given), Console(stderr=True))
         if json:
             json.write_bytes(result.encode(found))
@@ -87,11 +87,6 @@ def _command(
         Console().print(tables.table(found))
     if not _valid(found):
         sys.exit(1)
-
-
-def _check_folder(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise WrongInput(f"there is no folder {path.parent} to write {path.name} into")
 
 
 def _measure(specification: Specification, console: Console) -> result.Result:

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import msgspec
 
+from corral_loadtest.command_line import Parser, check_folder, number
 from corral_loadtest.comparison import peers, plots, report, rounds, subjects
 from corral_loadtest.comparison.report import Comparison, Described
 from corral_loadtest.comparison.rounds import RawVisit, Visit
 from corral_loadtest.comparison.subjects import Subject
 from corral_loadtest.servers.machine import describe
+from corral_loadtest.specification import Connections, Processes, Rounds, Span, WrongInput
 
 ALL = (
     subjects.RAW, subjects.BENCHMARK_APP, subjects.CORRAL_RTI, subjects.CORRAL_THROUGHPUT,
@@ -29,18 +31,28 @@ ALL = (
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="corral-loadtest compare",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = found.add_argument
-    add("--rounds", type=int, default=3, help="interleaved repeats")
-    add("--seconds", type=float, default=5.0, help="of each of the four measurements of a visit")
+    add("--rounds", type=number(Rounds), default=3, help="interleaved repeats")
+    add(
+        "--seconds",
+        type=number(Span, "seconds"),
+        default=5.0,
+        help="of each of the four measurements of a visit",
+    )
     add("--only", nargs="+", choices=ALL, default=list(ALL), metavar="NAME", help="of these")
-    add("--cores", type=int, default=2, help="for server and generator together")
-    add("--workers", type=int, default=1, help="engines of every peer; they share the cores")
-    add("--clients", type=int, default=16, help="of the capacity runs")
+    add("--cores", type=number(Processes), default=2, help="for server and generator together")
+    add(
+        "--workers",
+        type=number(Processes),
+        default=1,
+        help="engines of every peer; they share the cores",
+    )
+    add("--clients", type=number(Connections), default=16, help="of the capacity runs")
     add("--model", help="path of an artefact's model.xml (default: corral prepares its own)")
     add("--corral", default=str(Path(sys.executable).parent / "corral"), help="the command")
     add("--home", type=Path, default=peers.HOME, help="folder of the peers' environments")
@@ -153,9 +165,9 @@ def _compare(options: argparse.Namespace) -> Comparison:
     names = [one.name for one in servers]
     if subjects.BENCHMARK_APP in options.only:
         names.append(subjects.BENCHMARK_APP)
-    for number, turn in enumerate(rounds.order(names, options.rounds)):
-        run._say(f"round {number + 1} of {options.rounds}")
-        run.round(number, turn)
+    for place, turn in enumerate(rounds.order(names, options.rounds)):
+        run._say(f"round {place + 1} of {options.rounds}")
+        run.round(place, turn)
     versions = {name: importlib.metadata.version(name) for name in ("openvino", "grpcio")}
     return Comparison(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -186,8 +198,14 @@ def _described(one: Subject) -> Described:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the command. Exit code 1 if somebody could not be measured."""
     options = parser().parse_args(arguments)
+    check_folder(options.output, "--output")
     if options.again:
-        found = msgspec.json.decode(options.again.read_bytes(), type=Comparison)
+        try:
+            found = msgspec.json.decode(options.again.read_bytes(), type=Comparison)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise WrongInput(
+                f"--again {options.again}: no results of this command: {error}"
+            ) from None
     else:
         found = _compare(options)
     page = write(found, options.output)

@@ -6,13 +6,14 @@ environment of its own. ``corral-loadtest peers install`` installs them all.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from corral_loadtest.command_line import Parser, shown
 
 SCRIPTS = Path(__file__).parents[2] / "peers"
 HOME = Path(".cache/peers")
@@ -176,7 +177,7 @@ def command(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry of the command: installs peers; exit code 1 if one cannot be."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="corral-loadtest peers", description="Installs the servers that are compared with."
     )
     parser.add_argument("action", choices=["install", "list"])
@@ -184,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--home", type=Path, default=HOME, help="folder of the environments")
     options = parser.parse_args(argv)
     if unknown := [name for name in options.names if name not in BY_NAME]:
-        parser.error(f"no such peer: {unknown[0]}; there are {', '.join(BY_NAME)}")
+        parser.error(f"no such peer: {shown(unknown[0])}; there are {', '.join(BY_NAME)}")
     failed = False
     for name in options.names:
         peer = BY_NAME[name]

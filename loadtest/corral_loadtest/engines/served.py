@@ -8,7 +8,6 @@ the bars, throughput is asked of the mode that is meant for it, a worker a core,
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -23,10 +22,12 @@ from typing import Any
 
 import msgspec
 
+from corral_loadtest.command_line import Parser, check_file, number, text
 from corral_loadtest.generator import perf_analyzer
 from corral_loadtest.result import encode
 from corral_loadtest.servers import machine, process_tree
 from corral_loadtest.servers.processes import free_port, serving
+from corral_loadtest.specification import Rounds, Span
 
 CLIENTS = 16
 #: the bars: share of the raw engine's images/s, and milliseconds above its p50
@@ -274,14 +275,19 @@ def _rows(bench: Bench, names: Sequence[str]) -> Iterator[Row]:
         yield row
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    found = argparse.ArgumentParser(prog="corral-loadtest engines", description=__doc__)
+    found = Parser(prog="corral-loadtest engines", description=__doc__)
     add = found.add_argument
-    add("--model", default="resnet50", help="of the zoo, or a file of your own that takes pictures")
+    add(
+        "--model",
+        type=text,
+        default="resnet50",
+        help="of the zoo, or a file of your own that takes pictures",
+    )
     add("--cases", nargs="+", default=DEFAULT_CASES, choices=list(CASES))
-    add("--rounds", type=int, default=2, help="interleaved repeats")
-    add("--seconds", type=float, default=1.2, help="of a measurement window")
+    add("--rounds", type=number(Rounds), default=2, help="interleaved repeats")
+    add("--seconds", type=number(Span, "seconds"), default=1.2, help="of a measurement window")
     add("--options", default="", help="more of corral's options")
     add("--python", default=sys.executable, help="of corral's environment")
     add("--ipex-python", default=ipex_python())
@@ -293,6 +299,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the command."""
     options = parser().parse_args(arguments)
+    check_file(options.json, "--json")
     bench = Bench(
         python=options.python,
         ipex_python=options.ipex_python,

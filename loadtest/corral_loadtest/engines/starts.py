@@ -7,7 +7,6 @@ are compared with the first engine's.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from corral_loadtest.command_line import Parser, check_file, text
 from corral_loadtest.engines.served import (
     CASES,
     DEFAULT_CASES,
@@ -161,11 +161,11 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    found = argparse.ArgumentParser(prog="corral-loadtest starts", description=__doc__)
+    found = Parser(prog="corral-loadtest starts", description=__doc__)
     add = found.add_argument
-    add("--model", default="resnet50")
+    add("--model", type=text, default="resnet50")
     add("--cases", nargs="+", default=DEFAULT_CASES, choices=list(CASES))
     add("--options", default="--weights synthetic --workers 1", help="more of corral's options")
     add("--python", default=sys.executable, help="of corral's environment")
@@ -177,6 +177,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry of the command."""
     options = parser().parse_args(arguments)
+    check_file(options.json, "--json")
     command = [options.python, "-m", "corral", "serve", "--http-port", "0", "--metrics-port", "0"]
     command += ["--model", options.model, *options.options.split()]
     rows = []

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from corral_client.addresses import grpc_target, proxy_options
+from corral_client.security import bearer, check_files, read_token
 from corral_loadtest.specification import Target, WrongInput
 from corral_protos import open_inference_pb2 as pb
 
@@ -31,7 +32,13 @@ def open_channel(target: Target) -> Any:
     ]
     if target.ca is None:
         return grpc.insecure_channel(grpc_target(target.address), options=options)
-    credentials = grpc.ssl_channel_credentials(_read(target.ca))
+    try:
+        check_files(ca=target.ca)
+    except ValueError as error:
+        raise WrongInput(str(error)) from None
+    except OSError as error:
+        raise WrongInput(f"{target.ca} cannot be read: {error.strerror}") from error
+    credentials = grpc.ssl_channel_credentials(Path(target.ca).read_bytes())
     return grpc.secure_channel(grpc_target(target.address), credentials, options=options)
 
 
@@ -43,15 +50,13 @@ def metadata(target: Target) -> tuple[tuple[str, str], ...]:
     """
     if target.token_file is None:
         return ()
-    token = _read(target.token_file).decode("ascii", "replace").strip()
-    return (("authorization", f"Bearer {token}"),)
-
-
-def _read(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return bearer(read_token(target.token_file)) or ()
+    except ValueError as error:
+        named = str(error).startswith(f"{target.token_file}: ")
+        raise WrongInput(str(error) if named else f"{target.token_file}: {error}") from None
     except OSError as error:
-        raise WrongInput(f"{path} cannot be read: {error.strerror}") from error
+        raise WrongInput(f"{target.token_file} cannot be read: {error.strerror}") from error
 
 
 def infer_method(channel: Any) -> Any:

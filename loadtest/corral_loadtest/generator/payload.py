@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from PIL import Image
 from corral_loadtest.specification import InputKind, Payload, Target, WrongInput
 from corral_protos import open_inference_pb2 as pb
 
+#: of a protobuf message, less than it has about its contents
+_MOST_MESSAGE_BYTES = 2**31 - 1 - 65_536
+#: of a generated picture: noise in double precision, several times
+_BYTES_A_PIXEL = 3 * 40
+#: of all generated pictures: some 15 minutes' work
+_MOST_PIXELS = 10**10
 _DATATYPES = {InputKind.FP32: "FP32", InputKind.UINT8: "UINT8", InputKind.JPEG: "BYTES"}
 _KINDS = {datatype: kind for kind, datatype in _DATATYPES.items()}
 
@@ -42,6 +49,48 @@ def _item_shape(tensor: Any, kind: InputKind, payload: Payload) -> tuple[int, ..
     if tensor.datatype == "UINT8" and kind is InputKind.FP32 and len(shape) == 3:
         return (shape[2], *shape[:2])
     return shape
+
+
+def _check_size(payload: Payload, kind: InputKind, shape: tuple[int, ...]) -> None:
+    """Raises WrongInput for what no message, or not this machine's memory, holds."""
+    if kind is InputKind.JPEG:
+        if payload.files:
+            return
+        pixels = payload.picture_width * payload.picture_height
+        each, made = pixels * _BYTES_A_PIXEL, pixels * payload.distinct
+        size = f"--picture-size {payload.picture_width}x{payload.picture_height}"
+        if made > _MOST_PIXELS:
+            raise WrongInput(
+                f"{size} --distinct {payload.distinct}: more pixels than are generated in good time"
+            )
+        check_memory(each, size)
+        return
+    each = math.prod(shape) * (1 if kind is InputKind.UINT8 else 4)
+    if each > _MOST_MESSAGE_BYTES:
+        raise WrongInput(
+            f"--batch {payload.batch}: a request of {each} bytes is more than a message holds"
+        )
+    # They are serialised beside what they are made of, and go to every generator.
+    check_memory(
+        3 * each * payload.distinct, f"--batch {payload.batch} --distinct {payload.distinct}"
+    )
+
+
+def check_memory(needed: int, what: str) -> None:
+    """Raises WrongInput where so many bytes are not free.
+
+    Args:
+        needed: bytes.
+        what: takes them, for people.
+    """
+    there = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/meminfo").read_text("utf-8").splitlines():
+        if line.startswith("MemAvailable:"):
+            there = int(line.split()[1]) * 1024
+    if needed > there:
+        raise WrongInput(
+            f"{what}: {needed / 1e9:.3g} GB of memory are needed, and {there / 1e9:.3g} GB are free"
+        )
 
 
 def picture(payload: Payload, random: np.random.Generator) -> bytes:
@@ -84,16 +133,22 @@ def messages(page: Any, payload: Payload, target: Target) -> list[bytes]:
     tensor, kind = _choose(page.inputs, payload, target.model)
     random = np.random.default_rng(payload.seed)
     if kind is InputKind.JPEG:
+        _check_size(payload, kind, ())
         pictures = _pictures(payload, random)
         # A model may want [n] or [n,1]; its metadata says which.
         shape: tuple[int, ...] = (payload.batch, 1) if len(tensor.shape) == 2 else (payload.batch,)
-        contents = []
+        contents: list[bytes] = []
+        largest = max(map(len, pictures)) * payload.batch * len(pictures)
+        check_memory(3 * largest, f"--batch {payload.batch} of {len(pictures)} pictures")
         for first in range(len(pictures)):
             chosen = [pictures[(first + n) % len(pictures)] for n in range(payload.batch)]
+            if sum(map(len, chosen)) > _MOST_MESSAGE_BYTES:
+                raise WrongInput(f"--batch {payload.batch}: more bytes than a message holds")
             contents.append(b"".join(len(p).to_bytes(4, "little") + p for p in chosen))
     else:
         item = _item_shape(tensor, kind, payload)
         shape = (payload.batch, *item)
+        _check_size(payload, kind, shape)
         contents = [_raw(kind, math.prod(shape), random) for _ in range(payload.distinct)]
     described = pb.ModelInferRequest.InferInputTensor(
         name=tensor.name, datatype=_DATATYPES[kind], shape=shape

@@ -8,6 +8,7 @@ Calls are futures whose callbacks send the next: of grpcio's ways it was the che
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 import time
@@ -268,7 +269,11 @@ def main() -> None:
     except ValueError as error:
         outbox.write(msgspec.json.encode(Report(failed=str(error))) + b"\n")
         return
-    generator.run()
+    try:
+        generator.run()
+    except BrokenPipeError:
+        # Nobody is left to tell. Not even the interpreter's end may try to.
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,10 @@ from corral_loadtest.specification import (
     WrongInput,
 )
 
+#: of an offset, while a schedule is made
+_SCHEDULED_BYTES = 24
+#: of a request that is on its way, in the generator and below it
+_COPIES = 3
 _SETTLE_S = 0.3  # what generators report late, so that a window is whole when it is judged
 
 
@@ -77,6 +81,12 @@ def run(specification: Specification, listener: Listener | None = None) -> Resul
         channel.wait_connected(opened, target)
         page = channel.model_metadata(opened, target)
         messages = payload.messages(page, specification.payload, target)
+        if isinstance(specification.load, ClosedLoop):
+            # Each client's request is on its way at once.
+            clients, largest = specification.load.clients, max(map(len, messages))
+            payload.check_memory(
+                clients * largest, f"--clients {clients} with {largest} bytes each"
+            )
         for message in messages:
             channel.try_request(opened, target, message)
         name, version = channel.server_name(opened, target)
@@ -164,7 +174,12 @@ class _Measurement:
             if self._trace:
                 return float(offsets[-1]) + wanted.window_s
         warm_up_s = max(wanted.warm_up_s, wanted.warm_up_limit_s)
-        return warm_up_s + wanted.duration_s + 4 * wanted.window_s + 2.0
+        horizon_s = warm_up_s + wanted.duration_s + 4 * wanted.window_s + 2.0
+        if isinstance(load, OpenLoop) and load.rate_per_s:
+            # Every generator has the whole schedule for a moment, and its own part.
+            needed = int(load.rate_per_s * horizon_s) * _SCHEDULED_BYTES * self._processes
+            payload.check_memory(needed, f"--rate {load.rate_per_s:g} for {horizon_s:g} s")
+        return horizon_s
 
     def follow(self, fleet: Fleet) -> None:
         """Hears the generators until all have ended, or the user has had enough."""

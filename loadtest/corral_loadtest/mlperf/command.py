@@ -16,12 +16,32 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from corral_loadtest.command_line import (
+    Parser,
+    address,
+    check_file,
+    check_folder,
+    number,
+    text,
+)
 from corral_loadtest.mlperf import loadgen as mlperf
 from corral_loadtest.mlperf import page as mlperf_page
 from corral_loadtest.mlperf.loadgen import Plan, Verdict
 from corral_loadtest.servers import machine
 from corral_loadtest.servers.processes import free_port, serving
-from corral_loadtest.specification import InputKind, Payload, Target, WrongInput
+from corral_loadtest.specification import (
+    Bound,
+    Clients,
+    Distinct,
+    InputKind,
+    Payload,
+    Queries,
+    Rate,
+    Span,
+    Target,
+    Tolerance,
+    WrongInput,
+)
 
 _STEPS_DOWN, _STEP_DOWN = 8, 0.95
 _SMALLEST = 8  # a search does not go below --qps by this
@@ -75,7 +95,7 @@ def show(found: Sequence[Verdict], console: Console) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="corral-loadtest mlperf",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -83,33 +103,39 @@ def parser() -> argparse.ArgumentParser:
     add = found.add_argument
     add("--scenario", nargs="+", choices=mlperf.SCENARIOS, default=list(mlperf.SCENARIOS))
     where = found.add_mutually_exclusive_group()
-    where.add_argument("--target", default="127.0.0.1:8001", metavar="HOST:PORT", help="the server")
+    where.add_argument(
+        "--target", type=address, default="127.0.0.1:8001", metavar="HOST:PORT", help="the server"
+    )
     where.add_argument(
         "--serve", metavar="OPTIONS", help="start corral with these options, and end it afterwards"
     )
-    add("--model", default="resnet50", help="its name there")
+    add("--model", type=text, default="resnet50", help="its name there")
     add("--input", choices=["fp32", "uint8", "jpeg"], help="default: what the metadata says")
-    add("--duration-s", type=float, default=60.0, help="at least; the rules ask for 600")
-    add("--min-queries", type=int, help="at least; default: 100, or what early stopping needs")
-    add("--samples", type=int, default=64, help="different inputs; the rules ask for 1024")
-    add("--qps", type=float, default=10.0, help="Server's rate")
-    add("--latency-ms", type=float, default=15.0, help="bound on Server's p99")
-    add("--streams", type=int, default=8, help="samples a MultiStream query")
-    add("--window", type=int, default=32, help="Offline requests in flight")
-    add("--find-qps", action="store_true", help="search Server's highest valid rate from --qps")
-    add("--search-s", type=float, default=10.0, help="length of a run of the search")
-    add("--search-queries", type=int, default=100, help="queries of a run of the search, at least")
-    add("--tolerance", type=float, default=0.02, help="of the search, relative")
+    _add_numbers(found)
     add("--logs", type=Path, default=Path("mlperf-logs"), help="folder for LoadGen's logs")
     add("--json", type=Path, help="write the results here too")
-    add(
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="write mlperf-DATE-CPU.md, .json and summaries",
-    )
+    add("--output", type=Path, metavar="FOLDER", help="write mlperf-DATE-CPU.md and .json there")
     add("--corral", default=str(Path(sys.executable).parent / "corral"), help="for --serve")
     return found
+
+
+def _add_numbers(found: Parser) -> None:
+    add = found.add_argument
+    for name, kind, fallback, what in (
+        ("--duration-s", number(Span, "seconds"), 60.0, "at least; the rules ask for 600"),
+        ("--samples", number(Distinct), 64, "different inputs; the rules ask for 1024"),
+        ("--qps", number(Rate, "queries a second"), 10.0, "Server's rate"),
+        ("--latency-ms", number(Bound, "milliseconds"), 15.0, "bound on Server's p99"),
+        ("--streams", number(Clients), 8, "samples a MultiStream query"),
+        ("--window", number(Clients), 32, "Offline requests in flight"),
+        ("--search-s", number(Span, "seconds"), 10.0, "length of a run of the search"),
+        ("--search-queries", number(Queries), 100, "queries of a run of the search, at least"),
+        ("--tolerance", number(Tolerance), 0.02, "of the search, relative"),
+    ):
+        add(name, type=kind, default=fallback, help=what)
+    least = "at least; default: 100, or what early stopping needs"
+    add("--min-queries", type=number(Queries), help=least)
+    add("--find-qps", action="store_true", help="search Server's highest valid rate from --qps")
 
 
 def _find_qps(
@@ -217,15 +243,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
     try:
-        with _served(options) as address:
-            found = _run_all(options, Target(address=address, model=options.model))
+        check_file(options.json, "--json")
+        check_folder(options.output, "--output")
+        check_folder(options.logs, "--logs")
+        with _served(options) as where:
+            found = _run_all(options, Target(address=where, model=options.model))
     except (WrongInput, RuntimeError) as error:
         sys.stderr.write(f"corral-loadtest mlperf: {' '.join(str(error).split())}\n")
         sys.exit(2)
     show(found, Console())
     if options.json:
-        text = json.dumps([dataclasses.asdict(one) for one in found], indent=1)
-        options.json.write_text(text, "utf-8")
+        figures = json.dumps([dataclasses.asdict(one) for one in found], indent=1)
+        options.json.write_text(figures, "utf-8")
     if options.output:
         page = mlperf_page.Page(
             date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

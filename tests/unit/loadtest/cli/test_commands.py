@@ -36,11 +36,11 @@ def test_an_unknown_command_is_one_line_with_those_that_there_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["bar"])
+        main(["ba\nr"])
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "no command bar; there are run, ramp," in said
+    assert "no command 'ba\\nr'; there are run, ramp," in said
 
 
 def test_options_without_a_command_are_those_of_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,18 +78,25 @@ def test_a_ramp_refuses_what_cannot_rise(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--clients", "0"], "--clients: a whole number, 1 or more, is needed"),
-        (["--clients", "x"], "--clients: a whole number is needed, not 'x' (see"),
-        (["--rate", "nan"], "--rate: a number, more than 0, is needed"),
-        (["--duration", "inf"], "--duration: a number, 1e+15 or less, is needed"),
-        (["--drain", "-1"], "--drain: a number, 0 or more, is needed"),
-        (["--window", "0"], "--window: a number, 0.05 or more, is needed"),
-        (["--quality", "101"], "--quality: a whole number, 100 or less, is needed"),
-        (["--workers", "0"], "--workers: a whole number, 1 or more, is needed"),
-        (["--workers", "1", "--service-ms", "0"], "--service-ms: a number, more than 0, is needed"),
+        (["--clients", "0"], "--clients: a whole number, 1 to 100000, is needed, not 0 (see"),
+        (["--clients", "x"], "--clients: a whole number, 1 to 100000, is needed, not x (see"),
+        (["--rate", "nan"], "--rate: a finite number of requests a second, more than 0, at most"),
+        (
+            ["--duration", "inf"],
+            "--duration: a finite number of seconds, more than 0, is needed",
+        ),
+        (["--drain", "-1"], "--drain: a number of seconds, 0 or more, is needed, not -1"),
+        (["--window", "0"], "--window: a number of seconds, 0.05 to 60, is needed, not 0"),
+        (["--quality", "101"], "--quality: a whole number, 1 to 100, is needed, not 101"),
+        (["--workers", "0"], "--workers: a whole number, 1 to 100000, is needed, not 0"),
+        (
+            ["--workers", "1", "--service-ms", "0"],
+            "--service-ms: a number of milliseconds, more than 0",
+        ),
         (["--picture-size", "0x3"], "--picture-size: a whole number, 1 or more, is needed"),
         (["--shape", "3,0"], "--shape: a whole number, 1 or more, is needed"),
-        (["--nonsense"], "no such option or argument: --nonsense (see"),
+        (["--nonsense-x"], "no such option or argument: --nonsense-x (see"),
+        (["--durations=3"], "no such option or argument: --durations (did you mean --duration?)"),
     ],
 )
 def test_what_cannot_be_names_the_option_and_its_range(
