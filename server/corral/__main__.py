@@ -6,8 +6,10 @@ and no traceback, a signal ends it from here on, and libraries find the environm
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import resource
 import sys
 
 from corral import extras
@@ -44,7 +46,22 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    except (ImportError, MemoryError, OSError, SystemError) as error:
+        # Whatever is refused memory while it is loaded says so in its own way.
+        if not (_has_little_memory() or getattr(error, "errno", None) == errno.EMFILE):
+            raise
+        print(
+            f"corral: cannot be loaded: {str(error) or type(error).__name__}; this process's "
+            "limits of memory or descriptors may be too small (ulimit -v, -d, -n)",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     command()
+
+
+def _has_little_memory() -> bool:
+    limits = map(resource.getrlimit, (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    return any(most != resource.RLIM_INFINITY for most, _ in limits)
 
 
 if __name__ == "__main__":

@@ -79,11 +79,16 @@ SURROUNDINGS = [
     ),
     # a kernel that interrupts, or refuses
     injected("interrupted calls", f"{_BLOCKING}:error=EINTR:when=3+5"),
+    injected("no limits to be read or set", "prlimit64:error=EPERM"),
     injected(
         "no affinity, no memory policy, no advice",
         "sched_setaffinity,set_mempolicy,mbind:error=EPERM", "madvise:error=EINVAL",
     ),
 ]  # fmt: skip
+
+
+def _few(what: str, count: int, word: str) -> tuple[Surroundings, str]:
+    return Surroundings(f"{what} {count}", prefix=("prlimit", f"--{what}={count}")), word
 
 
 #: a machine that lacks what no server can do without, and the word for it
@@ -94,6 +99,14 @@ LACKING = [
     (Surroundings("no file of a region's size", prefix=("prlimit", "--fsize=100000")), "ulimit -f"),
     (Surroundings("no file of a page's size", prefix=("prlimit", "--fsize=1000")), "ulimit -f"),
     (injected("no pidfd", "pidfd_open:error=EPERM"), "pidfd_open"),
+    (injected("no eventfd", "eventfd2:error=ENOSYS"), "eventfd"),
+    (injected("no prctl", "prctl:error=EINVAL"), "prctl(PR_SET_DUMPABLE)"),
+    *(
+        _few(what, count, "ulimit -n")
+        for what, count in (("nofile", 6), ("nofile", 10), ("nofile", 20))
+    ),
+    *(_few("as", count, "ulimit -v") for count in (18_000_000, 60_000_000, 100_000_000)),
+    *(_few("data", count, "ulimit -d") for count in (20_000_000, 50_000_000)),
 ]
 
 
@@ -103,6 +116,24 @@ def test_what_cannot_be_done_without_is_one_line(around: Surroundings, word: str
         assert server.wait() == 2
         (line,) = server.lines
         assert word in line
+
+
+@pytest.mark.parametrize(
+    ("limit", "word"),
+    [("nofile=24", "ulimit -n"), ("nofile=29", "ulimit -n"), ("as=140000000", "ulimit -v")],
+)
+def test_a_limit_that_only_the_start_meets_is_its_end(limit: str, word: str) -> None:
+    around = Surroundings(limit, prefix=("prlimit", f"--{limit}"))
+    with folder_for() as folder, around.server(folder, ready=False) as server:
+        assert server.wait() in {1, 2}
+        assert server.lines[-1].startswith("corral: ")
+        assert word in server.lines[-1]
+
+
+def test_a_small_soft_limit_of_descriptors_is_raised() -> None:
+    around = Surroundings("soft", prefix=("prlimit", "--nofile=20:64"))
+    with folder_for() as folder, around.server(folder) as server:
+        assert server.stop() == 0
 
 
 def test_a_handful_of_free_ports_is_enough(tmp_path: Path) -> None:

@@ -22,6 +22,13 @@ from corral.cli.output import printing
 from corral.errors import ConfigError, CorralError, one_line
 from corral.settings import Settings
 from corral.settings.ranges import shortened, suggestion
+from corral.system.limits import (
+    REFUSED,
+    check_descriptors,
+    check_memory,
+    out_of_memory,
+    start_refusal,
+)
 
 _COMMANDS = (
     *("serve", "plan", "doctor", "profile", "prepare", "ladder", "lab", "tune", "evaluate"),
@@ -29,6 +36,10 @@ _COMMANDS = (
 )
 #: they look first, and say by themselves where they need a cache
 _LOOKING = {"plan", "doctor", "profile"}
+#: to read a file that imports another, in the middle of something
+_DESCRIPTORS = 5
+#: what a server's own process takes at the least from here on; measured, and rounded down
+_ADDRESSES_BYTES, _DATA_BYTES = 96 * 2**20, 56 * 2**20
 _ABOUT = {"-h", "--help", "--version"}
 
 
@@ -59,6 +70,9 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
                 f"no command {shortened(words[0])}{suggestion(words[0], _COMMANDS)}; "
                 f"the commands are: {', '.join(_COMMANDS)}"
             )
+        check_descriptors(_DESCRIPTORS)
+        if words[0] == "serve":
+            check_memory(_ADDRESSES_BYTES, _DATA_BYTES)
         options = make_parser().parse_args(words)
         return _run(options, environ)
     except CorralError as error:
@@ -66,6 +80,17 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        print(f"corral: {start_refusal(error)}", file=sys.stderr)
+        return ConfigError.exit_code
+    except (MemoryError, RuntimeError) as error:
+        # A thread that cannot be had is no OSError.
+        if not (isinstance(error, MemoryError) or "new thread" in str(error)):
+            raise
+        print(f"corral: {out_of_memory(error)}", file=sys.stderr)
+        return ConfigError.exit_code
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -99,10 +99,17 @@ def connections_allowed(wanted: int) -> int:
 
     Where clients could take the last one, no worker that died could be replaced.
     """
-    descriptors, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if descriptors < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        descriptors = most
+    try:
+        descriptors, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if descriptors < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            descriptors = most
+    except OSError:
+        # Nobody may ask, or raise it.
+        descriptors = os.sysconf("SC_OPEN_MAX")
+    # glibc's way to say that there is no limit, or that it cannot be read.
+    if descriptors < 0:
+        return wanted
     allowed = max(1, descriptors - _OWN_DESCRIPTORS)
     if allowed < wanted:
         logger.warning(

@@ -7,6 +7,7 @@ owns every request until it is answered.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import logging
@@ -64,11 +65,14 @@ from corral.protocol.request import RequestReader
 from corral.protocol.shared_memory import ClientMemory
 from corral.security import credentials, sandbox, tls
 from corral.system import procfs
+from corral.system.limits import PASSING, check_descriptors, start_refusal
 from corral.system.malloc_trim import MallocTrimmer
 
 logger = logging.getLogger(__name__)
 
 _SLOW_S = 5.0
+#: of a loop: epoll's, an event, and a pair for signals
+_LOOP_DESCRIPTORS = 4
 #: how often a drain looks whether all is answered, and how long the last answers may be under way
 _DRAIN_LOOK_S = 0.01
 _LAST_ANSWERS_S = 0.1
@@ -99,6 +103,7 @@ class Frontend:
         )
         self._supervisor = SupervisorLink(
             boot.control_fd,
+            boot.cell,
             on_open=self._open,
             on_worker=self._have_worker,
             on_settings=self._reconfigure,
@@ -311,12 +316,19 @@ class Frontend:
         self._inference.close()
 
 
+def _say_why(boot: CellBoot, message: str) -> None:
+    """Tells the supervisor that this can never work."""
+    with socket.socket(fileno=boot.control_fd) as supervisor, contextlib.suppress(channel.Closed):
+        channel.send(supervisor, FrontendFailed(cell=boot.cell, message=message))
+    logging.shutdown()
+    os._exit(0)
+
+
 async def _serve(boot: CellBoot) -> None:
     try:
         await Frontend(boot).run()
     except ConfigError as error:
-        with socket.socket(fileno=os.dup(boot.control_fd)) as supervisor:
-            channel.send(supervisor, FrontendFailed(cell=boot.cell, message=str(error)))
+        _say_why(boot, str(error))
     logging.shutdown()
     # Here, and not once asyncio has cancelled what is under way: who waits for an answer that will
     # not come finds the connection closed, which is UNAVAILABLE, and tries again.
@@ -328,9 +340,18 @@ def main() -> None:
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         boot = msgspec.json.decode(file.read(), type=CellBoot)
     logs.configure(boot.settings.logging, f"frontend {boot.cell}")
-    sandbox.keep_memory_private()
-
-    uvloop.run(_serve(boot))
+    try:
+        sandbox.keep_memory_private()
+        # What the loop is made of; the loop itself raises where it can no longer be cleaned up.
+        check_descriptors(_LOOP_DESCRIPTORS)
+    except ConfigError as error:
+        _say_why(boot, str(error))
+    try:
+        uvloop.run(_serve(boot))
+    except OSError as error:
+        if error.errno in PASSING:
+            raise
+        _say_why(boot, f"frontend {boot.cell}: {start_refusal(error)}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -18,6 +19,7 @@ from corral.ipc.messages import (
     CapBatches,
     DetachWorker,
     Drain,
+    FrontendFailed,
     Open,
     Ping,
     Pong,
@@ -27,6 +29,7 @@ from corral.ipc.messages import (
     TellView,
     to_frontend_decoder,
 )
+from corral.system.limits import start_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ class SupervisorLink:
 
     Args:
         control_fd: the socket's descriptor; taken over.
+        cell: the frontend's.
         on_open: every cell has a verified worker.
         on_worker: called with what a worker was attached with.
         on_settings: other settings hold from now on.
@@ -47,6 +51,7 @@ class SupervisorLink:
     def __init__(
         self,
         control_fd: int,
+        cell: int,
         *,
         on_open: Callable[[], None],
         on_worker: Callable[[AttachWorker], None],
@@ -61,6 +66,8 @@ class SupervisorLink:
         #: done when the supervisor has closed the socket
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._dispatcher: Dispatcher | None = None
+        self._cell = cell
+        self._opened = False
         self._on_open = on_open
         self._on_worker = on_worker
         self._on_settings = on_settings
@@ -98,6 +105,7 @@ class SupervisorLink:
         elif isinstance(message, CapBatches):
             self._dispatcher.cap_batches(message.most)
         elif isinstance(message, Open):
+            self._opened = True
             self._on_open()
         elif isinstance(message, Drain):
             self._on_drain(message.delay_s)
@@ -126,9 +134,21 @@ class SupervisorLink:
             for fd in fds:
                 with contextlib.suppress(OSError):
                     os.close(fd)
-            logger.error("worker %d cannot be taken on: %s", message.worker, error)  # noqa: TRY400
+            self._cannot_take(message.worker, error)
             return
         self._on_worker(message)
+
+    def _cannot_take(self, worker: int, error: OSError | ValueError) -> None:
+        """Before the server has opened it is its end: the next worker would meet the same limit."""
+        # What did not arrive is of no use as a reason: no room for it is.
+        refused = (
+            error if isinstance(error, OSError) else OSError(errno.EMFILE, "no descriptors left")
+        )
+        text = f"worker {worker} cannot be taken on: {start_refusal(refused)}"
+        if self._opened:
+            logger.error("%s", text)
+        else:
+            self.say(FrontendFailed(cell=self._cell, message=text))
 
     def _end(self) -> None:
         if not self.ended.done():

@@ -6,6 +6,7 @@ launcher's part.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -36,12 +37,20 @@ FORBIDDEN_CALLS = (
 
 
 def keep_memory_private() -> None:
-    """No core dumps, and no debugger of the same user: memory holds clients' data, and keys."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """No core dumps, and no debugger of the same user: memory holds clients' data, and keys.
+
+    Raises:
+        ConfigError: the kernel, or a filter of its calls, refuses it.
+    """
+    # What is not dumpable has no core either, where that limit may not be set.
+    with contextlib.suppress(OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise ConfigError(
+            "memory cannot be kept from other processes of the same user: "
+            f"prctl(PR_SET_DUMPABLE): {os.strerror(ctypes.get_errno())}"
+        )
 
 
 def require_seccomp() -> None:

@@ -38,10 +38,15 @@ from corral.supervisor.service_manager import ServiceManager
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
 from corral.system import procfs
-from corral.system.limits import check_file_size
+from corral.system.limits import check_descriptors, check_file_size
 from corral.telemetry import collector
 
 logger = logging.getLogger(__name__)
+
+#: the loop's and the metrics', and what is open for a moment while a child starts
+_OWN_DESCRIPTORS = 8
+#: of each child, for good: its control socket, what it writes, and its process
+_CHILD_DESCRIPTORS = 3
 
 FRONTEND_MODULE = "corral.frontend.process"
 
@@ -301,6 +306,8 @@ def _run_observed(server: _Server, observation: Observation) -> int:
         _held(settings.listen, shared=cells > 1),
         ports.removed_at_end(settings.listen.unix_socket),
     ):
+        workers = sum(len(cell.workers) for cell in server.plan.cells)
+        check_descriptors(_OWN_DESCRIPTORS + _CHILD_DESCRIPTORS * (workers + cells))
         # Freezes what is there: a collection need not look at it again.
         gc.freeze()
         return asyncio.run(supervise())

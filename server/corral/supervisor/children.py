@@ -83,6 +83,7 @@ class Fleet:
             process = self._spawn(slot)
         except OSError as error:
             slot.end_reason = f"{slot.name} could not be started: {start_refusal(error)}"
+            self._watcher.start_refused(slot, error)
             self._fill_again(slot, in_order=False)
             return
         slot.process = process
@@ -195,6 +196,7 @@ class Fleet:
         if not slot.life.is_ready:
             slot.end_reason += " before it was ready"
             slot.end_reason += f": {process.last_error_line()}" if process.last_error_line() else ""
+            self._watcher.died_young(slot)
         if isinstance(slot, WorkerSlot):
             slot.drop_handover()
             slot.attached_to = None

@@ -104,7 +104,8 @@ class DryRun:
             print(sentence(board.current(), took_s), flush=True)
         except StartError as failed:
             error = failed
-        except (OSError, http.client.HTTPException, ConfigError) as failed:
+        # A thread that cannot be had is a RuntimeError.
+        except (OSError, http.client.HTTPException, ConfigError, RuntimeError) as failed:
             error = StartError(f"dry run: the request failed: {failed or type(failed).__name__}")
         self.supervisor.leave(error)
 

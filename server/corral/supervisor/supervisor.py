@@ -36,11 +36,14 @@ from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot, make_slot
 from corral.supervisor.terminal import Terminal
 from corral.supervisor.views import addresses
 from corral.supervisor.watcher import Spectator
+from corral.system.limits import PASSING, memory_limits
 
 logger = logging.getLogger(__name__)
 
 #: for children to leave by themselves, once told to
 _LEAVE_S = 1.0
+#: starts of a child, where the machine refuses what it is made of
+_TRIES = 3
 #: for SIGKILL
 _KILL_S = 0.5
 
@@ -290,6 +293,19 @@ class Supervisor:
             frontend = self._fleet.frontends[slot.cell]
             return isinstance(slot, WorkerSlot) and frontend.life.is_ready and not frontend.drained
         return self._phase is not Phase.STOPPED and not self._ended.done()
+
+    def start_refused(self, slot: AnySlot, error: OSError) -> None:
+        """At the first start a limit is the end: at once, unless it may be had a moment later."""
+        if self._phase is Phase.STARTING and (
+            error.errno not in PASSING or slot.life.early_deaths >= _TRIES - 1
+        ):
+            self._fail(StartError(slot.end_reason))
+
+    def died_young(self, slot: AnySlot) -> None:
+        """Where memory is limited, what dies at the first start again and again has too little."""
+        tried_enough = slot.life.early_deaths >= _TRIES - 1
+        if self._phase is Phase.STARTING and tried_enough and (memory := memory_limits()):
+            self._fail(StartError(f"{slot.end_reason}; {memory}"))
 
     def worker_ready(self, slot: WorkerSlot) -> None:
         """Takes note of what it has to say."""

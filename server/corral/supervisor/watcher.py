@@ -14,6 +14,12 @@ class Watcher(Protocol):
     def may_restart(self, slot: AnySlot) -> bool:
         """Whether a slot whose process ended is filled again."""
 
+    def start_refused(self, slot: AnySlot, error: OSError) -> None:
+        """The machine refused what a process is made of; see ``may_restart``."""
+
+    def died_young(self, slot: AnySlot) -> None:
+        """A process ended before it was ready."""
+
     def worker_ready(self, slot: WorkerSlot) -> None:
         """A worker reported."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from corral.errors import ConfigError
 from corral.system import memfd
+from corral.system.limits import start_refusal
 
 
 def _open_null() -> None:
@@ -26,11 +28,16 @@ def _open_process() -> None:
     os.close(os.pidfd_open(os.getpid()))
 
 
+def _make_event() -> None:
+    os.close(os.eventfd(0, os.EFD_CLOEXEC))
+
+
 _NEEDED: tuple[tuple[str, Callable[[], None]], ...] = (
     ("/dev/null", _open_null),
     ("/proc of its own processes", _read_proc),
     ("sealed anonymous memory (memfd_create)", _make_memory),
     ("descriptors of processes (pidfd_open, Linux 5.3)", _open_process),
+    ("descriptors of events (eventfd)", _make_event),
 )
 
 
@@ -40,6 +47,8 @@ def require() -> None:
         try:
             use()
         except OSError as error:
+            if error.errno == errno.EMFILE:
+                raise ConfigError(start_refusal(error)) from None
             raise ConfigError(
                 f"this machine, or its container, has not {name}, which corral needs: "
                 f"{error.strerror or error}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
+import os
 import resource
 from pathlib import Path
 
@@ -16,6 +18,89 @@ NO_EXECUTABLE_MEMORY = (
     "SELinux's execmem), and this engine writes its kernels at run time: allow it, or use another "
     "engine"
 )
+
+
+#: what a start may get a moment later, once others have let go of it
+PASSING = {errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EINTR}
+
+#: what a limit of a process, a user or the machine is behind
+REFUSED = {errno.EMFILE, *PASSING} - {errno.EINTR}
+
+
+def read_limit(kind: int) -> int | None:
+    """A soft limit of this process; None where there is none, or nobody may ask.
+
+    Args:
+        kind: ``resource.RLIMIT_…``.
+    """
+    try:
+        most, _ = resource.getrlimit(kind)
+    except OSError:
+        return None
+    return None if most == resource.RLIM_INFINITY else most
+
+
+def check_descriptors(count: int) -> None:
+    """Makes sure that this process may open so many descriptors more.
+
+    Tried, not counted: what is open already is unknown. A limit that this process may raise by
+    itself is raised.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    try:
+        _open_many(count)
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        try:
+            _open_many(count)
+        except OSError as error:
+            raise ConfigError(start_refusal(error)) from None
+
+
+def _open_many(count: int) -> None:
+    with contextlib.ExitStack() as opened:
+        for _ in range(count):
+            opened.callback(os.close, os.dup(2))
+
+
+def memory_limits() -> str:
+    """The limits of this process's memory, for the end of a sentence; empty without any."""
+    named = (
+        (resource.RLIMIT_AS, "ulimit -v, systemd's LimitAS="),
+        (resource.RLIMIT_DATA, "ulimit -d, systemd's LimitDATA="),
+    )
+    found = [(most, name) for kind, name in named if (most := read_limit(kind)) is not None]
+    return " and ".join(
+        f"it may have {most // 1024:,} KiB of memory ({name})" for most, name in found
+    )
+
+
+def check_memory(addresses_bytes: int, data_bytes: int) -> None:
+    """Raises ConfigError where a limit of this process's memory leaves less than that.
+
+    Libraries that are refused memory while they are loaded crash, or end the process by themselves.
+
+    Args:
+        addresses_bytes: of all that will be mapped.
+        data_bytes: of it, what will be written to.
+    """
+    if not (limited := memory_limits()):
+        return
+    try:
+        # What is only read counts against the one limit, and what may be written against both.
+        for size, access in (
+            (addresses_bytes, mmap.PROT_READ),
+            (data_bytes, mmap.PROT_READ | mmap.PROT_WRITE),
+        ):
+            mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, access).close()
+    except OSError as error:
+        raise ConfigError(
+            f"this process has too little memory: {error.strerror}; {limited}"
+        ) from None
 
 
 def refuses_executable_memory() -> bool:
@@ -38,8 +123,8 @@ def check_file_size(size_bytes: int, what: str) -> None:
         size_bytes: of the largest.
         what: takes as much, for the sentence.
     """
-    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if most != resource.RLIM_INFINITY and size_bytes > most:
+    most = read_limit(resource.RLIMIT_FSIZE)
+    if most is not None and size_bytes > most:
         raise ConfigError(
             f"{what} takes {size_bytes:,} bytes of shared memory, which is a file, and this "
             f"process may write none above {most:,} (ulimit -f, systemd's LimitFSIZE=)"
@@ -54,19 +139,34 @@ def start_refusal(error: OSError, root: Path = Path("/")) -> str:
         root: what /proc and /sys lie below.
     """
     reason = error.strerror or str(error)
-    if error.errno == errno.EFBIG:
-        size, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if error.errno == errno.EFBIG and (size := read_limit(resource.RLIMIT_FSIZE)) is not None:
         return f"{reason}: shared memory is a file, and its size may be {size:,} bytes (ulimit -f)"
+    if error.errno == errno.EMFILE and (most := read_limit(resource.RLIMIT_NOFILE)) is not None:
+        return (
+            f"{reason}: a process may have {most} descriptors (ulimit -n, systemd's LimitNOFILE=)"
+        )
+    if error.errno == errno.ENOMEM and (memory := memory_limits()):
+        return f"{reason}: {memory}"
     if error.errno != errno.EAGAIN:
         return reason
     limits = []
-    processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    if processes != resource.RLIM_INFINITY:
+    processes = read_limit(resource.RLIMIT_NPROC)
+    if processes is not None:
         limits.append(f"the user's limit of processes and threads is {processes} (ulimit -u)")
-    most = cgroups.read_number(root, "pids", "pids.max")
-    if most is not None:
-        limits.append(f"the cgroup's is {most} (pids.max)")
+    pids = cgroups.read_number(root, "pids", "pids.max")
+    if pids is not None:
+        limits.append(f"the cgroup's is {pids} (pids.max)")
     return f"{reason}: {' and '.join(limits)}" if limits else reason
+
+
+def out_of_memory(error: MemoryError | RuntimeError) -> str:
+    """Why memory or a thread is not to be had: the error's words, and the limits behind it."""
+    reason = str(error) or "out of memory"
+    # A thread is refused as a process is, or for want of memory for its stack.
+    said = (
+        start_refusal(OSError(errno.EAGAIN, reason)) if isinstance(error, RuntimeError) else reason
+    )
+    return f"{said}; {limited}" if (limited := memory_limits()) else said
 
 
 def killed_for_memory(root: Path = Path("/")) -> str:

@@ -38,6 +38,7 @@ from corral.ipc.messages import (
 )
 from corral.ipc.region import Region
 from corral.security import sandbox
+from corral.system.limits import PASSING, start_refusal
 from corral.tensors import Datatype
 from corral.worker import checks
 from corral.worker.warmup import Order, WarmedUp, warm_up
@@ -182,6 +183,13 @@ def main() -> int:
             failed = WorkerFailed(worker=boot.worker, message=str(error), passing=passing)
             channel.send(supervisor, failed)
             return error.exit_code
+        except OSError as error:
+            if error.errno in PASSING:
+                raise
+            why = f"worker {boot.worker}: {start_refusal(error)}"
+            logger.debug("why it cannot start", exc_info=True)
+            channel.send(supervisor, WorkerFailed(worker=boot.worker, message=why, passing=True))
+            return ConfigError.exit_code
         channel.send(supervisor, report)
     except channel.Closed:
         # The supervisor is stopping, and nobody wants to hear.
