@@ -68,6 +68,7 @@ def _warmed(file: str, backend: BackendName, cache: Path, precision: str = "fp32
         (odd_models.in_training, "an answer changes by"),
         (odd_models.baked_inside, "an answer changes by"),
         (odd_models.baked, "it takes no batch of 2"),
+        (odd_models.one_out, "it takes no batch of 2"),
     ],
 )
 def test_batches_are_of_one_where_the_model_asks_for_it(
@@ -142,7 +143,12 @@ def test_an_engines_own_noise_is_none_of_it(artefact_cache: Path, backend: Backe
 
 @pytest.mark.parametrize(
     ("write", "backend"),
-    [(odd_models.across, "openvino"), (odd_models.baked, "onnxruntime")],
+    [
+        (odd_models.across, "openvino"),
+        (odd_models.baked, "onnxruntime"),
+        (odd_models.one_out, "onnxruntime"),
+        (odd_models.one_out, "openvino"),
+    ],
 )
 def test_a_server_says_so_and_answers_as_for_one(
     real_server: StartServer,
@@ -166,3 +172,21 @@ def test_a_server_says_so_and_answers_as_for_one(
         status = status_of(server)
         assert any("odd runs in batches of 1 at most" in line for line in status.warnings)
         assert [worker.sizes for worker in status.workers] == [[1]]
+
+
+def test_a_batch_in_the_graph_of_an_ir_is_found_too(tmp_path: Path) -> None:
+    import openvino as ov
+
+    model = ov.convert_model(odd_models.baked(tmp_path / "m.onnx"))
+    ov.save_model(model, tmp_path / "m.xml", compress_to_fp16=False)
+    found = _warmed(str(tmp_path / "m.xml"), BackendName.OPENVINO, tmp_path)
+    assert found.sizes == [1]
+    assert "it takes no batch of 2" in found.findings.batch_limit
+
+
+@pytest.mark.parametrize("backend", _ENGINES)
+def test_an_output_that_only_says_that_it_is_of_one_is_served(
+    tmp_path: Path, backend: BackendName
+) -> None:
+    found = _warmed(str(odd_models.said_to_be_one(tmp_path / "m.onnx")), backend, tmp_path)
+    assert found.sizes[0] == 1

@@ -93,6 +93,32 @@ def test_a_cache_is_had_or_refused_in_one_line() -> None:
                 assert bool(row["warning"]) is (cache == _OURS or "corral-" in cache), (env, row)
 
 
+@pytest.mark.parametrize("command", ["prepare", "serve"])
+def test_a_command_names_the_variable_and_not_an_option_that_nobody_gave(command: str) -> None:
+    around = Surroundings("", env={"CORRAL_CACHE": "$D/\udcff"})
+    with folder_for() as folder:
+        done = around.run(folder, [*CORRAL, command, "--model", "resnet50"])
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("corral: CORRAL_CACHE: ")
+        # An option that is given goes before the variable.
+        words = [command, "--cache-dir", str(folder), "--model", "none"]
+        assert "no model 'none'" in around.run(folder, [*CORRAL, *words]).stderr
+
+
+def test_a_model_below_a_working_folder_without_a_name_is_refused_in_one_line() -> None:
+    with folder_for() as folder:
+        odd = folder / "\udcff"
+        odd.mkdir()
+        write_matrix_model(odd / "m.onnx")
+        words = ["serve", "--backend", "onnxruntime", "--model", "m.onnx", "--cache-dir", "/tmp/c"]
+        done = Surroundings("").run(folder, [*CORRAL, *words], cwd=odd)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("corral: --model m.onnx: b'")
+        assert line.endswith("is not UTF-8")
+
+
 #: what is done to the machine, and whether OpenShift's user finds a cache on it
 MACHINES = [
     (["mount -t tmpfs -o ro none /var/tmp"], f"/tmp/corral-{SOMEBODY}/cache"),

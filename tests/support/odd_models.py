@@ -80,6 +80,17 @@ def baked(path: Path) -> Path:
     return _write(path, [helper.make_node("Reshape", ["x", "s"], ["y"])], ["n", 192], s=shape)
 
 
+def one_out(path: Path) -> Path:
+    """The same with four scores, and an output that says so: of its input's batch alone any."""
+    nodes = [*_BODY, helper.make_node("Reshape", ["scores", "s"], ["y"])]
+    return _write(path, nodes, [1, 4], s=np.array([1, 4], np.int64))
+
+
+def said_to_be_one(path: Path) -> Path:
+    """Scores of four classes; only the output's declaration knows no batch."""
+    return _write(path, [*_BODY, helper.make_node("Identity", ["scores"], ["y"])], [1, 4])
+
+
 def baked_inside(path: Path) -> Path:
     """A reshape to one item and back: another batch gets the right shape and wrong answers."""
     nodes = [

@@ -86,6 +86,13 @@ def check(cache_dir: str) -> None:
         raise ConfigError(f"--cache-dir {cache_dir}: {os.fsencode(whole)!r} is not UTF-8; {ADVICE}")
 
 
+def check_named(environ: Mapping[str, str]) -> None:
+    """Raises ConfigError where $CORRAL_CACHE cannot be told to others."""
+    named = environ.get("CORRAL_CACHE", "")
+    if not _is_text(Path(named)):
+        raise ConfigError(f"CORRAL_CACHE: {os.fsencode(named)!r} is not UTF-8; {ADVICE}")
+
+
 def require(settings: Settings, environ: Mapping[str, str]) -> None:
     """Says what is wrong with a cache folder that nobody has named.
 

@@ -59,6 +59,8 @@ def settings_from(options: argparse.Namespace, environ: Mapping[str, str]) -> Se
     layers = [environment(environ), _from_file(options, environ)]
     names = config.field_names()
     layers.append({names[name]: value for name, value in given(options).items()})
+    if not any("cache-dir" in layer for layer in layers[1:]):
+        cache_folder.check_named(environ)
     settings = config.build(*(_with_homes(layer, environ) for layer in layers))
     spec = registry.get(settings.model.name, settings.model.shape)
     if spec.fixed_batch is None:

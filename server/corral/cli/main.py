@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, cast
 
 from corral import logs
@@ -19,7 +20,9 @@ from corral.cli.command_line import settings_from
 from corral.cli.interrupting import INTERRUPTED
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.cli.output import printing
+from corral.backends.registry import engine
 from corral.errors import ConfigError, CorralError, one_line
+from corral.models import custom
 from corral.settings import Settings
 from corral.settings.ranges import shortened, suggestion
 from corral.system.limits import (
@@ -109,4 +112,6 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
             settings.logging, "supervisor" if options.command == "serve" else options.command
         )
         cache_folder.require(settings, environ)
+        if engine(settings.engine.backend).computes and custom.is_path(settings.model.name):
+            custom.check_name(Path(settings.model.name))
     return command.run(settings, options, environ)

@@ -46,6 +46,21 @@ def is_path(model: str) -> bool:
     )
 
 
+def check_name(path: Path) -> None:
+    """Engines take a file's whole name as UTF-8.
+
+    Raises:
+        ModelError: it is not, or the working folder that it is relative to is gone.
+    """
+    try:
+        whole = os.fsencode(path.absolute())
+        whole.decode()
+    except OSError as error:
+        raise ModelError(f"--model {path}: the working folder: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ModelError(f"--model {path}: {whole!r} is not UTF-8") from None
+
+
 def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
     """The specification of a model file, or of the one below a folder; imports no framework.
 

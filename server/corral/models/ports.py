@@ -159,7 +159,11 @@ def _way_out(path: Path, port: Port) -> str:
 
 
 def _fixed_batch(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> int | None:
-    """The batch of all, where the file fixes it."""
+    """The batch of all, where the file fixes it.
+
+    An output of one item beside inputs of any batch is left to the warm-up, which tries whether
+    the file means it.
+    """
     batch = None
     for source in inputs:
         fixed = source.shape[0] if source.shape else None
@@ -171,7 +175,7 @@ def _fixed_batch(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) ->
         batch = batch or fixed
         for target in outputs:
             answers = target.shape[0] if target.shape else None
-            if answers not in {None, fixed}:
+            if answers not in {None, fixed} and (fixed, answers) != (None, 1):
                 raise ModelError(
                     f"--model {path}: its input {source.name!r} has a batch of "
                     f"{fixed or 'any size'} and its output {target.name!r} one of {answers}"

@@ -118,10 +118,12 @@ def _by_running(model: openvino.Model, inputs: list[Port], outputs: list[Port]) 
 
     request = ov.Core().compile_model(model, "CPU").create_infer_request()
     seen: list[list[tuple[int, ...]]] = []
+    # What has one item's answer, whatever the batch, holds two items' values in it otherwise.
+    items = 1 if any(port.shape and port.shape[0] == 1 for port in outputs) else _ITEMS
     for fill in (0, 1):
         for index, port in enumerate(inputs):
             assert port.shape is not None
-            shape = [_ITEMS if size is None else size for size in port.shape]
+            shape = [items if size is None else size for size in port.shape]
             tensor = ov.Tensor(model.inputs[index].element_type, ov.Shape(shape))
             raw = tensor.data.view(np.uint8) if tensor.data.size else tensor.data
             raw[:] = 0
