@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from corral import logs
+from corral.backends.registry import engine
 from corral.cli import cache_folder
 from corral.cli.command_line import settings_from
 from corral.cli.interrupting import INTERRUPTED
