@@ -7,7 +7,6 @@ owns every request until it is answered.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import gc
 import logging
@@ -23,7 +22,6 @@ from corral.batching.policy import Policy, queue_policy
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
-from corral.errors import ConfigError
 from corral.frontend import methods, rest
 from corral.frontend.admission import Admission
 from corral.frontend.application import Application
@@ -41,10 +39,10 @@ from corral.frontend.limits import (
 from corral.frontend.listeners import connections_allowed, listen, listen_unix
 from corral.frontend.observer import make_observer
 from corral.frontend.pages import Pages, describe
+from corral.frontend.refusal import told
 from corral.frontend.service import Service
 from corral.frontend.supervisor_link import SupervisorLink
 from corral.frontend.unix_relay import UnixRelay
-from corral.ipc import channel
 from corral.ipc.messages import (
     AskView,
     AttachWorker,
@@ -65,7 +63,7 @@ from corral.protocol.request import RequestReader
 from corral.protocol.shared_memory import ClientMemory
 from corral.security import credentials, sandbox, tls
 from corral.system import procfs
-from corral.system.limits import PASSING, check_descriptors, start_refusal
+from corral.system.limits import check_descriptors
 from corral.system.malloc_trim import MallocTrimmer
 
 logger = logging.getLogger(__name__)
@@ -316,19 +314,9 @@ class Frontend:
         self._inference.close()
 
 
-def _say_why(boot: CellBoot, message: str) -> None:
-    """Tells the supervisor that this can never work."""
-    with socket.socket(fileno=boot.control_fd) as supervisor, contextlib.suppress(channel.Closed):
-        channel.send(supervisor, FrontendFailed(cell=boot.cell, message=message))
-    logging.shutdown()
-    os._exit(0)
-
-
 async def _serve(boot: CellBoot) -> None:
-    try:
+    with told(boot):
         await Frontend(boot).run()
-    except ConfigError as error:
-        _say_why(boot, str(error))
     logging.shutdown()
     # Here, and not once asyncio has cancelled what is under way: who waits for an answer that will
     # not come finds the connection closed, which is UNAVAILABLE, and tries again.
@@ -340,18 +328,11 @@ def main() -> None:
     with os.fdopen(int(sys.argv[2]), "rb") as file:
         boot = msgspec.json.decode(file.read(), type=CellBoot)
     logs.configure(boot.settings.logging, f"frontend {boot.cell}")
-    try:
+    with told(boot):
         sandbox.keep_memory_private()
-        # What the loop is made of; the loop itself raises where it can no longer be cleaned up.
+        # What the loop is made of: where it cannot have them, it raises and complains besides.
         check_descriptors(_LOOP_DESCRIPTORS)
-    except ConfigError as error:
-        _say_why(boot, str(error))
-    try:
         uvloop.run(_serve(boot))
-    except OSError as error:
-        if error.errno in PASSING:
-            raise
-        _say_why(boot, f"frontend {boot.cell}: {start_refusal(error)}")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class Fleet:
             process = self._spawn(slot)
         except OSError as error:
             slot.end_reason = f"{slot.name} could not be started: {start_refusal(error)}"
-            self._watcher.start_refused(slot, error)
+            self._watcher.not_started(slot, error)
             self._fill_again(slot, in_order=False)
             return
         slot.process = process
@@ -108,9 +108,7 @@ class Fleet:
         self._kill(slot, Cause.BOOT, f"is not ready after {self._boot_timeout_s:g} s")
 
     def _is_ready(self, slot: AnySlot) -> None:
-        if slot.timer:
-            slot.timer.cancel()
-            slot.timer = None
+        slot.stop_timer()
         slot.life.ready(self._loop.time())
 
     def _fill_again(self, slot: AnySlot, *, in_order: bool) -> None:
@@ -157,9 +155,7 @@ class Fleet:
         slot.leaving = True
         frontend = self.frontends[slot.cell]
         if slot.process is None:
-            if slot.timer:
-                slot.timer.cancel()
-                slot.timer = None
+            slot.stop_timer()
             self._has_left(slot)
         elif slot.attached_to is None:
             # Nobody feeds it: there is nothing to finish.
@@ -189,14 +185,12 @@ class Fleet:
             self._loop.remove_reader(fd)
         code = process.reap()
         slot.process = None
-        if slot.timer:
-            slot.timer.cancel()
-            slot.timer = None
+        slot.stop_timer()
         slot.end_reason = f"{slot.name} {describe_end(code)}"
         if not slot.life.is_ready:
             slot.end_reason += " before it was ready"
             slot.end_reason += f": {process.last_error_line()}" if process.last_error_line() else ""
-            self._watcher.died_young(slot)
+            self._watcher.not_started(slot, None)
         if isinstance(slot, WorkerSlot):
             slot.drop_handover()
             slot.attached_to = None
@@ -345,8 +339,6 @@ class Fleet:
     def cancel_starts(self) -> None:
         """Whoever waits to be started is not; who runs has all the time that is left."""
         for slot in self.slots:
-            if slot.timer:
-                slot.timer.cancel()
-                slot.timer = None
-                if slot.process is None:
-                    slot.life.end()
+            if slot.timer and slot.process is None:
+                slot.life.end()
+            slot.stop_timer()

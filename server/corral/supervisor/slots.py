@@ -32,6 +32,12 @@ class Slot:
         #: why we ended the process ourselves, if we did
         self.ended_for: Cause | None = None
 
+    def stop_timer(self) -> None:
+        """Takes back what is pending, if anything is."""
+        if self.timer:
+            self.timer.cancel()
+            self.timer = None
+
 
 class FrontendSlot(Slot):
     """A place for a cell's frontend."""

@@ -23,7 +23,7 @@ from corral.ipc.status import Phase, ServerStatus, State, StatusBoard
 from corral.metrics.counters import Pages
 from corral.planning.plan import Plan
 from corral.settings import Settings
-from corral.supervisor import frontend_link, snapshot
+from corral.supervisor import first_start, frontend_link, snapshot
 from corral.supervisor.admin import Reply
 from corral.supervisor.bound_keeper import BoundKeeper
 from corral.supervisor.children import Fleet
@@ -36,14 +36,11 @@ from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot, make_slot
 from corral.supervisor.terminal import Terminal
 from corral.supervisor.views import addresses
 from corral.supervisor.watcher import Spectator
-from corral.system.limits import PASSING, memory_limits
 
 logger = logging.getLogger(__name__)
 
 #: for children to leave by themselves, once told to
 _LEAVE_S = 1.0
-#: starts of a child, where the machine refuses what it is made of
-_TRIES = 3
 #: for SIGKILL
 _KILL_S = 0.5
 
@@ -164,13 +161,9 @@ class Supervisor:
             self._show_complete()
 
     def _why_not_ready(self) -> str:
-        """One sentence: which cells have no verified worker, and what became of those they had."""
         waiting = [i for i in self._fleet.frontends if not self._is_verified(i)]
-        slots = (slot for frontend in waiting for slot in (frontend, *self._workers_of(frontend)))
-        deaths = [slot.end_reason for slot in slots if slot.end_reason]
-        reason = deaths[0] if deaths else "no worker has finished its warm-up"
         limit_s = self.settings.lifecycle.boot_timeout_s
-        return f"not ready after --boot-timeout-s {limit_s:g}: {reason}"
+        return first_start.not_ready(waiting, self._fleet.workers, limit_s)
 
     def _open_if_verified(self) -> None:
         if self._phase is Phase.STARTING:
@@ -294,18 +287,10 @@ class Supervisor:
             return isinstance(slot, WorkerSlot) and frontend.life.is_ready and not frontend.drained
         return self._phase is not Phase.STOPPED and not self._ended.done()
 
-    def start_refused(self, slot: AnySlot, error: OSError) -> None:
-        """At the first start a limit is the end: at once, unless it may be had a moment later."""
-        if self._phase is Phase.STARTING and (
-            error.errno not in PASSING or slot.life.early_deaths >= _TRIES - 1
-        ):
-            self._fail(StartError(slot.end_reason))
-
-    def died_young(self, slot: AnySlot) -> None:
-        """Where memory is limited, what dies at the first start again and again has too little."""
-        tried_enough = slot.life.early_deaths >= _TRIES - 1
-        if self._phase is Phase.STARTING and tried_enough and (memory := memory_limits()):
-            self._fail(StartError(f"{slot.end_reason}; {memory}"))
+    def not_started(self, slot: AnySlot, error: OSError | None) -> None:
+        """While starting, perhaps the end; later, it is tried again."""
+        if self._phase is Phase.STARTING and (why := first_start.given_up(slot, error)):
+            self._fail(StartError(why))
 
     def worker_ready(self, slot: WorkerSlot) -> None:
         """Takes note of what it has to say."""

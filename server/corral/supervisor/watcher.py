@@ -14,11 +14,8 @@ class Watcher(Protocol):
     def may_restart(self, slot: AnySlot) -> bool:
         """Whether a slot whose process ended is filled again."""
 
-    def start_refused(self, slot: AnySlot, error: OSError) -> None:
-        """The machine refused what a process is made of; see ``may_restart``."""
-
-    def died_young(self, slot: AnySlot) -> None:
-        """A process ended before it was ready."""
+    def not_started(self, slot: AnySlot, error: OSError | None) -> None:
+        """A process ended before it was ready, or the machine refused what it is made of."""
 
     def worker_ready(self, slot: WorkerSlot) -> None:
         """A worker reported."""
