@@ -156,14 +156,11 @@ class Supervisor:
 
     def _on_boot_timeout(self) -> None:
         if self._phase is Phase.STARTING:
-            self._fail(StartError(self._why_not_ready()))
+            waiting = [i for i in self._fleet.frontends if not self._is_verified(i)]
+            limit_s = self.settings.lifecycle.boot_timeout_s
+            self._fail(StartError(first_start.not_ready(waiting, self._fleet.workers, limit_s)))
         else:
             self._show_complete()
-
-    def _why_not_ready(self) -> str:
-        waiting = [i for i in self._fleet.frontends if not self._is_verified(i)]
-        limit_s = self.settings.lifecycle.boot_timeout_s
-        return first_start.not_ready(waiting, self._fleet.workers, limit_s)
 
     def _open_if_verified(self) -> None:
         if self._phase is Phase.STARTING:
