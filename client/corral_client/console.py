@@ -4,15 +4,22 @@ environment when it is imported. It needs nothing but Python.
 
 from __future__ import annotations
 
+# First of all: whatever is imported below takes its time.
+from corral_client import early_end
+
+early_end.end_quietly()
+
+# ruff: noqa: E402
 import contextlib
 import importlib.util
 import io
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+_INTERRUPTED = 130
 #: NumPy's BLAS reads these once, when it is imported, and starts so many threads
 _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 _CLIENT_NEEDS = ("grpc", "google.protobuf", "numpy")
@@ -26,7 +33,7 @@ def client() -> None:
     from corral_client.cli import main
 
     with printing("corral-client"):
-        main()
+        obey(main)
 
 
 @contextlib.contextmanager
@@ -58,6 +65,15 @@ def printing(command: str) -> Iterator[None]:
     where = failed.filename or "standard output"
     print(f"{command}: {where}: {failed.strerror or failed}", file=sys.stderr)
     sys.exit(1)
+
+
+def obey(main: Callable[[], None]) -> None:
+    """Runs a command that is loaded: from here on Ctrl-C is an exception, and its end 130."""
+    try:
+        early_end.as_usual()
+        main()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
 
 
 def settle() -> None:

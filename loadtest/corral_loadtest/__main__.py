@@ -5,7 +5,13 @@ Nothing that may be missing is imported before it is known to be there.
 
 from __future__ import annotations
 
-from corral_client.console import import_numpy_for_one_thread, printing, require, settle
+from corral_client.console import (
+    import_numpy_for_one_thread,
+    obey,
+    printing,
+    require,
+    settle,
+)
 
 _NEEDS = ("grpc", "google.protobuf", "numpy", "hdrh", "matplotlib", "msgspec", "PIL", "rich")
 
@@ -18,7 +24,7 @@ def main() -> None:
     from corral_loadtest.cli.main import main as run
 
     with printing("corral-loadtest"):
-        run()
+        obey(run)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,12 @@ and no traceback, a signal ends it from here on, and libraries find the environm
 
 from __future__ import annotations
 
+# First of all: whatever is imported below takes its time.
+from corral.launch import early_end
+
+early_end.end_quietly()
+
+# ruff: noqa: E402
 import errno
 import io
 import os

@@ -21,8 +21,8 @@ from corral.cli.command_line import settings_from
 from corral.cli.interrupting import INTERRUPTED
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.cli.output import printing
-from corral.backends.registry import engine
 from corral.errors import ConfigError, CorralError, one_line
+from corral.launch import early_end
 from corral.models import custom
 from corral.settings import Settings
 from corral.settings.ranges import shortened, suggestion
@@ -101,13 +101,16 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.command == "top":
         from corral.cli import top
 
+        early_end.as_usual()
         return top.run(options, environ)
     if options.command in ADMIN_COMMANDS:
         from corral.cli import ask
 
+        early_end.as_usual()
         return ask.run(options, environ)
-    settings = settings_from(options, environ)
     command = cast("_Command", importlib.import_module(f"corral.cli.{options.command}"))
+    early_end.as_usual()
+    settings = settings_from(options, environ)
     if options.command not in _LOOKING:
         logs.configure(
             settings.logging, "supervisor" if options.command == "serve" else options.command
