@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -40,10 +41,7 @@ def test_a_signal_while_a_command_is_loaded_ends_it_quietly(
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         try:
-            wait_until(
-                lambda p=process: _is_past_its_first_line(p.pid),
-                "its first line",  # type: ignore[misc]
-            )
+            wait_until(functools.partial(_is_past_its_first_line, process.pid), "its first line")
             time.sleep(after_s)
             process.send_signal(number)
             _, said = process.communicate(timeout=30)
