@@ -22,6 +22,8 @@ HOSTS = [
     ("::", ["[::1]", "127.0.0.1"]),
     ("::1", ["[::1]"]),
     ("[::1]", ["[::1]"]),
+    ("::1%lo", ["[::1]"]),
+    ("::ffff:127.0.0.1", ["127.0.0.1"]),
     ("localhost", ["localhost"]),
     ("0.0.0.0", ["127.0.0.1"]),
 ]
@@ -48,6 +50,12 @@ def test_the_metrics_port_listens(host: str, found_at: list[str]) -> None:
             connection.request("GET", "/readyz")
             assert connection.getresponse().status == 200
             connection.close()
+
+
+@pytest.mark.parametrize(("host", "times"), [("::", 1), ("::ffff:127.0.0.1", 0)])
+def test_what_is_open_to_others_is_said_once(host: str, times: int) -> None:
+    with null_server("--workers", "1", "--host", host) as server:
+        assert server.stderr.count("everybody who can reach") == times
 
 
 def test_two_cells_share_an_ipv6_port_and_a_second_server_is_refused() -> None:

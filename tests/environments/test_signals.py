@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import signal
 
@@ -10,9 +11,14 @@ import numpy as np
 import pytest
 from support.running_server import null_server, wait_until
 
-from corral_client import Client
+from corral_client import Client, Unavailable
 
 _CLIENTS = 8
+_ENDING = ("TERM", "INT", "QUIT", "PWR", "XCPU")
+_OTHERS = (
+    *("HUP", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "STKFLT"),
+    *("RTMIN", "RTMAX"),
+)
 
 
 def _ask(port: int) -> tuple[int, ...]:
@@ -20,7 +26,7 @@ def _ask(port: int) -> tuple[int, ...]:
         return np.asarray(client.infer(np.zeros((1, 3, 224, 224), np.float32))).shape
 
 
-@pytest.mark.parametrize("number", ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2"])
+@pytest.mark.parametrize("number", [*_ENDING, *_OTHERS])
 def test_what_is_under_way_outlives_a_signal_to_the_group(number: str) -> None:
     what = signal.Signals[f"SIG{number}"]
     options = ["--null-batch-ms", "100", "--workers", "1", "--max-batch", "1"]
@@ -33,7 +39,21 @@ def test_what_is_under_way_outlives_a_signal_to_the_group(number: str) -> None:
                 os.kill(pid, what)
             shapes = [answer.result() for answer in answers]
         assert shapes == [(1, 1000)] * _CLIENTS
-        assert server.stop() == 0 if number in {"HUP", "USR1", "USR2"} else server.wait() == 0
+        assert server.stop() == 0 if number in _OTHERS else server.wait() == 0
+
+
+def test_a_soft_limit_of_cpu_time_lets_what_is_under_way_be_finished() -> None:
+    """The kernel says so every second, which is not to be taken for impatience."""
+    options = ["--null-batch-ms", "1500", "--workers", "1", "--max-batch", "1"]
+    with null_server(*options) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(_ask, server.port)
+        os.kill(server.pid, signal.SIGXCPU)
+        server.wait_for_line("SIGXCPU: draining")
+        os.kill(server.pid, signal.SIGXCPU)
+        with contextlib.suppress(Unavailable):
+            answer.result()
+        assert server.wait() == 0
+        assert "again" not in server.stderr
 
 
 @pytest.mark.parametrize("number", ["TERM", "INT", "QUIT", "HUP"])

@@ -26,11 +26,19 @@ import os
 import signal
 import sys
 
-#: what a whole control group is sent: ends are the supervisor's, which lets work be finished
-IGNORED_SIGNALS = (
-    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
-    *(signal.SIGUSR1, signal.SIGUSR2),
+#: They end a server in order: by people, by a power supply, by a soft limit of CPU time.
+ENDING_SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT),
+    *(signal.SIGPWR, signal.SIGXCPU),
 )
+#: They say nothing to a server, and would end it by default.
+MEANINGLESS_SIGNALS = (
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),
+    *(signal.SIGIO, signal.SIGSTKFLT),
+    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+)
+#: what a whole control group is sent: ends are the supervisor's, which lets work be finished
+IGNORED_SIGNALS = (*ENDING_SIGNALS, signal.SIGHUP, *MEANINGLESS_SIGNALS)
 
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_READ = 23

@@ -24,9 +24,12 @@ _COLLECTORS = ("http://", "https://")
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server that listens there."""
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        # A zone says which interface, and Python 3.11 keeps it with a link's own addresses only.
+        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
         return host == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def build(*layers: dict[str, Any]) -> Settings:

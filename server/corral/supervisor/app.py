@@ -276,6 +276,7 @@ def _run_observed(server: _Server, observation: Observation) -> int:
     admin_socket, warnings = _admin_socket(settings.listen, server.environ)
     artefact = server.prepared.model.artefact
     warnings += cache_permissions.warnings(settings, artefact, os.geteuid())
+    warnings += exposure(settings)
     view = StartupView(_console(), partial(doctor.summary, server.machine, settings.placement))
     trial = dry_run.DryRun(view, server.served, settings.security) if server.is_dry_run else None
 
@@ -288,7 +289,7 @@ def _run_observed(server: _Server, observation: Observation) -> int:
             admin_path=admin_socket.getsockname() if admin_socket else None,
             read_allowed_cpus=_read_allowed_cpus,
         )
-        supervisor.warn([*warnings, *exposure(settings)])
+        supervisor.warn(warnings)
         if trial is not None:
             trial.supervisor = supervisor
         watching = server.service.watching(

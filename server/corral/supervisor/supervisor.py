@@ -20,6 +20,7 @@ from corral import logs
 from corral.errors import ConfigError, CorralError, StartError
 from corral.ipc.messages import Drain, Open
 from corral.ipc.status import Phase, ServerStatus, State, StatusBoard
+from corral.launch.launcher import ENDING_SIGNALS, MEANINGLESS_SIGNALS
 from corral.metrics.counters import Pages
 from corral.planning.plan import Plan
 from corral.settings import Settings
@@ -80,7 +81,7 @@ class Supervisor:
         self._signals = 0
         self._forced_code: int | None = None
         self._complete = False
-        self._warnings = dict.fromkeys(deployment.warnings)
+        self._warnings: dict[str, None] = {}
         self._ended: asyncio.Future[None] = self._loop.create_future()
         lifecycle = deployment.settings.lifecycle
         self._fleet = Fleet(
@@ -128,14 +129,12 @@ class Supervisor:
             StartError: no worker got ready in time.
             ConfigError: a child said that trying again would not help.
         """
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        for number in ENDING_SIGNALS:
             self._loop.add_signal_handler(number, self._on_signal, number)
-        for number in (signal.SIGUSR1, signal.SIGUSR2):
-            # They say nothing to a server, and would end it.
+        for number in MEANINGLESS_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        for warning in self._warnings:
-            logger.warning("%s", warning)
+        self.warn(self._deployment.warnings)
         cpu_watch = CpuWatch(
             self._read_allowed_cpus,
             self._on_allowed_cpus,
@@ -215,6 +214,9 @@ class Supervisor:
     # --- stopping ---
 
     def _on_signal(self, number: signal.Signals) -> None:
+        # The kernel repeats SIGXCPU every second.
+        if number is signal.SIGXCPU and self._signals:
+            return
         self._signals += 1
         if self._signals > 1:
             logger.warning("%s again: stopping at once", number.name)

@@ -34,9 +34,15 @@ def find_addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tup
         OSError: it has none, or the name service does not answer.
         UnicodeError: it cannot be a name.
     """
-    name = bare_host(host)
+    name = _without_zone(bare_host(host))
     found = _resolve(name, port) if _is_address(name) else _resolve_soon(name, port)
     return list(dict.fromkeys((family, tuple(where)) for family, _, _, _, where in found))
+
+
+def _without_zone(name: str) -> str:
+    """``::1%lo`` is ``::1``: loopback has one interface, and the resolver knows no zones of it."""
+    address = name.partition("%")[0]
+    return address if _is_address(address) and ipaddress.ip_address(address).is_loopback else name
 
 
 def _is_address(name: str) -> bool:

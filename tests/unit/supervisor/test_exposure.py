@@ -14,6 +14,7 @@ NOTHING = "neither --auth-token-file nor --tls-client-ca is given"
     ("settings", "sentences"),
     [
         ({}, []),
+        ({"host": "::ffff:127.0.0.1", "metrics_host": "[::1%lo]"}, []),
         (
             {"host": "0.0.0.0"},
             [f"everybody who can reach 0.0.0.0 may use the server: {NOTHING}"],
