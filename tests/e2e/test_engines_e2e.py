@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import same_answers
-from support.running_server import Server, StartServer
+from support.running_server import Server, StartServer, wait_until
 from support.same_answers import BATCHES, FIRST, Logits, Way
 
 from corral.backends.registry import pays
@@ -238,3 +240,17 @@ def test_what_cannot_start_says_so_in_one_line(
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.long
+def test_a_worker_that_is_ready_has_no_named_shared_memory(real_server: StartServer) -> None:
+    """libiomp5's page would outlive a supervisor that is killed."""
+    options = ["--backend", "torch", "--torch-mode", "eager", "--workers", "1"]
+    with real_server("--model", "efficientnet_lite0", *options, ready=False) as server:
+        server.wait_until_ready(timeout_s=300)
+        (pid,) = server.workers()
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        assert "libiomp5" in maps or "libgomp" in maps
+        os.kill(server.pid, signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the worker's end")
+        assert not list(Path("/dev/shm").glob(f"*KMP*_{pid}_*"))

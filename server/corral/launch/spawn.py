@@ -23,6 +23,7 @@ import msgspec
 
 from corral.ipc.messages import WARNINGS_VARIABLE
 from corral.launch.launcher import IGNORED_SIGNALS
+from corral.system import openmp_files
 from corral.system.optouts import opt_outs
 
 #: what children inherit of the supervisor's environment; their settings come by descriptor
@@ -160,7 +161,7 @@ class Process:
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         self._kill_group()
         code = self._popen.wait()
-        _sweep_openmp(self.pid)
+        openmp_files.remove(self.pid)
         while self.forward_stderr():
             pass
         self.control.close()
@@ -221,13 +222,6 @@ def spawn(
         undo.pop_all()
     control.setblocking(False)
     return Process(popen, pidfd, f"{child.kind} {number}", control, stderr_read)
-
-
-def _sweep_openmp(pid: int) -> None:
-    """Removes what libiomp5 of a process that was killed has left in shared memory."""
-    for left in Path("/dev/shm").glob(f"__KMP_REGISTERED_LIB_{pid}_*"):  # noqa: S108
-        with contextlib.suppress(OSError):
-            left.unlink()
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ from corral.supervisor.observation import Observation, observing
 from corral.supervisor.service_manager import ServiceManager
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
-from corral.system import procfs
+from corral.system import openmp_files, procfs
 from corral.system.limits import check_descriptors, check_file_size
 from corral.telemetry import collector
 
@@ -121,6 +121,7 @@ def _serve(
     is_dry_run: bool,
 ) -> int:
     logs.configure(asked.logging, "supervisor")
+    openmp_files.sweep()
     check_security(asked)
     collector.check(asked.telemetry)
     if is_dry_run:
@@ -275,8 +276,7 @@ def _run_observed(server: _Server, observation: Observation) -> int:
     deployment = deployments.first(server.prepared, server.plan, server.machine)
     admin_socket, warnings = _admin_socket(settings.listen, server.environ)
     artefact = server.prepared.model.artefact
-    warnings += cache_permissions.warnings(settings, artefact, os.geteuid())
-    warnings += exposure(settings)
+    warnings += cache_permissions.warnings(settings, artefact, os.geteuid()) + exposure(settings)
     view = StartupView(_console(), partial(doctor.summary, server.machine, settings.placement))
     trial = dry_run.DryRun(view, server.served, settings.security) if server.is_dry_run else None
 

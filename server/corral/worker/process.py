@@ -38,6 +38,7 @@ from corral.ipc.messages import (
 )
 from corral.ipc.region import Region
 from corral.security import sandbox
+from corral.system import openmp_files
 from corral.system.limits import PASSING, start_refusal
 from corral.tensors import Datatype
 from corral.worker import checks
@@ -175,6 +176,8 @@ def main() -> int:
     try:
         try:
             backend, report = get_ready(boot, refused)
+            # Nobody would, where the supervisor is killed, too.
+            openmp_files.remove(os.getpid())
             sandbox.keep_memory_private()
             if boot.settings.security.seccomp:
                 sandbox.forbid_calls()
