@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.running_server import environment, null_server, wait_until
+from support.surroundings import Surroundings, folder_for
 
 ROOT = Path(__file__).parents[2]
 _CORRAL = [sys.executable, "-m", "corral"]
@@ -43,6 +44,19 @@ def test_a_server_of_another_environment_is_found(tmp_path: Path, command: str) 
         asked = [*_CORRAL, command, "--port", str(server.port)]
         done = _run(asked, {**environment(), "XDG_RUNTIME_DIR": str(tmp_path)})
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "reload"])
+def test_a_server_in_a_runtime_folder_of_its_own_is_found(tmp_path: Path, command: str) -> None:
+    around = Surroundings("", env={"XDG_RUNTIME_DIR": "$D"})
+    with folder_for() as folder, around.server(folder) as server:
+        assert (folder / "corral" / f"{server.port}.sock").exists()
+        asked = [*_CORRAL, command, "--port", str(server.port)]
+        env = {k: v for k, v in environment().items() if k != "XDG_RUNTIME_DIR"}
+        done = _run(asked, env)
+        other = _run(asked, {**env, "XDG_RUNTIME_DIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert other.returncode == 0, other.stderr
 
 
 def _closed_to_others() -> Path | None:
@@ -77,11 +91,14 @@ def test_root_finds_another_users_server(tmp_path: Path) -> None:
 
 def test_no_process_that_computes_nothing_has_a_pool_of_threads() -> None:
     with null_server("--workers", "1") as server:
-        for pid in [server.pid, *server.frontends(), *server.workers()]:
-            names = [(task / "comm").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
-            environ = Path(f"/proc/{pid}/environ").read_bytes() if pid != server.pid else b""
-            assert names
+        # Besides the main one: the supervisor's that serves metrics, the frontend's HTTP server.
+        kinds = ((server.pid, 1), (server.frontends()[0], 1), (server.workers()[0], 0))
+        for pid, others in kinds:
+            tasks = Path(f"/proc/{pid}/task").iterdir()
+            names = [(task / "comm").read_text().strip() for task in tasks]
+            assert len(names) <= 1 + others, (pid, names)
             if pid != server.pid:
+                environ = Path(f"/proc/{pid}/environ").read_bytes()
                 assert b"OPENBLAS_NUM_THREADS=1" in environ
 
 

@@ -105,11 +105,23 @@ def find_socket(environ: Mapping[str, str], port: int, named: Path | str | None 
         *sorted(Path("/run/user").glob(f"{users}/corral/{port}.sock")),
         *sorted(Path("/tmp").glob(f"corral-{users}/{port}.sock")),  # noqa: S108
         *sorted(Path("/var/tmp").glob(f"corral-{users}/{port}.sock")),  # noqa: S108
+        *_bound(f"/corral/{port}.sock"),
     ]
     found = next((path for path in [expected, *others] if _answers(path)), None)
     if found is None and _answers(UNITS_SOCKET) and _has_port(UNITS_SOCKET, port):
         found = UNITS_SOCKET
     return found or expected
+
+
+def _bound(end: str) -> list[Path]:
+    """Unix sockets of this machine whose path ends so: in a folder that our environment lacks."""
+    try:
+        # Number, six columns more, and the path, which may be of any bytes.
+        lines = os.fsdecode(Path("/proc/net/unix").read_bytes()).splitlines()
+    except OSError:
+        return []
+    paths = [fields[7] for line in lines if len(fields := line.split(maxsplit=7)) == 8]
+    return sorted({Path(path) for path in paths if path.startswith("/") and path.endswith(end)})
 
 
 def _answers(path: Path) -> bool:
