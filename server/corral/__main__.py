@@ -21,6 +21,7 @@ import sys
 from corral import extras
 from corral.launch.descriptors import open_standard_descriptors
 from corral.launch.pid1 import become_init
+from corral.system import plain_text
 from corral.system.optouts import OPT_OUTS
 
 
@@ -30,9 +31,10 @@ def main() -> None:
         # Names of files go to children in UTF-8, and back to the same bytes there.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
     open_standard_descriptors()
-    # What cannot be shown in the locale's encoding is shown escaped, and is no reason to fail.
+    # What cannot be shown in the locale's encoding is shown in plain signs or escaped, and is no
+    # reason to fail.
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout.reconfigure(errors=plain_text.register())
     # A umask may keep others out of what is made here, and not ourselves.
     os.umask(os.umask(0o077) & 0o077)
     code = become_init()
