@@ -40,6 +40,14 @@ class _Parser(argparse.ArgumentParser):
         said = message.removeprefix("argument ")
         self.exit(2, f"{self.prog}: {said} (see {self.prog} --help)\n")
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # argparse itself takes "--" for the end of the options in --NAME=--, too.
+        if arg_strings == ["--"] and action.option_strings and action.nargs in {None, "+"}:
+            value = self._get_value(action, "--")
+            self._check_value(action, value)
+            return value if action.nargs is None else [value]
+        return super()._get_values(action, arg_strings)
+
     def parse_known_args(  # type: ignore[override]  # argparse's has overloads for namespaces
         self, args: Any = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import errno
 import math
 import os
 import re
@@ -23,6 +24,8 @@ from corral_loadtest.specification import WrongInput
 #: a bound beyond it is there for the sums alone, and nobody needs to read it
 _READABLE = 1e9
 _SHOWN_CHARACTERS = 60
+#: of a file that is read as a whole
+_MOST_BYTES = 256 * 2**20
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,6 +35,14 @@ class Parser(argparse.ArgumentParser):
         """Ends the process with exit code 2."""
         said = message.removeprefix("argument ")
         self.exit(2, f"{self.prog}: {said} (see {self.prog} --help)\n")
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # argparse itself takes "--" for the end of the options in --NAME=--, too.
+        if arg_strings == ["--"] and action.option_strings and action.nargs in {None, "+"}:
+            value = self._get_value(action, "--")
+            self._check_value(action, value)
+            return value if action.nargs is None else [value]
+        return super()._get_values(action, arg_strings)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but the first word that is left over is told with the nearest there is."""
@@ -113,6 +124,19 @@ def address(given: str) -> str:
         return parse_address(text(given)).target
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def read_file(path: str | Path) -> bytes:
+    """A file that an option names.
+
+    Raises:
+        OSError: it cannot be read, or has no end, as a device.
+    """
+    with Path(path).open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES >> 20} MiB", str(path))
+    return content
 
 
 def check_file(path: Path | None, option: str) -> None:

@@ -128,7 +128,7 @@ def test_ctrl_c_leaves_nothing_behind_and_prints_what_is_known(
         # It has no end.
         (("--compare", "/dev/zero", "/dev/zero"), "/dev/zero: it has more than 16 mib"),
         (("--trace", "/proc/none/t.json"), "--trace /proc/none/t.json: no such file"),
-        (("--seconds", "0"), "--seconds: more than 0"),
+        (("--seconds", "0"), "--seconds: a number of seconds, more than 0, at most 60, is needed"),
         (("--live", "--port", "1"), "no server answers"),
     ],
 )
@@ -137,7 +137,11 @@ def test_wrong_input_is_one_line_and_exit_2(
 ) -> None:
     from corral.cli.main import run
 
-    assert run(["profile", *words], {}) == 2
+    try:
+        code: object = run(["profile", *words], {})
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
     captured = capsys.readouterr()
     assert said in captured.err
     assert len(captured.err.splitlines()) == 1

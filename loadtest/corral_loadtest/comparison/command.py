@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from corral_loadtest.command_line import Parser, check_folder, number
+from corral_loadtest.command_line import Parser, check_folder, number, read_file
 from corral_loadtest.comparison import peers, plots, report, rounds, subjects
 from corral_loadtest.comparison.report import Comparison, Described
 from corral_loadtest.comparison.rounds import RawVisit, Visit
@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_folder(options.output, "--output")
     if options.again:
         try:
-            found = msgspec.json.decode(options.again.read_bytes(), type=Comparison)
+            found = msgspec.json.decode(read_file(options.again), type=Comparison)
         except (OSError, msgspec.MsgspecError) as error:
             raise WrongInput(
                 f"--again {options.again}: no results of this command: {error}"

@@ -175,17 +175,23 @@ def command(
     ]  # fmt: skip
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Entry of the command: installs peers; exit code 1 if one cannot be."""
-    parser = Parser(
+def parser() -> Parser:
+    """The command line."""
+    found = Parser(
         prog="corral-loadtest peers", description="Installs the servers that are compared with."
     )
-    parser.add_argument("action", choices=["install", "list"])
-    parser.add_argument("names", nargs="*", default=list(BY_NAME), metavar="NAME")
-    parser.add_argument("--home", type=Path, default=HOME, help="folder of the environments")
-    options = parser.parse_args(argv)
+    found.add_argument("action", choices=["install", "list"])
+    found.add_argument("names", nargs="*", default=list(BY_NAME), metavar="NAME")
+    found.add_argument("--home", type=Path, default=HOME, help="folder of the environments")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry of the command: installs peers; exit code 1 if one cannot be."""
+    words = parser()
+    options = words.parse_args(argv)
     if unknown := [name for name in options.names if name not in BY_NAME]:
-        parser.error(f"no such peer: {shown(unknown[0])}; there are {', '.join(BY_NAME)}")
+        words.error(f"no such peer: {shown(unknown[0])}; there are {', '.join(BY_NAME)}")
     failed = False
     for name in options.names:
         peer = BY_NAME[name]

@@ -6,11 +6,10 @@ causes is measured (no coordinated omission). Pure; the same seed gives the same
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
+from corral_loadtest.command_line import read_file
 from corral_loadtest.specification import ArrivalKind, OpenLoop, WrongInput
 
 Offsets = NDArray[np.float64]
@@ -49,7 +48,7 @@ def read_trace(path: str) -> Offsets:
         WrongInput: the file cannot be read, holds something else, or is empty.
     """
     try:
-        lines = Path(path).read_text("utf-8-sig").splitlines()
+        lines = read_file(path).decode("utf-8-sig").splitlines()
         kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
         offsets = np.array([float(line) for line in kept], dtype=np.float64)
     except (OSError, UnicodeDecodeError, ValueError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from corral_loadtest.command_line import read_file
 from corral_loadtest.specification import InputKind, Payload, Target, WrongInput
 from corral_protos import open_inference_pb2 as pb
 
@@ -107,7 +108,7 @@ def picture(payload: Payload, random: np.random.Generator) -> bytes:
 
 def _pictures(payload: Payload, random: np.random.Generator) -> list[bytes]:
     try:
-        found = [Path(name).read_bytes() for name in payload.files]
+        found = [read_file(name) for name in payload.files]
     except OSError as error:
         raise WrongInput(f"{error.filename} cannot be read: {error.strerror}") from error
     return found or [picture(payload, random) for _ in range(payload.distinct)]

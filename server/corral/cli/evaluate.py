@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 
 from corral.backends.registry import engine
+from corral.cli.files import check_writable
 from corral.errors import ConfigError
 from corral.lab.evaluate import command
 from corral.lab.evaluate.command import EvaluateOptions
@@ -23,8 +24,8 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
     """
     if not engine(settings.engine.backend).computes:
         raise ConfigError("--backend null computes nothing; there is nothing to evaluate")
-    if options.limit is not None and options.limit < 1:
-        raise ConfigError("--limit: 1 or more")
+    if options.html is not None:
+        check_writable(options.html, "--html")
     pen = plan_for(settings, topology.read_machine()).first_worker
     asked = EvaluateOptions(
         source=options.source, limit=options.limit, json=options.json, html=options.html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from corral.errors import ConfigError
@@ -13,8 +14,13 @@ def check_writable(path: Path, option: str) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    there = path.exists()
     try:
+        there = path.exists()
+        if there and not path.is_file() and not path.is_dir():
+            # A pipe is not opened twice: who reads it would see an end.
+            if not os.access(path, os.W_OK, effective_ids=True):
+                raise PermissionError(0, "Permission denied")
+            return
         with path.open("ab"):
             pass
         if not there:

@@ -6,9 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from rich.console import Console
 
+from corral.cli.files import check_writable
+from corral.cli.interrupting import INTERRUPTED, interrupts
 from corral.errors import ConfigError
 from corral.lab import overflow, raw_engine, wakeup
 from corral.lab.ladder import command as ladder
@@ -17,12 +20,18 @@ from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.settings import Settings
 
-#: of a turn of the ladder: a day
-_MOST_SECONDS = 86_400
-
 
 def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Measures, and prints; returns the exit code."""
+    try:
+        with interrupts():
+            return _experiment(settings, options, environ)
+    except KeyboardInterrupt:
+        print("corral: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _experiment(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     match options.experiment:
         case "ladder":
             return _ladder(settings, options, environ)
@@ -40,16 +49,23 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
 
 
 def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    if options.repeats < 1 or not 0 < options.seconds <= _MOST_SECONDS:
-        raise ConfigError(f"--repeats: 1 or more; --seconds: more than 0, at most {_MOST_SECONDS}")
+    if _is_folder(options.out):
+        check_writable(options.out / f".ladder-{os.getpid()}", "--out")
     pen = plan_for(settings, topology.read_machine()).first_worker
     chosen = LadderOptions(
         repeats=options.repeats,
         seconds=options.seconds,
-        keys=tuple(key for key in options.rungs.split(",") if key),
+        keys=options.rungs,
         out=options.out,
     )
     return ladder.run(settings, chosen, pen, environ)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise ConfigError(f"--out {path}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _seconds(line: str) -> float:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from corral import __version__
+from corral.cli import command_numbers
 from corral.cli.parser import Parser, read_in_range, read_number
 from corral.models import registry
 from corral.settings import Mode, Option, Settings, options
+from corral.settings.ranges import shortened
 
 _DESCRIPTION = """\
 Serves a model from the CPUs of this machine: pinned worker processes behind one gRPC port that
@@ -139,7 +141,9 @@ def _add_top(parser: argparse.ArgumentParser) -> None:
         help="print what happens within one interval, and end; so it is without a terminal",
     )
     parser.add_argument(
-        "--interval", type=float, default=1.0, metavar="S", help="between two looks (default: 1)"
+        "--interval",
+        **command_numbers.reading("interval"),
+        help="between two looks (default: 1)",
     )
 
 
@@ -180,13 +184,13 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--seconds",
-        type=float,
-        default=5.0,
-        metavar="S",
+        **command_numbers.reading("profile_seconds"),
         help="of requests; the engine alone runs for as long (default: %(default)g)",
     )
     group.add_argument(
-        "--batch", type=int, default=1, metavar="N", help="of the engine alone (default: 1)"
+        "--batch",
+        **command_numbers.reading("profile_batch"),
+        help="of the engine alone (default: 1)",
     )
     group.add_argument(
         "--live", action="store_true", help="look at the running server, and at its own traffic"
@@ -210,8 +214,7 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("tune with --p99-ms")
     group.add_argument(
         "--rate",
-        type=float,
-        metavar="R",
+        **command_numbers.reading("rate"),
         help="the rate that you expect: says how much is left above it",
     )
     group.add_argument(
@@ -222,8 +225,7 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--budget-s",
-        type=float,
-        metavar="S",
+        **command_numbers.reading("budget"),
         help="for measuring (default: 300; 60 where engine and precision are named)",
     )
     group.add_argument(
@@ -261,26 +263,39 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="a folder for each class, named by its label or number; or a CSV of file,label",
     )
     group.add_argument(
-        "--limit", type=int, metavar="N", help="at most N pictures, spread evenly (default: all)"
+        "--limit",
+        **command_numbers.reading("limit"),
+        help="at most N pictures, spread evenly (default: all)",
     )
     group.add_argument("--json", action="store_true", help="as JSON")
     group.add_argument("--html", type=Path, metavar="FILE", help="also as one page of HTML")
 
 
+def _keys(text: str) -> tuple[str, ...]:
+    keys = tuple(key for key in text.split(",") if key.strip())
+    if not keys:
+        raise argparse.ArgumentTypeError(f"keys of rungs are needed, not {shortened(text)}")
+    return keys
+
+
 def _add_ladder(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("ladder")
     group.add_argument(
-        "--repeats", type=int, default=3, metavar="N", help="turns of every rung (default: 3)"
+        "--repeats",
+        **command_numbers.reading("repeats"),
+        help="turns of every rung (default: 3)",
     )
     group.add_argument(
         "--seconds",
-        type=float,
-        default=2.0,
-        metavar="S",
+        **command_numbers.reading("rung_seconds"),
         help="of each turn and batch size (default: 2)",
     )
     group.add_argument(
-        "--rungs", default="", metavar="KEY,KEY", help="only these, in the ladder's order"
+        "--rungs",
+        type=_keys,
+        default=(),
+        metavar="KEY,KEY",
+        help="only these, in the ladder's order",
     )
     group.add_argument(
         "--out",

@@ -21,6 +21,14 @@ class Parser(argparse.ArgumentParser):
         said = said.replace("invalid float value:", "a number is needed, not")
         self.exit(2, f"{self.prog}: {said} (see {self.prog} --help)\n")
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # argparse itself takes "--" for the end of the options in --NAME=--, too.
+        if arg_strings == ["--"] and action.option_strings and action.nargs in {None, "+"}:
+            value = self._get_value(action, "--")
+            self._check_value(action, value)
+            return value if action.nargs is None else [value]
+        return super()._get_values(action, arg_strings)
+
     def parse_known_args(  # type: ignore[override]  # argparse's has overloads for namespaces
         self, args: Any = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
@@ -63,7 +71,10 @@ def read_in_range(option: Option) -> Callable[[str], float | str]:
         least, most = option.least, option.most
         assert least is not None
         assert most is not None
-        if not isinstance(number, str) and not least <= number <= most:
+        if isinstance(number, str):
+            return number
+        # No comparison with nan is true.
+        if not (least < number if option.above else least <= number) or not number <= most:
             raise argparse.ArgumentTypeError(refusal(option, number))
         return number
 

@@ -17,7 +17,6 @@ from corral.cli import cache_folder
 from corral.cli.command_line import given
 from corral.cli.files import check_writable
 from corral.cli.interrupting import INTERRUPTED, interrupts
-from corral.errors import ConfigError
 from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.profiling import page, view
@@ -27,9 +26,7 @@ from corral.profiling.report import ProfileReport, load
 from corral.settings import Settings
 from corral.supervisor import admin
 from corral.supervisor.child_server import status_of
-from corral.supervisor.tracing import MOST_SECONDS
 
-_MOST_BATCH = 1024
 #: a server that is profiled listens where nobody else does
 _OF_THE_LISTENER = {"port", "http_port", "metrics_port", "admin_socket", "unix_socket"}
 
@@ -83,10 +80,6 @@ def _say(phase: str) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """Everything that can be wrong is, before anything is measured."""
-    if not 0 < options.seconds <= MOST_SECONDS:
-        raise ConfigError(f"--seconds: more than 0, at most {MOST_SECONDS:g}")
-    if not 1 <= options.batch <= _MOST_BATCH:
-        raise ConfigError(f"--batch: 1 to {_MOST_BATCH}")
     for name in ("html", "trace"):
         path = getattr(options, name)
         if path is not None:

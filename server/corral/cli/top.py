@@ -21,13 +21,12 @@ from corral.cli.interrupting import interrupts
 from corral.console import terminal
 from corral.console.frame import Frame, Window
 from corral.doctor.finding import Report
-from corral.errors import ConfigError, CorralError, StartError
+from corral.errors import CorralError, StartError
 from corral.ipc.status import ServerStatus
 from corral.planning import topology
 from corral.planning.machine import Machine
 from corral.supervisor import admin
 
-_LEAST_S, _MOST_S = 0.1, 3600.0
 #: for a server to answer
 _PATIENCE_S = 5.0
 
@@ -73,11 +72,9 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Looks until it is told to stop, or once; returns the exit code.
 
     Raises:
-        ConfigError: there is no server at the beginning, or the interval is none.
+        ConfigError: there is no server at the beginning.
         StartError: the server does not answer then.
     """
-    if not _LEAST_S <= options.interval <= _MOST_S:
-        raise ConfigError(f"--interval: {_LEAST_S:g} to {_MOST_S:g} seconds")
     watch = Watch(options, environ)
     watch.look()
     console = Console()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -44,7 +43,6 @@ from corral.tuning.select import Selected
 #: for measuring; without engines to choose from there is less to measure
 _BUDGET_S = 300.0
 _SHORT_BUDGET_S = 60.0
-_MOST_BUDGET_S = 86_400.0
 _SPINS_MS = (1, 200)
 #: groups of settings that what is measured depends on; a server of our own listens by itself, to us
 _MEASURED = {"model", "engine", "accuracy", "placement", "queue", "null", "limits", "lifecycle"}
@@ -120,13 +118,9 @@ def _order(
     settings: Settings, options_: argparse.Namespace, given: Mapping[str, Any], bound_ms: float
 ) -> TuneOrder:
     """Everything that can be wrong is, before anything is measured."""
-    if options_.rate is not None and not 0 < options_.rate < math.inf:
-        raise ConfigError(f"--rate {options_.rate:g}: more than 0 requests a second")
     budget_s = options_.budget_s
     if budget_s is None:
         budget_s = _BUDGET_S if _searches_engines(settings) else _SHORT_BUDGET_S
-    if not 0 < budget_s <= _MOST_BUDGET_S:
-        raise ConfigError(f"--budget-s: more than 0, at most {_MOST_BUDGET_S:g}")
     gaps = read_gaps(options_.arrivals)
     if options_.html is not None:
         check_writable(options_.html, "--html")

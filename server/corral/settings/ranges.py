@@ -101,6 +101,8 @@ def _range(option: Option, value: Any = None) -> str:
         if least < -_READABLE:
             return "any number of"
         return f"more than {least:g}" if option.above else f"{least:g} or more"
+    if option.above:
+        return f"more than {least:g}, at most {_end(most)}"
     return f"{least:g} to {_end(most)}"
 
 

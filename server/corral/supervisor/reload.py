@@ -160,7 +160,8 @@ class Reloader:
             )
         self._on_change(new)
         took_s = asyncio.get_running_loop().time() - began_s
-        return f"{self._replaced} workers replaced in {took_s:.1f} s"
+        count = "1 worker" if self._replaced == 1 else f"{self._replaced} workers"
+        return f"{count} replaced in {took_s:.1f} s"
 
     async def _roll(self, target: Deployment, *, patient: bool) -> None:
         """Makes ``target`` what all workers are.

@@ -25,11 +25,16 @@ def machine_root(path: Path) -> Iterator[Path]:
     Raises:
         ConfigError: it is neither.
     """
-    if path.is_dir():
-        yield _find_root(path)
+    try:
+        root = _find_root(path) if path.is_dir() else None
+        is_file = path.is_file()
+    except OSError as error:
+        raise ConfigError(f"--sysfs {path}: {(error.strerror or str(error)).lower()}") from None
+    if root is not None:
+        yield root
         return
     # A device may have no end, and a pipe nobody who writes to it.
-    if not path.is_file():
+    if not is_file:
         raise ConfigError(f"--sysfs {path}: no such folder or archive")
     with tempfile.TemporaryDirectory(prefix="corral-sysfs-") as folder:
         _unpack(path, Path(folder))

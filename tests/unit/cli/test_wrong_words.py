@@ -73,5 +73,28 @@ def test_a_command_to_a_server_has_ranges_too(
 
 def test_what_is_no_number_of_a_commands_own_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert _said(capsys, "top", "--interval", "x").startswith(
-        "corral top: --interval: a number is needed, not 'x' (see"
+        "corral top: --interval: a number of seconds, 0.1 to 3600, is needed, not 'x' (see"
     )
+
+
+@pytest.mark.parametrize("command", ["plan", "doctor"])
+def test_a_name_that_no_file_has_is_no_machine(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert _said(capsys, command, "--sysfs", "x" * 5000).endswith(": file name too long")
+
+
+def test_rungs_that_are_none_are_not_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("", " ", ","):
+        assert _said(capsys, "ladder", f"--rungs={text}").startswith(
+            "corral ladder: --rungs: keys of rungs are needed, not "
+        )
+
+
+def test_results_that_cannot_be_written_are_told_first(capsys: pytest.CaptureFixture[str]) -> None:
+    for path in ("/etc", "x" * 5000, "/dev/null/at/all.html"):
+        assert _said(capsys, "doctor", "--html", path).startswith(f"corral: --html {path}: ")
+        assert _said(capsys, "evaluate", "/etc", "--html", path).startswith(
+            f"corral: --html {path}: "
+        )
+        assert _said(capsys, "evaluate", "x" * 5000).endswith("File name too long")
