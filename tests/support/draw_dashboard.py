@@ -44,6 +44,8 @@ _COLOURS = ("#3274d9", "#e0b400", "#56a64b", "#e02f44", "#8f3bb8", "#ff780a", "#
             "#e377c2", "#5d6470")  # fmt: skip
 #: letters of a panel's longest legend with which three stand side by side
 _SHORT = 16
+#: with more than these, two stand side by side in smaller ones
+_LONG = 28
 
 
 def load(server: Server) -> Iterator[threading.Thread]:
@@ -118,7 +120,8 @@ def _panel(
     if axes.lines:
         longest = max(len(str(line.get_label())) for line in axes.lines)
         columns = 3 if longest <= _SHORT else 2
-        axes.legend(loc="upper left", fontsize=7, ncols=columns, frameon=False)
+        size = 7 if longest <= _LONG else 5.5
+        axes.legend(loc="upper left", fontsize=size, ncols=columns, frameon=False)
     else:
         axes.text(0.5, 0.5, "No data", transform=axes.transAxes, ha="center", color="#777777")
     axes.set_xlim(start_s / _DAY_S, end_s / _DAY_S)
