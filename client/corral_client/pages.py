@@ -24,7 +24,7 @@ class TensorMetadata:
 
 
 #: "independent_probabilities" are of classes that do not exclude one another, as a sigmoid's
-OUTPUT_KINDS = ("logits", "probabilities", "independent_probabilities")
+OUTPUT_KINDS = ("logits", "probabilities", "percentages", "independent_probabilities")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -28,13 +28,15 @@ def probabilities(labels: Sequence[Label], output_kind: str | None = None) -> li
 
     Args:
         labels: with the model's outputs as scores.
-        output_kind: "probabilities", "independent_probabilities" or "logits", as the server says;
-            None where it does not. Then scores that are none of them negative and add up to 1 are
-            probabilities already; all others are logits, whose softmax it is.
+        output_kind: "probabilities", "percentages", "independent_probabilities" or "logits", as
+            the server says; None where it does not. Then scores that are none of them negative and
+            add up to 1 are probabilities already; all others are logits, whose softmax it is.
     """
     scores = [label.score for label in labels]
     if output_kind in _SHOWN_AS_THEY_ARE or (output_kind is None and _add_up(scores)):
         return scores
+    if output_kind == "percentages":
+        return [score / 100 for score in scores]
     highest = max(scores)
     powers = [math.exp(score - highest) for score in scores]
     total = sum(powers)

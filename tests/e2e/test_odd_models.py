@@ -85,6 +85,7 @@ def test_batches_are_of_one_where_the_model_asks_for_it(
     [
         (odd_models.plain, "logits"),
         (odd_models.softmaxed, "probabilities"),
+        (odd_models.in_percent, "percentages"),
         (odd_models.sigmoided, "independent_probabilities"),
     ],
 )

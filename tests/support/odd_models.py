@@ -50,6 +50,16 @@ def softmaxed(path: Path) -> Path:
     return _write(path, [*_BODY, helper.make_node("Softmax", ["scores"], ["y"], axis=1)])
 
 
+def in_percent(path: Path) -> Path:
+    """The same times 100."""
+    nodes = [
+        *_BODY,
+        helper.make_node("Softmax", ["scores"], ["p"], axis=1),
+        helper.make_node("Mul", ["p", "hundred"], ["y"]),
+    ]
+    return _write(path, nodes, hundred=np.array(100, np.float32))
+
+
 def sigmoided(path: Path) -> Path:
     """Probabilities of four classes that do not exclude one another."""
     return _write(path, [*_BODY, helper.make_node("Sigmoid", ["scores"], ["y"])])

@@ -114,6 +114,8 @@ class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
 
 #: what a model's answers are, of those that are a list of classes
 LOGITS, PROBABILITIES = "logits", "probabilities"
+#: the same in percent: they add up to 100
+PERCENTAGES = "percentages"
 #: of classes that do not exclude one another, as a sigmoid gives them: they add up to anything
 INDEPENDENT = "independent_probabilities"
 
@@ -121,8 +123,8 @@ INDEPENDENT = "independent_probabilities"
 class ModelFindings(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker found out of the model by its answers, for clients."""
 
-    #: ``LOGITS``, ``PROBABILITIES`` or ``INDEPENDENT``; empty where the answers are no classes, or
-    #: nobody looked
+    #: ``LOGITS``, ``PROBABILITIES``, ``PERCENTAGES`` or ``INDEPENDENT``; empty where the answers
+    #: are no classes, or nobody looked
     output_kind: str = ""
     #: why batches are no larger than they are; empty where the model does not limit them
     batch_limit: str = ""

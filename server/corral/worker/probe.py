@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.backends.base import Backend
-from corral.ipc.messages import INDEPENDENT, LOGITS, PROBABILITIES
+from corral.ipc.messages import INDEPENDENT, LOGITS, PERCENTAGES, PROBABILITIES
 from corral.ipc.region import Region
 from corral.tensors import Datatype
 
@@ -56,9 +56,10 @@ class Probe:
     exact: bool
 
     def output_kind(self) -> str:
-        """``PROBABILITIES``, ``INDEPENDENT`` or ``LOGITS`` of a list of classes, else empty.
+        """``PROBABILITIES``, ``PERCENTAGES``, ``INDEPENDENT`` or ``LOGITS`` of a list of classes.
 
-        Probabilities are none of them negative and add up to 1, whatever the item. Those of classes
+        Of anything else it is empty. Probabilities are none of them negative and add up to 1, or in
+        percent to 100, whatever the item. Those of classes
         that do not exclude one another (a sigmoid's) lie between 0 and 1, however strong the item.
         """
         shape = self.region.outputs(1).shape[1:]
@@ -71,8 +72,9 @@ class Probe:
         slack = _SUM if self.exact else _SUM_COARSE
         if rows.min() < 0:
             return LOGITS
-        if (np.abs(rows.sum(axis=1) - 1) <= slack).all():
-            return PROBABILITIES
+        for whole, kind in ((1, PROBABILITIES), (100, PERCENTAGES)):
+            if (np.abs(rows.sum(axis=1) / whole - 1) <= slack).all():
+                return kind
         strong = np.stack([self._run(self._items(seed, 1, strength=50.0))[0][0] for seed in (3, 4)])
         both = np.concatenate([rows, strong])
         # Answers that an item does not move say nothing of where they end.

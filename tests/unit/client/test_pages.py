@@ -170,6 +170,9 @@ def test_what_the_server_says_of_its_outputs_counts() -> None:
     assert sure[0] == pytest.approx(0.474, abs=0.001)
     unusual = [0.7, 0.1]
     assert views.probabilities(labels_of(unusual), "probabilities") == unusual
+    assert views.probabilities(labels_of([99.4, 0.6]), "percentages") == pytest.approx(
+        [0.994, 0.006]
+    )
     several = [0.9, 0.8, 0.1]
     assert views.probabilities(labels_of(several), "independent_probabilities") == several
 
@@ -179,6 +182,7 @@ def test_what_the_server_says_of_its_outputs_counts() -> None:
     [
         ("logits", "logits"),
         ("probabilities", "probabilities"),
+        ("percentages", "percentages"),
         ("independent_probabilities", "independent_probabilities"),
         ("embedding", None),
         (None, None),

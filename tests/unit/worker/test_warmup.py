@@ -343,6 +343,8 @@ def test_the_input_is_left_as_zeros(clock: Clock) -> None:
     [
         (_scores, "logits"),
         (lambda x: _softmax(_scores(x), 1), "probabilities"),
+        (lambda x: 100 * _softmax(_scores(x), 1), "percentages"),
+        (lambda x: 10 * _softmax(_scores(x), 1), "logits"),
         (lambda x: np.log(_softmax(_scores(x), 1)), "logits"),
         (lambda x: np.abs(_scores(x)), "logits"),
         (_sigmoid, "independent_probabilities"),

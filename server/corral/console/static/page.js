@@ -273,6 +273,7 @@
   // As corral-client does it: scores that add up to 1 are probabilities already, and a sigmoid's are.
   const chances = (scores, kind) => {
     if (kind === "independent_probabilities") return scores;
+    if (kind === "percentages") return scores.map((score) => score / 100);
     const sum = scores.reduce((total, score) => total + score, 0);
     if (scores.every((score) => score >= 0) && Math.abs(sum - 1) < 0.01) return scores;
     const most = Math.max(...scores);
