@@ -11,6 +11,7 @@ early_end.end_quietly()
 
 # ruff: noqa: E402
 import contextlib
+import errno
 import importlib.util
 import io
 import os
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 _INTERRUPTED = 130
+#: what a write to standard output fails of
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 #: NumPy's BLAS reads these once, when it is imported, and starts so many threads
 _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 _CLIENT_NEEDS = ("grpc", "google.protobuf", "numpy")
@@ -62,8 +65,9 @@ def printing(command: str) -> Iterator[None]:
     os.dup2(quiet, 1)
     if isinstance(failed, BrokenPipeError):
         sys.exit(0)
-    where = failed.filename or "standard output"
-    print(f"{command}: {where}: {failed.strerror or failed}", file=sys.stderr)
+    where = failed.filename or ("standard output" if failed.errno in _FULL else "")
+    said = f"{where}: {failed.strerror}" if where else str(failed)
+    print(f"{command}: {said}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -75,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except subprocess.CalledProcessError as error:
         _end(1, f"{shlex.join(map(str, error.cmd))} ended with exit code {error.returncode}")
     except (RuntimeError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
+        if isinstance(error, OSError) and error.filename is None:
+            raise  # standard output's: the entry says so
         _end(1, str(error))
 
 

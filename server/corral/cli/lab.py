@@ -11,7 +11,6 @@ from pathlib import Path
 from rich.console import Console
 
 from corral.cli.files import check_writable
-from corral.cli.interrupting import INTERRUPTED, interrupts
 from corral.errors import ConfigError
 from corral.lab import overflow, raw_engine, wakeup
 from corral.lab.ladder import command as ladder
@@ -23,15 +22,6 @@ from corral.settings import Settings
 
 def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Measures, and prints; returns the exit code."""
-    try:
-        with interrupts():
-            return _experiment(settings, options, environ)
-    except KeyboardInterrupt:
-        print("corral: interrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _experiment(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     match options.experiment:
         case "ladder":
             return _ladder(settings, options, environ)

@@ -18,7 +18,7 @@ from corral import logs
 from corral.backends.registry import engine
 from corral.cli import cache_folder
 from corral.cli.command_line import settings_from
-from corral.cli.interrupting import INTERRUPTED
+from corral.cli.interrupting import INTERRUPTED, interrupts
 from corral.cli.options import ADMIN_COMMANDS, make_parser
 from corral.cli.output import printing
 from corral.errors import ConfigError, CorralError, one_line
@@ -40,6 +40,8 @@ _COMMANDS = (
 )
 #: they look first, and say by themselves where they need a cache
 _LOOKING = {"plan", "doctor", "profile"}
+#: they take minutes, and end on SIGTERM as on Ctrl-C; what else they know they say by themselves
+_MEASURING = {"prepare", "lab", "tune", "evaluate"}
 #: to read a file that imports another, in the middle of something
 _DESCRIPTORS = 5
 #: what a server's own process takes at the least from here on; measured, and rounded down
@@ -118,4 +120,11 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         cache_folder.require(settings, environ)
         if engine(settings.engine.backend).computes and custom.is_path(settings.model.name):
             custom.check_name(Path(settings.model.name))
-    return command.run(settings, options, environ)
+    if options.command not in _MEASURING:
+        return command.run(settings, options, environ)
+    try:
+        with interrupts():
+            return command.run(settings, options, environ)
+    except KeyboardInterrupt:
+        print("corral: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
+
+#: what a write to standard output fails of
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 @contextlib.contextmanager
@@ -30,6 +34,7 @@ def printing() -> Iterator[None]:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if isinstance(failed, BrokenPipeError):
         sys.exit(0)
-    where = failed.filename or "standard output"
-    print(f"corral: {where}: {failed.strerror or failed}", file=sys.stderr)
+    where = failed.filename or ("standard output" if failed.errno in _FULL else "")
+    said = f"{where}: {failed.strerror}" if where else str(failed)
+    print(f"corral: {said}", file=sys.stderr)
     sys.exit(1)

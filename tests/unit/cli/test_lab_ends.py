@@ -8,11 +8,22 @@ from pathlib import Path
 import pytest
 
 from corral.cli.main import run
-from corral.lab.ladder import command
+from corral.lab.evaluate import command as evaluation
+from corral.lab.ladder import command as ladder
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (ladder, ["ladder"]),
+        (evaluation, ["evaluate", "pictures"]),
+    ],
+)
 def test_it_ends_with_a_word(
+    module: object,
+    words: list[str],
+    *,
     number: signal.Signals,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -24,8 +35,8 @@ def test_it_ends_with_a_word(
         signal.raise_signal(number)
         return 0
 
-    monkeypatch.setattr(command, "run", climb)
-    words = ["ladder", "--backend", "onnxruntime", "--out", str(tmp_path)]
-    assert run(words, {"HOME": str(tmp_path)}) == 130
+    monkeypatch.setattr(module, "run", climb)
+    monkeypatch.chdir(tmp_path)
+    assert run([*words, "--backend", "onnxruntime"], {"HOME": str(tmp_path)}) == 130
     assert capsys.readouterr().err == "corral: interrupted; nothing was written\n"
     assert signal.getsignal(signal.SIGTERM) == before
