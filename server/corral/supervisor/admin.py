@@ -128,6 +128,8 @@ def _answers(path: Path) -> bool:
     """Whether a server that we may trust listens there: of our own, or asked by root."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            # A stranger's server that accepts nobody holds nothing up.
+            sock.settimeout(_PATIENCE_S)
             sock.connect(str(path))
             return os.geteuid() in {0, _peer_uid(sock)}
     except OSError:

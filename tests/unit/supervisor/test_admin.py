@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -75,3 +78,20 @@ def test_no_server_is_one_sentence(tmp_path: Path) -> None:
 def test_a_path_too_long_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="AF_UNIX path too long"):
         admin.bind(tmp_path / ("x" * 200))
+
+
+def test_a_socket_that_accepts_nobody_holds_nothing_up(tmp_path: Path) -> None:
+    folder = tmp_path / "corral"
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        full.bind(str(folder / "1.sock"))
+        full.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                waiting.setblocking(False)
+                waiting.connect(str(folder / "1.sock"))
+        began_s = time.monotonic()
+        admin.find_socket({"XDG_RUNTIME_DIR": str(tmp_path)}, 1)
+        assert time.monotonic() - began_s < 20
