@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from corral_loadtest.comparison import command as comparison
 from corral_loadtest.comparison import peers
 from corral_loadtest.engines import served, starts
 from corral_loadtest.mlperf import command as mlperf
+from corral_loadtest.servers import process_tree
 from corral_loadtest.specification import WrongInput
 
 #: the exit code, as a shell has it
@@ -78,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(error, OSError) and error.filename is None:
             raise  # standard output's: the entry says so
         _end(1, str(error))
+    finally:
+        # What a signal met while it was being started has no owner that would end it.
+        process_tree.end_below(os.getpid())
 
 
 def _end(code: int, said: str) -> NoReturn:

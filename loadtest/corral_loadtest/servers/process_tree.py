@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from pathlib import Path
 
 from corral_loadtest.specification import WrongInput
@@ -46,6 +48,13 @@ def pids(root_pid: int, proc: Path = Path("/proc")) -> set[int]:
         WrongInput: there is no such process.
     """
     return set(_tree(root_pid, proc))
+
+
+def end_below(root_pid: int) -> None:
+    """Kills every living descendant, and not the root."""
+    for pid in pids(root_pid) - {root_pid}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def cpu_s(root_pid: int, proc: Path = Path("/proc")) -> float:

@@ -104,7 +104,7 @@ def connections_allowed(wanted: int) -> int:
         if descriptors < most:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
             descriptors = most
-    except OSError:
+    except (OSError, ValueError):
         # Nobody may ask, or raise it.
         descriptors = os.sysconf("SC_OPEN_MAX")
     # glibc's way to say that there is no limit, or that it cannot be read.

@@ -43,7 +43,8 @@ def keep_memory_private() -> None:
         ConfigError: the kernel, or a filter of its calls, refuses it.
     """
     # What is not dumpable has no core either, where that limit may not be set.
-    with contextlib.suppress(OSError):
+    # A refusal is a ValueError in Python.
+    with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:

@@ -22,6 +22,8 @@ _CALIBRATING = 0.6
 _LEAST_CALIBRATING = 0.3
 _CALIBRATION_REQUESTS = 40
 _CALIBRATION_S = (3.0, 8.0)
+#: of the second time, which says what the 99th percentile is of a simulated one
+_TAIL_S = 6.0
 #: rates that are nearer than this share are not worth two rounds
 _ALIKE = 0.02
 
@@ -86,15 +88,14 @@ class Calibrator:
         forecast = self._forecast
         most = forecast.most_per_s(one) or 0.0
         rate = max(self._survey.predicted[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING)
-        self._at(one, rate)
+        self._at(one, rate, _CALIBRATION_S[0])
         sure = forecast.highest(one, slower=SLOWER)
         # What was overloaded says little: half of it will do.
         second = rate / 2 if sure is None else sure.rate
         if not math.isclose(second, rate, rel_tol=_ALIKE):
-            self._at(one, second)
+            self._at(one, second, _TAIL_S)
 
-    def _at(self, one: Configuration, rate: float) -> None:
-        shortest_s, longest_s = _CALIBRATION_S
-        seconds = min(longest_s, max(shortest_s, _CALIBRATION_REQUESTS / rate))
+    def _at(self, one: Configuration, rate: float, shortest_s: float) -> None:
+        seconds = min(_CALIBRATION_S[1], max(shortest_s, _CALIBRATION_REQUESTS / rate))
         self._say(f"calibrating at {rate:.1f}/s for {seconds:.0f} s")
         self._calibrate(one, rate, seconds)

@@ -36,7 +36,7 @@ _CONFIRMING = 0.6
 _BEST = 3
 #: requests of a round that tell the good from the bad, within these times
 _FIRST_REQUESTS = 150
-_SHORTEST_S = 2.0
+_SHORTEST_S = 4.0
 _LONGEST_S = 60.0
 #: of the time, the last is kept for confirming the likeliest, where nothing holds; in so many
 #: rounds, each of which may step back
@@ -193,7 +193,7 @@ class Tuning:
         assert survey
         assert confirmation
         self._calibrate(servers)
-        self._start(servers, self._distinct(survey.ranked()))
+        self._start(servers, distinct(survey.ranked(), survey.predicted))
         least_s = self._order.budget_s * _LAST
         for number in range(_MOST_ROUNDS):
             hopeful = confirmation.hopeful()
@@ -229,19 +229,6 @@ class Tuning:
             self._survey, self._forecast, self._confirmation.calibrate, self._say
         )
         calibrator.run(servers.start, lambda: self._left_s() < late_s)
-
-    def _distinct(self, ranked: Sequence[Configuration]) -> list[Configuration]:
-        """The best that may win and would behave in different ways, three at the most."""
-        assert self._survey
-        predicted = self._survey.predicted
-        found: list[Configuration] = []
-        for one in ranked:
-            near = predicted[one].rate >= predicted[ranked[0]].rate * _FAR
-            if near and not any(_alike(one, other, predicted) for other in found):
-                found.append(one)
-            if len(found) == _BEST:
-                break
-        return found
 
     def _start(self, servers: Servers, wanted: Sequence[Configuration]) -> None:
         """Starts servers for what is to be confirmed, as many as there is memory for."""
@@ -298,6 +285,29 @@ class Tuning:
         )
         trials = self._confirmation.trials if self._confirmation else []
         return Summary(self._order, self._forecast, self._survey, trials).fill(known)
+
+
+def distinct(
+    ranked: Sequence[Configuration], predicted: Mapping[Configuration, Prediction]
+) -> list[Configuration]:
+    """The best that may win and would behave in different ways, three at the most.
+
+    What a forecast has wrong it has wrong of all workers of a shape: the best of each shape goes
+    before the next ones of the same.
+
+    Args:
+        ranked: the best first.
+        predicted: of each.
+    """
+    near = [one for one in ranked if predicted[one].rate >= predicted[ranked[0]].rate * _FAR]
+    firsts = {(one.arithmetic, one.shape): one for one in reversed(near)}
+    found: list[Configuration] = []
+    for one in sorted(near, key=lambda one: one not in firsts.values()):
+        if not any(_alike(one, other, predicted) for other in found):
+            found.append(one)
+        if len(found) == _BEST:
+            break
+    return found
 
 
 def _alike(

@@ -96,8 +96,19 @@ class Confirmation:
     def calibrate(self, one: Configuration, rate: float, seconds: float) -> None:
         """Learns from a server that is up what serving adds, at a rate that it carries easily."""
         self._seed += 1
-        found = self._measure(one, rate, self._forecast.schedule(rate, seconds, self._seed))
+        offsets_s = self._forecast.schedule(rate, seconds, self._seed)
+        found = self._measure(one, rate, offsets_s)
         self._learn(one, found)
+        measured_s, simulated_s = (
+            _percentile([found], 0.99),
+            self._simulated_s(one, rate, offsets_s),
+        )
+        if max(measured_s, simulated_s) <= _OVERLOADED * self._bound_s:
+            self._forecast.learn_tail(one.shape, rate, measured_s / simulated_s)
+
+    def _simulated_s(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> float:
+        """The 99th percentile of a schedule, by what is known."""
+        return percentile(sorted(_counted(self._forecast.sojourns_s(one, rate, offsets_s))), 0.99)
 
     def turn(self, trial: Trial, seconds: float) -> None:
         """Measures a configuration for so long, and settles at which rate it is measured next."""
@@ -105,9 +116,7 @@ class Confirmation:
         self._seed += 1
         offsets_s = forecast.schedule(rate, seconds, self._seed)
         if trial.guessed_s is None:
-            trial.guessed_s = percentile(
-                sorted(_counted(forecast.sojourns_s(one, rate, offsets_s))), 0.99
-            )
+            trial.guessed_s = self._simulated_s(one, rate, offsets_s) * forecast.tail(one.shape)
         found = self._measure(one, rate, offsets_s)
         trial.rounds.append(found)
         self._learn(one, found)

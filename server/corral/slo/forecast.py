@@ -21,6 +21,8 @@ from corral.slo.service import (
 )
 from corral.slo.space import Arithmetic, Configuration, Memory, Shape
 
+#: a percentile that was longer than so many simulated ones was one of another kind: of a pause
+_LONGEST_TAIL = 4.0
 #: requests of a rough prediction
 _FEW = 2000
 
@@ -53,6 +55,7 @@ class Forecast:
         self._factors: dict[tuple[Arithmetic, Memory], float] = {}
         self._calibrations: dict[Shape, Calibration] = {}
         self._served: dict[Configuration, list[Served]] = {}
+        self._tails: dict[Shape, tuple[float, float]] = {}
 
     # --- what is known ---
 
@@ -75,6 +78,18 @@ class Forecast:
             for each in all_served
         ]
         self._calibrations[shape] = calibrate(rounds, shape.workers, self._spare(shape))
+
+    def learn_tail(self, shape: Shape, rate: float, ratio: float) -> None:
+        """What a server's 99th percentile was of a simulated one; the highest rate's counts.
+
+        The rest of the machine makes some batches wait for the CPU, which no mean knows of.
+        """
+        if rate >= self._tails.get(shape, (0.0, 1.0))[0]:
+            self._tails[shape] = rate, min(_LONGEST_TAIL, max(1.0, ratio))
+
+    def tail(self, shape: Shape) -> float:
+        """What a 99th percentile of such workers is of a simulated one; 1 until it is known."""
+        return self._tails.get(shape, (0.0, 1.0))[1]
 
     def times(self, arithmetic: Arithmetic, cores: int) -> ServiceTimes | None:
         """What was measured, or None."""
@@ -158,7 +173,7 @@ class Forecast:
     def highest(
         self,
         one: Configuration,
-        factor: float = 1.0,
+        factor: float | None = None,
         *,
         roughly: bool = False,
         slower: float = 1.0,
@@ -167,7 +182,7 @@ class Forecast:
 
         Args:
             one: the configuration.
-            factor: what a measured percentile is of a predicted one.
+            factor: what a measured percentile is of a simulated one; the tail of its shape if None.
             roughly: on a short schedule, to tell the good from the bad.
             slower: how many times as long as it is known batches might be.
         """
@@ -178,8 +193,9 @@ class Forecast:
             cell = cell.slower(slower)
         overhead_s = self.calibration(one.shape).overhead_s
         gaps = self._gaps[:_FEW] if roughly else self._gaps
-        found = highest_rate(cell, gaps, self._bound_s / factor, overhead_s)
-        return self._whole(one, found)
+        tail = self.tail(one.shape) if factor is None else factor
+        found = highest_rate(cell, gaps, self._bound_s / tail, overhead_s)
+        return self._whole(one, found, tail if factor is None else 1.0)
 
     def at(self, one: Configuration, rate: float) -> Prediction | None:
         """What it does at a rate of the whole server."""
@@ -190,12 +206,15 @@ class Forecast:
         found = predict(cell, self._gaps, rate / self._cells[one.shape], overhead_s)
         return self._whole(one, found)
 
-    def _whole(self, one: Configuration, found: Prediction | None) -> Prediction | None:
-        """A cell's prediction for all cells together."""
+    def _whole(
+        self, one: Configuration, found: Prediction | None, tail: float = 1.0
+    ) -> Prediction | None:
+        """A cell's prediction for all cells together, with its 99th percentile so many times."""
         if found is None:
             return None
         rate = found.rate * self._cells[one.shape]
-        return Prediction(rate=rate, p50_s=found.p50_s, p99_s=found.p99_s, refused=found.refused)
+        p99_s = found.p99_s * tail
+        return Prediction(rate=rate, p50_s=found.p50_s, p99_s=p99_s, refused=found.refused)
 
     def sojourns_s(
         self, one: Configuration, rate: float, offsets_s: Sequence[float]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Sequence
@@ -10,9 +11,10 @@ import msgspec
 import pytest
 
 from corral.batching.policy import Policy
-from corral.batching.prediction import highest_rate, poisson_gaps
+from corral.batching.prediction import Prediction, highest_rate, poisson_gaps
 from corral.batching.simulation import SimulatedCell, simulate
 from corral.settings import Allocator, BackendName, Mode, Precision, Settings
+from corral.slo.command import distinct
 from corral.slo.confirm import SLOWER, Confirmation
 from corral.slo.forecast import Forecast
 from corral.slo.interval import Pairs, ratio
@@ -495,3 +497,54 @@ def test_a_promise_rests_on_enough_requests() -> None:
         found.turn(trial, 1.0)
     assert trial.found is not None
     assert trial.found.requests >= 662
+
+
+def test_a_tail_makes_the_next_forecasts_careful() -> None:
+    made, one = forecast(), configuration()
+    before = made.highest(one)
+    assert before
+    made.learn_tail(one.shape, rate=50.0, ratio=2.0)
+    # What was seen at a lower rate says less of the highest.
+    made.learn_tail(one.shape, rate=20.0, ratio=3.5)
+    assert made.tail(one.shape) == 2.0
+    after = made.highest(one)
+    assert after
+    assert after.rate < before.rate
+    assert after.p99_s <= BOUND_S
+    # A ratio that was measured since counts in its place, and other workers have none.
+    assert made.highest(one, 1.0) == before
+    assert made.tail(WIDE) == 1.0
+    made.learn_tail(one.shape, rate=60.0, ratio=100.0)
+    assert made.tail(one.shape) == 4.0
+    made.learn_tail(one.shape, rate=70.0, ratio=0.5)
+    assert made.tail(one.shape) == 1.0
+
+
+def test_a_calibration_learns_the_tail_unless_it_was_overloaded() -> None:
+    made, one = forecast(), configuration()
+
+    class Pausing(Machine):
+        def measure(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> Round:
+            found = super().measure(one, rate, offsets_s)
+            # One in forty waits for the CPU.
+            slow = [s + 0.05 * (n % 40 == 0) for n, s in enumerate(found.latencies_s)]
+            return msgspec.structs.replace(found, latencies_s=slow)
+
+    confirmation = Confirmation(made, Pausing(1.0).measure, BOUND_S)
+    confirmation.calibrate(one, 40.0, 20.0)
+    assert 1.5 < made.tail(one.shape) <= 4.0
+    confirmation.calibrate(one, 2000.0, 2.0)
+    assert 1.5 < made.tail(one.shape) <= 4.0
+
+
+def test_the_best_of_each_shape_is_tried_before_the_next_of_the_same() -> None:
+    wide, next_wide = configuration(WIDE, 1), configuration(WIDE, 4)
+    last_wide, narrow = configuration(WIDE, 8), configuration(NARROW, 1)
+    rates = {wide: 100.0, next_wide: 95.0, last_wide: 90.0, narrow: 85.0}
+    predicted = {
+        one: Prediction(rate=rate, p50_s=0.01, p99_s=0.1, refused=0.0)
+        for one, rate in rates.items()
+    }
+    assert distinct(list(rates), predicted) == [wide, narrow, next_wide]
+    predicted[narrow] = dataclasses.replace(predicted[narrow], rate=50.0)
+    assert distinct(list(rates), predicted) == [wide, next_wide, last_wide]
