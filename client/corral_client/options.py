@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from corral_client import channels
+from corral_client.one_line_parser import OneLineParser
 from corral_client.version import __version__
 
 _DESCRIPTION = """\
@@ -33,20 +34,8 @@ def _shown(text: str) -> str:
     return repr(text) if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]!r}…"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and not the whole usage with it."""
-
-    def error(self, message: str) -> NoReturn:
-        said = message.removeprefix("argument ")
-        self.exit(2, f"{self.prog}: {said} (see {self.prog} --help)\n")
-
-    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        # argparse itself takes "--" for the end of the options in --NAME=--, too.
-        if arg_strings == ["--"] and action.option_strings and action.nargs in {None, "+"}:
-            value = self._get_value(action, "--")
-            self._check_value(action, value)
-            return value if action.nargs is None else [value]
-        return super()._get_values(action, arg_strings)
+class _Parser(OneLineParser):
+    """Commands, each with options of its own."""
 
     def parse_known_args(  # type: ignore[override]  # argparse's has overloads for namespaces
         self, args: Any = None, namespace: Any = None

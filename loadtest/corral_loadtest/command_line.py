@@ -14,11 +14,12 @@ import re
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from corral_client.addresses import parse_address
+from corral_client.one_line_parser import OneLineParser
 from corral_loadtest.specification import WrongInput
 
 #: a bound beyond it is there for the sums alone, and nobody needs to read it
@@ -28,21 +29,8 @@ _SHOWN_CHARACTERS = 60
 _MOST_BYTES = 256 * 2**20
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and not the whole usage with it."""
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the process with exit code 2."""
-        said = message.removeprefix("argument ")
-        self.exit(2, f"{self.prog}: {said} (see {self.prog} --help)\n")
-
-    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        # argparse itself takes "--" for the end of the options in --NAME=--, too.
-        if arg_strings == ["--"] and action.option_strings and action.nargs in {None, "+"}:
-            value = self._get_value(action, "--")
-            self._check_value(action, value)
-            return value if action.nargs is None else [value]
-        return super()._get_values(action, arg_strings)
+class Parser(OneLineParser):
+    """Tells the nearest option that there is, too."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but the first word that is left over is told with the nearest there is."""
