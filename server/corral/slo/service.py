@@ -96,10 +96,6 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     beside_s: float = 0.0
     rate: float = 0.0
 
-    def factor(self, rate: float) -> float:
-        """How many times as long as in a trial a batch is, while all workers compute."""
-        return self.inflation * slowdown(rate, self.taken_s)
-
     def elsewhere(self, workers: int, spare_cores: int) -> Calibration:
         """The same for other workers: all of it is taken from them, until more is seen."""
         taken_s = taken_of(self.beside_s, self.rate, workers, spare_cores)

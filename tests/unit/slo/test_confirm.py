@@ -12,7 +12,7 @@ import pytest
 
 from corral.batching.policy import Policy
 from corral.batching.prediction import Prediction, highest_rate, poisson_gaps
-from corral.batching.simulation import SimulatedCell, simulate
+from corral.batching.simulation import SimulatedCell, simulate, slowdown
 from corral.settings import Allocator, BackendName, Mode, Precision, Settings
 from corral.slo.command import distinct
 from corral.slo.confirm import SLOWER, Confirmation
@@ -316,7 +316,7 @@ def test_of_one_rate_what_is_taken_is_the_cpu_time_that_was_seen() -> None:
     found = calibrate([(TRIALS, 1.0, served(20.0, [0.01 / 0.9] * 50, beside_s=0.01))], 2)
     assert found.taken_s == pytest.approx(0.005)
     assert found.inflation == pytest.approx(1.0)
-    assert found.factor(100.0) == pytest.approx(2.0)
+    assert found.inflation * slowdown(100.0, found.taken_s) == pytest.approx(2.0)
     spare = calibrate([(TRIALS, 1.0, served(20.0, [0.01] * 50, beside_s=0.01))], 2, 1)
     assert spare.taken_s == 0.0
 
@@ -328,7 +328,9 @@ def test_two_rates_say_how_much_of_it_is_taken(really: float) -> None:
         for rate in (20.0, 100.0)
     ]
     found = calibrate(seen, 2)
-    assert found.factor(120.0) == pytest.approx(1 / (1 - 120 * really * 0.004), rel=0.06)
+    assert found.inflation * slowdown(120.0, found.taken_s) == pytest.approx(
+        1 / (1 - 120 * really * 0.004), rel=0.06
+    )
 
 
 def test_batches_that_had_no_company_say_as_much_as_others() -> None:
