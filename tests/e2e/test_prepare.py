@@ -244,7 +244,7 @@ def test_missing_framework_says_what_to_install(make: Prepare) -> None:
     def fail(_: Weights) -> object:
         raise ModuleNotFoundError("No module named 'torch'")
 
-    with pytest.raises(ModelError, match=r"corral\[openvino,torch\]"):
+    with pytest.raises(ModelError, match=r"preparing tiny needs the extras: .*\[openvino,torch\]"):
         make(build=fail)
 
 
