@@ -14,6 +14,7 @@ from corral.planning.front import MOST_BUSY
 from corral.planning.machine import Core, Machine
 from corral.planning.placement import PlanRequest
 from corral.planning.plan import Plan
+from corral.system.archive import extract
 from corral.system.cpu_list import format_cpus
 
 ARCHIVES = Path(__file__).parents[1] / "data" / "topologies"
@@ -37,9 +38,8 @@ def archive_root(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
         if name not in unpacked:
             folder = tmp_path_factory.mktemp("archive")
             with tarfile.open(ARCHIVES / f"{name}.tar.bz2") as tar:
-                for member in tar:
-                    if not member.isdir() and _NAMES.fullmatch(member.name.rpartition("/")[2]):
-                        tar.extract(member, folder, set_attrs=False, filter="fully_trusted")
+                named = (m for m in tar if _NAMES.fullmatch(m.name.rpartition("/")[2]))
+                extract(tar, (member for member in named if not member.isdir()), folder)
             (unpacked[name],) = folder.iterdir()
         return unpacked[name]
 

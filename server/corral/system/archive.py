@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 
 from corral.errors import ConfigError
 
@@ -50,17 +51,72 @@ def _find_root(folder: Path) -> Path:
     return folder
 
 
-def _unpack(path: Path, folder: Path) -> None:
+def extract(archive: tarfile.TarFile, members: Iterable[tarfile.TarInfo], folder: Path) -> None:
+    """Writes files, folders and symbolic links below a folder, without their owners and modes.
+
+    What leads out of the folder is left out, and so is what is none of them. tarfile's own filters
+    are not in every Python that corral runs on: Debian 12 has 3.11.2, they came with 3.11.4.
+
+    Args:
+        archive: open for reading.
+        members: of it; a generator may stop the work by raising.
+        folder: an empty one.
+
+    Raises:
+        OSError: what a member should become cannot be written.
+        tarfile.TarError: the archive is damaged.
+    """
+    top = folder.resolve()
+    links: list[tuple[Path, str]] = []
+    for member in members:
+        place = PurePosixPath(member.name)
+        if ".." in place.parts or "\0" in member.name + member.linkname:
+            continue
+        path = top.joinpath(*(part for part in place.parts if part != "/"))
+        if member.issym():
+            links.append((path, member.linkname))
+        elif member.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+        elif member.isreg() and (content := archive.extractfile(member)) is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.read())
+    _make_links(links, top)
+
+
+def _make_links(links: Iterable[tuple[Path, str]], top: Path) -> None:
+    """Makes those that end below ``top``, after all files: so nothing is written through one."""
+    made = []
+    for path, target in links:
+        parent = _end(path.parent)
+        within = parent.is_relative_to(top) and _end(parent / target).is_relative_to(top)
+        if within and not os.path.lexists(path):
+            parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(target)
+            made.append(path)
+    # Where a link ends may have changed with those made after it.
+    for path in made:
+        if not _end(path).is_relative_to(top):
+            path.unlink()
+
+
+def _end(path: Path) -> Path:
+    """Where its links lead; links in a circle end somewhere, too, where Path.resolve may raise."""
+    return Path(os.path.realpath(path))
+
+
+def _within_limits(archive: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
     total = 0
+    for number, member in enumerate(archive):
+        total += member.size
+        if number > _MOST_FILES or total > _MOST_BYTES:
+            raise ConfigError(f"--sysfs {path}: too large for the files of a machine")
+        yield member
+
+
+def _unpack(path: Path, folder: Path) -> None:
     try:
         with tarfile.open(path, encoding="utf-8") as archive:
-            for number, member in enumerate(archive):
-                total += member.size
-                if number > _MOST_FILES or total > _MOST_BYTES:
-                    raise ConfigError(f"--sysfs {path}: too large for the files of a machine")
-                # Links that lead out of it, devices and the like are left out.
-                with contextlib.suppress(tarfile.FilterError, tarfile.ExtractError):
-                    archive.extract(member, folder, set_attrs=False, filter="data")
+            extract(archive, _within_limits(archive, path), folder)
     except (tarfile.TarError, EOFError, OSError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0].rstrip(":")
         raise ConfigError(f"--sysfs {path}: no archive of a machine ({reason})") from None

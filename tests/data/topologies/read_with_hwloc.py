@@ -17,6 +17,8 @@ import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from corral.system.archive import extract
+
 HERE = Path(__file__).parent
 
 
@@ -84,7 +86,7 @@ def read_all() -> dict[str, object]:
     for archive in sorted(HERE.glob("*.tar.bz2")):
         with tempfile.TemporaryDirectory() as folder:
             with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")
+                extract(tar, tar, Path(folder))
             (root,) = Path(folder).iterdir()
             found[archive.name.removesuffix(".tar.bz2")] = read(root)
     return found

@@ -44,6 +44,31 @@ def test_what_leads_out_of_an_archive_is_left_out(tmp_path: Path) -> None:
     assert not (tmp_path / "escaped").exists()
 
 
+def _link(archive: tarfile.TarFile, name: str, target: str) -> None:
+    link = tarfile.TarInfo(name)
+    link.type, link.linkname = tarfile.SYMTYPE, target
+    archive.addfile(link)
+
+
+def test_links_are_made_where_they_end_inside(tmp_path: Path) -> None:
+    path = tmp_path / "links.tar"
+    with tarfile.open(path, "w") as archive:
+        _link(archive, "m/sys/before", "../proc/text")
+        text = tarfile.TarInfo("m/proc/text")
+        text.size = 1
+        archive.addfile(text, io.BytesIO(b"x"))
+        _link(archive, "m/sys/circle", "circle")
+        _link(archive, "m/sys/up", "../../..")
+        # Inside when it is made, outside as soon as "later" is there.
+        _link(archive, "m/sys/turns", "later/../text")
+        _link(archive, "m/sys/later", "../..")
+        _link(archive, "m/sys/turns/below", "before")
+    with machine_root(path) as root:
+        assert {entry.name for entry in (root / "sys").iterdir()} == {"before", "circle", "later"}
+        assert (root / "sys" / "before").read_text() == "x"
+        assert not (root.parent.parent / "text").exists()
+
+
 def test_what_is_neither_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no archive")
     for path, words in (("text", "no archive of a machine"), ("gone", "no such folder")):
