@@ -21,6 +21,8 @@ SYNTHETIC_WARNING = (
 _SHOWN_AS_THEY_ARE = ("probabilities", "independent_probabilities")
 #: how far from 1 probabilities may add up to: scores travel with few digits
 _SUM_TOLERANCE = 1e-3
+#: scores travel with six digits after the point: half of the last one each
+_ROUNDING = 0.5e-6
 
 
 def probabilities(labels: Sequence[Label], output_kind: str | None = None) -> list[float]:
@@ -44,7 +46,7 @@ def probabilities(labels: Sequence[Label], output_kind: str | None = None) -> li
 
 
 def _add_up(scores: Sequence[float]) -> bool:
-    return min(scores) >= 0 and abs(sum(scores) - 1) <= _SUM_TOLERANCE
+    return min(scores) >= 0 and abs(sum(scores) - 1) <= _SUM_TOLERANCE + _ROUNDING * len(scores)
 
 
 def labels_text(picture: str, labels: Sequence[Label], chances: Sequence[float] | None) -> str:

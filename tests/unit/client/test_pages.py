@@ -137,6 +137,7 @@ def labels_of(scores: list[float]) -> list[Label]:
         [1.0],
         # Scores travel with six digits after the point.
         [round(1 / 3000, 6)] * 3000,
+        [round(1 / 21843, 6)] * 21843,
         [0.9945, 0.003, 0.002, 0.001],
     ],
 )
