@@ -206,6 +206,11 @@ class Signature(msgspec.Struct, frozen=True, eq=False, dict=True):
         """Whether it has one input, and one output, which is FP32."""
         return not self.inputs and not self.outputs
 
+    @property
+    def by_classes(self) -> bool:
+        """Whether its answer can be scores of classes: one input, one FP32 output, [classes]."""
+        return self.plain and len(self.output_shape) == 1
+
     def input_specs(self, datatype: Datatype) -> tuple[TensorSpec, ...]:
         """All inputs, the only one in this datatype."""
         return self.inputs or (

@@ -104,6 +104,6 @@ def test_a_detector_climbs_the_ladder(
     # The first that ran is what the others are held against.
     assert onnx.fidelity is None
     assert openvino.fidelity is not None
-    # Boxes of scores that are nearly the same change places, which counts as noise.
-    assert openvino.fidelity.output == "boxes"
-    assert openvino.fidelity.cosine > 0.5
+    # Behind the sort, boxes of scores that are nearly the same change places.
+    assert openvino.fidelity.output.endswith(" before the sort")
+    assert openvino.fidelity.snr_db > 60

@@ -31,19 +31,24 @@ PICTURES = 4
 #: what a server needs to run them in one batch: a wide one, and one that waits for nothing else
 BATCHES = ("--mode", "throughput", "--max-batch", str(PICTURES), "--workers", "1")
 
-#: EfficientNet-Lite0's convolutions and its last layer, one after another
-_LAYERS = 50
-#: products in the longest sum of one of them
-_LONGEST_SUM = 1280
-#: largest difference between two orders of the same FP32 sums, as a share of the largest logit:
-#: each addition rounds by at most 2^-24, roundings are as often up as down, so that they grow with
-#: the root of their number, and at worst every layer adds as much
-FP32_BOUND = 2**-24 * math.sqrt(_LONGEST_SUM) * _LAYERS
+#: convolutions and the last layer, one after another, and products in the longest sum of them
+_SUMS = {"efficientnet_lite0": (50, 1280), "mobilenet_v2": (53, 1280)}
 #: INT8: a rounding in its 24th bit can move an activation to the next of 256 steps. At worst two
 #: ways round apart from each other; then they differ by the noise of both, twice that of one
 TWICE_DB = 10 * math.log10(2)
 #: of answers that do not differ at all
 _EXACT_DB = 200.0
+
+
+def fp32_bound(model: str = MODEL) -> float:
+    """Largest difference between two orders of the same FP32 sums, as a share of the largest logit.
+
+    Each addition rounds by at most 2^-24, roundings are as often up as down, so that they grow with
+    the root of their number, and at worst every layer adds as much.
+    """
+    layers, longest = _SUMS[model]
+    return 2**-24 * math.sqrt(longest) * layers
+
 
 Logits = NDArray[np.float32]
 Sent = NDArray[np.float32] | NDArray[np.uint8] | bytes | list[bytes]
@@ -96,27 +101,27 @@ def difference(exact: Logits, other: Logits) -> Difference:
     return Difference(share=float(np.abs(apart).max() / np.abs(exact).max()), snr_db=snr_db)
 
 
-def inputs() -> dict[str, list[Sent]]:
+def inputs(model: str = MODEL) -> dict[str, list[Sent]]:
     """A few of the photographs that ship with corral, one item each, by what is sent."""
-    recipe = registry.get(MODEL).recipe
+    recipe = registry.get(model).recipe
     encoded = [data for _, data in itertools.islice(photos.files(photos.GUARD), PICTURES)]
     pixels = [decode(memoryview(data), recipe, 10**7)[np.newaxis] for data in encoded]
     tensors = [normalise(picture, recipe) for picture in pixels]
     return {"FP32": [*tensors], "UINT8": [*pixels], "JPEG": [*encoded]}
 
 
-def answers(server: Server) -> dict[Way, Logits]:
+def answers(server: Server, model: str = MODEL) -> dict[Way, Logits]:
     """Each way's logits, [pictures,classes]."""
     found = {}
-    given = inputs()
+    given = inputs(model)
     with (
-        Client(f"127.0.0.1:{server.port}", model=MODEL) as grpc,
-        HttpClient(f"127.0.0.1:{server.http_port}", model=MODEL) as rest,
+        Client(f"127.0.0.1:{server.port}", model=model) as grpc,
+        HttpClient(f"127.0.0.1:{server.http_port}", model=model) as rest,
     ):
         ask: dict[str, Callable[[Sent], Logits]] = {
             "gRPC": grpc.infer,
             "REST": rest.infer,
-            "JSON": lambda one: _ask_in_json(server, one),
+            "JSON": lambda one: _ask_in_json(server, model, one),
         }
         for way in WAYS:
             items = given[way.sent]
@@ -125,7 +130,7 @@ def answers(server: Server) -> dict[Way, Logits]:
     return found
 
 
-def _ask_in_json(server: Server, items: Sent) -> Logits:
+def _ask_in_json(server: Server, model: str, items: Sent) -> Logits:
     """Numbers in text, both ways."""
     assert isinstance(items, np.ndarray)
     sent = {
@@ -134,7 +139,7 @@ def _ask_in_json(server: Server, items: Sent) -> Logits:
         "datatype": "FP32" if items.dtype == np.float32 else "UINT8",
         "data": items.ravel().tolist(),
     }
-    url = f"http://127.0.0.1:{server.http_port}/v2/models/{MODEL}/infer"
+    url = f"http://127.0.0.1:{server.http_port}/v2/models/{model}/infer"
     body = msgspec.json.encode({"inputs": [sent]})
     asked = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(asked, timeout=60) as answer:
@@ -147,32 +152,36 @@ def _batch(items: Sequence[Sent]) -> Sent:
     return encoded or np.concatenate([item for item in items if isinstance(item, np.ndarray)])
 
 
-def largest_batch(server: Server) -> int:
+def largest_batch(server: Server, model: str = MODEL) -> int:
     """Pictures in the largest batch that a worker has run."""
-    with Client(f"127.0.0.1:{server.port}", model=MODEL) as client:
-        (statistics,) = client.statistics(MODEL)
+    with Client(f"127.0.0.1:{server.port}", model=model) as client:
+        (statistics,) = client.statistics(model)
     return max(statistics.batches)
 
 
-def check(found: dict[Way, Logits], quantized_db: float | None = None) -> None:
+def check(found: dict[Way, Logits], quantized_db: float | None = None, model: str = MODEL) -> None:
     """Holds every way of one server to the first, and to each other where they must be equal.
 
     Args:
         found: its answers.
         quantized_db: of INT8, what its answers have against FP32's; None: it is FP32.
+        model: whose they are.
     """
     for way, logits in found.items():
         # Batches may be cut where they come, into sizes with other kernels.
         for twin in () if way.together else (*_wire_twins(way), *_picture_twins(way)):
             apart = difference(found[twin], logits)
             assert apart.share == 0, f"{way} is not bit-equal to {twin}: {apart}"
-        hold(difference(found[FIRST], logits), str(way), quantized_db)
+        hold(difference(found[FIRST], logits), str(way), quantized_db, model)
 
 
-def hold(apart: Difference, name: str, quantized_db: float | None = None) -> None:
+def hold(
+    apart: Difference, name: str, quantized_db: float | None = None, model: str = MODEL
+) -> None:
     """Fails where a difference is larger than its arithmetic explains."""
     if quantized_db is None:
-        assert apart.share <= FP32_BOUND, f"{name}: {apart.share:.1e} > {FP32_BOUND:.1e}"
+        most = fp32_bound(model)
+        assert apart.share <= most, f"{name}: {apart.share:.1e} > {most:.1e}"
     else:
         least_db = quantized_db - TWICE_DB
         assert apart.snr_db >= least_db, f"{name}: {apart.snr_db:.1f} dB < {least_db:.1f}"
@@ -235,6 +244,7 @@ def main() -> None:
     """Measures what the arguments name, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("served", nargs="*", help="ENGINE-PRECISION, FP32 first: openvino-int8")
+    parser.add_argument("--model", default=MODEL, choices=sorted(_SUMS))
     parser.add_argument("--cache-dir", default=".cache/e2e")
     args = parser.parse_args()
     default = [f"{e}-{p}" for e in ("openvino", "onnxruntime") for p in ("fp32", "int8")]
@@ -247,16 +257,17 @@ def main() -> None:
         # A graph for each batch size would be minutes of a compiler.
         mode = ("--torch-mode", "eager") if backend == "torch" else ()
         command = [sys.executable, "-m", "corral", "serve", "--port", "0", "--metrics-port", "0"]
-        options = ["--model", MODEL, "--backend", backend, "--precision", precision, *mode]
+        options = ["--model", args.model, "--backend", backend, "--precision", precision, *mode]
         with contextlib.ExitStack() as stack:
             options += ["--cache-dir", args.cache_dir, *BATCHES]
             server = stack.enter_context(running([*command, *options], ready=False))
             server.wait_until_ready(timeout_s=600)
-            rows[f"{backend} {precision}"] = answers(server)
-            assert largest_batch(server) == PICTURES, f"{name} has run no batch of {PICTURES}"
+            rows[f"{backend} {precision}"] = answers(server, args.model)
+            whole = largest_batch(server, args.model) == PICTURES
+            assert whole, f"{name} has run no batch of {PICTURES}"
         exact, found = next(iter(rows.values())), rows[f"{backend} {precision}"]
         apart = difference(exact[FIRST], found[FIRST])
-        check(found, None if precision == "fp32" else apart.snr_db)
+        check(found, None if precision == "fp32" else apart.snr_db, args.model)
     print(table(rows))
 
 

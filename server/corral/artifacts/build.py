@@ -23,10 +23,12 @@ from pathlib import Path
 from corral import extras
 from corral.artifacts import store as artefact
 from corral.artifacts.order import (
+    BEFORE_SORTS,
     FOR_ANY_CPU,
     FOR_WIDE_SUMS,
     IN_BF16,
     IN_FP32,
+    JUDGED,
     LEFT_OUT,
     OVERFLOW_FIX,
     Order,
@@ -196,6 +198,8 @@ def make_order(
         )
         if form.searches and not weights.synthetic:
             ingredients["thresholds"] = str(accuracy.thresholds)
+            if not spec.signature.by_classes:
+                ingredients[JUDGED] = BEFORE_SORTS
             bf16 = engine(backend).arithmetic.get(Precision.BF16)
             if bf16 is not None:
                 ingredients[LEFT_OUT] = IN_BF16 if bf16.suits(isa, named=False) else IN_FP32

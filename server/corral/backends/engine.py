@@ -100,6 +100,8 @@ class Engine:
         ports: whether it takes several inputs and outputs, of any datatype; see base.PortsBackend.
         describer: module with ``describe(question)``, imported only to look into a user's file;
             None: it is not asked.
+        sorts: module with ``write_before_sorts(artefact, signature, folder)``, imported only to
+            judge a model that sorts its answers; None: its outputs are judged.
         writes_code: whether it cannot run without writing machine code of its own.
         obeys_openmp: whether it computes on an OpenMP runtime; others bring threads of their own.
         torch_modes: how it runs a module; None: it does not run on torch.
@@ -119,6 +121,7 @@ class Engine:
     reshapes: bool = False
     ports: bool = False
     describer: str | None = None
+    sorts: str | None = None
     writes_code: bool = False
     obeys_openmp: bool = False
     torch_modes: TorchModes | None = None

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.accuracy import Fidelity, compare, describe, faults
+from corral.backends.boxes import compare_tensors
 from corral.backends.mixed_precision import blocks, fewest, ranked
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Model = TypeVar("Model")
-#: a model's first output for inputs of one item each, [n,...]
-Answers = Callable[[Model, Sequence[NDArray[Any]]], NDArray[np.float32]]
+#: a model's float outputs by name, [n,...], for inputs of one item each; or what its sorts take
+Answers = Callable[[Model, Sequence[NDArray[Any]]], Mapping[str, NDArray[Any]]]
 
 #: that noise is measured of apart; more would take longer and find no more
 _BLOCKS = 16
@@ -80,6 +81,7 @@ class Judge(Generic[Model]):
         exact: the one in FP32.
         inputs: one item each, [1,...].
         pictures: which photograph each is of, [n].
+        by_classes: whether there is one output, of which accuracy can be told.
     """
 
     def __init__(
@@ -88,21 +90,34 @@ class Judge(Generic[Model]):
         exact: Model,
         inputs: Sequence[NDArray[Any]],
         pictures: NDArray[np.intp],
+        *,
+        by_classes: bool,
     ) -> None:
+        self._by_classes = by_classes
         self._answers = answers
         self._inputs = inputs
         self._pictures = pictures
         self._expected = answers(exact, inputs)
 
     def fidelity(self, model: Model) -> Fidelity:
-        """Against FP32."""
-        return compare(self._expected, self._answers(model, self._inputs), self._pictures)
+        """Against FP32; of several outputs, the worst's."""
+        found = self._answers(model, self._inputs)
+        if not self._by_classes:
+            return compare_tensors(self._expected, self._named(found), self._pictures)
+        (expected,), (logits,) = self._expected.values(), found.values()
+        return compare(expected, logits, self._pictures)
 
     def noise(self, model: Model) -> float:
-        """Energy of the difference over that of FP32's answers, on a few pictures."""
-        expected = self._expected[:_NOISE_PICTURES].astype(np.float64)
+        """Energy of the difference over that of FP32's answers, the worst output's."""
+        few = {name: one[:_NOISE_PICTURES] for name, one in self._expected.items()}
         found = self._answers(model, self._inputs[:_NOISE_PICTURES])
-        return float(np.square(found - expected).sum() / max(np.square(expected).sum(), 1e-30))
+        return float(10 ** (-compare_tensors(few, self._named(found)).snr_db / 10))
+
+    def _named(self, found: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """By FP32's names: a quantizer may rename what lies inside, in the same order."""
+        if found.keys() == self._expected.keys():
+            return found
+        return dict(zip(self._expected, found.values(), strict=True))
 
 
 def within_thresholds(

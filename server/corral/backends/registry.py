@@ -58,6 +58,7 @@ _ROWS = (
             *(".pt2", ".pt"),
         ),
         describer="corral.backends.openvino.describe",
+        sorts="corral.backends.openvino.sorts",
         reshapes=True,
         ports=True,
         writes_code=True,
@@ -84,6 +85,7 @@ _ROWS = (
             searches=True,
         ),
         model_files=(".onnx",),
+        sorts="corral.backends.onnxruntime.sorts",
         ports=True,
     ),
     Engine(

@@ -37,15 +37,17 @@ class HeldOut:
             yield pictures.as_input(self.crop(index)[np.newaxis], spec)[0]
 
 
-def held_out(spec: ModelSpec, *, synthetic: bool) -> HeldOut:
+def held_out(spec: ModelSpec, *, synthetic: bool, most: int | None = None) -> HeldOut:
     """Crops of the photographs that ship with corral for this.
 
     Args:
         spec: the model; it takes pictures.
         synthetic: its weights carry no knowledge, so that fewer crops do.
+        most: crops; each photograph has one all the same.
     """
     photographs = len(list(photos.files(photos.GUARD)))
     count = photographs * (SYNTHETIC_CROPS if synthetic else CROPS)
+    count = max(photographs, min(count, most or count))
     pixels = photos.crops(photos.GUARD, count, spec.recipe.crop)
     return HeldOut(
         crop=lambda index: pixels[index],

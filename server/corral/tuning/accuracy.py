@@ -1,7 +1,11 @@
-"""The precision guard at work: a candidate's answers beside FP32's, on held-out pictures."""
+"""The precision guard at work: a candidate's answers beside FP32's, on held-out pictures.
+
+A model that sorts its answers is judged by what its sorts take (backends/sorts.py).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.accuracy import Fidelity, compare, compare_outputs
+from corral.accuracy import Fidelity, compare
 from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.order import made_of_the_same, versions
 from corral.artifacts.store import Artefact
+from corral.backends.boxes import compare_tensors
 from corral.backends.registry import ENGINES, packages
 from corral.errors import ConfigError
 from corral.images import picture_folder
@@ -21,18 +26,20 @@ from corral.images.picture_folder import PictureFolder
 from corral.models import evaluation
 from corral.models.evaluation import HeldOut
 from corral.models.labels import labels_of
-from corral.models.spec import ModelSpec
 from corral.tensors import Datatype, Signature
 from corral.tuning import trial_worker
+from corral.tuning.before_sorts import cut_before_sorts, pairs
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
 from corral.tuning.fallback import float_outputs
-from corral.tuning.trial_worker import Trial
+from corral.tuning.trial_worker import Trial, TrialOrder
 
 #: raise it whenever a fidelity is measured in another way, or Fidelity changes
-FIDELITY_FORMAT = 4
+FIDELITY_FORMAT = 5
 #: of a user's own pictures: fewer say little, more would keep a start waiting
 _LEAST, _MOST = 20, 1000
+#: of one candidate's answers, and FP32's are as large: noise differs little from crop to crop
+_MOST_BYTES = 256 * 10**6
 
 
 def measure_fidelity(
@@ -58,17 +65,34 @@ def measure_fidelity(
     if known is not None:
         return known
     bench.progress(f"guard: {candidate.name} against FP32", 0.7)
-    held_out = _held_out(bench, synthetic=made.synthetic)
-    asked = (exact.key, bench.title(reference), pictures_name(bench, synthetic=made.synthetic))
-    if asked not in bench.references:
-        bench.references[asked] = _answers(bench, reference, exact, held_out)
-    expected = bench.references[asked]
-    found = _answers(bench, candidate, made, held_out)
-    fidelity = fidelity_of(
-        bench.spec.signature, expected, found, held_out.pictures, held_out.labels
-    )
+    orders = bench.order(reference, exact, [1]), bench.order(candidate, made, [1])
+    with contextlib.ExitStack() as stack:
+        one, other, names = _judged(orders, stack)
+        held_out = _held_out(bench, one.signature, synthetic=made.synthetic)
+        asked = (
+            *(exact.key, bench.title(reference), pictures_name(bench, synthetic=made.synthetic)),
+            *names,
+        )
+        if asked not in bench.references:
+            bench.references[asked] = _answers(bench, one, held_out)
+        expected = bench.references[asked]
+        answers = _answers(bench, other, held_out)
+    found = {name: answers[names[name]] for name in expected}
+    fidelity = fidelity_of(one.signature, expected, found, held_out.pictures, held_out.labels)
     cache.write(made.model, ingredients, fidelity)
     return fidelity
+
+
+def _judged(
+    orders: tuple[TrialOrder, TrialOrder], stack: contextlib.ExitStack
+) -> tuple[TrialOrder, TrialOrder, Mapping[str, str]]:
+    """Both before their sorts where there are any, else as they are, and which output is which."""
+    one, other = (stack.enter_context(cut_before_sorts(order)) for order in orders)
+    names = pairs(one.signature, other.signature) if one and other else None
+    if one is None or other is None or names is None:
+        one, other = orders
+        names = {spec.name: spec.name for spec in one.signature.output_specs}
+    return one, other, names
 
 
 def _measured_like(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
@@ -80,22 +104,20 @@ def _measured_like(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
     return made_of_the_same({**wanted, "cores": found.get("cores", "")}, found)
 
 
-def _answers(
-    bench: Bench, candidate: Candidate, made: Artefact, held_out: HeldOut
-) -> dict[str, NDArray[Any]]:
+def _answers(bench: Bench, order: TrialOrder, held_out: HeldOut) -> dict[str, NDArray[Any]]:
     """Answers by output, of those that are floats."""
-    with trial_worker.start(bench.order(candidate, made, [1]), bench.environ) as trial:
-        return float_answers(trial, bench.spec, held_out.items(bench.spec))
+    with trial_worker.start(order, bench.environ) as trial:
+        return float_answers(trial, order.signature, held_out.items(bench.spec))
 
 
 def float_answers(
-    trial: Trial, spec: ModelSpec, items: Iterable[NDArray[np.generic]]
+    trial: Trial, signature: Signature, items: Iterable[NDArray[np.generic]]
 ) -> dict[str, NDArray[Any]]:
     """Each float output's answers to items by its name, [n,...], one item at a time."""
-    found = trial.answer_all(items, spec.native)
+    found = trial.answer_all(items, signature.native)
     return {
         output.name: as_floats(found[output.name], output.datatype)
-        for output in float_outputs(spec.signature)
+        for output in float_outputs(signature)
     }
 
 
@@ -109,13 +131,13 @@ def fidelity_of(
     """How close answers are to FP32's; of several outputs, the worst decides.
 
     Args:
-        signature: of the model.
+        signature: of what answered.
         expected: FP32's answers, as ``float_answers`` has them.
         found: the other's.
         pictures, labels: see ``compare``.
     """
     if not signature.plain:
-        return compare_outputs(expected, found, pictures)
+        return compare_tensors(expected, found, pictures)
     # It has one output.
     (exact_logits,), (logits,) = expected.values(), found.values()
     return compare(exact_logits, logits, pictures, labels)
@@ -180,10 +202,13 @@ def evaluation_pictures(bench: Bench) -> PictureFolder | None:
     return found.spread(_MOST)
 
 
-def _held_out(bench: Bench, *, synthetic: bool) -> HeldOut:
+def _held_out(bench: Bench, signature: Signature, *, synthetic: bool) -> HeldOut:
+    """What is compared on: of large answers that are no scores of classes, fewer crops do."""
+    most = None if signature.by_classes else max(1, _MOST_BYTES // signature.output_bytes)
     own = evaluation_pictures(bench)
     if own is None:
-        return evaluation.held_out(bench.spec, synthetic=synthetic)
+        return evaluation.held_out(bench.spec, synthetic=synthetic, most=most)
+    own = own.spread(max(_LEAST, most or _MOST))
     return HeldOut(
         crop=lambda index: own.crop(index, bench.spec.recipe),
         pictures=np.arange(len(own)),

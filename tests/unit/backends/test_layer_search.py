@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class _Model:
     others: float = 0.0
 
 
-def _answers(model: _Model, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+def _answers(model: _Model, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
     """Noise of one sign after another: two layers' are orthogonal, so that energies add up."""
     random = np.random.default_rng(1)
     exact = random.normal(size=(_PICTURES, _CLASSES))
@@ -46,10 +46,20 @@ def _answers(model: _Model, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float3
     energies[_LAYERS] = model.others * (1 - len(model.quantized) / _LAYERS)
     for energy, direction in zip(energies, directions, strict=True):
         found += np.sqrt(energy) * direction
-    return found.astype(np.float32)[: len(inputs)]
+    return {"logits": found.astype(np.float32)[: len(inputs)]}
 
 
-def _search(bf16: float | None, snr_db: float = 20.0) -> _Model:
+def _with_boxes(model: _Model, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """Noise is in the second output; the first one knows of none."""
+    calm = np.random.default_rng(2).normal(size=(_PICTURES, 100, 4)).astype(np.float32)
+    return {"boxes": calm[: len(inputs)], **_answers(model, inputs)}
+
+
+def _search(
+    bf16: float | None,
+    snr_db: float = 20.0,
+    answers: Callable[..., dict[str, NDArray[np.float32]]] = _answers,
+) -> _Model:
     every = frozenset(range(_LAYERS))
 
     def left(names: frozenset[str], others: float) -> _Model:
@@ -65,7 +75,8 @@ def _search(bf16: float | None, snr_db: float = 20.0) -> _Model:
         without,
     )
     inputs = [np.zeros(1, np.float32)] * _PICTURES
-    judge = Judge(_answers, _Model(frozenset()), inputs, np.arange(_PICTURES))
+    exact, pictures = _Model(frozenset()), np.arange(_PICTURES)
+    judge = Judge(answers, exact, inputs, pictures, by_classes=answers is _answers)
     return within_thresholds([way], judge, _job(snr_db))
 
 
@@ -96,6 +107,12 @@ def test_where_bf16_is_too_noisy_by_itself_layers_go_to_fp32() -> None:
     found = _search(2e-2)
     assert found.others == 0.0
     assert 0 < _LAYERS - len(found.quantized) <= 13
+
+
+def test_the_search_goes_by_the_worst_of_several_outputs() -> None:
+    left = set(range(_LAYERS)) - _search(None, answers=_with_boxes).quantized
+    assert left == set(range(_LAYERS)) - _search(None).quantized
+    assert {0, 1} <= left
 
 
 def test_where_no_layer_may_be_quantized_a_warning_says_so(

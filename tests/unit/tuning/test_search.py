@@ -117,6 +117,28 @@ def test_the_guards_result_holds_for_one_revision_of_the_engines_backend(
     assert _measured(bench, monkeypatch)[1] == 2
 
 
+@pytest.mark.parametrize(
+    ("shape", "crops"),
+    [
+        # Ten of each of 40 photographs.
+        ((1000,), 400),
+        ((10, 4), 400),
+        # 5.1 MB an answer, 256 MB together.
+        ((1280, 1000), 50),
+        # Each photograph counts once all the same.
+        ((5000, 5000), 40),
+    ],
+)
+def test_large_answers_that_are_no_classes_are_compared_on_fewer_crops(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], crops: int
+) -> None:
+    monkeypatch.setattr(photos, "crops", lambda *_: np.zeros((1, 4, 4, 3), np.uint8))
+    signature = Signature({Datatype.FP32: (3, 224, 224)}, shape)
+    held_out = measuring._held_out(bench, signature, synthetic=False)
+    assert len(held_out.pictures) == crops
+    assert len(np.unique(held_out.pictures)) == 40
+
+
 def test_a_result_of_an_older_format_is_measured_again_and_replaced(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

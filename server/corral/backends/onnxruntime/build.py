@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from corral.backends.onnxruntime.quantize import open_as_is, quantize
+from corral.backends.onnxruntime.quantize import quantize
+from corral.backends.onnxruntime.sessions import open_as_is
 from corral.errors import ModelError
 from corral.models.pictures import GREY_WEIGHTS
 from corral.models.spec import ModelSpec, Weights

@@ -19,9 +19,14 @@ from numpy.typing import NDArray
 
 from corral.backends.layer_search import Judge, Quantized, within_thresholds
 from corral.backends.onnxruntime.layers import layers, name_nodes
+from corral.backends.onnxruntime.sessions import open_as_is
+from corral.backends.onnxruntime.sorts import cut_before_sorts
 
 if TYPE_CHECKING:
     from corral.backends.job import BuildJob
+
+#: by ONNX Runtime's names; numpy has no BF16
+_FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
 
 
 def quantize(exact: Path, job: BuildJob) -> None:
@@ -37,7 +42,9 @@ def quantize(exact: Path, job: BuildJob) -> None:
             ways = [whole]
             if job.narrow_sums:
                 ways.append(quantizer.whole(reduce_range=False))
-            judge = Judge(_answers, exact, *pictures.held_out())
+            by_classes = job.spec.signature.by_classes
+            run = _answers if by_classes else _sorted_answers
+            judge = Judge(run, quantizer.ready, *pictures.held_out(), by_classes=by_classes)
             made = within_thresholds(ways, judge, job)
         shutil.copyfile(made, job.file)
 
@@ -50,16 +57,19 @@ class _Quantizer:
         folder: for what lies in between.
         pictures: what the model takes, a batch of one each: FP32 [1,3,crop,crop], normalised; or
             UINT8 [1,crop,crop,3].
+
+    Attributes:
+        ready: the file in FP32 as it is quantized: names inside it may be others than the file's.
     """
 
     def __init__(self, exact: Path, folder: Path, pictures: Iterable[NDArray[Any]]) -> None:
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         self._folder = folder
-        self._ready = folder / "ready.onnx"
-        quant_pre_process(str(exact), str(self._ready), skip_symbolic_shape=True)
+        self.ready = folder / "ready.onnx"
+        quant_pre_process(str(exact), str(self.ready), skip_symbolic_shape=True)
         # What is left out is told by name.
-        name_nodes(self._ready)
+        name_nodes(self.ready)
         self._reader = _reader(pictures, open_as_is(exact).get_inputs()[0].name)
 
     def whole(self, *, reduce_range: bool) -> Quantized[Path]:
@@ -73,7 +83,7 @@ class _Quantizer:
         return Quantized(
             f"weights of {bits} bits",
             make(self._folder / f"bits{bits}.onnx", frozenset()),
-            lambda: layers(self._ready),
+            lambda: layers(self.ready),
             {"FP32": lambda names: make(self._folder / "without.onnx", names)},
         )
 
@@ -82,7 +92,7 @@ class _Quantizer:
 
         ranges = self._folder / "ranges.json"
         quantization.quantize_static(
-            str(self._ready),
+            str(self.ready),
             str(file),
             None if ranges.exists() else self._reader,
             quant_format=quantization.QuantFormat.QDQ,
@@ -98,26 +108,27 @@ class _Quantizer:
         return file
 
 
-def open_as_is(file: Path) -> Any:
-    """A session of a file, its graph left as it is, which is quick."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-
-def _answers(file: Path, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """A file's first output, [n,...], run as a worker would."""
+def _answers(file: Path, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Each float output of a file, [n,...], run as a worker would."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    wanted = [session.get_outputs()[0].name]
-    return np.stack([session.run(wanted, {name: item})[0][0] for item in inputs])
+    source = session.get_inputs()[0].name
+    names = [port.name for port in session.get_outputs() if port.type in _FLOATS]
+    rows = [session.run(names, {source: item}) for item in inputs]
+    return {
+        name: np.stack([answer[0] for answer in answers])
+        for name, answers in zip(names, zip(*rows, strict=True), strict=True)
+    }
+
+
+def _sorted_answers(file: Path, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The same of what its sorts take, where it has any."""
+    with tempfile.TemporaryDirectory() as folder:
+        cut = cut_before_sorts(file, Path(folder) / "model.onnx")
+        return _answers(cut or file, inputs)
 
 
 def _reader(pictures: Iterable[NDArray[Any]], name: str) -> Any:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from corral.backends.layer_search import Judge, Quantized, within_thresholds
 from corral.backends.openvino import layers as surgery
 from corral.backends.openvino.hints import inference_precision, is_marked_bf16, mark_bf16
+from corral.backends.openvino.sorts import FLOATS, cut_before_sorts
 
 if TYPE_CHECKING:
     import openvino
@@ -37,7 +38,9 @@ def quantize(exact_file: Path, job: BuildJob) -> openvino.Model:
         ways = [made.in_int8(whole, f"weights of {7 if job.narrow_sums else 8} bits")]
         if job.narrow_sums:
             ways.append(made.in_int8(surgery.full_range(whole), "weights of 8 bits"))
-        judge = Judge(_Runner().answers, exact, *pictures.held_out())
+        by_classes = job.spec.signature.by_classes
+        runner = _Runner(cut=not by_classes)
+        judge = Judge(runner.answers, exact, *pictures.held_out(), by_classes=by_classes)
         whole = within_thresholds(ways, judge, job)
     return compressed(whole)
 
@@ -104,24 +107,37 @@ class _Made:
 
 
 class _Runner:
-    """Runs models as a worker would."""
+    """Runs models as a worker would.
 
-    def __init__(self) -> None:
+    Args:
+        cut: answer with what sorts take, where there are any.
+    """
+
+    def __init__(self, *, cut: bool) -> None:
         import openvino as ov
 
+        self._cut = cut
         self._core = ov.Core()
         self._able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
-    def answers(self, model: openvino.Model, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """The first output's, [n,...]."""
-        fixed = model.clone()
+    def answers(
+        self, model: openvino.Model, inputs: Sequence[NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
+        """Each output's that is floats, [n,...]."""
+        fixed = (cut_before_sorts(model) if self._cut else None) or model.clone()
         fixed.reshape(list(inputs[0].shape))
         hint = inference_precision("int8", marked_bf16=is_marked_bf16(model), able=self._able)
         request = self._core.compile_model(
             fixed, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         ).create_infer_request()
-        answers = []
+        names = {
+            index: min(port.get_names(), default=str(index))
+            for index, port in enumerate(fixed.outputs)
+            if port.element_type.get_type_name() in FLOATS
+        }
+        answers: dict[str, list[NDArray[Any]]] = {name: [] for name in names.values()}
         for item in inputs:
             request.infer([item])
-            answers.append(request.get_output_tensor(0).data[0].copy())
-        return np.stack(answers)
+            for index, name in names.items():
+                answers[name].append(request.get_output_tensor(index).data[0].copy())
+        return {name: np.stack(found) for name, found in answers.items()}

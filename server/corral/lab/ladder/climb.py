@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from corral.backends.registry import OWN_ENVIRONMENT, engine
 from corral.errors import ConfigError, CorralError
+from corral.lab.ladder.answers import Answers, ask
 from corral.lab.ladder.results import RungResult, summarise
 from corral.lab.ladder.rungs import Rung
 from corral.models import registry
@@ -31,9 +31,8 @@ from corral.models.evaluation import guard_pictures
 from corral.planning.environment import compute_environment
 from corral.settings import EngineSettings, Settings
 from corral.system.rapl import Meter
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype
 from corral.tuning import prepare, trial_worker
-from corral.tuning.accuracy import fidelity_of, float_answers
 from corral.tuning.trial_worker import Trial, TrialOrder
 
 logger = logging.getLogger(__name__)
@@ -81,8 +80,7 @@ class _Standing:
     rung: Rung
     trials: list[Trial]
     prepare_s: float
-    #: of each float output, [pictures,...]
-    answers: dict[str, NDArray[Any]]
+    answers: Answers
     native: Datatype
     #: of every batch, images/s and joules an image of every turn, by batch size
     seconds: dict[int, list[float]] = dataclasses.field(default_factory=_by_size)
@@ -128,7 +126,7 @@ def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungRe
         by_key = {one.rung.key: one for one in standing if one.rung.key not in reasons}
         baseline = next(iter(by_key.values()), None)
         return [
-            _result(rung, by_key.get(rung.key), baseline, spec.signature, reasons.get(rung.key, ""))
+            _result(rung, by_key.get(rung.key), baseline, reasons.get(rung.key, ""))
             for rung in rungs
         ]
 
@@ -185,7 +183,7 @@ def _stand(
                 openmp=rung.tuned,
             )
             running.append(undo.enter_context(trial_worker.start(order, place.environ)))
-        answers = float_answers(running[0], spec, inputs)
+        answers = ask(running[0], order, inputs, place.environ)
         # What engines compute on zeros is not what they compute on data.
         for trial in running:
             trial.fill(np.resize(inputs, (max(trial.sizes), *inputs.shape[1:])), spec.native)
@@ -229,7 +227,6 @@ def _result(
     rung: Rung,
     one: _Standing | None,
     baseline: _Standing | None,
-    signature: Signature,
     reason: str,
 ) -> RungResult:
     said = {
@@ -254,16 +251,14 @@ def _result(
     if one is None:
         return result
     # A model without a float output has nothing to compare.
-    exact = baseline is None or baseline is one or not one.answers
+    exact = baseline is None or baseline is one or not one.answers.outputs
     return msgspec.structs.replace(
         result,
         sizes=summarise(one.seconds, one.rates, one.joules),
         memory_bytes=sum(trial.report.memory_bytes for trial in one.trials),
         prepare_s=one.prepare_s,
         start_s=max(trial.start_s for trial in one.trials),
-        fidelity=None
-        if exact or baseline is None
-        else fidelity_of(signature, baseline.answers, one.answers),
+        fidelity=None if exact or baseline is None else baseline.answers.fidelity(one.answers),
     )
 
 

@@ -1,0 +1,80 @@
+"""A worker under trial that answers with what its model's sorts take: see backends/sorts.py."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import importlib
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from corral.backends.registry import engine
+from corral.errors import telling_line
+from corral.tensors import Signature, TensorSpec
+from corral.tuning.trial_worker import TrialOrder
+
+logger = logging.getLogger(__name__)
+
+#: an artefact, its signature and a folder, to the file written there and its outputs
+Writer = Callable[[Path, Signature, Path], tuple[Path, tuple[TensorSpec, ...]] | None]
+
+
+@contextmanager
+def cut_before_sorts(order: TrialOrder) -> Iterator[TrialOrder | None]:
+    """The same worker with another model file, which is there as long as the context.
+
+    None where answers are scores of classes, nothing is sorted, or the engine cannot say.
+    """
+    with tempfile.TemporaryDirectory(prefix="corral-cut-") as folder:
+        found = _written(order, Path(folder))
+        if found is None:
+            yield None
+            return
+        file, outputs = found
+        yield dataclasses.replace(
+            order,
+            model=msgspec.structs.replace(order.model, artefact=str(file)),
+            signature=msgspec.structs.replace(
+                order.signature, outputs=outputs, output_shape=outputs[0].shape
+            ),
+        )
+
+
+def _written(order: TrialOrder, folder: Path) -> tuple[Path, tuple[TensorSpec, ...]] | None:
+    module = engine(order.settings.engine.backend).sorts
+    if order.signature.by_classes or module is None or order.model.artefact is None:
+        return None
+    write: Writer = importlib.import_module(module).write_before_sorts
+    try:
+        return write(Path(order.model.artefact), order.signature, folder)
+    # Frameworks raise whatever they like; there are still the outputs to judge by.
+    except Exception as error:
+        logger.warning(
+            "%s is judged by its outputs, for its graph cannot be cut before its sorts: %s",
+            order.model.name,
+            telling_line(error),
+        )
+        return None
+
+
+def pairs(reference: Signature, candidate: Signature) -> Mapping[str, str] | None:
+    """Which output of a candidate each of the reference's is, by name; None where they differ.
+
+    Engines may rename what lies inside a graph. Then shapes tell, where no two are alike.
+    """
+    one, other = (
+        {spec.name: spec.shape for spec in signature.output_specs}
+        for signature in (reference, candidate)
+    )
+    if one == other:
+        return {name: name for name in one}
+    shapes = collections.Counter(one.values())
+    if shapes != collections.Counter(other.values()) or max(shapes.values()) > 1:
+        return None
+    by_shape = {shape: name for name, shape in other.items()}
+    return {name: by_shape[shape] for name, shape in one.items()}

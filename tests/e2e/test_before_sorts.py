@@ -1,0 +1,202 @@
+"""What a detector's sorts take, as both engines find it in a small one's graph; INT8 and the guard
+that go by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from corral.accuracy import Fidelity, Thresholds, compare_outputs, faults
+from corral.artifacts.store import Artefact
+from corral.planning import topology
+from corral.planning.plan import PlannedWorker
+from corral.settings import BackendName, Precision, Settings
+from corral.tuning import trial_worker
+from corral.tuning.accuracy import float_answers, measure_fidelity
+from corral.tuning.before_sorts import cut_before_sorts, pairs
+from corral.tuning.bench import Bench
+from corral.tuning.candidates import Candidate
+
+pytestmark = pytest.mark.timeout(300)
+
+_ENGINES = pytest.mark.parametrize("backend", [BackendName.OPENVINO, BackendName.ONNXRUNTIME])
+_SIDE, _PLACES, _CLASSES, _BEST = 64, 256, 3, 40
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file that finds the 40 best of 256 boxes, and how pictures are fed to it."""
+    random = np.random.default_rng(4)
+
+    def kernel(out: int, channels: int, side: int) -> NDArray[np.float32]:
+        weights = random.normal(size=(out, channels, side, side))
+        return np.asarray(weights / np.sqrt(channels * side * side), np.float32)
+
+    grid = np.stack(np.meshgrid(np.arange(16), np.arange(16)), axis=-1).reshape(1, _PLACES, 2)
+    weights: dict[str, NDArray[Any]] = {
+        "w0": kernel(16, 3, 4),
+        "w1": kernel(16, 16, 3) * 3,
+        "w2": kernel(_CLASSES + 2, 16, 1) * 4,
+        "bias": np.asarray([-2.0] * _CLASSES + [1.5] * 2, np.float32),
+        "parts": np.asarray([_CLASSES, 2]),
+        "flat": np.asarray([0, -1, _PLACES]),
+        "centres": (grid * 4 + 2).astype(np.float32),
+        "half": np.asarray(8, np.float32),
+        "k": np.asarray([_BEST]),
+        "last": np.asarray([-1]),
+        "four": np.asarray([1, 1, 4]),
+    }
+    nodes = [
+        ("Conv", ["x", "w0"], ["a"], {"strides": [4, 4]}),
+        ("Relu", ["a"], ["b"], {}),
+        ("Conv", ["b", "w1"], ["c"], {"pads": [1, 1, 1, 1]}),
+        ("Relu", ["c"], ["d"], {}),
+        ("Conv", ["d", "w2", "bias"], ["head"], {}),
+        ("Reshape", ["head", "flat"], ["rows"], {}),
+        ("Transpose", ["rows"], ["all"], {"perm": [0, 2, 1]}),
+        ("Split", ["all", "parts"], ["logits", "raw"], {"axis": 2}),
+        ("Sigmoid", ["logits"], ["every_score"], {}),
+        ("Softplus", ["raw"], ["positive"], {}),
+        ("Mul", ["positive", "half"], ["reach"], {}),
+        ("Sub", ["centres", "reach"], ["low"], {}),
+        ("Add", ["centres", "reach"], ["high"], {}),
+        ("Concat", ["low", "high"], ["every_box"], {"axis": 2}),
+        ("ReduceMax", ["every_score"], ["best"], {"axes": [2], "keepdims": 0}),
+        ("ArgMax", ["every_score"], ["classes"], {"axis": 2, "keepdims": 0}),
+        ("TopK", ["best", "k"], ["scores", "order"], {"axis": 1}),
+        ("GatherElements", ["classes", "order"], ["labels"], {"axis": 1}),
+        ("Unsqueeze", ["order", "last"], ["column"], {}),
+        ("Tile", ["column", "four"], ["places"], {}),
+        ("GatherElements", ["every_box", "places"], ["boxes"], {"axis": 1}),
+    ]
+    graph = helper.make_graph(
+        [helper.make_node(kind, *ports, **extra) for kind, *ports, extra in nodes],
+        "finder",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, _SIDE, _SIDE])],
+        [
+            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["n", _BEST, 4]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", _BEST]),
+            helper.make_tensor_value_info("labels", TensorProto.INT64, ["n", _BEST]),
+        ],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    path = tmp_path_factory.mktemp("finder") / "finder.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    path.with_suffix(".toml").write_text("[preprocessing]\nresize = 72\nstd = [255, 255, 255]\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def _bench(path: Path, cache: Path) -> Bench:
+    cpus = sorted(os.sched_getaffinity(0))[:1]
+    machine = topology.read_machine()
+    return Bench(
+        settings=Settings.flat(model=str(path), cache_dir=str(cache)),
+        pen=PlannedWorker(id=0, cpus=cpus, cores=1, memory_node=None, env={}),
+        environ={},
+        isa=machine.isa,
+        cpu_model=machine.model_name,
+        progress=lambda phase, share: None,
+    )
+
+
+def _cut_answers(bench: Bench, candidate: Candidate, made: Artefact) -> dict[str, NDArray[Any]]:
+    """Of four of the guard's pictures, what the sorts take."""
+    rows = np.random.default_rng(1).random((4, 3, _SIDE, _SIDE)).astype(np.float32)
+    with cut_before_sorts(bench.order(candidate, made, [1])) as cut:
+        assert cut is not None
+        with trial_worker.start(cut, bench.environ) as trial:
+            return float_answers(trial, cut.signature, rows)
+
+
+def test_engines_find_the_same_cut(detector: Path, cache: Path) -> None:
+    bench = _bench(detector, cache)
+    found: list[Mapping[str, NDArray[Any]]] = []
+    signatures = []
+    for backend in (BackendName.OPENVINO, BackendName.ONNXRUNTIME):
+        candidate = Candidate(backend=backend, precision=Precision.FP32)
+        made = bench.prepare(candidate, 0, 1)
+        found.append(_cut_answers(bench, candidate, made))
+        with cut_before_sorts(bench.order(candidate, made, [1])) as cut:
+            assert cut is not None
+            signatures.append(cut.signature)
+    assert {name.removesuffix(" before the sort") for name in found[1]} == {
+        "every_score",
+        "best",
+        "every_box",
+    }
+    names = pairs(*signatures)
+    assert names is not None
+    other = {name: found[1][names[name]] for name in found[0]}
+    assert compare_outputs(found[0], other).snr_db > 80
+    shapes = sorted(answers.shape[1:] for answers in found[0].values())
+    assert shapes == [(_PLACES,), (_PLACES, _CLASSES), (_PLACES, 4)]
+
+
+@_ENGINES
+def test_int8_of_a_detector_keeps_layers_and_passes(
+    detector: Path, cache: Path, backend: BackendName, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = _bench(detector, cache)
+    with caplog.at_level(logging.INFO, "corral"):
+        made = bench.prepare(Candidate(backend=backend, precision=Precision.INT8), 0, 1)
+    assert "no layer stays in INT8" not in caplog.text
+    found = _fidelity(bench, backend, made)
+    assert found.output.endswith(" before the sort")
+    assert 20 <= found.snr_db < 100
+    # Something is in INT8, and a sort of it is another list.
+    assert faults(found, Thresholds(), synthetic=False) == []
+
+
+@_ENGINES
+def test_fp32_of_a_detector_passes_beside_itself(
+    detector: Path, cache: Path, backend: BackendName
+) -> None:
+    bench = _bench(detector, cache)
+    exact = bench.prepare(Candidate(backend=backend, precision=Precision.FP32), 0, 1)
+    assert _fidelity(bench, backend, exact).snr_db > 100
+
+
+@_ENGINES
+@pytest.mark.parametrize("what", ["scores", "boxes"])
+def test_a_bad_quantization_of_a_detector_is_refused(
+    detector: Path, cache: Path, tmp_path: Path, backend: BackendName, what: str
+) -> None:
+    bench = _bench(detector, cache)
+    # Another model's artefact in the candidate's place: a head with a quarter of noise.
+    model = onnx.load(detector)
+    (head,) = (weight for weight in model.graph.initializer if weight.name == "w2")
+    values = numpy_helper.to_array(head).copy()
+    part = slice(None, _CLASSES) if what == "scores" else slice(_CLASSES, None)
+    values[part] += 0.5 * values.std() * np.random.default_rng(3).normal(size=values[part].shape)
+    head.CopyFrom(numpy_helper.from_array(values, "w2"))
+    path = tmp_path / "spoiled.onnx"
+    onnx.save(model, path)
+    path.with_suffix(".toml").write_bytes(detector.with_suffix(".toml").read_bytes())
+    spoiled = _bench(path, cache)
+    made = spoiled.prepare(Candidate(backend=backend, precision=Precision.FP32), 0, 1)
+    found = _fidelity(bench, backend, dataclasses.replace(made, precision="int8"))
+    assert ("box" in found.output) is (what == "boxes")
+    (fault,) = faults(found, Thresholds(), synthetic=False)
+    assert fault.startswith(f"SNR of output {found.output} ")
+
+
+def _fidelity(bench: Bench, backend: BackendName, made: Artefact) -> Fidelity:
+    candidate = Candidate(backend=backend, precision=Precision.INT8)
+    reference = Candidate(backend=backend, precision=Precision.FP32)
+    return measure_fidelity(bench, candidate, made, reference, bench.prepare(reference, 0, 1))
