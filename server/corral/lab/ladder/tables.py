@@ -27,8 +27,8 @@ _HEADINGS = (
 
 _LEGEND = (
     "Images/s at batch 1 and at the best batch; *step* is the ratio to the rung that it is built "
-    "on (docs/ladder.md), *total* to the baseline; cosine and SNR compare answers with the "
-    "baseline's, a detector's before it sorts its boxes"
+    "on (docs/ladder.md), *total* to the baseline; cosine and SNR compare logits with the "
+    "baseline's"
 )
 _ENERGY_LEGEND = (
     "; *J/image* is what the machine's processors consumed meanwhile, at the best batch, "
