@@ -33,9 +33,8 @@ _ENGINES = pytest.mark.parametrize("backend", [BackendName.OPENVINO, BackendName
 _SIDE, _PLACES, _CLASSES, _BEST = 64, 256, 3, 40
 
 
-@pytest.fixture(scope="module")
-def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ONNX file that finds the 40 best of 256 boxes, and how pictures are fed to it."""
+def _network(*, joined: bool) -> onnx.GraphProto:
+    """Finds the 40 best of 256 boxes; or answers with all, boxes and scores joined."""
     random = np.random.default_rng(4)
 
     def kernel(out: int, channels: int, side: int) -> NDArray[np.float32]:
@@ -56,7 +55,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "last": np.asarray([-1]),
         "four": np.asarray([1, 1, 4]),
     }
-    nodes = [
+    nodes: list[tuple[str, list[str], list[str], dict[str, Any]]] = [
         ("Conv", ["x", "w0"], ["a"], {"strides": [4, 4]}),
         ("Relu", ["a"], ["b"], {}),
         ("Conv", ["b", "w1"], ["c"], {"pads": [1, 1, 1, 1]}),
@@ -71,6 +70,8 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("Sub", ["centres", "reach"], ["low"], {}),
         ("Add", ["centres", "reach"], ["high"], {}),
         ("Concat", ["low", "high"], ["every_box"], {"axis": 2}),
+    ]
+    behind: list[tuple[str, list[str], list[str], dict[str, Any]]] = [
         ("ReduceMax", ["every_score"], ["best"], {"axes": [2], "keepdims": 0}),
         ("ArgMax", ["every_score"], ["classes"], {"axis": 2, "keepdims": 0}),
         ("TopK", ["best", "k"], ["scores", "order"], {"axis": 1}),
@@ -79,22 +80,42 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("Tile", ["column", "four"], ["places"], {}),
         ("GatherElements", ["every_box", "places"], ["boxes"], {"axis": 1}),
     ]
-    graph = helper.make_graph(
-        [helper.make_node(kind, *ports, **extra) for kind, *ports, extra in nodes],
+    outputs = [
+        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["n", _BEST, 4]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", _BEST]),
+        helper.make_tensor_value_info("labels", TensorProto.INT64, ["n", _BEST]),
+    ]
+    if joined:
+        behind = [
+            ("Transpose", ["every_box"], ["box_rows"], {"perm": [0, 2, 1]}),
+            ("Transpose", ["every_score"], ["score_rows"], {"perm": [0, 2, 1]}),
+            ("Concat", ["box_rows", "score_rows"], ["output0"], {"axis": 1}),
+        ]
+        shape = ["n", 4 + _CLASSES, _PLACES]
+        outputs = [helper.make_tensor_value_info("output0", TensorProto.FLOAT, shape)]
+    every = [*nodes, *behind]
+    return helper.make_graph(
+        [helper.make_node(kind, takes, gives, **extra) for kind, takes, gives, extra in every],
         "finder",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, _SIDE, _SIDE])],
-        [
-            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["n", _BEST, 4]),
-            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", _BEST]),
-            helper.make_tensor_value_info("labels", TensorProto.INT64, ["n", _BEST]),
-        ],
+        outputs,
         [numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
-    path = tmp_path_factory.mktemp("finder") / "finder.onnx"
+
+
+def _written(folder: Path, *, joined: bool) -> Path:
+    """The file, and how pictures are fed to it."""
+    path = folder / "finder.onnx"
     opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    model = helper.make_model(_network(joined=joined), opset_imports=opset, ir_version=9)
+    onnx.save(model, path)
     path.with_suffix(".toml").write_text("[preprocessing]\nresize = 72\nstd = [255, 255, 255]\n")
     return path
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _written(tmp_path_factory.mktemp("finder"), joined=False)
 
 
 @pytest.fixture(scope="module")
@@ -178,22 +199,40 @@ def test_a_bad_quantization_of_a_detector_is_refused(
     detector: Path, cache: Path, tmp_path: Path, backend: BackendName, what: str
 ) -> None:
     bench = _bench(detector, cache)
-    # Another model's artefact in the candidate's place: a head with a quarter of noise.
-    model = onnx.load(detector)
+    found = _fidelity(bench, backend, _spoiled(detector, tmp_path, cache, backend, what))
+    assert ("box" in found.output) is (what == "boxes")
+    (fault,) = faults(found, Thresholds(), synthetic=False)
+    assert fault.startswith(f"SNR of output {found.output} ")
+
+
+@_ENGINES
+@pytest.mark.parametrize("what", ["scores", "boxes"])
+def test_where_one_output_joins_both_neither_hides_the_other(
+    cache: Path, tmp_path: Path, backend: BackendName, what: str
+) -> None:
+    path = _written(tmp_path, joined=True)
+    bench = _bench(path, cache)
+    exact = bench.prepare(Candidate(backend=backend, precision=Precision.FP32), 0, 1)
+    assert _fidelity(bench, backend, exact).snr_db > 100
+    found = _fidelity(bench, backend, _spoiled(path, tmp_path, cache, backend, what))
+    assert found.output.endswith(" in output0")
+    assert ("box" in found.output) is (what == "boxes")
+    assert faults(found, Thresholds(), synthetic=False) != []
+
+
+def _spoiled(path: Path, folder: Path, cache: Path, backend: BackendName, what: str) -> Artefact:
+    """Another artefact in INT8's place: a head with a quarter of noise."""
+    model = onnx.load(path)
     (head,) = (weight for weight in model.graph.initializer if weight.name == "w2")
     values = numpy_helper.to_array(head).copy()
     part = slice(None, _CLASSES) if what == "scores" else slice(_CLASSES, None)
     values[part] += 0.5 * values.std() * np.random.default_rng(3).normal(size=values[part].shape)
     head.CopyFrom(numpy_helper.from_array(values, "w2"))
-    path = tmp_path / "spoiled.onnx"
-    onnx.save(model, path)
-    path.with_suffix(".toml").write_bytes(detector.with_suffix(".toml").read_bytes())
-    spoiled = _bench(path, cache)
-    made = spoiled.prepare(Candidate(backend=backend, precision=Precision.FP32), 0, 1)
-    found = _fidelity(bench, backend, dataclasses.replace(made, precision="int8"))
-    assert ("box" in found.output) is (what == "boxes")
-    (fault,) = faults(found, Thresholds(), synthetic=False)
-    assert fault.startswith(f"SNR of output {found.output} ")
+    spoiled = folder / "spoiled.onnx"
+    onnx.save(model, spoiled)
+    spoiled.with_suffix(".toml").write_bytes(path.with_suffix(".toml").read_bytes())
+    candidate = Candidate(backend=backend, precision=Precision.FP32)
+    return dataclasses.replace(_bench(spoiled, cache).prepare(candidate, 0, 1), precision="int8")
 
 
 def _fidelity(bench: Bench, backend: BackendName, made: Artefact) -> Fidelity:

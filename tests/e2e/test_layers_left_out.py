@@ -17,6 +17,7 @@ from corral.backends.calibration import Calibration
 from corral.backends.job import BuildJob
 from corral.backends.onnxruntime import layers as onnx_layers
 from corral.backends.onnxruntime import quantize as onnx_quantize
+from corral.backends.onnxruntime.sessions import open_as_is
 from corral.backends.openvino import layers, quantize
 from corral.backends.openvino.hints import inference_precision, is_marked_bf16
 from corral.models.spec import ModelSpec, Recipe, Weights
@@ -226,7 +227,7 @@ def _onnx_network(file: Path) -> None:
 
 def _onnx_answers(file: Path) -> NDArray[np.float32]:
     inputs = np.random.default_rng(5).normal(size=(4, 3, 32, 32)).astype(np.float32)
-    return np.asarray(onnx_quantize.open_as_is(file).run(None, {"input": inputs})[0])
+    return np.asarray(open_as_is(file).run(None, {"input": inputs})[0])
 
 
 @_SOURCES

@@ -17,6 +17,7 @@ from rich.console import Console
 from corral.accuracy import Fidelity
 from corral.errors import ConfigError
 from corral.lab.ladder import chart, tables
+from corral.lab.ladder.answers import Answers
 from corral.lab.ladder.climb import (
     Place,
     _Standing,
@@ -30,7 +31,7 @@ from corral.lab.ladder.rungs import pick, rungs
 from corral.models import registry
 from corral.settings import BackendName, Precision, Settings, TorchMode
 from corral.system.rapl import Meter
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, TensorSpec
 
 
 def _size(batch: int, speed: float) -> SizeResult:
@@ -190,7 +191,8 @@ def test_a_turn_reads_what_the_processors_consumed(tmp_path: Path) -> None:
     counter = zone / "energy_uj"
     counter.write_text("99000000")
     trial = _OneBatch(counter)
-    one = _Standing(rungs(bf16=False)[0], [trial], 0.0, {}, Datatype.FP32)  # type: ignore[list-item]
+    answers = Answers({}, Signature({Datatype.FP32: (3, 8, 8)}, (10,)))
+    one = _Standing(rungs(bf16=False)[0], [trial], 0.0, answers, Datatype.FP32)  # type: ignore[list-item]
     # 99 J to 3 J, over a range of 100 J, for a batch of 8
     _turn(one, 8, 0.0, Meter(tmp_path))
     assert one.joules == {8: [0.5]}
@@ -290,3 +292,32 @@ def test_a_model_without_pictures_has_no_ladder(
         ConfigError, match=r"--model rows\.onnx: the ladder is measured on pictures"
     ):
         climb(place, rungs(bf16=False), lambda step, share: None)
+
+
+def _detectors_answers(noise: float, *, renamed: bool = False, cut: bool = True) -> Answers:
+    """Scores before and after their sort, by an engine that may call them otherwise."""
+    random = np.random.default_rng(1)
+    scores = random.random((8, 50)).astype(np.float32)
+    scores = scores + np.float32(noise) * random.normal(size=scores.shape).astype(np.float32)
+    name = "r" if renamed else "s"
+    specs = [
+        Signature(
+            {Datatype.FP32: (3, 8, 8)}, (50,), outputs=(TensorSpec(one, Datatype.FP32, (50,)),)
+        )
+        for one in ("sorted", name)
+    ]
+    order = np.argsort(-scores, axis=1)
+    labels = np.take_along_axis(np.arange(50)[np.newaxis].repeat(8, 0), order, 1)
+    served = {"sorted": labels.astype(np.float32)}
+    if not cut:
+        return Answers(served, specs[0])
+    return Answers(served, specs[0], {name: scores}, specs[1])
+
+
+def test_a_detectors_answers_are_compared_before_their_sort() -> None:
+    exact = _detectors_answers(0)
+    found = exact.fidelity(_detectors_answers(0.02, renamed=True))
+    assert (found.output, found.snr_db > 25) == ("s", True)
+    # Where an engine cannot say what its sorts take, there are the outputs.
+    after = exact.fidelity(_detectors_answers(0.02, cut=False))
+    assert (after.output, after.snr_db < 15) == ("sorted", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,6 @@ import pytest
 from corral.ipc.messages import ModelBoot
 from corral.settings import BackendName, Precision, Settings
 from corral.tensors import Datatype, Signature, TensorSpec
-from corral.tuning import before_sorts
 from corral.tuning.before_sorts import cut_before_sorts, pairs
 from corral.tuning.trial_worker import TrialOrder
 
@@ -56,7 +56,7 @@ def test_what_cannot_be_told_is_no_pair(other: Signature) -> None:
 
 def _writes(monkeypatch: pytest.MonkeyPatch, write: Callable[..., object]) -> None:
     module = types.SimpleNamespace(write_before_sorts=write)
-    monkeypatch.setattr(before_sorts.importlib, "import_module", lambda name: module)
+    monkeypatch.setattr(importlib, "import_module", lambda name: module)
 
 
 def test_the_same_worker_loads_the_cut_as_long_as_it_is_needed(

@@ -69,14 +69,12 @@ def cut_before_sorts(origin: Path, file: Path) -> Path | None:
     floats = [tensor for tensor in graph.outputs if tensor in graph.floats]
     for tensor in floats if cut is None else cut:
         name = _name(tensor, made_by)
-        found = _apart(name, made_by, told) if tensor in graph.outputs else {}
-        if not found:
-            end = "as answered" if tensor in graph.outputs else "before the sort"
-            found = {f"{name} {end}": None}
+        end = "as answered" if tensor in graph.outputs else "before the sort"
+        joined = _apart(name, made_by, told) if tensor in graph.outputs else {}
         # Of a tensor that is taken as it is and quantized, the worse counts.
-        for one, place in found.items():
+        for one in joined or (f"{name} {end}",):
             if one not in taken or name != tensor:
-                taken[one] = tensor, place
+                taken[one] = tensor, joined.get(one)
     if cut is None and len(taken) == len(set(floats)):
         return None
     answers = []

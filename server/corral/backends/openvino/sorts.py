@@ -43,6 +43,9 @@ def write_before_sorts(
     shapes = [output.partial_shape for output in cut.outputs]
     if any(one.is_dynamic or not len(one) or one[0].get_length() != 1 for one in shapes):
         return None
+    for port, spec in zip(cut.inputs, specs, strict=True):
+        # The only input is found by any of its names.
+        port.get_tensor().add_names({spec.name})
     file = folder / "model.xml"
     ov.save_model(cut, file, compress_to_fp16=False)
     return file, tuple(
@@ -113,7 +116,9 @@ def _apart(port: Any, name: str) -> dict[str, Any]:
 
 
 def _graph(model: openvino.Model, made: dict[_Key, Any]) -> Graph[_Key]:
-    nodes, outputs, inputs = [], [], set()
+    nodes: list[Node[_Key]] = []
+    outputs: list[_Key] = []
+    inputs: set[_Key] = set()
     for op in model.get_ordered_ops():
         sources = tuple(_key(port.get_source_output()) for port in op.inputs())
         match op.get_type_name():
