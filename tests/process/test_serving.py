@@ -209,11 +209,16 @@ def test_a_deadline_that_passes_in_the_queue_is_never_run(server: StartServer) -
 
 
 def test_sigterm_answers_everything_that_was_accepted(server: StartServer) -> None:
-    with server("--null-batch-ms", "100") as s, connect(s) as client:
+    with server("--hang-floor-s", "600") as s, connect(s) as client:
+        (worker,) = s.workers()
+        # Nothing is answered while it stands still, however long the others take to arrive.
+        os.kill(worker, signal.SIGSTOP)
         with ThreadPoolExecutor(5) as pool:
             calls = [pool.submit(ask, client, float(n)) for n in range(5)]
             wait_until(lambda: metrics(s)["corral_requests_inflight"] == 5, "accepted requests")
             s.signal(signal.SIGTERM)
+            s.wait_for_line("draining")
+            os.kill(worker, signal.SIGCONT)
             assert [call.result() for call in calls] == [[float(n)] for n in range(5)]
         assert s.wait() == 0
 
