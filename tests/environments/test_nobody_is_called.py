@@ -39,7 +39,8 @@ def _serve(*args: str, ask: str = "true") -> str:
     command = " ".join([*_PYTHON, "corral", "serve", "--port", "8001", "--metrics-port", "8002"])
     return (
         f"{command} {' '.join(args)} & server=$!; "
-        f"{_CLIENT} wait --timeout-s 200 --url 127.0.0.1:8001 && {{ {ask}; }} || exit 1; "
+        f"{_CLIENT} wait --timeout-s 200 --url 127.0.0.1:8001 && {{ {ask}; }} || "
+        f"{{ kill $server; exit 1; }}; "
         f"sleep {_LISTEN_S}; kill $server; wait $server"
     )
 

@@ -43,9 +43,11 @@ def alone(
     """Runs a command alone to its end; returns how it ended, and every call that it made."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "calls.json"
+        # Files are shared with other tests, ports are not: a server of another test that has the
+        # same one must not be taken for ours.
         done = subprocess.run(
             command_alone(command, report),
-            env={**env, "PYTHONPATH": str(TESTS)},
+            env={"XDG_RUNTIME_DIR": folder, **env, "PYTHONPATH": str(TESTS)},
             capture_output=True,
             text=True,
             check=False,
