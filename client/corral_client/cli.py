@@ -53,7 +53,8 @@ def run(argv: Sequence[str]) -> int:
         with _connect(options) as client:
             return _COMMANDS[options.command](client, options)
     except Unavailable as error:
-        _complain(f"no server at {options.url} to answer this; is it running? ({error})")
+        tls = ", and with TLS" if "handshake" in str(error).lower() else ""
+        _complain(f"no server at {options.url} to answer this; is it running{tls}? ({error})")
         return _REFUSED
     except CorralClientError as error:
         _complain(str(error))

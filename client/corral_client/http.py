@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import queue
 import socket
+import ssl
 import time
 import urllib.request
 from collections.abc import Iterable
@@ -33,6 +34,7 @@ _ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.1
 _MAX_PAUSE_S = 2.0
 _MAX_ANSWER_BYTES = 64 * 2**20
+_MAYBE_PLAIN = "; does the server have TLS?"
 #: who asks whether a server is there wants to know now
 _PROBES = ("ServerLive", "ServerReady")
 
@@ -98,7 +100,12 @@ class HttpClient(Caller):
         super().__init__(url, model, deadline_s)
         self._path = url.removeprefix("unix:") if url.startswith("unix:") else None
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        if self._path is None and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        odd = parts.scheme not in {"http", "https"} or not parts.hostname or port == -1
+        if self._path is None and (odd or parts.path not in {"", "/"} or parts.query):
             raise ValueError(f"{url!r} is no HOST:PORT, no http:// or https:// and no unix:PATH")
         self._host = parts.hostname or ""
         try:
@@ -106,7 +113,7 @@ class HttpClient(Caller):
         except UnicodeError:
             raise ValueError(f"{url!r}: {self._host!r} is no name of a host") from None
         secure = tls or ca is not None or cert is not None or parts.scheme == "https"
-        self._port = parts.port or (443 if secure else 80)
+        self._port = port or (443 if secure else 80)
         self._context = make_context(ca=ca, cert=cert, key=key) if secure else None
         #: host and port of the proxy that the environment names; None: it goes direct
         self.proxy = None if self._path else _proxy(self._host, "https" if secure else "http")
@@ -131,10 +138,17 @@ class HttpClient(Caller):
             raise CorralClientError("the client is closed")
         deadline_s = channels.deadline_s(self.deadline_s if deadline_s is None else deadline_s)
         end_s = time.monotonic() + deadline_s
+        before: CorralClientError | None = None
         for attempt in range(_ATTEMPTS):
             try:
                 return call.read(self._ask(call, end_s, deadline_s))
+            except DeadlineExceeded as error:
+                # Why it came to several attempts says more than that they took too long.
+                raise (
+                    error if before is None else DeadlineExceeded(f"{error}: {before}")
+                ) from None
             except self._retried as error:
+                before = error
                 pause_s = min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
                 if isinstance(error, Overloaded) and error.retry_after_ms is not None:
                     pause_s = error.retry_after_ms / 1000
@@ -183,6 +197,8 @@ class HttpClient(Caller):
         except OSError as error:
             connection.close()
             reason = error.strerror or str(error)
+            if isinstance(error, ssl.SSLError):
+                reason += _MAYBE_PLAIN
             raise _Broken(f"{self.url} cannot be reached: {reason}") from None
         except http.client.HTTPException as error:
             connection.close()

@@ -23,7 +23,7 @@ from h2corn._server import TlsMaterial
 from corral.errors import ConfigError
 from corral.frontend.listeners import duplicated
 from corral.security.tls import Material
-from corral.settings import Settings
+from corral.settings import LogFormat, Settings
 from corral.system import procfs
 from corral.system.watched_file import WatchedFile
 
@@ -81,6 +81,8 @@ def make_config(
         lifespan="off",
         grpc=True,
         access_log=False,
+        # What it has to say of a broken exchange goes to stderr in its own words.
+        log_format="json" if settings.logging.format is LogFormat.JSON else "text",
         date_header=False,
         runtime_threads=1,
         max_concurrent_streams=streams,

@@ -23,7 +23,8 @@ Processes = Annotated[int, msgspec.Meta(ge=1, le=_PROCESSES_MOST)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Duration = Annotated[float, msgspec.Meta(ge=0, le=_FINITE)]
 Wait = Annotated[float, msgspec.Meta(gt=0, le=_FINITE)]
-Figure = Annotated[float, msgspec.Meta(gt=0, le=_FINITE)]
+#: a measured one: what is computed with it stays finite
+Figure = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 #: what h2corn takes, less than 64 bits of seconds
 IdleDuration = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 #: ModelConfig tells the delay as microseconds in a uint64

@@ -169,7 +169,7 @@ class LimitSettings(Group, frozen=True, kw_only=True):
         ),
     ] = None
     max_metadata_bytes: Annotated[
-        MetadataBytes, option("size of a request's metadata", metavar="BYTES", unit="bytes")
+        MetadataBytes, option("size of a gRPC call's metadata", metavar="BYTES", unit="bytes")
     ] = 16384
     max_connection_idle_s: Annotated[
         IdleDuration,

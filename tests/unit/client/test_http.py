@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from typing import Any
 
 import numpy as np
@@ -194,9 +196,36 @@ def test_no_proxy_stands_before_this_machine(
             assert client.proxy == (None if local else ("proxy", 3128))
 
 
-@pytest.mark.parametrize("url", ["", "ftp://host:1", "http://", "http://host:x"])
+@pytest.mark.parametrize(
+    "url", ["", "ftp://host:1", "http://", "http://host:x", "a:b:c", "http://h/x", "http://h/?y"]
+)
 def test_a_url_that_is_none(url: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match="is no HOST:PORT"):
         HttpClient(url)
     with pytest.raises(ValueError, match="connection"):
         HttpClient(connections=0)
+
+
+def test_why_an_attempt_before_failed_is_said_at_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gone = threading.Event()
+
+        def turn_away_then_say_nothing() -> None:
+            connection, _ = listener.accept()
+            connection.close()
+            kept, _ = listener.accept()
+            gone.wait(10)
+            kept.close()
+
+        server = threading.Thread(target=turn_away_then_say_nothing)
+        server.start()
+        try:
+            url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+            with (
+                HttpClient(url, deadline_s=1.0) as client,
+                pytest.raises(DeadlineExceeded, match="does the server have TLS"),
+            ):
+                client.metadata()
+        finally:
+            gone.set()
+            server.join()

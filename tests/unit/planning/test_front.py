@@ -36,6 +36,7 @@ def figures(images: float | None, front_us: float = ASSUMED_FRONT_US) -> Figures
         (16, 2, AVX2, 746, 0),
         (64, 4, AVX2, 746, 2),
         (256, 1, AVX2, 746, 6),
+        (64, 4, 1e9, 1e9, 63),  # as much as the settings take
         (7, 4, AMX, 746, 0),  # few cores: the frontend runs beside the workers
         (2, 2, 5000, 5000, 0),
         (8, 2, 5000, 5000, 7),  # a worker's core is left, whatever the frontend needs

@@ -192,6 +192,8 @@ class RestApp:
             raise MediaNotTaken(f"a picture is a JPEG or PNG, not {media[:40]!r}")
         query = asked.query()
         top = _whole(query, "k", _USUAL_LABELS)
+        if top < 1:
+            raise InvalidRequest("k in the query is a whole number, 1 or more")
         timeout_us, priority = _whole(query, "timeout", 0), _whole(query, "priority", 0)
         if query:
             unknown = next(iter(query))[:40]

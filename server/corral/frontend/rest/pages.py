@@ -12,6 +12,7 @@ from corral.frontend.rest.docs_page import HEAD_FIELDS, PAGE
 from corral.frontend.rest.exchange import HTML, Reply, Request
 from corral.frontend.rest.routes import Route
 from corral.frontend.rest.service import Receive, Service
+from corral.protocol.rest import compression
 from corral.protocol.rest.openapi import document
 
 #: what the bodies of these routes may have
@@ -85,9 +86,11 @@ class Pages:
         if asked.has_no_body:
             return takes_body(route, b"")
         try:
-            body = await self._service.receive_body(
+            packed = await self._service.receive_body(
                 asked.scope, receive, asked.length(b"content-length"), _MAX_BODY_BYTES
             )
+            encoding = asked.field(b"content-encoding")
+            body = bytes(compression.unpack(packed, encoding, _MAX_BODY_BYTES))
         except TooLarge:
             if route.action != "repository_load":
                 raise

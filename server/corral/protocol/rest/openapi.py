@@ -197,10 +197,23 @@ def _repository_paths() -> Page:
         },
     }
     answer = _json("The models.", {"type": "array", "items": entry})
-    index = _operation(
-        "repositoryIndex", "Which models there are", answer, ("400", "401", "403"), body=body
+    errors = ("400", "401", "403", "413", "415")
+    index = _operation("repositoryIndex", "Which models there are", answer, errors, body=body)
+    nothing = _json("It is as it was asked for.", {"type": "object"})
+    load, unload = (
+        _operation(f"{name}Model", summary, nothing, codes, parameters=("model",))
+        for name, summary, codes in (
+            ("load", "What is served stays served", (*errors, "404", "501")),
+            ("unload", "Models are changed by the server's operator", ("401", "403", "404", "501")),
+        )
     )
-    return {"/v2/repository/index": {"post": index}}
+    # A model that is loaded already is; nothing is ever unloaded.
+    del unload["responses"]["200"]
+    return {
+        "/v2/repository/index": {"post": index},
+        "/v2/repository/models/{model}/load": {"post": load},
+        "/v2/repository/models/{model}/unload": {"post": unload},
+    }
 
 
 def _parameters(names: Sequence[str]) -> Page:

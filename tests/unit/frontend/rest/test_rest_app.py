@@ -268,6 +268,21 @@ async def test_pages(app: RestApp, service: FakeService) -> None:
     assert service.asked[-1] == ("RepositoryIndex", {"ready": True})
 
 
+async def test_small_bodies_come_packed_as_large_ones_do(
+    app: RestApp, service: FakeService
+) -> None:
+    path, body = "/v2/repository/index", gzip.compress(b'{"ready":true}')
+    assert await ask(app, "POST", path, body, [("Content-Encoding", "gzip")])
+    assert service.asked[-1] == ("RepositoryIndex", {"ready": True})
+    for encoding, packed, status in (
+        ("br", body, 415),
+        ("gzip", b"{}", 400),
+        ("gzip", gzip.compress(bytes(100_000)), 413),
+    ):
+        reply = await ask(app, "POST", path, packed, [("Content-Encoding", encoding)])
+        assert reply.status == status
+
+
 async def test_shared_memory_pages(app: RestApp, service: FakeService) -> None:
     start = "/v2/systemsharedmemory"
     assert (await page(app, f"{start}/status"))[0]["key"] == "/k"
