@@ -106,4 +106,5 @@ def test_a_detector_climbs_the_ladder(
     assert openvino.fidelity is not None
     # Behind the sort, boxes of scores that are nearly the same change places.
     assert openvino.fidelity.output.endswith(" before the sort")
-    assert openvino.fidelity.snr_db > 60
+    # On a CPU with BF16 the rung is in BF16: behind the sort that has 5 dB.
+    assert openvino.fidelity.snr_db > (60 if openvino.settings["precision"] == "fp32" else 12)

@@ -28,14 +28,14 @@ from corral.models.evaluation import HeldOut
 from corral.models.labels import labels_of
 from corral.tensors import Datatype, Signature
 from corral.tuning import trial_worker
-from corral.tuning.before_sorts import cut_before_sorts, pairs
+from corral.tuning.before_sorts import arranged, cut_before_sorts, pairs
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
 from corral.tuning.fallback import float_outputs
 from corral.tuning.trial_worker import Trial, TrialOrder
 
 #: raise it whenever a fidelity is measured in another way, or Fidelity changes
-FIDELITY_FORMAT = 5
+FIDELITY_FORMAT = 6
 #: of a user's own pictures: fewer say little, more would keep a start waiting
 _LEAST, _MOST = 20, 1000
 #: of one candidate's answers, and FP32's are as large: noise differs little from crop to crop
@@ -77,7 +77,7 @@ def measure_fidelity(
             bench.references[asked] = _answers(bench, one, held_out)
         expected = bench.references[asked]
         answers = _answers(bench, other, held_out)
-    found = {name: answers[names[name]] for name in expected}
+    found = arranged(expected, answers, names)
     fidelity = fidelity_of(one.signature, expected, found, held_out.pictures, held_out.labels)
     cache.write(made.model, ingredients, fidelity)
     return fidelity

@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from numpy.typing import NDArray
 
 from corral.backends.registry import engine
 from corral.errors import telling_line
@@ -65,7 +67,8 @@ def _written(order: TrialOrder, folder: Path) -> tuple[Path, tuple[TensorSpec, .
 def pairs(reference: Signature, candidate: Signature) -> Mapping[str, str] | None:
     """Which output of a candidate each of the reference's is, by name; None where they differ.
 
-    Engines may rename what lies inside a graph. Then shapes tell, where no two are alike.
+    Engines may rename what lies inside a graph, and move a transposition behind it. Then shapes
+    tell, whatever the order of their sizes, where no two are alike.
     """
     one, other = (
         {spec.name: spec.shape for spec in signature.output_specs}
@@ -73,8 +76,23 @@ def pairs(reference: Signature, candidate: Signature) -> Mapping[str, str] | Non
     )
     if one == other:
         return {name: name for name in one}
-    shapes = collections.Counter(one.values())
-    if shapes != collections.Counter(other.values()) or max(shapes.values()) > 1:
+    sizes = collections.Counter(tuple(sorted(shape)) for shape in one.values())
+    others = {tuple(sorted(shape)): name for name, shape in other.items()}
+    if set(sizes) != set(others) or not len(one) == len(other) == len(sizes):
         return None
-    by_shape = {shape: name for name, shape in other.items()}
-    return {name: by_shape[shape] for name, shape in one.items()}
+    return {name: others[tuple(sorted(shape))] for name, shape in one.items()}
+
+
+def arranged(
+    reference: Mapping[str, NDArray[Any]],
+    candidate: Mapping[str, NDArray[Any]],
+    names: Mapping[str, str],
+) -> dict[str, NDArray[Any]]:
+    """A candidate's answers by the reference's names, transposed where theirs are, [n,...]."""
+    found = {name: candidate[names[name]] for name in reference}
+    return {
+        name: values.swapaxes(1, 2)
+        if values.ndim == 3 and values.shape != reference[name].shape
+        else values
+        for name, values in found.items()
+    }

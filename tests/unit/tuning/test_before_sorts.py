@@ -7,12 +7,13 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from corral.ipc.messages import ModelBoot
 from corral.settings import BackendName, Precision, Settings
 from corral.tensors import Datatype, Signature, TensorSpec
-from corral.tuning.before_sorts import cut_before_sorts, pairs
+from corral.tuning.before_sorts import arranged, cut_before_sorts, pairs
 from corral.tuning.trial_worker import TrialOrder
 
 _BOXES, _SCORES = (100, 4), (100, 80)
@@ -39,6 +40,15 @@ def test_outputs_of_the_same_names_belong_together() -> None:
 def test_where_an_engine_renames_them_shapes_tell() -> None:
     found = pairs(_signature(a=_BOXES, b=_SCORES), _signature(c=_SCORES, d=_BOXES))
     assert found == {"a": "d", "b": "c"}
+
+
+def test_a_transposition_that_an_engine_moved_is_made_good() -> None:
+    names = pairs(_signature(a=_BOXES, b=_SCORES), _signature(a=_BOXES, c=(80, 100)))
+    assert names == {"a": "a", "b": "c"}
+    boxes, scores = (np.random.default_rng(1).random((3, *shape)) for shape in (_BOXES, _SCORES))
+    found = arranged({"a": boxes, "b": scores}, {"a": boxes, "c": scores.swapaxes(1, 2)}, names)
+    np.testing.assert_array_equal(found["a"], boxes)
+    np.testing.assert_array_equal(found["b"], scores)
 
 
 @pytest.mark.parametrize(

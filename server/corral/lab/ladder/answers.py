@@ -13,7 +13,7 @@ from corral.accuracy import Fidelity
 from corral.tensors import Signature
 from corral.tuning import trial_worker
 from corral.tuning.accuracy import fidelity_of, float_answers
-from corral.tuning.before_sorts import cut_before_sorts, pairs
+from corral.tuning.before_sorts import arranged, cut_before_sorts, pairs
 from corral.tuning.trial_worker import Trial, TrialOrder
 
 
@@ -39,7 +39,7 @@ class Answers:
         if self.cut and other.cut and self.cut_signature and other.cut_signature:
             names = pairs(self.cut_signature, other.cut_signature)
             if names is not None:
-                found = {name: other.cut[names[name]] for name in self.cut}
+                found = arranged(self.cut, other.cut, names)
                 return fidelity_of(self.cut_signature, self.cut, found)
         return fidelity_of(self.signature, self.outputs, other.outputs)
 
