@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+from corral.batching.contention import slowdown
 from corral.batching.policy import Policy
 from corral.batching.prediction import highest_rate, predict
 from corral.batching.simulation import SimulatedCell
@@ -49,22 +50,27 @@ def keep_bound(
     bound_s: float,
     rate: float,
     gaps: Sequence[float],
+    taken_s: float = 0.0,
 ) -> Kept:
     """Which cap keeps a bound best, and up to which rate it can be kept at all.
 
     Args:
         policy: of the cell's queue.
         workers: of the cell.
-        services_s: samples of what a batch takes, by compiled size.
+        services_s: samples of what a batch takes at the rate there is now, by compiled size.
         overhead_s: what a request takes beside.
         bound_s: of the 99th percentile.
         rate: requests a second of the cell, now.
         gaps: between arrivals, of any mean.
+        taken_s: by each request from every worker, see SimulatedCell; what all of them take now is
+            in the samples already.
     """
+    factor = slowdown(rate, taken_s)
+    services_s = {size: [spent_s / factor for spent_s in s] for size, s in services_s.items()}
     keeps, best = 0.0, (math.inf, 0.0, 0)
     for size in sorted(services_s):
         capped = dataclasses.replace(policy, batch_cap=size)
-        cell = SimulatedCell(policy=capped, workers=workers, services_s=services_s)
+        cell = SimulatedCell(policy=capped, workers=workers, services_s=services_s, taken_s=taken_s)
         found = highest_rate(cell, gaps, bound_s, overhead_s)
         keeps = max(keeps, found.rate if found else 0.0)
         at = max(rate, _LEAST_LOAD * cell.most_per_s)

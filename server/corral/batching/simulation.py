@@ -15,10 +15,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from corral.batching import backlog
+from corral.batching.contention import slowdown
 from corral.batching.policy import Policy
-
-#: a larger share of a worker's time is not taken: whoever takes it would wait for the CPU, too
-_MOST_TAKEN = 0.9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,11 +69,6 @@ class SimulatedCell:
         """The same with times that are so many times as long."""
         services_s = {n: [spent * factor for spent in s] for n, s in self.services_s.items()}
         return dataclasses.replace(self, services_s=services_s)
-
-
-def slowdown(rate: float, taken_s: float) -> float:
-    """How many times as long a batch is, where each request takes so much from its worker."""
-    return 1 / (1 - min(_MOST_TAKEN, rate * taken_s))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from corral.batching.contention import slowdown
 from corral.batching.cost_curve import candidate_sizes
 from corral.batching.policy import Policy, queue_policy
 from corral.batching.prediction import Prediction, at_rate, highest_rate, predict
-from corral.batching.simulation import SimulatedCell, simulate, slowdown
+from corral.batching.simulation import SimulatedCell, simulate
 from corral.settings import Settings
 from corral.slo.service import (
     Calibration,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from corral.batching.simulation import slowdown
+from corral.batching.contention import slowdown, taken_of
 
 #: more samples of a size say no more
 _MOST = 400
@@ -100,12 +100,6 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         """The same for other workers: all of it is taken from them, until more is seen."""
         taken_s = taken_of(self.beside_s, self.rate, workers, spare_cores)
         return msgspec.structs.replace(self, taken_s=taken_s)
-
-
-def taken_of(beside_s: float, rate: float, workers: int, spare_cores: int) -> float:
-    """What a request takes from every worker, where its CPU time is all taken from workers."""
-    spare_s = spare_cores / rate if rate else 0.0
-    return max(0.0, beside_s - spare_s) / workers
 
 
 def company_share(lone: float, company: float) -> float:

@@ -17,15 +17,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from corral.batching.contention import taken_of
 from corral.batching.latency_bound import Kept, keep_bound, spread
 from corral.batching.policy import queue_policy
 from corral.batching.prediction import poisson_gaps
 from corral.ipc.messages import CapBatches
 from corral.ipc.status import BoundStatus
 from corral.metrics.counters import Counts, Pages
+from corral.planning.plan import Plan
 from corral.settings import Settings
 from corral.supervisor import frontend_link
 from corral.supervisor.children import Fleet
+from corral.system import procfs
 from corral.tensors import View
 
 _LOOK_S = 1.0
@@ -33,6 +36,8 @@ _LOOK_S = 1.0
 _WINDOW_S = 10.0
 #: batches of a size that say what one takes
 _ENOUGH = 10
+#: requests that say what one costs a frontend: CPU time is counted in ticks of 10 ms
+_ENOUGH_REQUESTS = 100
 #: changes that are worth a new computation, as shares
 _CHANGED = 0.1
 _REQUESTS = 2000
@@ -50,6 +55,8 @@ class _Seen:
     cells: int
     overhead_s: float
     services_s: dict[int, list[float]]
+    #: by each request from every worker: its frontend computes on their cores
+    taken_s: float
 
     def is_like(self, other: _Seen) -> bool:
         """Whether nothing has changed that is worth a computation."""
@@ -60,8 +67,13 @@ class _Seen:
         ):  # fmt: skip
             return False
         pairs = [(self.rate, other.rate)]
-        pairs += [(sum(s), sum(other.services_s[n])) for n, s in self.services_s.items()]
+        pairs += [(self._cost_s(n), other._cost_s(n)) for n in self.services_s]
         return all(abs(one - two) <= _CHANGED * max(one, two) for one, two in pairs)
+
+    def _cost_s(self, size: int) -> float:
+        """Mean seconds of a worker for a batch and one request's frontend."""
+        samples_s = self.services_s[size]
+        return sum(samples_s) / len(samples_s) + self.taken_s
 
     def compute(self) -> Kept:
         """See batching.latency_bound; for a thread."""
@@ -76,8 +88,24 @@ class _Seen:
             bound_s=self.bound_s,
             rate=self.rate / self.cells,
             gaps=poisson_gaps(_REQUESTS),
+            taken_s=self.taken_s * self.cells,
         )
         return dataclasses.replace(found, keeps_per_s=found.keeps_per_s * self.cells)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Look:
+    """The counters at a moment, and the CPU seconds of each frontend by its pid."""
+
+    at_s: float
+    counts: Counts
+    frontends_s: dict[int, float]
+
+    def frontends_since(self, before: _Look) -> float | None:
+        """CPU seconds of all frontends since then; None where one of them is another process."""
+        if self.frontends_s.keys() != before.frontends_s.keys():
+            return None
+        return sum(self.frontends_s.values()) - sum(before.frontends_s.values())
 
 
 class BoundKeeper:
@@ -87,6 +115,7 @@ class BoundKeeper:
         fleet: its frontends and workers.
         pages: the counters.
         settings: those that hold now.
+        plan: the same.
         changed: called when the status has changed.
     """
 
@@ -95,14 +124,16 @@ class BoundKeeper:
         fleet: Fleet,
         pages: Pages,
         settings: Callable[[], Settings],
+        plan: Callable[[], Plan],
         changed: Callable[[], None],
     ) -> None:
         self._fleet = fleet
         self._pages = pages
         self._settings = settings
+        self._plan = plan
         self._changed = changed
         self._loop = asyncio.get_running_loop()
-        self._counts: deque[tuple[float, Counts]] = deque()
+        self._looks: deque[_Look] = deque()
         self._computed: _Seen | None = None
         self._kept: Kept | None = None
         self._task: asyncio.Task[None] | None = None
@@ -121,14 +152,16 @@ class BoundKeeper:
         self._timer = self._loop.call_later(_LOOK_S, self._look)
         bound_ms = self._settings().queue.p99_ms
         if bound_ms is None:
-            self._counts.clear()
+            self._looks.clear()
             self._computed = self._kept = None
             self._show(None)
             return
-        now_s = time.monotonic()
-        self._counts.append((now_s, self._pages.snapshot()))
-        while now_s - self._counts[0][0] > _WINDOW_S:
-            self._counts.popleft()
+        look = _Look(
+            at_s=time.monotonic(), counts=self._pages.snapshot(), frontends_s=self._frontends_s()
+        )
+        self._looks.append(look)
+        while look.at_s - self._looks[0].at_s > _WINDOW_S:
+            self._looks.popleft()
         seen = self._see(bound_ms / 1000)
         rate = 0.0 if seen is None else seen.rate
         if seen is not None and (self._computed is None or not seen.is_like(self._computed)):
@@ -172,12 +205,11 @@ class BoundKeeper:
         reports = [worker.report for worker in self._fleet.workers if worker.report]
         if not reports or not reports[0].costs_s:
             return None
-        first_s, first = self._counts[0]
-        last_s, last = self._counts[-1]
-        span_s = last_s - first_s
+        first, last = self._looks[0], self._looks[-1]
+        span_s = last.at_s - first.at_s
 
         def more(key: str) -> int:
-            return last.read(key) - first.read(key)
+            return last.counts.read(key) - first.counts.read(key)
 
         def views(name: str) -> int:
             return sum(more(f"view/{view}/{name}") for view in View)
@@ -192,12 +224,32 @@ class BoundKeeper:
             services_s[size] = spread(max(1e-6, min(least_s, mean_s)), max(1e-6, mean_s))
         succeeded = views("succeeded")
         beside_ns = views("success_ns") - views("queue_ns") - views("compute_infer_ns")
+        rate = views("admitted") / span_s if span_s else 0.0
         return _Seen(
             settings=self._settings(),
             bound_s=bound_s,
-            rate=views("admitted") / span_s if span_s else 0.0,
+            rate=rate,
             workers=len(reports),
             cells=len(self._fleet.frontends),
             overhead_s=max(0.0, beside_ns / succeeded / 1e9) if succeeded else 0.0,
             services_s=services_s,
+            taken_s=self._taken_s(last.frontends_since(first), succeeded, rate),
         )
+
+    def _frontends_s(self) -> dict[int, float]:
+        """CPU seconds of each frontend that runs, by its pid."""
+        found = {}
+        for frontend in self._fleet.frontends:
+            if frontend.process is not None:
+                with contextlib.suppress(OSError):
+                    pid = frontend.process.pid
+                    found[pid] = procfs.process_cpu_seconds(pid)
+        return found
+
+    def _taken_s(self, frontends_s: float | None, requests: int, rate: float) -> float:
+        """What a request takes from every worker; 0 while too few came to tell."""
+        if frontends_s is None or requests < _ENOUGH_REQUESTS:
+            return 0.0
+        workers = [worker for cell in self._plan().cells for worker in cell.workers]
+        spare = max(0, self._plan().cpu_budget - sum(worker.cores for worker in workers))
+        return taken_of(frontends_s / requests, rate, len(workers), spare)

@@ -43,6 +43,27 @@ def test_a_bound_that_nothing_keeps_is_kept_at_no_rate() -> None:
     assert kept(LINEAR, 10.0, bound_s=0.009).keeps_per_s == 0
 
 
+def test_what_each_request_takes_of_the_worker_counts_at_higher_rates() -> None:
+    """At 40/s a fifth of the worker is taken already; 20 ms are 16 ms, and ever more of them."""
+    taken_s, bound_s = 0.005, 0.2
+    alone = {1: [0.016]}
+
+    def at(rate: float, services_s: dict[int, list[float]]) -> Kept:
+        return keep_bound(
+            POLICY, 1, services_s, overhead_s=0.0, bound_s=bound_s, rate=rate, gaps=GAPS,
+            taken_s=taken_s,
+        )  # fmt: skip
+
+    seen = at(40.0, {1: [0.020]})
+    assert seen.keeps_per_s == pytest.approx(at(0.0, alone).keeps_per_s)
+    # Nothing is carried beyond 1 / (16 ms + 5 ms).
+    assert 0.6 / 0.021 < seen.keeps_per_s < 1 / 0.021
+    # At a low rate little of it is seen in the times themselves.
+    low = {1: [0.016 / 0.95]}
+    assert at(10.0, low).keeps_per_s == pytest.approx(seen.keeps_per_s)
+    assert kept(low, 10.0, bound_s).keeps_per_s > 1.15 * seen.keeps_per_s
+
+
 def test_spread_has_the_least_and_the_mean() -> None:
     found = spread(0.010, 0.012)
     assert min(found) >= 0.010

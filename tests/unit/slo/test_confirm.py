@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
+from corral.batching.contention import slowdown
 from corral.batching.policy import Policy
 from corral.batching.prediction import Prediction, highest_rate, poisson_gaps
-from corral.batching.simulation import SimulatedCell, simulate, slowdown
+from corral.batching.simulation import SimulatedCell, simulate
 from corral.settings import Allocator, BackendName, Mode, Precision, Settings
 from corral.slo.command import distinct
 from corral.slo.confirm import SLOWER, Confirmation

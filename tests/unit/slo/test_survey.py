@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from corral.batching.contention import slowdown
 from corral.batching.prediction import poisson_gaps
-from corral.batching.simulation import slowdown
 from corral.errors import ConfigError, ModelError, StartError
 from corral.ipc.messages import ModelBoot
 from corral.planning import topology
