@@ -8,16 +8,19 @@ long measurement would.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from corral.batching.prediction import percentile
 
 #: requests close to one another wait for the same; blocks of them are drawn together
 _BLOCKS = 20
 _RESAMPLES = 300
+_SHARE = 0.99
 #: both ends together leave out 10 %
 _ENDS = (0.05, 0.95)
 
@@ -58,32 +61,52 @@ def ratio(rounds: Sequence[Pairs], seed: int = 0) -> Ratio:
         seed: of the resamples.
     """
     blocks = [block for pairs in rounds for block in _blocks(pairs)]
-    middle = _ratio(blocks)
+    measured = _Blocks([block for block, _ in blocks])
+    simulated = _Blocks([block for _, block in blocks])
+
+    def of(drawn: Mapping[int, int]) -> float:
+        below = simulated.percentile(drawn)
+        return measured.percentile(drawn) / below if math.isfinite(below) else 1.0
+
+    numbers = range(len(blocks))
+    middle = of(dict.fromkeys(numbers, 1))
     draw = random.Random(seed).choices  # noqa: S311 - chance, and no secret
-    found = sorted(_ratio(draw(blocks, k=len(blocks))) for _ in range(_RESAMPLES))
+    found = sorted(of(Counter(draw(numbers, k=len(blocks)))) for _ in range(_RESAMPLES))
     low, high = (percentile(found, share) for share in _ENDS)
     return Ratio(middle=middle, low=min(low, middle), high=max(high, middle))
 
 
-_Block = tuple[list[float], list[float]]
-
-
-def _blocks(pairs: Pairs) -> list[_Block]:
+def _blocks(pairs: Pairs) -> Iterator[tuple[list[float], list[float]]]:
     """Neighbours together, each sojourn in units of the long simulation's percentile."""
     count = len(pairs.measured_s)
     length = max(1, math.ceil(count / _BLOCKS))
     unit_s = pairs.long_s
-    return [
-        (
+    for start in range(0, count, length):
+        yield (
             [one / unit_s for one in pairs.measured_s[start : start + length]],
             [one / unit_s for one in pairs.simulated_s[start : start + length]],
         )
-        for start in range(0, count, length)
-    ]
 
 
-def _ratio(blocks: Sequence[_Block]) -> float:
-    measured = sorted(one for block, _ in blocks for one in block)
-    simulated = sorted(one for _, block in blocks for one in block)
-    below = percentile(simulated, 0.99)
-    return percentile(measured, 0.99) / below if math.isfinite(below) else 1.0
+class _Blocks:
+    """Blocks of values, of which some are drawn, and some of these several times."""
+
+    def __init__(self, blocks: Sequence[Sequence[float]]) -> None:
+        self._blocks = [sorted(block) for block in blocks]
+        self._values = sorted(value for block in self._blocks for value in block)
+
+    def percentile(self, drawn: Mapping[int, int]) -> float:
+        """The 99th of all that was drawn; each number of a block with how often it was.
+
+        Tens of thousands of values, hundreds of times: they are sorted once, and counted.
+        """
+        count = sum(times * len(self._blocks[number]) for number, times in drawn.items())
+        needed = max(1, math.ceil(_SHARE * count))
+
+        def not_above(value: float) -> int:
+            return sum(
+                times * bisect.bisect_right(self._blocks[number], value)
+                for number, times in drawn.items()
+            )
+
+        return self._values[bisect.bisect_left(self._values, needed, key=not_above)]
