@@ -62,3 +62,22 @@ def test_torchs_convolutions_have_onednns_kernels(artefact_cache: Path) -> None:
     assert any(row.isa for row in rows)
     # Those of torch's own stay beside them.
     assert any(row.type == "native_batch_norm" for row in found.profile.operators)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_what_torch_has_compiled_is_seen_inside(artefact_cache: Path) -> None:
+    """`corral profile --torch-mode compile`: oneDNN's kernels, and nothing that was folded away."""
+    environ = {**os.environ, "CORRAL_CACHE": str(artefact_cache)}
+    words = ["--backend", "torch", "--torch-mode", "compile", "--precision", "fp32"]
+    words += ["--model", "efficientnet_lite0"]
+    found = _profiled(words, environ, batch=1)
+    assert found.engine["mode"] == "compile"
+    assert found.plain_s
+    types = {row.type for row in found.profile.operators}
+    rows = [row for row in found.profile.operators if row.type == "convolution"]
+    # 49 convolutions, of which some have the same sizes, and the last layer.
+    assert sum(row.calls for row in rows) == 49
+    assert all(row.kernel and row.isa and row.flop and row.us for row in rows)
+    assert "inner_product" in types
+    assert not {kind for kind in types if "batch_norm" in kind}

@@ -24,10 +24,10 @@ from corral.batching.prediction import poisson_gaps
 from corral.ipc.messages import CapBatches
 from corral.ipc.status import BoundStatus
 from corral.metrics.counters import Counts, Pages
-from corral.planning.plan import Plan
 from corral.settings import Settings
 from corral.supervisor import frontend_link
 from corral.supervisor.children import Fleet
+from corral.supervisor.deployment import Deployment
 from corral.system import procfs
 from corral.tensors import View
 
@@ -114,8 +114,7 @@ class BoundKeeper:
     Args:
         fleet: its frontends and workers.
         pages: the counters.
-        settings: those that hold now.
-        plan: the same.
+        deployment: whose settings and plan hold now.
         changed: called when the status has changed.
     """
 
@@ -123,14 +122,12 @@ class BoundKeeper:
         self,
         fleet: Fleet,
         pages: Pages,
-        settings: Callable[[], Settings],
-        plan: Callable[[], Plan],
+        deployment: Callable[[], Deployment],
         changed: Callable[[], None],
     ) -> None:
         self._fleet = fleet
         self._pages = pages
-        self._settings = settings
-        self._plan = plan
+        self._deployment = deployment
         self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._looks: deque[_Look] = deque()
@@ -150,7 +147,7 @@ class BoundKeeper:
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(_LOOK_S, self._look)
-        bound_ms = self._settings().queue.p99_ms
+        bound_ms = self._deployment().settings.queue.p99_ms
         if bound_ms is None:
             self._looks.clear()
             self._computed = self._kept = None
@@ -226,7 +223,7 @@ class BoundKeeper:
         beside_ns = views("success_ns") - views("queue_ns") - views("compute_infer_ns")
         rate = views("admitted") / span_s if span_s else 0.0
         return _Seen(
-            settings=self._settings(),
+            settings=self._deployment().settings,
             bound_s=bound_s,
             rate=rate,
             workers=len(reports),
@@ -250,6 +247,7 @@ class BoundKeeper:
         """What a request takes from every worker; 0 while too few came to tell."""
         if frontends_s is None or requests < _ENOUGH_REQUESTS:
             return 0.0
-        workers = [worker for cell in self._plan().cells for worker in cell.workers]
-        spare = max(0, self._plan().cpu_budget - sum(worker.cores for worker in workers))
+        plan = self._deployment().plan
+        workers = [worker for cell in plan.cells for worker in cell.workers]
+        spare = max(0, plan.cpu_budget - sum(worker.cores for worker in workers))
         return taken_of(frontends_s / requests, rate, len(workers), spare)

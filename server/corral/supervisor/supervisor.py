@@ -91,9 +91,7 @@ class Supervisor:
             boot_timeout_s=lifecycle.boot_timeout_s,
             watcher=self,
         )
-        self._bound = BoundKeeper(
-            self._fleet, pages, lambda: self.settings, lambda: self.plan, self.changed
-        )
+        self._bound = BoundKeeper(self._fleet, pages, lambda: self._deployment, self.changed)
         #: the latest snapshot, for other threads
         self.board = StatusBoard(self._snapshot())
         self._reloader = Reloader(self._fleet, builder, deployment, self._on_deployment)
