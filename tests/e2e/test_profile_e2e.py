@@ -76,8 +76,10 @@ def test_what_torch_has_compiled_is_seen_inside(artefact_cache: Path) -> None:
     assert found.plain_s
     types = {row.type for row in found.profile.operators}
     rows = [row for row in found.profile.operators if row.type == "convolution"]
-    # 49 convolutions, of which some have the same sizes, and the last layer.
-    assert sum(row.calls for row in rows) == 49
+    # 49 convolutions in each inference, of which some have the same sizes, and the last layer.
+    calls = sum(row.calls for row in rows)
+    assert calls
+    assert calls % 49 == 0
     assert all(row.kernel and row.isa and row.flop and row.us for row in rows)
     assert "inner_product" in types
     assert not {kind for kind in types if "batch_norm" in kind}
