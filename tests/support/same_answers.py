@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 import math
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 
@@ -133,17 +134,24 @@ def answers(server: Server, model: str = MODEL) -> dict[Way, Logits]:
 def _ask_in_json(server: Server, model: str, items: Sent) -> Logits:
     """Numbers in text, both ways."""
     assert isinstance(items, np.ndarray)
+    data: Sequence[float] = items.ravel().tolist()
+    if items.dtype == np.float32:
+        # Nine digits bring it there exactly; more would not fit into a request's JSON.
+        data = [float(f"{value:.9g}") for value in data]
     sent = {
         "name": "input",
         "shape": items.shape,
         "datatype": "FP32" if items.dtype == np.float32 else "UINT8",
-        "data": items.ravel().tolist(),
+        "data": data,
     }
     url = f"http://127.0.0.1:{server.http_port}/v2/models/{model}/infer"
     body = msgspec.json.encode({"inputs": [sent]})
     asked = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(asked, timeout=60) as answer:
-        (output,) = msgspec.json.decode(answer.read())["outputs"]
+    try:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            (output,) = msgspec.json.decode(answer.read())["outputs"]
+    except urllib.error.HTTPError as error:
+        raise AssertionError(error.read().decode()) from None
     return np.asarray(output["data"], np.float32).reshape(output["shape"])
 
 
