@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from corral.doctor.layout import Layout
 from corral.planning.machine import Machine
 from corral.system.cpu_list import format_cpus
+from corral.system.tree import whole_number
 
 if TYPE_CHECKING:
     from corral.doctor.probing.results import Probed
@@ -155,10 +156,7 @@ class Evidence:
 
 def _number(text: str | None) -> int | None:
     word = (text or "").split()[:1]
-    try:
-        return int(word[0]) if word else None
-    except ValueError:
-        return None
+    return whole_number(word[0]) if word else None
 
 
 def cpu_times(stat: str) -> dict[int, dict[str, int]]:

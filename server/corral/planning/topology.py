@@ -14,6 +14,7 @@ from corral.errors import ConfigError
 from corral.planning.machine import Core, CpuKind, Machine, Node
 from corral.system import cgroups, procfs
 from corral.system.cpu_list import parse_cpu_list, parse_cpu_mask
+from corral.system.tree import read_text, whole_number
 
 __all__ = ["Machine", "read_allowed", "read_machine"]
 
@@ -244,7 +245,7 @@ def _numbered(folder: Path, stem: str) -> list[int]:
         names = [entry.name.removeprefix(stem) for entry in folder.glob(f"{stem}[0-9]*")]
     except OSError:
         return []
-    return [int(name) for name in names if name.isdigit()]
+    return [int(name) for name in names if name.isdecimal()]
 
 
 def _list_or_mask(*paths: Path) -> tuple[int, ...] | None:
@@ -267,15 +268,14 @@ def _number(path: Path, otherwise: int) -> int:
 
 def _numbers(path: Path) -> list[int]:
     """The numbers in a file; none where it is missing or says something else."""
-    try:
-        return [int(word) for word in (_read(path) or "").split()]
-    except ValueError:
-        return []
+    numbers = [whole_number(word) for word in (_read(path) or "").split()]
+    known = [number for number in numbers if number is not None]
+    return known if len(known) == len(numbers) else []
 
 
 def _read(path: Path) -> str | None:
     """The file's text without its end, or None where it cannot be read."""
     try:
-        return path.read_text("utf-8", "replace").replace("\0", "").strip()
+        return read_text(path)
     except OSError:
         return None

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from corral.system.cpu_list import parse_cpu_list
+from corral.system.tree import read_text, whole_number
 
 #: a group's limit, what it has taken, and the field of memory.stat with what of that is files
 _MEMORY_V2 = ("memory.max", "memory.current", "file")
@@ -82,15 +83,15 @@ def read_throttling(root: Path = Path("/"), process: str = "self") -> Throttling
     """
     found: Throttling | None = None
     for mount, folder in _groups(root, process, "cpu"):
-        fields = dict(line.split() for line in _read(folder / "cpu.stat").splitlines())
-        if "nr_throttled" not in fields:
+        counts = _counts(folder / "cpu.stat")
+        if not {"nr_throttled", "nr_periods"} <= counts.keys():
             continue
         seconds = (
-            int(fields["throttled_usec"]) / 1e6
-            if "throttled_usec" in fields
-            else int(fields.get("throttled_time", 0)) / 1e9
+            counts["throttled_usec"] / 1e6
+            if "throttled_usec" in counts
+            else counts.get("throttled_time", 0) / 1e9
         )
-        stat = Throttling(int(fields["nr_periods"]), int(fields["nr_throttled"]), seconds)
+        stat = Throttling(counts["nr_periods"], counts["nr_throttled"], seconds)
         if _quota(mount, folder) is not None:
             return stat
         found = found or stat
@@ -103,7 +104,8 @@ def read_number(root: Path, controller: str, name: str, process: str = "self") -
     None where no file says one: "max" is none.
     """
     texts = [_read(folder / name) for _, folder in _groups(root, process, controller)]
-    return min((int(text) for text in texts if text.isdigit()), default=None)
+    numbers = [number for text in texts if (number := whole_number(text)) is not None]
+    return min((number for number in numbers if number >= 0), default=None)
 
 
 def read_memory_left(root: Path, process: str = "self") -> int | None:
@@ -114,10 +116,10 @@ def read_memory_left(root: Path, process: str = "self") -> int | None:
     left = []
     for mount, folder in _groups(root, process, "memory"):
         names = _MEMORY_V2 if mount.v2 else _MEMORY_V1
-        limit, used, stat = (_read(folder / name) for name in (names[0], names[1], "memory.stat"))
-        if limit.isdigit() and used.isdigit() and int(limit) < _UNLIMITED:
-            fields = dict(line.split() for line in stat.splitlines() if line.count(" ") == 1)
-            left.append(int(limit) - max(0, int(used) - int(fields.get(names[2], 0))))
+        limit, used = (whole_number(_read(folder / name)) for name in names[:2])
+        if limit is not None and used is not None and 0 <= limit < _UNLIMITED:
+            of_files = _counts(folder / "memory.stat").get(names[2], 0)
+            left.append(limit - max(0, used - of_files))
     return min(left, default=None)
 
 
@@ -131,11 +133,14 @@ def _quota(mount: Mount, folder: Path) -> float | None:
         fields = _read(folder / "cpu.max").split()
         if len(fields) != 2 or fields[0] == "max":
             return None
-        quota_us, period_us = int(fields[0]), int(fields[1])
+        quota_us, period_us = whole_number(fields[0]), whole_number(fields[1])
     else:
-        quota_us = int(_read(folder / "cpu.cfs_quota_us") or -1)
-        period_us = int(_read(folder / "cpu.cfs_period_us") or 0)
-    return quota_us / period_us if quota_us > 0 and period_us > 0 else None
+        quota_us = whole_number(_read(folder / "cpu.cfs_quota_us"))
+        period_us = whole_number(_read(folder / "cpu.cfs_period_us"))
+    # Where no quota is set, that of version 1 is -1.
+    if quota_us is None or period_us is None or quota_us <= 0 or period_us <= 0:
+        return None
+    return quota_us / period_us
 
 
 def _first_list(
@@ -221,9 +226,16 @@ def _unescape(text: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
 
 
+def _counts(path: Path) -> dict[str, int]:
+    """The lines ``name number`` of a file; none where it cannot be read."""
+    pairs = (line.partition(" ") for line in _read(path).splitlines())
+    found = {name: whole_number(text.strip()) for name, _, text in pairs}
+    return {name: number for name, number in found.items() if number is not None}
+
+
 def _read(path: Path) -> str:
     """The file's text without its end; empty where it cannot be read."""
     try:
-        return path.read_text("utf-8", "replace").replace("\0", "").strip()
+        return read_text(path)
     except OSError:
         return ""

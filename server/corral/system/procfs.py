@@ -12,6 +12,7 @@ from pathlib import Path
 
 from corral.system import cgroups
 from corral.system.cpu_list import parse_cpu_list
+from corral.system.tree import read_text
 
 _ROOT = Path("/")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -267,13 +268,13 @@ def cpu_flags(root: Path = _ROOT) -> frozenset[str]:
 def cpu_numbers(root: Path = _ROOT) -> tuple[int, ...]:
     """The CPUs that /proc/cpuinfo lists."""
     found = (processor.get("processor", "") for processor in _cpuinfo(root))
-    return tuple(sorted(int(number) for number in found if number.isdigit()))
+    return tuple(sorted(int(number) for number in found if number.isdecimal()))
 
 
 def _cpuinfo(root: Path) -> list[dict[str, str]]:
     """The blocks of /proc/cpuinfo, a dictionary each; none where it cannot be read."""
     try:
-        text = (root / "proc" / "cpuinfo").read_text("utf-8", "replace")
+        text = read_text(root / "proc" / "cpuinfo")
     except OSError:
         return []
     blocks = []

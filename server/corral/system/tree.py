@@ -13,6 +13,7 @@ from pathlib import Path
 _MOST_BYTES = 4 * 2**20
 _CHUNK_BYTES = 65536
 _NUMBER = re.compile(r"\d+")
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
 
 
 def read_texts(root: Path, paths: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -31,7 +32,7 @@ def read_texts(root: Path, paths: Iterable[str]) -> tuple[dict[str, str], dict[s
     base = os.fspath(root)
     for path in paths:
         try:
-            texts[path] = _read(os.path.join(base, path))  # noqa: PTH118 - thousands of files
+            texts[path] = read_text(os.path.join(base, path))  # noqa: PTH118 - thousands of files
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             continue
         except OSError as error:
@@ -39,7 +40,12 @@ def read_texts(root: Path, paths: Iterable[str]) -> tuple[dict[str, str], dict[s
     return texts, refused
 
 
-def _read(path: str) -> str:
+def read_text(path: str | Path) -> str:
+    """A file's text without its end; of a pipe that nobody writes to, nothing.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     # Without a file object, which costs more than the kernel takes for one number.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -49,6 +55,11 @@ def _read(path: str) -> str:
     finally:
         os.close(descriptor)
     return data.decode(errors="replace").replace("\0", " ").strip()
+
+
+def whole_number(text: str) -> int | None:
+    """A whole number of at most 64 bits, as the kernel writes one; None for anything else."""
+    return int(text) if _WHOLE.fullmatch(text) else None
 
 
 def matching(root: Path, pattern: str) -> list[str]:

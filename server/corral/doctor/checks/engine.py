@@ -11,12 +11,11 @@ from corral.doctor.finding import Outcome, Status, check, info, ok, unknown
 from corral.system.cpu_list import format_cpus, parse_cpu_list
 from corral.system.tree import fields
 
-#: instruction sets as kernels name them, the best first, and the CPU flags that give each
+#: Instruction sets as OpenVINO's kernels name them, the best first, and the CPU flags that give
+#: each. Its names do not tell VNNI: brgconv_avx512_I8 is what it runs with it and without.
 RANKS: tuple[tuple[str, frozenset[str]], ...] = (
     ("amx", frozenset({"amx_int8", "amx_bf16"})),
-    ("avx512_vnni", frozenset({"avx512_vnni"})),
     ("avx512", frozenset({"avx512f"})),
-    ("avx2_vnni", frozenset({"avx_vnni"})),
     ("avx2", frozenset({"avx2"})),
     ("avx", frozenset({"avx"})),
     ("sse", frozenset({"sse4_1"})),
@@ -125,7 +124,7 @@ def best_isa(flags: frozenset[str], precision: str) -> str:
     FP32 has no use for what INT8 and BF16 are fast with.
     """
     for name, needed in RANKS:
-        if precision in {"fp32", "none", ""} and name in {"amx", "avx512_vnni", "avx2_vnni"}:
+        if precision in {"fp32", "none", ""} and name == "amx":
             continue
         if needed & flags:
             return name
