@@ -22,7 +22,7 @@ from corral.profiling import engine_run, peaks, served
 from corral.profiling.budget import make_budget
 from corral.profiling.process import EngineRun
 from corral.profiling.report import EngineFigures, OperatorRow, Peak, ProfileReport, span
-from corral.profiling.rows import make_rows
+from corral.profiling.rows import make_rows, profiler_percent
 from corral.profiling.served import Served
 from corral.profiling.trace import make_trace
 from corral.settings import Settings
@@ -219,13 +219,12 @@ def _figures(
 ) -> EngineFigures:
     plain = span("inference", [seconds * 1e6 for seconds in found.plain_s])
     rows = make_rows(found.profile.operators, most)
-    profiled_us = sum(row.us for row in rows)
     return EngineFigures(
         described=found.engine,
         batch=batch,
         cpus=pen.cpus,
         inference=plain,
-        profiler_percent=100 * (profiled_us / plain.p50_us - 1),
+        profiler_percent=profiler_percent(rows, plain),
         operators=rows,
         threads=found.threads,
         peaks=list(most),

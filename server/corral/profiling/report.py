@@ -76,8 +76,9 @@ class EngineFigures(msgspec.Struct, frozen=True, kw_only=True):
     cpus: list[int]
     #: a batch without the profiler
     inference: Span
-    #: how much more the operators add up to, under the engine's profiler, than ``inference``'s p50
-    profiler_percent: float
+    #: how much more the operators add up to, under the engine's profiler, than ``inference``'s
+    #: p50; None where they add up to less: what the profiler takes is within the noise
+    profiler_percent: float | None
     operators: list[OperatorRow]
     threads: ThreadUse
     peaks: list[Peak]

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from corral.pages.document import text
 from corral.profiling.report import OperatorRow, Peak
 
-_WIDTH, _HEIGHT = 860, 380
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 150, 16, 44
+_WIDTH, _HEIGHT = 920, 380
+#: to the right there is room for the longest name of a ceiling in a wide font
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 210, 16, 44
 
 
 def draw(rows: Sequence[OperatorRow], peaks: Sequence[Peak], bandwidth_gb_s: float) -> str:

@@ -49,9 +49,11 @@ def _meta(pid: int, name: str) -> Event:
     return {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": name}}
 
 
-def _slice(name: str, pid: int, tid: int, start_us: float, span_us: float, **args: Any) -> Event:
+def _slice(name: str, pid: int, tid: int, start_us: float, end_us: float, **args: Any) -> Event:
+    # Both ends are rounded, not the span: what begins where another ends begins no earlier.
+    ts, end = round(start_us, 3), round(max(end_us, start_us), 3)
     return {"ph": "X", "name": name, "cat": "corral", "pid": pid, "tid": tid,
-            "ts": round(start_us, 3), "dur": round(max(span_us, 0.0), 3), "args": args}  # fmt: skip
+            "ts": ts, "dur": round(end - ts, 3), "args": args}  # fmt: skip
 
 
 def _arrow(end: str, number: int, pid: int, tid: int, at_us: float) -> Event:
@@ -68,15 +70,15 @@ def _requests(requests: Sequence[RequestSpan], zero_s: float) -> Iterator[Event]
         pid = _FRONTENDS + request.cell
         tid = _lane(lanes.setdefault(request.cell, []), request)
         at_us = {name: (moment - zero_s) * 1e6 for name, moment in request.at_s.items()}
-        whole_us = at_us["answered"] - at_us["begun"]
-        yield _slice("request", pid, tid, at_us["begun"], whole_us,
+        yield _slice("request", pid, tid, at_us["begun"], at_us["answered"],
                      batch=request.batch, worker=request.worker, items=request.items)  # fmt: skip
         start_us = at_us["begun"]
         for name, span_us in phases_us(request).items():
             # The wait for the worker is one slice here, what it does is the batch's.
+            end_us = min(start_us + span_us, at_us["answered"])
             if name not in _ELSEWHERE:
-                yield _slice(name, pid, tid, start_us, span_us)
-            start_us += span_us
+                yield _slice(name, pid, tid, start_us, end_us)
+            start_us = end_us
         middle_us = (at_us["started"] + at_us["ended"]) / 2
         yield _arrow("s", 2 * number, pid, tid, (at_us["formed"] + at_us["sent"]) / 2)
         yield _arrow("f", 2 * number, _WORKERS + request.worker, 1, middle_us)
@@ -104,14 +106,14 @@ def _batches(
         if key in seen:
             continue
         seen.add(key)
-        start_us = (request.at_s["started"] - zero_s) * 1e6
-        span_us = (request.at_s["ended"] - request.at_s["started"]) * 1e6
+        start_us, ended_us = ((request.at_s[name] - zero_s) * 1e6 for name in ("started", "ended"))
+        span_us = ended_us - start_us
         pid = _WORKERS + request.worker
-        yield _slice(f"batch of {request.batch_items}", pid, 1, start_us, span_us,
+        yield _slice(f"batch of {request.batch_items}", pid, 1, start_us, ended_us,
                      batch=request.batch, items=request.batch_items)  # fmt: skip
         for operator in operators:
-            share_us = span_us * operator.us / whole_us
-            yield _slice(operator.name, pid, 1, start_us, share_us, type=operator.type,
+            end_us = min(start_us + span_us * operator.us / whole_us, ended_us)
+            yield _slice(operator.name, pid, 1, start_us, end_us, type=operator.type,
                          kernel=operator.kernel, precision=operator.precision,
                          placed="by its share, measured apart")  # fmt: skip
-            start_us += share_us
+            start_us = end_us

@@ -114,11 +114,12 @@ def engine_lines(engine: EngineFigures) -> list[str]:
     )
     flop = sum(row.gflop or 0.0 for row in engine.operators)
     operators_us = sum(row.us for row in engine.operators)
+    noise = "" if engine.profiler_percent is not None else ", less than without it, which is noise"
     first = (
         f"engine    {described}, CPUs {format_cpus(engine.cpus)}: "
         f"p50 {engine.inference.p50_us / 1000:.2f} ms, p99 {engine.inference.p99_us / 1000:.2f} ms "
         f"a batch of {engine.batch}; "
-        f"under its profiler the operators add up to {operators_us / 1000:.2f} ms"
+        f"under its profiler the operators add up to {operators_us / 1000:.2f} ms{noise}"
     )
     lines = [first]
     if flop:

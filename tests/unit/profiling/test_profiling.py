@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,10 @@ from corral.profiling.compare import compare
 from corral.profiling.peaks import KERNELS, kernel_for, measure
 from corral.profiling.report import EngineFigures, Peak, ProfileReport, Span, load, span
 from corral.profiling.roofline import draw
-from corral.profiling.rows import make_rows
+from corral.profiling.rows import make_rows, profiler_percent
 from corral.profiling.threads import ThreadCounts, ThreadUse
 from corral.profiling.trace import make_trace
-from corral.profiling.view import render
+from corral.profiling.view import engine_lines, render
 from corral.system import machine_code
 
 #: of each phase, microseconds
@@ -217,6 +219,48 @@ def test_a_trace_joins_requests_batches_and_operators() -> None:
     named = {event["pid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
     assert set(named.values()) == {"frontend 0", "worker 0", "worker 1"}
     assert {event["pid"] for event in slices} == set(named)
+
+
+def test_slices_of_one_track_never_overlap_by_rounding() -> None:
+    thirds = [operator(f"o{number}", 1000 / 3 + number / 7) for number in range(50)]
+    requests = [request(10.0 + n * 0.0123457, batch=n, slower=1 + n / 9) for n in range(40)]
+    # One after another, so that only a batch and its operators share a track.
+    requests = [dataclasses.replace(one, worker=n) for n, one in enumerate(requests)]
+    events = make_trace(requests, make_rows(thirds, PEAKS), {})["traceEvents"]
+    tracks: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for event in events:
+        if event["ph"] == "X":
+            begin_ns = round(event["ts"] * 1000)
+            end_ns = begin_ns + round(event["dur"] * 1000)
+            tracks.setdefault((event["pid"], event["tid"]), []).append((begin_ns, end_ns))
+    workers = [slices for (pid, _), slices in tracks.items() if pid >= 1000]
+    assert len(workers) == 40
+    for (_, whole_end), *inner in workers:
+        assert len(inner) == 50
+        ends = [end for _, end in inner]
+        begins = [begin for begin, _ in inner[1:]] + [whole_end]
+        assert all(end <= begin for end, begin in zip(ends, begins, strict=True))
+
+
+def test_operators_that_add_up_to_less_than_the_batch_is_noise() -> None:
+    rows = make_rows(OPERATORS, PEAKS)
+    assert profiler_percent(rows, span("inference", [8000.0])) == pytest.approx(25.0)
+    assert profiler_percent(rows, span("inference", [20000.0])) is None
+    engine = report().engine
+    assert engine is not None
+    assert engine_lines(engine)[0].endswith("add up to 10.00 ms")
+    noise = msgspec.structs.replace(engine, profiler_percent=None)
+    assert engine_lines(noise)[0].endswith("10.00 ms, less than without it, which is noise")
+
+
+def test_the_longest_name_of_a_ceiling_has_room() -> None:
+    peaks = [Peak(precision=k.precision, isa=k.isa, gflop_s=123456.0) for k in KERNELS]
+    drawn = draw(make_rows(OPERATORS, PEAKS), peaks, 20.0)
+    width = float(re.findall(r'viewBox="0 0 (\d+)', drawn)[0])
+    names = re.findall(r'<text x="([\d.]+)" y="[\d.]+">([^<]+: [\d,]+)</text>', drawn)
+    assert len(names) == len(KERNELS)
+    # In DejaVu Sans, a wide font, a character of 12 px takes 7.4 px on the average.
+    assert all(float(x) + 7.4 * len(name) <= width for x, name in names)
 
 
 def _inside(inner: dict[str, Any], outer: dict[str, Any]) -> bool:
