@@ -130,6 +130,9 @@ def test_ctrl_c_leaves_nothing_behind_and_prints_what_is_known(
         (("--trace", "/proc/none/t.json"), "--trace /proc/none/t.json: no such file"),
         (("--seconds", "0"), "--seconds: a number of seconds, more than 0, at most 60, is needed"),
         (("--live", "--port", "1"), "no server answers"),
+        (("--live", "--port", "1", "--batch", "4"), "--batch is of no use with --live"),
+        (("--compare", "a", "b", "--html", "x"), "--html is of no use with --compare"),
+        (("--trace", "/dev/full"), "--trace /dev/full: no regular file"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_2(

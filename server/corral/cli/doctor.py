@@ -22,6 +22,7 @@ from corral.errors import ConfigError, CorralError
 from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.settings import Settings
+from corral.settings.files import write_text
 from corral.supervisor import admin
 from corral.system.archive import machine_root
 
@@ -46,7 +47,7 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
             seen = _of_another(settings, root)
     report = examine(seen)
     if options.html is not None:
-        options.html.write_text(page.render(report, seen), encoding="utf-8")
+        write_text(options.html, "--html", page.render(report, seen))
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(report)).decode(), flush=True)
     else:

@@ -40,7 +40,9 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
 
 def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if _is_folder(options.out):
-        check_writable(options.out / f".ladder-{os.getpid()}", "--out")
+        written = (f"ladder-{settings.model.name}{end}" for end in (".md", ".json"))
+        for name in (f".ladder-{os.getpid()}", *written):
+            check_writable(options.out / name, "--out")
     pen = plan_for(settings, topology.read_machine()).first_worker
     chosen = LadderOptions(
         repeats=options.repeats,

@@ -189,7 +189,7 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--batch",
-        **command_numbers.reading("profile_batch"),
+        **command_numbers.reading("profile_batch") | {"default": None},
         help="of the engine alone (default: 1)",
     )
     group.add_argument(

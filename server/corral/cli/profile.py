@@ -15,8 +15,10 @@ from corral import logs
 from corral.artifacts.figures import FigureCache
 from corral.cli import cache_folder
 from corral.cli.command_line import given
+from corral.cli.command_numbers import CommandNumbers
 from corral.cli.files import check_writable
 from corral.cli.interrupting import INTERRUPTED, interrupts
+from corral.errors import ConfigError
 from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.profiling import page, view
@@ -24,6 +26,7 @@ from corral.profiling.command import ProfileOrder, Profiling
 from corral.profiling.compare import compare
 from corral.profiling.report import ProfileReport, load
 from corral.settings import Settings
+from corral.settings.files import write_text
 from corral.supervisor import admin
 from corral.supervisor.child_server import status_of
 
@@ -47,9 +50,9 @@ def run(
         ConfigError: an option or a file is of no use; nothing was measured then.
         CorralError: something cannot be had; what is known was printed.
     """
+    _check(options)
     if options.compare is not None:
         return _compare(options)
-    _check(options)
     logs.configure(settings.logging, "profile")
     if not options.live:
         cache_folder.require(settings, environ)
@@ -57,7 +60,7 @@ def run(
     plan = plan_for(settings, machine, FigureCache(settings, machine.model_name).load())
     order = ProfileOrder(
         seconds=options.seconds,
-        batch=options.batch,
+        batch=options.batch or CommandNumbers().profile_batch,
         trace=options.trace,
         socket=_socket(settings, environ) if options.live else None,
         words=tuple(_words(options.config, given(options))),
@@ -80,6 +83,11 @@ def _say(phase: str) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """Everything that can be wrong is, before anything is measured."""
+    unused = {"--compare": ("html", "trace", "live", "batch"), "--live": ("batch",)}
+    for what, names in unused.items():
+        given_too = [name for name in names if getattr(options, name)]
+        if getattr(options, what[2:]) and given_too:
+            raise ConfigError(f"--{given_too[0]} is of no use with {what}")
     for name in ("html", "trace"):
         path = getattr(options, name)
         if path is not None:
@@ -111,7 +119,7 @@ def _words(config: Path | None, given: Mapping[str, Any]) -> Iterator[str]:
 
 def _show(report: ProfileReport, options: argparse.Namespace) -> None:
     if options.html is not None:
-        options.html.write_text(page.render(report), encoding="utf-8")
+        write_text(options.html, "--html", page.render(report))
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(report)).decode(), flush=True)
     else:

@@ -26,6 +26,7 @@ from corral.models import registry
 from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.settings import Allocator, BackendName, Mode, Precision, Settings, TorchMode, options
+from corral.settings.files import write_text
 from corral.slo import page, picture, view
 from corral.slo.command import Subject, Tuning
 from corral.slo.gaps import read_gaps
@@ -292,9 +293,9 @@ def _show(found: TuneReport, options_: argparse.Namespace) -> None:
             f"corral tune: {view.headline(found)}",
             view.winner_line(found.winner, found.p99_ms),
         ]
-        out.write_text(as_toml(found.winner.settings, remarks), encoding="utf-8")
+        write_text(out, "--out", as_toml(found.winner.settings, remarks))
     if options_.html is not None:
-        options_.html.write_text(page.render(found), encoding="utf-8")
+        write_text(options_.html, "--html", page.render(found))
         why_not = picture.write(found, options_.html.with_suffix(".png"))
         if why_not:
             _say(why_not)

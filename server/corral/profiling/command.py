@@ -26,6 +26,7 @@ from corral.profiling.rows import make_rows, profiler_percent
 from corral.profiling.served import Served
 from corral.profiling.trace import make_trace
 from corral.settings import Settings
+from corral.settings.files import write_text
 from corral.supervisor.child_server import own_server
 from corral.tuning import prepare
 from corral.tuning.select import Selected
@@ -201,7 +202,7 @@ class Profiling:
                 "model": found.status.model,
             }
             trace = make_trace(found.requests, self._in_order, about)
-            self._order.trace.write_text(json.dumps(trace), encoding="utf-8")
+            write_text(self._order.trace, "--trace", json.dumps(trace))
 
 
 def _in_order(found: EngineRun, most: Sequence[Peak]) -> list[OperatorRow]:

@@ -1,4 +1,4 @@
-"""Reading files that a user named: within a time and a size, whatever they turn out to be.
+"""Files that a user named: read within a time and a size, whatever they turn out to be; written.
 
 A pipe that nobody writes to, or a device without end, must not hold a start up.
 """
@@ -11,6 +11,8 @@ import select
 import stat
 import time
 from pathlib import Path
+
+from corral.errors import CorralError
 
 #: of a settings file, a certificate chain, tokens: no honest one is as large
 _MOST_BYTES = 16 * 2**20
@@ -59,3 +61,15 @@ def _read(fd: int) -> bytes:
         if len(content) > _MOST_BYTES:
             raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES // 2**20} MiB")
     raise TimeoutError(errno.ETIMEDOUT, f"it does not end within {_PATIENCE_S:g} s")
+
+
+def write_text(path: Path, option: str, text: str) -> None:
+    """Writes what an option asked for.
+
+    Raises:
+        CorralError: the disk is full, or the file cannot be written any more.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CorralError(f"{option} {path}: {(error.strerror or str(error)).lower()}") from None

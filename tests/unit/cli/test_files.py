@@ -1,0 +1,64 @@
+"""Files that a command is to write: what is refused before it measures, and who is blamed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from corral.cli.files import check_writable
+from corral.cli.main import run
+from corral.errors import ConfigError, CorralError
+from corral.settings.files import write_text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["profile", "--backend", "null", "--trace"],
+        ["profile", "--backend", "null", "--html"],
+        ["doctor", "--html"],
+        ["tune", "--backend", "null", "--p99-ms", "5", "--html"],
+        ["tune", "--backend", "null", "--p99-ms", "5", "--out"],
+    ],
+    ids=" ".join,
+)
+def test_a_pipe_that_nobody_reads_holds_nothing_up(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert run([*words, str(pipe)], {"HOME": str(tmp_path)}) == 2
+    assert capsys.readouterr().err == f"corral: {words[-1]} {pipe}: no regular file\n"
+
+
+def test_a_ladders_page_is_no_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "ladder-resnet50.md")
+    words = ["ladder", "--backend", "onnxruntime", "--out", str(tmp_path)]
+    assert run(words, {"HOME": str(tmp_path)}) == 2
+    assert capsys.readouterr().err.endswith("ladder-resnet50.md: no regular file\n")
+
+
+def test_sockets_and_devices_are_refused_and_streams_are_not(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "socket"))
+        with pytest.raises(ConfigError, match="no regular file"):
+            check_writable(tmp_path / "socket", "--html")
+    with pytest.raises(ConfigError, match="--html /dev/zero: no regular file"):
+        check_writable(Path("/dev/zero"), "--html")
+    readable, writable = os.pipe()
+    try:
+        for path in ("/dev/null", "/dev/stdout", f"/dev/fd/{writable}"):
+            check_writable(Path(path), "--html")
+    finally:
+        os.close(readable)
+        os.close(writable)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_the_options() -> None:
+    with pytest.raises(CorralError, match="--html /dev/full: no space left on device") as raised:
+        write_text(Path("/dev/full"), "--html", "text")
+    assert raised.value.exit_code == 1
