@@ -79,7 +79,7 @@ def run(
         print("corral: interrupted; this is what is known", file=sys.stderr)
         code = INTERRUPTED
     found = tuning.report()
-    _show(found, options_)
+    _show(found, options_, interrupted=bool(code))
     return code or (0 if found.winner else 1)
 
 
@@ -286,9 +286,11 @@ def _say(phase: str) -> None:
     print(f"tune: {seconds:3.0f} s  {phase}", file=sys.stderr, flush=True)
 
 
-def _show(found: TuneReport, options_: argparse.Namespace) -> None:
+def _show(found: TuneReport, options_: argparse.Namespace, *, interrupted: bool) -> None:
+    """Prints and writes what is known; settings of an interrupted search if they are confirmed."""
     out = options_.out or Path("tuned.toml")
-    if found.winner is not None:
+    writes = found.winner is not None and (found.winner.confirmed or not interrupted)
+    if found.winner is not None and writes:
         remarks = [
             f"corral tune: {view.headline(found)}",
             view.winner_line(found.winner, found.p99_ms),
@@ -304,5 +306,5 @@ def _show(found: TuneReport, options_: argparse.Namespace) -> None:
         return
     console = Console() if sys.stdout.isatty() else Console(width=150)
     console.print(view.render(found))
-    if found.winner is not None:
+    if writes:
         console.print(f"{out}: corral serve --config {out}", highlight=False)

@@ -52,6 +52,10 @@ _ALIKE = 0.02
 _EXHAUSTIVE_ROUNDS = 3
 #: what a server of its own is taken to need
 _SERVER_BYTES = 700 * 10**6
+NOTHING_KEEPS = (
+    "no configuration is predicted to keep the bound at any rate: a higher --p99-ms, "
+    "more --budget-s or a quieter machine may help"
+)
 #: a busier machine is told
 _BUSY = 0.05
 
@@ -152,7 +156,7 @@ class Tuning:
             self._survey.run()
             self._look_back()
             if self._survey.best() is None:
-                self._notes.append("no configuration is predicted to keep the bound at any rate")
+                self._notes.append(NOTHING_KEEPS)
                 return
             with self._make_servers() as servers:
                 measure = functools.partial(self._undisturbed, servers)

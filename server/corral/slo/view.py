@@ -81,8 +81,9 @@ def winner_line(winner: Winner, bound_ms: float) -> str:
             f"by {winner.name}"
         )
     return (
-        f"{winner.rate:,.1f}/s with p99 <= {bound_ms:g} ms (the highest rate is between {low:,.1f} "
-        f"and {high:,.1f}/s) by {winner.name}; a lone request takes {winner.idle_p50_ms:.1f} ms"
+        f"{winner.rate:,.1f}/s with p99 <= {bound_ms:g} ms was measured to hold by {winner.name} "
+        f"(the highest rate is thought to be between {low:,.1f} and {high:,.1f}/s); "
+        f"a lone request takes {winner.idle_p50_ms:.1f} ms"
     )
 
 
@@ -94,13 +95,18 @@ def headroom_line(report: TuneReport) -> str:
     return f"{report.asked_rate:g}/s leaves {report.headroom:.0%} of it as headroom"
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def facts(report: TuneReport) -> list[str]:
     """How it was found."""
     whole = int(report.space.get("configurations", 0))
     measured = report.measured_configurations
     share = f" ({measured / whole:.1%})" if whole else ""
-    searched = f"{whole:,} configurations; {measured}{share} were put under load"
-    kinds = f"{len(report.profiled)} kinds of workers measured"
+    under = "was" if measured == 1 else "were"
+    searched = f"{_count(whole, 'configuration')}; {measured}{share} {under} put under load"
+    kinds = f"{_count(len(report.profiled), 'kind')} of workers measured"
     lines = [f"searched  {searched}, {kinds}, in {report.took_s:.0f} s"]
     if report.median_error is not None:
         lines.append(f"predicted p99 was off by {report.median_error:.0%} in the median")

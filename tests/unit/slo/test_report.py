@@ -78,7 +78,8 @@ def test_a_terminal_shows_the_winner_and_why_others_lost() -> None:
         console.print(view.render(REPORT))
     shown = re.sub(r"\s+", " ", capture.get())
     for words in (
-        "30.0/s with p99 <= 50 ms (the highest rate is between 30.0 and 32.0/s) by a",
+        "30.0/s with p99 <= 50 ms was measured to hold by a (the highest rate is thought",
+        "to be between 30.0 and 32.0/s)",
         "a lone request takes 11.0 ms",
         "20/s leaves 50% of it as headroom",
         "45.0 to 49.5",
@@ -89,6 +90,15 @@ def test_a_terminal_shows_the_winner_and_why_others_lost() -> None:
         "! others took 30%",
     ):
         assert words in shown
+
+
+def test_one_is_told_as_one() -> None:
+    one = msgspec.structs.replace(
+        REPORT, space={"configurations": 1}, measured_configurations=1, profiled=["x"]
+    )
+    assert view.facts(one)[0].startswith(
+        "searched  1 configuration; 1 (100.0%) was put under load, 1 kind of workers"
+    )
 
 
 def test_less_than_the_asked_rate_is_said() -> None:

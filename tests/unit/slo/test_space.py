@@ -117,10 +117,16 @@ def test_what_does_not_fit_is_refused(machine: Machine) -> None:
 
 def test_a_trace_is_read_as_gaps(tmp_path: Path) -> None:
     file = tmp_path / "trace"
-    file.write_text("# seconds\n\n" + "\n".join(str(0.5 * i) for i in range(150, 0, -1)))
+    file.write_text("# seconds\n\n" + "\n".join(str(1e9 + 0.5 * i) for i in range(150)))
     found = read_gaps(str(file))
     assert set(found) == {0.5}
     assert len(found) >= 5000
+
+
+def test_several_may_arrive_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    file.write_text("".join(f"{i // 2}\n" for i in range(200)))
+    assert set(read_gaps(str(file))) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize(
@@ -132,6 +138,10 @@ def test_a_trace_is_read_as_gaps(tmp_path: Path) -> None:
         ("nan\n" * 200, "100 finite times"),
         ("7\n" * 200, "at once"),
         ("\x00\xff", "no trace"),
+        ("".join(f"{200 - i}\n" for i in range(200)), "199.0 s comes after 200.0 s"),
+        ("".join(f"{i - 1}\n" for i in range(200)), "begins at -1 s"),
+        ("".join(f"{i}e300\n" for i in range(200)), "1e-300 requests/s is no rate"),
+        ("".join(f"{i}e-12\n" for i in range(200)), "1e\\+12 requests/s is no rate"),
     ],
 )
 def test_no_trace_is_one_line(content: str | None, said: str, tmp_path: Path) -> None:
