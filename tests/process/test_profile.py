@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from support.running_server import StartServer, wait_until
+from support.running_server import Server, StartServer, wait_until
+
+from corral.supervisor import admin
 
 NULL = ("--backend", "null", "--workers", "1", "--allocator", "system", "--null-item-ms", "2")
 
@@ -90,6 +94,62 @@ def test_a_running_server_is_traced_and_serves_on(server: StartServer) -> None:
         longer = corral("--live", "--port", str(s.port), "--seconds", "1e9")
         assert longer.returncode == 2
         assert s.stop() == 0
+
+
+def trace(s: Server, seconds: float) -> admin.Reply:
+    socket_path = admin.find_socket(os.environ, s.port)
+    return admin.ask(socket_path, admin.Request(command="trace", seconds=seconds))
+
+
+def is_traced(s: Server) -> bool:
+    """Whether the supervisor holds memory of a trace; asking it for one would be in the way."""
+    found = False
+    for fd in Path(f"/proc/{s.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found |= "trace" in fd.readlink().name
+    return found
+
+
+def test_an_interrupted_look_is_of_that_server_and_ends_its_trace(server: StartServer) -> None:
+    with server("--workers", "2", "--mode", "throughput", "--allocator", "system") as s:
+        process = subprocess.Popen(
+            command("--live", "--port", str(s.port), "--seconds", "30", "--json"),
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            wait_until(lambda: is_traced(s), "its trace")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == 130, err
+        report = json.loads(out)
+        assert (report["mode"], report["workers"]) == ("throughput", 2)
+        assert report["seconds"] < 15
+        # Nobody waits for it: another one may begin, and is answered.
+        wait_until(lambda: not is_traced(s), "the trace's end", 10.0)
+        assert trace(s, 0.01).trace is not None
+        assert s.stop() == 0
+        assert "Exception in callback" not in s.stderr
+
+
+def test_a_server_that_ends_while_it_traces_logs_no_error(server: StartServer) -> None:
+    with server("--workers", "1", "--allocator", "system") as s:
+        # It says no more, and still waits for its answer.
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.connect(str(admin.find_socket(os.environ, s.port)))
+            asked.sendall(b'{"command":"trace","seconds":0.5}\n')
+            asked.shutdown(socket.SHUT_WR)
+            asked.settimeout(20)
+            assert b'"trace":[' in asked.recv(65536)
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.connect(str(admin.find_socket(os.environ, s.port)))
+            asked.sendall(b'{"command":"trace","seconds":30}\n')
+            wait_until(lambda: is_traced(s), "its trace")
+            assert s.stop() == 0
+        assert "Exception in callback" not in s.stderr
+        assert "ERROR" not in s.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from corral.doctor.checks.cpu_time import others_percent
 from corral.doctor.gather import gather
 from corral.doctor.layout import planned
 from corral.doctor.probing import compute
+from corral.ipc.status import ServerStatus
 from corral.models import registry
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
@@ -27,7 +29,7 @@ from corral.profiling.served import Served
 from corral.profiling.trace import make_trace
 from corral.settings import Settings
 from corral.settings.files import write_text
-from corral.supervisor.child_server import own_server
+from corral.supervisor.child_server import own_server, status_of
 from corral.tuning import prepare
 from corral.tuning.select import Selected
 
@@ -82,6 +84,8 @@ class Profiling:
         self._say = say
         #: the engine's operators in the order that it runs them
         self._in_order: list[OperatorRow] = []
+        #: when the engine, or the requests, began to be measured
+        self._begun_s: float | None = None
         self.report = ProfileReport(
             cpu=machine.model_name,
             model=settings.model.name,
@@ -96,9 +100,20 @@ class Profiling:
 
         Raises:
             CorralError: something cannot be had; what was measured before stays in the report.
+            KeyboardInterrupt: likewise; the report's seconds are those until then.
         """
+        try:
+            self._measure(environ)
+        except KeyboardInterrupt:
+            seconds = 0.0 if self._begun_s is None else time.monotonic() - self._begun_s
+            self._change(seconds=round(min(seconds, self._order.seconds), 1))
+            raise
+
+    def _measure(self, environ: Mapping[str, str]) -> None:
         if self._order.socket is not None:
+            self._learn_status(status_of(self._order.socket))
             self._say("tracing the running server")
+            self._begun_s = time.monotonic()
             self._learn(served.trace(self._order.socket, self._order.seconds))
             self._note("--live shows requests and threads; without it, operators, too")
             return
@@ -116,6 +131,7 @@ class Profiling:
         model = served_model(registry.get(settings.model.name, settings.model.shape))
         clients = max(1, self.report.workers * self._order.batch)
         with own_server(words, settings.lifecycle.boot_timeout_s) as socket:
+            self._begun_s = time.monotonic()
             self._learn(served.under_load(socket, model, clients, self._order.seconds))
 
     def _note(self, text: str) -> None:
@@ -146,6 +162,7 @@ class Profiling:
     ) -> None:
         pen = self._plan.first_worker
         self._say("running the engine alone, without and with its profiler")
+        self._begun_s = time.monotonic()
         found = engine_run.run(
             engine_run.EngineOrder(
                 settings=settings,
@@ -183,18 +200,16 @@ class Profiling:
             self._note(f"the memory's bandwidth is not known: {error}")
             return most, None
 
+    def _learn_status(self, status: ServerStatus) -> None:
+        self._change(model=status.model, mode=status.mode, workers=len(status.workers))
+
     def _learn(self, found: Served) -> None:
         budget = make_budget(found.requests, found.client_us, found.dropped)
         if budget is None:
             self._note(f"no request was answered in {self._order.seconds:g} s")
         self._learn_of_others(found.other_load * 100)
-        self._change(
-            model=found.status.model,
-            mode=found.status.mode,
-            workers=len(found.status.workers),
-            budget=budget,
-            worker_threads=dict(found.worker_threads),
-        )
+        self._learn_status(found.status)
+        self._change(budget=budget, worker_threads=dict(found.worker_threads))
         if self._order.trace is not None:
             about = {
                 "program": "corral profile",

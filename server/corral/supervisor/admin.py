@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -37,6 +38,8 @@ UNITS_SOCKET = Path("/run/corral/admin.sock")
 _CREDENTIALS = struct.Struct("3i")
 #: for the question to come, once somebody has connected
 _PATIENCE_S = 5.0
+#: between two looks whether who says no more is still there
+_LOOK_S = 0.2
 #: who connects and says nothing holds one of these
 _MAX_CONNECTIONS = 16
 
@@ -210,6 +213,9 @@ async def listening(sock: socket.socket | None, handle: Handler) -> AsyncIterato
                 await _answer(reader, writer, handle)
         except OSError:
             logger.debug("whoever asked went away")
+        except asyncio.CancelledError:
+            # The server ends; asyncio would log a cancelled callback as an error.
+            logger.debug("the server ends before it has answered")
         finally:
             connections.discard(task)
             writer.close()
@@ -248,9 +254,41 @@ async def _answer(
     except (TimeoutError, ValueError):
         reply = Reply(text="that is no request", exit_code=2)
     else:
-        reply = await handle(request)
+        reply = await _while_there(handle(request), reader, writer.get_extra_info("socket"))
     writer.write(msgspec.json.encode(reply) + b"\n")
     await writer.drain()
+
+
+async def _while_there(
+    answer: Awaitable[Reply], reader: asyncio.StreamReader, sock: socket.socket
+) -> Reply:
+    """The answer, unless whoever asked leaves before: then it is given up.
+
+    Raises:
+        ConnectionResetError: they have left.
+    """
+    asked = asyncio.ensure_future(answer)
+    left = asyncio.ensure_future(_leaves(reader, sock))
+    try:
+        await asyncio.wait((asked, left), return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            raise ConnectionResetError
+        return asked.result()
+    finally:
+        left.cancel()
+        if asked.cancel():
+            await asyncio.wait((asked,))
+
+
+async def _leaves(reader: asyncio.StreamReader, sock: socket.socket) -> None:
+    """Returns once the other side is closed; who only says no more still waits for an answer."""
+    with contextlib.suppress(ConnectionError):
+        while await reader.read(_MAX_LINE_BYTES):
+            pass
+        poll = select.poll()
+        poll.register(sock.fileno(), 0)
+        while not poll.poll(0):  # noqa: ASYNC110  (no event says it)
+            await asyncio.sleep(_LOOK_S)
 
 
 def _peer_uid(sock: socket.socket) -> int:

@@ -53,6 +53,8 @@ class Tracer:
     async def trace(self, seconds: float) -> list[CellTrace]:
         """Lets the frontends write for so long; those that end meanwhile are left out.
 
+        Where it is cancelled, they stop writing at once.
+
         Raises:
             OSError: no memory or descriptor to be had.
         """
@@ -65,7 +67,12 @@ class Tracer:
                 frontend_link.tell(frontend, StartTrace(capacity=CAPACITY), (fd,))
             await asyncio.sleep(seconds)
             return await self._collect(memory)
+        except asyncio.CancelledError:
+            for frontend in self._frontends:
+                frontend_link.tell(frontend, StopTrace())
+            raise
         finally:
+            self._waiting.clear()
             self.busy = False
             for fd in memory.values():
                 os.close(fd)
