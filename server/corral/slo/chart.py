@@ -112,6 +112,12 @@ class _Chart:
         _, low = self._at(rate, interval_ms[0])
         _, high = self._at(rate, interval_ms[1])
         title = text(f"{name}: {ms:.1f} ms at {rate:.1f}/s")
+        if ms > self._most_ms:
+            return (
+                f'<path d="M{x - 5} {y + 9}L{x} {y}L{x + 5} {y + 9}Z" fill="var(--ink)">'
+                f"<title>{title}</title></path>"
+                f'<text x="{x - 8}" y="{y + 10}" text-anchor="end">{ms:.1f} ms</text>'
+            )
         return (
             f'<path d="M{x} {low}V{high}" stroke="var(--ink)" stroke-width="1.5"/>'
             f'<circle cx="{x}" cy="{y}" r="4" fill="var(--ink)"><title>{title}</title></circle>'

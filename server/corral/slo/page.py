@@ -30,9 +30,13 @@ def _winner(report: TuneReport) -> str:
         return card("<p>No configuration is known to keep the bound.</p>")
     low, high = winner.rate_interval
     kept = "was measured to keep" if winner.confirmed else "is predicted to keep"
-    least_ms, most_ms = winner.p99_interval_ms
-    p99 = f"{winner.p99_ms:.1f} ms, with 90 % between {least_ms:.1f} and {most_ms:.1f} ms"
-    p50 = f"{winner.p50_ms:.1f} ms at that rate, {winner.idle_p50_ms:.1f} ms of a lone request"
+    p99 = p50 = "not measured at that rate"
+    if winner.p99_ms is not None and winner.p99_interval_ms is not None:
+        least_ms, most_ms = winner.p99_interval_ms
+        p99 = f"{winner.p99_ms:.1f} ms, with 90 % between {least_ms:.1f} and {most_ms:.1f} ms"
+    if winner.p50_ms is not None:
+        p50 = f"{winner.p50_ms:.1f} ms at that rate"
+    p50 += f", {winner.idle_p50_ms:.1f} ms of a lone request"
     pairs = [
         ("highest rate", f"thought to be between {low:,.1f} and {high:,.1f} requests/s"),
         ("p99", p99),

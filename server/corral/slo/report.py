@@ -107,10 +107,10 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
     #: requests a second
     rate: float
     rate_interval: list[float]
-    #: at that rate, by its upper end and as the middle of it
-    p99_ms: float
-    p99_interval_ms: list[float]
-    p50_ms: float
+    #: at that rate, by its upper end and as the middle of it; None where nothing was measured there
+    p99_ms: float | None
+    p99_interval_ms: list[float] | None
+    p50_ms: float | None
     #: of a lone request
     idle_p50_ms: float
     #: confirmed under load; else it is a prediction

@@ -16,6 +16,9 @@ from corral.slo.report import CandidateRow, Predicted, TuneReport, Winner, setti
 from corral.slo.space import Configuration
 from corral.slo.survey import Survey
 
+#: what was measured so near to a rate was measured at it
+_THERE = 0.02
+
 
 class Summary:
     """What a search has come to.
@@ -96,17 +99,21 @@ class Summary:
         one, found = max(seen, key=lambda pair: pair[1].rate_interval[0])
         if not found.rate_interval[0]:
             return None
+        rate = found.rate_interval[0]
+        # The figures are those of the rate that was offered, which may be many times as high.
+        there = abs(found.offered / rate - 1) <= _THERE
+        ends_ms = [round(end, 3) for end in found.p99_interval_ms]
         return Winner(
             settings=self._settings(one),
             name=one.name,
-            rate=round(found.rate_interval[0], 3),
+            rate=round(rate, 3),
             rate_interval=[round(end, 3) for end in found.rate_interval],
-            p99_ms=round(found.p99_ms, 3),
-            p99_interval_ms=[round(end, 3) for end in found.p99_interval_ms],
-            p50_ms=round(found.p50_ms, 3),
+            p99_ms=round(found.p99_ms, 3) if there else None,
+            p99_interval_ms=ends_ms if there else None,
+            p50_ms=round(found.p50_ms, 3) if there else None,
             idle_p50_ms=self._idle_ms(one),
             confirmed=False,
-            joules_an_inference=found.joules_an_inference,
+            joules_an_inference=found.joules_an_inference if there else None,
         )
 
     def _settings(self, one: Configuration) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def winner_line(winner: Winner, bound_ms: float) -> str:
         how = "what was measured leaves" if low else "predicted:"
         return (
             f"not confirmed under load; {how} {winner.rate:,.1f}/s with p99 <= {bound_ms:g} ms "
-            f"by {winner.name}"
+            f"by {winner.name}{'; its p99 was not measured at that rate' * (winner.p99_ms is None)}"
         )
     return (
         f"{winner.rate:,.1f}/s with p99 <= {bound_ms:g} ms was measured to hold by {winner.name} "

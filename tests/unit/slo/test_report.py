@@ -92,6 +92,24 @@ def test_a_terminal_shows_the_winner_and_why_others_lost() -> None:
         assert words in shown
 
 
+def test_a_p99_of_another_rate_is_not_the_winners() -> None:
+    assert REPORT.winner is not None
+    one = msgspec.structs.replace(
+        REPORT.winner, confirmed=False, p99_ms=None, p99_interval_ms=None, p50_ms=None
+    )
+    assert "p99 was not measured at that rate" in view.winner_line(one, 50.0)
+    assert "not measured at that rate, 11.0 ms of a lone" in page.render(
+        msgspec.structs.replace(REPORT, winner=one)
+    )
+
+
+def test_a_point_above_the_chart_is_marked() -> None:
+    seen = msgspec.structs.replace(measured(0.0), p99_ms=463.9, p99_interval_ms=[463.9, 463.9])
+    drawn = chart.draw(msgspec.structs.replace(REPORT, candidates=[row("a", seen)]))
+    assert ">463.9 ms</text>" in drawn
+    assert "<circle" not in drawn
+
+
 def test_one_is_told_as_one() -> None:
     one = msgspec.structs.replace(
         REPORT, space={"configurations": 1}, measured_configurations=1, profiled=["x"]

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from corral.batching.contention import slowdown
@@ -16,12 +17,13 @@ from corral.planning import topology
 from corral.planning.plan import Plan
 from corral.settings import Allocator, BackendName, Mode, Precision, Settings
 from corral.slo.calibrator import Calibrator
+from corral.slo.confirm import Trial
 from corral.slo.forecast import Forecast
 from corral.slo.order import TuneOrder
 from corral.slo.page import render as render_page
 from corral.slo.profiler import Crew, Profiler
 from corral.slo.reasons import why_lost
-from corral.slo.report import TuneReport
+from corral.slo.report import Measured, TuneReport
 from corral.slo.service import Batch, Served, ServiceTimes
 from corral.slo.shapes import plans
 from corral.slo.space import Arithmetic, Configuration, Memory, Shape, Space, batchings
@@ -220,6 +222,34 @@ def test_the_report_of_predictions_alone(shapes: dict[Shape, Plan]) -> None:
     assert "is predicted to keep" in page
     one = found.ranked()[0]
     assert not why_lost(one, report.candidates[0], winner, forecast, 100.0)
+
+
+def test_an_unconfirmed_winner_has_no_figures_of_another_rate(shapes: dict[Shape, Plan]) -> None:
+    found, forecast = survey(shapes, {FAST: 10.0})
+    found.run()
+    first, *rest = found.ranked()
+    seen = Measured(
+        rate=0.0, rate_interval=[5.2, 5.2], offered=68.9, p50_ms=200.0, p99_ms=463.9,
+        p99_interval_ms=[463.9, 463.9], raw_p99_ms=463.9, first_p99_ms=463.9,
+        guessed_p99_ms=90.0, refused=0.0, requests=300,
+    )  # fmt: skip
+    trial = Trial(one=first, predicted=found.predicted[first], rate=5.2, found=seen)
+    order = TuneOrder(
+        bound_ms=100.0, rate=None, gaps=[1.0], arrivals="Poisson", budget_s=1.0,
+        exhaustive=False, given={},
+    )  # fmt: skip
+    empty = TuneReport(p99_ms=100.0, model="m", cpu="a CPU", arrivals="Poisson")
+    report = Summary(order, forecast, found, [trial]).fill(empty)
+    winner = report.winner
+    assert winner is not None
+    assert (winner.rate, winner.p99_ms, winner.p99_interval_ms) == (5.2, None, None)
+    assert winner.p50_ms is None
+    assert found.predicted[rest[0]].rate > 5.2
+    assert "what was measured decides" in report.candidates[1].lost
+    trial.found = msgspec.structs.replace(seen, offered=5.2)
+    winner = Summary(order, forecast, found, [trial]).fill(empty).winner
+    assert winner is not None
+    assert winner.p99_ms == 463.9
 
 
 def test_after_serving_was_seen_all_that_may_be_first_is_predicted_again(
