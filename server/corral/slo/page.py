@@ -29,7 +29,11 @@ def _winner(report: TuneReport) -> str:
     if winner is None:
         return card("<p>No configuration is known to keep the bound.</p>")
     low, high = winner.rate_interval
-    kept = "was measured to keep" if winner.confirmed else "is predicted to keep"
+    kept, why = "was measured to keep", ""
+    if not winner.confirmed:
+        kept = "may keep" if low else "is predicted to keep"
+        why = "; not confirmed under load"
+        why += "; what was measured leaves that rate" * bool(low)
     p99 = p50 = "not measured at that rate"
     if winner.p99_ms is not None and winner.p99_interval_ms is not None:
         least_ms, most_ms = winner.p99_interval_ms
@@ -50,7 +54,7 @@ def _winner(report: TuneReport) -> str:
     settings = text(as_toml(winner.settings, ()))
     return card(
         f'<p class="big">{winner.rate:,.1f} requests/s</p>'
-        f"<p>{text(winner.name)} {kept} p99 &le; {report.p99_ms:g} ms</p>{facts(pairs)}"
+        f"<p>{text(winner.name)} {kept} p99 &le; {report.p99_ms:g} ms{why}</p>{facts(pairs)}"
         f"<details><summary>its settings, for {code('corral serve --config')}</summary>"
         f"<pre>{settings}</pre></details>"
     )

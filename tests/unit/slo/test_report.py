@@ -98,9 +98,10 @@ def test_a_p99_of_another_rate_is_not_the_winners() -> None:
         REPORT.winner, confirmed=False, p99_ms=None, p99_interval_ms=None, p50_ms=None
     )
     assert "p99 was not measured at that rate" in view.winner_line(one, 50.0)
-    assert "not measured at that rate, 11.0 ms of a lone" in page.render(
-        msgspec.structs.replace(REPORT, winner=one)
-    )
+    shown = page.render(msgspec.structs.replace(REPORT, winner=one))
+    assert "not confirmed under load; what was measured leaves that rate" in shown
+    assert "a may keep p99" in shown
+    assert "not measured at that rate, 11.0 ms of a lone" in shown
 
 
 def test_a_point_above_the_chart_is_marked() -> None:
