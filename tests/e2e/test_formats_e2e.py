@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from support.running_server import StartServer
 
 from corral_client import Client
@@ -204,3 +206,27 @@ def test_what_cannot_be_served_is_one_line_with_the_way_out(
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert text in done.stderr
+
+
+def test_an_output_whose_rows_hang_on_the_values_is_refused(tmp_path: Path) -> None:
+    numbers = {"most": np.array(40), "overlap": np.float32(0.5), "least": np.float32(0.1)}
+    graph = helper.make_graph(
+        [helper.make_node("NonMaxSuppression", ["boxes", "scores", *numbers], ["chosen"])],
+        "g",
+        [
+            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["n", 60, 4]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 1, 60]),
+        ],
+        # Its rows look like a batch.
+        [helper.make_tensor_value_info("chosen", TensorProto.INT64, ["rows", 3])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in numbers.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path = tmp_path / "chosen.onnx"
+    onnx.save(model, path)
+    command = [sys.executable, "-m", "corral", "serve", "--dry-run", "--model", str(path)]
+    command += ["--backend", "openvino", "--precision", "fp32", "--cache-dir", str(tmp_path / "c")]
+    command += ["--port", "0", "--http-port", "0", "--metrics-port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "output chosen has another shape for other values" in done.stderr.splitlines()[-1]

@@ -169,7 +169,8 @@ class _Numbers:
         """
         if name in self._wordnet:
             return self._wordnet[name]
-        found = self._by_name.get(_plain(name), [])
+        # A hyphen before a number is its sign, and no way to write the number.
+        found = [] if _SIGNED.fullmatch(name) else self._by_name.get(_plain(name), [])
         if len(found) == 1:
             return found[0]
         if len(found) > 1:
@@ -183,6 +184,9 @@ class _Numbers:
             f"{self._option}: no class is called {name!r}; a label or a number from 0 to "
             f"{len(self._classes) - 1} is needed"
         )
+
+
+_SIGNED = re.compile(r"\s*[+-]\s*\d+\s*")
 
 
 def _plain(label: str) -> str:

@@ -115,6 +115,15 @@ def test_a_number_that_is_no_class_is_refused(tmp_path: Path, name: str) -> None
         _refused(tmp_path, "no class is called")
 
 
+@pytest.mark.parametrize("name", ["-1", "+1"])
+def test_a_sign_is_no_hyphen_of_a_class_that_is_called_by_its_number(
+    tmp_path: Path, name: str
+) -> None:
+    _picture(tmp_path / name / "a.png")
+    with pytest.raises(ConfigError, match="no class is called"):
+        picture_folder.read(tmp_path, "evaluate", ("0", "1", "2"))
+
+
 def test_a_label_of_two_classes_is_refused(tmp_path: Path) -> None:
     _picture(tmp_path / "Crane" / "a.png")
     _refused(tmp_path, "'Crane' are classes 1 and 2; name them by number")

@@ -139,6 +139,7 @@ class OpenVINOBackend:
             model.reshape(list(inputs.shape))
             compiled = self._core.compile_model(model, _DEVICE, self._properties)
             _check_answer(compiled, outputs.shape)
+            _check_shapes_stay(compiled)
             request = compiled.create_infer_request()
             tensors = (
                 ov.Tensor(inputs, shared_memory=True),
@@ -182,6 +183,7 @@ class OpenVINOBackend:
             compiled = self._core.compile_model(model, _DEVICE, self._properties)
             for index, array in zip(self._outputs, outputs, strict=True):
                 _check_answer(compiled, array.shape, index)
+            _check_shapes_stay(compiled)
             request = compiled.create_infer_request()
             tensors = []
             for index, array, spec in zip(self._inputs, inputs, specs[0], strict=True):
@@ -253,6 +255,33 @@ def _check_answer(
     given = compiled.output(index).partial_shape
     if not given.compatible(ov.PartialShape(list(wanted))):
         raise RuntimeError(f"the graph answers {given}, not {list(wanted)}")
+
+
+def _check_shapes_stay(compiled: openvino.CompiledModel) -> None:
+    """Raises RuntimeError where an answer's shape hangs on the values, not on the inputs' shapes.
+
+    It would be cut to the shape that is served, in silence. Only what the graph leaves open is run.
+    """
+    opened = [port for port in compiled.outputs if port.partial_shape.is_dynamic]
+    if not opened:
+        return
+    request = compiled.create_infer_request()
+    seen = []
+    for fill in (False, True):
+        for port in compiled.inputs:
+            given = request.get_tensor(port).data
+            given[...] = 0
+            if fill:
+                values = np.random.default_rng(0).random(given.shape)
+                given[...] = values if given.dtype.kind == "f" else 1
+        request.infer()
+        seen.append([list(request.get_tensor(port).shape) for port in opened])
+    for port, first, second in zip(opened, *seen, strict=True):
+        if first != second:
+            raise RuntimeError(
+                f"output {port.any_name} has another shape for other values ({first}, {second}): "
+                "only shapes that stay are served, so let the model pad it to a fixed one"
+            )
 
 
 def accept_pixels(model: openvino.Model, recipe: Recipe) -> openvino.Model:
