@@ -36,6 +36,8 @@ check: .venv/dev.stamp ## format, lint, types, walls between the rooms
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/unit/test_building.py
 
+# Each of some thousand processes would compile all of corral anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := CORRAL_OFFLINE=1 $(BIN)/python -m pytest -q
 # Half of the time a test waits for a server: more of them at once than there are cores. Engines' threads
 # wait for one another while they compute: of their tests as many as there are cores.
