@@ -187,10 +187,28 @@ def _notes_that_do_not_fit(folder: Path) -> list[str]:
     return ["--model", str(folder / "lite.tflite")]
 
 
+def _weights_alone(folder: Path) -> list[str]:
+    import torch
+
+    torch.save(torch.nn.Linear(4, 2).state_dict(), folder / "weights.pth")
+    return ["--model", str(folder / "weights.pth")]
+
+
+def _program_called_script(folder: Path) -> list[str]:
+    import torch
+
+    program = torch.export.export(torch.nn.Linear(4, 2), (torch.zeros(1, 4),))
+    torch.export.save(program, folder / "program.pt2")
+    (folder / "program.pt2").rename(folder / "program.pt")
+    return ["--model", str(folder / "program.pt")]
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
         (_cut, "cut.tflite: "),
+        (_weights_alone, "no network; save that by torch.export.save("),
+        (_program_called_script, "it holds an exported program: call it program.pt2"),
         (_no_shape, "--shape input=3,224,224"),
         (_open_shape, "--shape pixel_values=3,224,224, or [shapes] in symbolic.toml"),
         (_wrong_shape, "the graph does not take pixel_values=4,16,16"),

@@ -1,6 +1,8 @@
-"""What an engine throws, in one line for a person."""
+"""What an engine throws, in one line for a person: the cause, and the way out if it is known."""
 
 from __future__ import annotations
+
+import re
 
 from corral.backends.registry import engine
 from corral.errors import telling_line
@@ -9,6 +11,20 @@ from corral.system.limits import NO_EXECUTABLE_MEMORY, refuses_executable_memory
 
 #: what exceptions of C++ become in Python: std::stoi of an odd file throws an invalid_argument
 THROWN = (RuntimeError, ValueError, IndexError, OverflowError)
+#: the head of ONNX Runtime's lines: it names the file, as corral does itself
+_HEAD = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:\s*)?(Fatal error: )?"
+)
+#: an operator that the engine does not have
+_NO_OPERATOR = re.compile(
+    r"No conversion rule found for operations|is not a registered function/op|No Op registered for"
+)
+_OTHER_OPERATORS = "export the model without that operator, or try another --backend"
+#: an answer that does not fit the array it is to be written to
+_OTHER_SHAPE = re.compile(
+    r"OrtValue provided for output '(.+?)'.* has shape \{(.*?)\} but the computed output shape for "
+    r"this run is \{(.*?)\}"
+)
 
 
 def explain(error: Exception, name: BackendName) -> str:
@@ -18,7 +34,20 @@ def explain(error: Exception, name: BackendName) -> str:
         error: what the engine raised.
         name: the engine.
     """
-    line = telling_line(error)
+    line = _HEAD.sub("", telling_line(error), count=1)
     if engine(name).writes_code and refuses_executable_memory():
         return f"{line}: {NO_EXECUTABLE_MEMORY}"
+    if _NO_OPERATOR.search(line):
+        return f"{line}: {_OTHER_OPERATORS}"
+    if found := _OTHER_SHAPE.search(line):
+        output, *shapes = found.groups()
+        return shape_moves(output, *(f"[{shape.replace(',', ', ')}]" for shape in shapes))
     return line
+
+
+def shape_moves(output: str, one: str, other: str) -> str:
+    """Says that an output's shape hangs on the values, as in "boxes", "[0, 3]" and "[5, 3]"."""
+    return (
+        f"output {output} has another shape for other values ({one}, {other}): "
+        "only shapes that stay are served, so let the model pad it to a fixed one"
+    )

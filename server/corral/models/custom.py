@@ -20,7 +20,7 @@ from corral.models.asking import ask
 from corral.models.files import SAVED_MODEL, kind_of
 from corral.models.notes import Notes, make_recipe, read_notes, with_side
 from corral.models.onnx_header import Port
-from corral.models.ports import Shapes, check_names, is_open, settle, signature
+from corral.models.ports import Shapes, check_datatypes, check_names, is_open, settle, signature
 from corral.models.quantized_files import is_quantized
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.tensors import TensorSpec
@@ -81,8 +81,10 @@ def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
         raise ModelError(f"--model {path}: no such file")
     header = _header(path)
     notes = read_notes(path)
-    known = {**notes.shapes, **(shapes or {})}
-    settled = settle(path, *_ports(path, header, known, notes))
+    given = {**notes.shapes, **(shapes or {})}
+    inputs, outputs, known = _ports(path, header, given, notes)
+    check_datatypes(path, inputs, notes.datatypes)
+    settled = settle(path, inputs, outputs, known)
     answer = settled.outputs[0].shape
     recipe = pixels = None
     if notes.preprocessing is not None:

@@ -49,6 +49,18 @@ def read_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def check_datatypes(path: Path, inputs: Sequence[Port], datatypes: Mapping[str, str]) -> None:
+    """Raises ModelError where the TOML's datatypes are not those of the inputs."""
+    said = {port.name: port.datatype for port in inputs}
+    for name, datatype in datatypes.items():
+        if said.get(name) != datatype:
+            found = f"is {said[name]}" if name in said else f"is none of {', '.join(said)}"
+            raise ModelError(
+                f"{path.with_suffix('.toml')}: [datatypes] says {datatype} of input {name!r}, "
+                f"which {found} in {path.name}"
+            )
+
+
 def settle(path: Path, inputs: Sequence[Port], outputs: Sequence[Port], shapes: Shapes) -> Settled:
     """Makes each port an item's shape.
 

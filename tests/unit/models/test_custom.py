@@ -268,6 +268,8 @@ def test_a_file_that_is_no_model(tmp_path: Path, name: str, content: bytes) -> N
         ('name = "../../etc/passwd"', "name: up to 100 letters"),
         ('name = ""', "name: up to 100 letters"),
         ('name = ".."', "name: up to 100 letters"),
+        ('[datatypes]\nin0 = "FP16"', "FP16 of input 'in0', which is FP32 in m.onnx"),
+        ('[datatypes]\nids = "FP32"', "FP32 of input 'ids', which is none of in0 in m.onnx"),
     ],
 )
 def test_wrong_notes_are_one_line(tmp_path: Path, text: str, cause: str) -> None:
@@ -276,6 +278,12 @@ def test_wrong_notes_are_one_line(tmp_path: Path, text: str, cause: str) -> None
     with pytest.raises(ModelError, match=cause) as caught:
         custom.read(path)
     assert "m.toml" in str(caught.value)
+
+
+def test_a_datatype_that_the_file_says_itself_may_be_said_again(tmp_path: Path) -> None:
+    path = _write(tmp_path / "m.onnx", ["n", 3, 8, 8])
+    (tmp_path / "m.toml").write_text('[datatypes]\nin0 = "FP32"\n')
+    assert custom.read(path).signature.native is Datatype.FP32
 
 
 def _ir(dims: str) -> str:

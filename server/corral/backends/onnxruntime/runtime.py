@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from corral.backends.onnxruntime.build import with_pixels
 from corral.backends.telemetry import silence_telemetry
-from corral.errors import ModelError, telling_line
+from corral.backends.thrown import explain
+from corral.errors import ModelError
 from corral.ipc.messages import WorkerBoot
+from corral.settings import BackendName
 from corral.tensors import Datatype, Recipe, Signature
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ class OnnxRuntimeBackend:
         except Exception as error:
             raise ModelError(
                 f"the artefact {self._file} of {self._model_name} cannot be read: "
-                f"{telling_line(error)}"
+                f"{explain(error, BackendName.ONNXRUNTIME)}"
             ) from None
 
     def compile(
@@ -157,7 +159,8 @@ class OnnxRuntimeBackend:
         # ONNX Runtime's errors have no common class but Exception.
         except Exception as error:
             raise ModelError(
-                f"ONNX Runtime cannot run {self._model_name} for {what}: {telling_line(error)}"
+                f"ONNX Runtime cannot run {self._model_name} for {what}: "
+                f"{explain(error, BackendName.ONNXRUNTIME)}"
             ) from None
 
     def run(self, datatype: Datatype, count: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from corral.backends.openvino.torch_files import check_torch_file
 from corral.backends.openvino.types import type_name
 from corral.errors import ModelError
 from corral.models.asking import Question
@@ -26,6 +27,8 @@ def read_file(question: Question) -> openvino.Model:
 
     path = Path(question.path)
     kind = kind_of(path)
+    if kind in {".pt", ".pt2"}:
+        check_torch_file(path)
     if kind == ".pt2":
         model = _exported(path)
     elif kind == ".pt":

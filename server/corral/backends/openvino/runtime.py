@@ -30,7 +30,7 @@ from corral.backends.openvino.hints import inference_precision, is_marked_bf16
 from corral.backends.openvino.kernels import main_kernel
 from corral.backends.openvino.types import indexes, tensor, type_name
 from corral.backends.telemetry import silence_telemetry
-from corral.backends.thrown import THROWN, explain
+from corral.backends.thrown import THROWN, explain, shape_moves
 from corral.errors import ConfigError, ModelError
 from corral.ipc.messages import WorkerBoot
 from corral.settings import BackendName
@@ -278,10 +278,7 @@ def _check_shapes_stay(compiled: openvino.CompiledModel) -> None:
         seen.append([list(request.get_tensor(port).shape) for port in opened])
     for port, first, second in zip(opened, *seen, strict=True):
         if first != second:
-            raise RuntimeError(
-                f"output {port.any_name} has another shape for other values ({first}, {second}): "
-                "only shapes that stay are served, so let the model pad it to a fixed one"
-            )
+            raise RuntimeError(shape_moves(port.any_name, str(first), str(second)))
 
 
 def accept_pixels(model: openvino.Model, recipe: Recipe) -> openvino.Model:
