@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
 
 _MODELS = Path(__file__).parents[1] / "data" / "models"
@@ -34,6 +36,10 @@ def _corral(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     model = tmp_path / "colours.onnx"
     for file in _MODELS.glob("colours.*"):
         shutil.copy(file, tmp_path)
+    return _run(tmp_path, model, *words)
+
+
+def _run(tmp_path: Path, model: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "corral", *words, "--model", str(model)],
         env={**os.environ, "CORRAL_CACHE": str(tmp_path / "cache"), "CORRAL_OFFLINE": "1"},
@@ -93,3 +99,57 @@ def test_bad_pictures_end_it_with_one_line(
     # A worker's log lines may stand before it.
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def _means(folder: Path, last: onnx.NodeProto, datatype: int, shape: list[int | str]) -> Path:
+    """A model that answers with something of each colour's mean, "scores"."""
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["x"], ["scores"], axes=[2, 3], keepdims=0), last],
+        "means",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 32, 32])],
+        [helper.make_tensor_value_info("y", datatype, shape)],
+        [helper.make_tensor("bound", TensorProto.FLOAT, [], [0.5])],
+    )
+    path = folder / "means.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    labels = 'labels = ["red", "green", "blue"]\n' if shape[-1] == 3 else ""
+    text = f"{labels}[preprocessing]\nresize = 36\nstd = [255, 255, 255]\n"
+    path.with_suffix(".toml").write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("last", "datatype", "shape", "told"),
+    [
+        (("Greater", ["scores", "bound"]), TensorProto.BOOL, ["n", 3], "y BOOL [n,3]"),
+        (("ArgMax", ["scores"]), TensorProto.INT64, ["n", 1], "y INT64 [n,1]"),
+    ],
+    ids=["truths", "numbers"],
+)
+def test_what_is_no_score_of_classes_is_refused_in_one_line(
+    tmp_path: Path,
+    last: tuple[str, list[str]],
+    datatype: int,
+    shape: list[int | str],
+    told: str,
+) -> None:
+    folder = _pictures(tmp_path / "pictures", 1)
+    extra = {"axis": 1} if last[0] == "ArgMax" else {}
+    path = _means(tmp_path, helper.make_node(*last, ["y"], **extra), datatype, shape)
+    done = _run(tmp_path, path, "evaluate", str(folder), "--backend", "onnxruntime")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].endswith(
+        f"answers with {told}; evaluate needs scores of classes: one output of floats, [n,classes]"
+    )
+
+
+def test_scores_of_another_float_are_scores(tmp_path: Path) -> None:
+    folder = _pictures(tmp_path / "pictures", 2)
+    last = helper.make_node("Cast", ["scores"], ["y"], to=TensorProto.FLOAT16)
+    path = _means(tmp_path, last, TensorProto.FLOAT16, ["n", 3])
+    words = ("evaluate", str(folder), "--backend", "onnxruntime", "--precision", "fp32", "--json")
+    done = _run(tmp_path, path, *words)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert (row["top1"]["right"], row["top1"]["of"]) == (5, 6)

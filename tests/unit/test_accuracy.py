@@ -305,3 +305,67 @@ def test_outputs_that_differ_in_name_or_shape_are_no_comparison() -> None:
         compare_outputs(_outputs(), {**_outputs(), "boxes": _outputs()["scores"]})
     with pytest.raises(ValueError, match="outputs"):
         compare_outputs({}, {})
+
+
+def _about(constant: float, change: float, crops: int = 20) -> np.ndarray:
+    """Answers that change by so much about a constant of each place."""
+    places = constant * np.random.default_rng(5).uniform(0.5, 1.5, 50)
+    return (places + change * np.random.default_rng(6).normal(size=(crops, 50))).astype(np.float32)
+
+
+def _noise(share: float, crops: int = 20) -> np.ndarray:
+    noise = share * np.random.default_rng(7).normal(size=(crops, 50))
+    return np.asarray(noise, np.float32)
+
+
+def _snr_db(reference: np.ndarray, candidate: np.ndarray) -> float:
+    return compare_outputs({"y": reference}, {"y": candidate}).snr_db
+
+
+@pytest.mark.parametrize("constant", [0.0, -4.6, 100.0])
+@pytest.mark.parametrize("crops", [2, 5, 20, 400])
+def test_only_what_changes_with_the_picture_is_signal(constant: float, crops: int) -> None:
+    exact = _about(constant, 1.0, crops)
+    # However few the crops are, their mean takes nothing of what changes.
+    assert _snr_db(exact, exact + _noise(0.3, crops)) == pytest.approx(10.5, abs=2.0)
+    assert _snr_db(exact, exact) >= 100
+
+
+def test_a_bias_is_noise() -> None:
+    exact = _about(100.0, 1.0)
+    assert _snr_db(exact, exact + 1) == pytest.approx(0.0, abs=0.5)
+
+
+def test_noise_counts_at_places_that_never_change() -> None:
+    exact = _about(10.0, 1.0)
+    exact[:, :25] = exact[0, :25]
+    noise = _noise(1.0)
+    noise[:, 25:] = 0
+    assert _snr_db(exact, exact + noise) == pytest.approx(0.0, abs=0.5)
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-7])
+def test_a_constant_is_compared_by_itself(rounding: float) -> None:
+    # A plain constant among the outputs, rounded anew for each picture.
+    exact = _about(10.0, 0.0) * (1 + _noise(rounding))
+    assert _snr_db(exact, exact) >= 100
+    assert _snr_db(exact, exact * (1 + _noise(1e-7))) > 100
+    assert _snr_db(exact, exact * (1 + _noise(0.3))) == pytest.approx(10.5, abs=0.5)
+
+
+def test_of_one_crop_nothing_tells_what_changes() -> None:
+    exact = _about(10.0, 1.0, 1)
+    found = compare_outputs({"y": exact}, {"y": exact + _noise(1.0, 1)})
+    assert found.snr_db == compare(exact[:, None], (exact + _noise(1.0, 1))[:, None]).snr_db
+
+
+def test_a_broken_crop_costs_as_much_as_any_though_it_is_much_like_the_mean() -> None:
+    exact = _about(10.0, 0.0)
+    # One picture in twenty tells something; what is lost is one of the others.
+    exact[0] += _noise(5.0)[0]
+    candidate = exact.copy()
+    candidate[3, 7] = np.nan
+    assert 10 < _snr_db(exact, candidate) < 20
+    exact[3, 7] = np.inf
+    assert 10 < _snr_db(exact, exact) < 20
+    assert compare_outputs({"y": exact * np.nan}, {"y": exact}).snr_db == 0.0

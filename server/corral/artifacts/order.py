@@ -72,8 +72,9 @@ OVERFLOW_FIX, FOR_ANY_CPU, FOR_WIDE_SUMS = "overflow_fix", "enable", "disable"
 #: what a search could give layers that stay out of INT8; each serves on any CPU
 LEFT_OUT, IN_BF16, IN_FP32 = "left_out", "bf16", "fp32"
 
-#: how a search judges answers that are no scores of classes: before their sorts, boxes by size
-JUDGED, BEFORE_SORTS = "judged", "before the sorts"
+#: how a search judges answers that are no scores of classes: before their sorts and decisions, by
+#: what changes with the picture, boxes by size
+JUDGED, BEFORE_SORTS = "judged", "before the sorts, by what changes"
 
 
 def made_of_the_same(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:

@@ -5,7 +5,7 @@ Of a detector these are what its sorts take (backends/sorts.py). Scores are comp
 evaluation counts: in most of the places where a detector could have found something it found
 nothing, and nobody sees their boxes. And **their noise counts against their own sizes**, not
 against where in the picture they lie: at 20 dB edges are off by a tenth of a box's width or height.
-Pure.
+Of everything else the signal is what changes with the picture (accuracy.compare_outputs). Pure.
 """
 
 from __future__ import annotations
@@ -41,25 +41,28 @@ def compare_tensors(
     """
     if reference.keys() != candidate.keys():
         raise ValueError(f"outputs {sorted(candidate)} against {sorted(reference)}")
-    pairs = {name: _pair(name, reference, candidate) for name in reference}
-    return compare_outputs(
-        {name: pair[0] for name, pair in pairs.items()},
-        {name: pair[1] for name, pair in pairs.items()},
-        pictures,
-    )
+    exact, other, sizes = dict(reference), dict(candidate), set()
+    for name in reference:
+        pair = _as_sizes(name, reference, candidate)
+        if pair is not None:
+            exact[name], other[name] = pair
+            sizes.add(name)
+    return compare_outputs(exact, other, pictures, whole=sizes)
 
 
-def _pair(name: str, reference: Answers, candidate: Answers) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What is to be compared of one tensor."""
+def _as_sizes(
+    name: str, reference: Answers, candidate: Answers
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Of boxes beside scores, what is to be compared; None for any other tensor."""
     pair = reference[name], candidate[name]
     shape = pair[0].shape
     if len(shape) != 3 or shape != pair[1].shape or 4 not in shape[1:]:
-        return pair
+        return None
     if shape[2] != 4:
         # Places last.
         pair = pair[0].swapaxes(1, 2), pair[1].swapaxes(1, 2)
     best = _best_places(reference, name, pair[0])
-    return pair if best is None else _boxes(*pair, best)
+    return None if best is None else _boxes(*pair, best)
 
 
 def _best_places(reference: Answers, name: str, boxes: NDArray[Any]) -> NDArray[np.intp] | None:

@@ -99,6 +99,11 @@ class Judge(Generic[Model]):
         self._pictures = pictures
         self._expected = answers(exact, inputs)
 
+    @property
+    def compares(self) -> bool:
+        """Whether there are floats to compare."""
+        return bool(self._expected)
+
     def fidelity(self, model: Model) -> Fidelity:
         """Against FP32; of several outputs, the worst's."""
         found = self._answers(model, self._inputs)
@@ -117,6 +122,8 @@ class Judge(Generic[Model]):
         """By FP32's names: a quantizer may rename what lies inside, in the same order."""
         if found.keys() == self._expected.keys():
             return found
+        if len(found) != len(self._expected):
+            raise ValueError(f"outputs {sorted(found)} against {sorted(self._expected)}")
         return dict(zip(self._expected, found.values(), strict=True))
 
 
@@ -131,6 +138,11 @@ def within_thresholds(
         job: has the thresholds, and is told how far the search has come.
     """
     job.at("search layers", 0.0)
+    if not judge.compares:
+        _log.warning(
+            "no layers are searched for: no answer is a float, nor known to be made of one"
+        )
+        return ways[0].model
     all_found = [judge.fidelity(way.model) for way in ways]
     if len(ways) > 1:
         told = [f"{way.name}: {describe(one)}" for way, one in zip(ways, all_found, strict=True)]
@@ -139,6 +151,7 @@ def within_thresholds(
     number = max(range(len(ways)), key=lambda index: all_found[index].snr_db)
     best, found = ways[number], all_found[number]
     if _passes(found, job):
+        _log.info("no layer left out: %s", describe(found))
         return best.model
     parts = best.layers()
     groups = blocks(parts, _BLOCKS)

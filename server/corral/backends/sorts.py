@@ -6,8 +6,12 @@ nothing there can be compared place by place. What goes into the choice can. So 
 **before its sorts**: at every float that a sort takes, or what comes behind one, and that hangs on
 no sort itself. All that such a graph answers is a function of the floats at the cut.
 
+**A decision counts as a sort**: it makes a truth or an integer of a float (scores above a bound, a
+cast), or rounds it. Noise does not show in what it answers until that jumps.
+
 Where a layer with weights comes behind a sort, the sort is inside the network (two-stage detectors,
-mixtures of experts), and the cut would judge a part of it only: there is none then.
+mixtures of experts), and the cut would judge a part of it only: there is none then. A decision in
+there (an activation that compares with zero) is a part of the network, and no cut.
 
 An output may join what has nothing to do with each other, boxes in pixels and scores: it is taken
 apart again, so that the large hide nothing. Pure.
@@ -16,6 +20,7 @@ apart again, so that the large hide nothing. Pure.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Hashable, Sequence, Set
 from typing import Generic, TypeVar
@@ -29,6 +34,10 @@ _SORTS = frozenset(
         "MulticlassNms", "NMSRotated", "DetectionOutput",
     }
 )  # fmt: skip
+#: what makes steps of a float, which stays one
+_STEPS = frozenset({"Round", "Floor", "Ceil", "Ceiling", "Sign"})
+#: a quantizer's own, which decide nothing
+_QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "FakeQuantize"})
 #: layers with weights
 _WEIGHTED = frozenset(
     {
@@ -76,24 +85,26 @@ class Graph(Generic[Tensor]):
 
 
 def before_sorts(graph: Graph[Tensor]) -> list[Tensor] | None:
-    """The floats at the cut, and outputs that hang on no sort, each once.
+    """The floats at the cut, and outputs that hang on no sort and no decision, each once.
 
     Returns:
-        None where nothing is sorted, where a sort is inside the network, and where the graph holds
-        graphs of its own.
+        None where nothing is sorted or decided of a float, where a sort is inside the network, and
+        where the graph holds graphs of its own.
     """
+    if any(node.kind in _NESTED for node in graph.nodes):
+        return None
+    inside = _ahead_of_layers(graph)
     varies = set(graph.inputs)
     sorted_ones: set[Tensor] = set()
     made_by = {tensor: node for node in graph.nodes for tensor in node.outputs}
     taken: list[Tensor] = []
     for node in graph.nodes:
-        if node.kind in _NESTED:
-            return None
         if node.kind in _SHAPES:
             continue
         behind = any(tensor in sorted_ones for tensor in node.inputs)
         moves = [tensor for tensor in node.inputs if tensor in varies]
-        if behind or (moves and node.kind in _SORTS):
+        decides = inside.isdisjoint(node.outputs) and _decides(node, moves, graph.floats)
+        if behind or (moves and (node.kind in _SORTS or decides)):
             still = [one for one in node.inputs if one not in varies and one not in sorted_ones]
             if behind and node.kind in _WEIGHTED and still:
                 return None
@@ -101,13 +112,35 @@ def before_sorts(graph: Graph[Tensor]) -> list[Tensor] | None:
             taken += moves
         elif moves:
             varies.update(node.outputs)
-    if not sorted_ones.intersection(graph.outputs):
+    floats = functools.partial(_floats, graph, varies, made_by)
+    left = [tensor for tensor in graph.outputs if tensor not in sorted_ones]
+    # An output may be an integer that only a decision inside the network made.
+    if len(left) == len(graph.outputs) and not any(
+        floats(tensor) for tensor in left if tensor not in graph.floats
+    ):
         return None
-    taken += [tensor for tensor in graph.outputs if tensor not in sorted_ones]
-    # An output may be an integer that hangs on no sort: its floats are as good.
-    return list(
-        dict.fromkeys(one for tensor in taken for one in _floats(graph, varies, made_by, tensor))
-    )
+    return list(dict.fromkeys(one for tensor in [*taken, *left] for one in floats(tensor))) or None
+
+
+def _decides(node: Node[Tensor], moves: Sequence[Tensor], floats: Set[Tensor]) -> bool:
+    """Whether a node makes steps of a float that varies: what it answers jumps."""
+    if node.kind in _QUANTIZERS or floats.isdisjoint(moves):
+        return False
+    return node.kind in _STEPS or floats.isdisjoint(node.outputs)
+
+
+def _ahead_of_layers(graph: Graph[Tensor]) -> set[Tensor]:
+    """Tensors that layers with weights of their own hang on."""
+    varies = set(graph.inputs)
+    for node in graph.nodes:
+        if node.kind not in _SHAPES and not varies.isdisjoint(node.inputs):
+            varies.update(node.outputs)
+    found: set[Tensor] = set()
+    for node in reversed(graph.nodes):
+        layer = node.kind in _WEIGHTED and not varies.issuperset(node.inputs)
+        if node.kind not in _SHAPES and (layer or not found.isdisjoint(node.outputs)):
+            found.update(varies.intersection(node.inputs))
+    return found
 
 
 def _floats(

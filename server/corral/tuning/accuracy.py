@@ -1,6 +1,7 @@
 """The precision guard at work: a candidate's answers beside FP32's, on held-out pictures.
 
-A model that sorts its answers is judged by what its sorts take (backends/sorts.py).
+A model that sorts its answers, or makes integers and truths of floats, is judged by what goes into
+that (backends/sorts.py).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,7 @@ from corral.artifacts.order import made_of_the_same, versions
 from corral.artifacts.store import Artefact
 from corral.backends.boxes import compare_tensors
 from corral.backends.registry import ENGINES, packages
-from corral.errors import ConfigError
+from corral.errors import ConfigError, ModelError
 from corral.images import picture_folder
 from corral.images.picture_folder import PictureFolder
 from corral.models import evaluation
@@ -35,11 +37,17 @@ from corral.tuning.fallback import float_outputs
 from corral.tuning.trial_worker import Trial, TrialOrder
 
 #: raise it whenever a fidelity is measured in another way, or Fidelity changes
-FIDELITY_FORMAT = 6
+FIDELITY_FORMAT = 7
 #: of a user's own pictures: fewer say little, more would keep a start waiting
 _LEAST, _MOST = 20, 1000
 #: of one candidate's answers, and FP32's are as large: noise differs little from crop to crop
 _MOST_BYTES = 256 * 10**6
+#: why nothing is compared of a model that takes pictures
+NOTHING = "none of its outputs is a float, and no float can be found that they are made of"
+
+
+class NothingToCompareError(ModelError):
+    """A model whose answers hold nothing that noise can be measured of; the message is NOTHING."""
 
 
 def measure_fidelity(
@@ -55,6 +63,7 @@ def measure_fidelity(
         exact: its artefact.
 
     Raises:
+        NothingToCompareError: no float is answered, and none is found that answers are made of.
         ModelError: a worker failed.
         ConfigError: torch cannot run the precision in the mode that was asked for.
     """
@@ -68,6 +77,8 @@ def measure_fidelity(
     orders = bench.order(reference, exact, [1]), bench.order(candidate, made, [1])
     with contextlib.ExitStack() as stack:
         one, other, names = _judged(orders, stack)
+        if not float_outputs(one.signature):
+            raise NothingToCompareError(NOTHING)
         held_out = _held_out(bench, one.signature, synthetic=made.synthetic)
         asked = (
             *(exact.key, bench.title(reference), pictures_name(bench, synthetic=made.synthetic)),
@@ -128,7 +139,7 @@ def fidelity_of(
     pictures: NDArray[np.intp] | None = None,
     labels: NDArray[np.intp] | None = None,
 ) -> Fidelity:
-    """How close answers are to FP32's; of several outputs, the worst decides.
+    """How close answers are to FP32's; of several outputs, and tensors, the worst decides.
 
     Args:
         signature: of what answered.
@@ -136,11 +147,12 @@ def fidelity_of(
         found: the other's.
         pictures, labels: see ``compare``.
     """
-    if not signature.plain:
-        return compare_tensors(expected, found, pictures)
-    # It has one output.
-    (exact_logits,), (logits,) = expected.values(), found.values()
-    return compare(exact_logits, logits, pictures, labels)
+    if signature.by_classes:
+        (exact_logits,), (logits,) = expected.values(), found.values()
+        return compare(exact_logits, logits, pictures, labels)
+    fidelity = compare_tensors(expected, found, pictures)
+    # The only one needs no name.
+    return msgspec.structs.replace(fidelity, output="") if signature.plain else fidelity
 
 
 def as_floats(values: NDArray[Any], datatype: Datatype) -> NDArray[Any]:

@@ -30,7 +30,8 @@ Writer = Callable[[Path, Signature, Path], tuple[Path, tuple[TensorSpec, ...]] |
 def cut_before_sorts(order: TrialOrder) -> Iterator[TrialOrder | None]:
     """The same worker with another model file, which is there as long as the context.
 
-    None where answers are scores of classes, nothing is sorted, or the engine cannot say.
+    None where answers are scores of classes, nothing is sorted or decided, or the engine cannot
+    say.
     """
     with tempfile.TemporaryDirectory(prefix="corral-cut-") as folder:
         found = _written(order, Path(folder))

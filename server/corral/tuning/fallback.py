@@ -36,10 +36,12 @@ def float_outputs(signature: Signature) -> list[TensorSpec]:
 
 
 def judges_outputs(bench: Bench) -> bool:
-    """Whether a model of several outputs can be compared with FP32, output by output."""
+    """Whether a model of other outputs than one in FP32 is to be compared with FP32.
+
+    Where none is a float, only the graph tells whether they are made of floats.
+    """
     spec = bench.spec
-    several = spec.takes_pictures and not spec.signature.plain and not spec.quantized
-    return several and bool(float_outputs(spec.signature))
+    return spec.takes_pictures and not spec.signature.plain and not spec.quantized
 
 
 def first_that_runs(bench: Bench, options: Sequence[Candidate]) -> tuple[Search, Artefact]:

@@ -14,7 +14,7 @@ from corral.artifacts.order import ABSENT, made_of_the_same, versions
 from corral.backends.registry import packages
 from corral.settings import BackendName, Precision
 from corral.system.limits import refuses_executable_memory
-from corral.tuning.accuracy import pictures_name, runners
+from corral.tuning.accuracy import FIDELITY_FORMAT, pictures_name, runners
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Search
 from corral.tuning.fallback import is_judged
@@ -81,6 +81,8 @@ def search_ingredients(
         "thresholds": str(bench.thresholds),
         "pictures": pictures_name(bench, synthetic=weights.synthetic),
         "worker python": settings.engine.worker_python or "",
+        # How scores of classes are judged has not changed since searches are cached.
+        **({} if spec.signature.by_classes else {"fidelity": str(FIDELITY_FORMAT)}),
         # Where engines may not write machine code, another one wins.
         **({"executable memory": "refused"} if refuses_executable_memory() else {}),
         **versions(sorted(packages())),

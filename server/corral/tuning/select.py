@@ -25,7 +25,11 @@ from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
-from corral.tuning.accuracy import evaluation_pictures, measure_fidelity
+from corral.tuning.accuracy import (
+    NothingToCompareError,
+    evaluation_pictures,
+    measure_fidelity,
+)
 from corral.tuning.bench import Bench, make_bench
 from corral.tuning.candidates import Candidate, Search, candidates, guard_report
 from corral.tuning.fallback import first_that_runs, is_judged, is_measured, judges_outputs
@@ -202,7 +206,7 @@ def without_pictures(
 def several_outputs(
     bench: Bench, precision: Precision, installed: Set[str], *, again: bool = False
 ) -> Selected:
-    """A model of several outputs: FP32, or what was asked for, judged output by output.
+    """A model of several outputs, or one of integers: FP32, or what was asked for, judged.
 
     Nothing is searched. What fails serves with a warning where backend and precision were named,
     else FP32 on the same engine does.
@@ -214,7 +218,12 @@ def several_outputs(
     reference = msgspec.structs.replace(chosen, precision=Precision.FP32)
     # Both are in the cache, or are made once.
     made, exact = bench.prepare(chosen, 0.5, 0.6), bench.prepare(reference, 0.6, 0.7)
-    fidelity = measure_fidelity(bench, chosen, made, reference, exact)
+    try:
+        fidelity = measure_fidelity(bench, chosen, made, reference, exact)
+    except NothingToCompareError as error:
+        bench.progress(build.READY, 1.0)
+        report = AccuracyReport(candidate=chosen.name, fidelity=None, faults=[str(error)])
+        return _selected(chosen, made, report, None)
     bench.progress(build.READY, 1.0)
     too_low = accuracy.faults(fidelity, bench.thresholds, synthetic=made.synthetic)
     falls_back = bool(too_low) and bench.settings.engine.is_searched

@@ -188,11 +188,11 @@ class Trial:
 
     def batch(
         self, inputs: NDArray[np.generic], datatype: Datatype
-    ) -> tuple[float, NDArray[np.float32]]:
-        """Runs one batch of items; returns the engine's seconds and the answers, copied."""
+    ) -> tuple[float, NDArray[np.generic]]:
+        """Runs one batch of items; returns the engine's seconds and the first output, copied."""
         self.fill(inputs, datatype)
         took_s = self.run(datatype, len(inputs))
-        return took_s, self._region.outputs(len(inputs)).copy()
+        return took_s, self._region.all_outputs(len(inputs))[0].copy()
 
     def end(self) -> None:
         """Ends the process and gives everything back."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corral.accuracy import Thresholds, compare_outputs, faults
+from corral.accuracy import Thresholds, compare, compare_outputs, faults
 from corral.backends.boxes import compare_tensors
 
 _PICTURES, _PLACES, _CLASSES, _FOUND = 20, 400, 12, 6
@@ -130,8 +130,44 @@ def test_a_bad_quantization_is_refused(how: str, output: str) -> None:
 def test_where_a_box_lies_hides_no_noise() -> None:
     # 10 pixels are little beside a place in the picture, and much beside a box.
     pair = (_EXACT.answer(), _spoiled("boxes moved").answer())
-    assert compare_outputs(*pair).snr_db > 20
+    assert compare_outputs(*pair, whole=("boxes",)).snr_db > 20
     assert compare_tensors(*pair).snr_db < 20
+
+
+def test_boxes_of_one_size_everywhere_count_by_that_size() -> None:
+    # No size changes with the picture, and still a tenth of it is 20 dB.
+    exact = {
+        **_EXACT.answer(),
+        "boxes": np.tile(np.asarray([10, 10, 50, 50], np.float32), (20, 400, 1)),
+    }
+    moved = {**exact, "boxes": exact["boxes"] + np.float32(4)}
+    assert compare_tensors(exact, moved).snr_db == pytest.approx(20, abs=0.01)
+
+
+def _keypoints(noise: float) -> dict[str, NDArray[np.float32]]:
+    """Points a few pixels from where their anchors lie, beside scores behind a prior of -4.6."""
+    random = np.random.default_rng(5)
+    anchors = np.random.default_rng(6).uniform(0, _SIDE, (1, _PLACES, 6))
+    found = {
+        "points": anchors + random.normal(0, 3, (_PICTURES, _PLACES, 6)),
+        "logits": -4.6 + random.normal(0, 0.3, (_PICTURES, _PLACES)),
+    }
+    spoiling = np.random.default_rng(7)
+    return {
+        name: (values + noise * values.std(axis=0).mean() * spoiling.normal(size=values.shape))
+        .astype(np.float32)
+        for name, values in found.items()
+    }  # fmt: skip
+
+
+def test_where_an_anchor_lies_and_a_prior_hide_no_noise() -> None:
+    found = compare_tensors(_keypoints(0), _keypoints(0.3))
+    assert found.snr_db == pytest.approx(10.5, abs=0.3)
+    # Beside the constants the same noise would be nothing.
+    for name in ("points", "logits"):
+        plain = compare(_keypoints(0)[name][:, None], _keypoints(0.3)[name][:, None])
+        assert plain.snr_db > 30
+    assert compare_tensors(_keypoints(0), _keypoints(0.03)).snr_db > 30
 
 
 @pytest.mark.parametrize("turned", [(), ("scores",), ("scores", "boxes")], ids=str)

@@ -55,6 +55,14 @@ def _with_boxes(model: _Model, inputs: Sequence[NDArray[Any]]) -> dict[str, NDAr
     return {"boxes": calm[: len(inputs)], **_answers(model, inputs)}
 
 
+def _about_constants(
+    model: _Model, inputs: Sequence[NDArray[Any]]
+) -> dict[str, NDArray[np.float32]]:
+    """The same about a constant of each place, which noise is small beside."""
+    places = np.random.default_rng(3).uniform(50, 100, _CLASSES).astype(np.float32)
+    return {name: found + places for name, found in _answers(model, inputs).items()}
+
+
 def _search(
     bf16: float | None,
     snr_db: float = 20.0,
@@ -113,6 +121,18 @@ def test_the_search_goes_by_the_worst_of_several_outputs() -> None:
     left = set(range(_LAYERS)) - _search(None, answers=_with_boxes).quantized
     assert left == set(range(_LAYERS)) - _search(None).quantized
     assert {0, 1} <= left
+
+
+def test_what_answers_to_every_picture_alike_hides_no_layer() -> None:
+    assert _search(None, answers=_about_constants) == _search(None)
+
+
+def test_where_nothing_can_be_compared_all_of_it_is_quantized(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = _search(None, answers=lambda model, inputs: {})
+    assert found.quantized == frozenset(range(_LAYERS))
+    assert "no answer is a float, nor known to be made of one" in caplog.text
 
 
 def test_where_no_layer_may_be_quantized_a_warning_says_so(

@@ -77,6 +77,71 @@ def test_what_is_chosen_by_a_bound_is_compared_by_the_floats_below() -> None:
     assert before_sorts(_graph(nodes, ["top boxes"])) == ["scores", "boxes"]
 
 
+_MASK = Node("Greater", ("scores", "bound"), ("mask",))
+
+
+@pytest.mark.parametrize(
+    ("decision", "output"),
+    [
+        (_MASK, "mask"),
+        (Node("Cast", ("scores",), ("classes",)), "classes"),
+        (Node("IsNaN", ("scores",), ("mask",)), "mask"),
+        (Node("Round", ("scores",), ("rounded",)), "rounded"),
+    ],
+)
+def test_a_decision_is_compared_by_the_last_float_before_it(
+    decision: Node[str], output: str
+) -> None:
+    nodes = [*_BODY, decision]
+    assert before_sorts(_graph(nodes, [output])) == ["scores"]
+    assert before_sorts(_graph(nodes, ["map", output])) == ["scores", "map"]
+
+
+def test_what_hangs_on_a_decision_is_compared_before_it() -> None:
+    nodes = [
+        *_BODY,
+        _MASK,
+        Node("Round", ("boxes",), ("rounded",)),
+        Node("Cast", ("rounded",), ("order",)),
+        Node("Where", ("mask", "scores", "zero"), ("kept",)),
+    ]
+    # Not the rounded one: noise does not show there until it jumps.
+    assert before_sorts(_graph(nodes, ["order", "kept"])) == ["scores", "boxes"]
+
+
+def test_a_decision_inside_the_network_is_a_part_of_it() -> None:
+    leaky = [
+        Node("Greater", ("picture", "zero"), ("mask",)),
+        Node("Where", ("mask", "picture", "slope"), ("active",)),
+        Node("Conv", ("active", "weights"), ("map",)),
+        *_BODY[1:],
+    ]
+    assert before_sorts(_graph(leaky, ["scores"])) is None
+    assert before_sorts(_graph([*leaky, *_SORTED], _OUTPUTS)) == ["scores", "best", "boxes"]
+    # Answered besides, it is compared by its float.
+    assert before_sorts(_graph(leaky, ["scores", "mask"])) == ["scores", "picture"]
+
+
+def test_a_quantizer_decides_nothing() -> None:
+    nodes = [
+        *_BODY,
+        Node("QuantizeLinear", ("scores", "scale", "zero"), ("classes",)),
+        Node("DequantizeLinear", ("classes", "scale", "zero"), ("kept",)),
+    ]
+    assert before_sorts(_graph(nodes, ["kept"])) is None
+    mask = Node("Greater", ("kept", "bound"), ("mask",))
+    assert before_sorts(_graph([*nodes, mask], ["mask"])) == ["kept"]
+
+
+def test_integers_that_no_float_is_behind_have_no_cut() -> None:
+    nodes = [
+        Node("Add", ("order", "k"), ("classes",)),
+        Node("Shape", ("order",), ("shape",)),
+    ]
+    graph = Graph(nodes=nodes, inputs={"order"}, outputs=["classes", "shape"], floats=set[str]())
+    assert before_sorts(graph) is None
+
+
 def test_a_shape_hangs_on_no_value() -> None:
     nodes = [
         *_BODY,

@@ -316,8 +316,13 @@ def _detectors_answers(noise: float, *, renamed: bool = False, cut: bool = True)
 
 def test_a_detectors_answers_are_compared_before_their_sort() -> None:
     exact = _detectors_answers(0)
-    found = exact.fidelity(_detectors_answers(0.02, renamed=True))
+    found = exact.fidelity(_detectors_answers(0.01, renamed=True))
+    assert found is not None
     assert (found.output, found.snr_db > 25) == ("s", True)
     # Where an engine cannot say what its sorts take, there are the outputs.
     after = exact.fidelity(_detectors_answers(0.02, cut=False))
+    assert after is not None
     assert (after.output, after.snr_db < 15) == ("sorted", True)
+    # Integers that no float is known of cannot be compared.
+    nothing = Answers({}, exact.signature)
+    assert nothing.fidelity(nothing) is None

@@ -19,6 +19,7 @@ from corral.settings import BackendName, Precision, TorchMode
 from corral.tensors import Datatype, Signature, TensorSpec
 from corral.tuning import search_cache
 from corral.tuning import select as selection
+from corral.tuning.accuracy import NOTHING, NothingToCompareError
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Row, Search
 from corral.tuning.fallback import judges_outputs
@@ -263,8 +264,24 @@ def test_outputs_without_floats_cannot_be_judged(
 ) -> None:
     _heads(monkeypatch, Datatype.FP32, 30.0)
     assert judges_outputs(bench)
+    # Only the graph tells what integers are made of.
     _heads(monkeypatch, Datatype.INT64, 30.0)
-    assert not judges_outputs(bench)
+    assert judges_outputs(bench)
+
+    def nothing(*_: object) -> Fidelity:
+        raise NothingToCompareError(NOTHING)
+
+    monkeypatch.setattr(selection, "measure_fidelity", nothing)
+    asked = bench.settings.replace(precision=Precision.INT8)
+    bench = dataclasses.replace(bench, settings=asked)
+    found = selection.several_outputs(bench, Precision.INT8, {"openvino", "nncf"})
+    report = found.model.guard
+    assert report is not None
+    assert (found.precision, report.verdict) == (Precision.INT8, "not compared")
+    assert report.sentence() == (
+        "openvino int8 serves without a comparison with FP32: none of its outputs is a float, and "
+        "no float can be found that they are made of"
+    )
 
 
 def test_a_file_without_pictures_runs_on_what_is_installed(

@@ -54,7 +54,7 @@ def write_before_sorts(
 def cut_before_sorts(origin: Path, file: Path) -> Path | None:
     """Writes a file that answers with what the sorts of another one take, FP32.
 
-    None where nothing is sorted, and no output is joined of several.
+    None where nothing is sorted or decided, and no output is joined of several.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -139,11 +139,14 @@ def _graph(model: onnx.ModelProto, told: dict[str, onnx.TypeProto.Tensor]) -> Gr
         Node(node.op_type, tuple(filter(None, node.input)), tuple(filter(None, node.output)))
         for node in graph.node
     ]
+    # What another domain's operation makes is not told; nothing says that it decides.
+    made = {name for node in nodes for name in node.outputs}
+    not_told = {name for name in made if name not in told or not told[name].elem_type}
     return Graph(
         nodes=nodes,
         inputs={port.name for port in graph.input} - weights,
         outputs=[port.name for port in graph.output],
-        floats={name for name, kind in told.items() if kind.elem_type in floats},
+        floats={name for name, kind in told.items() if kind.elem_type in floats} | not_told,
     )
 
 

@@ -61,7 +61,7 @@ def write_before_sorts(
 def cut_before_sorts(model: openvino.Model) -> openvino.Model | None:
     """A copy that answers with what the sorts take, FP32, each by a name of its own.
 
-    None where nothing is sorted, and no output is joined of several.
+    None where nothing is sorted or decided, and no output is joined of several.
     """
     import openvino as ov
 

@@ -16,12 +16,13 @@ from corral.backends.registry import DEFAULT, packages
 from corral.errors import ConfigError
 from corral.images import picture_folder
 from corral.lab.evaluate import page, tables
-from corral.lab.evaluate.measure import batch_size, evaluate
+from corral.lab.evaluate.measure import answers_scores, batch_size, evaluate
 from corral.lab.evaluate.results import Evaluation
 from corral.models.labels import labels_of
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Precision, Settings
+from corral.tensors import Signature
 from corral.tuning.bench import Bench
 from corral.tuning.select import options_for
 
@@ -70,10 +71,14 @@ def _evaluation(
 ) -> Evaluation:
     spec, settings = bench.spec, bench.settings
     names = labels_of(spec)
-    if not spec.takes_pictures or not names:
+    if not spec.takes_pictures:
         raise ConfigError(
-            f"--model {settings.model.name}: takes no pictures, or its answers are no scores of "
-            "classes; there is nothing to evaluate"
+            f"--model {settings.model.name}: takes no pictures; there is nothing to evaluate"
+        )
+    if not names or not answers_scores(spec.signature):
+        raise ConfigError(
+            f"--model {settings.model.name}: answers with {_told(spec.signature)}; evaluate needs "
+            "scores of classes: one output of floats, [n,classes]"
         )
     folder = picture_folder.read(asked.source, "evaluate", names)
     if folder.labels is None:
@@ -106,6 +111,14 @@ def _evaluation(
         cores=bench.pen.cores,
         batch=batch_size(bench),
         rows=rows,
+    )
+
+
+def _told(signature: Signature) -> str:
+    """Its outputs, in words."""
+    return " and ".join(
+        f"{one.name} {one.datatype.name} [{','.join(map(str, ('n', *one.shape)))}]"
+        for one in signature.output_specs
     )
 
 

@@ -19,9 +19,12 @@ from corral.lab.evaluate.results import EvaluationRow, row
 from corral.models import pictures
 from corral.models.labels import labels_of
 from corral.settings import Mode, Precision
+from corral.tensors import Signature
 from corral.tuning import prepare, trial_worker
+from corral.tuning.accuracy import as_floats
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
+from corral.tuning.fallback import float_outputs
 from corral.tuning.trial_worker import Trial, TrialOrder
 
 #: the batch that stands for large ones in throughput mode
@@ -38,6 +41,17 @@ class _Running:
     logits: list[NDArray[np.float32]]
     seconds: list[float]
     reason: str = ""
+
+
+def answers_scores(signature: Signature) -> bool:
+    """Whether its answer can be scores of classes: one output of floats, all along one dimension.
+
+    Exporters leave an average pool's [classes,1,1] as it is.
+    """
+    floats = float_outputs(signature)
+    return len(floats) == len(signature.output_specs) == 1 and (
+        max(floats[0].shape, default=0) == floats[0].size
+    )
 
 
 def batch_size(bench: Bench) -> int:
@@ -107,6 +121,7 @@ def _run(
     progress: Callable[[str, float], None],
 ) -> None:
     size, native = batch_size(bench), bench.spec.native
+    (scores,) = bench.spec.signature.output_specs
     for begin in range(0, len(folder), size):
         progress("evaluate", 0.5 + 0.5 * begin / len(folder))
         chosen = range(begin, min(begin + size, len(folder)))
@@ -120,7 +135,8 @@ def _run(
                 parts = [batch] if len(batch) == size else np.split(batch, len(batch))
                 for part in parts:
                     took_s, answers = one.trial.batch(part, native)
-                    one.logits.append(answers)
+                    floats = as_floats(answers, scores.datatype)
+                    one.logits.append(floats.astype(np.float32, copy=False))
                     if len(part) == size:
                         one.seconds.append(took_s)
             except ModelError as error:

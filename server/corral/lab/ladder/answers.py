@@ -24,8 +24,8 @@ class Answers:
     Attributes:
         outputs: of each float output, [pictures,...]; empty where there is none.
         signature: of the model.
-        cut: the same of what its sorts take; None where there is nothing sorted, or the engine
-            cannot say.
+        cut: the same of what its sorts take; None where there is nothing sorted or decided, or the
+            engine cannot say.
         cut_signature: of that.
     """
 
@@ -34,13 +34,18 @@ class Answers:
     cut: dict[str, NDArray[Any]] | None = None
     cut_signature: Signature | None = None
 
-    def fidelity(self, other: Answers) -> Fidelity:
-        """How close another's answers are to these: before their sorts where both can say."""
+    def fidelity(self, other: Answers) -> Fidelity | None:
+        """How close another's answers are to these: before their sorts where both can say.
+
+        None where there is no float to compare.
+        """
         if self.cut and other.cut and self.cut_signature and other.cut_signature:
             names = pairs(self.cut_signature, other.cut_signature)
             if names is not None:
                 found = arranged(self.cut, other.cut, names)
                 return fidelity_of(self.cut_signature, self.cut, found)
+        if not self.outputs:
+            return None
         return fidelity_of(self.signature, self.outputs, other.outputs)
 
 
@@ -50,7 +55,7 @@ def ask(
     """A rung's answers; what its sorts take is answered by a worker of its own, which ends."""
     outputs = float_answers(trial, order.signature, inputs)
     with cut_before_sorts(dataclasses.replace(order, sizes=(1,))) as cut:
-        if cut is None or not outputs:
+        if cut is None:
             return Answers(outputs, order.signature)
         with trial_worker.start(cut, environ) as apart:
             found = float_answers(apart, cut.signature, inputs)

@@ -15,20 +15,23 @@ that do not exclude one another, fewer than 10 photographs), the logits' signal-
 counts. So it does for a model of several outputs: the worst ratio decides. Otherwise it is
 information, as are the KL divergence and the cosine similarity. An answer that is no number, FP32's
 own included, costs all of its picture.
+
+Of what is no list of scores, only what changes with the picture is signal (accuracy/noise.py).
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from corral.accuracy.noise import Noise
 
 #: fewer photographs than this have no say on a loss of 1 %
 MIN_PICTURES = 10
@@ -38,8 +41,6 @@ _RESAMPLES = 2000
 #: pictures; it bounds the memory
 _DRAWN_AT_ONCE = 1_000_000
 _SEED = 19_790_101
-#: the ratio of logits that do not differ at all, dB: JSON has no infinity
-_EXACT_DB = 200.0
 #: rows whose sum is within this of one, and nowhere negative, are probabilities already
 _SUM_SLACK = 1e-3
 #: the largest KL divergence that a picture counts with, nats: JSON has no infinity
@@ -115,10 +116,8 @@ class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True):
             if self.fell_back:
                 reason = ", ".join(self.faults)
                 return f"{self.candidate} cannot serve ({reason}): FP32 serves in its place"
-            return (
-                f"{self.candidate} serves without a comparison with FP32: the model takes no "
-                "pictures to compare on"
-            )
+            reason = ", ".join(self.faults) or "the model takes no pictures to compare on"
+            return f"{self.candidate} serves without a comparison with FP32: {reason}"
         if self.passed:
             return f"{self.candidate} agrees with FP32: {describe(self.fidelity)}"
         tail = (
@@ -145,35 +144,12 @@ def compare(
     Raises:
         ValueError: shapes differ, or there is nothing.
     """
-    # Here, for the settings need only the thresholds, and numpy takes 0.1 s to import.
-    import numpy as np
+    from corral.accuracy import noise
 
-    if reference.shape != candidate.shape or not reference.ndim or not reference.size:
-        raise ValueError(f"logits {list(candidate.shape)} against {list(reference.shape)}")
-    count = len(reference)
-    groups = np.arange(count) if pictures is None else np.unique(pictures, return_inverse=True)[1]
-    broken = np.zeros(count, np.bool_)
-    cosines = np.zeros(count)
-    signal = noise = 0.0
-    rows = zip(reference.reshape(count, -1), candidate.reshape(count, -1), strict=True)
-    # A picture at a time: of a segmentation, all of them in FP64 would be gigabytes.
-    for index, (exact, other) in enumerate(rows):
-        expected, found = exact.astype(np.float64), other.astype(np.float64)
-        broken[index] = not (np.isfinite(expected).all() and np.isfinite(found).all())
-        if broken[index]:
-            expected[~np.isfinite(expected)] = 0
-            found[:] = 0
-        else:
-            cosines[index] = _cosine(expected, found)
-        signal += float(np.square(expected).sum())
-        noise += float(np.square(expected - found).sum())
-    plain = Fidelity(
-        cosine=float(cosines.mean()),
-        snr_db=0.0 if broken.all() else _snr_db(signal, noise),
-        pictures=int(groups.max()) + 1,
-        crops=count,
-        labelled=labels is not None,
-    )
+    found = noise.measure(reference, candidate)
+    broken = found.broken
+    plain, groups = _fidelity(found, pictures)
+    plain = msgspec.structs.replace(plain, labelled=labels is not None)
     if reference.ndim != 2 or reference.shape[1] < 2:
         return plain
     # A picture may be of several such classes: which of them comes first says little.
@@ -187,19 +163,48 @@ def compare_outputs(
     reference: Mapping[str, NDArray[Any]],
     candidate: Mapping[str, NDArray[Any]],
     pictures: NDArray[np.intp] | None = None,
+    *,
+    whole: Collection[str] = (),
 ) -> Fidelity:
     """The same by output, floats, [crops,...]: what the one with the lowest ratio has, no losses.
 
-    Nothing says that one of several is scores of classes. Raises ValueError as ``compare`` does.
+    Nothing says that one of several is scores of classes. The signal is what changes with the
+    picture: FP32's variance over the crops at each place, all places together. The noise is all
+    that differs, a bias included. Where FP32 answers with one constant, and of a single crop,
+    nothing tells a change, and the values themselves are the signal.
+
+    Args:
+        reference: FP32's answers.
+        candidate: the other's.
+        pictures: see ``compare``.
+        whole: names of those whose values themselves are the signal.
+
+    Raises:
+        ValueError: as ``compare`` does, or names differ.
     """
     if not reference or reference.keys() != candidate.keys():
         raise ValueError(f"outputs {sorted(candidate)} against {sorted(reference)}")
+    from corral.accuracy import noise
+
     found = []
     for name, exact in reference.items():
-        # A dimension more, so that no output is taken for classes.
-        fidelity = compare(exact[:, None], candidate[name][:, None], pictures)
+        about = None if name in whole else noise.constant(exact)
+        fidelity, _ = _fidelity(noise.measure(exact, candidate[name], about), pictures)
         found.append(msgspec.structs.replace(fidelity, output=name))
     return min(found, key=lambda one: one.snr_db)
+
+
+def _fidelity(found: Noise, pictures: NDArray[np.intp] | None) -> tuple[Fidelity, NDArray[np.intp]]:
+    """What noise alone says, and the number of each crop's photograph, without a gap."""
+    # Here, for the settings need only the thresholds, and numpy takes 0.1 s to import.
+    import numpy as np
+
+    count = len(found.broken)
+    groups = np.arange(count) if pictures is None else np.unique(pictures, return_inverse=True)[1]
+    plain = Fidelity(
+        cosine=found.cosine, snr_db=found.snr_db, pictures=int(groups.max()) + 1, crops=count
+    )
+    return plain, groups
 
 
 def faults(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> list[str]:
@@ -331,19 +336,3 @@ def _divergence(expected: NDArray[np.float64], found: NDArray[np.float64]) -> ND
     least = np.finfo(np.float64).tiny
     ratios = np.log(np.maximum(expected, least)) - np.log(np.maximum(found, least))
     return np.asarray(np.clip((expected * ratios).sum(axis=1), 0, _MOST_NATS))
-
-
-def _cosine(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
-    """1 where both are zero, 0 where one is."""
-    import numpy as np
-
-    if np.array_equal(expected, found):
-        return 1.0
-    lengths = float(np.linalg.norm(expected) * np.linalg.norm(found))
-    return float(expected @ found) / lengths if lengths > 0 else 0.0
-
-
-def _snr_db(signal: float, noise: float) -> float:
-    if noise == 0 or signal == 0:
-        return _EXACT_DB if noise == 0 else -_EXACT_DB
-    return max(-_EXACT_DB, min(_EXACT_DB, 10 * math.log10(signal / noise)))
