@@ -9,6 +9,7 @@ from support.machines import ComposedRoot
 
 from corral.doctor.catalog import CHECKS, examine
 from corral.doctor.checks.engine import best_isa, rank
+from corral.doctor.checks.kernel import device_interrupts
 from corral.doctor.finding import Finding, Status, count, exit_code, sentence
 from corral.doctor.gather import gather
 from corral.planning.topology import read_machine
@@ -222,3 +223,8 @@ def test_a_mixture_says_which_cpus_have_what(composed: ComposedRoot) -> None:
     found = Machine(files=files).finding(composed, "governor")
     assert found.found == "performance on CPUs 0-3, powersave on CPUs 4-7"
     assert found.fix == "sudo cpupower --cpu 4-7 frequency-set --governor performance"
+
+
+def test_interrupts_of_odd_numbers_are_none() -> None:
+    text = "CPU0 CPU\N{SUPERSCRIPT TWO}\n 9: 5 3\n \N{SUPERSCRIPT TWO}: 1 1\n"
+    assert device_interrupts(text) == {0: 5}

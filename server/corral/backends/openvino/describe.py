@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from corral.backends.openvino.open_shapes import shapes_by_values
 from corral.backends.openvino.read import read_file
 from corral.backends.openvino.types import DATATYPES
+from corral.backends.thrown import shape_moves
 from corral.errors import ModelError, telling_line
 from corral.models.asking import Question, Reply
 from corral.models.onnx_header import Port
@@ -116,30 +116,14 @@ def _by_running(model: openvino.Model, inputs: list[Port], outputs: list[Port]) 
     """The outputs' shapes as they come out; they must not hang on the values."""
     import openvino as ov
 
-    request = ov.Core().compile_model(model, "CPU").create_infer_request()
-    seen: list[list[tuple[int, ...]]] = []
     # What has one item's answer, whatever the batch, holds two items' values in it otherwise.
     items = 1 if any(port.shape and port.shape[0] == 1 for port in outputs) else _ITEMS
-    for fill in (0, 1):
-        for index, port in enumerate(inputs):
-            assert port.shape is not None
-            shape = [items if size is None else size for size in port.shape]
-            tensor = ov.Tensor(model.inputs[index].element_type, ov.Shape(shape))
-            raw = tensor.data.view(np.uint8) if tensor.data.size else tensor.data
-            raw[:] = 0
-            if fill and port.datatype != "BF16":
-                values = np.random.default_rng(0).random(shape)
-                tensor.data[:] = values if port.datatype.startswith("FP") else 1
-            request.set_input_tensor(index, tensor)
-        request.infer()
-        seen.append([tuple(request.get_output_tensor(i).shape) for i in range(len(outputs))])
+    shapes = [[items if size is None else size for size in port.shape or ()] for port in inputs]
+    seen = shapes_by_values(ov.Core().compile_model(model, "CPU"), shapes)
     found = []
-    for port, first, second in zip(outputs, *seen, strict=True):
+    for port, (first, second) in zip(outputs, seen, strict=True):
         if first != second:
-            raise ModelError(
-                f"its output {port.name!r} has another shape for other values "
-                f"({list(first)}, {list(second)}): only shapes that stay are served"
-            )
+            raise ModelError(shape_moves(port.name, str(list(first)), str(list(second))))
         batch = port.shape[0] if port.shape else None
         found.append(Port(port.name, port.datatype, (batch, *first[1:]) if first else ()))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from corral.doctor.evidence import CPU_FOLDER, Evidence, spread
 from corral.doctor.finding import Outcome, Status, check, info, ok, unknown
 from corral.system.cpu_list import format_cpus
+from corral.system.tree import whole_number
 
 _TUNED_DRIVERS = {"intel_pstate", "amd-pstate-epp", "amd-pstate", "cppc_cpufreq"}
 PERFSPECT = "PerfSpect, cmd/report/report_tables.go"
@@ -205,18 +206,19 @@ def power_limit(seen: Evidence) -> Outcome:
     """The packages' long-term power limits."""
     zones = seen.below("sys/class/powercap")
     limits = {
-        name.split("/")[0]: int(text)
+        name.split("/")[0]: limit
         for name, text in zones.items()
-        if name.endswith("/constraint_0_power_limit_uw") and text.isdigit()
+        if name.endswith("/constraint_0_power_limit_uw")
+        and (limit := whole_number(text)) is not None
     }
     if not limits:
         path = "sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw"
         return unknown(seen.missing(path))
     low = {
-        zone: (limit, int(most))
+        zone: (limit, most)
         for zone, limit in limits.items()
-        if (most := zones.get(f"{zone}/constraint_0_max_power_uw", "")).isdigit()
-        and int(most) > limit
+        if (most := whole_number(zones.get(f"{zone}/constraint_0_max_power_uw", ""))) is not None
+        and most > limit
     }
     watts = ", ".join(f"{limit / 1e6:.0f} W" for limit in sorted(limits.values()))
     if not low:

@@ -7,6 +7,7 @@ import re
 from corral.doctor.evidence import CPU_FOLDER, Evidence
 from corral.doctor.finding import Outcome, Status, check, info, ok, unknown
 from corral.system.cpu_list import format_cpus, parse_cpu_list
+from corral.system.tree import whole_number
 
 _MUCH_INTERRUPTS_S = 1000.0
 _LEAST_FILES = 4096
@@ -59,13 +60,14 @@ def interrupts(seen: Evidence) -> Outcome:
 def device_interrupts(text: str) -> dict[int, int]:
     """Interrupts of devices by CPU, of /proc/interrupts: those with a number."""
     lines = text.splitlines()
-    cpus = [int(word[3:]) for word in lines[0].split() if word[3:].isdigit()] if lines else []
+    heads = [whole_number(word[3:]) for word in lines[0].split()] if lines else []
+    cpus = [cpu for cpu in heads if cpu is not None]
     totals = dict.fromkeys(cpus, 0)
     for line in lines[1:]:
         name, _, rest = line.partition(":")
-        if name.strip().isdigit():
+        if whole_number(name.strip()) is not None:
             for cpu, count in zip(cpus, rest.split(), strict=False):
-                totals[cpu] += int(count) if count.isdigit() else 0
+                totals[cpu] += whole_number(count) or 0
     return totals
 
 
@@ -279,10 +281,13 @@ def network(seen: Evidence) -> Outcome:
     ours = {node_of[cpu] for cpu in seen.layout.frontend_cpus if cpu in node_of}
     parts, far = [], []
     for name in names:
-        speed, node = files.get(f"{name}/speed", ""), files.get(f"{name}/device/numa_node", "-1")
-        shown = f"{int(speed) / 1000:g} Gb/s" if speed.isdigit() else "speed not shown"
-        parts.append(f"{name}: {shown}" + (f", node {node}" if not node.startswith("-") else ""))
-        if not node.startswith("-") and ours and int(node) not in ours:
+        speed = whole_number(files.get(f"{name}/speed", ""))
+        node = whole_number(files.get(f"{name}/device/numa_node", ""))
+        # -1 is the kernel's for nobody knows.
+        known = node is not None and node >= 0
+        shown = "speed not shown" if speed is None or speed < 0 else f"{speed / 1000:g} Gb/s"
+        parts.append(f"{name}: {shown}" + (f", node {node}" if known else ""))
+        if known and ours and node not in ours:
             far.append(name)
     found = "; ".join(parts)
     if not far:
