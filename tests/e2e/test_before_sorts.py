@@ -22,7 +22,7 @@ from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
 from corral.tuning import trial_worker
-from corral.tuning.accuracy import float_answers, measure_fidelity
+from corral.tuning.accuracy import NothingToCompareError, float_answers, measure_fidelity
 from corral.tuning.before_sorts import cut_before_sorts, pairs
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
@@ -39,8 +39,8 @@ def _network(end: str) -> onnx.GraphProto:
     """Finds the 40 best of 256 boxes, where it ends as "sorted".
 
     Else it answers with all, boxes and scores "joined"; with where scores are above a bound
-    ("mask"); with each place's class ("classes"); or with points and scores beside which constants
-    are large ("constants").
+    ("mask", or "mask by rows", where the floats are not one row a picture); with each place's class
+    ("classes"); or with points and scores beside which constants are large ("constants").
     """
     random = np.random.default_rng(4)
 
@@ -61,6 +61,7 @@ def _network(end: str) -> onnx.GraphProto:
         "k": np.asarray([_BEST]),
         "last": np.asarray([-1]),
         "four": np.asarray([1, 1, 4]),
+        "back": np.asarray([-1, _PLACES, _CLASSES]),
         "bound": np.asarray(0.25, np.float32),
         "far": (grid * 400 + 200).astype(np.float32),
         "prior": np.asarray(-40, np.float32),
@@ -105,6 +106,14 @@ def _network(end: str) -> onnx.GraphProto:
         outputs = [helper.make_tensor_value_info("output0", TensorProto.FLOAT, shape)]
     if end == "mask":
         behind = [("Greater", ["every_score", "bound"], ["found"], {})]
+        shape = ["n", _PLACES, _CLASSES]
+        outputs = [helper.make_tensor_value_info("found", TensorProto.BOOL, shape)]
+    if end == "mask by rows":
+        behind = [
+            ("Reshape", ["every_score", "last"], ["row"], {}),
+            ("Greater", ["row", "bound"], ["above"], {}),
+            ("Reshape", ["above", "back"], ["found"], {}),
+        ]
         shape = ["n", _PLACES, _CLASSES]
         outputs = [helper.make_tensor_value_info("found", TensorProto.BOOL, shape)]
     if end == "classes":
@@ -269,6 +278,18 @@ def test_truths_and_integers_are_judged_by_the_floats_they_are_made_of(
         made = search.prepare(Candidate(backend=backend, precision=Precision.INT8), 0, 1)
     assert "no layer stays in INT8" not in caplog.text
     assert faults(_fidelity(bench, backend, made), Thresholds(), synthetic=False) == []
+
+
+@_ENGINES
+def test_where_nothing_can_be_compared_the_reason_is_told(
+    cache: Path, tmp_path: Path, backend: BackendName, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = _bench(_written(tmp_path, "mask by rows"), cache)
+    with caplog.at_level(logging.INFO, "corral"):
+        made = bench.prepare(Candidate(backend=backend, precision=Precision.INT8), 0, 1)
+    assert "no layers are searched for" in caplog.text
+    with pytest.raises(NothingToCompareError, match="compared picture by picture"):
+        _fidelity(bench, backend, made)
 
 
 @_ENGINES

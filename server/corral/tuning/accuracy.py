@@ -43,7 +43,10 @@ _LEAST, _MOST = 20, 1000
 #: of one candidate's answers, and FP32's are as large: noise differs little from crop to crop
 _MOST_BYTES = 256 * 10**6
 #: why nothing is compared of a model that takes pictures
-NOTHING = "none of its outputs is a float, and no float can be found that they are made of"
+NOTHING = (
+    "none of its outputs is a float, and no float that they are made of can be compared picture by "
+    "picture"
+)
 
 
 class NothingToCompareError(ModelError):

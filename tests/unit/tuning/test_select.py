@@ -280,7 +280,7 @@ def test_outputs_without_floats_cannot_be_judged(
     assert (found.precision, report.verdict) == (Precision.INT8, "not compared")
     assert report.sentence() == (
         "openvino int8 serves without a comparison with FP32: none of its outputs is a float, and "
-        "no float can be found that they are made of"
+        "no float that they are made of can be compared picture by picture"
     )
 
 

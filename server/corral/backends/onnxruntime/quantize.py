@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from corral.backends.layer_search import Judge, Quantized, within_thresholds
 from corral.backends.onnxruntime.layers import layers, name_nodes
 from corral.backends.onnxruntime.sessions import open_as_is
-from corral.backends.onnxruntime.sorts import cut_before_sorts
+from corral.backends.onnxruntime.sorts import are_by_picture, cut_before_sorts
 
 if TYPE_CHECKING:
     from corral.backends.job import BuildJob
@@ -109,7 +109,15 @@ class _Quantizer:
 
 
 def _answers(file: Path, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Each float output of a file, [n,...], run as a worker would."""
+    """Each float output of a file, [n,...]."""
+    return {
+        name: np.stack([answer[0] for answer in answers])
+        for name, answers in _rows(file, inputs).items()
+    }
+
+
+def _rows(file: Path, inputs: Sequence[NDArray[Any]]) -> dict[str, Sequence[NDArray[Any]]]:
+    """Each float output's answer to each input, run as a worker would."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -119,16 +127,16 @@ def _answers(file: Path, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[An
     names = [port.name for port in session.get_outputs() if port.type in _FLOATS]
     # Asked for none, a session answers with all.
     rows = [session.run(names, {source: item}) for item in inputs if names]
-    return {
-        name: np.stack([answer[0] for answer in answers])
-        for name, answers in zip(names, zip(*rows, strict=True), strict=True)
-    }
+    return dict(zip(names, zip(*rows, strict=True), strict=True))
 
 
 def _sorted_answers(file: Path, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The same of what its sorts take, where it has any."""
     with tempfile.TemporaryDirectory() as folder:
         cut = cut_before_sorts(file, Path(folder) / "model.onnx")
+        first = _rows(cut, inputs[:1]) if cut else {}
+        if not are_by_picture([answer for (answer,) in first.values()]):
+            cut = None
         return _answers(cut or file, inputs)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corral.backends.onnxruntime.sessions import open_as_is
 from corral.backends.sorts import JOINS, Graph, Node, before_sorts, parts
@@ -43,12 +45,17 @@ def write_before_sorts(
     }
     names = [port.name for port in session.get_outputs()]
     answers = session.run(names, zeros)
-    if any(not answer.ndim or len(answer) != 1 for answer in answers):
+    if not are_by_picture(answers):
         return None
     return file, tuple(
         TensorSpec(name, Datatype.FP32, answer.shape[1:])
         for name, answer in zip(names, answers, strict=True)
     )
+
+
+def are_by_picture(answers: Sequence[NDArray[Any]]) -> bool:
+    """Whether answers to one item are one row each."""
+    return all(answer.ndim and len(answer) == 1 for answer in answers)
 
 
 def cut_before_sorts(origin: Path, file: Path) -> Path | None:

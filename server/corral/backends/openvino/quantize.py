@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from corral.backends.layer_search import Judge, Quantized, within_thresholds
 from corral.backends.openvino import layers as surgery
 from corral.backends.openvino.hints import inference_precision, is_marked_bf16, mark_bf16
-from corral.backends.openvino.sorts import FLOATS, cut_before_sorts
+from corral.backends.openvino.sorts import FLOATS, cut_before_sorts, is_by_picture
 
 if TYPE_CHECKING:
     import openvino
@@ -124,8 +124,13 @@ class _Runner:
         self, model: openvino.Model, inputs: Sequence[NDArray[Any]]
     ) -> dict[str, NDArray[Any]]:
         """Each output's that is floats, [n,...]."""
-        fixed = (cut_before_sorts(model) if self._cut else None) or model.clone()
-        fixed.reshape(list(inputs[0].shape))
+        shape = list(inputs[0].shape)
+        fixed = cut_before_sorts(model) if self._cut else None
+        if fixed is not None:
+            fixed.reshape(shape)
+        if fixed is None or not is_by_picture(fixed):
+            fixed = model.clone()
+            fixed.reshape(shape)
         hint = inference_precision("int8", marked_bf16=is_marked_bf16(model), able=self._able)
         request = self._core.compile_model(
             fixed, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}

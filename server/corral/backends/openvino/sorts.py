@@ -40,9 +40,9 @@ def write_before_sorts(
     cut = cut_before_sorts(model)
     if cut is None:
         return None
-    shapes = [output.partial_shape for output in cut.outputs]
-    if any(one.is_dynamic or not len(one) or one[0].get_length() != 1 for one in shapes):
+    if not is_by_picture(cut):
         return None
+    shapes = [output.partial_shape for output in cut.outputs]
     for port, spec in zip(cut.inputs, specs, strict=True):
         # The only input is found by any of its names.
         port.get_tensor().add_names({spec.name})
@@ -56,6 +56,12 @@ def write_before_sorts(
         )
         for output, shape in zip(cut.outputs, shapes, strict=True)
     )
+
+
+def is_by_picture(model: openvino.Model) -> bool:
+    """Whether a model that takes one item answers with one row of a fixed shape each."""
+    shapes = [output.partial_shape for output in model.outputs]
+    return all(one.is_static and len(one) and one[0].get_length() == 1 for one in shapes)
 
 
 def cut_before_sorts(model: openvino.Model) -> openvino.Model | None:
