@@ -23,7 +23,7 @@ from corral.backends.registry import ENGINES
 from corral.models import evaluation, photos, registry
 from corral.models.spec import ModelSpec, Weights
 from corral.settings import Allocator, BackendName, Mode, Precision, TorchMode
-from corral.tensors import Recipe
+from corral.tensors import Recipe, Signature
 from corral.tuning import accuracy as measuring
 from corral.tuning import search_cache
 from corral.tuning.bench import Bench
@@ -278,6 +278,18 @@ def test_a_search_depends_on_how(
     assert search_cache.search_ingredients(bench, [_FP32]) != before
     patch(monkeypatch)
     assert search_cache.search_ingredients(bench, [_FP32, _INT8]) != before
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_a_search_depends_on_how_answers_are_judged_that_are_no_classes(
+    bench: Bench, classes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = Signature(bench.spec.signature.input_shapes, (5,) if classes else (5, 8, 8))
+    spec = _changed(shapes=shapes)
+    monkeypatch.setattr(registry, "get", lambda *_: spec)
+    before = search_cache.search_ingredients(bench, [_FP32])
+    monkeypatch.setattr(search_cache, "FIDELITY_FORMAT", 99)
+    assert (search_cache.search_ingredients(bench, [_FP32]) == before) is classes
 
 
 # --- and on no source file ---
