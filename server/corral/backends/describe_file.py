@@ -20,7 +20,8 @@ import msgspec
 from corral import extras
 from corral.backends.registry import ENGINES
 from corral.backends.telemetry import silence_telemetry
-from corral.errors import CorralError, telling_line
+from corral.backends.thrown import explain
+from corral.errors import CorralError
 from corral.models.asking import Question, Reply
 from corral.models.custom import weight_files
 from corral.models.files import kind_of
@@ -46,7 +47,7 @@ def describe(question: Question) -> Reply:
             faults.append(f"reading it takes the package {error.name}: {extras.install('torch')}")
         # Frameworks raise whatever they like; to a user it is one thing: this file, this reason.
         except Exception as error:
-            faults.append(telling_line(error))
+            faults.append(explain(error, row.name))
         else:
             return reply
     return Reply(error=faults[0] if faults else "no engine reads such a file")

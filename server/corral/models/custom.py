@@ -164,10 +164,19 @@ def _ir_ports(path: Path) -> tuple[list[Port], list[Port]]:
         raise ModelError(f"--model {path}: not an OpenVINO IR")
     if not complete:
         raise ModelError(f"--model {path}: its weights {weights.name} are missing")
+    _check_size(path, weights, _ir_extent(root))
     try:
         return _ir_layers(root)
     except (TypeError, ValueError):
         raise ModelError(f"--model {path}: not an OpenVINO IR: a dimension is no number") from None
+
+
+def _ir_extent(root: ET.Element) -> int:
+    """Bytes that an IR takes of its weights' file, those of nested graphs included."""
+    ends = [0]
+    for data in root.iterfind(".//layer[@type='Const']/data"):
+        ends.append(sum(onnx_header.byte_count(data.get(key, "")) for key in ("offset", "size")))
+    return max(ends)
 
 
 def _ir_layers(root: ET.Element) -> tuple[list[Port], list[Port]]:
@@ -246,15 +255,29 @@ def weight_files(path: Path) -> list[Path]:
     if beside is not None:
         return beside
     found = []
-    for name in onnx_header.read_locations(path):
+    for name, size in onnx_header.read_locations(path).items():
         file = path.parent / name
         if not name or Path(name).is_absolute() or ".." in Path(name).parts:
             raise ModelError(f"--model {path}: its weights {name!r} lie outside its folder")
         # What is no regular file (a device, a pipe) may never come to an end.
         if not os.path.isfile(file):  # noqa: PTH113
             raise ModelError(f"--model {path}: its weights {name!r} are missing")
+        _check_size(path, file, size)
         found.append(file)
     return found
+
+
+def _check_size(path: Path, weights: Path, size: int) -> None:
+    """Raises ModelError where a file of weights has not as many bytes as the model takes of it."""
+    try:
+        found = weights.stat().st_size
+    except OSError as error:
+        raise ModelError(f"--model {weights}: {error.strerror}") from None
+    if found < size:
+        raise ModelError(
+            f"--model {path}: its weights {weights.name} have {found} bytes, and it takes {size}: "
+            "they are cut, or another model's; copy both again"
+        )
 
 
 def _no_module(_: Weights) -> torch.nn.Module:

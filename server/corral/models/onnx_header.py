@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,16 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
 }
 #: of a tensor's location: its content is in another file
 _EXTERNAL = 1
+_EXTENT = (b"offset", b"length")
+#: numbers of 64 bits have no more
+_DIGITS = re.compile("[0-9]{1,19}")
 #: ONNX's numbers of datatypes, by the names that people know
 DATATYPES = {
     1: "FP32", 2: "UINT8", 3: "INT8", 4: "UINT16", 5: "INT16", 6: "INT32", 7: "INT64", 8: "STRING",
     9: "BOOL", 10: "FP16", 11: "FP64", 12: "UINT32", 13: "UINT64", 16: "BF16",
+    # None of them is served; a refusal names them.
+    14: "COMPLEX64", 15: "COMPLEX128", 17: "FLOAT8E4M3FN", 18: "FLOAT8E4M3FNUZ", 19: "FLOAT8E5M2",
+    20: "FLOAT8E5M2FNUZ", 21: "UINT4", 22: "INT4", 23: "FLOAT4E2M1",
 }  # fmt: skip
 
 
@@ -85,8 +92,10 @@ def read_ports(path: Path) -> tuple[list[Port], list[Port]]:
     return inputs, [_port(info) for info in graph.output]
 
 
-def read_locations(path: Path) -> list[str]:
-    """Paths of the files that hold weights of an ONNX file, as it writes them: each once, sorted.
+def read_locations(path: Path) -> dict[str, int]:
+    """Paths of the files that hold weights of an ONNX file, as it writes them, sorted.
+
+    Each goes with the bytes that it must have, 0 where the file does not say.
 
     Raises:
         ModelError: it cannot be read, or is no ONNX file.
@@ -94,15 +103,19 @@ def read_locations(path: Path) -> list[str]:
     model = _parse(path)
     nodes = [node for function in model.function for node in function.node]
     tensors = [*_tensors(model.graph), *_tensors_of(nodes)]
-    return sorted(
-        {
-            os.fsdecode(entry.value)
-            for tensor in tensors
-            if tensor.location == _EXTERNAL
-            for entry in tensor.external
-            if entry.key == b"location"
-        }
-    )
+    found: dict[str, int] = {}
+    for tensor in tensors:
+        entries = {entry.key: entry.value for entry in tensor.external}
+        if tensor.location == _EXTERNAL and b"location" in entries:
+            name = os.fsdecode(entries[b"location"])
+            end = sum(byte_count(os.fsdecode(entries.get(key, b""))) for key in _EXTENT)
+            found[name] = max(found.get(name, 0), end)
+    return dict(sorted(found.items()))
+
+
+def byte_count(text: str) -> int:
+    """A number of bytes as a model file writes it; 0 for what is none."""
+    return int(text) if _DIGITS.fullmatch(text) else 0
 
 
 def read_operators(path: Path) -> set[str]:

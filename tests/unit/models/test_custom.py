@@ -208,6 +208,46 @@ def test_weights_that_are_missing_or_elsewhere_are_named(tmp_path: Path) -> None
         custom.read(path).find_weights("auto", tmp_path, True)
 
 
+def test_weights_that_are_cut_are_named(tmp_path: Path) -> None:
+    path = _write_split(tmp_path / "m.onnx", 1.0)
+    weights = tmp_path / "w.bin"
+    size = weights.stat().st_size
+    weights.write_bytes(weights.read_bytes()[:-1])
+    said = rf"m\.onnx: its weights w\.bin have {size - 1} bytes, and it takes {size}: they are cut"
+    with pytest.raises(ModelError, match=said):
+        custom.read(path).find_weights("auto", tmp_path, True)
+
+
+def test_an_irs_weights_that_are_cut_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.xml"
+    const = (
+        '<layer id="9" name="w" type="Const"><data element_type="f32" shape="3" offset="8" '
+        'size="12" /></layer></layers>'
+    )
+    path.write_text(_ir("<dim>-1</dim><dim>5</dim>").replace("</layers>", const))
+    weights = tmp_path / "m.bin"
+    weights.write_bytes(bytes(20))
+    custom.read(path)
+    weights.write_bytes(bytes(19))
+    with pytest.raises(
+        ModelError, match=r"m\.xml: its weights m\.bin have 19 bytes, and it takes 20"
+    ):
+        custom.read(path)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "name"), [(TensorProto.COMPLEX64, "COMPLEX64"), (TensorProto.INT4, "INT4")]
+)
+def test_a_datatype_that_is_not_served_is_named(tmp_path: Path, datatype: int, name: str) -> None:
+    ports = [helper.make_tensor_value_info(port, datatype, ["n", 4]) for port in ("x", "y")]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "g", *[[p] for p in ports]
+    )
+    save(helper.make_model(graph), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=f"its input 'x' is {name}, which is not served"):
+        custom.read(tmp_path / "m.onnx")
+
+
 def test_an_old_file_is_made_plain() -> None:
     weights = numpy_helper.from_array(np.ones((7, 4), np.float32), "w")
     # The weights come first among the inputs.
