@@ -6,8 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from corral.errors import CorralError
-from corral.ipc.status import Phase, StatusBoard
+from corral.ipc.status import Phase, ServerStatus, StatusBoard
 from corral.supervisor.admin import Look, Reply, Request
 from corral.supervisor.console_view import ConsoleView
 from corral.supervisor.reload import Reloader
@@ -35,14 +37,16 @@ class Commands:
         self._console = console
         self._busy = asyncio.Lock()
         self._tasks: set[asyncio.Task[Reply]] = set()
+        #: why the last change failed, until one succeeds
+        self._failed: str | None = None
 
     async def handle(self, request: Request) -> Reply:
         """Answers one request of the admin socket."""
         if request.command == "status":
-            return Reply(text="", status=self._board.current())
+            return Reply(text="", status=self._status())
         if request.command == "look":
             look = Look(sample=self._console.sample(), report=self._console.report())
-            return Reply(text="", status=self._board.current(), look=look)
+            return Reply(text="", status=self._status(), look=look)
         if request.command == "trace":
             return await self._trace(request.seconds)
         if request.command == "reload":
@@ -51,6 +55,13 @@ class Commands:
             return Reply(text="which mode?", exit_code=2)
         mode = request.mode
         return await self._await(lambda: self._reloader.switch(mode), f"mode {mode}")
+
+    def _status(self) -> ServerStatus:
+        """What the server does, and the last change where it failed: all stayed as it was."""
+        status = self._board.current()
+        if self._failed is None:
+            return status
+        return msgspec.structs.replace(status, warnings=[*status.warnings, self._failed])
 
     async def _trace(self, seconds: float) -> Reply:
         if not 0 < seconds <= MOST_SECONDS:
@@ -87,9 +98,11 @@ class Commands:
                 done = await act()
             except CorralError as error:
                 logger.error("%s: %s", what, error)  # noqa: TRY400
+                self._failed = f"{what}: {error}"
                 return Reply(text=str(error), exit_code=error.exit_code)
             finally:
                 self._board.changing(None)
+            self._failed = None
             logger.info("%s: %s", what, done)
             return Reply(text=done)
 
