@@ -195,9 +195,12 @@ class HttpClient(Caller):
             connection.close()
             raise DeadlineExceeded(f"no answer within {deadline_s:g} s") from None
         except OSError as error:
+            secured = isinstance(connection.sock, ssl.SSLSocket)
             connection.close()
             reason = error.strerror or str(error)
-            if isinstance(error, ssl.SSLError):
+            # A server without TLS may say so by a reset, before there is any.
+            cut_off = isinstance(error, ConnectionResetError) and self._context and not secured
+            if isinstance(error, ssl.SSLError) or cut_off:
                 reason += _MAYBE_PLAIN
             raise _Broken(f"{self.url} cannot be reached: {reason}") from None
         except http.client.HTTPException as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 from typing import Any
 
@@ -206,12 +207,19 @@ def test_a_url_that_is_none(url: str) -> None:
         HttpClient(connections=0)
 
 
-def test_why_an_attempt_before_failed_is_said_at_the_deadline() -> None:
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_why_an_attempt_before_failed_is_said_at_the_deadline(*, reset: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         gone = threading.Event()
 
         def turn_away_then_say_nothing() -> None:
             connection, _ = listener.accept()
+            if reset:
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            else:
+                # What is not read turns the end into a reset.
+                connection.recv(2**16)
             connection.close()
             kept, _ = listener.accept()
             gone.wait(10)
