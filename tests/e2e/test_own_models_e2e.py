@@ -135,7 +135,10 @@ def test_a_bad_body_behind_a_good_header_is_one_line_with_file_and_cause(
     assert done.returncode == 2
     # What comes before it tells the steps of the preparation.
     *_, line = done.stderr.strip().splitlines()
-    subject, _, reason = line.partition(" cannot be prepared: ")
-    assert subject.endswith(f"--model {path}")
+    subject, found, reason = line.partition(f"--model {path}")
+    assert subject.startswith("corral: ")
+    assert found
+    # Weights are looked at before anything is prepared.
+    assert reason.startswith(": its weights" if make is _cut_weights else " cannot be prepared: ")
     assert re.search(cause, reason)
     assert "Exception from" not in reason
