@@ -32,6 +32,8 @@ class OnnxRuntimeBackend:
         self._bindings: dict[tuple[Datatype, int], Any] = {}
         #: the arrays that the bindings point at
         self._arrays: dict[tuple[Datatype, int], tuple[NDArray[Any], ...]] = {}
+        #: outputs that are an input as it came, each behind that input: no session writes them
+        self._passed: dict[tuple[Datatype, int], list[tuple[NDArray[Any], NDArray[Any]]]] = {}
         self._signature: Signature
         self._file = ""
         self._model_name = ""
@@ -102,8 +104,10 @@ class OnnxRuntimeBackend:
         )
         binding.bind_output(target, "cpu", 0, np.float32, list(outputs.shape), outputs.ctypes.data)
         self._try(session, binding, f"{datatype.name} {list(inputs.shape)}")
-        self._bindings[datatype, len(inputs)] = (session, binding)
-        self._arrays[datatype, len(inputs)] = (inputs, outputs)
+        key = datatype, len(inputs)
+        self._bindings[key] = (session, binding)
+        self._arrays[key] = (inputs, outputs)
+        self._passed[key] = [(inputs, outputs)] if source == target else []
 
     def compile_ports(
         self,
@@ -128,15 +132,21 @@ class OnnxRuntimeBackend:
         for name, array, spec in zip(names, inputs, specs, strict=True):
             kind = _element_type(spec.datatype)
             binding.bind_input(name, "cpu", 0, kind, list(array.shape), array.ctypes.data)
+        sources = dict(zip(names, inputs, strict=True))
+        passed = []
         for array, spec in zip(outputs, self._signature.output_specs, strict=True):
             kind = _element_type(spec.datatype)
             name = self._graph_name(session, spec.name)
+            if name in sources:
+                passed.append((sources[name], array))
             binding.bind_output(name, "cpu", 0, kind, list(array.shape), array.ctypes.data)
         given = zip(inputs, specs, strict=True)
         shapes = ", ".join(f"{spec.name} {list(array.shape)}" for array, spec in given)
         self._try(session, binding, shapes)
-        self._bindings[datatype, len(inputs[0])] = (session, binding)
-        self._arrays[datatype, len(inputs[0])] = (*inputs, *outputs)
+        key = datatype, len(inputs[0])
+        self._bindings[key] = (session, binding)
+        self._arrays[key] = (*inputs, *outputs)
+        self._passed[key] = passed
 
     @staticmethod
     def _graph_name(session: onnxruntime.InferenceSession, name: str) -> str:
@@ -167,11 +177,14 @@ class OnnxRuntimeBackend:
         """Runs the batch that lies in the input array; the result is in the output array then."""
         session, binding = self._bindings[datatype, count]
         session.run_with_iobinding(binding)
+        for source, target in self._passed[datatype, count]:
+            target[...] = source
 
     def discard(self, datatype: Datatype, count: int) -> None:
         """Forgets a batch size."""
         del self._bindings[datatype, count]
         del self._arrays[datatype, count]
+        del self._passed[datatype, count]
 
     def describe(self) -> dict[str, str]:
         """Engine, version, precision and threads."""

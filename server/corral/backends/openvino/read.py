@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from corral.backends.openvino.passed_through import copy_passed_through
 from corral.backends.openvino.torch_files import check_torch_file
 from corral.backends.openvino.types import type_name
 from corral.errors import ModelError
+from corral.models import onnx_header
 from corral.models.asking import Question
 from corral.models.files import kind_of
 from corral.tensors import Datatype
@@ -35,8 +37,22 @@ def read_file(question: Question) -> openvino.Model:
         model = _scripted(path, question)
     else:
         model = ov.Core().read_model(path)
+    if kind == ".onnx":
+        _keep_input_names(model, path)
     _name(model, kept=kind in {".onnx", ".xml", ".pdmodel"})
     return model
+
+
+def _keep_input_names(model: openvino.Model, path: Path) -> None:
+    """Gives inputs the names back that a reader takes: Dropout's input gets its output's name."""
+    names = [port.name for port in onnx_header.read_ports(path)[0]]
+    if len(names) != len(model.inputs):
+        return
+    # A file cannot hold one name twice: those are told apart where it is run.
+    copy_passed_through(model, but=names)
+    for name, port in zip(names, model.inputs, strict=True):
+        if name not in port.get_names():
+            port.get_tensor().set_names({name})
 
 
 def _exported(path: Path) -> openvino.Model:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from corral.backends.openvino.hints import inference_precision, is_marked_bf16
 from corral.backends.openvino.kernels import main_kernel
 from corral.backends.openvino.open_shapes import shapes_by_values
+from corral.backends.openvino.passed_through import copy_passed_through
 from corral.backends.openvino.types import indexes, tensor, type_name
 from corral.backends.telemetry import silence_telemetry
 from corral.backends.thrown import THROWN, explain, shape_moves
@@ -108,6 +109,8 @@ class OpenVINOBackend:
                 self._model.inputs, self._signature.input_specs(self._native), path
             )
             self._outputs = indexes(self._model.outputs, self._signature.output_specs, path)
+        # Of artefacts that were made when nobody knew of it.
+        copy_passed_through(self._model)
         self._properties = {
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": boot.threads,

@@ -1,0 +1,32 @@
+"""Outputs that are an input as it came, which OpenVINO would give the input's own memory.
+
+A model passes an identifier through, or a reader leaves nothing of a node that does nothing
+(a Dropout). Input and output are one tensor to the engine then: the memory that is set for the
+one takes the place of the other's, and the answer is what lay there before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import openvino
+
+
+def copy_passed_through(model: openvino.Model, *, but: Collection[str] = ()) -> None:
+    """Puts a node that copies between each such input and output; the output keeps its names.
+
+    Args:
+        model: changed.
+        but: names of outputs that stay as they are.
+    """
+    from openvino import opset16
+
+    for result in model.get_results():
+        source = result.input(0).get_source_output()
+        names = result.output(0).get_names()
+        if source.get_node().get_type_name() == "Parameter" and names.isdisjoint(but):
+            copy = opset16.identity(source).output(0)
+            result.input(0).replace_source_output(copy)
+            copy.get_tensor().set_names(names)
