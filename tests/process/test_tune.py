@@ -20,8 +20,10 @@ from corral.cli.main import run
 NULL = ("--backend", "null", "--allocator", "system", "--null-batch-ms", "5", "--null-item-ms",
         "10")  # fmt: skip
 #: few requests are enough to see that it works, and one worker or two are enough to choose from
-QUICK = ("--budget-s", "4", "--cores-per-worker", "1", "--max-queue-delay-ms", "0",
+QUICK = ("--cores-per-worker", "1", "--max-queue-delay-ms", "0",
          "--mode", "throughput", "--max-batch", "2")  # fmt: skip
+#: no time for a server
+SHORT = ("--budget-s", "1", "--workers", "1")
 
 
 def command(*words: str) -> list[str]:
@@ -33,8 +35,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     """One search, and what it wrote."""
     folder = tmp_path_factory.mktemp("tune")
     done = subprocess.run(
-        command(*NULL, *QUICK, "--p99-ms", "200", "--rate", "20", "--json", "--html",
-                "page.html", "--cache-dir", "cache"),
+        command(*NULL, *QUICK, "--budget-s", "20", "--p99-ms", "200", "--rate", "20", "--json",
+                "--html", "page.html", "--cache-dir", "cache"),
         check=False, text=True, capture_output=True, timeout=90, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -96,6 +98,22 @@ def test_the_search_is_remembered(tuned: tuple[Path, dict[str, Any]]) -> None:
     (entry,) = json.loads(file.read_text())["content"]["entries"]
     assert entry["rate"] == report["winner"]["rate"]
     assert {speed["engine"] for speed in entry["speeds"]} == {"null"}
+
+
+def test_a_short_budget_gives_a_prediction_and_says_what_was_left_out(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(*NULL, *QUICK, *SHORT, "--p99-ms", "200", "--json", "--cache-dir", "cache"),
+        check=False, text=True, capture_output=True, timeout=60, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    winner = report["winner"]
+    assert not winner["confirmed"]
+    assert report["measured_configurations"] == 0
+    assert f"{winner['name']}, under load: the time was over" in report["not_tried"]
+    assert any(note.startswith("--budget-s 1 is too short here") for note in report["notes"])
+    assert "starting a server" not in done.stderr
+    assert (tmp_path / "tuned.toml").exists()
 
 
 def test_ctrl_c_prints_what_is_known_and_leaves_nothing(tmp_path: Path) -> None:

@@ -226,7 +226,8 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--budget-s",
         **command_numbers.reading("budget"),
-        help="for measuring (default: 300; 60 where engine and precision are named)",
+        help="for measuring, starts of servers included; preparing models and the guard are not "
+        "counted (default: 300; 60 where engine and precision are named)",
     )
     group.add_argument(
         "--exhaustive",

@@ -13,15 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from corral.errors import StartError
 from corral.slo.confirm import SLOWER
 from corral.slo.forecast import Forecast
+from corral.slo.pace import CALIBRATING_S
 from corral.slo.space import Configuration
-from corral.slo.survey import Survey
+from corral.slo.survey import TIME_WAS_OVER, Survey
 
 #: the first rounds show what serving adds, well below the bound
 _CALIBRATING = 0.6
 #: of what its workers can make; where the bound is tight the rate is low, and would take long
 _LEAST_CALIBRATING = 0.3
 _CALIBRATION_REQUESTS = 40
-_CALIBRATION_S = (3.0, 8.0)
+_CALIBRATION_S = (CALIBRATING_S, 8.0)
 #: of the second time, which says what the 99th percentile is of a simulated one
 _TAIL_S = 6.0
 #: rates that are nearer than this share are not worth two rounds
@@ -31,6 +32,8 @@ _ALIKE = 0.02
 Calibrate = Callable[[Configuration, float, float], None]
 #: starts servers, and says why some did not
 Start = Callable[[Sequence[Configuration]], Mapping[Configuration, str]]
+#: whether there is time for so many seconds of load, beside what comes after
+HasTime = Callable[[float], bool]
 
 
 class Calibrator:
@@ -55,12 +58,23 @@ class Calibrator:
         self._calibrate = calibrate
         self._say = say
 
-    def run(self, start: Start, is_late: Callable[[], bool]) -> None:
+    def first_s(self) -> float:
+        """Seconds of load of the first calibration; 0 where nothing is to be calibrated."""
+        one = self._uncalibrated()
+        return 0.0 if one is None else _seconds(self._first_rate(one), _CALIBRATION_S[0])
+
+    def run(
+        self,
+        start: Start,
+        is_late: Callable[[], bool],
+        has_time: HasTime = lambda _: True,
+    ) -> None:
         """Calibrates the best, and what is the best by that.
 
         Args:
             start: a server.
             is_late: the time that is left is for confirming; one shape is calibrated all the same.
+            has_time: for a second rate of the same server.
 
         Raises:
             StartError: the first server did not start.
@@ -74,7 +88,7 @@ class Calibrator:
             if failed:
                 return
             first = False
-            self._measure(one)
+            self._measure(one, has_time)
             if not self._forecast.is_calibrated(one.shape):
                 return
             self._survey.predict_again()
@@ -84,11 +98,16 @@ class Calibrator:
         best = self._survey.best()
         return None if best is None or self._forecast.is_calibrated(best.shape) else best
 
-    def _measure(self, one: Configuration) -> None:
-        forecast = self._forecast
-        most = forecast.most_per_s(one) or 0.0
-        rate = max(self._survey.predicted[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING)
+    def _first_rate(self, one: Configuration) -> float:
+        most = self._forecast.most_per_s(one) or 0.0
+        return max(self._survey.predicted[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING)
+
+    def _measure(self, one: Configuration, has_time: HasTime) -> None:
+        forecast, rate = self._forecast, self._first_rate(one)
         self._at(one, rate, _CALIBRATION_S[0])
+        if not has_time(_TAIL_S):
+            self._survey.not_tried.append(f"calibrating near the highest rate: {TIME_WAS_OVER}")
+            return
         sure = forecast.highest(one, slower=SLOWER)
         # What was overloaded says little: half of it will do.
         second = rate / 2 if sure is None else sure.rate
@@ -96,6 +115,11 @@ class Calibrator:
             self._at(one, second, _TAIL_S)
 
     def _at(self, one: Configuration, rate: float, shortest_s: float) -> None:
-        seconds = min(_CALIBRATION_S[1], max(shortest_s, _CALIBRATION_REQUESTS / rate))
+        seconds = _seconds(rate, shortest_s)
         self._say(f"calibrating at {rate:.1f}/s for {seconds:.0f} s")
         self._calibrate(one, rate, seconds)
+
+
+def _seconds(rate: float, shortest_s: float) -> float:
+    """How long a server is under load at a rate, to be calibrated."""
+    return min(_CALIBRATION_S[1], max(shortest_s, _CALIBRATION_REQUESTS / rate))

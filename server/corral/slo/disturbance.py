@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
+from corral.slo.pace import fits
 from corral.tuning.other_load import MUCH, OtherLoad, watched
 
 T = TypeVar("T")
@@ -59,6 +61,7 @@ class Watch:
         watch: fills in what others took in its block.
         left_s: seconds that are left for measuring.
         say: told what was disturbed, a phrase.
+        now_s: a clock.
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class Watch:
         watch: Callable[[OtherLoad], AbstractContextManager[None]],
         left_s: Callable[[], float],
         say: Callable[[str], None],
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._now_s = now_s
         self._watch = watch
         self._left_s = left_s
         self._say = say
@@ -82,12 +87,16 @@ class Watch:
         return cls(lambda load: watched(cpus, load), left_s, say)
 
     def run(self, measure: Callable[[], T]) -> tuple[T, float]:
-        """Measures, up to three times; the least disturbed try, and the share that others took."""
+        """Measures, up to three times; the least disturbed try, and the share that others took.
+
+        It is measured again only where that fits in the time that is left, too.
+        """
         tries: list[tuple[float, T]] = []
         while True:
-            load = OtherLoad()
+            load, begun_s = OtherLoad(), self._now_s()
             with self._watch(load):
                 found = measure()
+            took_s = self._now_s() - begun_s
             tries.append((load.share, found))
             unusual = self._is_unusual(load.share)
             disturbed = unusual or load.share > MUCH
@@ -95,7 +104,7 @@ class Watch:
             if not disturbed:
                 break
             self._disturbed += 1
-            again = unusual and len(tries) < _TRIES and self._left_s() > 0
+            again = unusual and len(tries) < _TRIES and fits(self._left_s(), took_s)
             words = ": once more" if again else ""
             self._say(f"others took {load.share:.0%} of the CPUs meanwhile{words}")
             if not again:

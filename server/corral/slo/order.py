@@ -16,7 +16,7 @@ class TuneOrder:
         rate: a rate that is asked about, or None.
         gaps: between arrivals, of any mean.
         arrivals: their name.
-        budget_s: for measuring; preparing the model is not counted.
+        budget_s: for measuring, starts included; preparing models and the guard are not counted.
         exhaustive: puts every configuration under load.
         given: option names and values that were named: they stay.
     """

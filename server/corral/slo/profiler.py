@@ -6,6 +6,7 @@ The workers are the server's own, on the CPUs that the plan would give them, sta
 from __future__ import annotations
 
 import dataclasses
+import math
 import select
 import statistics
 import time
@@ -17,6 +18,7 @@ from corral.models.evaluation import guard_pictures
 from corral.models.spec import ModelSpec
 from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
+from corral.slo.budget import Budget
 from corral.slo.disturbance import Watch, unwatched
 from corral.slo.service import ServiceTimes
 from corral.slo.space import Arithmetic, Memory
@@ -34,6 +36,8 @@ _LOOKS = 3
 #: of a turn, where several kinds of memory take turns
 _TURN_S = 0.3
 _TURNS = 4
+#: of each kind, in all
+COMPARED_S = _TURN_S * _TURNS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,7 @@ class Profiler:
         bound_s: of the latency: larger batches than keep it need no figures.
         sizes: of batches, ascending from 1.
         watch: has what others disturb measured again.
+        budget: told what starts and measurements took.
     """
 
     settings: Settings
@@ -74,6 +79,7 @@ class Profiler:
     bound_s: float
     sizes: Sequence[int]
     watch: Watch = dataclasses.field(default_factory=unwatched)
+    budget: Budget = dataclasses.field(default_factory=lambda: Budget(math.inf))
 
     def measure(self, crew: Crew) -> ServiceTimes:
         """A lone item while the other workers rest, then all sizes while all of them compute.
@@ -84,9 +90,14 @@ class Profiler:
         Raises:
             ModelError: a worker failed.
         """
+        with self.budget.timed(self.budget.pace.workers_measured):
+            return self._measure(crew)
+
+    def _measure(self, crew: Crew) -> ServiceTimes:
         busy_s: dict[int, list[float]] = {}
         sizes = crew.sizes or self.sizes
         with trial_worker.start_all(self._orders(crew, sizes), self.environ) as trials:
+            self.budget.pace.workers_started(max(trial.start_s for trial in trials))
             self._fill(trials, max(sizes))
             alone_s = [trials[0].run(self._datatype, 1) for _ in range(_LOOKS)]
             if min(alone_s) > self.bound_s:

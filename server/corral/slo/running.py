@@ -87,6 +87,8 @@ class Servers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for server in self._running.values():
+            server.ask_to_end()
         for one in list(self._running):
             self.end(one)
 
@@ -108,6 +110,10 @@ class Servers:
                 failed[one] = str(error)
                 self.end(one)
         return failed
+
+    def runs(self, one: Configuration) -> bool:
+        """Whether it was started, and not ended."""
+        return one in self._running
 
     def end(self, one: Configuration) -> None:
         """Ends a server, if it runs."""

@@ -7,14 +7,16 @@ that is predicted already, batches that take longer than the bound, memory that 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from corral.batching.prediction import Prediction
 from corral.errors import ConfigError, ModelError
 from corral.ipc.messages import ModelBoot
 from corral.planning.plan import Plan
+from corral.slo.budget import Budget
 from corral.slo.forecast import Forecast
-from corral.slo.profiler import Crew, Profiler
+from corral.slo.profiler import COMPARED_S, Crew, Profiler
 from corral.slo.service import ServiceTimes
 from corral.slo.space import Arithmetic, Batching, Configuration, Shape, Space
 
@@ -30,6 +32,8 @@ _REFINED = 4
 _AGAIN = 16
 #: workers whose memories are compared; more would take long to start
 _MOST_COMPARED = 4
+#: why something was not tried
+TIME_WAS_OVER = "the time was over"
 
 
 _Alike = tuple[Arithmetic, Shape, Batching, float | None]
@@ -62,6 +66,7 @@ class Survey:
         say: told what begins, a phrase.
         left_s: seconds that are left for measuring.
         everything: measure what cannot win, too.
+        budget: of the whole search; what is measured here leaves time to put a server under load.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Survey:
         say: Callable[[str], None],
         left_s: Callable[[], float],
         everything: bool = False,
+        budget: Budget | None = None,
     ) -> None:
         self._space = space
         self._engines = engines
@@ -84,6 +90,7 @@ class Survey:
         self._say = say
         self._left_s = left_s
         self._everything = everything
+        self._budget = budget or Budget(math.inf)
         self.predicted: dict[Configuration, Prediction] = {}
         #: what was left out and why, one sentence each
         self.not_tried: list[str] = []
@@ -149,15 +156,20 @@ class Survey:
                     f"a worker makes {engine.per_s:.1f}/s, so that all of them make at most "
                     f"{most:.1f}/s, and the best is predicted to keep {best:.1f}/s"
                 )
-        return "" if self._left_s() > 0 else "the time was over"
+        takes_s = self._budget.pace.workers_s
+        has_time = self._left_s() > 0 and self._budget.fits(takes_s, self._serving_s())
+        return "" if has_time else TIME_WAS_OVER
 
     def _measure(self, engine: Engine, *, first: bool) -> None:
         model = engine.model()
         memory, sizes = self._space.memories[engine.arithmetic][0], self._sizes(engine)
-        for cores in sorted({shape.cores for shape in self._plans}, reverse=True):
+        for number, cores in enumerate(in_order({shape.cores for shape in self._plans})):
             # Of the same width, the plan with the most workers is the first.
             shape, plan = next(pair for pair in self._plans.items() if pair[0].cores == cores)
             name = f"{engine.arithmetic.name}, {shape.name}"
+            if not self._has_time_for(number):
+                self.not_tried.append(f"{name}: {TIME_WAS_OVER}")
+                continue
             self._say(f"measuring {name}")
             crew = Crew(
                 arithmetic=engine.arithmetic,
@@ -173,6 +185,16 @@ class Survey:
             self.profiled.append(name)
             self._forecast.learn_times(engine.arithmetic, cores, times)
         self._forecast.learn_memory(engine.arithmetic, memory, 1.0)
+
+    def _has_time_for(self, number: int) -> bool:
+        """For the workers of one more width: the widest always, the narrowest if any."""
+        budget = self._budget
+        kept_s = self._serving_s() if number > 1 else 0.0
+        return number == 0 or budget.fits(budget.pace.workers_s, kept_s)
+
+    def _serving_s(self) -> float:
+        """What is kept: to calibrate a server, and to confirm one."""
+        return self._budget.pace.calibrating_s() + self._budget.pace.confirming_s()
 
     def _sizes(self, engine: Engine) -> list[int]:
         """Batches that may keep the bound: others would be compiled and warmed up for nothing."""
@@ -194,6 +216,10 @@ class Survey:
     def predict(self, arithmetic: Arithmetic) -> None:
         """Predicts every configuration of an engine whose workers were measured."""
         self._say(f"predicting {arithmetic.name}")
+        with self._budget.timed(self._budget.pace.predicted):
+            self._predict(arithmetic)
+
+    def _predict(self, arithmetic: Arithmetic) -> None:
         known: dict[_Alike, Prediction | None] = {}
         for one in self._space.configurations(arithmetic):
             key = self._alike(one)
@@ -269,8 +295,9 @@ class Survey:
             return
         if left_out and len(self._space.memories) > 1:
             self.not_tried.append(f"other memory than {usual.name} for {', '.join(left_out)}")
-        if self._left_s() <= 0:
-            self.not_tried.append(f"other memory than {usual.name}: the time was over")
+        takes_s = self._budget.pace.comparing_s(len(others) + 1, COMPARED_S)
+        if self._left_s() <= 0 or not self._budget.fits(takes_s, self._serving_s()):
+            self.not_tried.append(f"other memory than {usual.name}: {TIME_WAS_OVER}")
             return
         self._say(f"comparing {len(others) + 1} kinds of memory")
         engine = next(e for e in self._engines if e.arithmetic == best.arithmetic)
@@ -294,3 +321,12 @@ class Survey:
             factor = 1.0 if abs(factor - 1) < _SAME else factor
             self._forecast.learn_memory(best.arithmetic, memory, factor)
         self.predict(best.arithmetic)
+
+
+def in_order(widths: Collection[int]) -> list[int]:
+    """Cores a worker as they are measured: the widest, the narrowest, then the rest downwards.
+
+    If the widest do not keep the bound, none do; the narrowest make the most where they keep it.
+    """
+    downwards = sorted(widths, reverse=True)
+    return downwards[:1] + downwards[1:][-1:] + downwards[1:-1]

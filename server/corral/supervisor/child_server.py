@@ -44,6 +44,7 @@ class ChildServer:
     """
 
     def __init__(self, words: Sequence[str]) -> None:
+        self._is_ending = False
         self._folder = tempfile.TemporaryDirectory(prefix="corral-own-")
         self.socket = Path(self._folder.name) / "admin"
         self._log = Path(self._folder.name) / "log"
@@ -81,9 +82,15 @@ class ChildServer:
             time.sleep(_POLL_S)
         raise StartError(f"the server was not ready after {timeout_s:g} s")
 
+    def ask_to_end(self) -> None:
+        """Has it end in order while others do, too; ``end`` must follow."""
+        if not self._is_ending:
+            self._is_ending = True
+            self._process.terminate()
+
     def end(self) -> None:
         """Ends it, in order if it does that in time."""
-        self._process.terminate()
+        self.ask_to_end()
         try:
             self._process.wait(_STOP_S)
         except subprocess.TimeoutExpired:

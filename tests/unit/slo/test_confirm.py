@@ -15,8 +15,8 @@ from corral.batching.policy import Policy
 from corral.batching.prediction import Prediction, highest_rate, poisson_gaps
 from corral.batching.simulation import SimulatedCell, simulate
 from corral.settings import Allocator, BackendName, Mode, Precision, Settings
-from corral.slo.command import distinct
 from corral.slo.confirm import SLOWER, Confirmation
+from corral.slo.contenders import distinct
 from corral.slo.forecast import Forecast
 from corral.slo.interval import Pairs, ratio
 from corral.slo.running import Round

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,7 +13,12 @@ from corral.slo.disturbance import Watch
 from corral.tuning.other_load import OtherLoad
 
 
-def watch(shares: list[float], said: list[str], left_s: float = 10.0) -> Watch:
+def watch(
+    shares: list[float],
+    said: list[str],
+    left_s: float = 10.0,
+    now_s: Callable[[], float] = time.monotonic,
+) -> Watch:
     """One that sees these shares of the CPUs' time taken by others, in this order."""
     coming = iter(shares)
 
@@ -20,7 +27,7 @@ def watch(shares: list[float], said: list[str], left_s: float = 10.0) -> Watch:
         yield
         load.share = next(coming)
 
-    return Watch(look, lambda: left_s, said.append)
+    return Watch(look, lambda: left_s, said.append, now_s)
 
 
 def measured(seen: Watch) -> tuple[int, float]:
@@ -67,6 +74,13 @@ def test_without_time_nothing_is_repeated() -> None:
     measured(seen)
     assert measured(seen) == (1, 0.5)
     assert said == ["others took 50% of the CPUs meanwhile"]
+
+
+def test_what_takes_longer_than_what_is_left_is_not_repeated() -> None:
+    clock = itertools.count(step=30)
+    for left_s, tries in ((10.0, 1), (20.0, 2)):
+        seen = watch([0.5, 0.03], [], left_s, lambda: float(next(clock)))
+        assert measured(seen)[0] == tries
 
 
 @pytest.mark.parametrize(("steady", "told"), [(0.15, False), (0.6, True)])

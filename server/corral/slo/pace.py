@@ -1,0 +1,105 @@
+"""What the steps of a search took so far, and whether one more of them fits. Pure."""
+
+from __future__ import annotations
+
+#: seconds of load that say something: of a first calibration, and of a round
+CALIBRATING_S = 3.0
+ROUND_S = 4.0
+#: a round's load generator and what is computed of it, until one was seen
+_BESIDE_S = 1.0
+#: until one was seen, a server takes as long as workers that are measured, twice, for its own
+#: compile for more datatypes, and its other processes so long
+_TIMES_WORKERS = 2.0
+_OTHER_PROCESSES_S = 2.0
+#: of a start, what one more server that starts beside it adds
+_ONE_MORE = 0.5
+
+
+def fits(left_s: float, takes_s: float) -> bool:
+    """Whether one more step fits: a search ends nearer to its budget with it than without.
+
+    So a budget is kept within half a step, if that takes what is expected.
+
+    Args:
+        left_s: seconds of the budget that are left.
+        takes_s: seconds that the step is expected to take.
+    """
+    return left_s > 0 and takes_s / 2 <= left_s
+
+
+class Pace:
+    """What is expected of the next steps, by what the latest took; all in seconds."""
+
+    def __init__(self) -> None:
+        self._workers_start_s = 0.0
+        self._beside_s = _BESIDE_S
+        self._server_s: float | None = None
+        #: workers of one width, from their start to the last of their batches
+        self.workers_s = 0.0
+        #: all configurations of an engine
+        self.predicting_s = 0.0
+
+    def workers_started(self, took_s: float) -> None:
+        """Workers of one width were started, at the same time, to be measured."""
+        self._workers_start_s = took_s
+
+    def workers_measured(self, took_s: float) -> None:
+        """They were measured; their start is a part of it."""
+        self.workers_s = took_s
+
+    def predicted(self, took_s: float) -> None:
+        """All configurations of an engine were predicted."""
+        self.predicting_s = took_s
+
+    def servers_started(self, count: int, took_s: float) -> None:
+        """So many servers, 1 or more, were started at the same time."""
+        self._server_s = took_s / _together(count)
+
+    def loaded(self, load_s: float, took_s: float) -> None:
+        """A server was under load for ``load_s``, which took ``took_s`` with all that follows."""
+        self._beside_s = max(0.0, took_s - load_s)
+
+    def comparing_s(self, crews: int, turns_s: float) -> float:
+        """Expected of so many crews of workers, each measured for so long."""
+        return self._workers_start_s * _together(crews) + crews * turns_s
+
+    def start_s(self, count: int = 1) -> float:
+        """Expected of so many servers that start at the same time; 0 for none."""
+        one_s = self._server_s
+        if one_s is None:
+            one_s = self._workers_start_s * _TIMES_WORKERS + _OTHER_PROCESSES_S
+        return one_s * _together(count) if count else 0.0
+
+    def round_s(self, load_s: float = ROUND_S) -> float:
+        """Expected of a round or a calibration with so many seconds of load."""
+        return load_s + self._beside_s
+
+    def calibrating_s(self, load_s: float = CALIBRATING_S) -> float:
+        """Expected of a server's start, its first calibration, and predicting once more."""
+        return self.start_s() + self.round_s(load_s) + self.predicting_s
+
+    def confirming_s(self) -> float:
+        """Expected of what confirms anything at all: a server's start, and a short round."""
+        return self.start_s() + self.round_s()
+
+    def that_fit(self, running: list[bool], left_s: float) -> list[bool]:
+        """Which servers there is time for: to start them, and for a short round of each.
+
+        Of one all hangs on whether anything is confirmed, so that it may end a little late; those
+        beyond it may not.
+
+        Args:
+            running: of each wanted server, the best first, whether it runs already.
+            left_s: seconds that are left.
+        """
+        chosen: list[bool] = []
+        for runs in running:
+            starts = sum(not r for r, is_in in zip(running, chosen, strict=False) if is_in)
+            takes_s = self.start_s(starts + (not runs)) + self.round_s() * (1 + sum(chosen))
+            chosen.append(takes_s <= left_s if any(chosen) else fits(left_s, takes_s))
+        return chosen
+
+
+def _together(count: int) -> float:
+    """What starting so many at the same time takes, as a multiple of one alone."""
+    return 1 + (count - 1) * _ONE_MORE

@@ -1,0 +1,233 @@
+"""Puts servers under load, within the time that there is: calibrates, and confirms the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from corral.slo.budget import Budget
+from corral.slo.calibrator import Calibrator
+from corral.slo.confirm import ENOUGH, Confirmation, Trial
+from corral.slo.contenders import distinct
+from corral.slo.disturbance import Watch
+from corral.slo.forecast import Forecast
+from corral.slo.order import TuneOrder
+from corral.slo.pace import ROUND_S
+from corral.slo.running import Round, Servers
+from corral.slo.space import Configuration
+from corral.slo.survey import TIME_WAS_OVER, Survey
+from corral.system.limits import memory_left
+
+#: the share of the time that is kept for confirming
+CONFIRMING = 0.6
+#: requests of a round that tell the good from the bad, within ROUND_S and this
+_FIRST_REQUESTS = 150
+_LONGEST_S = 60.0
+#: of the time, the last is kept for confirming the likeliest, where nothing holds; in so many
+#: rounds, each of which may step back
+_LAST = 0.1
+_LAST_ROUNDS = 3
+#: rounds of a configuration at the most
+_MOST_ROUNDS = 12
+#: rounds of each in an exhaustive search
+_EXHAUSTIVE_ROUNDS = 3
+#: what a server of its own is taken to need
+_SERVER_BYTES = 700 * 10**6
+
+
+class UnderLoad:
+    """What is measured of servers, after a survey.
+
+    Args:
+        order: what is looked for.
+        survey: predicted what servers would do; told what was not tried.
+        forecast: learns from them.
+        servers: starts, measures and ends them.
+        budget: of the whole search; each step is made where it fits.
+        watch: has what others disturb measured again.
+        say: told what begins, a phrase.
+    """
+
+    def __init__(
+        self,
+        *,
+        order: TuneOrder,
+        survey: Survey,
+        forecast: Forecast,
+        servers: Servers,
+        budget: Budget,
+        watch: Watch,
+        say: Callable[[str], None],
+    ) -> None:
+        self._order = order
+        self._survey = survey
+        self._forecast = forecast
+        self._servers = servers
+        self._budget = budget
+        self._watch = watch
+        self._say = say
+        self._confirmation = Confirmation(forecast, self._undisturbed, order.bound_s)
+        self._repeated_s = 0.0
+        #: what a user is to know, one sentence each
+        self.notes: list[str] = []
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """The configurations that are confirmed."""
+        return self._confirmation.trials
+
+    def run(self) -> None:
+        """Calibrates, and confirms the best; in an exhaustive search all.
+
+        Raises:
+            CorralError: the first server did not start, or one is gone.
+        """
+        if self._order.exhaustive:
+            self._measure_all()
+        else:
+            self._confirm()
+
+    def _undisturbed(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> Round:
+        """What a server does under a schedule; once more where others took much of the CPUs."""
+        tries_s: list[float] = []
+
+        def measure() -> Round:
+            with self._budget.timed(tries_s.append):
+                return self._servers.measure(one, rate, offsets_s)
+
+        found, share = self._watch.run(measure)
+        self._repeated_s = math.fsum(tries_s[:-1])
+        return msgspec.structs.replace(found, other_load=share)
+
+    def _loaded(self, seconds: float, measure: Callable[[], None]) -> None:
+        """Measures, and notes what that took, what was measured again left out."""
+        pace = self._budget.pace
+        with self._budget.timed(lambda took_s: pace.loaded(seconds, took_s - self._repeated_s)):
+            measure()
+
+    # --- calibrating ---
+
+    def _calibrate(self) -> None:
+        """What serving adds, as servers of the shapes that may win show."""
+        budget, pace = self._budget, self._budget.pace
+        calibrator = Calibrator(self._survey, self._forecast, self._calibrate_at, self._say)
+        if not budget.fits(pace.calibrating_s(calibrator.first_s()), pace.confirming_s()):
+            self._survey.not_tried.append(
+                f"a server at a low rate, for what serving adds: {TIME_WAS_OVER}"
+            )
+            return
+        late_s = self._order.budget_s * CONFIRMING / 2
+
+        def is_late() -> bool:
+            takes_s = pace.calibrating_s(calibrator.first_s())
+            return budget.left_s < late_s or not budget.fits(takes_s, pace.confirming_s())
+
+        calibrator.run(
+            self._start,
+            is_late,
+            lambda load_s: budget.fits(pace.round_s(load_s), pace.confirming_s()),
+        )
+
+    def _calibrate_at(self, one: Configuration, rate: float, seconds: float) -> None:
+        self._loaded(seconds, lambda: self._confirmation.calibrate(one, rate, seconds))
+
+    # --- confirming ---
+
+    def _confirm(self) -> None:
+        confirmation, budget = self._confirmation, self._budget
+        self._calibrate()
+        chosen = self._that_fit(distinct(self._survey.ranked(), self._survey.predicted))
+        self._add(chosen)
+        least_s = self._order.budget_s * _LAST
+        for number in range(_MOST_ROUNDS):
+            hopeful = confirmation.hopeful()
+            for position, trial in enumerate(hopeful):
+                part_s = (budget.left_s - least_s) / (len(hopeful) - position)
+                if part_s > 0:
+                    kept_s = 0.0 if confirmation.best else least_s
+                    self._turn(trial, self._round_s(trial, part_s), f"round {number + 1}", kept_s)
+            if not hopeful or budget.left_s <= least_s:
+                break
+        for number in range(_LAST_ROUNDS):
+            if (last := confirmation.last()) is not None:
+                # A step back each, and with less time than planned they are short.
+                part_s = min(least_s, budget.left_s) / (_LAST_ROUNDS - number)
+                self._turn(last, max(ROUND_S, part_s), "last round")
+        if not any(trial.rounds for trial in self.trials) and (self.trials or not chosen):
+            self._tell_unmeasured()
+
+    def _that_fit(self, wanted: Sequence[Configuration]) -> list[Configuration]:
+        """Those that there is time to start, and for a round of each."""
+        running = [self._servers.runs(one) for one in wanted]
+        chosen = self._budget.pace.that_fit(running, self._budget.left_s)
+        self._survey.not_tried += [
+            f"{one.name}, under load: {TIME_WAS_OVER}"
+            for one, is_in in zip(wanted, chosen, strict=True)
+            if not is_in
+        ]
+        return [one for one, is_in in zip(wanted, chosen, strict=True) if is_in]
+
+    def _add(self, wanted: Sequence[Configuration]) -> None:
+        """Starts servers for what is to be confirmed, as many as there is memory for."""
+        if not wanted:
+            return
+        left = memory_left()
+        room = len(wanted) if left is None else max(1, left // _SERVER_BYTES)
+        for one in wanted[room:]:
+            self.notes.append(f"memory was short: {one.name} was not put under load")
+        self._say(f"starting servers: {'; '.join(one.name for one in wanted[:room])}")
+        failed = self._start(wanted[:room])
+        self.notes += [f"{one.name} did not start: {why}" for one, why in failed.items()]
+        for one in wanted[:room]:
+            if one not in failed:
+                self._confirmation.add(one, self._survey.predicted[one])
+
+    def _start(self, wanted: Sequence[Configuration]) -> dict[Configuration, str]:
+        """Starts servers, and notes what that took; why some did not."""
+        new = sum(not self._servers.runs(one) for one in wanted)
+        if not new:
+            return {}
+        pace = self._budget.pace
+        with self._budget.timed(lambda took_s: pace.servers_started(new, took_s)):
+            return self._servers.start(wanted)
+
+    def _round_s(self, trial: Trial, part_s: float) -> float:
+        """How long a round lasts: the first tells good from bad, the next make a promise of it."""
+        missing = ENOUGH - trial.requests if trial.rounds else 0
+        wanted_s = max(_FIRST_REQUESTS, missing + 1) / trial.rate
+        return max(ROUND_S, min(wanted_s, part_s, _LONGEST_S))
+
+    def _turn(self, trial: Trial, seconds: float, what: str, kept_s: float = 0.0) -> None:
+        """A round, where it fits beside what is kept; the first, where there is any time."""
+        # Without one, what was started for it was for nothing.
+        is_first = not kept_s and not any(each.rounds for each in self.trials)
+        has_any = is_first and self._budget.left_s > 0
+        if has_any or self._budget.fits(self._budget.pace.round_s(seconds), kept_s):
+            self._say(f"{what}: {trial.one.name} at {trial.rate:.1f}/s for {seconds:.0f} s")
+            self._loaded(seconds, lambda: self._confirmation.turn(trial, seconds))
+
+    def _tell_unmeasured(self) -> None:
+        """That nothing was confirmed for want of time, and about how much that takes here."""
+        needed_s = math.ceil(self._budget.spent_s + self._budget.pace.confirming_s())
+        self.notes.append(
+            f"--budget-s {self._order.budget_s:g} is too short here to put the winner under load, "
+            f"so that its rate is a prediction; about {needed_s} would do"
+        )
+
+    # --- all of them ---
+
+    def _measure_all(self) -> None:
+        """Every configuration, one after the other, in the order of what they should keep."""
+        self._calibrate()
+        for one in self._survey.ranked():
+            self._add([one])
+            trial = self.trials[-1]
+            if trial.one != one:
+                continue
+            for number in range(_EXHAUSTIVE_ROUNDS):
+                self._turn(trial, self._round_s(trial, math.inf), f"round {number + 1}")
+                if trial.settled:
+                    break
+            self._servers.end(one)
