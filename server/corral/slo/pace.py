@@ -5,6 +5,8 @@ from __future__ import annotations
 #: seconds of load that say something: of a first calibration, and of a round
 CALIBRATING_S = 3.0
 ROUND_S = 4.0
+#: a search may end so late: about half of the shortest round
+_LATE_S = 3.0
 #: a round's load generator and what is computed of it, until one was seen
 _BESIDE_S = 1.0
 #: until one was seen, a server takes as long as workers that are measured, twice, for its own
@@ -18,13 +20,13 @@ _ONE_MORE = 0.5
 def fits(left_s: float, takes_s: float) -> bool:
     """Whether one more step fits: a search ends nearer to its budget with it than without.
 
-    So a budget is kept within half a step, if that takes what is expected.
+    So a budget is kept within half a step, and within half a round if the step is a longer one.
 
     Args:
         left_s: seconds of the budget that are left.
         takes_s: seconds that the step is expected to take.
     """
-    return left_s > 0 and takes_s / 2 <= left_s
+    return left_s > 0 and takes_s - min(takes_s / 2, _LATE_S) <= left_s
 
 
 class Pace:

@@ -15,8 +15,11 @@ from corral.slo.pace import ROUND_S, Pace, fits
     [
         (10.0, 5.0, True),
         # It ends a little late, and nearer to the budget than without it.
-        (5.0, 9.9, True),
-        (5.0, 10.1, False),
+        (2.5, 4.9, True),
+        (2.5, 5.1, False),
+        # Of a long step no more than of a round.
+        (20.0, 22.9, True),
+        (20.0, 23.1, False),
         (0.0, 0.0, False),
         (-1.0, 0.0, False),
         (math.inf, 1e9, True),
@@ -56,10 +59,10 @@ def test_a_round_takes_its_load_and_what_was_seen_beside_it() -> None:
         # 15 s for the first two starts, and 5 s for a round of each.
         (25.0, [False, False, False], [True, True, False]),
         (24.9, [True, False, False], [True, True, False]),
-        # The first hangs on half of its 15 s; one that runs needs its round only.
-        (7.4, [False, False, False], [False, False, False]),
-        (7.6, [False, False, False], [True, False, False]),
-        (7.4, [False, True, True], [False, True, False]),
+        # The first of 15 s may end a little late; one that runs needs its round only.
+        (11.9, [False, False, False], [False, False, False]),
+        (12.1, [False, False, False], [True, False, False]),
+        (4.9, [False, True, True], [False, True, False]),
         (math.inf, [False] * 3, [True] * 3),
     ],
 )
@@ -82,8 +85,8 @@ def test_what_is_not_counted_leaves_the_budget_as_it_was() -> None:
     assert budget.passed_s == 50.0
     assert budget.spent_s == 10.0
     assert budget.left_s == 20.0
-    assert budget.fits(40.0)
-    assert not budget.fits(40.0, kept_s=1.0)
+    assert budget.fits(23.0)
+    assert not budget.fits(23.0, kept_s=1.0)
     took: list[float] = []
     with budget.timed(took.append):
         now_s = 152.0
