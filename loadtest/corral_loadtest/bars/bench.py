@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 import msgspec
@@ -182,24 +183,35 @@ class Bench:
         self,
         server: Server,
         load: ClosedLoop | OpenLoop,
-        kind: InputKind = InputKind.UINT8,
+        kind: InputKind | None = InputKind.UINT8,
         *,
+        target: Target | None = None,
         connections: int | None = None,
         seconds: float | None = None,
+        warm_up_s: tuple[float, float] = (0.5, 2.0),
     ) -> Result:
         """One measurement of our own generator; its errors are the row's to judge.
+
+        Args:
+            server: measured.
+            load: put on it.
+            kind: of the input; None for what the metadata says.
+            target: where, for a model of another name.
+            connections: over all generators; None for one.
+            seconds: of the measured part; ``self.seconds`` if None.
+            warm_up_s: at least, and at most.
 
         Raises:
             KeyboardInterrupt: it was interrupted.
         """
         found = run(
             Specification(
-                target=Target(address=server.address),
+                target=target or Target(address=server.address),
                 payload=Payload(kind=kind),
                 load=load,
                 duration_s=seconds or self.seconds,
-                warm_up_s=0.5,
-                warm_up_limit_s=2.0,
+                warm_up_s=warm_up_s[0],
+                warm_up_limit_s=warm_up_s[1],
                 window_s=0.25,
                 drain_s=10.0,
                 connections=connections,
@@ -215,14 +227,22 @@ class Bench:
 
 def inferences(server: Server) -> int:
     """Items that a server has answered so far under all names, by its ModelStatistics."""
+    return sum(int(one.inference_count) for one in _statistics(server))
+
+
+def served_name(server: Server) -> str:
+    """The name under which a server of ours serves its model, by its ModelStatistics."""
+    return str(_statistics(server)[0].name)
+
+
+def _statistics(server: Server) -> Any:
     with grpc.insecure_channel(server.address, options=proxy_options(server.address)) as channel:
         ask = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelStatistics",
             request_serializer=pb.ModelStatisticsRequest.SerializeToString,
             response_deserializer=pb.ModelStatisticsResponse.FromString,
         )
-        found = ask(pb.ModelStatisticsRequest(), timeout=10.0)
-    return sum(int(one.inference_count) for one in found.model_stats)
+        return ask(pb.ModelStatisticsRequest(), timeout=10.0).model_stats
 
 
 def worker_items(server: Server) -> dict[str, float]:

@@ -18,6 +18,7 @@ from corral_loadtest.comparison import peers
 from corral_loadtest.engines import served, starts
 from corral_loadtest.mlperf import command as mlperf
 from corral_loadtest.servers import process_tree
+from corral_loadtest.settings import command as settings
 from corral_loadtest.specification import WrongInput
 
 #: the exit code, as a shell has it
@@ -40,6 +41,7 @@ COMMANDS = {
     "run": Command(run.run, "one load on any server of the Open Inference Protocol (the default)"),
     "ramp": Command(run.ramp_up, "rising load: the server's capacity"),
     "bars": Command(bars.main, "every figure of corral that has a bound"),
+    "settings": Command(settings.main, "files of settings in turns: the rates that keep a p99"),
     "compare": Command(comparison.main, "corral, other servers and the raw engine, in turns"),
     "engines": Command(served.main, "every engine served, against the same engine raw"),
     "starts": Command(starts.main, "how long every engine takes to start"),

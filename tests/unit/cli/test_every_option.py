@@ -33,6 +33,7 @@ from corral_loadtest.comparison import peers
 from corral_loadtest.engines import served, starts
 from corral_loadtest.generator import perf_analyzer
 from corral_loadtest.mlperf import command as mlperf
+from corral_loadtest.settings import command as settings_files
 
 VALUES = ["0", "-0", "-1", "0.5", "1e-320", "inf", "-inf", "nan", "1e400", "0x10", "1_0", "1e12"]
 VALUES += [str(sign * 2**power) for power in (31, 32, 63, 64) for sign in (1, -1)]
@@ -84,6 +85,7 @@ def _commands() -> dict[str, argparse.ArgumentParser]:
     for name, parser in (
         ("bars", bars.parser()), ("compare", comparison.parser()), ("engines", served.parser()),
         ("starts", starts.parser()), ("mlperf", mlperf.parser()), ("peers", peers.parser()),
+        ("settings", settings_files.parser()),
     ):  # fmt: skip
         found[f"corral-loadtest {name}"] = parser
     for name in ("run", "ramp"):

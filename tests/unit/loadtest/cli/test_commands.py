@@ -18,7 +18,7 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
     assert shown.strip() == overview()
     assert re.findall(r"^  (\w+) ", shown, re.MULTILINE) == list(COMMANDS)
     assert set(COMMANDS) == {
-        "run", "ramp", "bars", "compare", "engines", "starts", "mlperf", "peers",
+        "run", "ramp", "bars", "settings", "compare", "engines", "starts", "mlperf", "peers",
     }  # fmt: skip
 
 
