@@ -29,15 +29,15 @@ from support.server_counters import CounterWatch, Scrape
 
 #: what keeps a Python from starting at all
 NO_PYTHON = {"env": {"PYTHONHOME": "/nonexistent"}}
-#: batches so short that a worker's warm-up is, too
-QUICK = ("--null-batch-ms", "10")
+#: batches so short that a worker's warm-up is, too; where other tests take the CPUs a load waits,
+#: and is refused to nobody
+QUICK = ("--null-batch-ms", "10", "--max-queue", "2000")
 #: first elements of requests, see null_faults/corral_null_faults.py
 SEGMENTATION_FAULT, ABORT = 252, 253
 
 
 def test_r1_workers_that_die_under_load_cost_no_request(server: StartServer) -> None:
-    # Where other tests take the CPUs the load waits; it is refused to nobody.
-    with server(*FOUR_WORKERS, *QUICK, "--max-queue", "2000") as s:
+    with server(*FOUR_WORKERS, *QUICK) as s:
         outcome = kill_workers(s, 2.0, every_s=0.5, per_s=200.0)
         assert outcome.faults >= 4
         assert outcome.slowest_return_s < 5

@@ -41,7 +41,9 @@ def stream(server: Server) -> Iterator[tuple[Any, queue.Queue[tuple[Any, Any]]]]
 
 
 def test_every_request_of_a_stream_is_answered_with_its_id(server: StartServer) -> None:
-    with server("--workers", "2", "--oversubscribe") as s, stream(s) as (client, answers):
+    # All that are sent may wait: how fast they are sent beside how fast they are run is not asked.
+    options = ("--workers", "2", "--oversubscribe", "--max-queue", "200")
+    with server(*options) as s, stream(s) as (client, answers):
         for number in range(200):
             client.async_stream_infer("resnet50", [tensor(float(number))], request_id=str(number))
         found = {}

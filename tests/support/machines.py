@@ -51,11 +51,16 @@ class ComposedRoot:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._written: dict[str, str] = {}
 
     def write(self, path: str, text: str) -> None:
         target = self.root / path
+        # A machine is written again and again with one file changed.
+        if self._written.get(path) == text and target.is_file():
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(f"{text}\n")
+        self._written[path] = text
 
     def add_cores(self, cores: Sequence[Core]) -> None:
         """Topology and L3 of every core; ``Core.l3`` is any number that the sharers have."""

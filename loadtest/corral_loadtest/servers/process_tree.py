@@ -50,8 +50,19 @@ def pids(root_pid: int, proc: Path = Path("/proc")) -> set[int]:
     return set(_tree(root_pid, proc))
 
 
+def _has_children(pid: int) -> bool:
+    """By the kernel's lists of its threads' children; yes where it keeps none."""
+    threads = Path(f"/proc/{pid}/task")
+    try:
+        return any((thread / "children").read_bytes() for thread in threads.iterdir())
+    except OSError:
+        return True
+
+
 def end_below(root_pid: int) -> None:
     """Kills every living descendant, and not the root."""
+    if not _has_children(root_pid):
+        return
     for pid in pids(root_pid) - {root_pid}:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
