@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -369,3 +371,50 @@ def test_a_broken_crop_costs_as_much_as_any_though_it_is_much_like_the_mean() ->
     exact[3, 7] = np.inf
     assert 10 < _snr_db(exact, exact) < 20
     assert compare_outputs({"y": exact * np.nan}, {"y": exact}).snr_db == 0.0
+
+
+def _embeddings() -> np.ndarray:
+    """Of length one, as a search by likeness wants them: a softmax of them is nearly flat."""
+    found = np.repeat(_RANDOM.normal(size=(40, 512)), 10, axis=0)
+    found += 0.5 * _RANDOM.normal(size=found.shape)
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
+
+
+def _of_one_class() -> np.ndarray:
+    """A detector of faults that sees none in any photograph."""
+    return np.asarray([6, -6] + 0.5 * _RANDOM.normal(size=(400, 2)), np.float32)
+
+
+@pytest.mark.parametrize("make", [_embeddings, _of_one_class])
+def test_labels_have_no_say_where_one_answer_to_all_pictures_loses_little(
+    make: Callable[[], np.ndarray],
+) -> None:
+    reference = make()
+    changes = reference - reference.mean(axis=0)
+    noise = (_RANDOM.normal(size=reference.shape) * changes.std()).astype(np.float32)
+    pictures = np.repeat(np.arange(40), 10)
+    good, bad, blind = reference + 0.05 * noise, reference + 0.3 * noise, reference - changes
+    for candidate, passes in ((reference, True), (good, True), (bad, False), (blind, False)):
+        found = compare(reference, candidate, pictures)
+        assert (faults(found, Thresholds(), synthetic=False) == []) is passes
+
+
+def test_labels_of_one_class_alone_have_no_say_either() -> None:
+    reference = _of_one_class()
+    blind = np.tile(reference.mean(axis=0), (400, 1)).astype(np.float32)
+    labels = np.zeros(400, np.intp)
+    found = compare(reference, blind, labels=labels)
+    assert found.loss == 0
+    assert faults(found, Thresholds(), synthetic=False)
+    # Few pictures of another class are enough: what is blind to them loses more than is allowed.
+    reference[:40] = reference[:40, ::-1]
+    labels[:40] = 1
+    found = compare(reference, np.asarray(reference + 0.5, np.float32), labels=labels)
+    assert faults(found, Thresholds(), synthetic=False) == []
+
+
+def test_of_a_single_value_only_what_changes_with_the_picture_is_signal() -> None:
+    ages = (35 + 3 * _RANDOM.normal(size=(400, 1))).astype(np.float32)
+    assert faults(compare(ages, ages + 0.1), Thresholds(), synthetic=False) == []
+    for bad in (np.full_like(ages, ages.mean()), ages + 3):
+        assert faults(compare(ages, bad), Thresholds(), synthetic=False)

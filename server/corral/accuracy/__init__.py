@@ -11,10 +11,11 @@ A sample has its luck. So the guard goes by the loss's **one-sided 95 % upper bo
 pictures are drawn again with replacement, and crops of one photograph are drawn together.
 
 Where labels mean nothing (weights without knowledge, answers that are no scores of classes, classes
-that do not exclude one another, fewer than 10 photographs), the logits' signal-to-noise ratio
-counts. So it does for a model of several outputs: the worst ratio decides. Otherwise it is
-information, as are the KL divergence and the cosine similarity. An answer that is no number, FP32's
-own included, costs all of its picture.
+that do not exclude one another, fewer than 10 photographs, and pictures that FP32 does not tell
+apart: one answer to all of them would lose little), the signal-to-noise ratio counts. So it does
+for a model of several outputs: the worst ratio decides. Otherwise it is information, as are the KL
+divergence and the cosine similarity. An answer that is no number, FP32's own included, costs all of
+its picture.
 
 Of what is no list of scores, only what changes with the picture is signal (accuracy/noise.py).
 """
@@ -35,14 +36,10 @@ if TYPE_CHECKING:
 
 #: fewer photographs than this have no say on a loss of 1 %
 MIN_PICTURES = 10
-#: how sure the bound is
-CONFIDENCE = 0.95
-_RESAMPLES = 2000
-#: pictures; it bounds the memory
-_DRAWN_AT_ONCE = 1_000_000
-_SEED = 19_790_101
 #: rows whose sum is within this of one, and nowhere negative, are probabilities already
 _SUM_SLACK = 1e-3
+#: FP32's own softmax tells pictures apart where one answer to all of them loses as much, or more
+_TELLING = 0.25
 #: the largest KL divergence that a picture counts with, nats: JSON has no infinity
 _MOST_NATS = 100.0
 
@@ -63,6 +60,8 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     loss: float | None = None
     #: the one-sided 95 % upper bound; None, too, where there are too few photographs
     loss_most: float | None = None
+    #: what the best answer that looks at no picture would lose; None where there is no ``loss``
+    blind_loss: float | None = None
     #: the accuracy of FP32: measured where there are labels, else the one it expects of itself
     accuracy: float | None = None
     #: share of all crops that keep FP32's label; None where answers are no scores of classes
@@ -150,13 +149,16 @@ def compare(
     broken = found.broken
     plain, groups = _fidelity(found, pictures)
     plain = msgspec.structs.replace(plain, labelled=labels is not None)
-    if reference.ndim != 2 or reference.shape[1] < 2:
+    if reference.ndim != 2:
         return plain
     # A picture may be of several such classes: which of them comes first says little.
-    if labels is None and _are_independent(reference[~broken]):
-        return plain
-    pair = [_probable(answers, broken) for answers in (reference, candidate)]
-    return _with_losses(plain, pair, broken, groups, labels)
+    if reference.shape[1] >= 2 and not (labels is None and _are_independent(reference[~broken])):
+        pair = [_probable(answers, broken) for answers in (reference, candidate)]
+        plain = _with_losses(plain, pair, broken, groups, labels)
+        if plain.blind_loss is None or plain.blind_loss >= _TELLING:
+            return plain
+    of_changes = noise.measure(reference, candidate, noise.constant(reference))
+    return msgspec.structs.replace(plain, snr_db=of_changes.snr_db)
 
 
 def compare_outputs(
@@ -215,7 +217,7 @@ def faults(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> li
         thresholds: what passes.
         synthetic: the weights carry no knowledge, so that labels do not count.
     """
-    if fidelity.loss_most is not None and not synthetic:
+    if fidelity.loss_most is not None and not synthetic and _labels_tell(fidelity, thresholds):
         if fidelity.loss_most <= thresholds.loss:
             return []
         kind = "loss" if fidelity.labelled else "expected loss"
@@ -225,6 +227,17 @@ def faults(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> li
         where = f" of output {fidelity.output}" if fidelity.output else ""
         return [f"SNR{where} {fidelity.snr_db:.1f} dB < {thresholds.snr_db:g} dB"]
     return []
+
+
+def _labels_tell(fidelity: Fidelity, thresholds: Thresholds) -> bool:
+    """Whether what looks at no picture could not pass by its labels.
+
+    FP32's word of itself is worth less than labels: of those that it does not tell apart, one
+    answer to all pictures need not pass for it to say little.
+    """
+    if fidelity.blind_loss is None:
+        return True
+    return fidelity.blind_loss > (thresholds.loss if fidelity.labelled else _TELLING)
 
 
 def describe(fidelity: Fidelity) -> str:
@@ -238,34 +251,6 @@ def describe(fidelity: Fidelity) -> str:
         kind = "loss" if fidelity.labelled else "expected loss"
         parts.insert(0, f"{kind} {fidelity.loss:.2%}{most}")
     return ", ".join(parts)
-
-
-def upper_bound(
-    costs: NDArray[np.float64], worths: NDArray[np.float64], pictures: NDArray[np.intp]
-) -> float:
-    """The one-sided 95 % upper bound of sum(costs) / sum(worths), by bootstrap over pictures.
-
-    Args:
-        costs: of each crop, [crops].
-        worths: of each crop, [crops].
-        pictures: which picture each crop is of, [crops], 0 to the last without a gap.
-    """
-    import numpy as np
-
-    number = int(pictures.max()) + 1
-    cost = np.bincount(pictures, costs, minlength=number)
-    worth = np.bincount(pictures, worths, minlength=number)
-    random = np.random.default_rng(_SEED)
-    # A sample in which FP32 has nothing to lose loses all, so that it counts against.
-    ratios = np.ones(_RESAMPLES)
-    at_once = max(1, _DRAWN_AT_ONCE // number)
-    for begin in range(0, _RESAMPLES, at_once):
-        count = min(at_once, _RESAMPLES - begin)
-        drawn = random.integers(0, number, (count, number))
-        whole = worth[drawn].sum(axis=1)
-        part = ratios[begin : begin + count]
-        np.divide(cost[drawn].sum(axis=1), whole, out=part, where=whole > 0)
-    return float(np.quantile(ratios, CONFIDENCE))
 
 
 def probabilities(answers: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -305,19 +290,24 @@ def _with_losses(
     """The same with what is known of classes; the pair is FP32's probabilities and the other's."""
     import numpy as np
 
+    from corral.accuracy.bound import upper_bound
+
     expected, found = pair
     number = np.arange(len(expected))
     named, other = expected.argmax(axis=1), found.argmax(axis=1)
     if labels is None:
         worths = np.where(broken, 1.0, expected[number, named])
+        blind = float(expected.sum(axis=0).max())
         kept = np.where(broken, 0.0, expected[number, other])
     else:
         worths = np.where(broken, 1.0, named == labels)
+        blind = float(np.bincount(labels).max())
         kept = np.where(broken, 0.0, other == labels)
     accuracy = float(worths.mean())
     losses: dict[str, float] = {}
     if accuracy > 0:
         losses["loss"] = float((worths - kept).sum() / worths.sum())
+        losses["blind_loss"] = float(1 - blind / worths.sum())
         if plain.pictures >= MIN_PICTURES:
             losses["loss_most"] = upper_bound(worths - kept, worths, groups)
     return msgspec.structs.replace(

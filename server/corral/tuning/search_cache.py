@@ -81,8 +81,12 @@ def search_ingredients(
         "thresholds": str(bench.thresholds),
         "pictures": pictures_name(bench, synthetic=weights.synthetic),
         "worker python": settings.engine.worker_python or "",
-        # How scores of classes are judged has not changed since searches are cached.
-        **({} if spec.signature.by_classes else {"fidelity": str(FIDELITY_FORMAT)}),
+        # How the zoo's scores of classes are judged has not changed since searches are cached.
+        **(
+            {}
+            if spec.signature.by_classes and spec.file is None
+            else {"fidelity": str(FIDELITY_FORMAT)}
+        ),
         # Where engines may not write machine code, another one wins.
         **({"executable memory": "refused"} if refuses_executable_memory() else {}),
         **versions(sorted(packages())),
