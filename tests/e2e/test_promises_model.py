@@ -85,21 +85,33 @@ def test_r1_perf_analyzer_notices_no_death(pair: Server) -> None:
     except perf_analyzer.Missing as reason:
         pytest.skip(str(reason))
     before = Scrape(pair.metrics_port)
+    worker_is_back = threading.Event()
+
+    def measure_until_back() -> list[float]:
+        """On a slow machine one run is over before the worker is back."""
+        rates: list[float] = []
+        while not rates or not worker_is_back.is_set():
+            found = perf_analyzer.measure(
+                binary, f"127.0.0.1:{pair.port}", f"{MODEL}_uint8", 3, 2000
+            )
+            rates.append(found.requests_per_s)
+        return rates
+
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(
-            perf_analyzer.measure, binary, f"127.0.0.1:{pair.port}", f"{MODEL}_uint8", 3, 2000
-        )
-        wait_until(
-            lambda: (
-                Scrape(pair.metrics_port).total("corral_requests_received_total")
-                > before.total("corral_requests_received_total") + 5
-            ),
-            "perf_analyzer's requests",
-        )
-        assert kill_one(pair) < 15
+        running = pool.submit(measure_until_back)
+        try:
+            wait_until(
+                lambda: (
+                    Scrape(pair.metrics_port).total("corral_requests_received_total")
+                    > before.total("corral_requests_received_total") + 5
+                ),
+                "perf_analyzer's requests",
+            )
+            assert kill_one(pair) < 15
+        finally:
+            worker_is_back.set()
         # It ends with an error when a single request fails.
-        assert not running.done()
-        assert running.result().requests_per_s > 1
+        assert min(running.result()) > 1
     after = Scrape(pair.metrics_port)
     for outcome in ("failed", "unavailable", "refused", "expired"):
         assert after.total("corral_requests_total", outcome=outcome) == 0
