@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ import msgspec
 from corral.errors import ModelError
 from corral.models.onnx_header import Port
 from corral.tensors import Datatype, Recipe, TensorSpec
+
+#: the largest number in FP32, and the least that loses no digits
+_MOST, _LEAST = 3.4028234e38, 1.1754944e-38
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,6 +104,7 @@ def make_recipe(path: Path, given: Preprocessing, inputs: tuple[TensorSpec, ...]
     mean, std = (_each(toml, name, getattr(given, name), channels) for name in ("mean", "std"))
     if resize < side or min(std) <= 0:
         raise ModelError(f"{toml}: resize must be {side} or more, and std above 0")
+    _check_reach(toml, given.scale, mean, std)
     if given.resize not in {None, side} and given.resize_mode != "crop":
         raise ModelError(f"{toml}: resize is for resize_mode crop; others scale to {side} at once")
     pad = given.pad if isinstance(given.pad, tuple) else (given.pad,) * 3
@@ -148,6 +153,21 @@ def _each(
     if len(values) != channels:
         raise ModelError(f"{toml}: {name} has {len(values)} values for {channels} channels")
     return values
+
+
+def _check_reach(toml: Path, scale: float, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Raises ModelError where the darkest or the brightest pixel would be no number in FP32.
+
+    The graph computes (pixel - mean / scale) / (std / scale), each step in FP32.
+    """
+    for middle, spread in zip(mean, std, strict=True):
+        steps = [middle / scale, spread / scale]
+        steps += [(pixel - steps[0]) / steps[1] if steps[1] else math.inf for pixel in (0, 255)]
+        if not all(abs(step) <= _MOST for step in steps) or steps[1] < _LEAST:
+            raise ModelError(
+                f"{toml}: mean {middle:g}, std {spread:g} and scale {scale:g} make no number of a "
+                "pixel: (pixel * scale - mean) / std must fit into FP32"
+            )
 
 
 def _three(values: Iterable[float]) -> tuple[float, float, float]:

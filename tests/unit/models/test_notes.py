@@ -48,6 +48,14 @@ def test_the_layout_is_told_by_the_shape(tmp_path: Path) -> None:
         ('colors = "BGR"', (TensorSpec("x", Datatype.UINT8, (8, 8, 3)),), "are for an FP32 input"),
         ("mean = [1, 2]", _NCHW, "mean has 2 values for 3 channels"),
         ("std = 0", _NCHW, "std above 0"),
+        *(
+            (f"{key} = {value}", _NCHW, f"{key} .*make no number of a pixel")
+            for key in ("mean", "std", "scale")
+            for value in ("nan", "inf", "1e300", "1e-300")
+            if (key, value) not in {("mean", "1e-300"), ("scale", "nan")}
+        ),
+        ("std = 1e-45", _NCHW, "make no number of a pixel"),
+        ("mean = [0, 0, -inf]", _NCHW, "make no number of a pixel"),
         ("resize = 7", _NCHW, "resize must be 8 or more"),
         ('resize = 9\nresize_mode = "stretch"', _NCHW, "resize is for resize_mode crop"),
         ("pad = [1, 2, 300]", _NCHW, "pad is R, G, B"),
