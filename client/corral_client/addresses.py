@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import ipaddress
 import os
+import re
 import socket
 import threading
 import urllib.parse
@@ -17,6 +18,9 @@ _OWN = ("vsock:", "xds:", "google-c2p:")
 _URLS = {"http://": False, "grpc://": False, "https://": True, "grpcs://": True}
 _LOCALHOSTS = ("localhost", "ip6-localhost", "ip6-loopback", "localhost6")
 _MOST_PORT = 65_535
+_PORT_DIGITS = re.compile("[0-9]{1,20}")
+#: letters that a message repeats
+_SHOWN = 100
 _PORT, _TLS_PORT = 8001, 443
 #: for the name's server to answer; a name that takes longer is none of this machine's
 _RESOLVED_WITHIN_S = 1.0
@@ -68,8 +72,11 @@ def parse_address(text: str, *, tls: bool = False) -> Address:
     host = _dotted(name) or host.removesuffix(colon + port)
     if not colon:
         return Address(f"{host}:{_TLS_PORT if tls or encrypted else _PORT}", encrypted)
-    if not port.isascii() or not port.isdecimal() or not 0 < int(port) <= _MOST_PORT:
-        raise ValueError(f"{text!r}: a port from 1 to {_MOST_PORT} is needed, not {port!r}")
+    # Python refuses to read a number of thousands of digits.
+    if not (_PORT_DIGITS.fullmatch(port) and 0 < int(port) <= _MOST_PORT):
+        raise ValueError(
+            f"{_shown(text)}: a port from 1 to {_MOST_PORT} is needed, not {_shown(port)}"
+        )
     return Address(f"{host}:{port}", encrypted)
 
 
@@ -190,3 +197,7 @@ def _is_loopback(host: str) -> bool:
         found = found.ipv4_mapped
     # A connection to 0.0.0.0 or :: is one to loopback.
     return found.is_loopback or found.is_unspecified
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

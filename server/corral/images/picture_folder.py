@@ -24,6 +24,10 @@ from corral.images.decode import decode
 from corral.models.spec import Recipe
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+#: of a class's number; Python refuses to read thousands of them
+_MOST_DIGITS = 100
+#: letters of a label that a message repeats
+_SHOWN = 100
 _WORDNET = re.compile(r"n\d{8}")
 #: a user's own files are trusted with more than a client's
 _MAX_PIXELS = 500_000_000
@@ -178,10 +182,11 @@ class _Numbers:
             raise ConfigError(
                 f"{self._option}: {name!r} are classes {numbers}; name them by number"
             )
-        if name.strip().isdecimal() and int(name) < len(self._classes):
-            return int(name)
+        digits = name.strip()
+        if digits.isdecimal() and len(digits) <= _MOST_DIGITS and int(digits) < len(self._classes):
+            return int(digits)
         raise ConfigError(
-            f"{self._option}: no class is called {name!r}; a label or a number from 0 to "
+            f"{self._option}: no class is called {name[:_SHOWN]!r}; a label or a number from 0 to "
             f"{len(self._classes) - 1} is needed"
         )
 

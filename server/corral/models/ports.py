@@ -127,7 +127,10 @@ def _item(path: Path, port: Port, kind: str, shapes: Shapes) -> tuple[int, ...]:
             f"{_way_out(path, port)}"
         )
     if not port.shape:
-        raise ModelError(f"--model {path}: its {kind} {port.name!r} is a scalar, without a batch")
+        raise ModelError(
+            f"--model {path}: its {kind} {port.name!r} is a scalar, without a batch: "
+            "give it a first dimension"
+        )
     item = port.shape[1:]
     fixed = [size for size in item if size]
     if len(fixed) != len(item):
@@ -190,7 +193,8 @@ def _fixed_batch(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) ->
             if answers not in {None, fixed} and (fixed, answers) != (None, 1):
                 raise ModelError(
                     f"--model {path}: its input {source.name!r} has a batch of "
-                    f"{fixed or 'any size'} and its output {target.name!r} one of {answers}"
+                    f"{fixed or 'any size'} and its output {target.name!r} one of {answers}: the "
+                    "batch is the first dimension of each"
                 )
     return batch
 

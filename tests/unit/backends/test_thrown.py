@@ -46,5 +46,29 @@ def test_a_shape_that_hangs_on_the_values_is_told_so() -> None:
     )
 
 
+def test_a_shape_that_the_file_says_otherwise_is_told_so() -> None:
+    said = (
+        "The output OrtValue provided for output 'y' of node '' (Neg) has shape {1,5} but the "
+        "computed output shape for this run is {1,4}. When calling Run()"
+    )
+    line = explain(RuntimeError(said), BackendName.ONNXRUNTIME, {"y": ["n", 5]})
+    assert line.startswith("the graph answers y [1, 4], not [1, 5] as the file says: ")
+    assert "for other values" in explain(
+        RuntimeError(said), BackendName.ONNXRUNTIME, {"y": ["n", "boxes"]}
+    )
+
+
+def test_a_file_of_a_newer_version_has_a_way_out_and_no_place_in_the_source() -> None:
+    said = (
+        "[ONNXRuntimeError] : 1 : FAIL : Load model from a.onnx failed:/onnxruntime_src/core/"
+        "graph/model.cc:256 Model::Model(ModelProto&&, const std::function<void(int)>&) "
+        "Unsupported model IR version: 99, max supported IR version: 13"
+    )
+    assert explain(RuntimeError(said), BackendName.ONNXRUNTIME) == (
+        "Unsupported model IR version: 99, max supported IR version: 13: export it for an older "
+        "version, or try another --backend"
+    )
+
+
 def test_anything_else_stays_as_it_was_said() -> None:
     assert explain(RuntimeError("no memory\nat 3"), BackendName.OPENVINO) == "no memory"

@@ -105,6 +105,7 @@ def test_a_host_alone_has_the_port_of_its_security() -> None:
         ("server:0", "a port from 1 to 65535"),
         ("server:65536", "a port from 1 to 65535"),
         ("server:x", "a port from 1 to 65535"),
+        (f"server:{5000 * '9'}", "a port from 1 to 65535"),
         ("server:-1", "a port from 1 to 65535"),
         ("http://server:8001/v2", "no HOST:PORT"),
         ("ftp://server:8001", "no HOST:PORT"),

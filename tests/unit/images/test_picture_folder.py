@@ -137,6 +137,7 @@ def test_a_label_of_two_classes_is_refused(tmp_path: Path) -> None:
         (b"a.png\n", "line 1 is no file,label"),
         (b"a.png,0\nb.png,0\n", "line 2: no such file 'b.png'"),
         (b"a.png,wolf\n", "no class is called 'wolf'"),
+        (b"a.png," + 5000 * b"9", "no class is called '9{100}'"),
         (b'"a.png,0\n', "neither a folder nor a CSV"),
         (b"\xff\xd8\xff\xe0 a JPEG", "neither a folder nor a CSV"),
     ],

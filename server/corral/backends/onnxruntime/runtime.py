@@ -7,6 +7,7 @@ size. Pixels get a session of their own, with the normalisation in the graph.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from corral.backends.telemetry import silence_telemetry
 from corral.backends.thrown import explain
 from corral.errors import ModelError
 from corral.ipc.messages import WorkerBoot
+from corral.models import onnx_header
 from corral.settings import BackendName
 from corral.tensors import Datatype, Recipe, Signature
 
@@ -68,7 +70,8 @@ class OnnxRuntimeBackend:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        options.log_severity_level = 3
+        # What it raises says the same.
+        options.log_severity_level = 4
         return options
 
     def _session(self, model: str | bytes) -> onnxruntime.InferenceSession:
@@ -168,9 +171,12 @@ class OnnxRuntimeBackend:
             session.run_with_iobinding(binding)
         # ONNX Runtime's errors have no common class but Exception.
         except Exception as error:
+            # A session forgets what contradicts its graph.
+            outputs = onnx_header.read_ports(Path(self._file))[1]
+            declared = {port.name: port.shape or () for port in outputs}
             raise ModelError(
                 f"ONNX Runtime cannot run {self._model_name} for {what}: "
-                f"{explain(error, BackendName.ONNXRUNTIME)}"
+                f"{explain(error, BackendName.ONNXRUNTIME, declared)}"
             ) from None
 
     def run(self, datatype: Datatype, count: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from corral.backends.openvino.quantize import quantize
 from corral.backends.openvino.read import read_file
+from corral.backends.openvino.types import DATATYPES, type_name
 from corral.backends.thrown import THROWN, explain
 from corral.errors import ModelError, PassingError, telling_line
 from corral.models.asking import Question
@@ -84,6 +85,7 @@ def read(spec: ModelSpec, source: Path) -> openvino.Model:
             {name: port.datatype.name for name, port in _known(spec)},
         )
     )
+    _check_datatypes(model, spec)
     if spec.fixed_batch in {None, 1} and not is_open(model):
         return model
     batch = -1 if spec.fixed_batch is None else 1
@@ -104,6 +106,23 @@ def read(spec: ModelSpec, source: Path) -> openvino.Model:
             "reshaped to one; export it with a dynamic first dimension"
         )
     return model
+
+
+def _check_datatypes(model: openvino.Model, spec: ModelSpec) -> None:
+    """Raises ModelError where a file says another datatype of a port than its graph has."""
+    signature = spec.signature
+    wanted = (*signature.input_specs(spec.native), *signature.output_specs)
+    ports = (*model.inputs, *model.outputs)
+    if len(ports) != len(wanted):
+        return
+    for port, one in zip(ports, wanted, strict=True):
+        kind = port.element_type.get_type_name()
+        if kind != type_name(one.datatype):
+            raise ModelError(
+                f"--model {spec.file}: it says that {one.name!r} is {one.datatype.name}, and its "
+                f"graph makes {DATATYPES[kind].name if kind in DATATYPES else kind.upper()}: "
+                "export it anew"
+            )
 
 
 def _known(spec: ModelSpec) -> list[tuple[str, TensorSpec]]:
