@@ -74,7 +74,7 @@ class Calibrator:
         Args:
             start: a server.
             is_late: the time that is left is for confirming; one shape is calibrated all the same.
-            has_time: for a second rate of the same server.
+            has_time: for a rate, or a second one, of a server that is up.
 
         Raises:
             StartError: the first server did not start.
@@ -88,6 +88,9 @@ class Calibrator:
             if failed:
                 return
             first = False
+            if not has_time(self.first_s()):
+                self._survey.not_tried.append(f"calibrating: {TIME_WAS_OVER}")
+                return
             self._measure(one, has_time)
             if not self._forecast.is_calibrated(one.shape):
                 return

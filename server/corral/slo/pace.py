@@ -9,10 +9,9 @@ ROUND_S = 4.0
 _LATE_S = 3.0
 #: a round's load generator and what is computed of it, until one was seen
 _BESIDE_S = 1.0
-#: until one was seen, a server takes as long as workers that are measured, twice, for its own
-#: compile for more datatypes, and its other processes so long
-_TIMES_WORKERS = 2.0
-_OTHER_PROCESSES_S = 2.0
+#: until one was seen, a server takes so many times as long as workers that are measured: it has
+#: other processes, and its own workers compile for more datatypes and time what they run
+_TIMES_WORKERS = 4.0
 #: of a start, what one more server that starts beside it adds
 _ONE_MORE = 0.5
 
@@ -69,7 +68,7 @@ class Pace:
         """Expected of so many servers that start at the same time; 0 for none."""
         one_s = self._server_s
         if one_s is None:
-            one_s = self._workers_start_s * _TIMES_WORKERS + _OTHER_PROCESSES_S
+            one_s = self._workers_start_s * _TIMES_WORKERS
         return one_s * _together(count) if count else 0.0
 
     def round_s(self, load_s: float = ROUND_S) -> float:

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,14 @@ class Servers:
         for one in list(self._running):
             self.end(one)
 
-    def start(self, wanted: Sequence[Configuration]) -> dict[Configuration, str]:
+    def start(
+        self, wanted: Sequence[Configuration], within_s: float = math.inf
+    ) -> dict[Configuration, str]:
         """Starts servers at the same time; those that run stay.
+
+        Args:
+            wanted: which.
+            within_s: for all of them together to get ready; those that are not are ended.
 
         Returns:
             why some did not get ready.
@@ -103,9 +110,11 @@ class Servers:
         for one in new:
             settings = {**self._settings, **one.settings()}
             self._running[one] = ChildServer([*options_of(settings)])
+        until_s = time.monotonic() + within_s
         for one in new:
+            left_s = max(0.0, until_s - time.monotonic())
             try:
-                self._running[one].wait_until_ready(self._boot_timeout_s)
+                self._running[one].wait_until_ready(min(self._boot_timeout_s, left_s))
             except StartError as error:
                 failed[one] = str(error)
                 self.end(one)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from corral.errors import StartError
 from corral.slo.budget import Budget
 from corral.slo.calibrator import Calibrator
 from corral.slo.confirm import ENOUGH, Confirmation, Trial
@@ -124,11 +125,15 @@ class UnderLoad:
             takes_s = pace.calibrating_s(calibrator.first_s())
             return budget.left_s < late_s or not budget.fits(takes_s, pace.confirming_s())
 
-        calibrator.run(
-            self._start,
-            is_late,
-            lambda load_s: budget.fits(pace.round_s(load_s), pace.confirming_s()),
-        )
+        def has_time(load_s: float) -> bool:
+            return budget.fits(pace.round_s(load_s), pace.confirming_s())
+
+        try:
+            calibrator.run(self._start, is_late, has_time)
+        except StartError:
+            # Else it was given up.
+            if budget.left_s > 0:
+                raise
 
     def _calibrate_at(self, one: Configuration, rate: float, seconds: float) -> None:
         self._loaded(seconds, lambda: self._confirmation.calibrate(one, rate, seconds))
@@ -138,7 +143,10 @@ class UnderLoad:
     def _confirm(self) -> None:
         confirmation, budget = self._confirmation, self._budget
         self._calibrate()
-        chosen = self._that_fit(distinct(self._survey.ranked(), self._survey.predicted))
+        best = distinct(self._survey.ranked(), self._survey.predicted)
+        # Rather than none, those that were calibrated: they are up.
+        chosen = self._that_fit(best) or self._that_fit(self._up())
+        self._tell_left_out(best, chosen)
         self._add(chosen)
         least_s = self._order.budget_s * _LAST
         for number in range(_MOST_ROUNDS):
@@ -155,19 +163,27 @@ class UnderLoad:
                 # A step back each, and with less time than planned they are short.
                 part_s = min(least_s, budget.left_s) / (_LAST_ROUNDS - number)
                 self._turn(last, max(ROUND_S, part_s), "last round")
-        if not any(trial.rounds for trial in self.trials) and (self.trials or not chosen):
+        over = self.trials or not chosen or budget.left_s <= 0
+        if not any(trial.rounds for trial in self.trials) and over:
             self._tell_unmeasured()
 
     def _that_fit(self, wanted: Sequence[Configuration]) -> list[Configuration]:
         """Those that there is time to start, and for a round of each."""
         running = [self._servers.runs(one) for one in wanted]
         chosen = self._budget.pace.that_fit(running, self._budget.left_s)
-        self._survey.not_tried += [
-            f"{one.name}, under load: {TIME_WAS_OVER}"
-            for one, is_in in zip(wanted, chosen, strict=True)
-            if not is_in
-        ]
         return [one for one, is_in in zip(wanted, chosen, strict=True) if is_in]
+
+    def _up(self) -> list[Configuration]:
+        """The best of the servers that run, as far as they are predicted to keep the bound."""
+        ranked = self._survey.ranked()
+        return [one for one in ranked if self._servers.runs(one)][:1]
+
+    def _tell_left_out(
+        self, wanted: Sequence[Configuration], chosen: Sequence[Configuration]
+    ) -> None:
+        self._survey.not_tried += [
+            f"{one.name}, under load: {TIME_WAS_OVER}" for one in wanted if one not in chosen
+        ]
 
     def _add(self, wanted: Sequence[Configuration]) -> None:
         """Starts servers for what is to be confirmed, as many as there is memory for."""
@@ -179,19 +195,22 @@ class UnderLoad:
             self.notes.append(f"memory was short: {one.name} was not put under load")
         self._say(f"starting servers: {'; '.join(one.name for one in wanted[:room])}")
         failed = self._start(wanted[:room])
-        self.notes += [f"{one.name} did not start: {why}" for one, why in failed.items()]
+        if self._budget.left_s > 0:
+            self.notes += [f"{one.name} did not start: {why}" for one, why in failed.items()]
+        else:
+            self._tell_left_out(list(failed), ())
         for one in wanted[:room]:
             if one not in failed:
                 self._confirmation.add(one, self._survey.predicted[one])
 
     def _start(self, wanted: Sequence[Configuration]) -> dict[Configuration, str]:
-        """Starts servers, and notes what that took; why some did not."""
+        """Starts servers, until the time is over, and notes what that took; why some did not."""
         new = sum(not self._servers.runs(one) for one in wanted)
         if not new:
             return {}
         pace = self._budget.pace
         with self._budget.timed(lambda took_s: pace.servers_started(new, took_s)):
-            return self._servers.start(wanted)
+            return self._servers.start(wanted, max(0.0, self._budget.left_s))
 
     def _round_s(self, trial: Trial, part_s: float) -> float:
         """How long a round lasts: the first tells good from bad, the next make a promise of it."""
