@@ -208,8 +208,12 @@ class Signature(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @property
     def by_classes(self) -> bool:
-        """Whether its answer can be scores of classes: one input, one FP32 output, [classes]."""
-        return self.plain and len(self.output_shape) == 1
+        """Whether its answer can be scores of classes: one input, one FP32 output, a list.
+
+        Exporters leave an average pool's [classes,1,1] as it is, which is a list as well.
+        """
+        shape = self.output_shape
+        return self.plain and len(shape) > 0 and max(shape) == math.prod(shape)
 
     def input_specs(self, datatype: Datatype) -> tuple[TensorSpec, ...]:
         """All inputs, the only one in this datatype."""

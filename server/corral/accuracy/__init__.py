@@ -161,6 +161,11 @@ def compare(
     return msgspec.structs.replace(plain, snr_db=of_changes.snr_db)
 
 
+def as_lists(answers: NDArray[Any]) -> NDArray[Any]:
+    """Scores of classes in any shape, [n,...], as [n,classes]."""
+    return answers.reshape(len(answers), -1)
+
+
 def compare_outputs(
     reference: Mapping[str, NDArray[Any]],
     candidate: Mapping[str, NDArray[Any]],

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.accuracy import Fidelity, compare, describe, faults
+from corral.accuracy import Fidelity, as_lists, compare, describe, faults
 from corral.backends.boxes import compare_tensors
 from corral.backends.mixed_precision import blocks, fewest, ranked
 
@@ -109,8 +109,8 @@ class Judge(Generic[Model]):
         found = self._answers(model, self._inputs)
         if not self._by_classes:
             return compare_tensors(self._expected, self._named(found), self._pictures)
-        (expected,), (logits,) = self._expected.values(), found.values()
-        return compare(expected, logits, self._pictures)
+        (expected,), (other,) = self._expected.values(), found.values()
+        return compare(as_lists(expected), as_lists(other), self._pictures)
 
     def noise(self, model: Model) -> float:
         """Energy of the difference over that of FP32's answers, the worst output's."""

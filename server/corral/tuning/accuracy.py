@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.accuracy import Fidelity, compare
+from corral.accuracy import Fidelity, as_lists, compare
 from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.order import made_of_the_same, versions
 from corral.artifacts.store import Artefact
@@ -151,8 +151,8 @@ def fidelity_of(
         pictures, labels: see ``compare``.
     """
     if signature.by_classes:
-        (exact_logits,), (logits,) = expected.values(), found.values()
-        return compare(exact_logits, logits, pictures, labels)
+        (exact,), (other,) = expected.values(), found.values()
+        return compare(as_lists(exact), as_lists(other), pictures, labels)
     fidelity = compare_tensors(expected, found, pictures)
     # The only one needs no name.
     return msgspec.structs.replace(fidelity, output="") if signature.plain else fidelity
