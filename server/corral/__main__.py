@@ -29,6 +29,7 @@ def main() -> None:
     """Entry of the command; ends the process with the exit code."""
     if sys.getfilesystemencoding() != "utf-8":
         # Names of files go to children in UTF-8, and back to the same bytes there.
+        early_end.hold()
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
     open_standard_descriptors()
     # What cannot be shown in the locale's encoding is shown in plain signs or escaped, and is no

@@ -41,11 +41,19 @@ class _Started:
 
 
 @contextlib.contextmanager
-def _as_pid_1(tmp_path: Path, *args: str) -> Iterator[tuple[_Started, Path]]:
-    """Starts corral as PID 1; gives that process, and the file of what it writes."""
+def _as_pid_1(
+    tmp_path: Path, *args: str, by: Collection[str] = ()
+) -> Iterator[tuple[_Started, Path]]:
+    """Starts corral as PID 1; gives that process, and the file of what it writes.
+
+    Args:
+        tmp_path: of output and cache.
+        args: of corral.
+        by: words of a command that becomes corral.
+    """
     output = tmp_path / "output"
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    command += [sys.executable, "-m", "corral", *args]
+    command += [*by, sys.executable, "-m", "corral", *args]
     with output.open("wb") as file:
         started = subprocess.Popen(
             command, stderr=file, env={**environment(), "CORRAL_CACHE": str(tmp_path / "cache")}
@@ -108,7 +116,7 @@ def test_a_signal_ends_it_at_once(
 def test_a_signal_ends_it_at_every_moment_of_its_start(
     tmp_path: Path, after_s: float, number: signal.Signals
 ) -> None:
-    """From its first line on; what its interpreter takes before that, the kernel drops."""
+    """From its first line on; before that the kernel drops what nobody blocks."""
     with _as_pid_1(tmp_path, *_NULL) as (started, output):
         # Python takes SIGINT by itself before that, unless it was started with it ignored.
         taken = {signal.SIGTERM, number}
@@ -116,6 +124,20 @@ def test_a_signal_ends_it_at_every_moment_of_its_start(
         time.sleep(after_s)
         _ends_at_once(started, number, {0, 128 + number})
         assert "Traceback" not in output.read_text()
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "POSIX"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_what_the_image_starts_loses_no_signal_while_its_interpreter_starts(
+    tmp_path: Path, number: signal.Signals, locale: str
+) -> None:
+    by = ["env", "--block-signal=TERM", "--block-signal=INT", f"LC_ALL={locale}"]
+    with _as_pid_1(tmp_path, *_NULL, by=[*by, "PYTHONCOERCECLOCALE=0"]) as (started, output):
+        # unshare blocks signals itself, until it becomes the command.
+        wait_until(lambda: started.process.name() != "unshare", "the command")
+        wait_until(lambda: started.takes(number), "the signal blocked")
+        _ends_at_once(started, number, {128 + number})
+        assert not output.read_text()
 
 
 def test_orphans_are_reaped(tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ def _value(instruction: str) -> str:
 
 
 def test_what_it_runs_is_what_corral_takes(tmp_path: Path) -> None:
-    assert json.loads(_value("ENTRYPOINT")) == ["corral"]
+    *signals, command = json.loads(_value("ENTRYPOINT"))
+    assert signals == ["env", "--block-signal=TERM", "--block-signal=INT"]
+    assert command == "corral"
     settings = settings_of(json.loads(_value("CMD")), {"HOME": str(tmp_path)})
     assert settings.listen.host == settings.listen.metrics_host == "0.0.0.0"
     ports = settings.listen.http_port or 8000, settings.listen.port, settings.listen.metrics_port
