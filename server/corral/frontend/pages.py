@@ -93,7 +93,7 @@ class Pages:
         Raises:
             NotFound: there is no such model or version, or it does not take pictures.
         """
-        view = metadata.resolve_view(name, version, self._base)
+        view = metadata.resolve_view(name, version, self._base, self._views)
         if view not in self._views:
             raise NotFound(f"model {name[:_QUOTED_CHARS]!r}: this model takes no pictures")
         return view

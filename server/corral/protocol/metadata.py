@@ -7,7 +7,7 @@ answers are those that Triton's clients and perf_analyzer go by.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -115,8 +115,16 @@ def view_names(base: str) -> dict[View, str]:
     return {view: base + view.suffix for view in View}
 
 
-def resolve_view(model_name: str, version: str, base: str) -> View:
+def resolve_view(
+    model_name: str, version: str, base: str, views: Collection[View] = tuple(View)
+) -> View:
     """The view that a client's model name and version mean; the version may be empty.
+
+    Args:
+        model_name: what the client says.
+        version: the same.
+        base: the model's own name.
+        views: those that it has, for the sentence.
 
     Raises:
         NotFound: this server has no such model or version; the sentence says what it has.
@@ -129,9 +137,8 @@ def resolve_view(model_name: str, version: str, base: str) -> View:
             raise NotFound(
                 f"model {name!r} has the version {VERSION!r} only, not {version[:_QUOTED_CHARS]!r}"
             )
-    raise NotFound(
-        f"no model {model_name[:_QUOTED_CHARS]!r}; this server has: {', '.join(names.values())}"
-    )
+    told = ", ".join(name for view, name in names.items() if view in views)
+    raise NotFound(f"no model {model_name[:_QUOTED_CHARS]!r}; this server has: {told}")
 
 
 def parse(kind: type[M], message: bytes) -> M:

@@ -295,6 +295,8 @@ def test_names_resolve_to_views(name: str, version: str, view: View) -> None:
 def test_an_unknown_model_is_told_what_there_is() -> None:
     with pytest.raises(NotFound, match=r"'resnet'.*: resnet50, resnet50_uint8, resnet50_im"):
         protocol_pages.resolve_view("resnet", "", "resnet50")
+    with pytest.raises(NotFound, match=r"this server has: words$"):
+        protocol_pages.resolve_view("resnet", "", "words", [View.TENSOR])
 
 
 @pytest.mark.parametrize("version", ["2", "01", "one", " 1"])

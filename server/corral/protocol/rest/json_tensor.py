@@ -29,6 +29,8 @@ _NUMBER_BYTES = b"0123456789+-.eE"
 _PIECE_BYTES = 64 * 2**10
 
 _FLOATS = frozenset({Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64})
+#: the exponent of infinity and NaN
+_BF16_INFINITY = 0x7F80
 _FLOAT_LIST = msgspec.json.Decoder(list[float])
 _STRINGS = msgspec.json.Decoder(list[str | list[str]])
 
@@ -120,7 +122,11 @@ def _as_array(values: list[float], datatype: Datatype) -> np.ndarray[Any, Any]:
         return array
     # Rounded to the nearest, to even at half.
     bits = array.view(np.uint32).astype(np.uint64)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    # The largest of FP32 are nearer to infinity.
+    if ((rounded & _BF16_INFINITY) == _BF16_INFINITY).any():
+        raise InvalidRequest(_not_a(datatype))
+    return rounded
 
 
 def _not_a(datatype: Datatype) -> str:

@@ -235,6 +235,13 @@ def test_a_value_beyond_fp32_is_refused() -> None:
     assert np.frombuffer(read_numbers(b"[1e-99,-0]", FP32, (1, 2)), "<f4").tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("number", [b"3.4e38", b"-3.4e38", b"3.3961775292304957e38"])
+def test_a_value_that_bf16_would_round_to_infinity_is_refused(number: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="fit into BF16"):
+        read_numbers(b"[1,%b]" % number, Datatype.BF16, (1, 2))
+    assert read_numbers(b"[3.39e38]", Datatype.BF16, (1,)) == b"\x7f\x7f"
+
+
 def test_strings_are_text_or_base64() -> None:
     assert read_strings(b'["ab",["c"]]', 2, base64=False) == b"\2\0\0\0ab\1\0\0\0c"
     assert read_strings(b'["_\\"\\u00e9"]', 1, base64=False) == b'\4\0\0\0_"\xc3\xa9'
