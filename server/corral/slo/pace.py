@@ -86,8 +86,9 @@ class Pace:
     def that_fit(self, running: list[bool], left_s: float) -> list[bool]:
         """Which servers there is time for: to start them, and for a short round of each.
 
-        Of one all hangs on whether anything is confirmed, so that it may end a little late; those
-        beyond it may not.
+        Of one all hangs on whether anything is confirmed: it is tried in half of the time that it
+        is expected to take, for a start is given up when the time is over. Those beyond it have to
+        fit.
 
         Args:
             running: of each wanted server, the best first, whether it runs already.
@@ -97,7 +98,7 @@ class Pace:
         for runs in running:
             starts = sum(not r for r, is_in in zip(running, chosen, strict=False) if is_in)
             takes_s = self.start_s(starts + (not runs)) + self.round_s() * (1 + sum(chosen))
-            chosen.append(takes_s <= left_s if any(chosen) else fits(left_s, takes_s))
+            chosen.append((takes_s if any(chosen) else takes_s / 2) <= left_s)
         return chosen
 
 

@@ -59,9 +59,9 @@ def test_a_round_takes_its_load_and_what_was_seen_beside_it() -> None:
         # 15 s for the first two starts, and 5 s for a round of each.
         (25.0, [False, False, False], [True, True, False]),
         (24.9, [True, False, False], [True, True, False]),
-        # The first of 15 s may end a little late; one that runs needs its round only.
-        (11.9, [False, False, False], [False, False, False]),
-        (12.1, [False, False, False], [True, False, False]),
+        # The first of 15 s is tried in half of them; one that runs needs its round only.
+        (7.4, [False, False, False], [False, False, False]),
+        (7.6, [False, False, False], [True, False, False]),
         (4.9, [False, True, True], [False, True, False]),
         (math.inf, [False] * 3, [True] * 3),
     ],
