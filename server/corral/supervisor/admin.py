@@ -38,6 +38,9 @@ UNITS_SOCKET = Path("/run/corral/admin.sock")
 _CREDENTIALS = struct.Struct("3i")
 #: for the question to come, once somebody has connected
 _PATIENCE_S = 5.0
+#: for a look at a server; where every CPU is taken several times, one that lives needs some seconds
+LOOK_WITHIN_S = 15.0
+_LOOKS = ("status", "look")
 #: between two looks whether who says no more is still there
 _LOOK_S = 0.2
 #: who connects and says nothing holds one of these
@@ -303,16 +306,24 @@ def ask(path: Path, request: Request, timeout_s: float | None = None) -> Reply:
     Args:
         path: of its admin socket.
         request: what is asked.
-        timeout_s: how long each step of it may take; None: as long as it takes.
+        timeout_s: how long each step of it may take; None: a look at the server as long as a
+            server that lives may need for it, everything else as long as it takes.
 
     Raises:
         ConfigError: there is no server, or it is not ours to ask.
         StartError: it went away meanwhile, or did not answer in time.
     """
+    if timeout_s is None and request.command in _LOOKS:
+        timeout_s = LOOK_WITHIN_S
+    elif timeout_s is None:
+        # A change may take minutes. A server that stands still would never begin it.
+        ask(path, Request(command="status"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout_s)
         try:
             sock.connect(str(path))
+        except TimeoutError:
+            raise StartError(_no_answer(timeout_s)) from None
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise ConfigError(
@@ -328,8 +339,12 @@ def ask(path: Path, request: Request, timeout_s: float | None = None) -> Reply:
         except ConnectionResetError:
             pass
         except TimeoutError:
-            raise StartError(f"the server does not answer within {timeout_s:g} s") from None
+            raise StartError(_no_answer(timeout_s)) from None
     try:
         return _reply_decoder.decode(data)
     except msgspec.DecodeError:
         raise StartError("the server went away before it had answered") from None
+
+
+def _no_answer(timeout_s: float | None) -> str:
+    return f"the server does not answer within {timeout_s:g} s"

@@ -8,10 +8,11 @@ import socket
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from corral.errors import ConfigError
+from corral.errors import ConfigError, StartError
 from corral.supervisor import admin
 
 
@@ -95,3 +96,21 @@ def test_a_socket_that_accepts_nobody_holds_nothing_up(tmp_path: Path) -> None:
         began_s = time.monotonic()
         admin.find_socket({"XDG_RUNTIME_DIR": str(tmp_path)}, 1)
         assert time.monotonic() - began_s < 20
+
+
+@pytest.mark.parametrize("command", ["status", "look", "reload", "mode", "trace"])
+def test_a_server_that_stands_still_is_told(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "LOOK_WITHIN_S", 0.1)
+    path = tmp_path / "admin.sock"
+    # The kernel takes connections for it, as for a process that is stopped.
+    with admin.bind(path) as silent:
+        silent.settimeout(5)
+        with pytest.raises(StartError, match=r"does not answer within 0\.1 s"):
+            admin.ask(path, admin.Request(command=command))
+        first, _ = silent.accept()
+        with first:
+            asked = first.recv(1000).decode()
+    # It may wake up: nobody waits for a change any more, so none has been asked for.
+    assert not any(change in asked for change in ("reload", "mode", "trace"))
