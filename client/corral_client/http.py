@@ -24,7 +24,7 @@ from corral_client.errors import (
     Overloaded,
     Unavailable,
 )
-from corral_client.security import PathLike, bearer, make_context
+from corral_client.security import PathLike, bearer, check_pair, make_context
 from corral_client.version import __version__
 
 T = TypeVar("T")
@@ -105,6 +105,12 @@ class HttpClient(Caller):
         except ValueError:
             port = -1
         odd = parts.scheme not in {"http", "https"} or not parts.hostname or port == -1
+        # A name and password would be left out without a word.
+        odd = odd or parts.username is not None
+        if self._path == "":
+            raise ValueError(f"{url!r} has no path")
+        if self._path is None and port == 0:
+            raise ValueError(f"{url!r}: a port from 1 to 65535 is needed, not '0'")
         if self._path is None and (odd or parts.path not in {"", "/"} or parts.query):
             raise ValueError(f"{url!r} is no HOST:PORT, no http:// or https:// and no unix:PATH")
         self._host = parts.hostname or ""
@@ -114,6 +120,7 @@ class HttpClient(Caller):
             raise ValueError(f"{url!r}: {self._host!r} is no name of a host") from None
         secure = tls or ca is not None or cert is not None or parts.scheme == "https"
         self._port = port or (443 if secure else 80)
+        check_pair(cert, key)
         self._context = make_context(ca=ca, cert=cert, key=key) if secure else None
         #: host and port of the proxy that the environment names; None: it goes direct
         self.proxy = None if self._path else _proxy(self._host, "https" if secure else "http")

@@ -50,7 +50,7 @@ def make_security(
             something else; a token that no header can carry.
     """
     metadata = bearer(token)
-    _check_pair(cert, key)
+    check_pair(cert, key)
     if not (tls or ca or cert):
         return Security(metadata=metadata)
     check_files(ca=ca, cert=cert, key=key)
@@ -64,7 +64,7 @@ def make_context(
     *, ca: PathLike | None = None, cert: PathLike | None = None, key: PathLike | None = None
 ) -> ssl.SSLContext:
     """TLS for the REST form; see ``make_security``."""
-    _check_pair(cert, key)
+    check_pair(cert, key)
     check_files(ca=ca, cert=cert, key=key)
     context = ssl.create_default_context(cafile=None if ca is None else str(ca))
     if cert is not None:
@@ -141,7 +141,8 @@ def bearer(token: str | None) -> tuple[tuple[str, str], ...] | None:
     return (("authorization", f"Bearer {token}"),)
 
 
-def _check_pair(cert: PathLike | None, key: PathLike | None) -> None:
+def check_pair(cert: PathLike | None, key: PathLike | None) -> None:
+    """Raises ValueError: a certificate without its key, or the other way round."""
     if (cert is None) != (key is None):
         raise ValueError("a client certificate and its key are only of use together")
 

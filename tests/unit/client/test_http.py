@@ -198,6 +198,26 @@ def test_no_proxy_stands_before_this_machine(
 
 
 @pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("unix:", "has no path"),
+        ("host:0", "a port from 1 to 65535 is needed"),
+        ("http://host:0", "a port from 1 to 65535 is needed"),
+        ("ada:secret@host:1", "is no HOST:PORT"),
+        ("https://ada@host", "is no HOST:PORT"),
+    ],
+)
+def test_what_grpc_refuses_is_refused_here_too(url: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        HttpClient(url)
+
+
+def test_a_key_without_its_certificate_is_refused_without_tls_too() -> None:
+    with pytest.raises(ValueError, match="of use together"):
+        HttpClient(key="key.pem")
+
+
+@pytest.mark.parametrize(
     "url", ["", "ftp://host:1", "http://", "http://host:x", "a:b:c", "http://h/x", "http://h/?y"]
 )
 def test_a_url_that_is_none(url: str) -> None:
