@@ -15,6 +15,7 @@ from corral.errors import ConfigError
 from corral.lab import overflow, raw_engine, wakeup
 from corral.lab.ladder import command as ladder
 from corral.lab.ladder.command import LadderOptions
+from corral.models import registry
 from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.settings import Settings
@@ -40,9 +41,11 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
 
 def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if _is_folder(options.out):
-        written = (f"ladder-{settings.model.name}{end}" for end in (".md", ".json"))
-        for name in (f".ladder-{os.getpid()}", *written):
-            check_writable(options.out / name, "--out")
+        # Of a user's file the setting is a path.
+        name = registry.get(settings.model.name, settings.model.shape).name
+        written = (f"ladder-{name}{end}" for end in (".md", ".json"))
+        for file in (f".ladder-{os.getpid()}", *written):
+            check_writable(options.out / file, "--out")
     pen = plan_for(settings, topology.read_machine()).first_worker
     chosen = LadderOptions(
         repeats=options.repeats,
