@@ -51,5 +51,7 @@ def test_a_second_signal_does_not_wait() -> None:
     with null_server("--workers", "1", "--drain-delay-s", "300") as server:
         server.signal(signal.SIGTERM)
         server.wait_for_line("taking requests for 300 s")
+        # At once it would be the first one, delivered twice.
+        time.sleep(0.1)
         server.signal(signal.SIGTERM)
         assert server.wait() == 128 + signal.SIGTERM

@@ -110,3 +110,21 @@ class Backoff:
             return 0.0
         # Beyond 2**62 a float has long passed any maximum, and a larger power would overflow.
         return min(self.max_s, self.first_s * 2.0 ** min(deaths - 1, 62))
+
+
+#: `timeout` and shells' wrappers send a signal to the process and at once to its group, too
+_SAME_WITHIN_S = 0.05
+
+
+class EndingSignals:
+    """Tells a signal that comes again, which is meant, from one that is delivered twice."""
+
+    def __init__(self) -> None:
+        self._first_s: float | None = None
+
+    def comes_again(self, now_s: float) -> bool | None:
+        """Takes one: False is the first, True a further one, None the first one delivered twice."""
+        if self._first_s is None:
+            self._first_s = now_s
+            return False
+        return True if now_s - self._first_s >= _SAME_WITHIN_S else None

@@ -32,6 +32,7 @@ from corral.supervisor.commands import Commands
 from corral.supervisor.console_view import ConsoleView
 from corral.supervisor.cpu_watch import AllowedCpus, CpuWatch
 from corral.supervisor.deployment import Deployment, DeploymentBuilder
+from corral.supervisor.lifecycle import EndingSignals
 from corral.supervisor.reload import Reloader
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot, make_slots
 from corral.supervisor.terminal import Terminal
@@ -78,7 +79,7 @@ class Supervisor:
         self._started_s = self._loop.time()
         self._ready_after_s: float | None = None
         self._phase = Phase.STARTING
-        self._signals = 0
+        self._signals = EndingSignals()
         self._forced_code: int | None = None
         self._complete = False
         self._warnings: dict[str, None] = {}
@@ -214,11 +215,10 @@ class Supervisor:
     # --- stopping ---
 
     def _on_signal(self, number: signal.Signals) -> None:
-        # The kernel repeats SIGXCPU every second.
-        if number is signal.SIGXCPU and self._signals:
+        again = self._signals.comes_again(self._loop.time())
+        if again is None or (again and number is signal.SIGXCPU):  # which the kernel repeats
             return
-        self._signals += 1
-        if self._signals > 1:
+        if again:
             logger.warning("%s again: stopping at once", number.name)
             self._forced_code = 128 + number
             self._fleet.signal(signal.SIGKILL)

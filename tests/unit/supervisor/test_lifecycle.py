@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from corral.ipc.status import Cause, State
-from corral.supervisor.lifecycle import Backoff, Life
+from corral.supervisor.lifecycle import Backoff, EndingSignals, Life
 
 BACKOFF = Backoff(1.0, 30.0)
 
@@ -12,6 +12,14 @@ def started() -> Life:
     life = Life(BACKOFF)
     life.started(10.0)
     return life
+
+
+def test_a_signal_that_is_delivered_twice_is_one() -> None:
+    signals = EndingSignals()
+    # As `timeout 60 corral serve` sends it: to the process, and at once to its group.
+    assert [signals.comes_again(now_s) for now_s in (7.0, 7.001, 7.04)] == [False, None, None]
+    assert signals.comes_again(7.06)
+    assert signals.comes_again(7.061)
 
 
 def test_death_before_ready_waits_longer_each_time() -> None:
