@@ -56,7 +56,7 @@ long: .venv/dev.stamp allocator ## the tests of the tiers that take long, and th
 	$(PYTEST) -m long $(ENGINES_BESIDE) $(TIERS)
 
 timing: .venv/dev.stamp allocator ## what hangs on nothing else running: hostile clients and the others' p99
-	$(PYTEST) -m "timing and not long" tests/process
+	$(PYTEST) -m "timing and not long" tests/process tests/unit/frontend
 
 unit: .venv/dev.stamp ## pure logic, milliseconds
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit

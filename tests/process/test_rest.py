@@ -232,19 +232,22 @@ def test_a_full_queue_and_a_deadline(server: StartServer) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 def test_a_client_that_leaves_is_never_run(server: StartServer) -> None:
     """Over HTTP/2, where leaving is said."""
-    with server("--workers", "1", "--null-batch-ms", "400") as s:
+    with server("--workers", "1") as s:
         url = f"http://127.0.0.1:{s.http_port}/v2/models/resnet50/classify"
         command = ["curl", "-s", "--http2-prior-knowledge", "--data-binary", f"@{CAT}", url]
-        first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_until(lambda: Scrape(s.metrics_port).total("corral_requests_inflight") == 1, "one")
-        second = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_until(lambda: Scrape(s.metrics_port).total("corral_queue_depth") == 1, "a queue")
-        second.kill()
-        second.wait()
-        wait_until(
-            lambda: Scrape(s.metrics_port).total("corral_requests_total", outcome="cancelled") == 1,
-            "the request that is no longer wanted to end",
-        )
+        with stopped_workers(s):
+            first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            wait_until(partial(received, s, 1), "one")
+            second = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            wait_until(lambda: Scrape(s.metrics_port).total("corral_queue_depth") == 1, "a queue")
+            second.kill()
+            second.wait()
+            wait_until(
+                lambda: (
+                    Scrape(s.metrics_port).total("corral_requests_total", outcome="cancelled") == 1
+                ),
+                "the request that is no longer wanted to end",
+            )
         assert first.wait(20) == 0
         assert Scrape(s.metrics_port).total("nv_inference_count_total") == 1
 

@@ -213,7 +213,10 @@ def test_a_server_says_up_to_which_rate_it_keeps_a_bound(server: StartServer) ->
         def bound() -> Any:
             return json.loads(status(s.port, "--json"))["bound"]
 
-        known = wait_until(lambda: (b := bound())["keeps_per_s"] is not None and b, "it is known")
+        # It is computed when nothing else has the CPUs.
+        known = wait_until(
+            lambda: (b := bound())["keeps_per_s"] is not None and b, "it is known", 120
+        )
         assert known["p99_ms"] == 100
         assert 40 < known["keeps_per_s"] < 96
         assert known["batch_cap"] in {1, 2, 4, 8}

@@ -218,6 +218,7 @@ def passes(found: Observer, asked: tuple[dict[str, Any], dict[bytes, bytes]]) ->
     return min(timeit.repeat(ask, number=rounds, repeat=9)) / rounds
 
 
+@pytest.mark.timing
 async def test_a_request_that_is_not_traced_pays_less_than_a_microsecond(
     supervisor: Supervisor,
 ) -> None:
