@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from support import odd_models
+from support.loaded_engine import load
 from support.running_server import StartServer
 from support.scenarios.reload import status_of
 
 from corral.artifacts.build import prepare
-from corral.artifacts.served_model import boot_model
-from corral.backends.registry import create
-from corral.ipc.messages import WorkerBoot
-from corral.ipc.region import Region, create_region
 from corral.models import registry
 from corral.planning import topology
 from corral.settings import BackendName, Precision, Settings
@@ -29,35 +25,14 @@ _ENGINES = [BackendName.OPENVINO, BackendName.ONNXRUNTIME]
 
 def _warmed(file: str, backend: BackendName, cache: Path, precision: str = "fp32") -> WarmedUp:
     """What a worker finds out of a model, in this process."""
-    settings = Settings.flat(
-        model=file, backend=backend, precision=Precision(precision), cache_dir=str(cache)
-    )
-    made = prepare(settings, lambda step, share: None, topology.read_machine().isa)
-    signature = registry.get(file).signature
-    region = Region(create_region(signature, 4), signature, 4)
-    engine = create(backend)
-    engine.load(
-        WorkerBoot(
-            worker=0,
-            cell=0,
-            cpus=sorted(os.sched_getaffinity(0))[:1],
-            threads=1,
-            signature=signature,
-            region_batch=4,
-            sizes=[1, 2, 4],
-            find_knee=True,
-            expected_libraries={},
-            settings=settings,
-            model=boot_model(made),
-        )
-    )
+    loaded = load(file, backend, cache, [1, 2, 4], Precision(precision))
     order = Order(
-        datatypes=signature.datatypes[:1],
+        datatypes=loaded.signature.datatypes[:1],
         sizes=[1, 2, 4],
         measured=False,
-        exact=made.precision == "fp32",
+        exact=loaded.precision == "fp32",
     )
-    return warm_up(engine, region, order)
+    return warm_up(loaded.engine, loaded.region, order)
 
 
 @pytest.mark.parametrize("backend", _ENGINES)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import parser, save
+from support.loaded_engine import load
 
-from corral.artifacts.build import prepare
-from corral.artifacts.served_model import boot_model
-from corral.backends.registry import create
-from corral.ipc.messages import WorkerBoot
-from corral.ipc.region import Region, create_region
-from corral.models import registry
-from corral.planning import topology
-from corral.settings import BackendName, Settings
+from corral.settings import BackendName, Precision
 from corral.worker.warmup import compile_batch
 
 #: graphs of ``x``, FP32 [n,4], and which of their outputs are ``x``; the others are its negative
@@ -43,26 +36,8 @@ def test_what_is_passed_through_is_answered(
     text, signs = _GRAPHS[graph]
     file = tmp_path / "m.onnx"
     save(parser.parse_model(f'<ir_version: 9, opset_import: ["": 17]> g {text}'), file)
-    settings = Settings.flat(model=str(file), backend=backend, cache_dir=str(tmp_path))
-    made = prepare(settings, lambda step, share: None, topology.read_machine().isa)
-    signature = registry.get(str(file)).signature
-    region = Region(create_region(signature, 2), signature, 2)
-    engine = create(backend)
-    engine.load(
-        WorkerBoot(
-            worker=0,
-            cell=0,
-            cpus=sorted(os.sched_getaffinity(0))[:1],
-            threads=1,
-            signature=signature,
-            region_batch=2,
-            sizes=[1, 2],
-            find_knee=False,
-            expected_libraries={},
-            settings=settings,
-            model=boot_model(made),
-        )
-    )
+    loaded = load(str(file), backend, tmp_path, [1, 2], Precision.AUTO)
+    engine, region, signature = loaded.engine, loaded.region, loaded.signature
     compile_batch(engine, region, signature.native, 2)
     x = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
     region.all_inputs(signature.native, 2)[0][:] = x
