@@ -20,6 +20,7 @@ from corral.backends.onnxruntime import quantize as onnx_quantize
 from corral.backends.onnxruntime.sessions import open_as_is
 from corral.backends.openvino import layers, quantize
 from corral.backends.openvino.hints import inference_precision, is_marked_bf16
+from corral.backends.torch import build as torch_build
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.settings import BackendName, Precision
 
@@ -258,6 +259,59 @@ def test_so_it_does_with_onnx_runtime(
     assert bool(noise < 1e-2) is searched
     made = [node.op_type for node in onnx.load(job.file).graph.node]
     assert "QuantizeLinear" in made
+
+
+def _torch_network() -> Any:
+    """The spoiled network as a module; the sum in front of its classifier is quantized, too."""
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):  # type: ignore[misc]
+        """Two convolutions, the first one's channels scaled, and a classifier."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(3)
+            self.first = nn.Conv2d(3, 8, 3, padding=1)
+            self.second = nn.Conv2d(8, 8, 3, padding=1)
+            self.third = nn.Linear(8, 12)
+            scales = torch.where(torch.arange(8) == 0, 1e4, 1.0).reshape(1, 8, 1, 1)
+            self.register_buffer("scales", scales)
+            with torch.no_grad():
+                self.second.weight /= scales
+                self.third.weight *= 40
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = nn.functional.relu(self.first(x)) * self.scales
+            hidden = nn.functional.relu(self.second(hidden))
+            return self.third(hidden.mean((2, 3)))
+
+    return Net().eval()
+
+
+# torchao takes 4 s to import.
+@pytest.mark.long
+def test_so_it_does_with_torch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(calibration, "CROPS", 2)
+    job = _job("file", narrow=False, thresholds=Thresholds(loss=0.05, snr_db=25.0))
+    spec = dataclasses.replace(job.spec, build=lambda _: _torch_network())
+    job = dataclasses.replace(
+        job, backend=BackendName.TORCH, spec=spec, file=tmp_path / "model.pt2"
+    )
+    with caplog.at_level(logging.INFO, "corral"):
+        torch_build.write(job)
+    assert "of 3 layers left out, in FP32" in caplog.text
+    made = torch_build.read_pt2e(str(job.file))
+    # Any batch but one would do for the export.
+    inputs = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        found, expected = made(inputs).numpy(), _torch_network()(inputs).numpy()
+    assert 0 < np.square(found - expected).sum() / np.square(expected).sum() < 1e-2
+    assert any(value.dtype == torch.int8 for value in made.state_dict().values())
 
 
 def test_the_layers_of_an_onnx_file_have_names_and_costs(tmp_path: Path) -> None:

@@ -200,8 +200,8 @@ def make_order(
             ingredients["thresholds"] = str(accuracy.thresholds)
             if not spec.signature.by_classes:
                 ingredients[JUDGED] = BEFORE_SORTS
-            bf16 = engine(backend).arithmetic.get(Precision.BF16)
-            if bf16 is not None:
+            if form.leaves_out_in_bf16:
+                bf16 = engine(backend).arithmetic[Precision.BF16]
                 ingredients[LEFT_OUT] = IN_BF16 if bf16.suits(isa, named=False) else IN_FP32
         ingredients["transformer"] = str(spec.transformer)
         ingredients[OVERFLOW_FIX] = FOR_WIDE_SUMS if isa & WIDE_SUMS else FOR_ANY_CPU

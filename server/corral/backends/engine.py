@@ -51,6 +51,7 @@ class ArtifactForm:
         files: its files, the first one first.
         int8_files: the same, for INT8.
         searches: whether the builder of INT8 goes by the guard's thresholds.
+        leaves_out_in_bf16: whether layers that it leaves out can run in BF16, where the CPU can.
         only_to_make: packages that make one, and that no worker needs.
     """
 
@@ -61,6 +62,7 @@ class ArtifactForm:
     files: tuple[str, ...]
     int8_files: tuple[str, ...]
     searches: bool = False
+    leaves_out_in_bf16: bool = False
     only_to_make: tuple[str, ...] = ()
 
 

@@ -12,6 +12,9 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
+#: of an element that is read or written, in multiplications: what memory costs beside arithmetic
+ELEMENT_COST = 16
+
 
 def blocks(items: Sequence[Item], most: int) -> list[list[Item]]:
     """Runs of neighbours, at most ``most`` of them and as even as can be."""

@@ -52,6 +52,7 @@ _ROWS = (
             files=("model.xml", "model.bin"),
             int8_files=("model.xml", "model.bin"),
             searches=True,
+            leaves_out_in_bf16=True,
         ),
         model_files=(
             *(".onnx", ".xml", ".pb", SAVED_MODEL, ".tflite", ".pdmodel"),
@@ -108,6 +109,7 @@ _ROWS = (
             quantized_with=("torchao",),
             files=("model.safetensors",),
             int8_files=("model.pt2",),
+            searches=True,
         ),
         obeys_openmp=True,
         torch_modes=TorchModes(

@@ -22,7 +22,7 @@ from corral.backends import registry as engines
 from corral.backends.registry import ENGINES
 from corral.models import evaluation, photos, registry
 from corral.models.spec import ModelSpec, Weights
-from corral.settings import Allocator, BackendName, Mode, Precision, TorchMode
+from corral.settings import AccuracySettings, Allocator, BackendName, Mode, Precision, TorchMode
 from corral.tensors import Recipe, Signature
 from corral.tuning import accuracy as measuring
 from corral.tuning import search_cache
@@ -103,6 +103,7 @@ def test_an_artefact_depends_on(other: dict[str, Any]) -> None:
         # Nothing is searched; or what is left out is in FP32 everywhere.
         (BackendName.OPENVINO, "synthetic", False),
         (BackendName.ONNXRUNTIME, "file", False),
+        (BackendName.TORCH, "file", False),
     ],
 )
 def test_where_layers_are_searched_int8_depends_on_bf16(
@@ -114,6 +115,24 @@ def test_where_layers_are_searched_int8_depends_on_bf16(
         for more in (frozenset[str](), frozenset({"avx512_bf16"}))
     }
     assert (len(keys) == 2) is depends
+
+
+@pytest.mark.parametrize("source", ["file", "synthetic"])
+@pytest.mark.parametrize(
+    "backend", [BackendName.OPENVINO, BackendName.ONNXRUNTIME, BackendName.TORCH]
+)
+def test_where_layers_are_searched_int8_depends_on_what_passes(
+    backend: BackendName, source: str
+) -> None:
+    weights = dataclasses.replace(_WEIGHTS, source=source)
+    spec = registry.get("resnet50")
+    orders = [
+        make_order(
+            spec, weights, "int8", _NARROW, backend, accuracy=AccuracySettings(snr_db=snr_db)
+        )
+        for snr_db in (20, 30)
+    ]
+    assert (orders[0].key != orders[1].key) is (source == "file")
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corral.backends.layer_search import Layer
+from corral.backends.mixed_precision import ELEMENT_COST
 
 if TYPE_CHECKING:
     import onnx
 
 #: layers with weights; whatever else is quantized goes with the one before it
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
-#: of an element that is read or written, in multiplications: what memory costs beside arithmetic
-_ELEMENT_COST = 16
 
 
 def name_nodes(file: Path) -> None:
@@ -64,7 +63,7 @@ def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
 
 def _cost(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> float:
     sizes = [math.prod(shapes.get(name, (1,))) for name in (*node.input, *node.output) if name]
-    elements = float(sum(sizes)) * _ELEMENT_COST
+    elements = float(sum(sizes)) * ELEMENT_COST
     if node.op_type not in _WEIGHTED:
         return elements
     weights = shapes.get(node.input[1]) or (1, 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from corral.backends.layer_search import Layer
+from corral.backends.mixed_precision import ELEMENT_COST
 
 if TYPE_CHECKING:
     import openvino
@@ -21,8 +22,6 @@ _PASSING = frozenset(
         "Slice", "StridedSlice", "Convert", "Relu", "Clamp", "Concat", "Pad", "Gather",
     }
 )  # fmt: skip
-#: of an element that is read or written, in multiplications: what memory costs beside arithmetic
-_ELEMENT_COST = 16
 
 
 def layers(quantized: openvino.Model) -> list[Layer]:
@@ -132,7 +131,7 @@ def _restore_bias(op: Any, biases: dict[str, Any]) -> None:
 
 def _cost(op: Any) -> float:
     sizes = [_elements(port) for port in (*op.inputs(), *op.outputs())]
-    elements = float(sum(sizes)) * _ELEMENT_COST
+    elements = float(sum(sizes)) * ELEMENT_COST
     if op.get_type_name() not in _WEIGHTED:
         return elements
     weights = op.input(1).get_partial_shape()
