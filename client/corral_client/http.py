@@ -109,8 +109,9 @@ class HttpClient(Caller):
         odd = odd or parts.username is not None
         if self._path == "":
             raise ValueError(f"{url!r} has no path")
-        if self._path is None and port == 0:
-            raise ValueError(f"{url!r}: a port from 1 to 65535 is needed, not '0'")
+        if self._path is None and (port == 0 or parts.netloc.endswith(":")):
+            given = "" if port is None else str(port)
+            raise ValueError(f"{url!r}: a port from 1 to 65535 is needed, not {given!r}")
         if self._path is None and (odd or parts.path not in {"", "/"} or parts.query):
             raise ValueError(f"{url!r} is no HOST:PORT, no http:// or https:// and no unix:PATH")
         self._host = parts.hostname or ""

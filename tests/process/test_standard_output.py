@@ -25,7 +25,8 @@ def _said(command: list[str], stdout: int) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def _is_told(command: list[str]) -> None:
+def _is_told(command: list[str], *, lines: int | None = 1) -> None:
+    """Of ``lines`` on standard error, the last says so; None: of any number."""
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         code, said = _said(command, full)
@@ -33,7 +34,9 @@ def _is_told(command: list[str]) -> None:
         os.close(full)
     assert code == 1, said
     assert said.endswith("standard output: No space left on device\n")
-    assert said.count("\n") == 1
+    if lines is None:
+        return
+    assert said.count("\n") == lines
     readable, closed = os.pipe()
     os.close(readable)
     try:
@@ -66,3 +69,8 @@ def test_of_a_running_server_too(server: StartServer) -> None:
             _is_told([*CORRAL, *words, *of_it])
         for words in (["metadata"], ["statistics"], ["wait"], ["infer", "--random", "uint8"]):
             _is_told([*CLIENT, *words, "--url", f"127.0.0.1:{running.port}"])
+
+
+def test_of_a_dry_run_too() -> None:
+    """The full disk is told, and not as a request that failed."""
+    _is_told([*CORRAL, "serve", "--dry-run", "--backend", "null"], lines=None)

@@ -19,7 +19,7 @@ from corral_client.addresses import proxy_options
 from corral_loadtest.generator import perf_analyzer
 from corral_loadtest.measure.running import run
 from corral_loadtest.result import Result
-from corral_loadtest.servers import process_tree
+from corral_loadtest.servers import benchmark_app, process_tree
 from corral_loadtest.servers.processes import free_port, serving
 from corral_loadtest.specification import (
     ClosedLoop,
@@ -130,6 +130,10 @@ class Bench:
         command += [model, str(self.model_seconds), kind.value]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         return msgspec.json.decode(done.stdout, type=Raw)
+
+    def best_raw_per_s(self, model: str) -> float:
+        """Images a second of the engine alone, in the arrangement that OpenVINO thinks best."""
+        return benchmark_app.run(model, self.model_seconds).per_s
 
     def closed(
         self,

@@ -20,6 +20,7 @@ from corral_loadtest.comparison import peers, plots, report, rounds, subjects
 from corral_loadtest.comparison.report import Comparison, Described
 from corral_loadtest.comparison.rounds import RawVisit, Visit
 from corral_loadtest.comparison.subjects import Subject
+from corral_loadtest.servers import benchmark_app
 from corral_loadtest.servers.machine import describe
 from corral_loadtest.specification import Connections, Processes, Rounds, Span, WrongInput
 
@@ -110,11 +111,15 @@ class _Run:
 
     def _benchmark_app(self, number: int) -> None:
         try:
-            found = rounds.benchmark_app(self._model, 2 * self._options.seconds, number)
+            found = benchmark_app.run(self._model, 2 * self._options.seconds)
         except (RuntimeError, subprocess.CalledProcessError) as error:
             self.failed[subjects.BENCHMARK_APP] = str(error)
             return
-        self.raw.append(found)
+        self.raw.append(
+            RawVisit(
+                name=subjects.BENCHMARK_APP, round=number, per_s=found.per_s, p50_ms=found.p50_ms
+            )
+        )
         self._say(f"benchmark_app: {found.per_s:.1f}/s")
 
     def _visit(self, subject: Subject, number: int, reference: RawVisit) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
 import subprocess
 import sys
 import time
@@ -192,41 +190,3 @@ def raw(model: str, seconds: float, number: int) -> RawVisit:
     found = json.loads(done.stdout)
     found["per_s"] = found.pop("images_per_s")
     return msgspec.convert({"name": "raw", "round": number, **found}, RawVisit)
-
-
-def benchmark_app(model: str, seconds: float, number: int) -> RawVisit:
-    """OpenVINO's own tool, with its hint for throughput.
-
-    Raises:
-        RuntimeError: its output is not what we know.
-        subprocess.CalledProcessError: it failed.
-    """
-    # Importing openvino would send a usage event.
-    program = (
-        "import sys; sys.modules['openvino_telemetry'] = None; "
-        "from openvino.tools.benchmark.main import main; sys.exit(main())"
-    )
-    done = subprocess.run(
-        [
-            sys.executable, "-c", program, "-m", model, "-d", "CPU", "-hint", "throughput",
-            "-t", str(max(1, round(seconds))), "-shape", "[1,3,224,224]",
-        ],
-        capture_output=True, text=True, check=True,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )  # fmt: skip
-    return parse_benchmark_app(done.stdout, number)
-
-
-def parse_benchmark_app(text: str, number: int) -> RawVisit:
-    """Throughput and median latency from benchmark_app's report.
-
-    Raises:
-        RuntimeError: it is none.
-    """
-    rate = re.search(r"Throughput:\s+([\d.]+) FPS", text)
-    median = re.search(r"Median:\s+([\d.]+) ms", text)
-    if rate is None or median is None:
-        raise RuntimeError("benchmark_app's report has no throughput and median")
-    return RawVisit(
-        name="benchmark_app", round=number, per_s=float(rate[1]), p50_ms=float(median[1])
-    )

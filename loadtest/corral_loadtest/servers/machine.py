@@ -36,10 +36,19 @@ def stolen_s(stat: Path = Path("/proc/stat")) -> float:
         return 0.0
 
 
+def has_amx() -> bool:
+    """Whether the CPUs have Intel's tiles for INT8."""
+    return "amx_int8" in _said_of_a_cpu("flags").split()
+
+
 def _cpu() -> str:
+    return _said_of_a_cpu("model name") or platform.machine()
+
+
+def _said_of_a_cpu(key: str) -> str:
+    """What /proc/cpuinfo says of the first; "" where it cannot be read or has no such line."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
-        return platform.machine()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")

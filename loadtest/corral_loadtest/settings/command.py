@@ -85,7 +85,7 @@ def _check(files: Sequence[str]) -> None:
     """
     for file in files:
         try:
-            tomllib.loads(read_file(file).decode())
+            tomllib.loads(read_file(file).decode("utf-8-sig"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             said = error.strerror if isinstance(error, OSError) else str(error)
             raise WrongInput(f"{file}: {said or error}") from None

@@ -23,6 +23,7 @@ from corral.models.onnx_header import Port
 from corral.models.ports import Shapes, check_datatypes, check_names, is_open, settle, signature
 from corral.models.quantized_files import is_quantized
 from corral.models.spec import ModelSpec, Recipe, Weights
+from corral.settings.files import read_text
 from corral.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -219,9 +220,10 @@ def _labels(path: Path, notes: Notes, outputs: tuple[TensorSpec, ...]) -> tuple[
     if isinstance(names, str):
         file = path.parent / names
         try:
-            names = file.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"{path.with_suffix('.toml')}: labels: {file}: {error}") from None
+            names = read_text(file).splitlines()
+        except (OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            raise ModelError(f"{path.with_suffix('.toml')}: labels: {file}: {said}") from None
     if listed and len(names) != classes:
         raise ModelError(f"{path.with_suffix('.toml')}: {len(names)} labels for {classes} classes")
     return tuple(names)

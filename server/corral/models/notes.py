@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +11,7 @@ import msgspec
 
 from corral.errors import ModelError
 from corral.models.onnx_header import Port
+from corral.settings.files import read_toml
 from corral.tensors import Datatype, Recipe, TensorSpec
 
 #: the largest number in FP32, and the least that loses no digits
@@ -55,12 +55,13 @@ def read_notes(path: Path) -> Notes:
     """What the TOML file beside a model says. Raises ModelError: it is none."""
     file = path.with_suffix(".toml")
     try:
-        return msgspec.convert(tomllib.loads(file.read_text("utf-8")), Notes)
+        return msgspec.convert(read_toml(file), Notes)
     except FileNotFoundError:
         return Notes()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ModelError(f"{file}: not TOML: {error}") from None
-    except msgspec.ValidationError as error:
+    except OSError as error:
+        raise ModelError(f"{file}: {error.strerror}") from None
+    # What msgspec refuses is a ValueError, too.
+    except ValueError as error:
         raise ModelError(f"{file}: {error}") from None
 
 

@@ -10,7 +10,9 @@ import os
 import select
 import stat
 import time
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from corral.errors import CorralError
 
@@ -61,6 +63,34 @@ def _read(fd: int) -> bytes:
         if len(content) > _MOST_BYTES:
             raise OSError(errno.EFBIG, f"it has more than {_MOST_BYTES // 2**20} MiB")
     raise TimeoutError(errno.ETIMEDOUT, f"it does not end within {_PATIENCE_S:g} s")
+
+
+def read_text(path: Path) -> str:
+    """A file's text in UTF-8, whatever the locale; some editors put a mark in front.
+
+    Raises:
+        OSError: it cannot be read; see ``read_file``.
+        ValueError: it is in another encoding.
+    """
+    content, _ = read_file(path)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not in UTF-8") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's tables.
+
+    Raises:
+        OSError: it cannot be read; see ``read_file``.
+        ValueError: it is no TOML; says why.
+    """
+    text = read_text(path)
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f"not TOML: {error}") from None
 
 
 def write_text(path: Path, option: str, text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from corral.errors import ConfigError
-from corral.settings.files import read_file
+from corral.settings import files
 from corral.settings.ranges import refusal, suggestion
 from corral.settings.server_groups import ListenSettings, SecuritySettings, TelemetrySettings
 from corral.settings.whole import Settings, options
@@ -169,10 +168,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read or is no TOML.
     """
     try:
-        # As TOML has it, whatever the locale; some editors put a mark of the encoding in front.
-        return tomllib.loads(read_file(path)[0].decode("utf-8-sig"))
+        return files.read_toml(path)
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from None
     # A path with a NUL in it is a ValueError, too.
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--config {path}: not TOML: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"--config {path}: {error}") from None

@@ -17,6 +17,7 @@ from corral.planning.plan import Plan
 from corral.slo.budget import Budget
 from corral.slo.forecast import Forecast
 from corral.slo.profiler import COMPARED_S, Crew, Profiler
+from corral.slo.rough import Rough
 from corral.slo.service import ServiceTimes
 from corral.slo.space import Arithmetic, Batching, Configuration, Shape, Space
 
@@ -87,6 +88,9 @@ class Survey:
         self._plans = plans
         self._profiler = profiler
         self._forecast = forecast
+        self._rough = Rough(forecast, space.memories)
+        #: predicted on a long schedule
+        self._finely: dict[_Alike, Prediction | None] = {}
         self._say = say
         self._left_s = left_s
         self._everything = everything
@@ -220,41 +224,36 @@ class Survey:
             self._predict(arithmetic)
 
     def _predict(self, arithmetic: Arithmetic) -> None:
-        known: dict[_Alike, Prediction | None] = {}
         for one in self._space.configurations(arithmetic):
-            key = self._alike(one)
-            if key not in known:
-                known[key] = self._forecast.highest(one, roughly=True)
-            if (found := known[key]) is not None:
+            if (found := self._rough.highest(one)) is not None:
                 self.predicted[one] = found
         self._refine()
 
     def _refine(self) -> None:
         """The best are predicted on a long schedule, too."""
-        known: dict[_Alike, Prediction | None] = {}
+        refined: set[_Alike] = set()
         for one in self._top(len(self.predicted)):
             key = self._alike(one)
-            if key not in known and len(known) == _REFINED:
+            if key not in refined and len(refined) == _REFINED:
                 return
-            if key not in known:
-                known[key] = self._forecast.highest(one)
-            if (found := known[key]) is not None:
+            refined.add(key)
+            if key not in self._finely:
+                self._finely[key] = self._forecast.highest(one)
+            if (found := self._finely[key]) is not None:
                 self.predicted[one] = found
 
     def predict_again(self) -> None:
         """The same for the best of all engines, after something was learned of serving."""
         self._say("predicting the best again")
-        known: dict[_Alike, Prediction | None] = {}
+        self._rough.forget()
+        self._finely.clear()
         fresh: set[Configuration] = set()
         dropped: dict[Configuration, Prediction] = {}
         # Those that were predicted without it may now be the first, until they are, too.
         while stale := [one for one in self._top(_AGAIN) if one not in fresh]:
             for one in stale:
                 fresh.add(one)
-                key = self._alike(one)
-                if key not in known:
-                    known[key] = self._forecast.highest(one, roughly=True)
-                found = known[key]
+                found = self._rough.highest(one)
                 if found is None:
                     dropped[one] = self.predicted.pop(one)
                 else:

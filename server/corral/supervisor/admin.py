@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -43,6 +44,8 @@ LOOK_WITHIN_S = 15.0
 _LOOKS = ("status", "look")
 #: between two looks whether who says no more is still there
 _LOOK_S = 0.2
+#: of a socket that may still be about to listen
+_YOUNG_S = 60.0
 #: who connects and says nothing holds one of these
 _MAX_CONNECTIONS = 16
 
@@ -166,6 +169,19 @@ def make_private_folder(folder: Path) -> None:
         ) from None
     except OSError as error:
         raise ConfigError(f"the admin socket's folder {folder}: {error.strerror}") from None
+
+
+def sweep(folder: Path) -> None:
+    """Removes the sockets of dead servers: one that was killed on a port of its own choice leaves
+    a name that no other server comes back to.
+
+    Young ones stay: between its bind and its listen a server looks dead.
+    """
+    for path in folder.glob("*.sock"):
+        with contextlib.suppress(OSError, ConfigError):
+            young = time.time() - path.lstat().st_ctime < _YOUNG_S
+            if not young and ports.is_left_over(path, "--admin-socket"):
+                path.unlink()
 
 
 def bind(path: Path) -> socket.socket:

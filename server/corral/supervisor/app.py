@@ -299,6 +299,8 @@ def _run_observed(server: _Server, observation: Observation) -> int:
             with observation.metrics(settings, supervisor, pages), watching:
                 meter = FrontMeter(supervisor.board, pages)
                 code = await supervisor.run()
+        if trial is not None and trial.said:
+            print(trial.said)
         if (found := meter.stop()) is not None:
             FigureCache(server.prepared.asked, procfs.cpu_model()).learn_front(*found)
         return code
@@ -328,6 +330,7 @@ def _admin_socket(
     for path in admin.default_paths(environ, listen.port):
         try:
             admin.make_private_folder(path.parent)
+            admin.sweep(path.parent)
             return admin.bind(path), []
         # What a socket's path cannot hold is a ValueError.
         except (ConfigError, ValueError) as error:

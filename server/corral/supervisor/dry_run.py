@@ -84,6 +84,8 @@ class DryRun:
         self._security = security
         self._task: asyncio.Task[None] | None = None
         self.supervisor: Supervisor | None = None
+        #: for standard output, once the server has ended
+        self.said = ""
 
     def ready(self, board: StatusBoard) -> None:
         """Nothing yet: every worker is waited for."""
@@ -101,7 +103,7 @@ class DryRun:
             took_s = await asyncio.to_thread(
                 send_one, board.current(), self._served, self._security
             )
-            print(sentence(board.current(), took_s), flush=True)
+            self.said = sentence(board.current(), took_s)
         except StartError as failed:
             error = failed
         # A thread that cannot be had is a RuntimeError.

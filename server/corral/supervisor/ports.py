@@ -173,10 +173,14 @@ def is_left_over(path: Path, option: str) -> bool:
     except FileNotFoundError:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # A server that stands still, with all that it lets wait waiting, would hold us up.
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             return True
+        except BlockingIOError:
+            pass
     raise ConfigError(f"{option} {path}: another server listens there")
 
 

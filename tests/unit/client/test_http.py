@@ -201,6 +201,7 @@ def test_no_proxy_stands_before_this_machine(
     ("url", "why"),
     [
         ("unix:", "has no path"),
+        ("host:", "a port from 1 to 65535 is needed"),
         ("host:0", "a port from 1 to 65535 is needed"),
         ("http://host:0", "a port from 1 to 65535 is needed"),
         ("ada:secret@host:1", "is no HOST:PORT"),

@@ -320,6 +320,22 @@ def test_wrong_notes_are_one_line(tmp_path: Path, text: str, cause: str) -> None
     assert "m.toml" in str(caught.value)
 
 
+@pytest.mark.parametrize(("encoding", "taken"), [("utf-8-sig", True), ("utf-16", False)])
+def test_notes_and_labels_are_in_utf_8(tmp_path: Path, encoding: str, taken: bool) -> None:
+    """Windows' editors put a mark in front of UTF-8, or write UTF-16."""
+    path = _write(tmp_path / "m.onnx", ["n", 3, 8, 8])
+    names = tmp_path / "names.txt"
+    names.write_text("ä\nb\nc\nd\n", encoding)
+    for notes in (encoding, "utf-8"):
+        (tmp_path / "m.toml").write_text('labels = "names.txt"\n', notes)
+        if taken:
+            assert custom.read(path).label_names == ("ä", "b", "c", "d")
+            continue
+        with pytest.raises(ModelError, match="not in UTF-8") as caught:
+            custom.read(path)
+        assert "m.toml" in str(caught.value)
+
+
 def test_a_datatype_that_the_file_says_itself_may_be_said_again(tmp_path: Path) -> None:
     path = _write(tmp_path / "m.onnx", ["n", 3, 8, 8])
     (tmp_path / "m.toml").write_text('[datatypes]\nin0 = "FP32"\n')

@@ -18,6 +18,7 @@ from corral.slo.page import render as render_page
 from corral.slo.profiler import Crew
 from corral.slo.reasons import why_lost
 from corral.slo.report import Measured, TuneReport
+from corral.slo.rough import Rough
 from corral.slo.service import Batch, Served
 from corral.slo.shapes import plans
 from corral.slo.space import Configuration, Memory, Shape
@@ -244,3 +245,24 @@ def test_a_calibration_that_was_overloaded_is_repeated_at_half_the_rate(
     Calibrator(found, forecast, calibrate, lambda _: None).run(lambda _: {}, lambda: False)
     assert rates[1] == pytest.approx(rates[0] / 2)
     assert found.best() is not None
+
+
+@pytest.mark.parametrize("factor", [0.93, 1.08])
+def test_the_fastest_memory_is_simulated_and_a_slower_one_never_wins(
+    shapes: dict[Shape, Plan], factor: float
+) -> None:
+    found, forecast = survey(shapes, {FAST: 10.0}, factor=factor)
+    found.run()
+    rough = Rough(forecast, {FAST: [SYSTEM, OTHER]})
+    others = [one for one in found.predicted if one.memory == OTHER]
+    assert others
+    for one in others:
+        told, simulated = rough.highest(one), forecast.highest(one, roughly=True)
+        usual = rough.highest(msgspec.structs.replace(one, memory=SYSTEM))
+        assert told is not None
+        assert simulated is not None
+        assert usual is not None
+        if factor < 1:
+            assert told == simulated
+        else:
+            assert max(told.rate, simulated.rate) < usual.rate, one.name

@@ -71,6 +71,21 @@ def test_a_living_socket_is_not_replaced_and_a_dead_one_is(tmp_path: Path) -> No
     admin.bind(path).close()
 
 
+def test_sockets_of_dead_servers_are_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, alive = tmp_path / "40001.sock", tmp_path / "40002.sock"
+    admin.bind(dead).close()
+    (tmp_path / "40003.sock").write_text("no socket")
+    with contextlib.closing(admin.bind(alive)):
+        admin.sweep(tmp_path)
+        assert dead.exists(), "it may be about to listen"
+        now_s = time.time()
+        monkeypatch.setattr(time, "time", lambda: now_s + 120)
+        admin.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["40002.sock", "40003.sock"]
+
+
 def test_no_server_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no server answers at"):
         admin.ask(tmp_path / "none.sock", admin.Request(command="status"))

@@ -12,6 +12,7 @@ from corral_loadtest.comparison.drive import Load
 from corral_loadtest.comparison.rounds import RawVisit, Visit
 from corral_loadtest.generator import histograms
 from corral_loadtest.result import Machine
+from corral_loadtest.servers import benchmark_app
 
 _REPORT = """\
 [Step 11/11] Dumping statistics report
@@ -95,13 +96,13 @@ def test_rounds_begin_elsewhere_and_turn_round() -> None:
 
 
 def test_benchmark_app_report_is_read() -> None:
-    found = rounds.parse_benchmark_app(_REPORT, 2)
-    assert (found.per_s, found.p50_ms, found.round) == (41.25, 48.72, 2)
+    found = benchmark_app.parse(_REPORT)
+    assert (found.per_s, found.p50_ms) == (41.25, 48.72)
 
 
 def test_a_report_of_something_else_is_refused() -> None:
     with pytest.raises(RuntimeError, match="no throughput"):
-        rounds.parse_benchmark_app("usage: benchmark_app", 0)
+        benchmark_app.parse("usage: benchmark_app")
 
 
 def test_ratio_is_the_median_of_each_rounds_own() -> None:
