@@ -40,7 +40,7 @@ def _is_told(command: list[str], *, lines: int | None = 1) -> None:
     readable, closed = os.pipe()
     os.close(readable)
     try:
-        assert _said(command, closed)[1] == ""
+        assert _said(command, closed) == (0, "")
     finally:
         os.close(closed)
 

@@ -48,7 +48,10 @@ def served(bench: Bench) -> list[Bar]:
     bars = [_by_raw(mode, kind, found, raw[kind]) for (mode, kind), found in full.items() if found]
     return [
         *bars,
-        *(_by_best(kind, full["throughput", kind], per_s) for kind, per_s in best_raw_per_s.items()),
+        *(
+            _by_best(kind, full["throughput", kind], per_s)
+            for kind, per_s in best_raw_per_s.items()
+        ),
         *_idle(idle, raw[InputKind.FP32]),
         Bar(row="served", name=INFERENCE, values=[one.cpu_ms for one in raw[InputKind.FP32]]),
     ]

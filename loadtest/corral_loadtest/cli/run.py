@@ -19,6 +19,7 @@ from corral_loadtest.measure import ramp
 from corral_loadtest.measure.floor import run_with_floor
 from corral_loadtest.report import page, tables
 from corral_loadtest.report.live import Live
+from corral_loadtest.report.terminal import StandardOutput
 from corral_loadtest.specification import OpenLoop, Specification, WrongInput
 
 _CODES = """\
@@ -82,9 +83,9 @@ def _command(
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: interrupted before anything was measured\n")
     if isinstance(found, result.Ramp):
-        Console().print(tables.ramp_table(found))
+        StandardOutput().print(tables.ramp_table(found))
     else:
-        Console().print(tables.table(found))
+        StandardOutput().print(tables.table(found))
     if not _valid(found):
         sys.exit(1)
 

@@ -27,6 +27,7 @@ from corral_loadtest.command_line import (
 from corral_loadtest.mlperf import loadgen as mlperf
 from corral_loadtest.mlperf import page as mlperf_page
 from corral_loadtest.mlperf.loadgen import Plan, Verdict
+from corral_loadtest.report.terminal import StandardOutput
 from corral_loadtest.servers import machine
 from corral_loadtest.servers.processes import free_port, serving
 from corral_loadtest.specification import (
@@ -251,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (WrongInput, RuntimeError) as error:
         sys.stderr.write(f"corral-loadtest mlperf: {' '.join(str(error).split())}\n")
         sys.exit(2)
-    show(found, Console())
+    show(found, StandardOutput())
     if options.json:
         figures = json.dumps([dataclasses.asdict(one) for one in found], indent=1)
         options.json.write_text(figures, "utf-8")

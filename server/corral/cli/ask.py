@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 
 import msgspec
-from rich.console import Console
 
 from corral.settings import Mode
 from corral.supervisor import admin, views
+from corral.system.terminal import standard_output
 
 
 def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -27,5 +27,5 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     elif options.json:
         print(msgspec.json.format(msgspec.json.encode(reply.status)).decode())
     else:
-        Console().print(views.render_status(reply.status, time.time()))
+        standard_output().print(views.render_status(reply.status, time.time()))
     return reply.exit_code

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 
 from corral.cli.files import check_writable
 from corral.doctor import page, view
@@ -25,6 +24,7 @@ from corral.settings import Settings
 from corral.settings.files import write_text
 from corral.supervisor import admin
 from corral.system.archive import machine_root
+from corral.system.terminal import standard_output
 
 #: between the two looks at what moves
 _INTERVAL_S = 1.0
@@ -51,7 +51,7 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(report)).decode(), flush=True)
     else:
-        Console().print(view.render(report))
+        standard_output().print(view.render(report))
     return exit_code(report.checks, Status(options.fail_on))
 
 

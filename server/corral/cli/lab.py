@@ -8,8 +8,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-
 from corral.cli.files import check_writable
 from corral.errors import ConfigError
 from corral.lab import overflow, raw_engine, wakeup
@@ -19,6 +17,7 @@ from corral.models import registry
 from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.settings import Settings
+from corral.system.terminal import standard_output
 
 
 def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -31,9 +30,9 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
             for line in raw_engine.run(settings, environ, turns_s):
                 print(line, flush=True)
         case "wakeup":
-            Console().print(wakeup.render(wakeup.measure(sorted(os.sched_getaffinity(0)))))
+            standard_output().print(wakeup.render(wakeup.measure(sorted(os.sched_getaffinity(0)))))
         case _:
-            Console().print(
+            standard_output().print(
                 overflow.render(settings.model.name, overflow.measure(settings, environ))
             )
     return 0

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from rich.console import Console
-
 from corral.artifacts.figures import FigureCache
 from corral.planning import topology, view
 from corral.planning.request import plan_for
 from corral.settings import Settings
 from corral.system.archive import machine_root
+from corral.system.terminal import standard_output
 
 
 def run(settings: Settings, options: argparse.Namespace, _environ: Mapping[str, str]) -> int:
@@ -26,5 +25,5 @@ def run(settings: Settings, options: argparse.Namespace, _environ: Mapping[str, 
     if options.json:
         print(view.plan_json(plan), flush=True)
     else:
-        view.print_plan(plan, machine, options.explain, Console())
+        view.print_plan(plan, machine, options.explain, standard_output())
     return 0

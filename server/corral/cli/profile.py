@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 
 from corral import logs
 from corral.artifacts.figures import FigureCache
@@ -29,6 +28,7 @@ from corral.settings import Settings
 from corral.settings.files import write_text
 from corral.supervisor import admin
 from corral.supervisor.child_server import status_of
+from corral.system.terminal import standard_output
 
 #: a server that is profiled listens where nobody else does
 _OF_THE_LISTENER = {"port", "http_port", "metrics_port", "admin_socket", "unix_socket"}
@@ -124,7 +124,7 @@ def _show(report: ProfileReport, options: argparse.Namespace) -> None:
         print(msgspec.json.format(msgspec.json.encode(report)).decode(), flush=True)
     else:
         # A file or a pipe has room for all columns.
-        console = Console() if sys.stdout.isatty() else Console(width=140)
+        console = standard_output(140)
         console.print(view.render(report, console.width))
 
 
@@ -138,5 +138,5 @@ def _compare(options: argparse.Namespace) -> int:
         ]
         print(msgspec.json.format(msgspec.json.encode(found)).decode(), flush=True)
     else:
-        Console().print(view.render_changes(changes, (str(before), str(after))))
+        standard_output().print(view.render_changes(changes, (str(before), str(after))))
     return 0

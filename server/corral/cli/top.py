@@ -26,6 +26,7 @@ from corral.ipc.status import ServerStatus
 from corral.planning import topology
 from corral.planning.machine import Machine
 from corral.supervisor import admin
+from corral.system.terminal import standard_output
 
 #: for a server to answer
 _PATIENCE_S = 5.0
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """
     watch = Watch(options, environ)
     watch.look()
-    console = Console()
+    console = standard_output()
     if options.json:
         return _print_json(watch, options.interval, once=options.once)
     if options.once or not console.is_terminal or console.is_dumb_terminal:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 
 from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
@@ -37,6 +36,7 @@ from corral.slo.running import Servers
 from corral.slo.shapes import plans
 from corral.slo.space import Arithmetic, Memory, Shape, Space, as_toml, batchings
 from corral.slo.survey import Engine
+from corral.system.terminal import standard_output
 from corral.tuning import prepare, report
 from corral.tuning.other_load import MUCH
 from corral.tuning.select import Selected
@@ -92,7 +92,7 @@ def _fastest(settings: Settings, *, every: bool) -> int:
     if selected.search is None:
         print(f"{selected.backend.value} {selected.precision.value}: nothing to choose from")
     else:
-        Console().print(report.render(selected.search, settings))
+        standard_output().print(report.render(selected.search, settings))
     gain = FigureCache(settings, topology.read_machine().model_name).load().one_core_gain
     if gain is not None:
         print(f"workers of one core make {gain:+.1%} images a second, on the same cores")
@@ -304,7 +304,7 @@ def _show(found: TuneReport, options_: argparse.Namespace, *, interrupted: bool)
     if options_.json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode(), flush=True)
         return
-    console = Console() if sys.stdout.isatty() else Console(width=150)
+    console = standard_output(150)
     console.print(view.render(found))
     if writes:
         console.print(f"{out}: corral serve --config {out}", highlight=False)

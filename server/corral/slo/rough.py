@@ -25,9 +25,7 @@ class Rough:
         memories: by engine, the one first that its workers were measured with.
     """
 
-    def __init__(
-        self, forecast: Forecast, memories: Mapping[Arithmetic, Sequence[Memory]]
-    ) -> None:
+    def __init__(self, forecast: Forecast, memories: Mapping[Arithmetic, Sequence[Memory]]) -> None:
         self._forecast = forecast
         self._memories = memories
         self._known: dict[tuple[Arithmetic, Shape, Batching, float], Prediction | None] = {}

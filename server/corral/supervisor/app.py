@@ -39,6 +39,7 @@ from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
 from corral.system import openmp_files, procfs
 from corral.system.limits import check_descriptors, check_file_size
+from corral.system.terminal import standard_error
 from corral.telemetry import collector
 
 logger = logging.getLogger(__name__)
@@ -345,5 +346,4 @@ def _read_allowed_cpus() -> AllowedCpus:
 
 def _console() -> Console:
     """Standard error; wide where it is no terminal, for a log file has room."""
-    console = Console(stderr=True)
-    return console if console.is_terminal else Console(stderr=True, width=120)
+    return standard_error(120)

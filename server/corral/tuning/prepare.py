@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from corral import logs
@@ -34,6 +33,7 @@ from corral.settings import Settings
 from corral.system import folders
 from corral.system.limits import killed_for_memory, start_refusal
 from corral.system.optouts import opt_outs
+from corral.system.terminal import standard_error
 from corral.tuning.curves import learn_curves
 from corral.tuning.select import Selected, select
 from corral.tuning.widths import learn_one_core
@@ -80,7 +80,7 @@ def prepare_here(
         ConfigError: no such model, or the CPU lacks the precision.
         ModelError: weights, frameworks or disk do not allow it.
     """
-    console = Console(stderr=True)
+    console = standard_error()
     columns = (
         TextColumn(f"preparing {settings.model.name} [bold]{{task.description}}"),
         BarColumn(),

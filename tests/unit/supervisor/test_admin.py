@@ -71,9 +71,7 @@ def test_a_living_socket_is_not_replaced_and_a_dead_one_is(tmp_path: Path) -> No
     admin.bind(path).close()
 
 
-def test_sockets_of_dead_servers_are_swept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sockets_of_dead_servers_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dead, alive = tmp_path / "40001.sock", tmp_path / "40002.sock"
     admin.bind(dead).close()
     (tmp_path / "40003.sock").write_text("no socket")

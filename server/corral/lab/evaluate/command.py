@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from corral import extras
@@ -22,6 +21,7 @@ from corral.models.labels import labels_of
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Precision, Settings
+from corral.system.terminal import standard_error, standard_output
 from corral.tensors import Signature
 from corral.tuning.bench import Bench
 from corral.tuning.select import options_for
@@ -62,7 +62,7 @@ def run(
     if asked.json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
-        Console().print(tables.render(found))
+        standard_output().print(tables.render(found))
     return 0
 
 
@@ -138,7 +138,7 @@ def _bar(model: str) -> Iterator[Callable[[str, float], None]]:
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
-    console = Console(stderr=True)
+    console = standard_error()
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from corral.artifacts.order import versions
@@ -26,6 +25,7 @@ from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Precision, Settings
 from corral.system.cpu_list import format_cpus
+from corral.system.terminal import standard_error, standard_output
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def run(
 @contextlib.contextmanager
 def _shown() -> Iterator[Climbed]:
     """A bar on standard error; where none can move, a log line for every step."""
-    console = Console(stderr=True)
+    console = standard_error()
     if not console.is_terminal:
         yield lambda step, share: logger.info("%3.0f %%  %s", 100 * share, step)
         return
@@ -125,8 +125,7 @@ def _shown() -> Iterator[Climbed]:
 def _write(ladder: Ladder, out: Path) -> None:
     """Prints the table; writes JSON, Markdown, and the chart where matplotlib is installed."""
     stem = out / f"ladder-{ladder.model}"
-    console = Console()
-    console = console if console.is_terminal else Console(width=140)
+    console = standard_output(140)
     console.print(tables.table(ladder, console.width))
     for line in tables.reasons(ladder):
         console.print(f"not run here: {line}", markup=False, highlight=False)

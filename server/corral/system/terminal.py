@@ -1,0 +1,32 @@
+"""What tables are printed to: standard output, whose reader may go, or standard error."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+
+class _Stream(Console):
+    """Leaves what a closed pipe means to the command; rich would end it with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        if not self.stderr:
+            raise BrokenPipeError
+        # Whoever does not read what is said beside still wants what is done.
+        self.quiet = True
+
+
+def standard_output(columns: int | None = None) -> Console:
+    """Standard output; ``columns``: its width where it is a file or a pipe, which has room."""
+    return _sized(columns, stderr=False)
+
+
+def standard_error(columns: int | None = None) -> Console:
+    """Standard error; ``columns`` as above."""
+    return _sized(columns, stderr=True)
+
+
+def _sized(columns: int | None, *, stderr: bool) -> Console:
+    found = _Stream(stderr=stderr)
+    if columns is not None and not found.is_terminal:
+        found.width = columns
+    return found
