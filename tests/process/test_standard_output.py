@@ -74,3 +74,22 @@ def test_of_a_running_server_too(server: StartServer) -> None:
 def test_of_a_dry_run_too() -> None:
     """The full disk is told, and not as a request that failed."""
     _is_told([*CORRAL, "serve", "--dry-run", "--backend", "null"], lines=None)
+
+
+def test_a_server_outlives_whoever_read_its_standard_error(unused_tcp_port: int) -> None:
+    readable, closed = os.pipe()
+    os.close(readable)
+    where = ["--port", str(unused_tcp_port), "--http-port", "0", "--metrics-port", "0"]
+    server = subprocess.Popen(
+        [*CORRAL, "serve", "--backend", "null", *where], stderr=closed, env=environment()
+    )
+    os.close(closed)
+    try:
+        address = f"127.0.0.1:{unused_tcp_port}"
+        waited = [*CLIENT, "--url", address, "wait", "--timeout-s", "30"]
+        subprocess.run(waited, check=True, stdout=subprocess.DEVNULL, env=environment())
+        server.terminate()
+        assert server.wait(30) == 0
+    finally:
+        server.kill()
+        server.wait()

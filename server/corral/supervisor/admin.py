@@ -13,7 +13,6 @@ import os
 import select
 import socket
 import struct
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -25,7 +24,7 @@ from corral.doctor.finding import Report
 from corral.errors import ConfigError, StartError
 from corral.ipc.status import ServerStatus
 from corral.settings import Mode
-from corral.supervisor import ports
+from corral.supervisor import admin_folder, ports
 from corral.supervisor.tracing import CellTrace
 from corral.system import folders
 
@@ -44,8 +43,6 @@ LOOK_WITHIN_S = 15.0
 _LOOKS = ("status", "look")
 #: between two looks whether who says no more is still there
 _LOOK_S = 0.2
-#: of a socket that may still be about to listen
-_YOUNG_S = 60.0
 #: who connects and says nothing holds one of these
 _MAX_CONNECTIONS = 16
 
@@ -84,15 +81,6 @@ _request_decoder = msgspec.json.Decoder(Request)
 _reply_decoder = msgspec.json.Decoder(Reply)
 
 
-def default_paths(environ: Mapping[str, str], port: int) -> list[Path]:
-    """Where the server on this gRPC port has its socket unless told otherwise, the best first."""
-    runtime = environ.get("XDG_RUNTIME_DIR", "")
-    own = [Path(base) / f"corral-{os.geteuid()}" for base in ("/tmp", "/var/tmp")]  # noqa: S108
-    # A relative one is to be ignored, says its specification.
-    first = [Path(runtime) / "corral"] if runtime.startswith("/") else []
-    return [folder / f"{port}.sock" for folder in (*first, *own)]
-
-
 def find_socket(environ: Mapping[str, str], port: int, named: Path | str | None = None) -> Path:
     """Where the server on this gRPC port has its socket, whatever environment it was started in.
 
@@ -107,7 +95,7 @@ def find_socket(environ: Mapping[str, str], port: int, named: Path | str | None 
     """
     if named:
         return Path(folders.expand(str(named), environ))
-    expected, *usual = default_paths(environ, port)
+    expected, *usual = admin_folder.default_paths(environ, port)
     users = "*" if os.geteuid() == 0 else str(os.geteuid())
     others = [
         *usual,
@@ -152,36 +140,6 @@ def _has_port(path: Path, port: int) -> bool:
     except (ConfigError, StartError, OSError):
         return False
     return status is not None and status.port == port
-
-
-def make_private_folder(folder: Path) -> None:
-    """Makes the folder, mode 0700, or makes sure that the one there is ours alone.
-
-    Raises:
-        ConfigError: it is not, or cannot be made.
-    """
-    try:
-        folders.make_private(folder)
-    except folders.NotOursAlone:
-        raise ConfigError(
-            f"the admin socket's folder {folder} is not ours alone; "
-            "remove it, or name another place with --admin-socket PATH"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"the admin socket's folder {folder}: {error.strerror}") from None
-
-
-def sweep(folder: Path) -> None:
-    """Removes the sockets of dead servers: one that was killed on a port of its own choice leaves
-    a name that no other server comes back to.
-
-    Young ones stay: between its bind and its listen a server looks dead.
-    """
-    for path in folder.glob("*.sock"):
-        with contextlib.suppress(OSError, ConfigError):
-            young = time.time() - path.lstat().st_ctime < _YOUNG_S
-            if not young and ports.is_left_over(path, "--admin-socket"):
-                path.unlink()
 
 
 def bind(path: Path) -> socket.socket:

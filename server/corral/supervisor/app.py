@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from corral import logs
 from corral.artifacts.figures import FigureCache
 from corral.doctor import summary as doctor
@@ -27,7 +25,7 @@ from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
 from corral.settings import ListenSettings, Settings
-from corral.supervisor import admin, cache_permissions, dry_run, ports
+from corral.supervisor import admin, admin_folder, cache_permissions, dry_run, ports
 from corral.supervisor.cpu_watch import AllowedCpus
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Deployments, Source, slots_to_reserve
@@ -278,21 +276,20 @@ def _run_observed(server: _Server, observation: Observation) -> int:
     admin_socket, warnings = _admin_socket(settings.listen, server.environ)
     artefact = server.prepared.model.artefact
     warnings += cache_permissions.warnings(settings, artefact, os.geteuid()) + exposure(settings)
-    view = StartupView(_console(), partial(doctor.summary, server.machine, settings.placement))
-    trial = dry_run.DryRun(view, server.served, settings.security) if server.is_dry_run else None
+    spectator = _spectator(server, settings)
 
     async def supervise() -> int:
         supervisor = Supervisor(
             deployment,
             deployments,
             pages=pages,
-            spectator=trial or view,
+            spectator=spectator,
             admin_path=admin_socket.getsockname() if admin_socket else None,
             read_allowed_cpus=_read_allowed_cpus,
         )
         supervisor.warn(warnings)
-        if trial is not None:
-            trial.supervisor = supervisor
+        if isinstance(spectator, dry_run.DryRun):
+            spectator.supervisor = supervisor
         watching = server.service.watching(
             supervisor.board, supervisor.frontends, lambda: supervisor.settings
         )
@@ -300,8 +297,8 @@ def _run_observed(server: _Server, observation: Observation) -> int:
             with observation.metrics(settings, supervisor, pages), watching:
                 meter = FrontMeter(supervisor.board, pages)
                 code = await supervisor.run()
-        if trial is not None and trial.said:
-            print(trial.said)
+        if isinstance(spectator, dry_run.DryRun) and spectator.said:
+            print(spectator.said)
         if (found := meter.stop()) is not None:
             FigureCache(server.prepared.asked, procfs.cpu_model()).learn_front(*found)
         return code
@@ -317,6 +314,13 @@ def _run_observed(server: _Server, observation: Observation) -> int:
         return asyncio.run(supervise())
 
 
+def _spectator(server: _Server, settings: Settings) -> StartupView | dry_run.DryRun:
+    """Who is told when the workers are ready: a person, or the one request of a dry run."""
+    examine = partial(doctor.summary, server.machine, settings.placement)
+    view = StartupView(standard_error(120), examine)
+    return dry_run.DryRun(view, server.served, settings.security) if server.is_dry_run else view
+
+
 def _admin_socket(
     listen: ListenSettings, environ: Mapping[str, str]
 ) -> tuple[socket.socket | None, list[str]]:
@@ -328,10 +332,10 @@ def _admin_socket(
     if listen.admin_socket is not None:
         return admin.bind(Path(listen.admin_socket)), []
     refusals = []
-    for path in admin.default_paths(environ, listen.port):
+    for path in admin_folder.default_paths(environ, listen.port):
         try:
-            admin.make_private_folder(path.parent)
-            admin.sweep(path.parent)
+            admin_folder.make_private_folder(path.parent)
+            admin_folder.sweep(path.parent)
             return admin.bind(path), []
         # What a socket's path cannot hold is a ValueError.
         except (ConfigError, ValueError) as error:
@@ -342,8 +346,3 @@ def _admin_socket(
 def _read_allowed_cpus() -> AllowedCpus:
     cpus, quota = topology.read_allowed()
     return AllowedCpus(cpus=cpus, quota=quota)
-
-
-def _console() -> Console:
-    """Standard error; wide where it is no terminal, for a log file has room."""
-    return standard_error(120)

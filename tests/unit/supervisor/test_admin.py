@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from corral.errors import ConfigError, StartError
-from corral.supervisor import admin
+from corral.supervisor import admin, admin_folder
 
 
 def test_the_place_follows_the_port() -> None:
     runtime = {"XDG_RUNTIME_DIR": "/run/user/7"}
-    assert admin.default_paths(runtime, 8001)[0] == Path("/run/user/7/corral/8001.sock")
+    assert admin_folder.default_paths(runtime, 8001)[0] == Path("/run/user/7/corral/8001.sock")
     own = [Path(f"{base}/corral-{os.geteuid()}/8002.sock") for base in ("/tmp", "/var/tmp")]
-    assert admin.default_paths({}, 8002) == own
-    assert admin.default_paths({"XDG_RUNTIME_DIR": "relative"}, 8002) == own
+    assert admin_folder.default_paths({}, 8002) == own
+    assert admin_folder.default_paths({"XDG_RUNTIME_DIR": "relative"}, 8002) == own
 
 
 def test_a_named_socket_is_taken_and_its_home_is_the_askers() -> None:
@@ -33,9 +33,9 @@ def test_a_named_socket_is_taken_and_its_home_is_the_askers() -> None:
 
 def test_a_folder_of_our_own_is_made_and_taken(tmp_path: Path) -> None:
     folder = tmp_path / "corral"
-    admin.make_private_folder(folder)
+    admin_folder.make_private_folder(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    admin.make_private_folder(folder)
+    admin_folder.make_private_folder(folder)
 
 
 def test_a_folder_that_others_can_enter_is_not_taken(tmp_path: Path) -> None:
@@ -43,14 +43,14 @@ def test_a_folder_that_others_can_enter_is_not_taken(tmp_path: Path) -> None:
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
     with pytest.raises(ConfigError, match="not ours alone"):
-        admin.make_private_folder(folder)
+        admin_folder.make_private_folder(folder)
 
 
 def test_a_link_to_somewhere_else_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (tmp_path / "corral").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match="not ours alone"):
-        admin.make_private_folder(tmp_path / "corral")
+        admin_folder.make_private_folder(tmp_path / "corral")
 
 
 def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
@@ -76,11 +76,11 @@ def test_sockets_of_dead_servers_are_swept(tmp_path: Path, monkeypatch: pytest.M
     admin.bind(dead).close()
     (tmp_path / "40003.sock").write_text("no socket")
     with contextlib.closing(admin.bind(alive)):
-        admin.sweep(tmp_path)
+        admin_folder.sweep(tmp_path)
         assert dead.exists(), "it may be about to listen"
         now_s = time.time()
         monkeypatch.setattr(time, "time", lambda: now_s + 120)
-        admin.sweep(tmp_path)
+        admin_folder.sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["40002.sock", "40003.sock"]
 
 
