@@ -86,7 +86,7 @@ def test_a_server_outlives_whoever_read_its_standard_error(unused_tcp_port: int)
     os.close(closed)
     try:
         address = f"127.0.0.1:{unused_tcp_port}"
-        waited = [*CLIENT, "--url", address, "wait", "--timeout-s", "30"]
+        waited = [*CLIENT, "wait", "--url", address, "--timeout-s", "30"]
         subprocess.run(waited, check=True, stdout=subprocess.DEVNULL, env=environment())
         server.terminate()
         assert server.wait(30) == 0

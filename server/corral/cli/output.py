@@ -23,6 +23,7 @@ def printing() -> Iterator[None]:
         try:
             yield
         finally:
+            _let_standard_error_go()
             # None where the descriptor is closed.
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -30,11 +31,25 @@ def printing() -> Iterator[None]:
         failed = error
     if failed is None:
         return
-    # The interpreter's own flush at the end must not fail, too.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _discard(1)
     if isinstance(failed, BrokenPipeError):
         sys.exit(0)
     where = failed.filename or ("standard output" if failed.errno in _FULL else "")
     said = f"{where}: {failed.strerror}" if where else str(failed)
     print(f"corral: {said}", file=sys.stderr)
     sys.exit(1)
+
+
+def _let_standard_error_go() -> None:
+    """What it did not take is dropped: its reader may have gone long before."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _discard(2)
+
+
+def _discard(fd: int) -> None:
+    """The interpreter's own flush at the end must not fail, which would be exit code 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), fd)

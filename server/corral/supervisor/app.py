@@ -26,7 +26,7 @@ from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
 from corral.settings import ListenSettings, Settings
 from corral.supervisor import admin, admin_folder, cache_permissions, dry_run, ports
-from corral.supervisor.cpu_watch import AllowedCpus
+from corral.supervisor.cpu_watch import read_allowed_cpus
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Deployments, Source, slots_to_reserve
 from corral.supervisor.exposure import check_security, exposure
@@ -256,10 +256,7 @@ def _run_observed(server: _Server, observation: Observation) -> int:
     settings, cells = server.prepared.settings, len(server.plan.cells)
     _check_cells(settings.listen, server.plan)
     page_slots = slots_to_reserve(server.plan)
-    layout = counters.make_layout(page_slots)
-    check_file_size(layout.page_bytes * cells, "a page of counters for each cell")
-    counters_fd = counters.create_memory(layout, cells)
-    pages = counters.Pages(counters_fd, layout, cells)
+    counters_fd, pages = _make_pages(page_slots, cells)
     deployments = Deployments(
         settings,
         server.served,
@@ -285,7 +282,7 @@ def _run_observed(server: _Server, observation: Observation) -> int:
             pages=pages,
             spectator=spectator,
             admin_path=admin_socket.getsockname() if admin_socket else None,
-            read_allowed_cpus=_read_allowed_cpus,
+            read_allowed_cpus=read_allowed_cpus,
         )
         supervisor.warn(warnings)
         if isinstance(spectator, dry_run.DryRun):
@@ -312,6 +309,14 @@ def _run_observed(server: _Server, observation: Observation) -> int:
         # Freezes what is there: a collection need not look at it again.
         gc.freeze()
         return asyncio.run(supervise())
+
+
+def _make_pages(slots: int, cells: int) -> tuple[int, counters.Pages]:
+    """A page of counters for each cell, and the memory's descriptor, which children get."""
+    layout = counters.make_layout(slots)
+    check_file_size(layout.page_bytes * cells, "a page of counters for each cell")
+    fd = counters.create_memory(layout, cells)
+    return fd, counters.Pages(fd, layout, cells)
 
 
 def _spectator(server: _Server, settings: Settings) -> StartupView | dry_run.DryRun:
@@ -341,8 +346,3 @@ def _admin_socket(
         except (ConfigError, ValueError) as error:
             refusals.append(str(error))
     return None, [f"no admin socket, so no corral reload, mode and status: {refusals[0]}"]
-
-
-def _read_allowed_cpus() -> AllowedCpus:
-    cpus, quota = topology.read_allowed()
-    return AllowedCpus(cpus=cpus, quota=quota)

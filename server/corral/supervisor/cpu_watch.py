@@ -13,6 +13,7 @@ import functools
 import logging
 from collections.abc import Callable
 
+from corral.planning import topology
 from corral.supervisor.admin import Reply
 from corral.supervisor.lifecycle import Backoff
 from corral.system import procfs
@@ -94,6 +95,12 @@ class AllowedCpus:
     def __str__(self) -> str:
         cpus = f"CPUs {','.join(map(str, self.cpus))}"
         return cpus if self.quota is None else f"{cpus}, quota {self.quota:g}"
+
+
+def read_allowed_cpus() -> AllowedCpus:
+    """What this process is allowed now."""
+    cpus, quota = topology.read_allowed()
+    return AllowedCpus(cpus=cpus, quota=quota)
 
 
 class AllowedCpusWatch:
