@@ -54,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_url()],
     )
     parser.add_argument("--version", action="version", version=f"corral-client {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -109,14 +110,17 @@ def _add_pages(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _add_wait(commands: argparse._SubParsersAction[_Parser]) -> None:
-    wait = commands.add_parser("wait", help="return when the server is ready", parents=[_url()])
+    wait = commands.add_parser(
+        "wait", help="return when the server is ready", parents=[_url(again=True)]
+    )
     wait.add_argument(
         "--timeout-s", type=_seconds, default=60.0, metavar="S", help="give up after (default: 60)"
     )
 
 
-def _url() -> _Parser:
-    parent = _Parser(add_help=False)
+def _url(*, again: bool = False) -> _Parser:
+    """Where the server is; ``again``: after the command as well, where it goes before."""
+    parent = _Parser(add_help=False, argument_default=argparse.SUPPRESS if again else None)
     parent.add_argument(
         "--url",
         metavar="HOST:PORT",
@@ -138,7 +142,7 @@ def _url() -> _Parser:
 
 
 def _connection() -> _Parser:
-    parent = _Parser(add_help=False, parents=[_url()])
+    parent = _Parser(add_help=False, parents=[_url(again=True)])
     parent.add_argument(
         "--deadline-s",
         type=_seconds,
