@@ -86,7 +86,8 @@ class Pace:
     def that_fit(self, running: list[bool], left_s: float) -> list[bool]:
         """Which servers there is time for: to start them, and for a short round of each.
 
-        Of one all hangs on whether anything is confirmed: it is tried in half of the time that it
+        Where there is more than one, there is another round: the first rate is a guess, and more
+        configurations that are refuted at it are worth less than one that is confirmed. Of one all hangs on whether anything is confirmed: it is tried in half of the time that it
         is expected to take, for a start is given up when the time is over. Those beyond it have to
         fit.
 
@@ -97,7 +98,8 @@ class Pace:
         chosen: list[bool] = []
         for runs in running:
             starts = sum(not r for r, is_in in zip(running, chosen, strict=False) if is_in)
-            takes_s = self.start_s(starts + (not runs)) + self.round_s() * (1 + sum(chosen))
+            rounds = 2 + sum(chosen) if any(chosen) else 1
+            takes_s = self.start_s(starts + (not runs)) + self.round_s() * rounds
             chosen.append((takes_s if any(chosen) else takes_s / 2) <= left_s)
         return chosen
 
