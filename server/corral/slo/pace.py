@@ -87,9 +87,9 @@ class Pace:
         """Which servers there is time for: to start them, and for a short round of each.
 
         Where there is more than one, there is another round: the first rate is a guess, and more
-        configurations that are refuted at it are worth less than one that is confirmed. Of one all hangs on whether anything is confirmed: it is tried in half of the time that it
-        is expected to take, for a start is given up when the time is over. Those beyond it have to
-        fit.
+        configurations that are refuted at it are worth less than one that is confirmed. Of one all
+        hangs on whether anything is confirmed: it is tried in half of the time that it is expected
+        to take, for a start is given up when the time is over. Those beyond it have to fit.
 
         Args:
             running: of each wanted server, the best first, whether it runs already.
