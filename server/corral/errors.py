@@ -4,7 +4,8 @@
     ├── ConfigError          a setting is wrong or cannot be had       exit code 2
     │   └── PictureError     a user's own picture cannot be read
     ├── ModelError           model, weights or artefact unusable        exit code 2
-    │   └── PassingError     for a reason that may pass: worth another try
+    │   ├── PassingError     for a reason that may pass: worth another try
+    │   └── ValuesRefused    an engine takes these values not, and others perhaps
     ├── StartError           children did not become ready              exit code 1
     └── RequestError         a request is answered with this
         ├── InvalidRequest   INVALID_ARGUMENT
@@ -20,7 +21,7 @@
         └── InferenceFailed  INTERNAL
 
 The text of a RequestError is written for the client and goes to the client. No other
-exception's text does.
+exception's text does, but for what an engine says of a request's values, see backends/thrown.py.
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ class ModelError(CorralError):
 
 class PassingError(ModelError):
     """It failed for a reason that may pass (memory, disk, a kill, no compiler): not remembered."""
+
+
+class ValuesRefused(ModelError):
+    """The engine does not take these values (a zero to divide by); the text is its reason."""
 
 
 class StartError(CorralError):

@@ -14,6 +14,7 @@ from support.running_server import StartServer
 from support.scenarios.reload import status_of
 
 from corral.artifacts.build import prepare
+from corral.errors import ValuesRefused
 from corral.models import registry
 from corral.planning import topology
 from corral.settings import BackendName, Precision, Settings
@@ -166,3 +167,42 @@ def test_an_output_that_only_says_that_it_is_of_one_is_served(
 ) -> None:
     found = _warmed(str(odd_models.said_to_be_one(tmp_path / "m.onnx")), backend, tmp_path)
     assert found.sizes[0] == 1
+
+
+_INTEGERS = '<ir_version: 9, opset_import: ["": 17]> g '
+_DIVIDE = "(int64[n,4] a, int64[n,4] b) => (int64[n,4] y) { y = Div(a, b) }"
+_LOOK_UP = "(float[n,4] x, int64[n,2] i) => (float[n,2] y) { y = GatherElements<axis=1>(x, i) }"
+
+
+@pytest.mark.parametrize(
+    ("backend", "graph", "refused", "taken"),
+    [
+        (BackendName.ONNXRUNTIME, _DIVIDE, 0, 3),
+        (BackendName.ONNXRUNTIME, _LOOK_UP, 4, 3),
+        (BackendName.OPENVINO, _LOOK_UP, 4, 3),
+    ],
+)
+def test_values_that_the_engine_refuses_keep_no_model_from_being_served(
+    tmp_path: Path, backend: BackendName, graph: str, refused: int, taken: int
+) -> None:
+    file = tmp_path / "m.onnx"
+    onnx.save(onnx.parser.parse_model(_INTEGERS + graph), file)
+    loaded = load(str(file), backend, tmp_path, [1, 2])
+    native = loaded.signature.native
+    order = Order(datatypes=(native,), sizes=[1, 2], measured=False)
+    warmed = warm_up(loaded.engine, loaded.region, order)
+    assert warmed.sizes == [1, 2]
+    assert (warmed.findings.batch_limit, warmed.findings.unsteady) == ("", "")
+    first, second = loaded.region.all_inputs(native, 2)
+    first[:], second[:] = 6, taken
+    loaded.engine.run(native, 2)
+    (answers,) = loaded.region.all_outputs(2)
+    assert (answers == (2 if graph == _DIVIDE else 6)).all()
+    # More than once, and what comes next is answered.
+    for _ in range(3):
+        second[1] = refused
+        with pytest.raises(ValuesRefused, match=r"Div: |GatherElements: "):
+            loaded.engine.run(native, 2)
+        second[:], answers[:] = taken, 0
+        loaded.engine.run(native, 2)
+        assert answers.all()

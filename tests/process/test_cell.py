@@ -17,7 +17,7 @@ from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
 from corral.dataplane.upkeep import Upkeep
 from corral.errors import InferenceFailed, InvalidRequest, QueueFull, Unavailable
-from corral.ipc.messages import BATCH, RESULT, AttachWorker, ResultStatus
+from corral.ipc.messages import BATCH, MOST_REASON_BYTES, RESULT, AttachWorker, ResultStatus
 from corral.ipc.region import Region, create_region
 from corral.metrics.counters import Pages, create_memory, make_layout
 from corral.models import registry
@@ -54,8 +54,10 @@ class FakeWorker:
         number, datatype, count = BATCH.unpack(data)
         return number, Datatype(datatype), count
 
-    def answer(self, number: int, status: ResultStatus = ResultStatus.OK) -> None:
-        self.socket.send(RESULT.pack(number, status, 1_000_000, time.monotonic_ns()))
+    def answer(
+        self, number: int, status: ResultStatus = ResultStatus.OK, reason: bytes = b""
+    ) -> None:
+        self.socket.send(RESULT.pack(number, status, 1_000_000, time.monotonic_ns()) + reason)
 
     async def prove(self) -> None:
         number, _, _ = await self.take()
@@ -262,6 +264,41 @@ async def test_an_engine_that_fails_once_is_given_another_chance(rig: Rig) -> No
     assert await task == [5.0]
 
 
+async def test_values_that_the_engine_refuses_are_told_and_its_mates_are_answered(
+    rig: Rig,
+) -> None:
+    """The batch is run one by one; what is refused alone, too, is the client's to mend."""
+    worker = await rig.worker(0, sizes=(1, 2))
+    first = rig.ask([0.0])
+    number, _, _ = await worker.take()
+    bad, good = rig.ask([7.0]), rig.ask([2.0])
+    await until(lambda: rig.count("pending") == 2)
+    worker.answer(number)
+    await first
+    for expected in (2, 1, 1):
+        number, datatype, count = await worker.take()
+        assert count == expected
+        inputs = worker.region.inputs(datatype, count).reshape(count, -1)
+        if 7.0 in inputs[:, 0]:
+            worker.answer(number, ResultStatus.REFUSED, b"Gather: idx=7\n is out of bounds")
+        else:
+            worker.region.outputs(count)[:, 0] = inputs[:, 0]
+            worker.answer(number)
+    with pytest.raises(InvalidRequest, match="these values: Gather: idx=7  is out of bounds"):
+        await bad
+    assert await good == [2.0]
+    assert rig.count("failure_invalid") == 1
+    assert rig.count("pending") == rig.count("inflight") == 0
+
+
+async def test_a_reason_is_no_longer_than_it_may_be(rig: Rig) -> None:
+    worker = await rig.worker()
+    rig.ask([1.0])
+    number, _, _ = await worker.take()
+    worker.answer(number, ResultStatus.REFUSED, bytes(MOST_REASON_BYTES + 1))
+    await until(lambda: rig.gone == [0])
+
+
 async def test_a_cancelled_request_is_not_run_and_its_mates_are(rig: Rig) -> None:
     worker = await rig.worker()
     running = rig.ask([1.0])
@@ -379,7 +416,7 @@ def result(number: int, status: int, duration_ns: int) -> bytes:
     return RESULT.pack(number, status, duration_ns, 0)
 
 
-@pytest.mark.parametrize("status", [2, 0xFFFF])
+@pytest.mark.parametrize("status", [3, 0xFFFF])
 async def test_a_status_that_there_is_not_is_no_answer(rig: Rig, status: int) -> None:
     worker = await rig.worker()
     task = rig.ask([1.0])

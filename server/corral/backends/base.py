@@ -31,7 +31,11 @@ class Backend(Protocol):
         """
 
     def run(self, datatype: Datatype, count: int) -> None:
-        """Runs the batch that lies in the input array that was compiled for these two."""
+        """Runs the batch that lies in the input array that was compiled for these two.
+
+        Raises:
+            ValuesRefused: the engine says what is wrong with the values; a client is told.
+        """
 
     def discard(self, datatype: Datatype, count: int) -> None:
         """Forgets what ``compile`` made for these two, and frees its memory."""

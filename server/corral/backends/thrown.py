@@ -34,6 +34,43 @@ _OTHER_SHAPE = re.compile(
     r"OrtValue provided for output '(.+?)'.* has shape \{(.*?)\} but the computed output shape for "
     r"this run is \{(.*?)\}"
 )
+#: ONNX Runtime's operators name themselves; a session that cannot be made does not
+_ORT_SAYS = re.compile(
+    r"Non-zero status code returned while running (\w+) node\..*? Status Message: (.+)"
+)
+#: and so do OpenVINO's
+_OPENVINO_OPERATOR = re.compile(r"\[CPU\] (\w+)(?: \w+)? with name |^Node .+ of type (\w+)$", re.M)
+#: where in its source an operator says so: a file, a line and a function; and what it looked at
+_SAID_AT = re.compile(
+    r"^(?:/\S+:\d+ .*?\)(?: \[with .*?\])? |\w+\.(?:cc|h):\d+ \S+ )?(?:[^.]*? was false\. )?"
+)
+#: no fault of the values
+_NO_ROOM = re.compile(r"alloc|memory|thread", re.IGNORECASE)
+#: what reaches a client of an engine's words
+_MOST_CHARS = 200
+
+
+def refusal(error: Exception) -> str:
+    """What an engine says is wrong with the values that it was given, for a client, in one line.
+
+    It is empty where the engine blames something else: memory, or a shape that moves. No path and
+    no place in a source comes along.
+
+    Args:
+        error: what the engine raised when it ran.
+    """
+    text = str(error)
+    if found := _ORT_SAYS.search(text):
+        operator, said = found[1], _SAID_AT.sub("", found[2])
+    elif found := _OPENVINO_OPERATOR.search(text):
+        operator, said = found[1] or found[2], telling_line(error)
+    else:
+        return ""
+    if _OTHER_SHAPE.search(text) or _NO_ROOM.search(said):
+        return ""
+    if "/" in said:
+        said = "not these values"
+    return f"{operator}: {said}"[:_MOST_CHARS].rstrip(" .")
 
 
 def explain(

@@ -21,7 +21,7 @@ from corral.batching.watchdog import HangWatch
 from corral.dataplane.recorder import Recorder
 from corral.dataplane.upkeep import Upkeep
 from corral.dataplane.worker_link import Request, WorkerLink
-from corral.errors import DeadlineMissed, InferenceFailed, QueueFull
+from corral.errors import DeadlineMissed, InferenceFailed, InvalidRequest, QueueFull
 from corral.ipc.messages import AttachWorker, ResultStatus
 from corral.tensors import Signature
 
@@ -34,6 +34,7 @@ _WAITED = "Request timeout expired: it waited in the queue for as long as it may
 #: a worker is not kept warmer than by a run each
 _WARM_S = 0.5
 _FAILED = "the request could not be run: two workers failed on it"
+_REFUSED = "the model does not take these values: {}"
 
 
 class Dispatcher:
@@ -100,27 +101,28 @@ class Dispatcher:
 
     def _on_readable(self, link: WorkerLink) -> None:
         try:
-            result = link.receive()
+            received = link.receive()
         except EOFError:
             self._lose(link)
             return
-        if result is None:
+        if received is None:
             return
         self._hangs.ended(link.worker)
-        batch, status, engine_s = result
+        batch, result = received
         if batch is None:
             self._prove(link)
             self._dispatch()
             return
-        if status is not ResultStatus.OK:
-            logger.warning("worker %d failed on a batch of %d", link.worker, batch.count)
-            self._run_again(batch, blame=True)
+        if result.status is not ResultStatus.OK:
+            if result.status is ResultStatus.FAILED:
+                logger.warning("worker %d failed on a batch of %d", link.worker, batch.count)
+            self._run_again(batch, blame=True, refusal=result.reason)
             self._has_nothing(link)
             self._dispatch()
             return
         back_s = self._now_s()
         # The engine cannot have taken longer than the worker had the batch, whatever it says.
-        engine_s = min(engine_s, back_s - batch.formed_s)
+        engine_s = min(result.engine_s, back_s - batch.formed_s)
         link.collect(batch)
         if self._recorder.watched:
             self._recorder.ran(batch, link.ran(batch, engine_s, self._now_s()))
@@ -201,9 +203,16 @@ class Dispatcher:
             self._run_again(batch, blame=link.delivered)
         self._dispatch()
 
-    def _run_again(self, batch: Batch[Request], *, blame: bool) -> None:
+    def _run_again(self, batch: Batch[Request], *, blame: bool, refusal: str = "") -> None:
+        """Queues the batch's requests again, each alone; one that was alone is answered.
+
+        ``refusal`` is what the engine says of the values, where it blames them.
+        """
         for request in self._batcher.lost(batch, blame=blame):
-            self._answer(request, InferenceFailed(_FAILED))
+            error = (
+                InvalidRequest(_REFUSED.format(refusal)) if refusal else InferenceFailed(_FAILED)
+            )
+            self._answer(request, error)
         for span in batch.spans:
             if not span.job.done:
                 self._recorder.waiting_again(span.job, len(span))

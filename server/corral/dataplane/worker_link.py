@@ -16,8 +16,8 @@ from collections.abc import Callable
 from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Batch, Job
 from corral.errors import RequestError
-from corral.ipc.batch_channel import BatchChannel, Nonsense
-from corral.ipc.messages import AttachWorker, ResultStatus
+from corral.ipc.batch_channel import BatchChannel, Nonsense, Result
+from corral.ipc.messages import AttachWorker
 from corral.ipc.region import Region
 from corral.priority import Priority
 from corral.protocol.scattered import Scattered
@@ -182,12 +182,11 @@ class WorkerLink:
         self._hand_over(batch)
         return list(spoiled.values())
 
-    def receive(self) -> tuple[Batch[Request] | None, ResultStatus, float] | None:
+    def receive(self) -> tuple[Batch[Request] | None, Result] | None:
         """Reads a result.
 
         Returns:
-            the batch (None for the probe), how it ended, and the engine's seconds; None when
-            there is nothing to read.
+            the batch (None for the probe), and how it ended; None when there is nothing to read.
 
         Raises:
             EOFError: the worker is gone.
@@ -202,7 +201,7 @@ class WorkerLink:
             return None
         batch, self.batch = self.batch, None
         self.started_s = result.started_s
-        return batch, result.status, result.engine_s
+        return batch, result
 
     def collect(self, batch: Batch[Request]) -> None:
         """Copies the results out of the region, to the requests that still want them."""

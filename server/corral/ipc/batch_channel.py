@@ -10,7 +10,7 @@ import socket
 
 import msgspec
 
-from corral.ipc.messages import BATCH, RESULT, ResultStatus
+from corral.ipc.messages import BATCH, MOST_REASON_BYTES, RESULT, ResultStatus
 from corral.tensors import Datatype
 
 _STATUSES = {status.value: status for status in ResultStatus}
@@ -28,12 +28,19 @@ class Result(msgspec.Struct, frozen=True):
         status: whether it worked.
         engine_s: seconds that the engine took.
         started_s: when it began, on the monotonic clock; the worker's word.
+        reason: of REFUSED, what the engine says of the values, in one line.
     """
 
     number: int
     status: ResultStatus
     engine_s: float
     started_s: float
+    reason: str = ""
+
+
+def _line(text: bytes) -> str:
+    """One line, whatever the worker wrote: it goes to a client."""
+    return "".join(c if c.isprintable() else " " for c in text.decode(errors="replace"))
 
 
 class BatchChannel:
@@ -80,21 +87,25 @@ class BatchChannel:
             Nonsense: it answered something else.
         """
         try:
-            message = self._socket.recv(RESULT.size + 1)
+            message = self._socket.recv(RESULT.size + MOST_REASON_BYTES + 1)
         except BlockingIOError:
             return None
         except OSError:
             raise EOFError from None
         if not message:
             raise EOFError
-        if len(message) != RESULT.size:
-            raise Nonsense(f"a message of {len(message)} bytes or more")
-        number, code, duration_ns, started_ns = RESULT.unpack(message)
+        if len(message) < RESULT.size:
+            raise Nonsense(f"a message of {len(message)} bytes")
+        number, code, duration_ns, started_ns = RESULT.unpack_from(message)
         status = _STATUSES.get(code)
+        room = MOST_REASON_BYTES if status is ResultStatus.REFUSED else 0
+        if len(message) > RESULT.size + room:
+            raise Nonsense(f"a message of {len(message)} bytes or more")
         if status is None or number != self._awaited:
             raise Nonsense(f"batch {number}, status {code}")
         self._awaited = None
-        return Result(number, status, duration_ns / 1e9, started_ns / 1e9)
+        reason = _line(message[RESULT.size :]) if room else ""
+        return Result(number, status, duration_ns / 1e9, started_ns / 1e9, reason)
 
     def close(self) -> None:
         """Closes the socket, which ends the worker."""

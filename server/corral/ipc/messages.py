@@ -128,6 +128,8 @@ class ModelFindings(msgspec.Struct, frozen=True, kw_only=True):
     output_kind: str = ""
     #: why batches are no larger than they are; empty where the model does not limit them
     batch_limit: str = ""
+    #: how an input is answered otherwise when it comes again; empty where it is not
+    unsteady: str = ""
 
 
 class WorkerReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -326,8 +328,11 @@ encode = msgspec.json.encode
 
 #: batch number, datatype, number of items in the region
 BATCH = struct.Struct("<QHH4x")
-#: batch number, status, nanoseconds the engine took, and when it began (the monotonic clock's)
+#: batch number, status, nanoseconds the engine took, and when it began (the monotonic clock's);
+#: behind it, of REFUSED, the engine's reason in UTF-8
 RESULT = struct.Struct("<QHxxxxxxQQ")
+#: of a reason; an engine's sentence is shorter
+MOST_REASON_BYTES = 400
 
 
 class ResultStatus(enum.IntEnum):
@@ -335,3 +340,5 @@ class ResultStatus(enum.IntEnum):
 
     OK = 0
     FAILED = 1
+    #: the engine takes no such values; others' fault it is not
+    REFUSED = 2

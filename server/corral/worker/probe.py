@@ -12,19 +12,31 @@ explains counts.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corral.backends.base import Backend
+from corral.errors import ValuesRefused
 from corral.ipc.messages import INDEPENDENT, LOGITS, PERCENTAGES, PROBABILITIES
 from corral.ipc.region import Region
 from corral.tensors import Datatype
+from corral.worker.filling import Filling, numbers
 
 _Answers = NDArray[np.float64]
+T = TypeVar("T")
+#: makes items of a seed, a count and a strength
+Draw = Callable[[int, int, float], list[NDArray[np.generic]]]
+#: see ``_items``
+_APART = -1
+#: where the model takes none of the items
+_UNKNOWN = "whether its items see one another could not be found out: it took no values tried"
 #: of the answer's largest value: what strangers of the same batch size may change
 _SAME_SIZE = 1e-3
 #: how much more than the engine's own repetitions differ counts
@@ -41,17 +53,19 @@ _FLOOR = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """Runs items of its own through a backend; leaves zeros in the region.
+    """Runs items of its own through a backend; leaves the filling in the region.
 
     Args:
         backend: with batches of one compiled.
         region: its input and output.
+        filling: what the model takes.
         datatype: of the items.
         exact: whether the arithmetic is FP32.
     """
 
     backend: Backend
     region: Region
+    filling: Filling
     datatype: Datatype
     exact: bool
 
@@ -66,7 +80,10 @@ class Probe:
         classes = math.prod(shape)
         if not self.region.plain or classes < 2 or max(shape) != classes:
             return ""
-        rows = np.stack([self._run(self._items(seed, 1))[0][0] for seed in (0, 1, 2)])
+        return self._first_taken(self._output_kind, "")
+
+    def _output_kind(self, draw: Draw) -> str:
+        rows = np.stack([self._run(draw(seed, 1, 1.0))[0][0] for seed in (0, 1, 2)])
         if not np.isfinite(rows).all():
             return ""
         slack = _SUM if self.exact else _SUM_COARSE
@@ -75,17 +92,51 @@ class Probe:
         for whole, kind in ((1, PROBABILITIES), (100, PERCENTAGES)):
             if (np.abs(rows.sum(axis=1) / whole - 1) <= slack).all():
                 return kind
-        strong = np.stack([self._run(self._items(seed, 1, strength=50.0))[0][0] for seed in (3, 4)])
+        strong = np.stack([self._run(draw(seed, 1, 50.0))[0][0] for seed in (3, 4)])
         both = np.concatenate([rows, strong])
         # Answers that an item does not move say nothing of where they end.
         moved = float(np.ptp(both, axis=0).max()) > slack
         is_share = np.isfinite(strong).all() and both.min() >= 0 and both.max() <= 1
         return INDEPENDENT if moved and is_share else LOGITS
 
-    def fault(self, size: int) -> str:
-        """Why batches of ``size`` items, 2 or more, give other answers; empty where they do not."""
-        item, mild = self._items(0, 1), self._items(1, size)
-        strong = self._items(2, size, strength=4.0)
+    def repeated(self, size: int) -> str:
+        """How the answers to the filling, which lie in the region, change when it is run again.
+
+        It is empty where they stay. It costs one batch.
+        """
+        before = self._answers(size)
+        self.backend.run(self.datatype, size)
+        pairs = zip(before, self._answers(size), strict=True)
+        return next((told for one, other in pairs if (told := self._moved(one, other))), "")
+
+    def _moved(self, one: _Answers, other: _Answers) -> str:
+        scale = max(_largest(one, other), float(np.finfo(np.float32).tiny))
+        share = _difference(one, other) / scale
+        if share <= (_OTHER_SIZE if self.exact else _OTHER_SIZE_COARSE):
+            return ""
+        return (
+            f"an answer changes by {share:.2g} of itself when the same input comes again: "
+            "the model keeps something between requests, or draws at random"
+        )
+
+    def fault(self, size: int) -> tuple[str, str]:
+        """Why batches of ``size`` items, 2 or more, give other answers, and how they do not repeat.
+
+        Either is empty where there is nothing to tell.
+        """
+        return self._first_taken(functools.partial(self._fault_by, size), (_UNKNOWN, ""))
+
+    def _first_taken(self, look: Callable[[Draw], T], otherwise: T) -> T:
+        """What is seen with the first kind of items that the model takes."""
+        for low in (None, 0, 1, _APART):
+            draw = functools.partial(self._items, low)
+            with contextlib.suppress(ValuesRefused):
+                return look(draw)
+        return otherwise
+
+    def _fault_by(self, size: int, draw: Draw) -> tuple[str, str]:
+        item, mild = draw(0, 1, 1.0), draw(1, size, 1.0)
+        strong = draw(2, size, 4.0)
         mildly = [np.concatenate([one, some[1:]]) for one, some in zip(item, mild, strict=True)]
         pairs = list(zip(item, strong, strict=True))
         runs = zip(
@@ -97,8 +148,12 @@ class Probe:
             strict=True,
         )
         # Each output by itself: one's scale says nothing of another's.
-        faults = (self._fault(size, alone[0], batches) for alone, *batches in runs)
-        return next((fault for fault in faults if fault), "")
+        told = [
+            (self._fault(size, alone[0], batches), self._moved(batches[0], batches[1]))
+            for alone, *batches in runs
+        ]
+        faults, moved = zip(*told, strict=True)
+        return next(filter(None, faults), ""), next(filter(None, moved), "")
 
     def _fault(self, size: int, alone: _Answers, batches: Sequence[_Answers]) -> str:
         """The same of one output: the item's answers alone, and those of four batches.
@@ -128,33 +183,41 @@ class Probe:
         inputs = self.region.all_inputs(self.datatype, count)
         for place, given in zip(inputs, items, strict=True):
             place[:] = given
-        self.backend.run(self.datatype, count)
+        try:
+            self.backend.run(self.datatype, count)
+        finally:
+            self.filling.put(self.datatype, count)
+        return self._answers(count)
+
+    def _answers(self, count: int) -> list[_Answers]:
+        """The outputs that lie in the region, as copies."""
         specs = self.region.signature.output_specs
         outputs = zip(self.region.all_outputs(count), specs, strict=True)
-        answers = [_numbers(output.reshape(count, -1), spec.datatype) for output, spec in outputs]
-        for place in inputs:
-            place[:] = np.zeros((), place.dtype)
-        return answers
+        return [_numbers(output.reshape(count, -1), spec.datatype) for output, spec in outputs]
 
-    def _items(self, seed: int, count: int, strength: float = 1.0) -> list[NDArray[np.generic]]:
+    def _items(
+        self, low: int | None, seed: int, count: int, strength: float
+    ) -> list[NDArray[np.generic]]:
         """Noise in the model's range, an array an input.
 
-        Whole numbers that may be places in a table stay 0 and 1.
+        Whole numbers that may be places in a table stay 0 and 1. With ``low`` all are whole
+        numbers, it and the next; ``_APART``: 1 and 2 in the first input, 3 and 4 in the second.
         """
         generator = np.random.default_rng(seed)
         found = []
-        for spec in self.region.signature.input_specs(self.datatype):
-            shape, kind = (count, *spec.shape), spec.datatype.numpy
-            if spec.datatype is Datatype.UINT8 and len(spec.shape) == 3:
-                items = generator.integers(0, 256, shape).astype(kind)
-            elif spec.datatype is Datatype.BF16:
-                drawn = generator.normal(strength - 1, strength, shape).astype(np.float32)
-                items = (drawn.view(np.uint32) >> 16).astype(kind)
-            elif kind.kind == "f":
-                items = generator.normal(strength - 1, strength, shape).astype(kind)
+        items: NDArray[Any]
+        for index, spec in enumerate(self.region.signature.input_specs(self.datatype)):
+            shape, datatype = (count, *spec.shape), spec.datatype
+            if low is not None:
+                least = 2 * index + 1 if low == _APART else low
+                items = generator.integers(least, least + 2, shape)
+            elif datatype is Datatype.UINT8 and len(spec.shape) == 3:
+                items = generator.integers(0, 256, shape)
+            elif datatype is Datatype.BF16 or datatype.numpy.kind == "f":
+                items = generator.normal(strength - 1, strength, shape)
             else:
-                items = generator.integers(0, 2, shape).astype(kind)
-            found.append(items)
+                items = generator.integers(0, 2, shape)
+            found.append(numbers(items, datatype))
         return found
 
 

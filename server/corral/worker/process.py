@@ -25,10 +25,11 @@ from corral.backends import registry
 from corral.backends.base import Backend
 from corral.backends.thrown import explain
 from corral.batching.cost_curve import SEARCHES
-from corral.errors import ConfigError, CorralError, ModelError, PassingError
+from corral.errors import ConfigError, CorralError, ModelError, PassingError, ValuesRefused
 from corral.ipc import channel
 from corral.ipc.messages import (
     BATCH,
+    MOST_REASON_BYTES,
     RESULT,
     WARNINGS_VARIABLE,
     ResultStatus,
@@ -94,7 +95,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
         memory_bytes=found.memory_bytes,
         engine=backend.describe(),
         checks=found.checks,
-        warnings=[*launch_warnings, *found.warnings, *_limit(boot, warmed)],
+        warnings=[*launch_warnings, *found.warnings, *_limits(boot, warmed)],
         findings=warmed.findings,
     )
 
@@ -114,19 +115,23 @@ def _in_one_line(boot: WorkerBoot) -> Iterator[None]:
         raise ModelError(f"--backend {name}: {explain(error, name)}") from error
 
 
-def _limit(boot: WorkerBoot, warmed: WarmedUp) -> list[str]:
-    """What people are told of a model that limits its batches."""
-    reason = warmed.findings.batch_limit
-    if not reason:
-        return []
-    return [f"{boot.model.name} runs in batches of {warmed.sizes[-1]} at most: {reason}"]
+def _limits(boot: WorkerBoot, warmed: WarmedUp) -> list[str]:
+    """What people are told of a model that limits its batches, or does not repeat its answers."""
+    name, found = boot.model.name, warmed.findings
+    told = []
+    if found.batch_limit:
+        told.append(f"{name} runs in batches of {warmed.sizes[-1]} at most: {found.batch_limit}")
+    if found.unsteady:
+        told.append(f"{name}: {found.unsteady}")
+    return told
 
 
 def serve(data: socket.socket, backend: Backend) -> None:
     """Runs batches until the frontend, or whoever holds the other end, goes away.
 
-    An engine's exception is a failed batch; what is no fault of the batch (MemoryError) ends
-    the process, and the batch is run elsewhere.
+    An engine's exception is a failed batch, or a refused one where it says what is wrong with the
+    values; what is no fault of the batch (MemoryError) ends the process, and the batch is run
+    elsewhere.
     """
     request = bytearray(BATCH.size)
     datatypes = {datatype.value: datatype for datatype in Datatype}
@@ -134,12 +139,16 @@ def serve(data: socket.socket, backend: Backend) -> None:
     clock_ns = time.monotonic_ns
     while _receive(data, request):
         number, datatype, count = BATCH.unpack(request)
-        status = ResultStatus.OK
+        status, reason = ResultStatus.OK, b""
         started_ns = clock_ns()
         try:
             backend.run(datatypes[datatype], count)
         except MemoryError:
             raise
+        except ValuesRefused as error:
+            # A client can send as many of these as it likes.
+            logger.debug("batch %d of %d items is refused: %s", number, count, error)
+            status, reason = ResultStatus.REFUSED, str(error).encode()[:MOST_REASON_BYTES]
         # An engine raises what it likes; the batch failed, and the next one may not.
         except Exception:
             logger.exception("batch %d of %d items failed", number, count)
@@ -147,7 +156,7 @@ def serve(data: socket.socket, backend: Backend) -> None:
             gc.collect()
         result = RESULT.pack(number, status, clock_ns() - started_ns, started_ns)
         try:
-            data.send(result, socket.MSG_NOSIGNAL)
+            data.send(result + reason, socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError):
             return
 

@@ -14,6 +14,7 @@ from corral.errors import ConfigError, PassingError, telling_line
 from corral.ipc.messages import ModelFindings
 from corral.ipc.region import Region
 from corral.tensors import Datatype
+from corral.worker.filling import Filling
 from corral.worker.probe import Probe
 
 #: the first runs of a size fill caches and are not counted
@@ -80,13 +81,15 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
     """
     first, *others = order.datatypes
     smallest, *larger = order.sizes
-    probe = Probe(backend, region, first, exact=order.exact) if order.probed else None
+    filling = Filling(region)
+    probe = Probe(backend, region, filling, first, exact=order.exact) if order.probed else None
 
     def ready(datatype: Datatype, size: int, span_s: float | None) -> float:
         known_s = order.known_s.get(f"{datatype.name}:{size}")
-        return _ready(backend, region, datatype, size, measure_s=span_s, known_s=known_s)
+        return _ready(backend, region, filling, datatype, size, measure_s=span_s, known_s=known_s)
 
     measured_s = {smallest: ready(first, smallest, _span_s(order, smallest))}
+    unsteady = probe.repeated(smallest) if probe else ""
     kind = probe.output_kind() if probe else ""
     limit = ""
     for size in larger:
@@ -96,7 +99,8 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
         if limit:
             limit = f"it takes no batch of {size} ({limit})"
         elif probe and size == larger[0]:
-            limit = probe.fault(size)
+            limit, moved = probe.fault(size)
+            unsteady = unsteady or moved
         if limit:
             _discard(backend, first, [size])
             break
@@ -110,7 +114,10 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
         for size in kept:
             span_s = _KNOWN_S if size > smallest else _MEASURE_S
             costs_s[f"{datatype.name}:{size}"] = ready(datatype, size, span_s)
-    findings = ModelFindings(output_kind=kind, batch_limit=limit)
+    if any(filling.values):
+        # A frontend runs what it finds there first, as the first datatype.
+        filling.put(first, smallest)
+    findings = ModelFindings(output_kind=kind, batch_limit=limit, unsteady=unsteady)
     return WarmedUp(kept, costs_s if order.measured else {}, findings)
 
 
@@ -148,6 +155,7 @@ def _discard(backend: Backend, datatype: Datatype, sizes: Iterable[int]) -> None
 def _ready(
     backend: Backend,
     region: Region,
+    filling: Filling,
     datatype: Datatype,
     size: int,
     *,
@@ -163,7 +171,10 @@ def _ready(
     """
     # A start that measures nothing takes as long as its runs: of larger batches one will do.
     runs = 1 if known_s is not None and size > 1 else _UNCOUNTED_RUNS
-    warm_s = compile_batch(backend, region, datatype, size, runs)
+    region.touch(size)
+    warm_s = filling.until_taken(
+        datatype, size, lambda: _compile(backend, region, datatype, size, runs)
+    )
     if measure_s is None:
         return 0.0
     if known_s is not None:
@@ -184,10 +195,18 @@ def compile_batch(
 ) -> float:
     """Readies batches of one size of one datatype in the region, and runs a few uncounted.
 
+    They run what lies in the region, or what the model takes instead; see ``Filling``.
+
     Returns:
         seconds of the last of these.
     """
     region.touch(size)
+    return Filling(region).until_taken(
+        datatype, size, lambda: _compile(backend, region, datatype, size, runs)
+    )
+
+
+def _compile(backend: Backend, region: Region, datatype: Datatype, size: int, runs: int) -> float:
     if region.plain:
         backend.compile(datatype, region.inputs(datatype, size), region.outputs(size))
     else:

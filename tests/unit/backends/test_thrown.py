@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corral.backends.thrown import explain
+from corral.backends.thrown import explain, refusal
 from corral.settings import BackendName
 
 _FAILED = "[ONNXRuntimeError] : 10 : INVALID_GRAPH : Load model from a b.onnx failed:"
@@ -72,3 +72,65 @@ def test_a_file_of_a_newer_version_has_a_way_out_and_no_place_in_the_source() ->
 
 def test_anything_else_stays_as_it_was_said() -> None:
     assert explain(RuntimeError("no memory\nat 3"), BackendName.OPENVINO) == "no memory"
+
+
+_RUNNING = "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running {} node. "
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            _RUNNING.format("Gather") + "Name:'g' Status Message: indices element out of data "
+            "bounds, idx=100 must be within the inclusive range [-10,9]",
+            ("Gather: indices element out of data bounds, idx=100 must be within the inclusive "
+            "range [-10,9]"),
+        ),
+        (
+            _RUNNING.format("Div") + "Name:'' Status Message: element_wise_ops.cc:692 Compute "
+            "Integer division by zero",
+            "Div: Integer division by zero",
+        ),
+        (
+            _RUNNING.format("Reshape") + "Name:'' Status Message: /onnxruntime_src/core/"
+            "reshape_helper.h:27 onnxruntime::ReshapeHelper::ReshapeHelper(const onnxruntime::"
+            "TensorShape&, bool) requested_shape[i] >= -1 was false. A dimension cannot be less "
+            "than -1, got -7",
+            "Reshape: A dimension cannot be less than -1, got -7",
+        ),
+        (
+            _RUNNING.format("GatherElements") + "Name:'' Status Message: /onnxruntime_src/"
+            "gather_elements.cc:150 void onnxruntime::core_impl(const Tensor*, "
+            "concurrency::ThreadPool*) [with Tin = long int; int64_t = long int] "
+            "GatherElements op: Out of range value in index tensor",
+            "GatherElements: GatherElements op: Out of range value in index tensor",
+        ),
+        (
+            ("Exception from src/inference/src/cpp/infer_request.cpp:224:\n"
+            "Exception from src/plugins/intel_cpu/src/graph.cpp:1628:\n"
+            "Node y of type GatherElements\nCheck 'index < axisDimSize' failed at "
+            "src/plugins/intel_cpu/src/nodes/gather_elements.cpp:116:\n"
+            "indices values of GatherElement exceed data size\n\n\n"),
+            "GatherElements: indices values of GatherElement exceed data size",
+        ),
+        (
+            ("Exception from src/inference/src/cpp/infer_request.cpp:224:\n"
+            "[CPU] OneHot node with name 'o' Check 'depth >= 0' failed at src/one_hot.cpp:33:\n"
+            "OneHot depth value can't be negative.\n"),
+            "OneHot: OneHot depth value can't be negative",
+        ),
+        (
+            _RUNNING.format("X") + "Name:'' Status Message: cannot open /home/a/b",
+            "X: not these values",
+        ),
+        # Nothing of these is the values' fault.
+        (_RUNNING.format("Conv") + "Name:'' Status Message: Failed to allocate memory", ""),
+        (_RUNNING.format("Neg") + "Name:'' Status Message: op_kernel.cc:87 OutputMLValue() The "
+         "output OrtValue provided for output 'y' of node '' (Neg) has shape {1,5} but the "
+         "computed output shape for this run is {1,4}.", ""),
+        ("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Exception during initialization", ""),
+        ("vector::reserve", ""),
+    ],
+)  # fmt: skip
+def test_values_that_an_engine_refuses_are_told_to_the_client(said: str, told: str) -> None:
+    assert refusal(RuntimeError(said)) == told

@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from corral.batching.cost_curve import REAL_TIME_SEARCH, THROUGHPUT_SEARCH, Search
-from corral.errors import ConfigError, ModelError, PassingError
+from corral.errors import ConfigError, ModelError, PassingError, ValuesRefused
 from corral.ipc.messages import ModelFindings, WorkerBoot
 from corral.ipc.region import Region, create_region
 from corral.tensors import Datatype, Signature, TensorSpec
-from corral.worker import warmup
+from corral.worker import filling, warmup
 
 ONLY = (Datatype.FP32,)
 SIGNATURE = Signature({Datatype.FP32: (4,), Datatype.UINT8: (4,)}, (3,))
@@ -430,3 +430,89 @@ def test_each_of_several_outputs_is_looked_at_by_itself(clock: Clock, leaks: boo
     assert bool(warmed.findings.batch_limit) is leaks
     assert not warmed.findings.output_kind
     assert not any(array.any() for array in used.all_inputs(PORTS.native, 2))
+
+
+class Refusing(Computer):
+    """Takes no zero and nothing above ``most_value``, as a divisor and a place in a table."""
+
+    def __init__(self, clock: Clock, most_value: float = 2) -> None:
+        super().__init__(clock, lambda x: _scores(np.float32(1) / x))
+        self.most_value = most_value
+
+    def run(self, datatype: Datatype, count: int) -> None:
+        inputs, _ = self.arrays[datatype, count]
+        if not inputs.all():
+            raise ValuesRefused("Div: Integer division by zero")
+        if inputs.max() > self.most_value or inputs.min() < 0:
+            raise ValuesRefused("Gather: indices element out of data bounds")
+        super().run(datatype, count)
+
+
+def test_a_model_that_takes_no_zeros_is_warmed_up_with_others_and_looked_at(clock: Clock) -> None:
+    engine = Refusing(clock)
+    memory = region(4)
+    asked = warmup.Order(datatypes=SIGNATURE.datatypes, sizes=[1, 2, 4], search=THROUGHPUT_SEARCH)
+    warmed = warmup.warm_up(engine, memory, asked)
+    assert warmed.sizes == [1, 2, 4]
+    assert (warmed.findings.batch_limit, warmed.findings.unsteady) == ("", "")
+    # A frontend's first batch is what it finds.
+    engine.run(Datatype.FP32, 1)
+
+
+def test_items_that_see_one_another_are_noticed_where_zeros_are_refused(clock: Clock) -> None:
+    engine = Refusing(clock)
+    engine.answer = _by_place
+    assert "an answer changes by" in _warmed(engine, [1, 2]).findings.batch_limit
+
+
+def test_a_model_that_takes_none_of_the_values_says_why(clock: Clock) -> None:
+    with pytest.raises(ValuesRefused, match="division by zero"):
+        _warmed(Refusing(clock, most_value=0), [1])
+
+
+def test_several_inputs_are_told_apart_where_ones_are_refused() -> None:
+    integers = Signature(
+        {Datatype.INT64: (2,)},
+        (2,),
+        inputs=tuple(TensorSpec(name, Datatype.INT64, (2,)) for name in "ab"),
+        outputs=(TensorSpec("y", Datatype.INT64, (2,)),),
+    )
+    memory = Region(create_region(integers, 3), integers, 3)
+    tried: list[list[int]] = []
+
+    def attempt() -> str:
+        a, b = memory.all_inputs(Datatype.INT64, 3)
+        tried.append([int(a[2, 1]), int(b[2, 1])])
+        if (a == b).any():
+            raise ValuesRefused("Div: Integer division by zero")
+        return "taken"
+
+    made = filling.Filling(memory)
+    assert made.until_taken(Datatype.INT64, 3, attempt) == "taken"
+    assert tried == [[0, 0], [1, 1], [1, 2]]
+    # What was taken is tried first.
+    assert made.until_taken(Datatype.INT64, 3, attempt) == "taken"
+    assert tried[3:] == [[1, 2]]
+
+
+@pytest.mark.parametrize("sizes", [[1], [1, 2]])
+def test_answers_that_do_not_repeat_are_told(clock: Clock, sizes: list[int]) -> None:
+    calls: list[None] = []
+
+    def counting(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        calls.append(None)
+        return _scores(x) + np.float32(len(calls))
+
+    found = _warmed(Computer(clock, counting), sizes).findings
+    assert "when the same input comes again" in found.unsteady
+    assert found.batch_limit == ""
+
+
+def test_a_factor_that_changes_shows_on_noise(clock: Clock) -> None:
+    calls: list[None] = []
+
+    def growing(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        calls.append(None)
+        return _scores(x) * np.float32(1.1) ** len(calls)
+
+    assert "comes again" in _warmed(Computer(clock, growing), [1, 2]).findings.unsteady

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from corral.backends.onnxruntime.build import with_pixels
 from corral.backends.telemetry import silence_telemetry
-from corral.backends.thrown import explain
-from corral.errors import ModelError
+from corral.backends.thrown import explain, refusal
+from corral.errors import ModelError, ValuesRefused
 from corral.ipc.messages import WorkerBoot
 from corral.models import onnx_header
 from corral.settings import BackendName
@@ -166,7 +166,7 @@ class OnnxRuntimeBackend:
         return self._sessions[datatype]
 
     def _try(self, session: onnxruntime.InferenceSession, binding: Any, what: str) -> None:
-        """Runs once. Raises ModelError: the model does not take these shapes."""
+        """Runs once. Raises ModelError: the model does not take these shapes, or these values."""
         try:
             session.run_with_iobinding(binding)
         # ONNX Runtime's errors have no common class but Exception.
@@ -174,15 +174,26 @@ class OnnxRuntimeBackend:
             # A session forgets what contradicts its graph.
             outputs = onnx_header.read_ports(Path(self._file))[1]
             declared = {port.name: port.shape or () for port in outputs}
-            raise ModelError(
+            kind = ValuesRefused if refusal(error) else ModelError
+            raise kind(
                 f"ONNX Runtime cannot run {self._model_name} for {what}: "
                 f"{explain(error, BackendName.ONNXRUNTIME, declared)}"
             ) from None
 
     def run(self, datatype: Datatype, count: int) -> None:
-        """Runs the batch that lies in the input array; the result is in the output array then."""
+        """Runs the batch that lies in the input array; the result is in the output array then.
+
+        Raises:
+            ValuesRefused: the model does not take what lies there.
+        """
         session, binding = self._bindings[datatype, count]
-        session.run_with_iobinding(binding)
+        try:
+            session.run_with_iobinding(binding)
+        # ONNX Runtime's errors have no common class but Exception.
+        except Exception as error:
+            if reason := refusal(error):
+                raise ValuesRefused(reason) from None
+            raise
         for source, target in self._passed[datatype, count]:
             target[...] = source
 

@@ -5,7 +5,8 @@ What was measured (OpenVINO 2026.4, 2 Zen 3 cores, ResNet50) and what follows fr
 - The region's arrays are the request's tensors: 74 MB of input at batch 128 leave the process
   5 MB larger than before, so the engine keeps no input of its own.
 - ``infer()`` computes in the calling thread and N - 1 more, in 31 µs for a graph that does next
-  to nothing; ``start_async`` and ``wait`` hand over to one thread more and take 44 µs.
+  to nothing; ``start_async`` and ``wait`` hand over to one thread more and take 44 µs. They are
+  for graphs that values can make fail (refusing.py).
 - The process's affinity is the worker's own when the engine starts, and the engine reads it
   then: with pinning on, each of its threads stays on one CPU of the mask while it computes, and
   two workers never meet. Pinning is off where the masks overlap (``--oversubscribe``): all would
@@ -30,10 +31,11 @@ from corral.backends.openvino.hints import inference_precision, is_marked_bf16
 from corral.backends.openvino.kernels import main_kernel
 from corral.backends.openvino.open_shapes import shapes_by_values
 from corral.backends.openvino.passed_through import copy_passed_through
+from corral.backends.openvino.refusing import may_refuse
 from corral.backends.openvino.types import indexes, tensor, type_name
 from corral.backends.telemetry import silence_telemetry
-from corral.backends.thrown import THROWN, explain, shape_moves
-from corral.errors import ConfigError, ModelError
+from corral.backends.thrown import THROWN, explain, refusal, shape_moves
+from corral.errors import ConfigError, ModelError, ValuesRefused
 from corral.ipc.messages import WorkerBoot
 from corral.settings import BackendName
 from corral.tensors import Datatype, Recipe, Signature
@@ -52,6 +54,8 @@ class _Compiled:
     request: openvino.InferRequest
     tensors: Sequence[openvino.Tensor]
     arrays: Sequence[NDArray[np.generic]]
+    #: whether values can make a run fail; see ``may_refuse``
+    refusing: bool
 
 
 class OpenVINOBackend:
@@ -159,7 +163,7 @@ class OpenVINOBackend:
                 f"{list(inputs.shape)}: {_said(error)}"
             ) from None
         self._compiled[datatype, len(inputs)] = _Compiled(
-            compiled, request, tensors, (inputs, outputs)
+            compiled, request, tensors, (inputs, outputs), may_refuse(model)
         )
 
     def compile_ports(
@@ -206,12 +210,29 @@ class OpenVINOBackend:
             raise ModelError(
                 f"OpenVINO cannot compile {self._model_name} for {shapes}: {_said(error)}"
             ) from None
-        self._compiled[datatype, count] = _Compiled(compiled, request, tensors, (*inputs, *outputs))
+        arrays = (*inputs, *outputs)
+        self._compiled[datatype, count] = _Compiled(
+            compiled, request, tensors, arrays, may_refuse(model)
+        )
 
     def run(self, datatype: Datatype, count: int) -> None:
-        """Runs the batch that lies in the input array; the logits are in the output array then."""
-        # Without share_outputs the wrapper copies the result once more.
-        self._compiled[datatype, count].request.infer(share_outputs=True)
+        """Runs the batch that lies in the input array; the logits are in the output array then.
+
+        Raises:
+            ValuesRefused: the model does not take what lies there.
+        """
+        ready = self._compiled[datatype, count]
+        try:
+            if ready.refusing:
+                ready.request.start_async()
+                ready.request.wait()
+            else:
+                # Without share_outputs the wrapper copies the result once more.
+                ready.request.infer(share_outputs=True)
+        except THROWN as error:
+            if reason := refusal(error):
+                raise ValuesRefused(reason) from None
+            raise
 
     def discard(self, datatype: Datatype, count: int) -> None:
         """Forgets a batch size and frees its memory."""
