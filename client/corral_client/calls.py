@@ -17,8 +17,8 @@ from corral_client.codec import Label, Parameter, Tensor
 from corral_client.errors import InvalidArgument
 from corral_protos import open_inference_pb2 as pb
 
-#: what ``infer`` takes: an array with its batch dimension, or encoded pictures
-Inputs = NDArray[Any] | bytes | Sequence[bytes]
+#: what ``infer`` takes: an array with its batch dimension, encoded pictures, or a ready tensor
+Inputs = NDArray[Any] | bytes | Sequence[bytes] | Tensor
 
 T = TypeVar("T")
 
@@ -115,6 +115,8 @@ def as_tensor(inputs: Inputs, *, every: bool = False) -> Tensor:
     Raises:
         InvalidArgument: it is neither an array of a known dtype nor encoded pictures.
     """
+    if isinstance(inputs, Tensor):
+        return inputs
     if isinstance(inputs, np.ndarray):
         return codec.from_array(inputs, every=every)
     pictures = [inputs] if isinstance(inputs, bytes) else list(inputs)

@@ -8,34 +8,23 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from corral_client import channels, codec, views
+from corral_client import channels, model_inputs, tensor_files, views
 from corral_client.caller import Caller
 from corral_client.client import Client
 from corral_client.codec import Label
-from corral_client.errors import CorralClientError, InvalidArgument, NotFound, Unavailable
+from corral_client.errors import CorralClientError, NotFound, Unavailable
 from corral_client.http import HttpClient
 from corral_client.options import make_parser
 from corral_client.pages import ModelMetadata
 from corral_client.security import read_token
+from corral_client.tensor_files import UnreadableFile
 
 _REFUSED, _UNREADABLE, _INTERRUPTED = 1, 2, 130
 #: pictures on their way at once
 _PICTURES_AT_ONCE = 4
-#: of a protobuf message; the server's own limit is lower
-_MOST_BYTES = 2**31 - 1
 #: a device has no end
 _MOST_PICTURE_BYTES = 512 * 2**20
-#: a picture's side where the metadata leaves it open
-_USUAL_SIDE = 224
-
-
-class UnreadableFile(Exception):
-    """A file that the user named cannot be used; the text says why."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -154,12 +143,27 @@ def _show_labels(
 
 
 def _infer(client: Caller, options: argparse.Namespace) -> int:
-    given = _load(options.file) if options.file is not None else None
+    given = tensor_files.read(options.files)
     metadata = client.metadata(_model(client, options))
-    inputs = _made_up(metadata, options) if given is None else given
+    try:
+        made_up = options.random is not None
+        inputs = (
+            model_inputs.made_up(metadata, options.random, options.items)
+            if made_up
+            else model_inputs.fit(given, metadata)
+        )
+        model_inputs.check_names("output", metadata, options.output)
+    except model_inputs.Unfit as error:
+        raise UnreadableFile(str(error)) from None
     started_s = time.perf_counter()
-    outputs = client.infer(inputs, model=metadata.name)
-    print(views.inference_text(inputs, outputs, time.perf_counter() - started_s))
+    outputs = client.infer_all(inputs, outputs=options.output, model=metadata.name)
+    took_s = time.perf_counter() - started_s
+    if options.json:
+        print(views.inference_json(metadata.name, inputs, outputs, took_s))
+    else:
+        print(views.inference_text(inputs, outputs, took_s))
+    if options.save is not None:
+        tensor_files.write(options.save, outputs)
     return 0
 
 
@@ -190,38 +194,6 @@ def _read(path: Path) -> bytes:
     if len(content) > _MOST_PICTURE_BYTES:
         raise UnreadableFile(f"{path}: more than {_MOST_PICTURE_BYTES >> 20} MiB are no picture")
     return content
-
-
-def _load(path: Path) -> NDArray[Any]:
-    try:
-        with path.open("rb") as file:
-            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        codec.from_array(array)
-    except OSError as error:
-        raise UnreadableFile(f"{path}: {error.strerror}") from None
-    except (ValueError, EOFError):
-        raise UnreadableFile(f"{path}: no array of numbers as numpy.save writes it") from None
-    except MemoryError:
-        raise UnreadableFile(f"{path}: its array does not fit into the memory") from None
-    except InvalidArgument as error:
-        raise UnreadableFile(f"{path}: {error}") from None
-    return array[np.newaxis] if array.ndim == 3 else array
-
-
-def _made_up(metadata: ModelMetadata, options: argparse.Namespace) -> NDArray[Any]:
-    """Noise in the shape that a picture model takes; the metadata shows one datatype's only."""
-    shape = metadata.inputs[0].shape if metadata.inputs else ()
-    side = max((size for size in shape if size > 3), default=_USUAL_SIDE)
-    generator = np.random.default_rng()
-    each = side * side * 3 * (1 if options.random == "uint8" else 4)
-    if options.items * each > _MOST_BYTES:
-        raise UnreadableFile(
-            f"--items {options.items}: of {each} bytes each, more than a message holds; "
-            f"at most {_MOST_BYTES // each}"
-        )
-    if options.random == "uint8":
-        return generator.integers(0, 256, (options.items, side, side, 3), np.uint8)
-    return generator.standard_normal((options.items, 3, side, side), np.float32)
 
 
 _COMMANDS = {

@@ -27,7 +27,8 @@ Parameter = bool | int | float | str
 
 _RAW_INPUT_TAG = b"\x3a"
 _LENGTH_PREFIX = struct.Struct("<I")
-_NUMPY_DTYPES = {
+#: numpy's types by the protocol's names; it has none for BF16 and BYTES
+NUMPY_DTYPES = {
     "BOOL": "?",
     "UINT8": "u1",
     "UINT16": "<u2",
@@ -42,7 +43,7 @@ _NUMPY_DTYPES = {
     "FP64": "<f8",
 }
 #: the protocol's names by numpy's types
-_DATATYPES = {np.dtype(kind): name for name, kind in _NUMPY_DTYPES.items()}
+DATATYPES = {np.dtype(kind): name for name, kind in NUMPY_DTYPES.items()}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def from_array(array: NDArray[Any], *, every: bool = False) -> Tensor:
         bits = np.ascontiguousarray(array).view(np.uint16).astype("<u2", copy=False)
         return Tensor("BF16", array.shape, (bits.data,))
     kind = array.dtype.newbyteorder("<")
-    datatype = _DATATYPES.get(kind)
+    datatype = DATATYPES.get(kind)
     if datatype is None or not (every or datatype in {"FP32", "UINT8"}):
         raise InvalidArgument(
             f"an array of {array.dtype} cannot be sent; make it float32 (normalised) "
@@ -225,13 +226,13 @@ def _flat(output: pb.ModelInferResponse.InferOutputTensor, raws: Sequence[bytes]
         return flat
     if datatype == "BF16" and raws and len(raws[0]) % 2 == 0:
         return (np.frombuffer(raws[0], "<u2").astype(np.uint32) << 16).view(np.float32)
-    if datatype not in _NUMPY_DTYPES:
+    if datatype not in NUMPY_DTYPES:
         raise InternalError(f"the server answered with the datatype {datatype!r}, unknown here")
     if not raws:
         return _typed_contents(output)
     try:
         # A copy, as nobody could write to a view of bytes.
-        return np.frombuffer(raws[0], _NUMPY_DTYPES[datatype]).copy()
+        return np.frombuffer(raws[0], NUMPY_DTYPES[datatype]).copy()
     except ValueError:
         raise InternalError(
             f"the server's answer has {len(raws[0])} bytes, no whole number of {datatype}"
@@ -241,8 +242,8 @@ def _flat(output: pb.ModelInferResponse.InferOutputTensor, raws: Sequence[bytes]
 def _typed_contents(output: pb.ModelInferResponse.InferOutputTensor) -> NDArray[Any]:
     """Some servers put the values into typed fields; exactly one of them is filled."""
     for _, values in output.contents.ListFields():
-        return np.array(values, _NUMPY_DTYPES[output.datatype])
-    return np.empty(0, _NUMPY_DTYPES[output.datatype])
+        return np.array(values, NUMPY_DTYPES[output.datatype])
+    return np.empty(0, NUMPY_DTYPES[output.datatype])
 
 
 def join_elements(elements: Sequence[bytes]) -> bytes:
@@ -258,7 +259,7 @@ def values_as_raw(datatype: str, values: Sequence[Any]) -> bytes:
     """
     if datatype == "BF16":
         return (np.array(values, np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
-    return np.array(values, _NUMPY_DTYPES[datatype]).tobytes()
+    return np.array(values, NUMPY_DTYPES[datatype]).tobytes()
 
 
 def _split_elements(raw: bytes) -> list[bytes]:

@@ -19,6 +19,8 @@ examples:
   corral-client wait                            until the server is ready
   corral-client classify cat.jpg dog.png -k 3   what is in two pictures
   corral-client infer --random uint8            one made-up picture, and how long it took
+  corral-client infer ids=a.npy mask=b.npy --save answers.npz
+                                                a model of several inputs
   corral-client wait --http                     the same over the REST form
 
 exit codes: 0 done, 1 the server refused or could not be reached, 2 wrong usage
@@ -80,21 +82,42 @@ def _add_classify(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _add_infer(commands: argparse._SubParsersAction[_Parser]) -> None:
     infer = commands.add_parser(
-        "infer", help="run the model on a tensor", parents=[_connection(), _model()]
+        "infer", help="run the model on tensors", parents=[_connection(), _model()]
     )
     source = infer.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "file",
-        nargs="?",
-        type=Path,
-        metavar="FILE.npy",
-        help="a numpy array: float32 [n,3,224,224], normalised, or uint8 [n,224,224,3], pixels; "
-        "the n may be missing",
+        "files",
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="FILE.npy: a numpy array with the model's only input, for a picture float32 "
+        "[n,3,224,224], normalised, or uint8 [n,224,224,3], pixels; NAME=FILE.npy for each of "
+        "several inputs; FILE.npz: arrays by the inputs' names. The n may be missing",
     )
-    source.add_argument("--random", choices=("uint8", "fp32"), help="make an input up instead")
+    source.add_argument(
+        "--random",
+        nargs="?",
+        const="",
+        choices=("", "uint8", "fp32"),
+        metavar="uint8|fp32",
+        help="make the inputs up instead, as the model's metadata says; a picture as pixels "
+        "(uint8) or as floats (fp32)",
+    )
     infer.add_argument(
         "--items", type=_count, default=1, metavar="N", help="with --random: items (default: 1)"
     )
+    infer.add_argument(
+        "--output",
+        type=_text,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="an output that is wanted; may be given again (default: all)",
+    )
+    infer.add_argument(
+        "--save", type=Path, metavar="FILE.npz", help="keep the outputs, by their names"
+    )
+    infer.add_argument("--json", action="store_true", help="all values, as a JSON object")
 
 
 def _add_pages(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corral_client.codec import Label
+from corral_client import codec
+from corral_client.codec import Label, Tensor
 from corral_client.pages import ModelMetadata, ModelStatistics, TensorMetadata
 
 SYNTHETIC_WARNING = (
@@ -67,14 +68,70 @@ def labels_json(picture: str, labels: Sequence[Label], chances: Sequence[float] 
     return json.dumps({"picture": picture, "labels": entries}, ensure_ascii=False)
 
 
-def inference_text(inputs: NDArray[Any], outputs: NDArray[Any], took_s: float) -> str:
-    """Shapes, the best class of each item, and the time."""
-    lines = [f"input   {_array_text(inputs)}", f"output  {_array_text(outputs)}"]
-    for item, values in enumerate(outputs.reshape((len(outputs), -1))):
-        best = int(np.argmax(values))
-        lines.append(f"item {item}  top-1 is index {best}, score {values[best]:.4f}")
+def inference_text(
+    inputs: Mapping[str, Tensor], outputs: Mapping[str, NDArray[Any]], took_s: float
+) -> str:
+    """Shapes and the time; of one output the best class of each item, of several their ranges."""
+    lines = [
+        f"input   {f'{name}  ' if len(inputs) > 1 else ''}{_shape_text(_dtype(given), given.shape)}"
+        for name, given in inputs.items()
+    ]
+    for name, values in outputs.items():
+        shown = _shape_text(_dtype(values), values.shape)
+        if len(outputs) > 1:
+            shown = f"{name}  {shown}{_range_text(values)}"
+        lines.append(f"output  {shown}")
+    if len(outputs) == 1:
+        lines += _best_text(*outputs.values())
     lines.append(f"time    {took_s * 1e3:.1f} ms")
     return "\n".join(lines)
+
+
+def _best_text(values: NDArray[Any]) -> list[str]:
+    if not values.size or not values.ndim or values.dtype == object:
+        return []
+    lines = []
+    for item, row in enumerate(values.reshape((len(values), -1))):
+        best = int(np.argmax(row))
+        lines.append(f"item {item}  top-1 is index {best}, score {row[best]:.4f}")
+    return lines
+
+
+def _range_text(values: NDArray[Any]) -> str:
+    if not values.size or values.dtype.kind not in "fiu":
+        return ""
+    return f"  from {values.min():.4g} to {values.max():.4g}"
+
+
+def inference_json(
+    model: str,
+    inputs: Mapping[str, Tensor],
+    outputs: Mapping[str, NDArray[Any]],
+    took_s: float,
+) -> str:
+    """The same in one line of JSON, with all values in their order; null is no number."""
+    shown = {
+        "model": model,
+        "inputs": {
+            name: {"datatype": given.datatype, "shape": given.shape}
+            for name, given in inputs.items()
+        },
+        "outputs": {
+            name: {"datatype": _datatype(values), "shape": values.shape, "data": _plain(values)}
+            for name, values in outputs.items()
+        },
+        "ms": round(took_s * 1e3, 3),
+    }
+    return json.dumps(shown, ensure_ascii=False)
+
+
+def _plain(values: NDArray[Any]) -> list[Any]:
+    flat = values.ravel().tolist()
+    if values.dtype == object:
+        return [element.decode(errors="replace") for element in flat]
+    if values.dtype.kind == "f":
+        return [value if math.isfinite(value) else None for value in flat]
+    return flat
 
 
 def metadata_text(metadata: ModelMetadata) -> str:
@@ -126,8 +183,21 @@ def json_text(value: Any) -> str:
     return json.dumps(plain, indent=2, ensure_ascii=False)
 
 
-def _array_text(array: NDArray[Any]) -> str:
-    return f"{array.dtype} [{','.join(map(str, array.shape))}]"
+def _datatype(given: Tensor | NDArray[Any]) -> str:
+    if isinstance(given, Tensor):
+        return given.datatype
+    return "BYTES" if given.dtype == object else codec.DATATYPES[given.dtype.newbyteorder("<")]
+
+
+def _dtype(given: Tensor | NDArray[Any]) -> str:
+    """As numpy names it."""
+    datatype = _datatype(given)
+    kind = codec.NUMPY_DTYPES.get(datatype)
+    return np.dtype(kind).name if kind else {"BF16": "bfloat16"}.get(datatype, datatype.lower())
+
+
+def _shape_text(dtype: str, shape: Sequence[int]) -> str:
+    return f"{dtype} [{','.join(map(str, shape))}]"
 
 
 def _tensor_text(tensor: TensorMetadata) -> str:

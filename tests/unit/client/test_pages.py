@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import corral_client
-from corral_client import calls, channels, options, pages, views
+from corral_client import calls, channels, codec, options, pages, views
 from corral_client.codec import Label
 from corral_client.errors import DeadlineExceeded, InternalError, Overloaded, Unavailable
 from corral_protos import open_inference_pb2 as pb
@@ -224,7 +224,8 @@ def test_pages_are_printed() -> None:
 def test_an_inference_is_printed() -> None:
     outputs = np.zeros((2, 10), np.float32)
     outputs[1, 7] = 3.5
-    text = views.inference_text(np.zeros((2, 4), np.uint8), outputs, 0.0123)
+    inputs = {"input": codec.from_array(np.zeros((2, 4), np.uint8))}
+    text = views.inference_text(inputs, {"output": outputs}, 0.0123)
     assert text.splitlines() == [
         "input   uint8 [2,4]",
         "output  float32 [2,10]",
