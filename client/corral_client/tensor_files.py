@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -82,11 +83,12 @@ def _array(path: Path, file: IO[bytes]) -> NDArray[Any]:
 def _archive(path: Path, file: IO[bytes]) -> dict[str | None, NDArray[Any]]:
     found: dict[str | None, NDArray[Any]] = {}
     try:
-        with zipfile.ZipFile(file) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as content:
-                    array = np.lib.format.read_array(content, allow_pickle=False)
-                found[member.removesuffix(_ENDING)] = array
+        with np.load(file, allow_pickle=False) as archive:
+            for name in archive.files:
+                # A member that is no array comes as bytes.
+                if not isinstance(array := archive[name], np.ndarray):
+                    raise UnreadableFile(f"{path}: {name!r} in it is {_NO_ARRAY}")
+                found[name] = array
     except _BROKEN:
         raise UnreadableFile(f"{path}: {_NO_ARCHIVE}") from None
     if not found:
@@ -104,7 +106,8 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         with zipfile.ZipFile(path, "w") as archive:
             for name, array in arrays.items():
                 plain = array.astype("S") if array.dtype == object else array
-                with archive.open(f"{name}{_ENDING}", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, np.ascontiguousarray(plain), allow_pickle=False)
+                written = io.BytesIO()
+                np.lib.format.write_array(written, plain, allow_pickle=False)
+                archive.writestr(f"{name}{_ENDING}", written.getbuffer())
     except OSError as error:
         raise UnreadableFile(f"{path}: {error.strerror}") from None
