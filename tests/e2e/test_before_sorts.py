@@ -158,16 +158,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-#: dB that INT8's search is asked for: NNCF's ranges clip some of the guard's pictures, which costs
-#: this small network 6 dB beside those that the search judges on
-_SEARCHED_DB = 28.0
-
-
-def _bench(path: Path, cache: Path, snr_db: float = 20.0) -> Bench:
+def _bench(path: Path, cache: Path) -> Bench:
     cpus = sorted(os.sched_getaffinity(0))[:1]
     machine = topology.read_machine()
     return Bench(
-        settings=Settings.flat(model=str(path), cache_dir=str(cache), accuracy_snr_db=snr_db),
+        settings=Settings.flat(model=str(path), cache_dir=str(cache)),
         pen=PlannedWorker(id=0, cpus=cpus, cores=1, memory_node=None, env={}),
         environ={},
         isa=machine.isa,
@@ -213,7 +208,7 @@ def test_engines_find_the_same_cut(detector: Path, cache: Path) -> None:
 def test_int8_of_a_detector_keeps_layers_and_passes(
     detector: Path, cache: Path, backend: BackendName, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench = _bench(detector, cache, _SEARCHED_DB)
+    bench = _bench(detector, cache)
     with caplog.at_level(logging.INFO, "corral"):
         made = bench.prepare(Candidate(backend=backend, precision=Precision.INT8), 0, 1)
     assert "no layer stays in INT8" not in caplog.text
@@ -274,8 +269,7 @@ def test_truths_and_integers_are_judged_by_the_floats_they_are_made_of(
     (fault,) = faults(bad, Thresholds(), synthetic=False)
     assert fault.startswith(f"SNR of output {_SCORES[backend]} before the sort ")
     with caplog.at_level(logging.INFO, "corral"):
-        search = _bench(path, cache, _SEARCHED_DB)
-        made = search.prepare(Candidate(backend=backend, precision=Precision.INT8), 0, 1)
+        made = bench.prepare(Candidate(backend=backend, precision=Precision.INT8), 0, 1)
     assert "no layer stays in INT8" not in caplog.text
     assert faults(_fidelity(bench, backend, made), Thresholds(), synthetic=False) == []
 

@@ -72,6 +72,9 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     cosine: float
     #: dB over all crops
     snr_db: float
+    #: its one-sided 95 % lower bound, of several outputs the lowest; None where there are too few
+    #: photographs
+    snr_db_least: float | None = None
     #: photographs
     pictures: int
     #: crops of them, all together
@@ -158,7 +161,8 @@ def compare(
         if plain.blind_loss is None or plain.blind_loss >= _TELLING:
             return plain
     of_changes = noise.measure(reference, candidate, noise.constant(reference))
-    return msgspec.structs.replace(plain, snr_db=of_changes.snr_db)
+    changes, _ = _fidelity(of_changes, pictures)
+    return msgspec.structs.replace(plain, snr_db=changes.snr_db, snr_db_least=changes.snr_db_least)
 
 
 def as_lists(answers: NDArray[Any]) -> NDArray[Any]:
@@ -198,7 +202,9 @@ def compare_outputs(
         about = None if name in whole else noise.constant(exact)
         fidelity, _ = _fidelity(noise.measure(exact, candidate[name], about), pictures)
         found.append(msgspec.structs.replace(fidelity, output=name))
-    return min(found, key=lambda one: one.snr_db)
+    worst = min(found, key=lambda one: one.snr_db)
+    bounds = [one.snr_db_least for one in found if one.snr_db_least is not None]
+    return msgspec.structs.replace(worst, snr_db_least=min(bounds, default=None))
 
 
 def _fidelity(found: Noise, pictures: NDArray[np.intp] | None) -> tuple[Fidelity, NDArray[np.intp]]:
@@ -208,9 +214,13 @@ def _fidelity(found: Noise, pictures: NDArray[np.intp] | None) -> tuple[Fidelity
 
     count = len(found.broken)
     groups = np.arange(count) if pictures is None else np.unique(pictures, return_inverse=True)[1]
-    plain = Fidelity(
-        cosine=found.cosine, snr_db=found.snr_db, pictures=int(groups.max()) + 1, crops=count
-    )
+    number = int(groups.max()) + 1
+    plain = Fidelity(cosine=found.cosine, snr_db=found.snr_db, pictures=number, crops=count)
+    if number >= MIN_PICTURES and not found.broken.all():
+        from corral.accuracy import bound, noise
+
+        most = bound.upper_bound(found.noises, found.signals, groups)
+        plain = msgspec.structs.replace(plain, snr_db_least=noise.as_db(1.0, most))
     return plain, groups
 
 

@@ -29,11 +29,15 @@ class Noise:
     Attributes:
         cosine: similarity, mean over crops; 0 for one that is broken.
         snr_db: signal to noise over all crops, dB.
+        signals: energy of each crop's signal, [crops].
+        noises: energy of each crop's noise, [crops].
         broken: crops for which either answers with what is no number, [crops].
     """
 
     cosine: float
     snr_db: float
+    signals: NDArray[np.float64]
+    noises: NDArray[np.float64]
     broken: NDArray[np.bool_]
 
 
@@ -68,14 +72,15 @@ def measure(
             cosines[index] = _cosine(expected, found)
         signals[index] = np.square(expected).sum()
         noises[index] = np.square(expected - found).sum()
-    signal = float(signals.sum())
     if about is not None:
         # A picture that is much like the mean of all costs as much as any.
         noises[broken] = np.maximum(noises[broken], signals.mean())
         # A mean of few takes a share of each with it.
-        signal *= count / (count - 1)
-    ratio = 0.0 if broken.all() else _snr_db(signal, float(noises.sum()))
-    return Noise(cosine=float(cosines.mean()), snr_db=ratio, broken=broken)
+        signals *= count / (count - 1)
+    ratio = 0.0 if broken.all() else as_db(float(signals.sum()), float(noises.sum()))
+    return Noise(
+        cosine=float(cosines.mean()), snr_db=ratio, signals=signals, noises=noises, broken=broken
+    )
 
 
 def constant(reference: NDArray[Any]) -> NDArray[np.float64] | None:
@@ -105,7 +110,8 @@ def _cosine(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
     return float(expected @ found) / lengths if lengths > 0 else 0.0
 
 
-def _snr_db(signal: float, noise: float) -> float:
+def as_db(signal: float, noise: float) -> float:
+    """The ratio of two energies, dB; JSON has no infinity."""
     if noise == 0 or signal == 0:
         return _EXACT_DB if noise == 0 else -_EXACT_DB
     return max(-_EXACT_DB, min(_EXACT_DB, 10 * math.log10(signal / noise)))

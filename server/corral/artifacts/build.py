@@ -35,7 +35,7 @@ from corral.artifacts.order import (
     versions,
 )
 from corral.artifacts.store import Artefact
-from corral.backends import calibration
+from corral.backends import calibration, layer_search
 from corral.backends.job import BuildJob
 from corral.backends.registry import WIDE_SUMS, engine, runs, that_take
 from corral.backends.telemetry import silence_telemetry
@@ -198,6 +198,7 @@ def make_order(
         )
         if form.searches and not weights.synthetic:
             ingredients["thresholds"] = str(accuracy.thresholds)
+            ingredients["search"] = str(layer_search.FORMAT)
             if not spec.signature.by_classes:
                 ingredients[JUDGED] = BEFORE_SORTS
             if form.leaves_out_in_bf16:

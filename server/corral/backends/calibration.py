@@ -1,7 +1,8 @@
 """What quantizers calibrate on, and what they are judged on while they search: never the guard's.
 
 The photographs that ship with corral, ten crops each, or a user's own pictures. Every fourth
-photograph is held out where weights carry knowledge: what quantizes better is decided on those.
+photograph does not calibrate where weights carry knowledge: what quantizes better is decided on all
+of them, and on those alone.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ FORMAT = 2
 CROPS = 10
 #: where weights carry no knowledge, nothing is at stake
 SYNTHETIC_CROPS = 2
-#: every so many-th photograph judges
-_JUDGES = 4
-#: crops of each photograph that judges
-_JUDGED_CROPS = 4
+#: every so many-th photograph does not calibrate
+_HELD_OUT = 4
+#: crops of each photograph that judge labels; one judges noise, which differs less between crops
+_JUDGING_CROPS = 4
+#: crops that judge at most
+_MOST_JUDGING = 160
 #: of a user's own pictures: fewer say little, more take long
 _LEAST, _MOST = 20, 400
 
@@ -69,7 +72,7 @@ class Calibration:
     Args:
         spec: the model; it takes pictures.
         at: called with a step and the share of it that is done.
-        synthetic: the weights carry no knowledge, so that nothing is held out.
+        synthetic: the weights carry no knowledge, so that all of them calibrate.
         folder: a user's own pictures; None for those that ship with corral.
     """
 
@@ -84,12 +87,10 @@ class Calibration:
         self._spec = spec
         at("cut pictures", 0.0)
         self._pixels, groups = self._cut(synthetic=synthetic, folder=folder)
-        judges = groups % _JUDGES == _JUDGES - 1
-        if synthetic:
-            judges[:] = False
-        self._judges = np.flatnonzero(judges)[: (groups.max() // _JUDGES + 1) * _JUDGED_CROPS]
-        self._chosen = np.flatnonzero(~judges)
         self._groups = groups
+        # Where weights carry no knowledge, nothing is judged.
+        self._unseen = (groups % _HELD_OUT == _HELD_OUT - 1) & (not synthetic)
+        self._chosen = np.flatnonzero(~self._unseen)
         self._at = at
         at("analyse", 0.0)
 
@@ -119,9 +120,16 @@ class Calibration:
                 self._at("correct biases", 0.0)
             yield self._input(index)
 
-    def held_out(self) -> tuple[list[NDArray[Any]], NDArray[np.intp]]:
-        """Inputs of the photographs that judge, and which photograph each is of."""
-        return [self._input(index) for index in self._judges.tolist()], self._groups[self._judges]
+    def judging(self) -> tuple[list[NDArray[Any]], NDArray[np.intp], NDArray[np.bool_]]:
+        """What a search judges on: inputs, which photograph each is of, which did not calibrate."""
+        each = _JUDGING_CROPS if self._spec.signature.by_classes else 1
+        count = int(self._groups.max()) + 1
+        # Photographs take turns, and a user's have one crop each.
+        chosen = np.arange(min(each * count, len(self._pixels)))
+        if len(chosen) > _MOST_JUDGING:
+            chosen = np.linspace(0, len(chosen) - 1, _MOST_JUDGING).astype(np.intp)
+        inputs = [self._input(index) for index in chosen.tolist()]
+        return inputs, self._groups[chosen], self._unseen[chosen]
 
     def _input(self, index: int) -> NDArray[Any]:
         return pictures.as_input(self._pixels[index : index + 1], self._spec)

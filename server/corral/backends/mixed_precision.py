@@ -7,7 +7,7 @@ layers are not quantized is predicted by a sum, and what is predicted is measure
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -31,6 +31,33 @@ def ranked(noises: Sequence[float], costs: Sequence[float]) -> list[int]:
         costs: what a block costs in higher precision, in any unit of time.
     """
     return sorted(range(len(noises)), key=lambda block: -noises[block] / max(costs[block], 1e-12))
+
+
+def smallest(passes: Callable[[int], bool], first: int, most: int, tries: int) -> int:
+    """The smallest number that was found to pass, or ``most``, which is not tried.
+
+    Steps double until one passes; what lies between it and the last that did not is halved then.
+
+    Args:
+        passes: whether a number does; larger ones are likelier to.
+        first: the number that is tried first.
+        most: the largest.
+        tries: numbers that are tried at most; 2 log2(most - first) are always enough.
+    """
+    failed, passed, step = first - 1, most, 1
+    for _ in range(tries):
+        if passed - failed <= 1:
+            break
+        if passed == most:
+            number = min(failed + step, most - 1)
+            step *= 2
+        else:
+            number = (failed + passed) // 2
+        if passes(number):
+            passed = number
+        else:
+            failed = number
+    return passed
 
 
 def fewest(noises: Sequence[float], order: Sequence[int], allowed: float) -> int:

@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corral.accuracy import Thresholds
+from corral.accuracy import Fidelity, Thresholds
 from corral.backends.job import BuildJob
-from corral.backends.layer_search import Judge, Layer, Quantized, within_thresholds
+from corral.backends.layer_search import (
+    Judge,
+    Layer,
+    Quantized,
+    forecast,
+    within_thresholds,
+)
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.settings import BackendName, Precision
 
@@ -67,6 +73,8 @@ def _search(
     bf16: float | None,
     snr_db: float = 20.0,
     answers: Callable[..., dict[str, NDArray[np.float32]]] = _answers,
+    pictures: int = _PICTURES,
+    unseen: NDArray[np.bool_] | None = None,
 ) -> _Model:
     every = frozenset(range(_LAYERS))
 
@@ -82,9 +90,10 @@ def _search(
         lambda: [Layer((str(number),), 1.0) for number in range(_LAYERS)],
         without,
     )
-    inputs = [np.zeros(1, np.float32)] * _PICTURES
-    exact, pictures = _Model(frozenset()), np.arange(_PICTURES)
-    judge = Judge(answers, exact, inputs, pictures, by_classes=answers is _answers)
+    inputs = [np.zeros(1, np.float32)] * pictures
+    exact, groups = _Model(frozenset()), np.arange(pictures)
+    unseen = groups % 4 == 3 if unseen is None else unseen
+    judge = Judge(answers, exact, inputs, groups, unseen, by_classes=answers is _answers)
     return within_thresholds([way], judge, _job(snr_db))
 
 
@@ -143,3 +152,56 @@ def test_where_no_layer_may_be_quantized_a_warning_says_so(
     caplog.clear()
     _search(None)
     assert "no layer stays" not in caplog.text
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_noise_of_few_pictures_counts_for_more_than_it_is(*, uneven: bool) -> None:
+    """Where a search meets one such picture, the guard may meet two."""
+    shares = np.ones((10, 1))
+    if uneven:
+        shares[:] = 0.2
+        shares[3] = 10 - 9 * 0.2
+    random = np.random.default_rng(6)
+    exact = random.normal(size=(10, 1000))
+    signs = random.choice([-1.0, 1.0], size=exact.shape)
+
+    def answers(model: _Model, inputs: Sequence[Any]) -> dict[str, NDArray[np.float32]]:
+        energy = 8e-3 * len(model.quantized) / _LAYERS
+        found = (exact + signs * np.sqrt(energy * shares)).astype(np.float32)
+        return {"map": found[: len(inputs)], "boxes": found[: len(inputs)]}
+
+    left = _LAYERS - len(_search(None, answers=answers, pictures=10).quantized)
+    # All of it has 21 dB on these pictures.
+    assert (left > 0) is uneven
+
+
+def test_where_noise_does_not_add_up_layers_go_back_until_it_passes() -> None:
+    """What was predicted of each block alone is far too little: as many go back as have to."""
+
+    def answers(model: _Model, inputs: Sequence[Any]) -> dict[str, NDArray[np.float32]]:
+        share = len(model.quantized) / _LAYERS
+        # A block alone is as good as nothing.
+        quiet = _Model(frozenset(), 1e-6 * share if share < 0.3 else 0.5)
+        return _answers(quiet, inputs)
+
+    left = _LAYERS - len(_search(None, answers=answers).quantized)
+    assert 0.7 * _LAYERS <= left < _LAYERS
+
+
+def test_the_guard_is_expected_to_find_more_than_the_search() -> None:
+    found = Fidelity(
+        loss=0.004, loss_most=0.008, blind_loss=0.8, cosine=1.0,
+        snr_db=23.0, snr_db_least=21.0, pictures=10,
+    )  # fmt: skip
+    expected = forecast(found)
+    # One mean of ten and one of forty; and the bound of forty, which is half as far as that of ten.
+    assert expected.loss_most == pytest.approx(0.004 + (np.sqrt(1.25) + 0.5) * 0.004)
+    noise, most = 10**-2.3, 10**-2.1
+    assert 10 ** (-expected.snr_db / 10) == pytest.approx(noise + np.sqrt(1.25) * (most - noise))
+    assert (expected.loss, expected.cosine) == (found.loss, found.cosine)
+
+
+def test_of_too_few_pictures_nothing_more_is_expected() -> None:
+    found = Fidelity(loss=0.004, cosine=1.0, snr_db=23.0, pictures=5)
+    assert forecast(found).snr_db == pytest.approx(23.0)
+    assert forecast(found).loss_most is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.backends.mixed_precision import blocks, fewest, ranked
+from corral.backends.mixed_precision import blocks, fewest, ranked, smallest
 
 
 @given(st.lists(st.integers(), max_size=60), st.integers(1, 20))
@@ -27,3 +27,18 @@ def test_as_few_stay_as_the_sum_allows() -> None:
     order = [0, 2, 1, 3]
     assert [fewest(noises, order, allowed) for allowed in (10, 5, 2, 1.5, 0.5)] == [0, 1, 2, 3, 4]
     assert fewest([], [], 0.0) == 0
+
+
+@given(st.data(), st.integers(1, 16))
+def test_the_smallest_that_passes_is_found(data: st.DataObject, most: int) -> None:
+    first = data.draw(st.integers(1, most))
+    least = data.draw(st.integers(1, most))
+    tried: list[int] = []
+
+    def passes(number: int) -> bool:
+        tried.append(number)
+        return number >= least
+
+    assert smallest(passes, first, most, 6) == max(first, least)
+    assert len(tried) == len(set(tried)) <= 6
+    assert all(first <= number < most for number in tried)

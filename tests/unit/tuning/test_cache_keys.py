@@ -17,7 +17,7 @@ from corral.artifacts import build
 from corral.artifacts import order as artefact_order
 from corral.artifacts.build import make_order
 from corral.artifacts.store import Artefact
-from corral.backends import calibration
+from corral.backends import calibration, layer_search
 from corral.backends import registry as engines
 from corral.backends.registry import ENGINES
 from corral.models import evaluation, photos, registry
@@ -122,7 +122,7 @@ def test_where_layers_are_searched_int8_depends_on_bf16(
     "backend", [BackendName.OPENVINO, BackendName.ONNXRUNTIME, BackendName.TORCH]
 )
 def test_where_layers_are_searched_int8_depends_on_what_passes(
-    backend: BackendName, source: str
+    backend: BackendName, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = dataclasses.replace(_WEIGHTS, source=source)
     spec = registry.get("resnet50")
@@ -133,6 +133,11 @@ def test_where_layers_are_searched_int8_depends_on_what_passes(
         for snr_db in (20, 30)
     ]
     assert (orders[0].key != orders[1].key) is (source == "file")
+    monkeypatch.setattr(layer_search, "FORMAT", 99)
+    again = make_order(
+        spec, weights, "int8", _NARROW, backend, accuracy=AccuracySettings(snr_db=20)
+    )
+    assert (orders[0].key != again.key) is (source == "file")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def quantize(exact: Path, job: BuildJob) -> None:
                 ways.append(quantizer.whole(reduce_range=False))
             by_classes = job.spec.signature.by_classes
             run = _answers if by_classes else _sorted_answers
-            judge = Judge(run, quantizer.ready, *pictures.held_out(), by_classes=by_classes)
+            judge = Judge(run, quantizer.ready, *pictures.judging(), by_classes=by_classes)
             made = within_thresholds(ways, judge, job)
         shutil.copyfile(made, job.file)
 

@@ -40,7 +40,7 @@ def quantize(exact_file: Path, job: BuildJob) -> openvino.Model:
             ways.append(made.in_int8(surgery.full_range(whole), "weights of 8 bits"))
         by_classes = job.spec.signature.by_classes
         runner = _Runner(cut=not by_classes)
-        judge = Judge(runner.answers, exact, *pictures.held_out(), by_classes=by_classes)
+        judge = Judge(runner.answers, exact, *pictures.judging(), by_classes=by_classes)
         whole = within_thresholds(ways, judge, job)
     return compressed(whole)
 

@@ -54,7 +54,7 @@ def quantize(job: BuildJob) -> None:
                 {"FP32": functools.partial(convert, observed)},
             )
             by_classes = job.spec.signature.by_classes
-            judge = Judge(_answers, module, *pictures.held_out(), by_classes=by_classes)
+            judge = Judge(_answers, module, *pictures.judging(), by_classes=by_classes)
             made = within_thresholds([way], judge, job)
         torch.export.save(torch.export.export(made, example, dynamic_shapes=dynamic), job.file)
 
