@@ -9,6 +9,8 @@ import pytest
 from onnx import parser, save
 from support.loaded_engine import load
 
+from corral.backends.openvino import read
+from corral.backends.openvino.passed_through import tell_apart
 from corral.settings import BackendName, Precision
 from corral.worker.warmup import compile_batch
 
@@ -44,3 +46,22 @@ def test_what_is_passed_through_is_answered(
     engine.run(signature.native, 2)
     for answer, sign in zip(region.all_outputs(2), signs, strict=True):
         np.testing.assert_array_equal(answer, sign * x)
+
+
+def test_a_tensor_that_is_returned_twice_has_two_names() -> None:
+    """As TorchScript may: what names one output names the other, too."""
+    import openvino as ov
+    from openvino import opset16
+
+    given = opset16.parameter([-1, 4], np.float32, "a")
+    twice = opset16.relu(given)
+    model = ov.Model([twice, given, twice], [given], "m")
+    tell_apart(model)
+    read._name(model, kept=False)
+    names = [output.any_name for output in model.outputs]
+    assert len(set(names)) == 3
+    x = np.array([[-1, 2, -3, 4]], np.float32)
+    compiled = ov.compile_model(model, "CPU")
+    answers = [compiled(x)[index] for index in range(3)]
+    for answer, wanted in zip(answers, (np.maximum(x, 0), x, np.maximum(x, 0)), strict=True):
+        np.testing.assert_array_equal(answer, wanted)

@@ -13,7 +13,8 @@ import csv
 import dataclasses
 import hashlib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 _MOST_DIGITS = 100
 #: letters of a label that a message repeats
 _SHOWN = 100
+#: endings that a message names
+_MOST_ENDINGS = 5
 _WORDNET = re.compile(r"n\d{8}")
 #: a user's own files are trusted with more than a client's
 _MAX_PIXELS = 500_000_000
@@ -41,11 +44,14 @@ class PictureFolder:
         option: what named them, "--evaluation DIR", for errors.
         files: sorted by path; as a CSV lists them.
         labels: a class's number each; None where they are not known.
+        left_out: how many files of a folder are none of these, by their endings in small letters,
+            the most frequent first; "" is none.
     """
 
     option: str
     files: tuple[Path, ...]
     labels: tuple[int, ...] | None
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -78,11 +84,31 @@ class PictureFolder:
         if len(self) <= most:
             return self
         chosen = [index * len(self) // most for index in range(most)]
-        return PictureFolder(
-            self.option,
-            tuple(self.files[index] for index in chosen),
-            None if self.labels is None else tuple(self.labels[index] for index in chosen),
+        return dataclasses.replace(
+            self,
+            files=tuple(self.files[index] for index in chosen),
+            labels=None if self.labels is None else tuple(self.labels[index] for index in chosen),
         )
+
+    def told_left_out(self) -> str:
+        """One line on the files that are left out; empty where none is."""
+        count = sum(self.left_out.values())
+        if not count:
+            return ""
+        # A name may hold line ends, and worse.
+        endings = [
+            f"{times} {ascii(ending)[1:-1] or 'without an ending'}"
+            for ending, times in self._endings()
+        ]
+        are = "1 file is" if count == 1 else f"{count} files are"
+        return (
+            f"{self.option}: {are} left out, for only JPEG and PNG are read: {', '.join(endings)}"
+        )
+
+    def _endings(self) -> Sequence[tuple[str, int]]:
+        known = [*self.left_out.items()]
+        rest = known[_MOST_ENDINGS:]
+        return [*known[:_MOST_ENDINGS], *([("others", sum(t for _, t in rest))] if rest else [])]
 
 
 def read(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
@@ -108,19 +134,23 @@ def read(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
 
 
 def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in _SUFFIXES and file.is_file() and not file.name.startswith(".")
-    )
+    there = [file for file in path.rglob("*") if not file.name.startswith(".") and file.is_file()]
+    files = sorted(file for file in there if file.suffix.lower() in _SUFFIXES)
+    others = Counter(file.suffix.lower() for file in there)
+    left_out = {
+        end: times
+        for end, times in sorted(others.items(), key=lambda found: (-found[1], found[0]))
+        if end not in _SUFFIXES
+    }
     if not files:
-        raise ConfigError(f"{option}: no JPEG or PNG in it")
+        told = PictureFolder(option, (), None, left_out).told_left_out().removeprefix(option)
+        raise ConfigError(f"{option}: no JPEG or PNG in it{told.replace(': ', '; ', 1)}")
     if not classes or any(file.parent == path for file in files):
-        return PictureFolder(option, tuple(files), None)
+        return PictureFolder(option, tuple(files), None, left_out)
     names = sorted({file.relative_to(path).parts[0] for file in files})
     numbers = _Numbers(option, classes, names)
     labels = tuple(numbers.of(file.relative_to(path).parts[0]) for file in files)
-    return PictureFolder(option, tuple(files), labels)
+    return PictureFolder(option, tuple(files), labels, left_out)
 
 
 def _table(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:

@@ -146,9 +146,12 @@ def _check_pictures(bench: Bench) -> None:
         path = getattr(accuracy, name)
         if path is not None and not bench.spec.takes_pictures:
             raise ConfigError(f"--{name} {path}: {bench.settings.model.name} takes no pictures")
-    evaluation_pictures(bench)
+    named = [evaluation_pictures(bench)]
     if accuracy.calibration is not None:
-        own_pictures(accuracy.calibration)
+        named.append(own_pictures(accuracy.calibration))
+    for found in named:
+        if found is not None and (told := found.told_left_out()):
+            logger.warning("%s", told)
 
 
 def is_doubtful(found: Search) -> bool:

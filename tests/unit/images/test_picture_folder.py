@@ -37,6 +37,29 @@ def test_folders_are_classes_by_label_or_number(tmp_path: Path) -> None:
     assert by_name == {"a.png": 0, "b.png": 3, "c.PNG": 1}
 
 
+def test_files_that_are_left_out_are_told_with_their_endings(tmp_path: Path) -> None:
+    _picture(tmp_path / "0" / "a.png")
+    for name in ("b.webp", "c.WEBP", "d.tif", "e", ".hidden", "f.1", "g.2", "h.3", "i.4"):
+        (tmp_path / "0" / name).write_bytes(b"x")
+    found = picture_folder.read(tmp_path, "--evaluation", _CLASSES)
+    assert found.left_out[".webp"] == 2
+    assert found.spread(1).left_out == found.left_out
+    told = found.told_left_out()
+    assert told.startswith(f"--evaluation {tmp_path}: 8 files are left out, for only JPEG and PNG")
+    assert ": 2 .webp, 1 " in told
+    assert told.endswith(", 2 others")
+    assert "1 without an ending" in told
+
+
+def test_a_folder_of_other_pictures_alone_says_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "a.webp").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"no JPEG or PNG in it; 1 file is left out.*1 \.webp$"):
+        picture_folder.read(tmp_path, "evaluate", _CLASSES)
+    _picture(tmp_path / "b.png")
+    (tmp_path / "a.webp").unlink()
+    assert not picture_folder.read(tmp_path, "evaluate", _CLASSES).told_left_out()
+
+
 def test_a_heap_has_no_labels(tmp_path: Path) -> None:
     _picture(tmp_path / "a.png")
     _picture(tmp_path / "x" / "b.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 
 import msgspec
@@ -99,6 +100,13 @@ def test_the_table_shows_every_candidate() -> None:
     text = stream.getvalue()
     assert re.search(r"e int8 +50.0% \(15.0 to 85.0\) .* 50.00%, at most 75.00% +20.0", text)
     assert "no such CPU" in text
+
+
+def test_pictures_that_were_left_out_stand_in_summary_and_json() -> None:
+    found = msgspec.structs.replace(_evaluation(), left_out={".webp": 3, ".tif": 1})
+    assert "on 4 pictures (4 files are no JPEG or PNG) of 3 of 7 classes" in tables.summary(found)
+    assert json.loads(msgspec.json.encode(found))["left_out"] == {".webp": 3, ".tif": 1}
+    assert "left" not in tables.summary(_evaluation())
 
 
 def test_what_no_fp32_was_there_for_is_not_compared() -> None:

@@ -30,3 +30,24 @@ def copy_passed_through(model: openvino.Model, *, but: Collection[str] = ()) -> 
             copy = opset16.identity(source).output(0)
             result.input(0).replace_source_output(copy)
             copy.get_tensor().set_names(names)
+
+
+def tell_apart(model: openvino.Model) -> None:
+    """Gives outputs that are one tensor a tensor each: a name of the one would be the other's.
+
+    TorchScript may return a tensor twice. The first keeps its names, the others have none yet.
+
+    Args:
+        model: changed.
+    """
+    from openvino import opset16
+
+    taken: set[tuple[str, int]] = set()
+    for result in model.get_results():
+        source = result.input(0).get_source_output()
+        # An operator's own name is unique; friendly names are people's.
+        key = source.get_node().get_name(), source.get_index()
+        if key in taken:
+            result.input(0).replace_source_output(opset16.identity(source).output(0))
+        taken.add(key)
+    model.validate_nodes_and_infer_types()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from corral.backends.openvino.passed_through import copy_passed_through
+from corral.backends.openvino.passed_through import copy_passed_through, tell_apart
 from corral.backends.openvino.torch_files import check_torch_file
 from corral.backends.openvino.types import type_name
 from corral.errors import ModelError
@@ -16,6 +17,8 @@ from corral.tensors import Datatype
 
 if TYPE_CHECKING:
     import openvino
+
+logger = logging.getLogger(__name__)
 
 
 def read_file(question: Question) -> openvino.Model:
@@ -39,6 +42,8 @@ def read_file(question: Question) -> openvino.Model:
         model = ov.Core().read_model(path)
     if kind == ".onnx":
         _keep_input_names(model, path)
+    else:
+        tell_apart(model)
     _name(model, kept=kind in {".onnx", ".xml", ".pdmodel"})
     return model
 
@@ -61,7 +66,17 @@ def _exported(path: Path) -> openvino.Model:
     import torch
 
     program = torch.export.load(path)
-    model = ov.convert_model(program)
+    try:
+        model = ov.convert_model(program)
+    # A front end's errors have no common class but Exception.
+    except Exception:
+        names = [spec.arg.name for spec in program.graph_signature.output_specs]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise ModelError(
+                f"it returns one tensor twice ({twice}), which OpenVINO does not read from an "
+                "exported program: return a clone of it, or save TorchScript"
+            ) from None
+        raise
     known = {
         node.name: node.meta["val"].shape
         for node in program.graph.nodes
@@ -81,6 +96,12 @@ def _scripted(path: Path, question: Question) -> openvino.Model:
     import torch
 
     module = torch.jit.load(path, map_location="cpu").eval()
+    if _changes_itself(module):
+        logger.warning(
+            "%s changes a buffer of its own at each call, which OpenVINO leaves out: it answers "
+            "as by the buffer that is in the file",
+            path,
+        )
     names = [argument.name for argument in module.forward.schema.arguments[1:]]
     shapes = dict(question.shapes)
     missing = [name for name in names if name not in shapes]
@@ -98,6 +119,16 @@ def _scripted(path: Path, question: Question) -> openvino.Model:
     for port, name in zip(model.inputs, names, strict=True):
         port.get_tensor().set_names({name})
     return model
+
+
+def _changes_itself(module: Any) -> bool:
+    """Whether a TorchScript module writes to a tensor of its own."""
+    return any(
+        node.kind() == "prim::SetAttr"
+        # In place, as aten::add_ is.
+        or (node.kind().endswith("_") and next(node.inputs()).node().kind() == "prim::GetAttr")
+        for node in module.inlined_graph.nodes()
+    )
 
 
 def _type(datatype: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from corral.system.terminal import standard_error, standard_output
 from corral.tensors import Signature
 from corral.tuning.bench import Bench
 from corral.tuning.select import options_for
+
+logger = logging.getLogger(__name__)
 
 
 class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +89,8 @@ def _evaluation(
             f"{folder.option}: its pictures have no labels; a folder for each class is needed, or "
             "a CSV of file,label"
         )
+    if told := folder.told_left_out():
+        logger.warning("%s", told)
     if asked.limit is not None:
         folder = folder.spread(asked.limit)
     installed = {name for name in packages() if importlib.util.find_spec(name) is not None}
@@ -105,6 +110,7 @@ def _evaluation(
         synthetic=model.synthetic,
         source=str(asked.source),
         pictures=len(folder),
+        left_out=dict(folder.left_out),
         classes_seen=len(set(folder.labels or ())),
         classes=len(names),
         cpu=bench.cpu_model,

@@ -72,6 +72,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     #: what was evaluated on, as it was named
     source: str
     pictures: int
+    #: files of the folder that are neither JPEG nor PNG, by their endings
+    left_out: dict[str, int] = {}
     #: classes that the pictures are of, and those that the model knows
     classes_seen: int
     classes: int

@@ -36,8 +36,11 @@ def verdict(row: EvaluationRow) -> str:
 
 def summary(found: Evaluation) -> str:
     """What was evaluated, in one line."""
+    others = sum(found.left_out.values())
+    without = f" ({others} files are no JPEG or PNG)" if others else ""
     return (
-        f"{found.model} ({found.weights}) on {found.pictures} pictures of {found.classes_seen} of "
+        f"{found.model} ({found.weights}) on {found.pictures} pictures{without} of "
+        f"{found.classes_seen} of "
         f"{found.classes} classes; {found.cpu}, {found.cores} cores, batches of {found.batch}"
     )
 
