@@ -18,7 +18,7 @@ from corral.artifacts.figures import FigureCache
 from corral.doctor import summary as doctor
 from corral.errors import ConfigError, CorralError
 from corral.ipc.messages import ServedModel
-from corral.ipc.region import region_bytes
+from corral.launch.region_memory import check_regions
 from corral.metrics import counters
 from corral.planning import topology
 from corral.planning.machine import Machine
@@ -219,18 +219,8 @@ def _check_cells(listen: ListenSettings, plan: Plan) -> None:
 
 
 def _check_memory(settings: Settings, plan: Plan, served: ServedModel) -> None:
-    """Workers touch every page of the region that holds their largest batch."""
-    largest = settings.queue.max_batch
-    if largest is None:
-        return
     workers = sum(len(cell.workers) for cell in plan.cells)
-    needed = workers * region_bytes(served.signature, largest)
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
-        raise ConfigError(
-            f"--max-batch {largest}: the batches of {workers} workers take "
-            f"{needed / 2**20:,.0f} MiB of memory, and this machine has {there / 2**20:,.0f}"
-        )
+    check_regions(settings.model.name, served.signature, workers, settings.queue.max_batch)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from corral.ipc.messages import ServedModel
 from corral.ipc.region import region_bytes
 from corral.launch.factory import ChildFactory
 from corral.launch.libraries import find_libraries
+from corral.launch.region_memory import check_regions, that_fit
 from corral.launch.worker_runtime import worker_extras
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
@@ -165,6 +166,9 @@ class Deployments:
         settings, model = prepared.settings, prepared.model
         self._nodes = {cell.node for cell in plan.cells}
         cores = min(worker.cores for cell in plan.cells for worker in cell.workers)
+        workers = sum(len(cell.workers) for cell in plan.cells)
+        signature = self._served.signature
+        check_regions(settings.model.name, signature, workers, settings.queue.max_batch)
         curves = CurveCache(settings, model, cores, machine.model_name, machine.isa)
         extras = worker_extras(
             settings.placement,
@@ -178,7 +182,7 @@ class Deployments:
             plan=plan,
             model=model,
             served=self._served,
-            batch=batch_sizes(settings, curves.load()),
+            batch=that_fit(batch_sizes(settings, curves.load()), signature, workers),
             curves=curves,
             figures=FigureCache(prepared.asked, machine.model_name),
             extras=extras,
@@ -188,7 +192,7 @@ class Deployments:
             reports_fd=self._reports_fd,
             frontend_module=self._frontend_module,
         )
-        region = region_bytes(self._served.signature, factory.region_batch)
+        region = region_bytes(signature, factory.region_batch)
         check_file_size(region, f"--max-batch {factory.region_batch}: a worker")
         return Deployment(
             prepared=prepared,

@@ -171,12 +171,24 @@ def out_of_memory(error: MemoryError | RuntimeError) -> str:
 
 def killed_for_memory(root: Path = Path("/")) -> str:
     """What may be behind a SIGKILL that nobody here has sent: memory, and its limit."""
-    v2 = cgroups.read_number(root, "memory", "memory.max")
-    v1 = cgroups.read_number(root, "memory", "memory.limit_in_bytes")
-    limits = [limit for limit in (v2, v1) if limit is not None and limit < 1 << 60]
-    if limits:
+    if limits := _cgroup_limits(root):
         return f"probably out of memory: the cgroup's limit is {min(limits) // 10**6} MB"
     return "probably out of memory"
+
+
+def memory_there(root: Path = Path("/")) -> tuple[int, str]:
+    """Bytes of the machine, or of the cgroup where that allows less, and words before them."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = _cgroup_limits(root)
+    if limits and min(limits) < machine:
+        return min(limits), "this cgroup may have"
+    return machine, "this machine has"
+
+
+def _cgroup_limits(root: Path) -> list[int]:
+    names = ("memory.max", "memory.limit_in_bytes")
+    limits = [cgroups.read_number(root, "memory", name) for name in names]
+    return [limit for limit in limits if limit is not None and limit < 1 << 60]
 
 
 def memory_left(root: Path = Path("/")) -> int | None:

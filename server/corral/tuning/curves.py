@@ -13,6 +13,7 @@ from corral.artifacts.curve_cache import CurveCache
 from corral.artifacts.figures import FigureCache
 from corral.batching.sizes import batch_sizes
 from corral.errors import ModelError
+from corral.launch.region_memory import that_fit
 from corral.models import registry
 from corral.planning.machine import Machine
 from corral.planning.plan import PlannedWorker
@@ -52,7 +53,7 @@ def learn_curves(
     signature = registry.get(settings.model.name, settings.model.shape).signature
     for cores in widths(pen.cores):
         cache = CurveCache(settings, selected.model, cores, machine.model_name, machine.isa)
-        batch = batch_sizes(settings, cache.load())
+        batch = that_fit(batch_sizes(settings, cache.load()), signature, 1)
         if not batch.find_knee:
             continue
         logger.info("measuring what batches cost a worker of %d cores", cores)

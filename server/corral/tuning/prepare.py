@@ -24,8 +24,10 @@ from corral.artifacts import build
 from corral.artifacts.served_model import boot_model
 from corral.errors import CorralError, ModelError, one_line
 from corral.ipc.messages import ModelBoot
+from corral.launch.region_memory import check_regions
 from corral.launch.spawn import UTF8, describe_end, memory_file
 from corral.launch.worker_runtime import python_path, worker_python
+from corral.models import registry
 from corral.models.asking import Reply, answered, know
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
@@ -80,6 +82,8 @@ def prepare_here(
         ConfigError: no such model, or the CPU lacks the precision.
         ModelError: weights, frameworks or disk do not allow it.
     """
+    signature = registry.get(settings.model.name, settings.model.shape).signature
+    check_regions(settings.model.name, signature, 1, None)
     console = standard_error()
     columns = (
         TextColumn(f"preparing {settings.model.name} [bold]{{task.description}}"),

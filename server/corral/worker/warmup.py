@@ -25,6 +25,9 @@ _MAX_RUNS = 20
 _MEASURE_S = 0.4
 #: where it is known that the sizes pay, those above the first are measured for that long
 _KNOWN_S = 0.1
+#: of an item or its answer: noise is made in FP64, and of ten items at once
+_MOST_PROBED_BYTES = 256 * 2**20
+_TOO_LARGE = "its items are too large to find out whether they see one another"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +85,8 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
     first, *others = order.datatypes
     smallest, *larger = order.sizes
     filling = Filling(region)
-    probe = Probe(backend, region, filling, first, exact=order.exact) if order.probed else None
+    probed = order.probed and not _too_large(region, first)
+    probe = Probe(backend, region, filling, first, exact=order.exact) if probed else None
 
     def ready(datatype: Datatype, size: int, span_s: float | None) -> float:
         known_s = order.known_s.get(f"{datatype.name}:{size}")
@@ -91,8 +95,8 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
     measured_s = {smallest: ready(first, smallest, _span_s(order, smallest))}
     unsteady = probe.repeated(smallest) if probe else ""
     kind = probe.output_kind() if probe else ""
-    limit = ""
-    for size in larger:
+    limit = "" if probed or not order.probed or not larger else _TOO_LARGE
+    for size in larger if not limit else ():
         if not _goes_on(measured_s, order):
             break
         cost_s, limit = _try(functools.partial(ready, first, size, _span_s(order, size)))
@@ -119,6 +123,12 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
         filling.put(first, smallest)
     findings = ModelFindings(output_kind=kind, batch_limit=limit, unsteady=unsteady)
     return WarmedUp(kept, costs_s if order.measured else {}, findings)
+
+
+def _too_large(region: Region, datatype: Datatype) -> bool:
+    signature = region.signature
+    item_bytes = sum(spec.item_bytes for spec in signature.input_specs(datatype))
+    return max(item_bytes, signature.output_bytes) > _MOST_PROBED_BYTES
 
 
 def _span_s(order: Order, size: int) -> float | None:

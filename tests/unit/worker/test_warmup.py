@@ -516,3 +516,17 @@ def test_a_factor_that_changes_shows_on_noise(clock: Clock) -> None:
         return _scores(x) * np.float32(1.1) ** len(calls)
 
     assert "comes again" in _warmed(Computer(clock, growing), [1, 2]).findings.unsteady
+
+
+def test_items_that_are_too_large_to_look_at_run_alone(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warmup, "_MOST_PROBED_BYTES", 15)
+    engine = Computer(clock, _scores)
+    found = _warmed(engine, [1, 2])
+    assert found.sizes == [1]
+    assert "too large" in found.findings.batch_limit
+    assert [size for _, size in engine.ever] == [1]
+    assert not _warmed(engine, [1]).findings.batch_limit
+    monkeypatch.setattr(warmup, "_MOST_PROBED_BYTES", 16)
+    assert _warmed(engine, [1, 2]).sizes == [1, 2]
