@@ -15,7 +15,8 @@ def may_refuse(model: openvino.Model) -> bool:
     """Whether values can make a run fail: by an index, or by a shape that hangs on them.
 
     With one thread, OpenVINO's ``infer()`` (2026.4) returns without a word then, and the outputs
-    are those of the run before. ``start_async()`` and ``wait()`` raise, for 8 µs more a run.
+    are those of the run before. ``start_async()`` and ``wait()`` raise, for some 8 µs more a run on
+    a Xeon with AMX.
 
     Args:
         model: with the shapes that it is compiled for.
