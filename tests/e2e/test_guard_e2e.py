@@ -251,9 +251,7 @@ def test_of_several_outputs_search_and_guard_judge_the_worst(
     with real_server(*asked, *where, "--accuracy-snr-db", str(asked_db), ready=False) as server:
         server.wait_until_ready(timeout_s=300)
         # The head that INT8 loses is left out; what is asked for decides about the other.
-        # Where all layers have to go back, the last of them is not tried for it.
-        judged = "layers left out, in FP32: SNR of output |no layer stays in INT8: .* is FP32"
-        server.wait_for_line(judged)
+        server.wait_for_line("layers left out, in FP32: SNR of output ")
         found = _properties(server, "heads")
     assert found["precision"] == "int8"
     assert found["guard"] == "passed"

@@ -203,6 +203,8 @@ def _without_noisy(best: Quantized[Model], judge: Judge[Model], job: BuildJob) -
     first = max(1, fewest(noises, order, allowed))
     count = smallest(passes, first, len(groups), _TRIES)
     if count == len(groups):
+        # The only one that was not tried: people are told what it has, too.
+        passes(count)
         _log.warning("no layer stays in INT8: what is called int8 is %s", arithmetic)
     else:
         _log.info("%d of %d layers stay out", len(left(count)), len(parts))
