@@ -36,23 +36,22 @@ def ranked(noises: Sequence[float], costs: Sequence[float]) -> list[int]:
 def smallest(passes: Callable[[int], bool], first: int, most: int, tries: int) -> int:
     """The smallest number that was found to pass, or ``most``, which is not tried.
 
-    Steps double until one passes; what lies between it and the last that did not is halved then.
+    Steps triple until one passes; what lies between it and the last that did not is halved then.
 
     Args:
         passes: whether a number does; larger ones are likelier to.
         first: the number that is tried first.
         most: the largest.
-        tries: numbers that are tried at most; 2 log2(most - first) are always enough.
+        tries: numbers that are tried at most; of up to 16, six are always enough.
     """
     failed, passed, step = first - 1, most, 1
     for _ in range(tries):
         if passed - failed <= 1:
             break
-        if passed == most:
-            number = min(failed + step, most - 1)
-            step *= 2
-        else:
-            number = (failed + passed) // 2
+        # While none has passed, half of the way is the largest step.
+        half = (failed + passed) // 2
+        number = half if passed < most else min(failed + step, half)
+        step *= 3
         if passes(number):
             passed = number
         else:
