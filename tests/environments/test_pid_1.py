@@ -60,7 +60,10 @@ def _as_pid_1(
         )
     unshare = psutil.Process(started.pid)
     try:
-        yield _Started(started, wait_until(unshare.children, "PID 1")[0]), output
+        process = wait_until(unshare.children, "PID 1")[0]
+        # Until it becomes the command, unshare blocks both signals, and drops them thereafter.
+        wait_until(lambda: process.name() != "unshare", "the command")
+        yield _Started(started, process), output
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in unshare.children():
@@ -133,8 +136,6 @@ def test_what_the_image_starts_loses_no_signal_while_its_interpreter_starts(
 ) -> None:
     by = ["env", "--block-signal=TERM", "--block-signal=INT", f"LC_ALL={locale}"]
     with _as_pid_1(tmp_path, *_NULL, by=[*by, "PYTHONCOERCECLOCALE=0"]) as (started, output):
-        # unshare blocks signals itself, until it becomes the command.
-        wait_until(lambda: started.process.name() != "unshare", "the command")
         wait_until(lambda: started.takes(number), "the signal blocked")
         _ends_at_once(started, number, {128 + number})
         assert not output.read_text()
