@@ -63,7 +63,8 @@ def _job(source: str, narrow: bool, thresholds: Thresholds, *, bf16: bool = Fals
     return BuildJob(
         backend=BackendName.OPENVINO, spec=spec, weights=weights, precision=Precision.INT8,
         narrow_sums=narrow, left_out_in_bf16=bf16, thresholds=thresholds, calibration=None,
-        at=lambda step, share=0.0: None, fp32=Path, file=Path("model.xml"),
+        at=lambda step, share=0.0: None, remark=lambda phrase: None, fp32=Path,
+        file=Path("model.xml"),
     )  # fmt: skip
 
 

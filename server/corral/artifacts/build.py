@@ -106,30 +106,33 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
         wanted = settings.replace(precision=Precision.FP32)
         return prepare(wanted, steps.nested, isa).path
 
+    def write(file: Path) -> str:
+        """Makes it; returns its remark."""
+        remarks: list[str] = []
+        _write(
+            BuildJob(
+                backend=settings.engine.backend,
+                spec=spec,
+                weights=weights,
+                precision=Precision(order.precision),
+                thresholds=settings.accuracy.thresholds,
+                calibration=settings.accuracy.calibration,
+                narrow_sums=order.ingredients.get(OVERFLOW_FIX) == FOR_ANY_CPU,
+                left_out_in_bf16=order.ingredients.get(LEFT_OUT) == IN_BF16,
+                at=steps.at,
+                remark=remarks.append,
+                fp32=fp32,
+                file=file,
+            )
+        )
+        return "; ".join(remarks)
+
     if found is None:
         with artefact.exclusive(
             cache_dir, order, lambda: progress("wait for another process that prepares it", 0.0)
         ):
             # Whoever held the lock before may have made it.
-            found = artefact.find(cache_dir, order) or artefact.store(
-                cache_dir,
-                order,
-                lambda file: _write(
-                    BuildJob(
-                        backend=settings.engine.backend,
-                        spec=spec,
-                        weights=weights,
-                        precision=Precision(order.precision),
-                        thresholds=settings.accuracy.thresholds,
-                        calibration=settings.accuracy.calibration,
-                        narrow_sums=order.ingredients.get(OVERFLOW_FIX) == FOR_ANY_CPU,
-                        left_out_in_bf16=order.ingredients.get(LEFT_OUT) == IN_BF16,
-                        at=steps.at,
-                        fp32=fp32,
-                        file=file,
-                    )
-                ),
-            )
+            found = artefact.find(cache_dir, order) or artefact.store(cache_dir, order, write)
     progress(READY, 1.0)
     return artefact.with_precision(found, "int8" if spec.quantized else precision)
 

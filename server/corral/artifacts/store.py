@@ -48,6 +48,7 @@ class Artefact:
         synthetic: True when the weights carry no knowledge.
         weights: one phrase for a person.
         key: SHA-256, in hex, of all that went into it.
+        remark: a phrase on why it is not what was asked for; empty where it is.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Artefact:
     synthetic: bool
     weights: str
     key: str
+    remark: str = ""
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -73,6 +75,7 @@ class _Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     weights: str
     ingredients: dict[str, str]
     files: dict[str, _File]
+    remark: str = ""
 
 
 def with_precision(found: Artefact, precision: str) -> Artefact:
@@ -106,7 +109,7 @@ def _made_elsewhere(cache_dir: Path, order: Order) -> Iterator[Order]:
     """Orders of what is cached that differ from this one in versions of what is absent here."""
     for meta_file in sorted(_home(cache_dir).glob(f"{order.model}-{order.precision}-*/{_META}")):
         with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
-            meta = msgspec.json.decode(meta_file.read_bytes(), type=_Meta)
+            meta = _read_meta(meta_file.parent)
             other = dataclasses.replace(order, ingredients=meta.ingredients)
             if made_of_the_same(order.ingredients, meta.ingredients):
                 yield other
@@ -153,13 +156,14 @@ def exclusive(cache_dir: Path, order: Order, on_wait: Callable[[], None]) -> Ite
         yield
 
 
-def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artefact:
+def store(cache_dir: Path, order: Order, write: Callable[[Path], str | None]) -> Artefact:
     """Writes an artefact; call it while holding the order's lock.
 
     Args:
         cache_dir: the cache folder.
         order: what it is made of.
-        write: writes the order's files; it is given the path of the first.
+        write: writes the order's files; it is given the path of the first, and returns the
+            artefact's remark where there is one.
 
     Raises:
         PassingError: the disk is full or cannot be written to.
@@ -168,8 +172,8 @@ def store(cache_dir: Path, order: Order, write: Callable[[Path], None]) -> Artef
     try:
         draft = Path(tempfile.mkdtemp(prefix=f".{order.folder_name}.", dir=home))
         try:
-            write(draft / order.files[0])
-            refused = _seal(draft, order)
+            remark = write(draft / order.files[0]) or ""
+            refused = _seal(draft, order, remark)
             _place(draft, home / order.folder_name, order)
             refused |= refusals.refusal(lambda: refusals.sync(home))
         finally:
@@ -239,14 +243,18 @@ def _artefact(folder: Path, order: Order) -> Artefact:
         synthetic=order.synthetic,
         weights=order.weights,
         key=order.key,
+        remark=_read_meta(folder).remark,
     )
+
+
+def _read_meta(folder: Path) -> _Meta:
+    return msgspec.json.decode((folder / _META).read_bytes(), type=_Meta)
 
 
 def _condition(folder: Path, order: Order) -> str | None:
     """What is wrong with an artefact, empty when nothing is; None where there is none."""
     try:
-        meta = msgspec.json.decode((folder / _META).read_bytes(), type=_Meta)
-        return _fault(folder, meta, order)
+        return _fault(folder, _read_meta(folder), order)
     except (FileNotFoundError, NotADirectoryError):
         return "meta.json is missing" if folder.exists() else None
     except (OSError, ValueError, msgspec.DecodeError) as error:
@@ -270,7 +278,7 @@ def _fault(folder: Path, meta: _Meta, order: Order) -> str:
     return ""
 
 
-def _seal(draft: Path, order: Order) -> set[str]:
+def _seal(draft: Path, order: Order, remark: str) -> set[str]:
     """Adds meta.json, makes everything readable, and syncs it; returns what was refused."""
     files = {
         name: _File((draft / name).stat().st_size, _sha256(draft / name)) for name in order.files
@@ -283,6 +291,7 @@ def _seal(draft: Path, order: Order) -> set[str]:
         weights=order.weights,
         ingredients=dict(order.ingredients),
         files=files,
+        remark=remark,
     )
     (draft / _META).write_bytes(msgspec.json.format(msgspec.json.encode(meta), indent=2))
     modes = {draft / name: 0o644 for name in (*order.files, _META)}

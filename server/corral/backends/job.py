@@ -25,6 +25,7 @@ class BuildJob:
             weights or activations are then left one bit less.
         left_out_in_bf16: whether layers that stay out of INT8 may run in BF16.
         at: called with a step and the share of it that is done, 0 to 1.
+        remark: called with a phrase on why what was made is not what was asked for.
         thresholds: what the guard lets pass, for a builder that searches.
         calibration: a folder of a user's own pictures, or None.
         fp32: makes or finds the same engine's FP32 artefact, for an INT8 that is made of it.
@@ -42,6 +43,7 @@ class BuildJob:
     thresholds: Thresholds
     calibration: str | None
     at: Callable[..., None]
+    remark: Callable[[str], None]
     fp32: Callable[[], Path]
     file: Path
     source: Path | None = None

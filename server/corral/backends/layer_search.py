@@ -34,8 +34,8 @@ Model = TypeVar("Model")
 #: a model's float outputs by name, [n,...], for inputs of one item each; or what its sorts take
 Answers = Callable[[Model, Sequence[NDArray[Any]]], Mapping[str, NDArray[Any]]]
 
-#: raise it whenever other layers of the same model are left out
-FORMAT = 1
+#: raise it whenever other layers of the same model are left out, or something else is remarked
+FORMAT = 2
 #: that noise is measured of apart; more would take longer and find no more
 _BLOCKS = 16
 #: pictures that a block's noise is measured on: it varies less than what becomes of labels
@@ -206,6 +206,7 @@ def _without_noisy(best: Quantized[Model], judge: Judge[Model], job: BuildJob) -
         # The only one that was not tried: people are told what it has, too.
         passes(count)
         _log.warning("no layer stays in INT8: what is called int8 is %s", arithmetic)
+        job.remark("no layer stays in INT8")
     else:
         _log.info("%d of %d layers stay out", len(left(count)), len(parts))
     return without(_names(left(count)))

@@ -88,6 +88,9 @@ def _guarded(
     # A file that was quantized elsewhere has no FP32 to be compared with.
     if candidate.precision is Precision.FP32 or bench.spec.quantized:
         return Row(candidate=candidate)
+    # It would be another candidate's equal by another name; who asks for it by name gets it.
+    if made.remark and bench.settings.engine.precision is Precision.AUTO:
+        return Row(candidate=candidate, excluded=made.remark)
     fidelity = measure_fidelity(bench, candidate, made, reference, exact)
     found = faults(fidelity, bench.thresholds, synthetic=made.synthetic)
     excluded = f"the guard refuses it ({', '.join(found)})" if found else ""

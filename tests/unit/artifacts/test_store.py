@@ -57,6 +57,19 @@ def test_key_depends_on_every_ingredient_and_not_on_order() -> None:
     assert order.artefact_key({"a": "1", "b": "2"}) == order.artefact_key({"b": "2", "a": "1"})
 
 
+def test_a_remark_is_found_again(tmp_path: Path) -> None:
+    def write(xml: Path) -> str:
+        _write(xml)
+        return "no layer stays in INT8"
+
+    assert _store(tmp_path, _order()).remark == ""
+    order = _order(weights="others")
+    with artefact.exclusive(tmp_path, order, pytest.fail):
+        stored = artefact.store(tmp_path, order, write)
+    assert stored.remark == "no layer stays in INT8"
+    assert artefact.find(tmp_path, order) == stored
+
+
 def test_description_is_not_part_of_the_key() -> None:
     other = Order(
         model="tiny",

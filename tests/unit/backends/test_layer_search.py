@@ -75,6 +75,7 @@ def _search(
     answers: Callable[..., dict[str, NDArray[np.float32]]] = _answers,
     pictures: int = _PICTURES,
     unseen: NDArray[np.bool_] | None = None,
+    remark: Callable[[str], None] = pytest.fail,
 ) -> _Model:
     every = frozenset(range(_LAYERS))
 
@@ -94,10 +95,10 @@ def _search(
     exact, groups = _Model(frozenset()), np.arange(pictures)
     unseen = groups % 4 == 3 if unseen is None else unseen
     judge = Judge(answers, exact, inputs, groups, unseen, by_classes=answers is _answers)
-    return within_thresholds([way], judge, _job(snr_db))
+    return within_thresholds([way], judge, _job(snr_db, remark))
 
 
-def _job(snr_db: float) -> BuildJob:
+def _job(snr_db: float, remark: Callable[[str], None]) -> BuildJob:
     weights = Weights(source="file", description="", path=None, digest="1")
     spec = ModelSpec(
         name="net", recipe=Recipe(), classes=_CLASSES, find_weights=lambda *_: weights,
@@ -106,7 +107,8 @@ def _job(snr_db: float) -> BuildJob:
     return BuildJob(
         backend=BackendName.OPENVINO, spec=spec, weights=weights, precision=Precision.INT8,
         narrow_sums=False, left_out_in_bf16=True, thresholds=Thresholds(loss=0.5, snr_db=snr_db),
-        calibration=None, at=lambda step, share=0.0: None, fp32=Path, file=Path("model.xml"),
+        calibration=None, at=lambda step, share=0.0: None, remark=remark, fp32=Path,
+        file=Path("model.xml"),
     )  # fmt: skip
 
 
@@ -144,10 +146,12 @@ def test_where_nothing_can_be_compared_all_of_it_is_quantized(
     assert "no answer is a float, nor known to be made of one" in caplog.text
 
 
-def test_where_no_layer_may_be_quantized_a_warning_says_so(
+def test_where_no_layer_may_be_quantized_a_warning_and_the_artefact_say_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert _search(None, snr_db=80.0).quantized == frozenset()
+    remarks: list[str] = []
+    assert _search(None, snr_db=80.0, remark=remarks.append).quantized == frozenset()
+    assert remarks == ["no layer stays in INT8"]
     assert "no layer stays in INT8: what is called int8 is FP32" in caplog.text
     caplog.clear()
     _search(None)

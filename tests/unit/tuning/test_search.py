@@ -27,6 +27,7 @@ from corral.tuning import bench as trial_bench
 from corral.tuning import search, trial_worker
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
+from corral.tuning.other_load import OtherLoad
 from corral.tuning.trial_worker import TrialOrder
 
 _FP32 = Candidate(backend=BackendName.TORCH, precision=Precision.FP32)
@@ -240,6 +241,28 @@ def test_candidates_are_measured_on_pictures(bench: Bench, monkeypatch: pytest.M
         assert trial.given is not None
         assert trial.given.shape == (8, 3, 224, 224)
         assert len(np.unique(trial.given[:, 0, 0, 0])) == 8
+
+
+@pytest.mark.parametrize(
+    ("asked", "excluded"), [(Precision.AUTO, "no layer stays in INT8"), (Precision.INT8, "")]
+)
+def test_what_is_int8_by_name_alone_is_taken_by_name_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, asked: Precision, excluded: str
+) -> None:
+    def prepare(settings: Settings, progress: object, isa: object) -> Artefact:
+        int8 = settings.engine.precision is Precision.INT8
+        remark = "no layer stays in INT8" if int8 else ""
+        return dataclasses.replace(_made(settings.engine.precision.value), remark=remark)
+
+    fidelity = Fidelity(cosine=1.0, pictures=40, snr_db=60.0)
+    monkeypatch.setattr(build, "prepare", prepare)
+    monkeypatch.setattr(search, "measure_fidelity", lambda *_: fidelity)
+    monkeypatch.setattr(
+        search, "measure_speeds", lambda _, ready: {one: {1: 0.01, 8: 0.08} for one in ready}
+    )
+    asking = dataclasses.replace(bench, settings=bench.settings.replace(precision=asked))
+    rows = search.search(asking, [_FP32, _INT8], _FP32, OtherLoad())
+    assert {row.candidate: row.excluded for row in rows} == {_FP32: "", _INT8: excluded}
 
 
 @pytest.mark.parametrize(("left", "apart"), [(None, 0), (10**10, 0), (700 * 10**6, 1)])
