@@ -6,10 +6,12 @@ import concurrent.futures
 import contextlib
 import os
 import signal
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from support.running_server import null_server, wait_until
+from support.running_server import Server, null_server, wait_until
+from support.server_counters import Scrape
 
 from corral_client import Client, Unavailable
 
@@ -26,6 +28,13 @@ def _ask(port: int) -> tuple[int, ...]:
         return np.asarray(client.infer(np.zeros((1, 3, 224, 224), np.float32))).shape
 
 
+def _all_have_come(server: Server, answers: list[Future[tuple[int, ...]]]) -> bool:
+    """Whether some are under way, and the others answered. A client may come late to connect."""
+    answered = sum(answer.done() for answer in answers)
+    under_way = Scrape(server.metrics_port).total("corral_requests_inflight")
+    return 0 < under_way == _CLIENTS - answered
+
+
 @pytest.mark.parametrize("number", [*_ENDING, *_OTHERS])
 def test_what_is_under_way_outlives_a_signal_to_the_group(number: str) -> None:
     what = signal.Signals[f"SIG{number}"]
@@ -34,7 +43,7 @@ def test_what_is_under_way_outlives_a_signal_to_the_group(number: str) -> None:
         children = [*server.frontends(), *server.workers()]
         with concurrent.futures.ThreadPoolExecutor(_CLIENTS) as pool:
             answers = [pool.submit(_ask, server.port) for _ in range(_CLIENTS)]
-            wait_until(lambda: any(answer.done() for answer in answers), "the first answer")
+            wait_until(lambda: _all_have_come(server, answers), "all requests")
             for pid in [server.pid, *children]:
                 os.kill(pid, what)
             shapes = [answer.result() for answer in answers]
