@@ -29,13 +29,18 @@ MODEL = ModelBoot(name="m", artefact=None, precision="fp32", synthetic=True, wei
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table(Profiler):
-    """Milliseconds of an item by engine, on two cores; a batch takes what its items take."""
+    """Milliseconds of an item by engine, on two cores; a batch takes what its items take.
+
+    Attributes:
+        batch_ms: what each batch takes besides, on any cores.
+    """
 
     item_ms: dict[Arithmetic, float]
     #: of the other memory
     factor: float = 1.0
     broken: tuple[Arithmetic, ...] = ()
     crews: list[Crew] = dataclasses.field(default_factory=list)
+    batch_ms: float = 0.0
 
     def measure(self, crew: Crew) -> ServiceTimes:
         self.crews.append(crew)
@@ -45,10 +50,10 @@ class Table(Profiler):
         busy_s: dict[int, list[float]] = {}
         for size in crew.sizes or self.sizes:
             if one_s <= self.bound_s:
-                busy_s[size] = [size * one_s]
+                busy_s[size] = [self.batch_ms / 1000 + size * one_s]
             if size * one_s > self.bound_s:
                 break
-        return ServiceTimes(busy_s=busy_s, alone_s=[one_s])
+        return ServiceTimes(busy_s=busy_s, alone_s=[self.batch_ms / 1000 + one_s])
 
     def compare(self, crews: Sequence[Crew], size: int) -> list[float]:
         return [0.01 * (self.factor if crew.memory == OTHER else 1.0) for crew in crews]
@@ -64,6 +69,7 @@ def survey(
     broken: tuple[Arithmetic, ...] = (),
     crews: list[Crew] | None = None,
     budget: Budget | None = None,
+    batch_ms: float = 0.0,
 ) -> tuple[Survey, Forecast]:
     settings = Settings()
     memories = {one: [SYSTEM, OTHER] if one is FAST else [SYSTEM] for one in item_ms}
@@ -77,7 +83,7 @@ def survey(
     profiler = Table(
         settings=settings, spec=None, environ={}, bound_s=bound_s, sizes=(1, 2, 4, 8, 16),  # type: ignore[arg-type]
         item_ms=item_ms, factor=factor, broken=broken,
-        crews=[] if crews is None else crews,
+        crews=[] if crews is None else crews, batch_ms=batch_ms,
     )  # fmt: skip
     made = Survey(
         space=space,

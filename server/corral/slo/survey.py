@@ -25,8 +25,10 @@ from corral.slo.space import Arithmetic, Batching, Configuration, Shape, Space
 _HOPE = 1.3
 #: a kind of memory that changes less than this share changes nothing
 _SAME = 0.02
-#: predictions that are nearer than this are equal: the simpler configuration is preferred
-_TIE = 0.01
+#: predictions that are nearer than this are equal: a schedule of other arrivals moves them further
+_TIE = 0.03
+#: of equals, those that carry so much less than the one that carries most are tried later
+_LESS = 0.05
 #: configurations that are predicted on a long schedule
 _REFINED = 4
 #: configurations that are predicted again
@@ -133,13 +135,20 @@ class Survey:
         return ranked[0] if ranked else None
 
     def ranked(self) -> list[Configuration]:
-        """All that keep the bound, the highest rate first; of equals the simplest."""
+        """All that keep the bound, the highest rate first.
+
+        Of equals the simplest of those that carry most at any latency: what waits after a stall,
+        which no forecast knows of, is sooner worked off by them.
+        """
         top = sorted(self.predicted, key=lambda one: -self.predicted[one].rate)
+        most = {one: self._forecast.most_per_s(one) or 0.0 for one in top}
         found: list[Configuration] = []
         while top:
             least = self.predicted[top[0]].rate * (1 - _TIE)
             equals = [one for one in top if self.predicted[one].rate >= least]
-            first = min(equals, key=self._plainness)
+            enough = max(most[one] for one in equals) * (1 - _LESS)
+            able = [one for one in equals if most[one] >= enough]
+            first = min(able, key=self._plainness)
             found.append(first)
             top.remove(first)
         return found

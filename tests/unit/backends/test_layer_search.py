@@ -75,6 +75,7 @@ def _search(
     answers: Callable[..., dict[str, NDArray[np.float32]]] = _answers,
     pictures: int = _PICTURES,
     unseen: NDArray[np.bool_] | None = None,
+    *,
     remark: Callable[[str], None] = pytest.fail,
 ) -> _Model:
     every = frozenset(range(_LAYERS))

@@ -107,6 +107,22 @@ def test_of_equals_the_plainest_is_preferred(shapes: dict[Shape, Plan]) -> None:
     assert best.memory == SYSTEM
 
 
+def test_of_equals_what_carries_more_than_the_bound_asks_for_is_preferred(
+    shapes: dict[Shape, Plan],
+) -> None:
+    """Where the bound leaves no time for batches, they work off what a stall leaves all the same."""
+    found, forecast = survey(shapes, {FAST: 1.5}, bound_s=0.012, batch_ms=3.0)
+    found.run()
+    best = found.best()
+    assert best is not None
+    at_most = max(one.rate for one in found.predicted.values())
+    assert found.predicted[best].rate >= 0.97 * at_most
+    most = {one: forecast.most_per_s(one) or 0.0 for one in found.predicted}
+    alike = [one for one, told in found.predicted.items() if told.rate >= 0.97 * at_most]
+    assert min(most[one] for one in alike) < 0.95 * most[best]
+    assert most[best] >= 0.95 * max(most[one] for one in alike)
+
+
 def test_when_the_time_is_over_it_says_what_was_not_tried(shapes: dict[Shape, Plan]) -> None:
     found, _ = survey(shapes, {FAST: 10.0, SLOW: 10.5}, left_s=0.0)
     found.run()
