@@ -110,7 +110,7 @@ def test_of_equals_the_plainest_is_preferred(shapes: dict[Shape, Plan]) -> None:
 def test_of_equals_what_carries_more_than_the_bound_asks_for_is_preferred(
     shapes: dict[Shape, Plan],
 ) -> None:
-    """Where the bound leaves no time for batches, they work off what a stall leaves all the same."""
+    """Where the bound leaves no time for batches, they work off what a stall leaves."""
     found, forecast = survey(shapes, {FAST: 1.5}, bound_s=0.012, batch_ms=3.0)
     found.run()
     best = found.best()
