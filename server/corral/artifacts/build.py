@@ -103,11 +103,9 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
 
     def fp32() -> Path:
         """What INT8 is made of."""
-        wanted = settings.replace(precision=Precision.FP32)
-        return prepare(wanted, steps.nested, isa).path
+        return prepare(settings.replace(precision=Precision.FP32), steps.nested, isa).path
 
     def write(file: Path) -> str:
-        """Makes it; returns its remark."""
         remarks: list[str] = []
         _write(
             BuildJob(
