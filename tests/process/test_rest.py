@@ -213,19 +213,17 @@ def test_a_full_queue_and_a_deadline(server: StartServer) -> None:
         # As in Triton it is a bound on the wait in the queue, and no policy asks for one.
         assert ask(s, "POST", f"{path}?timeout=1", CAT.read_bytes())[0] == 200
         assert len(page["error"]) > 10
-        with (
-            HttpClient(f"127.0.0.1:{s.http_port}") as client,
-            pytest.raises(Overloaded) as refusal,
-        ):
-            busy = [threading.Thread(target=send) for _ in range(3)]
-            for thread in busy:
-                thread.start()
-            try:
-                while True:
-                    client.infer(PIXELS)
-            finally:
-                for thread in busy:
-                    thread.join()
+        busy = [threading.Thread(target=send) for _ in range(2)]
+        before = Scrape(s.metrics_port).total("corral_requests_received_total")
+        with HttpClient(f"127.0.0.1:{s.http_port}") as client, stopped_workers(s):
+            busy[0].start()
+            wait_until(partial(received, s, before + 1), "one")
+            busy[1].start()
+            wait_until(lambda: Scrape(s.metrics_port).total("corral_queue_depth") == 1, "a queue")
+            with pytest.raises(Overloaded) as refusal:
+                client.infer(PIXELS)
+        for thread in busy:
+            thread.join()
         assert refusal.value.retry_after_ms
 
 
@@ -252,7 +250,7 @@ def test_a_client_that_leaves_is_never_run(server: StartServer) -> None:
         assert Scrape(s.metrics_port).total("nv_inference_count_total") == 1
 
 
-def received(server: Server, count: int) -> bool:
+def received(server: Server, count: float) -> bool:
     return Scrape(server.metrics_port).total("corral_requests_received_total") >= count
 
 
