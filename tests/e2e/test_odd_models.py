@@ -173,6 +173,49 @@ _INTEGERS = '<ir_version: 9, opset_import: ["": 17]> g '
 _DIVIDE = "(int64[n,4] a, int64[n,4] b) => (int64[n,4] y) { y = Div(a, b) }"
 _LOOK_UP = "(float[n,4] x, int64[n,2] i) => (float[n,2] y) { y = GatherElements<axis=1>(x, i) }"
 
+_REGIONS = """(float[n,1,2,2] x, float[n,4] r, int64[n] i) => (float[n,1,1,1] y) {
+  y = RoiAlign<output_height=1, output_width=1, sampling_ratio=1>(x, r, i)
+}"""
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_region_of_no_item_is_not_answered_with_the_last_answer(
+    tmp_path: Path, is_nested: bool
+) -> None:
+    file = tmp_path / "m.onnx"
+    model = onnx.parser.parse_model(_INTEGERS + _REGIONS)
+    if is_nested:
+        _into_if(model.graph)
+    onnx.save(model, file)
+    loaded = load(str(file), BackendName.OPENVINO, tmp_path, [1])
+    native = loaded.signature.native
+    order = Order(datatypes=(native,), sizes=[1], measured=False)
+    warm_up(loaded.engine, loaded.region, order)
+    picture, region, item = loaded.region.all_inputs(native, 1)
+    picture[:], region[:], item[:] = 6, (0, 0, 2, 2), 0
+    loaded.engine.run(native, 1)
+    (answers,) = loaded.region.all_outputs(1)
+    assert answers == pytest.approx(6)
+    picture[:], item[:] = 7, 9
+    with pytest.raises(ValuesRefused, match=r"Demanded batch \(id = 9\)"):
+        loaded.engine.run(native, 1)
+
+
+def _into_if(graph: onnx.GraphProto) -> None:
+    """Moves the nodes of a graph into both branches of a condition that holds."""
+    from onnx import helper, numpy_helper
+
+    inside = helper.make_graph(list(graph.node), "inside", [], list(graph.output))
+    del graph.node[:]
+    graph.initializer.append(numpy_helper.from_array(np.array([0]), "axes"))
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], ["holds"], to=onnx.TensorProto.BOOL),
+            helper.make_node("If", ["holds"], ["y"], then_branch=inside, else_branch=inside),
+        ]
+    )
+
 
 @pytest.mark.parametrize(
     ("backend", "graph", "refused", "taken"),
