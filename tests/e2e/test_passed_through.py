@@ -48,6 +48,19 @@ def test_what_is_passed_through_is_answered(
         np.testing.assert_array_equal(answer, sign * x)
 
 
+def test_an_identifier_of_64_bits_keeps_them(tmp_path: Path) -> None:
+    """OpenVINO computes in 32; the first of these came back as -1."""
+    graph = "(float[n] x, int64[n] id) => (float[n] y, int64[n] same) { y = Neg(x) same = Max(id) }"
+    file = tmp_path / "m.onnx"
+    save(parser.parse_model(f'<ir_version: 9, opset_import: ["": 17]> g {graph}'), file)
+    loaded = load(str(file), BackendName.OPENVINO, tmp_path, [1, 2])
+    compile_batch(loaded.engine, loaded.region, loaded.signature.native, 2)
+    identifiers = [2**62 - 1, -(2**40)]
+    loaded.region.all_inputs(loaded.signature.native, 2)[1][:] = identifiers
+    loaded.engine.run(loaded.signature.native, 2)
+    assert loaded.region.all_outputs(2)[1].tolist() == identifiers
+
+
 def test_a_tensor_that_is_returned_twice_has_two_names() -> None:
     """As TorchScript may: what names one output names the other, too."""
     import openvino as ov

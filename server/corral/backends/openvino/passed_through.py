@@ -32,6 +32,25 @@ def copy_passed_through(model: openvino.Model, *, but: Collection[str] = ()) -> 
             copy.get_tensor().set_names(names)
 
 
+def of_64_bits(model: openvino.Model) -> list[tuple[int, int]]:
+    """Numbers of inputs and outputs, of 64 bits, where the output is that input as it came.
+
+    The engine computes in 32 bits, and copies no more of them: a large identifier would be another.
+
+    Args:
+        model: as ``copy_passed_through`` left it.
+    """
+    inputs = [parameter.get_name() for parameter in model.get_parameters()]
+    found = []
+    for number, result in enumerate(model.get_results()):
+        node = result.input(0).get_source_output().get_node()
+        while node.get_type_name() == "Identity":
+            node = node.input_value(0).get_node()
+        if node.get_name() in inputs and result.output(0).get_element_type().size == 8:
+            found.append((inputs.index(node.get_name()), number))
+    return found
+
+
 def tell_apart(model: openvino.Model) -> None:
     """Gives outputs that are one tensor a tensor each: a name of the one would be the other's.
 

@@ -49,14 +49,17 @@ def read_file(question: Question) -> openvino.Model:
 
 
 def _keep_input_names(model: openvino.Model, path: Path) -> None:
-    """Gives inputs the names back that a reader takes: Dropout's input gets its output's name."""
+    """Gives inputs the names back that a reader takes: Dropout's input gets its output's name.
+
+    Of a Max of one, it has both.
+    """
     names = [port.name for port in onnx_header.read_ports(path)[0]]
     if len(names) != len(model.inputs):
         return
     # A file cannot hold one name twice: those are told apart where it is run.
     copy_passed_through(model, but=names)
     for name, port in zip(names, model.inputs, strict=True):
-        if name not in port.get_names():
+        if port.get_names() != {name}:
             port.get_tensor().set_names({name})
 
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from corral.backends.openvino.hints import inference_precision, is_marked_bf16
 from corral.backends.openvino.kernels import main_kernel
 from corral.backends.openvino.open_shapes import shapes_by_values
-from corral.backends.openvino.passed_through import copy_passed_through
+from corral.backends.openvino.passed_through import copy_passed_through, of_64_bits
 from corral.backends.openvino.refusing import may_refuse
 from corral.backends.openvino.types import indexes, tensor, type_name
 from corral.backends.telemetry import silence_telemetry
@@ -56,6 +56,8 @@ class _Compiled:
     arrays: Sequence[NDArray[np.generic]]
     #: whether values can make a run fail; see ``may_refuse``
     refusing: bool
+    #: an input's array and the output's that it is copied to behind each run; see ``of_64_bits``
+    passed: Sequence[tuple[NDArray[np.generic], NDArray[np.generic]]] = ()
 
 
 class OpenVINOBackend:
@@ -210,9 +212,13 @@ class OpenVINOBackend:
             raise ModelError(
                 f"OpenVINO cannot compile {self._model_name} for {shapes}: {_said(error)}"
             ) from None
+        passed = [
+            (inputs[self._inputs.index(source)], outputs[self._outputs.index(target)])
+            for source, target in of_64_bits(model)
+        ]
         arrays = (*inputs, *outputs)
         self._compiled[datatype, count] = _Compiled(
-            compiled, request, tensors, arrays, may_refuse(model)
+            compiled, request, tensors, arrays, may_refuse(model), passed
         )
 
     def run(self, datatype: Datatype, count: int) -> None:
@@ -233,6 +239,8 @@ class OpenVINOBackend:
             if reason := refusal(error):
                 raise ValuesRefused(reason) from None
             raise
+        for source, target in ready.passed:
+            target[...] = source
 
     def discard(self, datatype: Datatype, count: int) -> None:
         """Forgets a batch size and frees its memory."""
