@@ -4,6 +4,8 @@
     pictures.csv            file,label; files are relative to the CSV's folder; a head line may lead
     DIR/1.jpg               pictures without labels, at any depth
 
+Links to folders are followed, and folders whose names begin with a dot left out.
+
 1,000 folders named by WordNet's numbers are ImageNet's classes in their order.
 """
 
@@ -13,6 +15,7 @@ import csv
 import dataclasses
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 
 from corral.errors import ConfigError, InvalidRequest, PictureError
 from corral.images.decode import decode
+from corral.models.files import below
 from corral.models.spec import Recipe
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -134,7 +138,13 @@ def read(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
 
 
 def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
-    there = [file for file in path.rglob("*") if not file.name.startswith(".") and file.is_file()]
+    named = [file for file in below(path) if not file.name.startswith(".")]
+    # What programs keep in folders of their own is a copy, unless there is nothing else.
+    there = [
+        file
+        for file in named
+        if not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ] or named
     files = sorted(file for file in there if file.suffix.lower() in _SUFFIXES)
     others = Counter(file.suffix.lower() for file in there)
     left_out = {
@@ -225,5 +235,8 @@ _SIGNED = re.compile(r"\s*[+-]\s*\d+\s*")
 
 
 def _plain(label: str) -> str:
-    """Labels that people write alike: case, spaces, underscores and hyphens do not count."""
-    return re.sub(r"[\s_-]+", " ", label).strip().casefold()
+    """Labels that people write alike: case, spaces, underscores and hyphens do not count.
+
+    Nor does whether an accent is a character of its own, as in names of files from macOS.
+    """
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", label)).strip().casefold()

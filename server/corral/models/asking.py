@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from corral.errors import ModelError, PassingError
+from corral.models.files import below
 from corral.models.onnx_header import Port
 
 #: what is run; it says how the engines are asked
@@ -88,7 +89,7 @@ def ask(
 
 def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
     """What changes when the file does."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    files = below(path) if path.is_dir() else [path]
     try:
         return tuple(
             (str(file), found.st_mtime_ns, found.st_size)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 #: suffixes of files, and what they are in the registry's rows
@@ -38,9 +40,30 @@ def weight_files_of(path: Path) -> list[Path] | None:
     """What belongs to a file besides, as its kind has it; None: its header says so."""
     kind = kind_of(path)
     if kind == SAVED_MODEL:
-        return sorted(file for file in path.rglob("*") if file.is_file())
+        return below(path)
     if kind == ".xml":
         return [path.with_suffix(".bin")]
     if kind == ".pdmodel":
         return [file for file in (path.with_suffix(".pdiparams"),) if file.is_file()]
     return None if kind == ".onnx" else []
+
+
+def below(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, those behind links to folders too.
+
+    A link to a folder that it lies in is not followed.
+    """
+    return sorted(_below(folder, frozenset()))
+
+
+def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    # A folder that nobody may read holds nothing.
+    with contextlib.suppress(PermissionError):
+        for path in folder.iterdir():
+            if path.is_dir():
+                yield from _below(path, above | {real})
+            elif path.is_file():
+                yield path

@@ -37,6 +37,28 @@ def test_folders_are_classes_by_label_or_number(tmp_path: Path) -> None:
     assert by_name == {"a.png": 0, "b.png": 3, "c.PNG": 1}
 
 
+def test_links_to_folders_are_classes_and_hidden_folders_are_none(tmp_path: Path) -> None:
+    _picture(tmp_path / "elsewhere" / "a.png")
+    _picture(tmp_path / "set" / "3" / "b.png")
+    _picture(tmp_path / "set" / "3" / ".ipynb_checkpoints" / "b-checkpoint.png")
+    _picture(tmp_path / "set" / ".cache" / "c.png")
+    (tmp_path / "set" / "crane").symlink_to("../set")
+    (tmp_path / "set" / "Tiger cat").symlink_to("../elsewhere")
+    found = picture_folder.read(tmp_path / "set", "evaluate", _CLASSES)
+    names = [str(file.relative_to(tmp_path / "set")) for file in found.files]
+    assert dict(zip(names, found.labels or (), strict=True)) == {"3/b.png": 3, "Tiger cat/a.png": 0}
+    # Where there is nothing else, it is what was meant.
+    (tmp_path / "set" / "3" / "b.png").unlink()
+    assert len(picture_folder.read(tmp_path / "set" / "3", "--calibration", ())) == 1
+
+
+@pytest.mark.parametrize("written", ["Rot Caf\u00e9", "rot_cafe\u0301"])
+def test_an_accent_may_be_a_character_of_its_own(tmp_path: Path, written: str) -> None:
+    _picture(tmp_path / written / "a.png")
+    for label in ("Rot Caf\u00e9", "Rot Cafe\u0301"):
+        assert picture_folder.read(tmp_path, "evaluate", ("x", label)).labels == (1,)
+
+
 def test_files_that_are_left_out_are_told_with_their_endings(tmp_path: Path) -> None:
     _picture(tmp_path / "0" / "a.png")
     for name in ("b.webp", "c.WEBP", "d.tif", "e", ".hidden", "f.1", "g.2", "h.3", "i.4"):
