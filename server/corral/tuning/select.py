@@ -152,6 +152,9 @@ def _check_pictures(bench: Bench) -> None:
     for found in named:
         if found is not None and (told := found.told_left_out()):
             logger.warning("%s", told)
+    judged, *calibrating = named
+    if judged is not None and calibrating and (told := judged.told_seen(calibrating[0])):
+        logger.warning("%s", told)
 
 
 def is_doubtful(found: Search) -> bool:

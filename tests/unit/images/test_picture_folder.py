@@ -52,6 +52,19 @@ def test_links_to_folders_are_classes_and_hidden_folders_are_none(tmp_path: Path
     assert len(picture_folder.read(tmp_path / "set" / "3", "--calibration", ())) == 1
 
 
+def test_pictures_that_calibrate_and_judge_are_told(tmp_path: Path) -> None:
+    for name in ("0/a.png", "0/b.png", "1/c.png"):
+        _picture(tmp_path / "all" / name)
+    _picture(tmp_path / "some" / "d.png")
+    judging = picture_folder.read(tmp_path / "all", "--evaluation", _CLASSES)
+    calibrating = picture_folder.read(tmp_path / "some", "--calibration", ())
+    assert not judging.told_seen(calibrating)
+    (tmp_path / "some" / "e.png").symlink_to("../all/0/b.png")
+    calibrating = picture_folder.read(tmp_path / "some", "--calibration", ())
+    told = judging.told_seen(calibrating)
+    assert f"--evaluation {tmp_path}/all: 1 of its 3 pictures are of --calibration" in told
+
+
 @pytest.mark.parametrize("written", ["Rot Caf\u00e9", "rot_cafe\u0301"])
 def test_an_accent_may_be_a_character_of_its_own(tmp_path: Path, written: str) -> None:
     _picture(tmp_path / written / "a.png")

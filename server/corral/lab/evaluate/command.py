@@ -12,6 +12,7 @@ import msgspec
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from corral import extras
+from corral.backends.calibration import own_pictures
 from corral.backends.registry import DEFAULT, packages
 from corral.errors import ConfigError
 from corral.images import picture_folder
@@ -89,7 +90,9 @@ def _evaluation(
             f"{folder.option}: its pictures have no labels; a folder for each class is needed, or "
             "a CSV of file,label"
         )
-    if told := folder.told_left_out():
+    calibration = settings.accuracy.calibration
+    seen = "" if calibration is None else folder.told_seen(own_pictures(calibration))
+    for told in filter(None, (folder.told_left_out(), seen)):
         logger.warning("%s", told)
     if asked.limit is not None:
         folder = folder.spread(asked.limit)
