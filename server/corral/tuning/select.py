@@ -152,8 +152,8 @@ def _check_pictures(bench: Bench) -> None:
     for found in named:
         if found is not None and (told := found.told_left_out()):
             logger.warning("%s", told)
-    judged, *calibrating = named
-    if judged is not None and calibrating and (told := judged.told_seen(calibrating[0])):
+    judged, calibrating = [*named, None][:2]
+    if judged and calibrating and (told := judged.told_seen(calibrating)):
         logger.warning("%s", told)
 
 
