@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,14 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from support.loaded_engine import load
 from support.running_server import StartServer
 
+from corral.backends.openvino.read import read_file
+from corral.errors import ModelError
+from corral.models.asking import Question
+from corral.settings import BackendName
+from corral.worker.warmup import compile_batch
 from corral_client import Client
 
 # torch is imported by three processes on the way: slow beside other tests.
@@ -154,6 +161,66 @@ def test_what_torch_writes_is_served(
         server.wait_until_ready(timeout_s=240)
         with Client(f"127.0.0.1:{server.port}", model=path.stem) as client:
             np.testing.assert_allclose(client.infer(x), y, atol=1e-5)
+
+
+def _scripts(file: Path, *lines: str) -> Path:
+    """Saves a module of such a source; one name may be taken once in a process."""
+    import torch
+
+    module = type(file.stem, (torch.jit.ScriptModule,), {})()
+    module.define("\n    ".join(lines))
+    torch.jit.save(module, file)
+    return file
+
+
+def test_a_scripted_module_of_several_inputs_is_read_in_their_order(tmp_path: Path) -> None:
+    """The module itself is no input: it took the first one's shape and datatype."""
+    file = _scripts(
+        tmp_path / "Several.pt",
+        "def forward(self, ids, scale):",
+        "return ids.to(scale.dtype).sum(1, keepdim=True) * scale, ids",
+    )
+    model = read_file(Question(str(file), [("ids", (3,)), ("scale", (2,))], {"ids": "INT64"}))
+    told = [
+        (p.any_name, str(p.partial_shape), p.element_type.get_type_name()) for p in model.inputs
+    ]
+    assert told == [("ids", "[?,3]", "i64"), ("scale", "[?,2]", "f32")]
+
+
+def test_an_argument_that_is_no_tensor_is_told(tmp_path: Path) -> None:
+    file = _scripts(
+        tmp_path / "Times.pt", "def forward(self, x, times: int = 2):", "return x * times"
+    )
+    with pytest.raises(ModelError, match="its input 'times' is int and no tensor"):
+        read_file(Question(str(file), [("x", (3,))], {}))
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_an_ir_goes_by_its_tensors_names(tmp_path: Path, *, is_older: bool) -> None:
+    """Its layers may have others, which no engine finds: of two ports, and of integers."""
+    import openvino as ov
+    from openvino import opset13
+
+    first = opset13.parameter([-1, 4], np.float32, "Parameter_1")
+    first.output(0).get_tensor().set_names({"ids:0"})
+    second = opset13.parameter([-1, 4], np.float32, "Parameter_2")
+    second.output(0).get_tensor().set_names({"x"})
+    difference = opset13.subtract(first, second)
+    difference.output(0).get_tensor().set_names({"z", "a,b"})
+    file = tmp_path / "m.xml"
+    model = ov.Model([difference, opset13.relu(second)], [first, second], "m")
+    ov.save_model(model, file, compress_to_fp16=False)
+    if is_older:
+        file.write_text(re.sub(r' output_names="[^"]*"', "", file.read_text()))
+    loaded = load(str(file), BackendName.OPENVINO, tmp_path, [1])
+    signature = loaded.signature
+    assert [spec.name for spec in signature.inputs] == ["ids:0", "x"]
+    assert signature.outputs[0].name == "a,b"
+    compile_batch(loaded.engine, loaded.region, signature.native, 1)
+    for value, place in zip((5, 2), loaded.region.all_inputs(signature.native, 1), strict=True):
+        place[:] = value
+    loaded.engine.run(signature.native, 1)
+    assert [answer[0, 0] for answer in loaded.region.all_outputs(1)] == [3, 2]
 
 
 def _cut(folder: Path) -> list[str]:

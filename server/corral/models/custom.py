@@ -6,6 +6,7 @@ how a picture becomes its input, may stand in a TOML file of the same name besid
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import os
@@ -36,6 +37,8 @@ _IR_TYPES = {
     "bf16": "BF16",
     **{f"{sign}{bits}": f"{kind}{bits}" for bits in (8, 16, 32, 64) for sign, kind in _SIGNS},
 }
+#: between a tensor's names; one in a name has a backslash before it
+_IR_COMMA = re.compile(r"(?<!\\),")
 #: of a model: it becomes a part of file names in the cache, and of clients' requests
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -185,10 +188,37 @@ def _ir_layers(root: ET.Element) -> tuple[list[Port], list[Port]]:
     for layer in root.iterfind("./layers/layer"):
         name = layer.get("name", "")
         if layer.get("type") == "Parameter":
-            inputs.append(_ir_port(name, layer.find("./output/port"), layer))
+            port = layer.find("./output/port")
+            names = "" if port is None else port.get("names", "")
+            inputs.append((_ir_port(name, port, layer), names))
         elif layer.get("type") == "Result":
-            outputs.append(_ir_port(name, layer.find("./input/port"), layer))
-    return inputs, outputs
+            port = layer.find("./input/port")
+            names = layer.get("output_names") or _ir_source_names(root, layer.get("id", ""))
+            outputs.append((_ir_port(name, port, layer), names))
+    kinds = [port.datatype for port, _ in (*inputs, *outputs)]
+    if len(inputs) == len(outputs) == 1 and kinds[0] != "BF16" and kinds[1] == "FP32":
+        # They have names of corral's, and these besides.
+        return [inputs[0][0]], [outputs[0][0]]
+    return [_ir_named(*one) for one in inputs], [_ir_named(*one) for one in outputs]
+
+
+def _ir_source_names(root: ET.Element, layer: str) -> str:
+    """Names of the tensor that goes into a layer, as older writers leave it to be found."""
+    edges = {edge.get("to-layer"): edge for edge in root.iterfind("./edges/edge")}
+    if layer not in edges:
+        return ""
+    source = edges[layer].get("from-layer"), edges[layer].get("from-port")
+    for one in root.iterfind("./layers/layer"):
+        for port in one.iterfind("./output/port"):
+            if (one.get("id"), port.get("id")) == source:
+                return port.get("names", "")
+    return ""
+
+
+def _ir_named(port: Port, names: str) -> Port:
+    """A port by its layer's name, or by its tensor's where that has others: engines go by these."""
+    known = sorted(name.replace("\\,", ",") for name in _IR_COMMA.split(names) if name)
+    return port if not known or port.name in known else dataclasses.replace(port, name=known[0])
 
 
 def _ir_port(name: str, port: Any, layer: Any) -> Port:

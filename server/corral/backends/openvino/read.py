@@ -105,18 +105,27 @@ def _scripted(path: Path, question: Question) -> openvino.Model:
             "as by the buffer that is in the file",
             path,
         )
-    names = [argument.name for argument in module.forward.schema.arguments[1:]]
+    arguments = module.forward.schema.arguments[1:]
+    names = [argument.name for argument in arguments]
     shapes = dict(question.shapes)
     missing = [name for name in names if name not in shapes]
+    for one in arguments:
+        if one.name in missing and "Tensor" not in str(one.type):
+            raise ModelError(
+                f"its input {one.name!r} is {one.type} and no tensor, which is not served: save a "
+                "module that takes tensors alone"
+            )
     if missing:
         asked = " ".join(f"--shape {name}=3,224,224" for name in missing)
         raise ModelError(
             f"TorchScript does not say what its inputs are; say one item of each, without the "
             f"batch: {asked}, or [shapes] in {path.with_suffix('.toml').name}"
         )
+    # By the graph's own names: of a scripted module the first of a list would be the module itself.
+    _, *values = (value.debugName() for value in module.graph.inputs())
     inputs: list[Any] = [
-        (ov.PartialShape([-1, *shapes[name]]), _type(question.datatypes.get(name, "FP32")))
-        for name in names
+        (value, ov.PartialShape([-1, *shapes[name]]), _type(question.datatypes.get(name, "FP32")))
+        for value, name in zip(values, names, strict=True)
     ]
     model = ov.convert_model(module, input=inputs)
     for port, name in zip(model.inputs, names, strict=True):
