@@ -168,7 +168,7 @@ def _scripts(file: Path, *lines: str) -> Path:
     import torch
 
     module = type(file.stem, (torch.jit.ScriptModule,), {})()
-    module.define("\n    ".join(lines))
+    module.define("\n    ".join((*lines, "")))
     torch.jit.save(module, file)
     return file
 
