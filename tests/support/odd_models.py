@@ -70,6 +70,18 @@ def across(path: Path) -> Path:
     return _write(path, [*_BODY, helper.make_node("Softmax", ["scores"], ["y"], axis=0)])
 
 
+def by_the_mean(path: Path) -> Path:
+    """Scores plus or minus one, by whether the mean of all that is in the batch is above -1."""
+    nodes = [
+        *_BODY,
+        helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["mean", "one"], ["more"]),
+        helper.make_node("Sign", ["more"], ["sign"]),
+        helper.make_node("Add", ["scores", "sign"], ["y"]),
+    ]
+    return _write(path, nodes, one=np.array(1, np.float32))
+
+
 def in_training(path: Path) -> Path:
     """Scores normalised by the batch's own mean and spread, as an export in training mode does."""
     nodes = [

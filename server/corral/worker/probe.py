@@ -136,15 +136,19 @@ class Probe:
 
     def _fault_by(self, size: int, draw: Draw) -> tuple[str, str]:
         item, mild = draw(0, 1, 1.0), draw(1, size, 1.0)
-        strong = draw(2, size, 4.0)
+        strong, negative = draw(2, size, 4.0), draw(2, size, -4.0)
         mildly = [np.concatenate([one, some[1:]]) for one, some in zip(item, mild, strict=True)]
-        pairs = list(zip(item, strong, strict=True))
+        strongly = [np.concatenate([one, some[1:]]) for one, some in zip(item, strong, strict=True)]
+        # A graph may go by the least of a batch, or branch by a mean that is low.
+        at_the_end = [
+            np.concatenate([some[1:], one]) for one, some in zip(item, negative, strict=True)
+        ]
         runs = zip(
             self._run(item),
             self._run(mildly),
             self._run(mildly),
-            self._run([np.concatenate([one, some[1:]]) for one, some in pairs]),
-            self._run([np.concatenate([some[1:], one]) for one, some in pairs]),
+            self._run(strongly),
+            self._run(at_the_end),
             strict=True,
         )
         # Each output by itself: one's scale says nothing of another's.
@@ -198,7 +202,7 @@ class Probe:
     def _items(
         self, low: int | None, seed: int, count: int, strength: float
     ) -> list[NDArray[np.generic]]:
-        """Noise in the model's range, an array an input.
+        """Noise in the model's range, an array an input; its mean has the sign of the strength.
 
         Whole numbers that may be places in a table stay 0 and 1. With ``low`` all are whole
         numbers, it and the next; ``_APART``: 1 and 2 in the first input, 3 and 4 in the second.
@@ -214,7 +218,9 @@ class Probe:
             elif datatype is Datatype.UINT8 and len(spec.shape) == 3:
                 items = generator.integers(0, 256, shape)
             elif datatype is Datatype.BF16 or datatype.numpy.kind == "f":
-                items = generator.normal(strength - 1, strength, shape)
+                items = generator.normal(
+                    strength - math.copysign(1, strength), abs(strength), shape
+                )
             else:
                 items = generator.integers(0, 2, shape)
             found.append(numbers(items, datatype))
