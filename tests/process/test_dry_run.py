@@ -52,6 +52,8 @@ def test_with_tls_and_tokens(tmp_path: Path) -> None:
         (["--model", "resnet51"], 2, "no model 'resnet51'"),
         (["--access-log", "/dev/null/log"], 2, "--access-log /dev/null/log: Not a directory"),
         (["--unix-socket", "/dev/null/s"], 2, "--unix-socket /dev/null/s: there is no folder"),
+        (["--unix-socket", "/dev/null"], 2, "/dev/null: there is something else of that name"),
+        (["--admin-socket", "/dev"], 2, "--admin-socket /dev: there is something else of that"),
         (["--admin-socket", "/dev/null/s"], 2, "--admin-socket /dev/null/s: there is no folder"),
         (["--host", "nowhere.invalid"], 2, "--host nowhere.invalid: "),
         (["--metrics-host", "192.0.2.1"], 2, "cannot listen on 192.0.2.1"),

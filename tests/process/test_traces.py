@@ -22,6 +22,9 @@ from support.otlp_receiver import OtlpReceiver, ReceivedSpan
 from support.running_server import Server, null_server, running, wait_until
 from support.serving_null import null_server_command
 
+from corral.errors import ConfigError
+from corral.settings import TelemetrySettings
+from corral.telemetry.collector import Collector
 from corral.telemetry.otlp_session import OtlpSession
 from corral_protos import open_inference_pb2 as pb
 
@@ -330,6 +333,38 @@ def test_a_port_of_grpc_is_told() -> None:
         # Nobody listens there.
         session.post("http://127.255.255.254:4317/v1/traces", b"", timeout=5)
     assert "4318" in session.problem
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "why"),
+    [
+        ("http://me:secret@127.0.0.1:99999/", {}, "its host or its port cannot be"),
+        ("http://a..b:4318/", {}, "label empty or too long"),
+        ("http://127.0.0.1:9/", {"timeout": 0}, "timeout"),
+        ("http://127.0.0.1:9/", {"headers": {"a": "secret\n"}}, "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("https://127.0.0.1:9/", {"cert": "/nowhere.pem"}, "/nowhere.pem"),
+    ],
+)
+def test_what_is_refused_before_it_is_sent_says_why(
+    url: str, options: dict[str, Any], why: str
+) -> None:
+    session = OtlpSession()
+    with pytest.raises((requests.RequestException, OSError, ValueError)):
+        session.request("POST", url, data=b"", **options)
+    assert why in session.problem
+    assert "secret" not in session.problem
+
+
+@pytest.mark.parametrize(
+    "name", ["OTEL_BSP_SCHEDULE_DELAY", "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER"]
+)
+def test_a_variable_that_opentelemetry_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "-1")
+    asked = TelemetrySettings(otlp_endpoint="http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match=r"--otlp-endpoint: .*OTEL_"):
+        Collector(asked, dict, ())
 
 
 def test_every_request_is_traced_at_a_rate_of_one(collector: OtlpReceiver) -> None:

@@ -149,15 +149,33 @@ def claim_socket(name: str) -> None:
 
 
 def check_socket_folder(path: Path, option: str) -> None:
-    """Makes sure that a unix socket can be made there; nothing is made.
+    """Makes sure that a unix socket can be made there, or lies there; nothing is made.
 
     Raises:
-        ConfigError: there is no such folder, or it is not ours to write.
+        ConfigError: there is no such folder, it is not ours to write, or something else has
+            that name.
+        OSError: it cannot be told.
     """
     if not path.parent.is_dir():
         raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise ConfigError(f"{option} {path}: {os.strerror(errno.EACCES)}")
+    _is_socket(path, option)
+
+
+def _is_socket(path: Path, option: str) -> bool:
+    """Whether a unix socket lies there, whoever made it; False if nothing does.
+
+    Raises:
+        ConfigError: something else has that name.
+        OSError: it cannot be told.
+    """
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ConfigError(f"{option} {path}: there is something else of that name")
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def is_left_over(path: Path, option: str) -> bool:
@@ -167,10 +185,7 @@ def is_left_over(path: Path, option: str) -> bool:
         ConfigError: a server listens on it, or something else has that name.
         OSError: it cannot be told.
     """
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ConfigError(f"{option} {path}: there is something else of that name")
-    except FileNotFoundError:
+    if not _is_socket(path, option):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         # A server that stands still, with all that it lets wait waiting, would hold us up.

@@ -58,7 +58,7 @@ class Collector:
         bounds_s: of the buckets that exemplars are for.
 
     Raises:
-        ConfigError: the access log cannot be opened.
+        ConfigError: the access log cannot be opened, or OpenTelemetry refuses its environment.
 
     Attributes:
         log: the access log, if there is one.
@@ -78,7 +78,13 @@ class Collector:
             # Only where it is wanted: it may not be installed, and takes memory.
             from corral.telemetry.exporter import TraceExporter
 
-            self.exporter = TraceExporter(settings.otlp_endpoint, cores)
+            try:
+                self.exporter = TraceExporter(settings.otlp_endpoint, cores)
+            # What OpenTelemetry reads in the environment, and what a credential provider raises.
+            except Exception as error:
+                raise ConfigError(
+                    f"--otlp-endpoint: OpenTelemetry refuses its variables, $OTEL_…: {error}"
+                ) from None
         self.exemplars = Exemplars(bounds_s)
         self._ours, self._theirs = report.pair()
         self._thread = threading.Thread(target=self._read_all, name="telemetry", daemon=True)

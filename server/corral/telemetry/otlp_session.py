@@ -32,6 +32,21 @@ class OtlpSession(requests.Session):  # type: ignore[misc]
         super().__init__()
         self.problem = ""
 
+    def request(self, method: str, url: str, **options: Any) -> requests.Response:
+        """Makes a request and sends it.
+
+        Raises:
+            requests.RequestException: it could not be made, nothing was answered, or a redirect.
+            OSError, ValueError: a file of certificates or a time that cannot be.
+        """
+        self.problem = ""
+        try:
+            return super().request(method, url, **options)
+        except Exception as error:
+            # What is refused before it is sent has passed nobody who noted why.
+            self.problem = self.problem or _said_of_settings(error)
+            raise
+
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Sends a request, and reads no more of the answer than one may have.
 
@@ -63,6 +78,15 @@ def _read(answer: requests.Response) -> str:
     if answer.status_code in _ERRORS:
         return f"{answer.status_code} {answer.reason}"
     return ""
+
+
+def _said_of_settings(error: BaseException) -> str:
+    """Why a request could not be made. The library's own words may hold passwords and tokens."""
+    if isinstance(error, requests.exceptions.InvalidHeader):
+        return "no field of a header: $OTEL_EXPORTER_OTLP_HEADERS"
+    if isinstance(error, requests.exceptions.InvalidURL):
+        return "its host or its port cannot be"
+    return _said_by(error)
 
 
 def _said_by(error: BaseException) -> str:

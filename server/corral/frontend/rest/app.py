@@ -256,5 +256,5 @@ def _whole(query: dict[str, str], name: str, usual: int) -> int:
     if text is None:
         return usual
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise InvalidRequest(f"{name} in the query is a whole number")
+        raise InvalidRequest(f"{name} in the query is a whole number of 1 to 15 digits")
     return int(text)
