@@ -23,7 +23,8 @@ from support.running_server import Server, null_server, running, wait_until
 from support.serving_null import null_server_command
 
 from corral.errors import ConfigError
-from corral.settings import TelemetrySettings
+from corral.settings import TelemetrySettings, build
+from corral.supervisor.dry_run import check_places
 from corral.telemetry.collector import Collector
 from corral.telemetry.otlp_session import OtlpSession
 from corral_protos import open_inference_pb2 as pb
@@ -365,6 +366,8 @@ def test_a_variable_that_opentelemetry_refuses_is_one_line(
     asked = TelemetrySettings(otlp_endpoint="http://127.0.0.1:9")
     with pytest.raises(ConfigError, match=r"--otlp-endpoint: .*OTEL_"):
         Collector(asked, dict, ())
+    with pytest.raises(ConfigError, match=r"--otlp-endpoint: .*OTEL_"):
+        check_places(build({"otlp-endpoint": "http://127.0.0.1:9"}))
 
 
 def test_every_request_is_traced_at_a_rate_of_one(collector: OtlpReceiver) -> None:

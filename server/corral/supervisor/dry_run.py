@@ -20,7 +20,7 @@ from corral.settings import SecuritySettings, Settings
 from corral.supervisor import ports
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.views import StartupView
-from corral.telemetry import access_log
+from corral.telemetry import collector
 
 #: for the last worker to be verified once all have reported, and for the answer
 _PATIENCE_S = 60.0
@@ -49,7 +49,7 @@ def on_the_side(asked: Settings) -> Settings:
 
 
 def check_places(asked: Settings) -> None:
-    """Looks at what a dry run does not use: hosts, sockets' folders, the access log.
+    """Looks at what a dry run does not use: hosts, sockets' places, the access log, traces.
 
     A server that runs may have those very ports and sockets, so none of them is bound.
 
@@ -65,8 +65,7 @@ def check_places(asked: Settings) -> None:
     ):
         if named is not None:
             ports.check_socket_folder(Path(named), option)
-    if asked.telemetry.access_log is not None:
-        access_log.try_out(asked.telemetry.access_log)
+    collector.try_out(asked.telemetry)
 
 
 class DryRun:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,6 +20,9 @@ from corral.telemetry import access_log, report
 from corral.telemetry.access_log import AccessLog
 from corral.telemetry.exemplars import Example, Exemplars
 from corral.telemetry.report import RequestReport
+
+if TYPE_CHECKING:
+    from corral.telemetry.exporter import TraceExporter
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +53,31 @@ def _is_there(module: str) -> bool:
         return False
 
 
+def try_out(asked: TelemetrySettings) -> None:
+    """Looks whether log and traces can be begun; leaves nothing behind, and sends nothing.
+
+    Raises:
+        ConfigError: a Collector would refuse it.
+    """
+    if asked.access_log is not None:
+        access_log.try_out(asked.access_log)
+    if asked.otlp_endpoint is not None:
+        _begin(asked.otlp_endpoint, dict).close()
+
+
+def _begin(endpoint: str, cores: Callable[[], Mapping[int, int]]) -> TraceExporter:
+    # Only where it is wanted: it may not be installed, and takes memory.
+    from corral.telemetry.exporter import TraceExporter
+
+    try:
+        return TraceExporter(endpoint, cores)
+    # What OpenTelemetry reads in the environment, and what a credential provider raises.
+    except Exception as error:
+        raise ConfigError(
+            f"--otlp-endpoint: OpenTelemetry refuses its variables, $OTEL_…: {error}"
+        ) from None
+
+
 class Collector:
     """Log, traces and exemplars of one server; make it where ``check`` has passed.
 
@@ -73,18 +102,9 @@ class Collector:
         bounds_s: Sequence[float],
     ) -> None:
         self.log = AccessLog(settings.access_log) if settings.access_log is not None else None
-        self.exporter = None
+        self.exporter: TraceExporter | None = None
         if settings.otlp_endpoint is not None:
-            # Only where it is wanted: it may not be installed, and takes memory.
-            from corral.telemetry.exporter import TraceExporter
-
-            try:
-                self.exporter = TraceExporter(settings.otlp_endpoint, cores)
-            # What OpenTelemetry reads in the environment, and what a credential provider raises.
-            except Exception as error:
-                raise ConfigError(
-                    f"--otlp-endpoint: OpenTelemetry refuses its variables, $OTEL_…: {error}"
-                ) from None
+            self.exporter = _begin(settings.otlp_endpoint, cores)
         self.exemplars = Exemplars(bounds_s)
         self._ours, self._theirs = report.pair()
         self._thread = threading.Thread(target=self._read_all, name="telemetry", daemon=True)
