@@ -113,3 +113,13 @@ def test_with_nohup_it_lives_on(tmp_path: Path) -> None:
         assert ask(port) == "OK"
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE_S) == 0
+
+
+def test_a_server_that_is_not_up_yet_ignores_what_means_no_end() -> None:
+    code = (
+        "import os, signal; from corral.supervisor.terminal import ignore_until_served as ignore; "
+        "ignore(); [os.kill(os.getpid(), n) for n in (signal.SIGHUP, signal.SIGUSR1)]"
+    )
+    # A session of its own has no terminal.
+    done = subprocess.run([sys.executable, "-c", code], start_new_session=True, check=False)
+    assert done.returncode == 0

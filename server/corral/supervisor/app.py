@@ -34,6 +34,7 @@ from corral.supervisor.front_meter import FrontMeter
 from corral.supervisor.observation import Observation, observing
 from corral.supervisor.service_manager import ServiceManager
 from corral.supervisor.supervisor import Supervisor
+from corral.supervisor.terminal import ignore_until_served
 from corral.supervisor.views import StartupView
 from corral.system import openmp_files, procfs
 from corral.system.limits import check_descriptors, check_file_size
@@ -120,6 +121,7 @@ def _serve(
     is_dry_run: bool,
 ) -> int:
     logs.configure(asked.logging, "supervisor")
+    ignore_until_served()
     openmp_files.sweep()
     check_security(asked)
     collector.check(asked.telemetry)

@@ -10,6 +10,8 @@ import os
 import signal
 from pathlib import Path
 
+from corral.launch.launcher import MEANINGLESS_SIGNALS
+
 
 class Terminal:
     """The terminal that this process was started in, if there is one and it is to end with it.
@@ -32,6 +34,17 @@ class Terminal:
         with Path(os.devnull).open("r+b", buffering=0) as nothing:
             for fd in self._shows:
                 os.dup2(nothing.fileno(), fd)
+
+
+def ignore_until_served() -> None:
+    """Ignores what would end a server that is not up yet though it means no end.
+
+    SIGHUP is a wish to reload where there is no terminal that could be closed.
+    """
+    for number in MEANINGLESS_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if not _reachable():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _reachable() -> bool:
