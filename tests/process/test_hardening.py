@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -84,7 +85,11 @@ def is_filtered(task: Path) -> bool:
 
 def descriptors(pid: int) -> list[str]:
     """What a process has open, without the numbers in the names."""
-    targets = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    targets = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # It may be closed meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            targets.append(str(link.readlink()))
     return [re.sub(r"^/(memfd:)| \(deleted\)$|:\[\d+\]$", r"\1", target) for target in targets]
 
 

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
@@ -145,14 +146,30 @@ class Server:
 def stopped_workers(server: Server) -> Iterator[None]:
     """A server's workers stand still: what they hold and what waits stays so."""
     workers = server.workers()
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
+    stop_still(workers)
     try:
         yield
     finally:
         for pid in workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+def stop_still(pids: Collection[int]) -> None:
+    """Stops processes, and waits until none of their threads runs any more."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in pids:
+        wait_until(lambda p=pid: _stands_still(p), f"{pid} to stand still")  # type: ignore[misc]
+
+
+def _stands_still(pid: int) -> bool:
+    """A thread that has ended meanwhile stands still, too."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if (task / "stat").read_text().rpartition(") ")[2][0] not in "TtZX":
+                return False
+    return True
 
 
 def environment() -> dict[str, str]:

@@ -15,7 +15,7 @@ import time
 
 from support.counted_load import Counted, ask, closed_loop, fixed_rate
 from support.health_watch import HealthWatch
-from support.running_server import WITH_FAULTS, Server, wait_until
+from support.running_server import WITH_FAULTS, Server, stop_still, wait_until
 from support.server_counters import CounterWatch, Scrape
 
 #: how workers are made to die, by name; the last needs WITH_FAULTS
@@ -164,8 +164,7 @@ def kill_all_workers(server: Server, rounds: int, *, clients: int = 8) -> list[f
             load.wait_for_answers(2 * clients)
             victims, fronts = server.workers(), server.frontends()
             # Nobody hands a request on from one dead worker to the next.
-            for pid in fronts:
-                os.kill(pid, signal.SIGSTOP)
+            stop_still(fronts)
             killed_s = time.monotonic()
             for pid in victims:
                 os.kill(pid, signal.SIGKILL)
