@@ -228,7 +228,6 @@ class Supervisor:
             self._end()
         else:
             self._drain(number)
-        self.changed()
 
     def _drain(self, number: signal.Signals) -> None:
         lifecycle = self.settings.lifecycle
@@ -237,6 +236,7 @@ class Supervisor:
             logger.info("%s: not ready any more, taking requests for %g s", number.name, delay_s)
         logger.info("%s: draining, for at most %g s", number.name, grace_s + delay_s)
         self._phase = Phase.DRAINING
+        self.changed()  # before any frontend says so: the probes of one server agree
         for frontend in self._fleet.frontends:
             frontend_link.tell(frontend, Drain(delay_s=delay_s))
         self._loop.call_later(grace_s + delay_s, self._on_grace_over)
