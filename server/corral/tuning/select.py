@@ -146,15 +146,13 @@ def _check_pictures(bench: Bench) -> None:
         path = getattr(accuracy, name)
         if path is not None and not bench.spec.takes_pictures:
             raise ConfigError(f"--{name} {path}: {bench.settings.model.name} takes no pictures")
-    named = [evaluation_pictures(bench)]
-    if accuracy.calibration is not None:
-        named.append(own_pictures(accuracy.calibration))
-    for found in named:
-        if found is not None and (told := found.told_left_out()):
-            logger.warning("%s", told)
-    judged, calibrating = [*named, None][:2]
-    if judged and calibrating and (told := judged.told_seen(calibrating)):
-        logger.warning("%s", told)
+    judging = evaluation_pictures(bench)
+    calibrating = None if accuracy.calibration is None else own_pictures(accuracy.calibration)
+    told = [found.told_left_out() for found in (judging, calibrating) if found is not None]
+    if judging is not None and calibrating is not None:
+        told.append(judging.told_seen(calibrating))
+    for line in filter(None, told):
+        logger.warning("%s", line)
 
 
 def is_doubtful(found: Search) -> bool:
