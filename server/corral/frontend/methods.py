@@ -15,7 +15,7 @@ from corral.frontend.grpc_asgi.status import ClientGone, GrpcError, MessageTooLa
 from corral.frontend.messages import SHORT_MESSAGE_BYTES, existing, one_message
 from corral.frontend.pages import Page
 from corral.frontend.service import Service
-from corral.protocol.envelope import MAX_HEAD_BYTES, tail, varint
+from corral.protocol.envelope import MAX_HEAD_BYTES, is_hopeless, tail, varint
 from corral.protocol.metadata import parse
 from corral.telemetry.timeline import Timeline, timeline_of
 from corral_protos import open_inference_pb2 as pb
@@ -86,7 +86,9 @@ class Methods:
         service = self._service
         try:
             with service.messages.turn(call.scope, inference=True) as turn:
-                return await call.message(service.max_body_bytes, service.too_large, turn.grow)
+                return await call.message(
+                    service.max_body_bytes, service.too_large, turn.grow, is_hopeless
+                )
         except MessageTooLarge:
             raise service.refuse_too_large() from None
 

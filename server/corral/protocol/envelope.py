@@ -45,6 +45,42 @@ def _read_varint(message: bytes | memoryview, at: int) -> tuple[int, int]:
     raise InvalidRequest(NOT_A_REQUEST)
 
 
+def _field(message: bytes, at: int) -> tuple[int, int, int]:
+    """The key of the field at ``at``, and where its content starts and ends.
+
+    Raises:
+        IndexError: the message ends before that is known.
+        InvalidRequest: it is no field.
+    """
+    key, at = _read_varint(message, at)
+    wire_type = key & 7
+    if wire_type == _LENGTH:
+        length, at = _read_varint(message, at)
+        return key, at, at + length
+    if wire_type == _VARINT:
+        return key, at, _read_varint(message, at)[1]
+    if wire_type == _FIXED64:
+        return key, at, at + 8
+    if wire_type == _FIXED32:
+        return key, at, at + 4
+    raise InvalidRequest(NOT_A_REQUEST)
+
+
+def is_hopeless(beginning: bytes) -> bool:
+    """Whether a message is no request, whatever comes after its beginning."""
+    at = 0
+    try:
+        for _ in range(MAX_FIELDS):
+            if at >= len(beginning):
+                return False
+            _, _, at = _field(beginning, at)
+    except IndexError:
+        return False
+    except InvalidRequest:
+        return True
+    return at < len(beginning)
+
+
 def cut(
     message: bytes, at: int, end: int, number: int, most: int = MAX_FIELDS
 ) -> tuple[bytes, list[tuple[int, int]]]:
@@ -71,23 +107,11 @@ def cut(
             if at >= end:
                 break
             start = at
-            key, at = _read_varint(message, at)
-            wire_type = key & 7
-            if wire_type == _LENGTH:
-                length, at = _read_varint(message, at)
-                if key >> 3 == number:
-                    found.append((at, at + length))
-                    kept.append((keep_from, start))
-                    keep_from = at + length
-                at += length
-            elif wire_type == _VARINT:
-                _, at = _read_varint(message, at)
-            elif wire_type == _FIXED64:
-                at += 8
-            elif wire_type == _FIXED32:
-                at += 4
-            else:
-                raise InvalidRequest(NOT_A_REQUEST)
+            key, begins, at = _field(message, at)
+            if key & 7 == _LENGTH and key >> 3 == number:
+                found.append((begins, at))
+                kept.append((keep_from, start))
+                keep_from = at
         else:
             if at < end:
                 raise InvalidRequest(f"the request has more than {most} fields")

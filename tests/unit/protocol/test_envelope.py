@@ -7,6 +7,8 @@ import tracemalloc
 from typing import Any
 
 import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
 
 from corral.errors import InvalidRequest
 from corral.protocol import envelope
@@ -36,6 +38,23 @@ def test_as_many_fields_as_there_may_be() -> None:
     assert envelope.split(b"\x3a\x00" * envelope.MAX_FIELDS)[0] == b""
     with pytest.raises(InvalidRequest):
         envelope.split(b"\x3a\x00" * (envelope.MAX_FIELDS + 1))
+
+
+@given(st.binary(max_size=40) | st.builds(bytes.__mul__, st.binary(max_size=3), st.just(300)))
+def test_what_begins_hopelessly_is_refused_whatever_follows(message: bytes) -> None:
+    hopeless = [end for end in range(len(message)) if envelope.is_hopeless(message[:end])]
+    event(f"{bool(hopeless)}")
+    if hopeless:
+        with pytest.raises(InvalidRequest):
+            envelope.split(message)
+
+
+def test_a_request_is_hopeful_wherever_it_is_cut() -> None:
+    whole = head_with(pb.InferTensorContents(fp32_contents=[1.0] * 9), id="1", model_version="1")
+    whole.raw_input_contents.append(bytes(300))
+    message = whole.SerializeToString()
+    assert not any(envelope.is_hopeless(message[:end]) for end in range(len(message) + 1))
+    assert envelope.is_hopeless(bytes(2**16))
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 2**32, 2**63])

@@ -21,6 +21,7 @@ from corral.frontend.grpc_asgi.status import (
     MessageTooLarge,
     status_fields,
 )
+from corral.inflate import is_never_hopeless
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 #: a message in as many pieces as it came
@@ -90,7 +91,11 @@ class Call:
         self._accepts = fields.get(b"grpc-accept-encoding", b"")
 
     async def message(
-        self, most_bytes: int, too_large: str, grow: Grow = take_all
+        self,
+        most_bytes: int,
+        too_large: str,
+        grow: Grow = take_all,
+        is_hopeless: Callable[[bytes], bool] = is_never_hopeless,
     ) -> Pieces | None:
         """The next request message, unpacked; None when there is none.
 
@@ -98,6 +103,8 @@ class Call:
             most_bytes: what it may hold; checked before it is received.
             too_large: says so to the client.
             grow: told how much of it is there while it is not all.
+            is_hopeless: whether a packed message that begins like this is refused whatever follows;
+                then it is its beginning alone.
 
         Raises:
             ClientGone: the client is.
@@ -120,7 +127,8 @@ class Call:
                 (_ACCEPTED,),
             )
         packed = await self._body.pieces(length, grow)
-        return [await unpack_apart(self._algorithm, map(bytes, packed), most_bytes, too_large)]
+        whole = await unpack_apart(self._algorithm, packed, most_bytes, too_large, is_hopeless)
+        return [whole]
 
     async def send(self, message: bytes) -> None:
         """Sends one answer message.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from corral.frontend.grpc_asgi.status import Code, GrpcError, MessageTooLarge
+from corral.inflate import Damaged, TooMuch, inflate, is_never_hopeless
 
 IDENTITY = b"identity"
 #: what zlib calls the formats, by gRPC's names for them
@@ -25,7 +27,13 @@ def is_known(algorithm: bytes) -> bool:
     return algorithm == IDENTITY or algorithm in _WINDOW_BITS
 
 
-def unpack(algorithm: bytes, pieces: Iterable[bytes], most_bytes: int, too_large: str) -> bytes:
+def unpack(
+    algorithm: bytes,
+    pieces: Iterable[bytes | memoryview],
+    most_bytes: int,
+    too_large: str,
+    is_hopeless: Callable[[bytes], bool] = is_never_hopeless,
+) -> bytes:
     """A message as it was before it was packed.
 
     Args:
@@ -33,6 +41,7 @@ def unpack(algorithm: bytes, pieces: Iterable[bytes], most_bytes: int, too_large
         pieces: the packed message.
         most_bytes: what it may hold once it is unpacked.
         too_large: says so to the client.
+        is_hopeless: see ``inflate``.
 
     Raises:
         MessageTooLarge: it holds more, of which no more is unpacked.
@@ -41,29 +50,25 @@ def unpack(algorithm: bytes, pieces: Iterable[bytes], most_bytes: int, too_large
     bits = _WINDOW_BITS.get(algorithm)
     if bits is None:
         raise GrpcError(Code.INTERNAL, "the message is marked as packed, and no way is named")
-    unpacker = zlib.decompressobj(bits)
-    parts: list[bytes] = []
-    left = most_bytes + 1
     try:
-        for piece in pieces:
-            part = unpacker.decompress(piece, left)
-            parts.append(part)
-            left -= len(part)
-            if left <= 0 or unpacker.unconsumed_tail:
-                raise MessageTooLarge(too_large)
-    except zlib.error:
-        raise _broken(algorithm) from None
-    if not unpacker.eof or unpacker.unused_data:
-        raise _broken(algorithm)
-    return b"".join(parts)
+        return inflate(pieces, bits, most_bytes, is_hopeless)
+    except TooMuch:
+        raise MessageTooLarge(too_large) from None
+    except Damaged:
+        name = algorithm.decode()
+        raise GrpcError(Code.INTERNAL, f"the message is no whole {name} stream") from None
 
 
 async def unpack_apart(
-    algorithm: bytes, pieces: Iterable[bytes], most_bytes: int, too_large: str
+    algorithm: bytes,
+    pieces: Iterable[bytes | memoryview],
+    most_bytes: int,
+    too_large: str,
+    is_hopeless: Callable[[bytes], bool] = is_never_hopeless,
 ) -> bytes:
     """The same in another thread, so that other calls go on meanwhile."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_THREAD, unpack, algorithm, pieces, most_bytes, too_large)
+    work = functools.partial(unpack, algorithm, pieces, most_bytes, too_large, is_hopeless)
+    return await asyncio.get_running_loop().run_in_executor(_THREAD, work)
 
 
 def pack(algorithm: bytes, message: bytes) -> bytes:
@@ -78,7 +83,3 @@ def answer_algorithm(wanted: bytes, accepted: bytes) -> bytes:
         return IDENTITY
     taken = {name.strip() for name in accepted.split(b",")}
     return wanted if wanted in taken else IDENTITY
-
-
-def _broken(algorithm: bytes) -> GrpcError:
-    return GrpcError(Code.INTERNAL, f"the message is no whole {algorithm.decode()} stream")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections.abc import Callable
 
 from corral.errors import InvalidRequest, RequestError, TooLarge
 from corral.frontend.rest import console, routes
@@ -15,6 +16,7 @@ from corral.frontend.rest.pages import Pages
 from corral.frontend.rest.routes import Route
 from corral.frontend.rest.service import Body, Receive, Scope, Send, Service
 from corral.frontend.rest.side_work import SideWork
+from corral.inflate import is_never_hopeless
 from corral.priority import Priority
 from corral.protocol.head import Head
 from corral.protocol.response import Answer
@@ -155,7 +157,11 @@ class RestApp:
         body: Body = await self._receive(asked, receive, deadline_s)
         try:
             if encoding is not None:
-                body = await self._unpack(body, encoding)
+                body = await self._unpack(
+                    body,
+                    encoding,
+                    functools.partial(compression.is_hopeless_request, header_bytes=header_bytes),
+                )
             header, binary = request.cut(body, header_bytes)
             if binary is not None and len(header) <= _REMEMBERED_BYTES:
                 form, head = self._remembered(bytes(header), route.name, route.version)
@@ -170,9 +176,14 @@ class RestApp:
             raise self._counted(error) from None
         return head, raws, form.binary
 
-    async def _unpack(self, body: Body, encoding: str) -> Body:
+    async def _unpack(
+        self,
+        body: Body,
+        encoding: str,
+        is_hopeless: Callable[[bytes], bool] = is_never_hopeless,
+    ) -> Body:
         most = self._service.max_body_bytes
-        work = functools.partial(compression.unpack, body, encoding, most)
+        work = functools.partial(compression.unpack, body, encoding, most, is_hopeless)
         return await self._side.run(work, len(body), packed=True)
 
     def _read_head(self, header: bytes, name: str, version: str) -> tuple[Form, Head]:

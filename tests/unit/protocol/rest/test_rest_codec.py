@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import json
 import tracemalloc
@@ -17,7 +18,7 @@ from support.rest_service import bytes_tensor
 from corral import errors
 from corral.errors import InvalidRequest, QueueFull, RequestError, TooLarge
 from corral.protocol.response import Answer
-from corral.protocol.rest import compression, fields, multipart, response, statuses
+from corral.protocol.rest import compression, fields, multipart, request, response, statuses
 from corral.protocol.shared_memory import Slice
 
 
@@ -30,8 +31,8 @@ def in_json(answer: Answer) -> bytes:
 TEXT = b"a body that packs well " * 100
 
 
-def raw_deflate(data: bytes) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+def raw_deflate(data: bytes, level: int = 9) -> bytes:
+    packer = zlib.compressobj(level, zlib.DEFLATED, -15)
     return packer.compress(data) + packer.flush()
 
 
@@ -51,6 +52,16 @@ def raw_deflate(data: bytes) -> bytes:
 )
 def test_bodies_are_unpacked(body: bytes, encoding: str | None) -> None:
     assert bytes(compression.unpack(body, encoding, len(TEXT))) == TEXT
+
+
+@pytest.mark.parametrize("size", [2**18 - 1, 2**18, 2**18 + 21, 2**18 + 22, 3 * 2**18, 2**24])
+def test_zeros_of_any_size_are_unpacked(size: int) -> None:
+    """All of a bare stream may have been consumed when as much is out as is unpacked at a time."""
+    for packed in (raw_deflate(bytes(size), 1), gzip.compress(bytes(size), mtime=0)):
+        encoding = "gzip" if packed[:2] == b"\x1f\x8b" else "deflate"
+        assert compression.unpack(packed, encoding, size) == bytes(size)
+        with pytest.raises(TooLarge):
+            compression.unpack(packed, encoding, size - 1)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +96,28 @@ def test_a_bomb_costs_no_more_than_the_limit() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("header_bytes", [None, 100])
+def test_no_more_of_a_bomb_is_unpacked_than_tells_that_it_is_no_request(
+    header_bytes: int | None,
+) -> None:
+    bomb = gzip.compress(bytes(2**24), mtime=0)
+    is_hopeless = functools.partial(compression.is_hopeless_request, header_bytes=header_bytes)
+    began = compression.unpack(bomb, "gzip", 2**24, is_hopeless)
+    assert len(began) < 2**20
+    with pytest.raises(InvalidRequest):
+        request.read_form(request.cut(began, header_bytes)[0], "it", "")
+
+
+@pytest.mark.parametrize(
+    ("beginning", "header_bytes"),
+    [(b" \r\n\t{", None), (b"{", 1), (b"\n" * 99, None), (b"", None), (b"[" * 9, 10)],
+)
+def test_what_may_become_a_request_is_unpacked_whole(
+    beginning: bytes, header_bytes: int | None
+) -> None:
+    assert not compression.is_hopeless_request(beginning, header_bytes)
 
 
 @settings(max_examples=200, deadline=None)
