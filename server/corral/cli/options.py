@@ -11,7 +11,7 @@ from typing import Any
 
 from corral import __version__
 from corral.cli import command_numbers
-from corral.cli.parser import Parser, read_in_range, read_number
+from corral.cli.parser import Parser, read_in_range, read_number, read_text
 from corral.models import registry
 from corral.settings import Mode, Option, Settings, options
 from corral.settings.ranges import shortened
@@ -130,7 +130,10 @@ def _add_admin(parser: argparse.ArgumentParser, name: str) -> None:
         help="the server's gRPC port, by which it is found (default: %(default)s)",
     )
     parser.add_argument(
-        "--admin-socket", type=Path, metavar="PATH", help="its admin socket, if it has its own"
+        "--admin-socket",
+        type=read_text(options()["admin_socket"]),
+        metavar="PATH",
+        help="its admin socket, if it has its own",
     )
 
 

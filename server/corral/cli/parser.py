@@ -62,6 +62,17 @@ def read_number(option: Option) -> Callable[[str], float | str]:
     return read
 
 
+def read_text(option: Option) -> Callable[[str], str]:
+    """Reads a text like an option's: of a command that takes no settings."""
+
+    def read(text: str) -> str:
+        if not text:
+            raise argparse.ArgumentTypeError(refusal(option, text))
+        return text
+
+    return read
+
+
 def read_in_range(option: Option) -> Callable[[str], float | str]:
     """Reads a number like an option's, range included: of a command that takes no settings."""
     read = read_number(option)

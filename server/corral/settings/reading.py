@@ -14,9 +14,11 @@ from corral.errors import ConfigError
 from corral.settings import files
 from corral.settings.ranges import refusal, suggestion
 from corral.settings.server_groups import ListenSettings, SecuritySettings, TelemetrySettings
-from corral.settings.whole import Settings, options
+from corral.settings.whole import Settings, field_names, options
 
 _MAX_SOCKET_PATH = 107
+#: what the server makes or writes itself
+_OWN_PLACES = ("unix_socket", "admin_socket", "access_log")
 _COLLECTORS = ("http://", "https://")
 
 
@@ -59,6 +61,7 @@ def build(*layers: dict[str, Any]) -> Settings:
     _check_security(settings.security)
     _check_client_memory(settings.listen)
     _check_socket_paths(settings.listen)
+    _check_own_places(settings)
     _check_traces(settings.telemetry)
     return settings
 
@@ -128,8 +131,27 @@ def _check_socket_paths(listen: ListenSettings) -> None:
             raise ConfigError(
                 f"{name} {path}: a unix socket's path has at most {_MAX_SOCKET_PATH} bytes"
             )
-    if listen.unix_socket and listen.unix_socket == listen.admin_socket:
-        raise ConfigError(f"--admin-socket {listen.admin_socket}: the same as --unix-socket")
+
+
+def _check_own_places(settings: Settings) -> None:
+    """What the server makes or writes replaces nothing that it reads, nor one another."""
+    paths = {
+        option.flat: os.path.normpath(path)
+        for option in options().values()
+        if option.path and (path := settings.value(option.flat))
+    }
+    if paths.get("access_log") == "-":
+        del paths["access_log"]
+    names = field_names()
+    for own in _OWN_PLACES:
+        path = paths.pop(own, None)
+        for other, taken in paths.items():
+            if path == taken:
+                # Of two that the server makes, the later one is said to be in the way.
+                first, last = (own, other) if other in _OWN_PLACES else (other, own)
+                raise ConfigError(
+                    f"--{names[last]} {settings.value(last)}: the same as --{names[first]}"
+                )
 
 
 def _check_traces(asked: TelemetrySettings) -> None:
