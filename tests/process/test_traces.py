@@ -284,6 +284,18 @@ def test_a_collector_that_is_down_costs_traces_alone() -> None:
         assert sum("traces are dropped" in line for line in server.lines) == 1
 
 
+def test_a_server_that_ends_soon_says_that_its_traces_are_lost() -> None:
+    with contextlib.closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        traced = ("--otlp-endpoint", endpoint, "--trace-rate", "1")
+        with running(null_server_command("--workers", "1", *traced)) as server:
+            ask(server, message())
+            assert server.stop() == 0
+        (told,) = (line for line in server.lines if "traces are dropped" in line)
+        assert "Connection refused" in told
+
+
 def test_a_collector_that_refuses_costs_traces_until_it_takes_them() -> None:
     with OtlpReceiver() as receiver:
         receiver.refuses = 400

@@ -96,6 +96,7 @@ class TraceExporter:
         ending = threading.Thread(target=self._processor.shutdown, daemon=True)
         ending.start()
         ending.join(_LAST_S)
+        self._outlet.tell_left()
 
 
 class _Outlet(SpanExporter):
@@ -143,10 +144,20 @@ class _Outlet(SpanExporter):
             return
         self._fails = fails
         if fails:
-            reason = (self._session and self._session.problem) or "no reason given"
-            logger.warning("traces are dropped: %s does not take them (%s)", self._url, reason)
+            self._tell_why("traces are dropped", "no reason given")
         else:
             logger.warning("%s takes traces again; %d were dropped", self._url, self.refused)
+
+    def tell_left(self) -> None:
+        """At the end: what waits is lost, which somebody who was never told of drops must know."""
+        with self._lock:
+            left = self._waiting > 0 and not self._fails
+        if left:
+            self._tell_why("the last traces are dropped", "no answer in time")
+
+    def _tell_why(self, what: str, otherwise: str) -> None:
+        reason = (self._session and self._session.problem) or otherwise
+        logger.warning("%s: %s does not take them (%s)", what, self._url, reason)
 
     def shutdown(self) -> None:
         """Ends the exporter."""
