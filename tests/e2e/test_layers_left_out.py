@@ -322,10 +322,39 @@ def test_the_layers_of_an_onnx_file_have_names_and_costs(tmp_path: Path) -> None
     _onnx_network(file)
     onnx_layers.name_nodes(file)
     onnx.save(onnx.shape_inference.infer_shapes(onnx.load(file)), file)
-    found = onnx_layers.layers(file)
+    whole = _quantized(file, tmp_path)
+    found = onnx_layers.layers(file, whole)
+    assert all(layer.multiplies for layer in found)
     kinds = [[name.rpartition("_")[2] for name in layer.names] for layer in found]
     assert [kind[0] for kind in kinds] == ["Conv", "Conv", "Conv", "MatMul"]
     names = [name for layer in found for name in layer.names]
     assert len(names) == len(set(names))
     # The second convolution has 8 input channels for 3.
     assert found[1].cost > found[0].cost > found[3].cost
+    # Of what is not quantized nothing is in INT8, whatever the operator.
+    assert not any(layer.multiplies for layer in onnx_layers.layers(file, file))
+
+
+def test_a_network_of_pools_has_nothing_that_int8_is_for(tmp_path: Path) -> None:
+    import onnx
+
+    file = tmp_path / "pools.onnx"
+    tensor = onnx.helper.make_tensor_value_info
+    nodes = [
+        onnx.helper.make_node("MaxPool", ["input"], ["a"], "first", kernel_shape=[2, 2]),
+        onnx.helper.make_node("GlobalAveragePool", ["a"], ["output"], "second"),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes, "g", [tensor("input", 1, [1, 3, 32, 32])], [tensor("output", 1, [1, 3, 1, 1])]
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), file)
+    found = onnx_layers.layers(file, _quantized(file, tmp_path))
+    assert [layer.multiplies for layer in found] == [False]
+
+
+def _quantized(file: Path, folder: Path) -> Path:
+    """All of a file in INT8, by the ranges of some noise."""
+    random = np.random.default_rng(5)
+    noise = [random.random((1, 3, 32, 32), np.float32) for _ in range(2)]
+    return onnx_quantize.Quantizer(file, folder, noise).whole(reduce_range=False).model

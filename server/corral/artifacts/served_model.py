@@ -21,6 +21,7 @@ def boot_model(
         weights=artefact.weights,
         guard=guard,
         search=search,
+        remark=artefact.remark,
     )
 
 

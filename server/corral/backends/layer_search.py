@@ -35,7 +35,7 @@ Model = TypeVar("Model")
 Answers = Callable[[Model, Sequence[NDArray[Any]]], Mapping[str, NDArray[Any]]]
 
 #: raise it whenever other layers of the same model are left out, or something else is remarked
-FORMAT = 2
+FORMAT = 3
 #: that noise is measured of apart; more would take longer and find no more
 _BLOCKS = 16
 #: pictures that a block's noise is measured on: it varies less than what becomes of labels
@@ -46,6 +46,8 @@ _TRIES = 6
 _GUARDS = 40
 #: the predicted noise is aimed lower than allowed, for it is a prediction
 _MARGIN = 0.8
+#: what is said of INT8 in which nothing that takes time is in INT8
+_NOTHING = "no convolution and no matrix product is in INT8"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +57,13 @@ class Layer:
     Attributes:
         names: of the engine's operations.
         cost: what it takes in FP32, about proportional to time.
+        multiplies: whether a convolution or a matrix product of it is in INT8: what else is
+            quantized, a pool or a sum, saves next to nothing.
     """
 
     names: tuple[str, ...]
     cost: float
+    multiplies: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +165,7 @@ def within_thresholds(
         _log.warning(
             "no layers are searched for: no answer is a float, nor known to be made of one"
         )
+        _tell_nothing(ways[0].layers(), job)
         return ways[0].model
     all_found = [judge.fidelities(way.model) for way in ways]
     if len(ways) > 1:
@@ -170,8 +176,16 @@ def within_thresholds(
     best, found = ways[number], all_found[number]
     if _passes(found, job):
         _log.info("no layer left out: %s", _told(found))
+        _tell_nothing(best.layers(), job)
         return best.model
     return _without_noisy(best, judge, job)
+
+
+def _tell_nothing(kept: Sequence[Layer], job: BuildJob) -> None:
+    """Says so where what is in INT8 has no layer that INT8 is for."""
+    if not any(layer.multiplies for layer in kept):
+        _log.warning("%s: it has nothing that INT8 would make faster", _NOTHING)
+        job.remark(_NOTHING)
 
 
 def _without_noisy(best: Quantized[Model], judge: Judge[Model], job: BuildJob) -> Model:
@@ -209,6 +223,7 @@ def _without_noisy(best: Quantized[Model], judge: Judge[Model], job: BuildJob) -
         job.remark("no layer stays in INT8")
     else:
         _log.info("%d of %d layers stay out", len(left(count)), len(parts))
+        _tell_nothing([part for block in order[count:] for part in groups[block]], job)
     return without(_names(left(count)))
 
 

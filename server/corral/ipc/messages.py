@@ -41,6 +41,8 @@ class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):
     guard: AccuracyReport | None = None
     #: who won the search for the fastest, and by how much; empty where nothing was searched
     search: str = ""
+    #: why it is not what was asked for, as an INT8 with no layer in INT8; empty where it is
+    remark: str = ""
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):

@@ -176,7 +176,9 @@ class Deployments:
                 settings.placement.allocator, openmp=engine(settings.engine.backend).obeys_openmp
             ),
         )
-        guard = [model.guard.sentence()] if model.guard and not model.guard.passed else []
+        found = [model.guard.sentence()] if model.guard and not model.guard.passed else []
+        if model.remark:
+            found.append(f"{settings.engine.backend} {model.precision}: {model.remark}")
         factory = ChildFactory(
             settings=settings,
             plan=plan,
@@ -198,7 +200,7 @@ class Deployments:
             prepared=prepared,
             plan=plan,
             factory=factory,
-            warnings=(*plan.warnings, *warnings, *extras.warnings, *guard),
+            warnings=(*plan.warnings, *warnings, *extras.warnings, *found),
         )
 
     def _fits(self, plan: Plan) -> None:

@@ -35,6 +35,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 1
     #: against FP32; None for FP32
     fidelity: Fidelity | None = None
+    #: why it is not what its name says, as an INT8 with no layer in INT8; empty where it is
+    remark: str = ""
     #: why it cannot be chosen; empty when it can
     excluded: str = ""
     #: the reason may pass (it was killed, or out of memory): the search is not remembered

@@ -36,10 +36,11 @@ def render(search: Search, settings: Settings) -> Group:
 
 def _cells(row: Row) -> list[str]:
     measured = row.images_per_s > 0
+    against = "is FP32" if row.fidelity is None else describe(row.fidelity)
     return [
         row.candidate.name,
         f"{row.p50_ms:.1f} ms" if measured else "-",
         f"{row.images_per_s:.1f}" if measured else "-",
         str(row.batch) if measured else "-",
-        row.excluded or ("is FP32" if row.fidelity is None else describe(row.fidelity)),
+        row.excluded or "; ".join(filter(None, (against, row.remark))),
     ]

@@ -94,7 +94,7 @@ def _guarded(
     fidelity = measure_fidelity(bench, candidate, made, reference, exact)
     found = faults(fidelity, bench.thresholds, synthetic=made.synthetic)
     excluded = f"the guard refuses it ({', '.join(found)})" if found else ""
-    return Row(candidate=candidate, fidelity=fidelity, excluded=excluded)
+    return Row(candidate=candidate, fidelity=fidelity, remark=made.remark, excluded=excluded)
 
 
 def measure_speeds(

@@ -77,6 +77,7 @@ def _search(
     unseen: NDArray[np.bool_] | None = None,
     *,
     remark: Callable[[str], None] = pytest.fail,
+    multiplies: Callable[[int], bool] = lambda number: True,
 ) -> _Model:
     every = frozenset(range(_LAYERS))
 
@@ -89,7 +90,7 @@ def _search(
     way = Quantized(
         "weights of 8 bits",
         _Model(every),
-        lambda: [Layer((str(number),), 1.0) for number in range(_LAYERS)],
+        lambda: [Layer((str(n),), 1.0, multiplies(n)) for n in range(_LAYERS)],
         without,
     )
     inputs = [np.zeros(1, np.float32)] * pictures
@@ -157,6 +158,22 @@ def test_where_no_layer_may_be_quantized_a_warning_and_the_artefact_say_so(
     caplog.clear()
     _search(None)
     assert "no layer stays" not in caplog.text
+
+
+@pytest.mark.parametrize("answers", [_answers, lambda model, inputs: {}])
+@pytest.mark.parametrize("snr_db", [15.0, 20.0])
+def test_int8_of_what_multiplies_nothing_is_told(
+    snr_db: float, answers: Callable[..., dict[str, NDArray[np.float32]]]
+) -> None:
+    """Pools and sums, all of them in INT8 or some: a network without a layer that INT8 is for."""
+    remarks: list[str] = []
+    _search(None, snr_db, answers, remark=remarks.append, multiplies=lambda number: False)
+    assert remarks == ["no convolution and no matrix product is in INT8"]
+    # Those that carry the noise go back, and what stays are pools.
+    remarks.clear()
+    _search(None, answers=answers, remark=remarks.append, multiplies=lambda number: number < 2)
+    assert len(remarks) == (answers is _answers)
+    _search(None, answers=answers, multiplies=lambda number: number == 20)
 
 
 @pytest.mark.parametrize("uneven", [False, True])

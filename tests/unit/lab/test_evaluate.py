@@ -115,6 +115,11 @@ def test_what_no_fp32_was_there_for_is_not_compared() -> None:
     assert tables.verdict(msgspec.structs.replace(alone, candidate="e fp32")) == "is FP32"
 
 
+def test_what_is_int8_by_name_alone_is_told_beside_its_verdict() -> None:
+    named = EvaluationRow(candidate="e int8", remark="no layer is in INT8")
+    assert tables.verdict(named) == "not compared; no layer is in INT8"
+
+
 def test_the_page_needs_nothing_else_and_escapes_names() -> None:
     text = page.render(_evaluation())
     assert text.startswith("<!doctype html>")

@@ -192,7 +192,7 @@ def test_a_turn_reads_what_the_processors_consumed(tmp_path: Path) -> None:
     counter.write_text("99000000")
     trial = _OneBatch(counter)
     answers = Answers({}, Signature({Datatype.FP32: (3, 8, 8)}, (10,)))
-    one = _Standing(rungs(bf16=False)[0], [trial], 0.0, answers, Datatype.FP32)  # type: ignore[list-item]
+    one = _Standing(rungs(bf16=False)[0], [trial], 0.0, answers, Datatype.FP32, "")  # type: ignore[list-item]
     # 99 J to 3 J, over a range of 100 J, for a batch of 8
     _turn(one, 8, 0.0, Meter(tmp_path))
     assert one.joules == {8: [0.5]}
@@ -226,6 +226,17 @@ def test_table_fits_and_says_what_did_not_run(width: int) -> None:
     assert "30.0" in text
     assert "…" not in text
     assert tables.reasons(_LADDER) == ["B: this CPU has no AMX"]
+
+
+def test_a_rung_that_is_int8_by_name_alone_says_so() -> None:
+    assert tables.remarks(_LADDER) == []
+    first, *others = _LADDER.rungs
+    named = msgspec.structs.replace(first, remark="no layer is in INT8")
+    ladder = msgspec.structs.replace(_LADDER, rungs=[named, *others])
+    assert tables.remarks(ladder) == [f"{first.title}: no layer is in INT8"]
+    assert f"By name alone:\n\n- {first.title}: no layer is in INT8\n" in tables.markdown(
+        ladder, None
+    )
 
 
 def test_markdown_has_a_row_a_rung_and_the_reasons() -> None:

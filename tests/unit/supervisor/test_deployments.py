@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from corral.artifacts.figures import FigureCache
@@ -86,6 +87,16 @@ def test_what_was_named_is_kept(asked: Settings) -> None:
     assert new.settings == asked.replace(mode=Mode.THROUGHPUT)
     assert new.model is MODEL
     assert not bench.calls
+
+
+def test_int8_by_name_alone_is_a_warning_at_every_start(tmp_path: Path) -> None:
+    """The artefact says so, whoever made it."""
+    remark = "no layer is in INT8"
+    model = msgspec.structs.replace(MODEL, remark=remark)
+    asked = NAMED.replace(cache_dir=str(tmp_path))
+    ready = DeploymentSpec(asked=asked, settings=asked, model=model)
+    found = _forge(Bench()).first(ready, plan_for(asked, MACHINE), MACHINE)
+    assert f"openvino int8: {remark}" in found.warnings
 
 
 def test_nothing_is_measured_for_a_plan_that_does_not_fit() -> None:

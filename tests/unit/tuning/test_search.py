@@ -263,6 +263,8 @@ def test_what_is_int8_by_name_alone_is_taken_by_name_alone(
     asking = dataclasses.replace(bench, settings=bench.settings.replace(precision=asked))
     rows = search.search(asking, [_FP32, _INT8], _FP32, OtherLoad())
     assert {row.candidate: row.excluded for row in rows} == {_FP32: "", _INT8: excluded}
+    told = {row.candidate: row.excluded or row.remark for row in rows}
+    assert told == {_FP32: "", _INT8: "no layer stays in INT8"}
 
 
 @pytest.mark.parametrize(("left", "apart"), [(None, 0), (10**10, 0), (700 * 10**6, 1)])

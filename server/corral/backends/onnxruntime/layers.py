@@ -32,8 +32,14 @@ def name_nodes(file: Path) -> None:
         onnx.save(model, file)
 
 
-def layers(file: Path) -> list[Layer]:
-    """The layers of a file whose nodes have names and whose shapes are inferred, first to last."""
+def layers(file: Path, quantized: Path) -> list[Layer]:
+    """The layers of a file whose nodes have names and whose shapes are inferred, first to last.
+
+    Args:
+        file: in FP32.
+        quantized: the same with all that onnxruntime quantizes in INT8. It leaves alone what is in
+            FP64, whatever the operator.
+    """
     import onnx
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
@@ -46,10 +52,26 @@ def layers(file: Path) -> list[Layer]:
         if node.op_type in _WEIGHTED or not found:
             found.append([])
         found[-1].append(node)
+    in_int8 = _in_int8(quantized)
     return [
-        Layer(tuple(node.name for node in nodes), sum(_cost(node, shapes) for node in nodes))
+        Layer(
+            tuple(node.name for node in nodes),
+            sum(_cost(node, shapes) for node in nodes),
+            nodes[0].op_type in _WEIGHTED and nodes[0].name in in_int8,
+        )
         for nodes in found
     ]
+
+
+def _in_int8(file: Path) -> frozenset[str]:
+    """Names of the nodes that take what was in INT8."""
+    import onnx
+
+    nodes = onnx.load(file, load_external_data=False).graph.node
+    restored = {
+        name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output
+    }
+    return frozenset(node.name for node in nodes if restored.intersection(node.input))
 
 
 def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:

@@ -35,7 +35,7 @@ def quantize(exact: Path, job: BuildJob) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pictures = job.pictures()
-        quantizer = _Quantizer(exact, folder, pictures)
+        quantizer = Quantizer(exact, folder, pictures)
         whole = quantizer.whole(reduce_range=job.narrow_sums)
         made = whole.model
         if not job.weights.synthetic:
@@ -49,7 +49,7 @@ def quantize(exact: Path, job: BuildJob) -> None:
         shutil.copyfile(made, job.file)
 
 
-class _Quantizer:
+class Quantizer:
     """Quantizes one file in several ways, on ranges that were measured once.
 
     Args:
@@ -80,10 +80,11 @@ class _Quantizer:
         """
         bits = 7 if reduce_range else 8
         make = functools.partial(self._make, reduce_range=reduce_range)
+        made = make(self._folder / f"bits{bits}.onnx", frozenset())
         return Quantized(
             f"weights of {bits} bits",
-            make(self._folder / f"bits{bits}.onnx", frozenset()),
-            lambda: layers(self.ready),
+            made,
+            lambda: layers(self.ready, made),
             {"FP32": lambda names: make(self._folder / "without.onnx", names)},
         )
 

@@ -41,7 +41,12 @@ def layers(quantized: openvino.Model) -> list[Layer]:
             found.append([])
         found[-1].append(op)
     return [
-        Layer(tuple(op.get_friendly_name() for op in ops), sum(map(_cost, ops))) for ops in found
+        Layer(
+            tuple(op.get_friendly_name() for op in ops),
+            sum(map(_cost, ops)),
+            ops[0].get_type_name() in _WEIGHTED,
+        )
+        for ops in found
     ]
 
 

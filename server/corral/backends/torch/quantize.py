@@ -116,6 +116,7 @@ def layers(observed: Any) -> list[Layer]:
         Layer(
             tuple(node.name for node in nodes),
             sum(_cost(node, weighted=node.target in weighted) for node in nodes),
+            nodes[0].target in weighted,
         )
         for nodes in found
     ]

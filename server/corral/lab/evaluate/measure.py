@@ -156,6 +156,7 @@ def _rows(
         logits = np.concatenate(one.logits).reshape(len(labels), -1)
         rate = size / statistics.median(one.seconds) if one.seconds else 0.0
         found = row(one.candidate.name, logits, labels, names, rate)
+        found = msgspec.structs.replace(found, remark=one.model.remark)
         if exact is None and one.candidate.precision is Precision.FP32:
             exact = logits
         elif exact is not None:

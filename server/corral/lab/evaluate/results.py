@@ -58,6 +58,8 @@ class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
     fidelity: Fidelity | None = None
     #: what does not pass the guard, by labels
     faults: list[str] = []
+    #: why it is not what its name says, as an INT8 with no layer in INT8; empty where it is
+    remark: str = ""
     images_per_s: float = 0.0
     worst: list[ClassResult] = []
     confusions: list[Confusion] = []

@@ -30,8 +30,10 @@ def verdict(row: EvaluationRow) -> str:
     if row.reason:
         return row.reason
     if row.fidelity is None:
-        return "is FP32" if row.candidate.endswith("fp32") else "not compared"
-    return ", ".join(row.faults) or "passes"
+        found = "is FP32" if row.candidate.endswith("fp32") else "not compared"
+    else:
+        found = ", ".join(row.faults) or "passes"
+    return "; ".join(filter(None, (found, row.remark)))
 
 
 def summary(found: Evaluation) -> str:

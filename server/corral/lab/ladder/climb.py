@@ -82,6 +82,7 @@ class _Standing:
     prepare_s: float
     answers: Answers
     native: Datatype
+    remark: str
     #: of every batch, images/s and joules an image of every turn, by batch size
     seconds: dict[int, list[float]] = dataclasses.field(default_factory=_by_size)
     rates: dict[int, list[float]] = dataclasses.field(default_factory=_by_size)
@@ -188,7 +189,7 @@ def _stand(
         for trial in running:
             trial.fill(np.resize(inputs, (max(trial.sizes), *inputs.shape[1:])), spec.native)
         stack.push(undo.pop_all())
-    return _Standing(rung, running, prepare_s, answers, spec.native)
+    return _Standing(rung, running, prepare_s, answers, spec.native, model.remark)
 
 
 def _defaults(cpus: Sequence[int]) -> dict[str, str]:
@@ -258,6 +259,7 @@ def _result(
         prepare_s=one.prepare_s,
         start_s=max(trial.start_s for trial in one.trials),
         fidelity=None if exact or baseline is None else baseline.answers.fidelity(one.answers),
+        remark=one.remark,
     )
 
 

@@ -127,6 +127,8 @@ def _write(ladder: Ladder, out: Path) -> None:
     stem = out / f"ladder-{ladder.model}"
     console = standard_output(140)
     console.print(tables.table(ladder, console.width))
+    for line in tables.remarks(ladder):
+        console.print(f"by name alone: {line}", markup=False, highlight=False)
     for line in tables.reasons(ladder):
         console.print(f"not run here: {line}", markup=False, highlight=False)
     try:

@@ -48,6 +48,8 @@ class RungResult(msgspec.Struct, frozen=True, kw_only=True):
     start_s: float = 0.0
     #: against the baseline's logits; None for the baseline itself
     fidelity: Fidelity | None = None
+    #: why it is not what its title says, as an INT8 with no layer in INT8; empty where it is
+    remark: str = ""
 
     @property
     def ran(self) -> bool:

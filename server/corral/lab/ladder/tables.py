@@ -101,6 +101,11 @@ def reasons(ladder: Ladder) -> list[str]:
     return [f"{rung.title}: {rung.reason}" for rung in ladder.rungs if not rung.ran]
 
 
+def remarks(ladder: Ladder) -> list[str]:
+    """A line for every rung that ran and is not what its title says."""
+    return [f"{rung.title}: {rung.remark}" for rung in ladder.rungs if rung.ran and rung.remark]
+
+
 def markdown(ladder: Ladder, chart: str | None) -> str:
     """A page: the machine, the chart, the table, and what could not run.
 
@@ -127,9 +132,9 @@ def markdown(ladder: Ladder, chart: str | None) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     if article:
         lines += ["", f"Beside the article ({ARTICLE_MACHINE}):", "", beside_article(ladder)]
-    missing = reasons(ladder)
-    if missing:
-        lines += ["", "Not run here:", "", *(f"- {line}" for line in missing)]
+    for head, told in (("By name alone:", remarks(ladder)), ("Not run here:", reasons(ladder))):
+        if told:
+            lines += ["", head, "", *(f"- {line}" for line in told)]
     return "\n".join(lines) + "\n"
 
 
