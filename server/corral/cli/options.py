@@ -129,12 +129,8 @@ def _add_admin(parser: argparse.ArgumentParser, name: str) -> None:
         metavar="PORT",
         help="the server's gRPC port, by which it is found (default: %(default)s)",
     )
-    parser.add_argument(
-        "--admin-socket",
-        type=read_text(options()["admin_socket"]),
-        metavar="PATH",
-        help="its admin socket, if it has its own",
-    )
+    text, kind = "its admin socket, if it has its own", read_text(options()["admin_socket"])
+    parser.add_argument("--admin-socket", type=kind, metavar="PATH", help=text)
 
 
 def _add_top(parser: argparse.ArgumentParser) -> None:
