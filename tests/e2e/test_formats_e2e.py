@@ -187,11 +187,78 @@ def test_a_scripted_module_of_several_inputs_is_read_in_their_order(tmp_path: Pa
     assert told == [("ids", "[?,3]", "i64"), ("scale", "[?,2]", "f32")]
 
 
-def test_an_argument_that_is_no_tensor_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "shapes"),
+    [
+        ("int", [("x", (3,))]),
+        ("List[Tensor]", [("x", (3,)), ("other", (3,))]),
+        ("Optional[int]", [("x", (3,))]),
+        ("int = 2", [("x", (3,)), ("other", (3,))]),
+    ],
+)
+def test_an_argument_that_is_no_tensor_is_told(
+    tmp_path: Path, kind: str, shapes: list[tuple[str, tuple[int, ...]]]
+) -> None:
+    stem = "".join(filter(str.isalpha, kind)).title()
     file = _scripts(
-        tmp_path / "Times.pt", "def forward(self, x, times: int = 2):", "return x * times"
+        tmp_path / f"{stem}{len(shapes)}.pt", f"def forward(self, x, other: {kind}):", "return x"
     )
-    with pytest.raises(ModelError, match="its input 'times' is int and no tensor"):
+    told = f"its input 'other' is {kind.removesuffix(' = 2')} and no tensor, which is not served"
+    with pytest.raises(ModelError, match=re.escape(told)):
+        read_file(Question(str(file), shapes, {}))
+
+
+@pytest.mark.parametrize("given", [["x"], ["x", "mask"]])
+def test_an_argument_that_may_be_left_out_is_an_input_where_it_has_a_shape(
+    tmp_path: Path, given: list[str]
+) -> None:
+    import openvino
+
+    file = _scripts(
+        tmp_path / f"Left{len(given)}.pt",
+        "def forward(self, x, mask: Optional[Tensor] = None, times: int = 2):",
+        "if mask is not None:",
+        "    x = x * mask",
+        "return (x * times).sum(1, keepdim=True)",
+    )
+    model = read_file(Question(str(file), [(name, (3,)) for name in given], {}))
+    assert [port.any_name for port in model.inputs] == given
+    x = np.array([[1, 2, 4], [8, 16, 32]], np.float32)
+    mask = np.array([[1, 0, 1], [0, 1, 1]], np.float32)
+    (y,) = openvino.compile_model(model, "CPU")([x, mask][: len(given)]).values()
+    expected = x * mask if "mask" in given else x
+    np.testing.assert_array_equal(y, 2 * expected.sum(1, keepdims=True))
+
+
+def test_an_argument_that_may_be_nothing_and_has_no_default_needs_a_shape(tmp_path: Path) -> None:
+    file = _scripts(
+        tmp_path / "Needs.pt", "def forward(self, x, mask: Optional[Tensor]):", "return x"
+    )
+    with pytest.raises(ModelError, match="without the batch: --shape mask=3,224,224, or"):
+        read_file(Question(str(file), [("x", (3,))], {}))
+
+
+def test_a_branch_that_is_never_taken_keeps_no_script_out(tmp_path: Path) -> None:
+    """As of a part that has a mask to leave out: the whole leaves it out."""
+    file = _scripts(
+        tmp_path / "Branch.pt",
+        "def forward(self, x):",
+        "mask: Optional[Tensor] = None",
+        "if mask is not None:",
+        "    x = x * mask",
+        "return x + 1",
+    )
+    model = read_file(Question(str(file), [("x", (3,))], {}))
+    assert [port.any_name for port in model.inputs] == ["x"]
+
+
+def test_a_script_that_is_not_read_is_told_with_the_way_out(tmp_path: Path) -> None:
+    file = _scripts(
+        tmp_path / "Unread.pt",
+        "def forward(self, x):",
+        "return x.digamma()",
+    )
+    with pytest.raises(ModelError, match=r"digamma.*\); save it by torch.export.*'Unread.pt2'"):
         read_file(Question(str(file), [("x", (3,))], {}))
 
 

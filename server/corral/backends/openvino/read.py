@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corral.backends.openvino.passed_through import copy_passed_through, tell_apart
 from corral.backends.openvino.torch_files import check_torch_file
-from corral.backends.openvino.types import type_name
+from corral.backends.openvino.torch_scripts import read_script
 from corral.errors import ModelError
 from corral.models import onnx_header
 from corral.models.asking import Question
 from corral.models.files import kind_of
-from corral.tensors import Datatype
 
 if TYPE_CHECKING:
     import openvino
-
-logger = logging.getLogger(__name__)
 
 
 def read_file(question: Question) -> openvino.Model:
@@ -37,7 +33,7 @@ def read_file(question: Question) -> openvino.Model:
     if kind == ".pt2":
         model = _exported(path)
     elif kind == ".pt":
-        model = _scripted(path, question)
+        model = read_script(question)
     else:
         model = ov.Core().read_model(path)
     if kind == ".onnx":
@@ -91,62 +87,6 @@ def _exported(path: Path) -> openvino.Model:
         shapes = [[d if isinstance(d, int) else -1 for d in known[name]] for name in names]
         model.reshape(dict(enumerate(shapes)))
     return model
-
-
-def _scripted(path: Path, question: Question) -> openvino.Model:
-    """A TorchScript file, which says nothing of its inputs but their names."""
-    import openvino as ov
-    import torch
-
-    module = torch.jit.load(path, map_location="cpu").eval()
-    if _changes_itself(module):
-        logger.warning(
-            "%s changes a buffer of its own at each call, which OpenVINO leaves out: it answers "
-            "as by the buffer that is in the file",
-            path,
-        )
-    arguments = module.forward.schema.arguments[1:]
-    names = [argument.name for argument in arguments]
-    shapes = dict(question.shapes)
-    missing = [name for name in names if name not in shapes]
-    for one in arguments:
-        if one.name in missing and "Tensor" not in str(one.type):
-            raise ModelError(
-                f"its input {one.name!r} is {one.type} and no tensor, which is not served: save a "
-                "module that takes tensors alone"
-            )
-    if missing:
-        asked = " ".join(f"--shape {name}=3,224,224" for name in missing)
-        raise ModelError(
-            f"TorchScript does not say what its inputs are; say one item of each, without the "
-            f"batch: {asked}, or [shapes] in {path.with_suffix('.toml').name}"
-        )
-    # By the graph's own names: of a scripted module the first of a list would be the module itself.
-    _, *values = (value.debugName() for value in module.graph.inputs())
-    inputs: list[Any] = [
-        (value, ov.PartialShape([-1, *shapes[name]]), _type(question.datatypes.get(name, "FP32")))
-        for value, name in zip(values, names, strict=True)
-    ]
-    model = ov.convert_model(module, input=inputs)
-    for port, name in zip(model.inputs, names, strict=True):
-        port.get_tensor().set_names({name})
-    return model
-
-
-def _changes_itself(module: Any) -> bool:
-    """Whether a TorchScript module writes to a tensor of its own."""
-    return any(
-        node.kind() == "prim::SetAttr"
-        # In place, as aten::add_ is.
-        or (node.kind().endswith("_") and next(node.inputs()).node().kind() == "prim::GetAttr")
-        for node in module.inlined_graph.nodes()
-    )
-
-
-def _type(datatype: str) -> Any:
-    import openvino as ov
-
-    return getattr(ov.Type, type_name(Datatype[datatype]))
 
 
 def _name(model: openvino.Model, *, kept: bool) -> None:

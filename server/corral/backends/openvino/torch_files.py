@@ -40,6 +40,10 @@ def check_torch_file(path: Path) -> None:
 def _no_network(path: Path) -> str:
     return (
         "it holds weights or a pickled module, as torch.save writes them, and no network; save "
-        "that by torch.export.save(torch.export.export(module, (example,)), "
-        f"'{path.stem}.pt2')"
+        f"that by {exporting(path)}"
     )
+
+
+def exporting(path: Path) -> str:
+    """The line of Python that saves a network so that it is read."""
+    return f"torch.export.save(torch.export.export(module, (example,)), '{path.stem}.pt2')"
