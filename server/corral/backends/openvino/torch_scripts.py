@@ -54,6 +54,7 @@ def read_script(question: Question) -> openvino.Model:
         try:
             # Branches on what is always None, or never, are there until it is frozen.
             return _converted(_frozen(module), names, shapes, question.datatypes)
+        # Neither has it then.
         except Exception as error:
             raise ModelError(
                 f"OpenVINO does not read it from TorchScript ({telling_line(error)}); save it by "
