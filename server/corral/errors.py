@@ -149,9 +149,17 @@ class InferenceFailed(RequestError):
 
 def one_line(error: Exception) -> str:
     """An error's text for a terminal or log: what a user gave may hold line ends and worse."""
+    return printable(str(error))
+
+
+def printable(text: str) -> str:
+    """Text of a file or of its name, for a terminal, a page or JSON, in one line.
+
+    What would move a terminal's cursor, or cannot be written as UTF-8, is escaped.
+    """
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in str(error)
+        for character in text
     )
 
 

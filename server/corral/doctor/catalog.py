@@ -16,6 +16,10 @@ from corral.doctor.checks import (
 )
 from corral.doctor.evidence import Evidence
 from corral.doctor.finding import Check, MachineFacts, Report, count
+from corral.errors import printable
+
+#: of a kernel's release
+_MOST_CHARACTERS = 100
 
 CHECKS: tuple[Check, ...] = (
     cpu_time.quota,
@@ -87,7 +91,7 @@ def examine(seen: Evidence, checks: Iterable[Check] = CHECKS) -> Report:
             cores=len(machine.cores),
             cpus=len(machine.online_cpus),
             features=list(machine.features),
-            kernel=seen.kernel,
+            kernel=printable(seen.kernel)[:_MOST_CHARACTERS],
             virtual=seen.virtual,
             mode=layout.mode,
             workers=len(layout.workers),

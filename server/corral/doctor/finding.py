@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from corral.errors import printable
+
 if TYPE_CHECKING:
     from corral.doctor.evidence import Evidence
 
@@ -122,14 +124,15 @@ class Check:
             found=_shown(outcome.found),
             wanted=outcome.wanted or self.wanted,
             why=self.why,
-            fix=outcome.fix,
+            fix=printable(outcome.fix),
             workers=sorted(suffering),
             source=self.source,
         )
 
 
 def _shown(found: str) -> str:
-    return found if len(found) <= _MOST_CHARACTERS else f"{found[:_MOST_CHARACTERS]} …"
+    shown = printable(found[: _MOST_CHARACTERS + 1])
+    return shown if len(shown) <= _MOST_CHARACTERS else f"{shown[:_MOST_CHARACTERS]} …"
 
 
 def check(

@@ -143,7 +143,7 @@ def _look(root: Path, machine: Machine, layout: Layout) -> Look:
         texts["throttling"] = f"{throttled.periods} {throttled.throttled_periods}"
     cpu_s = {}
     for pid in layout.pids:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError, LookupError, ValueError):
             cpu_s[pid] = procfs.process_cpu_seconds(pid, root)
     return Look(at_s=at_s, texts=texts, cpu_s=cpu_s)
 
@@ -155,7 +155,7 @@ def _add_processes(root: Path, layout: Layout, texts: dict[str, str], *, thoroug
         environ = texts.get(f"proc/{pid}/environ")
         if environ is not None:
             texts[f"proc/{pid}/environ"] = "\n".join(environ.split(" "))
-        with contextlib.suppress(OSError, KeyError):
+        with contextlib.suppress(OSError, KeyError, ValueError):
             masks = procfs.thread_affinities(pid, root).values()
             texts[f"proc/{pid}/masks"] = "\n".join(",".join(map(str, mask)) for mask in masks)
     names = read_texts(root, matching(root, "proc/[0-9]*/comm"))[0] if thorough else {}

@@ -7,6 +7,7 @@ runtimes take it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
@@ -149,9 +150,10 @@ def _first_list(
     """The nearest group's list that is not empty: an empty one in v2 means the parent's."""
     for mount, folder in groups:
         for name in names:
-            numbers = parse_cpu_list(_read(folder / f"{mount.prefix}{name}"))
-            if numbers:
-                return numbers
+            # A file that says nothing that can be read is one that is not there.
+            with contextlib.suppress(ValueError):
+                if numbers := parse_cpu_list(_read(folder / f"{mount.prefix}{name}")):
+                    return numbers
     return None
 
 

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from corral.errors import printable
 from corral.system import cgroups
 from corral.system.cpu_list import parse_cpu_list
 from corral.system.tree import read_text
@@ -17,6 +18,8 @@ from corral.system.tree import read_text
 _ROOT = Path("/")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+#: of a CPU's name: no real one is longer
+_MOST_CHARACTERS = 200
 #: a state in /proc/net/tcp
 _ESTABLISHED = "01"
 
@@ -249,9 +252,10 @@ def cpu_model(root: Path = _ROOT) -> str:
     for processor in _cpuinfo(root):
         for name in ("model name", "Model", "cpu model", "Processor"):
             if processor.get(name):
-                return " ".join(processor[name].split())
+                return printable(" ".join(processor[name].split()))[:_MOST_CHARACTERS]
         if "CPU implementer" in processor:
-            return f"ARM {processor['CPU implementer']}:{processor.get('CPU part', '?')}"
+            part = processor.get("CPU part", "?")
+            return printable(f"ARM {processor['CPU implementer']}:{part}")[:_MOST_CHARACTERS]
     return "unknown CPU"
 
 

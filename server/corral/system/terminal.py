@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
+#: columns of a terminal that does not say
+_USUAL = 80
+
 
 class _Stream(Console):
     """Leaves what a closed pipe means to the command; rich would end it with exit code 1."""
@@ -29,4 +32,7 @@ def _sized(columns: int | None, *, stderr: bool) -> Console:
     found = _Stream(stderr=stderr)
     if columns is not None and not found.is_terminal:
         found.width = columns
+    if found.width < 1:
+        # COLUMNS=0 says that nobody knows, and rich would print nothing at all.
+        found.width = columns or _USUAL
     return found

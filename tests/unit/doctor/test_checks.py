@@ -3,10 +3,12 @@
 import dataclasses
 import os
 
+import msgspec
 import pytest
 from support.doctor_cases import BAD, GOOD, Machine, cpuinfo, on_cpus, one_engine, stat
 from support.machines import ComposedRoot
 
+from corral.doctor import page
 from corral.doctor.catalog import CHECKS, examine
 from corral.doctor.checks.engine import best_isa, rank
 from corral.doctor.checks.kernel import device_interrupts
@@ -228,3 +230,31 @@ def test_a_mixture_says_which_cpus_have_what(composed: ComposedRoot) -> None:
 def test_interrupts_of_odd_numbers_are_none() -> None:
     text = "CPU0 CPU\N{SUPERSCRIPT TWO}\n 9: 5 3\n \N{SUPERSCRIPT TWO}: 1 1\n"
     assert device_interrupts(text) == {0: 5}
+
+
+@pytest.mark.parametrize("odd", ["\x1b[31mred", "a\nb", "\x9b2J"])
+@pytest.mark.parametrize("check", IDS)
+def test_no_file_moves_a_terminals_cursor(check: str, odd: str, composed: ComposedRoot) -> None:
+    machine = BAD[check][0]
+    for path, text in machine.files.items():
+        found = dataclasses.replace(machine, files={**machine.files, path: text + odd}).finding(
+            composed, check
+        )
+        assert (found.found + found.fix).isprintable()
+
+
+def test_names_and_texts_that_are_no_utf_8_stand_on_page_and_in_json(
+    composed: ComposedRoot,
+) -> None:
+    folder = composed.root / "sys/class/net" / os.fsdecode(b"eth\xff\x1b")
+    (folder / "device").mkdir(parents=True)
+    (folder / "speed").write_text("10")
+    (folder / "device/numa_node").write_text("0")
+    seen = Machine(files={"proc/sys/kernel/osrelease": "5.4\x1b[2J" + "9" * 5000}).seen(composed)
+    report = examine(seen)
+    network = next(finding for finding in report.checks if finding.id == "network")
+    assert "eth\\udcff\\x1b" in network.found
+    assert report.machine.kernel.startswith("5.4\\x1b[2J")
+    assert len(report.machine.kernel) <= 100
+    assert msgspec.json.encode(report)
+    page.render(report, seen).encode()

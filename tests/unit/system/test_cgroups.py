@@ -174,3 +174,18 @@ def test_v2_says_what_memory_is_left(tmp_path: Path) -> None:
     (tmp_path / "sys/fs/cgroup/a/memory.max").write_text("max\n")
     assert read_memory_left(tmp_path) is None
     assert read_memory_left(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("odd", ["a=b=c", "0-4294967295", "\N{REPLACEMENT CHARACTER}"])
+def test_a_cpuset_that_no_kernel_writes_limits_nothing(odd: str, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "proc/self/mountinfo": V1_MOUNTS,
+            "proc/self/cgroup": "3:cpuset:/a",
+            "sys/fs/cgroup/cpuset/a/cpuset.effective_cpus": odd,
+            "sys/fs/cgroup/cpuset/a/cpuset.cpus": "0-7",
+            "sys/fs/cgroup/cpuset/a/cpuset.mems": odd,
+        },
+    )
+    assert read_limits(tmp_path) == Limits(tuple(range(8)), None, None)
