@@ -4,7 +4,9 @@
     pictures.csv            file,label; files are relative to the CSV's folder; a head line may lead
     DIR/1.jpg               pictures without labels, at any depth
 
-Links to folders are followed, and folders whose names begin with a dot left out.
+Fewer pictures beside the folders of classes than in them are strays, and left out, as by other
+programs that read such folders. Links to folders are followed, and folders whose names begin with
+a dot left out.
 
 1,000 folders named by WordNet's numbers are ImageNet's classes in their order.
 """
@@ -50,12 +52,16 @@ class PictureFolder:
         labels: a class's number each; None where they are not known.
         left_out: how many files of a folder are none of these, by their endings in small letters,
             the most frequent first; "" is none.
+        strays: how many pictures beside the folders of classes are left out.
+        unlabelled: why pictures in folders have no labels; empty where they have, or lie in none.
     """
 
     option: str
     files: tuple[Path, ...]
     labels: tuple[int, ...] | None
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    strays: int = 0
+    unlabelled: str = ""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -93,6 +99,20 @@ class PictureFolder:
             files=tuple(self.files[index] for index in chosen),
             labels=None if self.labels is None else tuple(self.labels[index] for index in chosen),
         )
+
+    def told(self) -> list[str]:
+        """A line for each thing that people may not expect of these pictures."""
+        lines = [self.told_left_out()]
+        if self.strays:
+            are, lie = (
+                ("1 picture is", "it lies")
+                if self.strays == 1
+                else (f"{self.strays} pictures are", "they lie")
+            )
+            lines.append(f"{self.option}: {are} left out, for {lie} beside the folders of classes")
+        if self.unlabelled:
+            lines.append(f"{self.option}: its pictures have no labels, for {self.unlabelled}")
+        return [line for line in lines if line]
 
     def told_left_out(self) -> str:
         """One line on the files that are left out; empty where none is."""
@@ -170,12 +190,24 @@ def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
     if not files:
         told = PictureFolder(option, (), None, left_out).told_left_out().removeprefix(option)
         raise ConfigError(f"{option}: no JPEG or PNG in it{told.replace(': ', '; ', 1)}")
-    if not classes or any(file.parent == path for file in files):
-        return PictureFolder(option, tuple(files), None, left_out)
-    names = sorted({file.relative_to(path).parts[0] for file in files})
+    inside = [file for file in files if file.parent != path]
+    heap = PictureFolder(option, tuple(files), None, left_out)
+    if not classes or not inside:
+        return heap
+    strays = len(files) - len(inside)
+    if strays >= len(inside):
+        return dataclasses.replace(heap, unlabelled="as many or more of them lie in no folder")
+    names = sorted({file.relative_to(path).parts[0] for file in inside})
     numbers = _Numbers(option, classes, names)
-    labels = tuple(numbers.of(file.relative_to(path).parts[0]) for file in files)
-    return PictureFolder(option, tuple(files), labels, left_out)
+    try:
+        labels = tuple(numbers.of(file.relative_to(path).parts[0]) for file in inside)
+    except ConfigError as error:
+        if not strays:
+            raise
+        # What lies in folders and beside them need not be meant as classes.
+        told = str(error).removeprefix(f"{option}: ")
+        return dataclasses.replace(heap, unlabelled=f"some lie in no folder, and {told}")
+    return PictureFolder(option, tuple(inside), labels, left_out, strays)
 
 
 def _table(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:

@@ -148,7 +148,7 @@ def _check_pictures(bench: Bench) -> None:
             raise ConfigError(f"--{name} {path}: {bench.settings.model.name} takes no pictures")
     judging = evaluation_pictures(bench)
     calibrating = None if accuracy.calibration is None else own_pictures(accuracy.calibration)
-    told = [found.told_left_out() for found in (judging, calibrating) if found is not None]
+    told = [line for found in (judging, calibrating) if found is not None for line in found.told()]
     if judging is not None and calibrating is not None:
         told.append(judging.told_seen(calibrating))
     for line in filter(None, told):

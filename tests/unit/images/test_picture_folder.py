@@ -102,6 +102,37 @@ def test_a_heap_has_no_labels(tmp_path: Path) -> None:
     assert picture_folder.read(tmp_path / "x", "--calibration", ()).labels is None
 
 
+def test_strays_beside_the_folders_of_classes_are_left_out_with_a_word(tmp_path: Path) -> None:
+    for name in ("stray.png", "0/a.png", "1/b.png"):
+        _picture(tmp_path / name)
+    found = picture_folder.read(tmp_path, "--evaluation", _CLASSES)
+    assert (found.labels, found.strays) == ((0, 1), 1)
+    (told,) = found.told()
+    assert told.endswith(": 1 picture is left out, for it lies beside the folders of classes")
+    assert picture_folder.read(tmp_path, "--calibration", ()).told() == []
+    (tmp_path / "stray.png").unlink()
+    assert picture_folder.read(tmp_path, "--evaluation", _CLASSES).told() == []
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (("a.png", "0/a.png"), "for as many or more of them lie in no folder"),
+        (("a.png", "0/a.png", "x/b.png"), "for some lie in no folder, and no class is called 'x'"),
+        (("a.png", "b.png"), ""),
+    ],
+)
+def test_pictures_in_folders_that_have_no_labels_say_why(
+    tmp_path: Path, names: tuple[str, ...], why: str
+) -> None:
+    for name in names:
+        _picture(tmp_path / name)
+    found = picture_folder.read(tmp_path, "--evaluation", _CLASSES)
+    assert (len(found), found.labels) == (len(names), None)
+    assert why in "".join(found.told())
+    assert bool(found.told()) is bool(why)
+
+
 def test_wordnets_numbers_in_their_order_are_the_classes(tmp_path: Path) -> None:
     for name in ("n00000007", "n00000003", "n00000011", "n00000002"):
         _picture(tmp_path / name / "a.png")

@@ -86,13 +86,14 @@ def _evaluation(
         )
     folder = picture_folder.read(asked.source, "evaluate", names)
     if folder.labels is None:
+        why = f", for {folder.unlabelled}" if folder.unlabelled else ""
         raise ConfigError(
-            f"{folder.option}: its pictures have no labels; a folder for each class is needed, or "
-            "a CSV of file,label"
+            f"{folder.option}: its pictures have no labels{why}; a folder for each class is "
+            "needed, or a CSV of file,label"
         )
     calibration = settings.accuracy.calibration
     seen = "" if calibration is None else folder.told_seen(own_pictures(calibration))
-    for told in filter(None, (folder.told_left_out(), seen)):
+    for told in filter(None, (*folder.told(), seen)):
         logger.warning("%s", told)
     if asked.limit is not None:
         folder = folder.spread(asked.limit)
@@ -114,6 +115,7 @@ def _evaluation(
         source=str(asked.source),
         pictures=len(folder),
         left_out=dict(folder.left_out),
+        strays=folder.strays,
         classes_seen=len(set(folder.labels or ())),
         classes=len(names),
         cpu=bench.cpu_model,

@@ -76,6 +76,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     pictures: int
     #: files of the folder that are neither JPEG nor PNG, by their endings
     left_out: dict[str, int] = {}
+    #: pictures that lie beside the folders of classes, and are left out
+    strays: int = 0
     #: classes that the pictures are of, and those that the model knows
     classes_seen: int
     classes: int
