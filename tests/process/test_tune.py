@@ -174,6 +174,8 @@ def _alive_under(folder: Path) -> list[str]:
         (("--p99-ms", "50", "--arrivals", "/dev/zero"), "it has more than 16 mib"),
         (("--p99-ms", "50", "--out", "missing/x"), "--out missing/x: no such file"),
         (("--p99-ms", "50", "--html", "missing/x"), "--html missing/x: no such file"),
+        (("--p99-ms", "50", "--html", "tuned.toml"), "--out and --html have the same file"),
+        (("--p99-ms", "50", "--html", "a", "--out", "a.png"), "--out and --html's chart have"),
         # The null backend takes 15 ms.
         (("--p99-ms", "14"), "--p99-ms 14: one inference takes 1"),
     ],

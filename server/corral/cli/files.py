@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from corral.errors import ConfigError
@@ -12,16 +13,46 @@ _STREAMS = ("/dev/null", "/dev/stdout", "/dev/stderr")
 _OPEN = ("/dev/fd/", "/proc/self/fd/")
 
 
-def check_writable(path: Path, option: str) -> None:
+def is_stream(path: Path) -> bool:
+    """Whether it is no file, and of use all the same."""
+    return str(path) in _STREAMS or str(path).startswith(_OPEN)
+
+
+def check_apart(written: Mapping[str, Path | None]) -> None:
+    """Makes sure that no two results have the same file: one of them would be lost.
+
+    Args:
+        written: files by the option that names them; None: there is none.
+
+    Raises:
+        ConfigError: two have.
+    """
+    seen: dict[str, str] = {}
+    for option, path in written.items():
+        if path is None or is_stream(path):
+            continue
+        # Unlike Path.resolve it raises nothing where links go in a circle.
+        other = seen.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise ConfigError(f"{other} and {option} have the same file: {path}")
+
+
+def check_writable(path: Path | None, option: str) -> None:
     """Makes sure that a file can be written, before anything is measured for it.
+
+    Args:
+        path: the file; None: none was asked for.
+        option: that names it.
 
     Raises:
         ConfigError: it cannot, or is a pipe, a socket or a device: opening one may wait for ever.
     """
+    if path is None:
+        return
     try:
         there = path.exists()
         if there and not path.is_file() and not path.is_dir():
-            if str(path) not in _STREAMS and not str(path).startswith(_OPEN):
+            if not is_stream(path):
                 raise ConfigError(f"{option} {path}: no regular file")
             # A pipe is not opened twice: who reads it would see an end.
             if not os.access(path, os.W_OK, effective_ids=True):

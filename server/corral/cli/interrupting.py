@@ -12,12 +12,19 @@ INTERRUPTED = 130
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[None]:
-    """In the block, SIGTERM raises KeyboardInterrupt as SIGINT does."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    """In the block, SIGTERM raises KeyboardInterrupt as SIGINT does, and so does a closed terminal.
+
+    Under nohup, SIGHUP stays ignored.
+    """
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(*_: object) -> None:

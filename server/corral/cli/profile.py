@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from corral import logs
 from corral.artifacts.figures import FigureCache
 from corral.cli import cache_folder
-from corral.cli.command_line import given
+from corral.cli.command_line import named
 from corral.cli.command_numbers import CommandNumbers
-from corral.cli.files import check_writable
+from corral.cli.files import check_apart, check_writable
 from corral.cli.interrupting import INTERRUPTED, interrupts
-from corral.errors import ConfigError
+from corral.cli.own_server import measured
+from corral.errors import ConfigError, CorralError, one_line
 from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.profiling import page, view
@@ -27,11 +27,8 @@ from corral.profiling.report import ProfileReport, load
 from corral.settings import Settings
 from corral.settings.files import write_text
 from corral.supervisor import admin
-from corral.supervisor.child_server import status_of
+from corral.supervisor.child_server import options_of, status_of
 from corral.system.terminal import standard_output
-
-#: a server that is profiled listens where nobody else does
-_OF_THE_LISTENER = {"port", "http_port", "metrics_port", "admin_socket", "unix_socket"}
 
 
 def run(
@@ -63,7 +60,7 @@ def run(
         batch=options.batch or CommandNumbers().profile_batch,
         trace=options.trace,
         socket=_socket(settings, environ) if options.live else None,
-        words=tuple(_words(options.config, given(options))),
+        words=tuple(options_of(measured(settings, named(options, environ)))),
     )
     profiling = Profiling(settings, machine, plan, order, _say)
     try:
@@ -73,6 +70,11 @@ def run(
         print("corral: interrupted; this is what is known", file=sys.stderr)
         _show(profiling.report, options)
         return INTERRUPTED
+    except CorralError as error:
+        if profiling.report.engine is not None:
+            profiling.note(f"not complete: {one_line(error)}")
+            _show(profiling.report, options)
+        raise
     _show(profiling.report, options)
     return 0
 
@@ -88,10 +90,9 @@ def _check(options: argparse.Namespace) -> None:
         given_too = [name for name in names if getattr(options, name)]
         if getattr(options, what[2:]) and given_too:
             raise ConfigError(f"--{given_too[0]} is of no use with {what}")
-    for name in ("html", "trace"):
-        path = getattr(options, name)
-        if path is not None:
-            check_writable(path, f"--{name}")
+    check_apart({"--html": options.html, "--trace": options.trace})
+    check_writable(options.html, "--html")
+    check_writable(options.trace, "--trace")
 
 
 def _socket(settings: Settings, environ: Mapping[str, str]) -> Path:
@@ -99,22 +100,6 @@ def _socket(settings: Settings, environ: Mapping[str, str]) -> Path:
     # It says that there is no server, if there is none.
     status_of(path)
     return path
-
-
-def _words(config: Path | None, given: Mapping[str, Any]) -> Iterator[str]:
-    """The options of ``corral serve`` that were given, but for where it listens."""
-    if config is not None:
-        yield f"--config={config}"
-    for name, value in given.items():
-        option = name.replace("_", "-")
-        if name in _OF_THE_LISTENER:
-            continue
-        if isinstance(value, bool):
-            yield f"--{option}" if value else f"--no-{option}"
-        elif isinstance(value, list | tuple):
-            yield from (f"--{option}={item}" for item in value)
-        else:
-            yield f"--{option}={value}"
 
 
 def _show(report: ProfileReport, options: argparse.Namespace) -> None:

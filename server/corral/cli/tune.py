@@ -16,8 +16,9 @@ from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
 from corral.backends.registry import engine
 from corral.cli.command_line import named
-from corral.cli.files import check_writable
+from corral.cli.files import check_apart, check_writable, is_stream
 from corral.cli.interrupting import INTERRUPTED, interrupts
+from corral.cli.own_server import measured
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.launch.libraries import find_libraries
@@ -45,8 +46,6 @@ from corral.tuning.select import Selected
 _BUDGET_S = 300.0
 _SHORT_BUDGET_S = 60.0
 _SPINS_MS = (1, 200)
-#: groups of settings that what is measured depends on; a server of our own listens by itself, to us
-_MEASURED = {"model", "engine", "accuracy", "placement", "queue", "null", "limits", "lifecycle"}
 
 
 def run(
@@ -123,10 +122,11 @@ def _order(
     if budget_s is None:
         budget_s = _BUDGET_S if _searches_engines(settings) else _SHORT_BUDGET_S
     gaps = read_gaps(options_.arrivals)
-    if options_.html is not None:
-        check_writable(options_.html, "--html")
-        check_writable(options_.html.with_suffix(".png"), "--html")
-    check_writable(options_.out or Path("tuned.toml"), "--out")
+    written = {"--out": options_.out or Path("tuned.toml"), "--html": options_.html}
+    check_apart({**written, "--html's chart": chart_beside(options_.html)})
+    for option, path in written.items():
+        check_writable(path, option)
+    check_writable(chart_beside(options_.html), "--html")
     return TuneOrder(
         bound_ms=bound_ms,
         rate=options_.rate,
@@ -136,6 +136,13 @@ def _order(
         exhaustive=options_.exhaustive,
         given=dict(given),
     )
+
+
+def chart_beside(html: Path | None) -> Path | None:
+    """Where the page's chart lies: beside it. There is none beside a stream."""
+    if html is None or is_stream(html):
+        return None
+    return html.with_suffix(".png") if html.suffix != ".png" else html.with_suffix(".png.png")
 
 
 def _searches_engines(settings: Settings) -> bool:
@@ -165,9 +172,7 @@ def _make(
         left_out=left_out,
     )
     served = served_model(spec, settings.model.served_name)
-    homes = {"cache-dir": settings.model.cache_dir, "offline": settings.model.offline}
-    groups = {option.name: option.group for option in options().values()}
-    base = {**homes, **{n: v for n, v in given.items() if groups[n] in _MEASURED}}
+    base = measured(settings, given)
     base.pop("p99-ms", None)
     timeout_s = settings.lifecycle.boot_timeout_s
     history = History(settings, machine.model_name, machine.cpu_budget)
@@ -298,7 +303,8 @@ def _show(found: TuneReport, options_: argparse.Namespace, *, interrupted: bool)
         write_text(out, "--out", as_toml(found.winner.settings, remarks))
     if options_.html is not None:
         write_text(options_.html, "--html", page.render(found))
-        why_not = picture.write(found, options_.html.with_suffix(".png"))
+        chart = chart_beside(options_.html)
+        why_not = picture.write(found, chart) if chart is not None else ""
         if why_not:
             _say(why_not)
     if options_.json:

@@ -115,7 +115,7 @@ class Profiling:
             self._say("tracing the running server")
             self._begun_s = time.monotonic()
             self._learn(served.trace(self._order.socket, self._order.seconds))
-            self._note("--live shows requests and threads; without it, operators, too")
+            self.note("--live shows requests and threads; without it, operators, too")
             return
         self._look_for_others()
         settings, words = self._settings, self._order.words
@@ -126,15 +126,17 @@ class Profiling:
             words = (*words, f"--backend={selected.backend}", f"--precision={selected.precision}")
             self._profile_engine(settings, selected, environ)
         else:
-            self._note("the null backend computes nothing: there are no operators")
+            self.note("the null backend computes nothing: there are no operators")
         self._say("starting a server, and asking it")
-        model = served_model(registry.get(settings.model.name, settings.model.shape))
+        spec = registry.get(settings.model.name, settings.model.shape)
+        model = served_model(spec, settings.model.served_name)
         clients = max(1, self.report.workers * self._order.batch)
         with own_server(words, settings.lifecycle.boot_timeout_s) as socket:
             self._begun_s = time.monotonic()
             self._learn(served.under_load(socket, model, clients, self._order.seconds))
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Adds what a reader should know."""
         self._change(notes=[*self.report.notes, text])
 
     def _change(self, **changes: object) -> None:
@@ -191,13 +193,13 @@ class Profiling:
             try:
                 rate = peaks.measure(kernel, pen.cpus)
             except OSError as error:
-                self._note(f"the peak of {precision} is not known: {error}")
+                self.note(f"the peak of {precision} is not known: {error}")
                 continue
             most.append(Peak(precision=precision, isa=kernel.isa, gflop_s=rate / 1e9))
         try:
             return most, compute.bandwidth(pen.cpus)[0]
         except OSError as error:
-            self._note(f"the memory's bandwidth is not known: {error}")
+            self.note(f"the memory's bandwidth is not known: {error}")
             return most, None
 
     def _learn_status(self, status: ServerStatus) -> None:
@@ -206,7 +208,7 @@ class Profiling:
     def _learn(self, found: Served) -> None:
         budget = make_budget(found.requests, found.client_us, found.dropped)
         if budget is None:
-            self._note(f"no request was answered in {self._order.seconds:g} s")
+            self.note(f"no request was answered in {self._order.seconds:g} s")
         self._learn_of_others(found.other_load * 100)
         self._learn_status(found.status)
         self._change(budget=budget, worker_threads=dict(found.worker_threads))

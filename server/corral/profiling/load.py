@@ -64,7 +64,14 @@ class _Clients:
         self.first = threading.Event()
 
     def ask(self) -> None:
-        """One connection's life."""
+        """One connection's life; one that breaks ends the process, which others would wait for."""
+        try:
+            self._ask()
+        except (OSError, http.client.HTTPException) as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+    def _ask(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         while not self.stop.is_set():
             begun_s = time.monotonic()

@@ -108,11 +108,13 @@ def under_load(socket: Path, served: ServedModel, clients: int, seconds: float) 
             begun_s = time.monotonic()
             found = trace(socket, seconds, ours=True)
             ended_s = time.monotonic()
-            output, _ = load.communicate()
+            output, said = load.communicate()
         # Whatever happens, Ctrl-C included, it must not go on asking.
         except BaseException:
             load.kill()
             raise
+    if load.returncode:
+        raise StartError(f"a request was not answered: {_last_line(said)}")
     spans = [pair for pair in json.loads(output) if pair[0] >= begun_s and pair[1] <= ended_s]
     client_us = tuple((end - begin) * 1e6 for begin, end in spans)
     return dataclasses.replace(found, client_us=client_us)
@@ -122,5 +124,8 @@ def _wait_for_first(load: subprocess.Popen[str]) -> None:
     assert load.stdout
     if load.stdout.readline() != "first\n":
         _, said = load.communicate()
-        lines = said.strip().splitlines() or ["nobody said why"]
-        raise StartError(f"no request was answered: {lines[-1]}")
+        raise StartError(f"no request was answered: {_last_line(said)}")
+
+
+def _last_line(said: str) -> str:
+    return (said.strip().splitlines() or ["nobody said why"])[-1]

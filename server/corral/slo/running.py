@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,10 @@ from corral.errors import ConfigError, CorralError, StartError
 from corral.ipc.messages import ServedModel
 from corral.ipc.spans import RequestSpan, unpack
 from corral.protocol.rest.sample import sample_request
-from corral.settings import options
 from corral.slo.service import Batch, Served
 from corral.slo.space import Configuration
 from corral.supervisor import admin
-from corral.supervisor.child_server import ChildServer, status_of
+from corral.supervisor.child_server import ChildServer, options_of, status_of
 from corral.supervisor.tracing import MOST_SECONDS
 from corral.system import procfs
 from corral.system.rapl import Meter
@@ -178,24 +177,6 @@ class Servers:
             except BaseException:
                 load.kill()
                 raise
-
-
-def options_of(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Options of a command line."""
-    for name, value in settings.items():
-        if isinstance(value, bool):
-            # Some are on unless they are turned off, and others know no opposite.
-            yield from (f"--{name}",) if value else _turned_off(name)
-        elif isinstance(value, list | tuple):
-            yield from (f"--{name}={each}" for each in value)
-        else:
-            yield f"--{name}={value}"
-
-
-def _turned_off(name: str) -> Iterator[str]:
-    option = next(option for option in options().values() if option.name == name)
-    if option.fallback is True:
-        yield f"--no-{name}"
 
 
 def _under_load(

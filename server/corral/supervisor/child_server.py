@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from corral.errors import ConfigError, CorralError, StartError
 from corral.ipc.status import ServerStatus
+from corral.settings import options
 from corral.supervisor import admin
 
 _POLL_S = 0.1
@@ -34,6 +36,24 @@ def status_of(socket: Path) -> ServerStatus:
     if reply.status is None:
         raise ConfigError(f"{socket}: {reply.text}")
     return reply.status
+
+
+def options_of(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Options of a command line."""
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            # Some are on unless they are turned off, and others know no opposite.
+            yield from (f"--{name}",) if value else _turned_off(name)
+        elif isinstance(value, list | tuple):
+            yield from (f"--{name}={each}" for each in value)
+        else:
+            yield f"--{name}={value}"
+
+
+def _turned_off(name: str) -> Iterator[str]:
+    option = next(option for option in options().values() if option.name == name)
+    if option.fallback is True:
+        yield f"--no-{name}"
 
 
 class ChildServer:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from corral.cli.files import check_writable
+from corral.cli.files import check_apart, check_writable
 from corral.cli.main import run
+from corral.cli.tune import chart_beside
 from corral.errors import ConfigError, CorralError
 from corral.settings.files import write_text
 
@@ -62,3 +63,21 @@ def test_a_full_disk_is_the_options() -> None:
     with pytest.raises(CorralError, match="--html /dev/full: no space left on device") as raised:
         write_text(Path("/dev/full"), "--html", "text")
     assert raised.value.exit_code == 1
+
+
+def test_results_that_would_overwrite_one_another_are_told(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("page.html")
+    (tmp_path / "circle").symlink_to("circle")
+    check_apart({"--html": tmp_path / "page.html", "--out": tmp_path / "circle", "--trace": None})
+    check_apart({"--html": Path("/dev/stdout"), "--out": Path("/dev/stdout")})
+    for other in (tmp_path / "link", tmp_path / "." / "page.html"):
+        with pytest.raises(ConfigError, match="--html and --out have the same file"):
+            check_apart({"--html": tmp_path / "page.html", "--out": other})
+
+
+@pytest.mark.parametrize(
+    ("html", "chart"),
+    [("a.html", "a.png"), ("a.png", "a.png.png"), ("a", "a.png"), ("/dev/null", None)],
+)
+def test_a_chart_lies_beside_its_page(html: str, chart: str | None) -> None:
+    assert chart_beside(Path(html)) == (chart and Path(chart))

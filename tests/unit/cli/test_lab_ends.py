@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from corral.cli.interrupting import interrupts
 from corral.cli.main import run
 from corral.lab.evaluate import command as evaluation
 from corral.lab.ladder import command as ladder
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
     ("module", "words"),
     [
@@ -29,7 +30,7 @@ def test_it_ends_with_a_word(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
 
     def climb(*_: object) -> int:
         signal.raise_signal(number)
@@ -39,4 +40,14 @@ def test_it_ends_with_a_word(
     monkeypatch.chdir(tmp_path)
     assert run([*words, "--backend", "onnxruntime"], {"HOME": str(tmp_path)}) == 130
     assert capsys.readouterr().err == "corral: interrupted; nothing was written\n"
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert {one: signal.getsignal(one) for one in before} == before
+
+
+def test_under_nohup_it_goes_on() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -16,8 +16,9 @@ from corral.ipc.spans import MOMENTS, RequestSpan
 from corral.settings import Allocator, BackendName, Mode, Precision
 from corral.slo import chart, page, picture, view
 from corral.slo.report import CandidateRow, CurvePoint, Measured, Predicted, TuneReport, Winner
-from corral.slo.running import Round, Servers, options_of, round_of
+from corral.slo.running import Round, Servers, round_of
 from corral.slo.space import Arithmetic, Batching, Configuration, Memory, Shape
+from corral.supervisor.child_server import options_of
 from corral.system.rapl import Meter
 
 
