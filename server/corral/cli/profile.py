@@ -16,7 +16,7 @@ from corral.cli.command_line import named
 from corral.cli.command_numbers import CommandNumbers
 from corral.cli.files import check_apart, check_writable
 from corral.cli.interrupting import INTERRUPTED, interrupts
-from corral.cli.own_server import measured
+from corral.cli.measured_server import measured
 from corral.errors import ConfigError, CorralError, one_line
 from corral.planning import topology
 from corral.planning.request import plan_for

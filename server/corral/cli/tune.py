@@ -18,7 +18,7 @@ from corral.backends.registry import engine
 from corral.cli.command_line import named
 from corral.cli.files import check_apart, check_writable, is_stream
 from corral.cli.interrupting import INTERRUPTED, interrupts
-from corral.cli.own_server import measured
+from corral.cli.measured_server import measured
 from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.launch.libraries import find_libraries
