@@ -42,6 +42,7 @@ def _warmed(file: str, backend: BackendName, cache: Path, precision: str = "fp32
     [
         (odd_models.across, "an answer changes by"),
         (odd_models.by_the_mean, "an answer changes by"),
+        (odd_models.by_the_largest, "an answer changes by"),
         (odd_models.in_training, "an answer changes by"),
         (odd_models.baked_inside, "an answer changes by"),
         (odd_models.baked, "it takes no batch of 2"),

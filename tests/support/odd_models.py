@@ -82,6 +82,22 @@ def by_the_mean(path: Path) -> Path:
     return _write(path, nodes, one=np.array(1, np.float32))
 
 
+def by_the_largest(path: Path) -> Path:
+    """Scores, negative where the largest value of all that is in the batch is above zero."""
+    ends = []
+    for kind in ("Neg", "Identity"):
+        nodes = [helper.make_node(kind, ["scores"], [f"of{kind}"])]
+        tensor = helper.make_tensor_value_info(f"of{kind}", TensorProto.FLOAT, ["n", 4])
+        ends.append(helper.make_graph(nodes, kind, [], [tensor]))
+    nodes = [
+        *_BODY,
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "nothing"], ["is"]),
+        helper.make_node("If", ["is"], ["y"], then_branch=ends[0], else_branch=ends[1]),
+    ]
+    return _write(path, nodes, nothing=np.array(0, np.float32))
+
+
 def in_training(path: Path) -> Path:
     """Scores normalised by the batch's own mean and spread, as an export in training mode does."""
     nodes = [

@@ -26,7 +26,7 @@ from corral.backends.base import Backend
 from corral.errors import ValuesRefused
 from corral.ipc.messages import INDEPENDENT, LOGITS, PERCENTAGES, PROBABILITIES
 from corral.ipc.region import Region
-from corral.tensors import Datatype
+from corral.tensors import Datatype, TensorSpec
 from corral.worker.filling import Filling, numbers
 
 _Answers = NDArray[np.float64]
@@ -157,7 +157,60 @@ class Probe:
             for alone, *batches in runs
         ]
         faults, moved = zip(*told, strict=True)
-        return next(filter(None, faults), ""), next(filter(None, moved), "")
+        fault = next(filter(None, faults), "") or self._fault_by_signs(size, draw)
+        return fault, next(filter(None, moved), "")
+
+    def _fault_by_signs(self, size: int, draw: Draw) -> str:
+        """The same of an item that is above zero throughout, and of one that is below.
+
+        What a graph asks of a whole batch (is any of it above zero?) noise answers by itself.
+        """
+        high, low = draw(5, size, math.inf), draw(5, size, -math.inf)
+        low_ones = [np.concatenate([one[1:], one[:1]]) for one in low]
+        mixed = [
+            np.concatenate([one[:1], some[1:]]) for one, some in zip(high, low_ones, strict=True)
+        ]
+        try:
+            highs, lows, both = map(self._run, (high, low_ones, mixed))
+            if not self._between(highs, lows, both, both):
+                return ""
+            # The engine may repeat nothing: how much that is costs one more batch.
+            return self._between(highs, lows, both, self._run(mixed))
+        except ValuesRefused:
+            return ""
+
+    def _between(
+        self,
+        highs: Sequence[_Answers],
+        lows: Sequence[_Answers],
+        both: Sequence[_Answers],
+        again: Sequence[_Answers],
+    ) -> str:
+        """How answers change where the first item is of the one batch, the others of the other."""
+        for *alike, mixed, repeated in zip(highs, lows, both, again, strict=True):
+            for place, batch in enumerate(alike):
+                noise = _OVER_NOISE * _difference(mixed[place], repeated[place])
+                if fault := self._by_strangers(batch, mixed, place, noise):
+                    return fault
+        return ""
+
+    def _by_strangers(
+        self, beside: _Answers, beside_others: _Answers, place: int, noise: float
+    ) -> str:
+        """How the answer to the item at one place changes with the others, in batches of one size.
+
+        Args:
+            beside: answers of one batch.
+            beside_others: of one with the same item, and others.
+            place: the item's.
+            noise: what the engine itself does not repeat.
+        """
+        one, other = beside[place], beside_others[place]
+        found, scale = _difference(one, other), _scale((one, other), (beside, beside_others))
+        if found <= max(_SAME_SIZE * scale, noise):
+            return ""
+        share = found / scale
+        return f"an answer changes by {share:.2g} of itself with what lies beside it in a batch"
 
     def _fault(self, size: int, alone: _Answers, batches: Sequence[_Answers]) -> str:
         """The same of one output: the item's answers alone, and those of four batches.
@@ -165,16 +218,10 @@ class Probe:
         The item is the first of the first three, of which two are the same, and the last of one.
         """
         beside, again, beside_others, at_the_end = batches
-        scale = max(
-            _largest(alone, beside[0], beside_others[0]),
-            _FLOOR * _largest(beside, beside_others),
-            float(np.finfo(np.float32).tiny),
-        )
+        scale = _scale((alone, beside[0], beside_others[0]), (beside, beside_others))
         noise = _OVER_NOISE * _difference(beside[0], again[0])
-        by_strangers = _difference(beside[0], beside_others[0])
-        if by_strangers > max(_SAME_SIZE * scale, noise):
-            share = by_strangers / scale
-            return f"an answer changes by {share:.2g} of itself with what lies beside it in a batch"
+        if fault := self._by_strangers(beside, beside_others, 0, noise):
+            return fault
         by_size = max(_difference(alone, beside[0]), _difference(alone, at_the_end[-1]))
         allowed = _OTHER_SIZE if self.exact else _OTHER_SIZE_COARSE
         if by_size > max(allowed * scale, noise):
@@ -206,6 +253,8 @@ class Probe:
 
         Whole numbers that may be places in a table stay 0 and 1. With ``low`` all are whole
         numbers, it and the next; ``_APART``: 1 and 2 in the first input, 3 and 4 in the second.
+        Of an infinite strength all values have its sign: whole numbers are the larger, or the
+        smaller.
         """
         generator = np.random.default_rng(seed)
         found = []
@@ -215,6 +264,9 @@ class Probe:
             if low is not None:
                 least = 2 * index + 1 if low == _APART else low
                 items = generator.integers(least, least + 2, shape)
+                items = items if math.isfinite(strength) else least + np.full(shape, strength > 0)
+            elif math.isinf(strength):
+                items = _of_one_sign(generator, shape, spec, above=strength > 0)
             elif datatype is Datatype.UINT8 and len(spec.shape) == 3:
                 items = generator.integers(0, 256, shape)
             elif datatype is Datatype.BF16 or datatype.numpy.kind == "f":
@@ -227,11 +279,28 @@ class Probe:
         return found
 
 
+def _of_one_sign(
+    generator: np.random.Generator, shape: tuple[int, ...], spec: TensorSpec, *, above: bool
+) -> NDArray[Any]:
+    """Noise above zero or below; of pixels bright or dark ones, of whole numbers 1 or 0."""
+    if spec.datatype is Datatype.UINT8 and len(spec.shape) == 3:
+        return generator.integers(*((192, 256) if above else (0, 64)), shape)
+    if spec.datatype is Datatype.BF16 or spec.datatype.numpy.kind == "f":
+        noise = np.abs(generator.normal(0, 4, shape)) + 0.01
+        return noise if above else -noise
+    return np.full(shape, int(above))
+
+
 def _numbers(values: NDArray[np.generic], datatype: Datatype) -> _Answers:
     """A copy in FP64; BF16 comes as its bits."""
     if datatype is Datatype.BF16:
         return (values.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     return values.astype(np.float64)
+
+
+def _scale(answers: Sequence[_Answers], batches: Sequence[_Answers]) -> float:
+    """What differences of an item's answers are shares of."""
+    return max(_largest(*answers), _FLOOR * _largest(*batches), float(np.finfo(np.float32).tiny))
 
 
 def _largest(*answers: _Answers) -> float:
