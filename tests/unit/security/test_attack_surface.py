@@ -37,7 +37,7 @@ CODE_OF_OURS = {
 #: what runs code out of the model file that the operator names (SECURITY.md)
 CODE_OF_THE_OPERATOR = {
     ("backends/openvino/read.py", "torch.export.load"),
-    ("backends/openvino/read.py", "torch.jit.load"),
+    ("backends/openvino/torch_scripts.py", "torch.jit.load"),
 }
 
 
