@@ -60,6 +60,15 @@ def test_a_signal_while_starting_ends_the_start(supervisor: StartSupervisor) -> 
         assert gone(processes)
 
 
+def test_it_is_ready_when_its_frontends_say_so(supervisor: StartSupervisor) -> None:
+    with supervisor(weights="never-opens", ready=False) as s:
+        s.wait_for_line("frontend 0: open")
+        # It may take requests by now: they are answered before the end.
+        assert s.stop() == 0
+        assert "ready in" not in s.stderr
+        assert "draining" in s.stderr
+
+
 def test_a_second_signal_ends_at_once(supervisor: StartSupervisor) -> None:
     with supervisor(weights="never-drains", grace_s=60) as s:
         processes = family(s)

@@ -1,7 +1,7 @@
 """A frontend without gRPC: takes workers, proves them, drains. Speaks the real protocol.
 
 Run by the supervisor like the real one. What it is to do wrong stands in ``--weights``, as words:
-``frontend-fails``, ``frontend-dies``, ``never-drains``.
+``frontend-fails``, ``frontend-dies``, ``never-opens``, ``never-drains``.
 """
 
 import os
@@ -23,6 +23,7 @@ from corral.ipc.messages import (
     FrontendFailed,
     FrontendUp,
     Open,
+    Opened,
     Reconfigure,
     WorkerGone,
     WorkerVerified,
@@ -66,6 +67,8 @@ def main() -> None:
                         print(f"frontend {boot.cell}: {mode}", file=sys.stderr, flush=True)
                     case Open():
                         print(f"frontend {boot.cell}: open", file=sys.stderr, flush=True)
+                        if "never-opens" not in faults:
+                            channel.send(supervisor, Opened())
                     case Drain() if "never-drains" not in faults:
                         channel.send(supervisor, Drained(cell=boot.cell))
 

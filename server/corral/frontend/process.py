@@ -50,6 +50,7 @@ from corral.ipc.messages import (
     Drained,
     FrontendFailed,
     FrontendUp,
+    Opened,
     ModelFindings,
     Reconfigure,
     StartTrace,
@@ -187,6 +188,7 @@ class Frontend:
     def _open(self) -> None:
         self._inference.open = True
         self._show_state()
+        self._supervisor.say(Opened())
 
     def _have_worker(self, hello: AttachWorker) -> None:
         self._pages.batch_sizes = hello.sizes

@@ -191,6 +191,10 @@ class WorkerGone(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     hung: bool = False
 
 
+class Opened(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The frontend takes requests: the answer to Open."""
+
+
 class Drained(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Everything accepted is answered; the frontend may end."""
 
@@ -260,7 +264,7 @@ class CapBatches(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Open(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Every cell has a verified worker: say SERVING and take requests."""
+    """Every cell has a verified worker: say SERVING, take requests, and say Opened."""
 
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -303,6 +307,7 @@ FromChild = (
     | FrontendFailed
     | WorkerVerified
     | WorkerGone
+    | Opened
     | Drained
     | Pong
     | Traced

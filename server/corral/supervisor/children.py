@@ -204,7 +204,7 @@ class Fleet:
 
     def _on_frontend_end(self, frontend: FrontendSlot, process: Process) -> None:
         """A frontend is dead: its gauges are nobody's, and its workers must leave."""
-        frontend.opened = False
+        frontend.told_to_open = frontend.opened = False
         self._pages.reset_gauges(frontend.cell)
         for worker in self.workers:
             if worker.attached_to == process.pid:
@@ -276,13 +276,16 @@ class Fleet:
                 if message.worker in self._workers_by_id:
                     self._workers_by_id[message.worker].life.verified()
                 slot.life.verified()
-                self._watcher.worker_verified(slot)
+                self._watcher.worker_verified()
             case messages.WorkerGone():
                 self._worker_gone(slot, message)
             case messages.Traced():
                 self.tracer.traced(message)
             case messages.AskView():
                 self.on_ask_view(slot, message)
+            case messages.Opened():
+                slot.opened = True
+                self._watcher.frontend_opened()
             case messages.Drained():
                 slot.drained = True
                 self._watcher.frontend_done(slot)

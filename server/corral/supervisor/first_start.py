@@ -30,9 +30,13 @@ def given_up(slot: AnySlot, error: OSError | None) -> str:
 def not_ready(
     waiting: Sequence[FrontendSlot], workers: Sequence[WorkerSlot], limit_s: float
 ) -> str:
-    """One sentence: why the cells that have no verified worker have none."""
+    """One sentence: why the cells that take no requests take none."""
     cells = {frontend.cell for frontend in waiting}
     slots = (*waiting, *(slot for slot in workers if slot.cell in cells))
     deaths = [slot.end_reason for slot in slots if slot.end_reason]
-    reason = deaths[0] if deaths else "no worker has finished its warm-up"
+    reason = "no worker has finished its warm-up"
+    if deaths:
+        reason = deaths[0]
+    elif any(frontend.told_to_open for frontend in waiting):
+        reason = "a frontend was told to take requests and has not answered"
     return f"not ready after --boot-timeout-s {limit_s:g}: {reason}"

@@ -45,6 +45,8 @@ class FrontendSlot(Slot):
     def __init__(self, life: Life, cell: int, planned: PlannedCell) -> None:
         super().__init__(life, f"frontend {cell}", cell)
         self.planned = planned
+        #: it was told to take requests; then it does
+        self.told_to_open = False
         self.opened = False
         self.drained = False
         #: the number of the last Ping that one of its processes answered

@@ -156,28 +156,21 @@ class Supervisor:
 
     def _on_boot_timeout(self) -> None:
         if self._phase is Phase.STARTING:
-            waiting = [i for i in self._fleet.frontends if not self._is_verified(i)]
+            waiting = [i for i in self._fleet.frontends if not i.opened]
             limit_s = self.settings.lifecycle.boot_timeout_s
             self._fail(StartError(first_start.not_ready(waiting, self._fleet.workers, limit_s)))
         else:
             self._show_complete()
 
-    def _open_if_verified(self) -> None:
-        if self._phase is Phase.STARTING:
-            if not all(self._is_verified(frontend) for frontend in self._fleet.frontends):
-                return
-            self._phase = Phase.SERVING
-            self._ready_after_s = self._loop.time() - self._started_s
-        if self._phase is Phase.SERVING:
-            for frontend in self._fleet.frontends:
-                if not frontend.opened and self._is_verified(frontend):
-                    frontend.opened = True
-                    frontend_link.tell(frontend, Open())
 
     def _is_verified(self, frontend: FrontendSlot) -> bool:
         return frontend.life.is_ready and any(
             w.life.state is State.VERIFIED for w in self._workers_of(frontend)
         )
+
+    def _takes_requests(self) -> bool:
+        """Whether there may be any to answer: while it starts, a frontend may be open already."""
+        return any(frontend.told_to_open for frontend in self._fleet.frontends)
 
     def _workers_of(self, frontend: FrontendSlot) -> Iterator[WorkerSlot]:
         return (w for w in self._fleet.workers if w.cell == frontend.cell)
@@ -223,7 +216,7 @@ class Supervisor:
             self._forced_code = 128 + number
             self._fleet.signal(signal.SIGKILL)
             self._end()
-        elif self._phase is Phase.STARTING:
+        elif self._phase is Phase.STARTING and not self._takes_requests():
             logger.info("%s while starting: stopping", number.name)
             self._end()
         else:
@@ -299,17 +292,31 @@ class Supervisor:
         if all(worker.report for worker in self._fleet.workers) and self._phase is Phase.SERVING:
             self._loop.call_soon(self._show_complete)
 
-    def worker_verified(self, frontend: FrontendSlot) -> None:
+    def worker_verified(self) -> None:
         """Opens the server, or a frontend that came back, when the time has come."""
-        before = self._phase
-        self._open_if_verified()
-        if before is not self._phase:
-            self.changed()
-            where = addresses(self.settings.listen)
-            logger.info("ready in %.2f s: %s", self._ready_after_s, where)
-            self._spectator.ready(self.board)
-            if all(worker.report for worker in self._fleet.workers):
-                self._show_complete()
+        frontends = self._fleet.frontends
+        starting = self._phase is Phase.STARTING
+        if starting and not all(map(self._is_verified, frontends)):
+            return
+        if starting or self._phase is Phase.SERVING:
+            for frontend in frontends:
+                if not frontend.told_to_open and self._is_verified(frontend):
+                    frontend.told_to_open = True
+                    frontend_link.tell(frontend, Open())
+
+    def frontend_opened(self) -> None:
+        """The server is ready once every frontend says that it takes requests."""
+        opened = all(frontend.opened for frontend in self._fleet.frontends)
+        if self._phase is not Phase.STARTING or not opened:
+            return
+        self._phase = Phase.SERVING
+        self._ready_after_s = self._loop.time() - self._started_s
+        self.changed()
+        where = addresses(self.settings.listen)
+        logger.info("ready in %.2f s: %s", self._ready_after_s, where)
+        self._spectator.ready(self.board)
+        if all(worker.report for worker in self._fleet.workers):
+            self._show_complete()
 
     def _show_complete(self) -> None:
         if not self._complete:

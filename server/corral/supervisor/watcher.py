@@ -20,8 +20,11 @@ class Watcher(Protocol):
     def worker_ready(self, slot: WorkerSlot) -> None:
         """A worker reported."""
 
-    def worker_verified(self, frontend: FrontendSlot) -> None:
-        """A batch went through a worker of this cell."""
+    def worker_verified(self) -> None:
+        """A batch went through a worker."""
+
+    def frontend_opened(self) -> None:
+        """A frontend takes requests from now on."""
 
     def child_failed(self, slot: AnySlot, message: str) -> None:
         """A child said that it cannot start, and that trying again would not help."""
