@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -21,3 +22,9 @@ class OneLineParser(argparse.ArgumentParser):
             self._check_value(action, value)
             return value if action.nargs is None else [value]
         return super()._get_values(action, arg_strings)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        # Path("") is the current folder, and nobody who leaves a word empty means that.
+        if action.type is Path and not arg_string:
+            raise argparse.ArgumentError(action, "a path is needed, not ''")
+        return super()._get_value(action, arg_string)

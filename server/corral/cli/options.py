@@ -11,7 +11,7 @@ from typing import Any
 
 from corral import __version__
 from corral.cli import command_numbers
-from corral.cli.parser import Parser, read_in_range, read_number, read_text
+from corral.cli.parser import Parser, read_in_range, read_number, read_path, read_text
 from corral.models import registry
 from corral.settings import Mode, Option, Settings, options
 from corral.settings.ranges import shortened
@@ -157,7 +157,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("doctor")
     group.add_argument("--json", action="store_true", help="as JSON")
     group.add_argument(
-        "--html", type=Path, metavar="FILE", help="also as one page, with the machine drawn"
+        "--html", type=read_path, metavar="FILE", help="also as one page, with the machine drawn"
     )
     group.add_argument(
         "--probe",
@@ -177,9 +177,9 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 def _add_profile(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("profile")
     group.add_argument("--json", action="store_true", help="as JSON")
-    group.add_argument("--html", type=Path, metavar="FILE", help="also as one page")
+    group.add_argument("--html", type=read_path, metavar="FILE", help="also as one page")
     group.add_argument(
-        "--trace", type=Path, metavar="FILE", help="also as a trace for Perfetto and Chrome"
+        "--trace", type=read_path, metavar="FILE", help="also as a trace for Perfetto and Chrome"
     )
     group.add_argument(
         "--seconds",
@@ -196,7 +196,7 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--compare",
-        type=Path,
+        type=read_path,
         nargs=2,
         metavar=("A.json", "B.json"),
         help="measure nothing; say what became slower from one profile to the other",
@@ -235,11 +235,14 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--json", action="store_true", help="as JSON")
     group.add_argument(
-        "--html", type=Path, metavar="FILE", help="also as one page, and its chart as PNG beside it"
+        "--html",
+        type=read_path,
+        metavar="FILE",
+        help="also as one page, and its chart as PNG beside it",
     )
     group.add_argument(
         "--out",
-        type=Path,
+        type=read_path,
         metavar="FILE",
         help="settings for corral serve --config (default: tuned.toml)",
     )
@@ -248,7 +251,7 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
 def _add_sysfs(group: Any, what: str) -> None:
     group.add_argument(
         "--sysfs",
-        type=Path,
+        type=read_path,
         metavar="DIR",
         help=f"{what}: DIR, or an archive of it, holds its /sys and /proc",
     )
@@ -258,7 +261,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("evaluate")
     group.add_argument(
         "source",
-        type=Path,
+        type=read_path,
         metavar="DIR",
         help="a folder for each class, named by its label or number; or a CSV of file,label",
     )
@@ -268,7 +271,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="at most N pictures, spread evenly (default: all)",
     )
     group.add_argument("--json", action="store_true", help="as JSON")
-    group.add_argument("--html", type=Path, metavar="FILE", help="also as one page of HTML")
+    group.add_argument("--html", type=read_path, metavar="FILE", help="also as one page of HTML")
 
 
 def _keys(text: str) -> tuple[str, ...]:
@@ -299,7 +302,7 @@ def _add_ladder(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--out",
-        type=Path,
+        type=read_path,
         default=Path(),
         metavar="DIR",
         help="folder for ladder-MODEL.json, .md, .png and .svg (default: this one)",
@@ -319,7 +322,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument(
         "--config",
-        type=Path,
+        type=read_path,
         metavar="FILE.toml",
         help="settings by the same names; the command line wins",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from corral.settings import Option
@@ -71,6 +72,13 @@ def read_text(option: Option) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def read_path(text: str) -> Path:
+    """Reads a path. An empty one, a variable of a script that is not set, is no word for here."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is needed, not ''")
+    return Path(text)
 
 
 def read_in_range(option: Option) -> Callable[[str], float | str]:

@@ -63,20 +63,23 @@ def run(
         words=tuple(options_of(measured(settings, named(options, environ)))),
     )
     profiling = Profiling(settings, machine, plan, order, _say)
-    try:
-        with interrupts():
+    code = 0
+    with interrupts() as signals:
+        try:
             profiling.run(environ)
-    except KeyboardInterrupt:
-        print("corral: interrupted; this is what is known", file=sys.stderr)
+            signals.hold()
+        except KeyboardInterrupt:
+            signals.hold()
+            print("corral: interrupted; this is what is known", file=sys.stderr)
+            code = INTERRUPTED
+        except CorralError as error:
+            signals.hold()
+            if profiling.report.engine is not None:
+                profiling.note(f"not complete: {one_line(error)}")
+                _show(profiling.report, options)
+            raise
         _show(profiling.report, options)
-        return INTERRUPTED
-    except CorralError as error:
-        if profiling.report.engine is not None:
-            profiling.note(f"not complete: {one_line(error)}")
-            _show(profiling.report, options)
-        raise
-    _show(profiling.report, options)
-    return 0
+    return code
 
 
 def _say(phase: str) -> None:

@@ -71,14 +71,16 @@ def run(
     order = _order(settings, options_, given, bound_ms)
     tuning = _make(settings, order, given, environ, every=options_.every)
     code = 0
-    try:
-        with interrupts():
+    with interrupts() as signals:
+        try:
             tuning.run(environ)
-    except KeyboardInterrupt:
-        print("corral: interrupted; this is what is known", file=sys.stderr)
-        code = INTERRUPTED
-    found = tuning.report()
-    _show(found, options_, interrupted=bool(code))
+            signals.hold()
+        except KeyboardInterrupt:
+            signals.hold()
+            print("corral: interrupted; this is what is known", file=sys.stderr)
+            code = INTERRUPTED
+        found = tuning.report()
+        _show(found, options_, interrupted=bool(code))
     return code or (0 if found.winner else 1)
 
 

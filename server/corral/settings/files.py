@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import signal
 import stat
 import time
 import tomllib
@@ -21,6 +22,8 @@ _MOST_BYTES = 16 * 2**20
 #: for whoever writes into a pipe
 _PATIENCE_S = 3.0
 _CHUNK_BYTES = 2**16
+#: half a file is none
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def read_file(path: Path, *, once: bool = True) -> tuple[bytes, os.stat_result]:
@@ -94,12 +97,18 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, option: str, text: str) -> None:
-    """Writes what an option asked for.
+    """Writes what an option asked for. A signal that would end this process waits until then.
 
     Raises:
         CorralError: the disk is full, or the file cannot be written any more.
     """
     try:
-        path.write_text(text, encoding="utf-8")
+        # Who reads a pipe may take long: that is waited for as long as no signal comes.
+        is_file = path.is_file() or not path.exists()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS if is_file else ())
+        try:
+            path.write_text(text, encoding="utf-8")
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except OSError as error:
         raise CorralError(f"{option} {path}: {(error.strerror or str(error)).lower()}") from None

@@ -15,9 +15,10 @@ from corral.errors import ConfigError, CorralError, StartError
 from corral.ipc.status import ServerStatus
 from corral.settings import options
 from corral.supervisor import admin
+from corral.system import haste
 
 _POLL_S = 0.1
-_STOP_S = 10.0
+_STOP_S, _STOP_POLL_S = 10.0, 0.02
 #: becomes what follows, and ends by SIGTERM when its parent does, whatever that one dies of
 _END_WITH_PARENT = """
 import ctypes, os, sys
@@ -109,14 +110,19 @@ class ChildServer:
             self._process.terminate()
 
     def end(self) -> None:
-        """Ends it, in order if it does that in time."""
-        self.ask_to_end()
+        """Ends it, in order if it does that in time, and nobody is in haste."""
         try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._folder.cleanup()
+            self.ask_to_end()
+            deadline_s = time.monotonic() + _STOP_S
+            while self._process.poll() is None and time.monotonic() < deadline_s:
+                if haste.is_wanted():
+                    break
+                time.sleep(_STOP_POLL_S)
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            self._folder.cleanup()
 
 
 @contextlib.contextmanager

@@ -98,3 +98,30 @@ def test_results_that_cannot_be_written_are_told_first(capsys: pytest.CaptureFix
             f"corral: --html {path}: "
         )
         assert _said(capsys, "evaluate", "x" * 5000).endswith("File name too long")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("doctor", "--html"),
+        ("doctor", "--sysfs"),
+        ("plan", "--sysfs"),
+        ("plan", "--config"),
+        ("profile", "--html"),
+        ("profile", "--trace"),
+        ("tune", "--p99-ms", "9", "--out"),
+        ("tune", "--p99-ms", "9", "--html"),
+        ("ladder", "--out"),
+        ("evaluate", "pictures", "--html"),
+    ],
+)
+def test_an_empty_path_is_not_the_folder_that_one_is_in(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert f"{words[-1]}: a path is needed, not ''" in _said(capsys, *words, "")
+    assert f"{words[-1]}: a path is needed, not ''" in _said(capsys, *words[:-1], f"{words[-1]}=")
+
+
+def test_an_empty_path_is_no_profile_and_no_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--compare: a path is needed, not ''" in _said(capsys, "profile", "--compare", "a", "")
+    assert "a path is needed, not ''" in _said(capsys, "evaluate", "")

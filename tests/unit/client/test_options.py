@@ -26,3 +26,15 @@ def test_before_and_after_the_command_mean_the_same(words: list[str]) -> None:
 def test_neither_is_the_default(command: str) -> None:
     found = make_parser().parse_args(command.split())
     assert (found.url, found.http, found.tls, found.token_file) == (None, False, False, None)
+
+
+@pytest.mark.parametrize(
+    "words", ["infer --save", "classify", "metadata --ca", "metadata --token-file"]
+)
+def test_an_empty_path_is_not_the_folder_that_one_is_in(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        make_parser().parse_args([*words.split(), ""])
+    assert end.value.code == 2
+    assert "a path is needed, not ''" in capsys.readouterr().err

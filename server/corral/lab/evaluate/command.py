@@ -23,6 +23,7 @@ from corral.models.labels import labels_of
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Precision, Settings
+from corral.settings.files import write_text
 from corral.system.terminal import standard_error, standard_output
 from corral.tensors import Signature
 from corral.tuning.bench import Bench
@@ -62,7 +63,7 @@ def run(
         )
         found = _evaluation(bench, asked, progress)
     if asked.html is not None:
-        _write(asked.html, page.render(found))
+        write_text(asked.html, "--html", page.render(found))
     if asked.json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
@@ -131,13 +132,6 @@ def _told(signature: Signature) -> str:
         f"{one.name} {one.datatype.name} [{','.join(map(str, ('n', *one.shape)))}]"
         for one in signature.output_specs
     )
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, "utf-8")
-    except OSError as error:
-        raise ConfigError(f"--html {file}: {error.strerror}") from None
 
 
 @contextlib.contextmanager

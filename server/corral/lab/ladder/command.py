@@ -24,6 +24,7 @@ from corral.models import registry
 from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Precision, Settings
+from corral.settings.files import write_text
 from corral.system.cpu_list import format_cpus
 from corral.system.terminal import standard_error, standard_output
 
@@ -138,7 +139,8 @@ def _write(ladder: Ladder, out: Path) -> None:
         files = []
     picture = files[0].name if files else None
     page, data = stem.with_name(f"{stem.name}.md"), stem.with_name(f"{stem.name}.json")
-    page.write_text(tables.markdown(ladder, picture), "utf-8")
-    data.write_bytes(msgspec.json.format(msgspec.json.encode(ladder), indent=1) + b"\n")
+    write_text(page, "--out", tables.markdown(ladder, picture))
+    content = msgspec.json.format(msgspec.json.encode(ladder), indent=1).decode()
+    write_text(data, "--out", f"{content}\n")
     names = ", ".join(str(file) for file in (data, page, *files))
     console.print(f"written: {names}", highlight=False)

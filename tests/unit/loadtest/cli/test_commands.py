@@ -95,6 +95,7 @@ def test_a_ramp_refuses_what_cannot_rise(
         ),
         (["--picture-size", "0x3"], "--picture-size: a whole number, 1 or more, is needed"),
         (["--shape", "3,0"], "--shape: a whole number, 1 or more, is needed"),
+        (["--json", ""], "--json: a path is needed, not '' (see"),
         (["--nonsense-x"], "no such option or argument: --nonsense-x (see"),
         (["--durations=3"], "no such option or argument: --durations (did you mean --duration?)"),
     ],
