@@ -37,8 +37,8 @@ def interrupts() -> Iterator[Interrupts]:
     """In the block, SIGTERM raises KeyboardInterrupt as SIGINT does, and so does a closed terminal.
 
     The next one does not interrupt what the first has begun, cleaning up and telling what is known:
-    servers are killed that would have ended in order. What was ignored before stays so: SIGHUP under
-    nohup, SIGINT in a script's background.
+    servers are killed that would have ended in order. What was ignored before stays so: SIGHUP
+    under nohup, SIGINT in a script's background.
     """
     found = Interrupts()
     haste.want(wanted=False)

@@ -162,7 +162,6 @@ class Supervisor:
         else:
             self._show_complete()
 
-
     def _is_verified(self, frontend: FrontendSlot) -> bool:
         return frontend.life.is_ready and any(
             w.life.state is State.VERIFIED for w in self._workers_of(frontend)
