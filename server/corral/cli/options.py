@@ -156,9 +156,8 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("doctor")
     group.add_argument("--json", action="store_true", help="as JSON")
-    group.add_argument(
-        "--html", type=read_path, metavar="FILE", help="also as one page, with the machine drawn"
-    )
+    text = "also as one page, with the machine drawn"
+    group.add_argument("--html", type=read_path, metavar="FILE", help=text)
     group.add_argument(
         "--probe",
         action="store_true",

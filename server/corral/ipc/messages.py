@@ -21,8 +21,7 @@ WARNINGS_VARIABLE = "CORRAL_LAUNCH_WARNINGS"
 MAX_CONTROL_BYTES = 65536
 
 
-# --- boot: a child's whole configuration, a JSON file behind a descriptor named in its argv ---
-# Its descriptors are filled in when they are there.
+# --- boot: a child's configuration, JSON behind a descriptor; those in it are filled in later ---
 
 
 class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,10 +27,16 @@ def given_up(slot: AnySlot, error: OSError | None) -> str:
     return f"{slot.end_reason}; {memory}" if memory else ""
 
 
+def is_open(frontends: Sequence[FrontendSlot]) -> bool:
+    """Whether there may be requests to answer: while it starts, one may take them already."""
+    return any(frontend.told_to_open for frontend in frontends)
+
+
 def not_ready(
-    waiting: Sequence[FrontendSlot], workers: Sequence[WorkerSlot], limit_s: float
+    frontends: Sequence[FrontendSlot], workers: Sequence[WorkerSlot], limit_s: float
 ) -> str:
     """One sentence: why the cells that take no requests take none."""
+    waiting = [frontend for frontend in frontends if not frontend.opened]
     cells = {frontend.cell for frontend in waiting}
     slots = (*waiting, *(slot for slot in workers if slot.cell in cells))
     deaths = [slot.end_reason for slot in slots if slot.end_reason]

@@ -156,9 +156,8 @@ class Supervisor:
 
     def _on_boot_timeout(self) -> None:
         if self._phase is Phase.STARTING:
-            waiting = [i for i in self._fleet.frontends if not i.opened]
-            limit_s = self.settings.lifecycle.boot_timeout_s
-            self._fail(StartError(first_start.not_ready(waiting, self._fleet.workers, limit_s)))
+            fleet, limit_s = self._fleet, self.settings.lifecycle.boot_timeout_s
+            self._fail(StartError(first_start.not_ready(fleet.frontends, fleet.workers, limit_s)))
         else:
             self._show_complete()
 
@@ -166,10 +165,6 @@ class Supervisor:
         return frontend.life.is_ready and any(
             w.life.state is State.VERIFIED for w in self._workers_of(frontend)
         )
-
-    def _takes_requests(self) -> bool:
-        """Whether there may be any to answer: while it starts, a frontend may be open already."""
-        return any(frontend.told_to_open for frontend in self._fleet.frontends)
 
     def _workers_of(self, frontend: FrontendSlot) -> Iterator[WorkerSlot]:
         return (w for w in self._fleet.workers if w.cell == frontend.cell)
@@ -215,7 +210,7 @@ class Supervisor:
             self._forced_code = 128 + number
             self._fleet.signal(signal.SIGKILL)
             self._end()
-        elif self._phase is Phase.STARTING and not self._takes_requests():
+        elif self._phase is Phase.STARTING and not first_start.is_open(self._fleet.frontends):
             logger.info("%s while starting: stopping", number.name)
             self._end()
         else:
@@ -311,8 +306,7 @@ class Supervisor:
         self._phase = Phase.SERVING
         self._ready_after_s = self._loop.time() - self._started_s
         self.changed()
-        where = addresses(self.settings.listen)
-        logger.info("ready in %.2f s: %s", self._ready_after_s, where)
+        logger.info("ready in %.2f s: %s", self._ready_after_s, addresses(self.settings.listen))
         self._spectator.ready(self.board)
         if all(worker.report for worker in self._fleet.workers):
             self._show_complete()
