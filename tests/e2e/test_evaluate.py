@@ -51,7 +51,9 @@ def _run(tmp_path: Path, model: Path, *words: str) -> subprocess.CompletedProces
 
 
 def test_an_evaluation_is_a_table_json_and_a_page(tmp_path: Path) -> None:
-    folder = _pictures(tmp_path / "pictures", 8)
+    # Names of files need not be UTF-8.
+    folder = _pictures(tmp_path / os.fsdecode(b"pictures\xff"), 8)
+    (folder / "red" / os.fsdecode(b"a.\xfe")).write_text("no picture")
     words = ("evaluate", str(folder), "--backend", "openvino", "--precision", "fp32")
     done = _corral(tmp_path, *words, "--json", "--html", str(tmp_path / "page.html"))
     assert done.returncode == 0, done.stderr
@@ -61,11 +63,13 @@ def test_an_evaluation_is_a_table_json_and_a_page(tmp_path: Path) -> None:
     assert (row["top1"]["right"], row["top1"]["of"], row["top5"]) == (23, 24, None)
     assert row["confusions"] == [{"label": "blue", "taken_for": "red", "times": 1}]
     assert row["images_per_s"] > 0
+    assert (found["source"], found["left_out"]) == (f"{tmp_path}/pictures\\udcff", {".\\udcfe": 1})
     assert "95.8% (79.8 to 99.3)" in (tmp_path / "page.html").read_text()
 
 
 def test_the_guard_goes_by_a_user_s_labels(tmp_path: Path) -> None:
     folder = _pictures(tmp_path / "pictures", 8)
+    (folder / "red" / "0.png").rename(folder / "red" / os.fsdecode(b"\xff.png"))
     done = _corral(
         tmp_path, "prepare", "--backend", "openvino", "--precision", "int8",
         "--evaluation", str(folder), "--calibration", str(folder),

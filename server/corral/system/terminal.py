@@ -9,7 +9,10 @@ _USUAL = 80
 
 
 class _Stream(Console):
-    """Leaves what a closed pipe means to the command; rich would end it with exit code 1."""
+    """Shows names as they are: brackets in a label are no markup, and ":cat:" is no picture.
+
+    It leaves what a closed pipe means to the command; rich would end it with exit code 1.
+    """
 
     def on_broken_pipe(self) -> None:
         if not self.stderr:
@@ -29,7 +32,7 @@ def standard_error(columns: int | None = None) -> Console:
 
 
 def _sized(columns: int | None, *, stderr: bool) -> Console:
-    found = _Stream(stderr=stderr)
+    found = _Stream(stderr=stderr, markup=False, emoji=False)
     if columns is not None and not found.is_terminal:
         found.width = columns
     if found.width < 1:

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from corral import logs
 from corral.artifacts import build
@@ -35,7 +34,7 @@ from corral.settings import Settings
 from corral.system import folders
 from corral.system.limits import killed_for_memory, start_refusal
 from corral.system.optouts import opt_outs
-from corral.system.terminal import standard_error
+from corral.system.progress_bar import progress_bar
 from corral.tuning.curves import learn_curves
 from corral.tuning.select import Selected, select
 from corral.tuning.widths import learn_one_core
@@ -84,27 +83,10 @@ def prepare_here(
     """
     signature = registry.get(settings.model.name, settings.model.shape).signature
     check_regions(settings.model.name, signature, 1, None)
-    console = standard_error()
-    columns = (
-        TextColumn(f"preparing {settings.model.name} [bold]{{task.description}}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-    )
-    if not console.is_terminal:
-        progress = _log_phases(settings.model.name)
+    name = settings.model.name
+    with progress_bar(f"preparing {name}") as bar:
+        progress = bar or _log_phases(name)
         return select(settings, pen, environ, progress, again=again, every=every, apart=make_apart)
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        return select(
-            settings,
-            pen,
-            environ,
-            lambda phase, share: bar.update(task, description=phase, completed=share),
-            again=again,
-            every=every,
-            apart=make_apart,
-        )
 
 
 def _log_phases(model: str) -> build.Progress:

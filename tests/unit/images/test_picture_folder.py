@@ -141,7 +141,10 @@ def test_wordnets_numbers_in_their_order_are_the_classes(tmp_path: Path) -> None
     assert labels == {"n00000002": 0, "n00000003": 1, "n00000007": 2, "n00000011": 3}
 
 
-@pytest.mark.parametrize("head", ["", "file,label\n", "\ufeffpath,class\n"])
+@pytest.mark.parametrize(
+    "head",
+    ["", "file,label\n", "\ufeffpath,class\n", "image_path, target\r\n", "\n \nname,label\n"],
+)
 def test_a_csv_names_files_and_labels(tmp_path: Path, head: str) -> None:
     _picture(tmp_path / "in" / "a, b.png")
     _picture(tmp_path / "c.png")
@@ -149,6 +152,30 @@ def test_a_csv_names_files_and_labels(tmp_path: Path, head: str) -> None:
     found = picture_folder.read(tmp_path / "list.csv", "evaluate", _CLASSES)
     assert [file.name for file in found.files] == ["a, b.png", "c.png"]
     assert found.labels == (3, 0)
+
+
+@pytest.mark.parametrize("between", [", ", ";", "\t"])
+def test_a_csv_may_be_a_spreadsheet_s(tmp_path: Path, between: str) -> None:
+    _picture(tmp_path / "a.png")
+    _picture(tmp_path / " b.png")
+    text = f"a.png{between}Tiger Cat\n\n \n b.png{between}3\n"
+    (tmp_path / "list.csv").write_text(text, "utf-8")
+    found = picture_folder.read(tmp_path / "list.csv", "evaluate", _CLASSES)
+    assert [file.name for file in found.files] == ["a.png", " b.png"]
+    assert found.labels == (0, 3)
+
+
+def test_classes_that_differ_by_case_alone_are_told_apart_as_they_are_written(
+    tmp_path: Path,
+) -> None:
+    for name in ("Cat", "cat", "a_b", "-1"):
+        _picture(tmp_path / name / "a.png")
+    classes = ("cat", "Cat", "a-b", "a_b", "-1")
+    found = picture_folder.read(tmp_path, "evaluate", classes)
+    labels = {f.parent.name: n for f, n in zip(found.files, found.labels or (), strict=True)}
+    assert labels == {"cat": 0, "Cat": 1, "a_b": 3, "-1": 4}
+    _picture(tmp_path / "CAT" / "a.png")
+    _refused(tmp_path, "'CAT' are classes 0 and 1; name them by number", classes)
 
 
 def test_crops_are_what_a_client_s_picture_becomes(tmp_path: Path) -> None:
@@ -176,6 +203,33 @@ def test_the_digest_knows_content_and_labels(tmp_path: Path) -> None:
     assert changed != first
     (tmp_path / "0").rename(tmp_path / "1")
     assert picture_folder.read(tmp_path, "evaluate", _CLASSES).digest() != changed
+
+
+@pytest.mark.parametrize("size_bytes", [0, 300 * 2**10])
+def test_the_digest_knows_other_pictures_of_the_same_name_size_and_time(
+    tmp_path: Path, size_bytes: int
+) -> None:
+    def digest(folder: str, colour: int) -> str:
+        path = _picture(tmp_path / folder / "0" / "a.png", colour)
+        path.write_bytes(path.read_bytes().ljust(size_bytes, b"\0"))
+        os.utime(path, (1e9, 1e9))
+        return picture_folder.read(tmp_path / folder, "evaluate", _CLASSES).digest()
+
+    first = digest("one", 9)
+    sizes = {(tmp_path / "one" / "0" / "a.png").stat().st_size}
+    assert digest("one", 8) != first
+    assert {(tmp_path / "one" / "0" / "a.png").stat().st_size} == sizes
+    # What was copied elsewhere is the same.
+    assert digest("other", 9) == first
+
+
+def test_files_whose_names_are_not_utf8_are_pictures_as_others(tmp_path: Path) -> None:
+    _picture(tmp_path / "0" / os.fsdecode(b"\xff.png"))
+    found = picture_folder.read(tmp_path, "evaluate", _CLASSES)
+    assert found.digest()
+    found.files[0].unlink()
+    with pytest.raises(PictureError, match=os.strerror(2)):
+        found.digest()
 
 
 def _refused(path: Path, words: str, classes: tuple[str, ...] = _CLASSES) -> None:
@@ -225,6 +279,8 @@ def test_a_label_of_two_classes_is_refused(tmp_path: Path) -> None:
         (b"file,label\n", "no pictures in it"),
         (b"a.png\n", "line 1 is no file,label"),
         (b"a.png,0\nb.png,0\n", "line 2: no such file 'b.png'"),
+        (b"file,label\n\n\na.png,0\n\nb.png,0\n", "line 6: no such file 'b.png'"),
+        (b"a.png,0\n" + 5000 * b"b" + b",0\n", "line 2: no such file 'b{200}'"),
         (b"a.png,wolf\n", "no class is called 'wolf'"),
         (b"a.png," + 5000 * b"9", "no class is called '9{100}'"),
         (b'"a.png,0\n', "neither a folder nor a CSV"),

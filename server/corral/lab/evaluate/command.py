@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from corral import extras
 from corral.backends.calibration import own_pictures
 from corral.backends.registry import DEFAULT, packages
-from corral.errors import ConfigError
+from corral.errors import ConfigError, printable
 from corral.images import picture_folder
 from corral.lab.evaluate import page, tables
 from corral.lab.evaluate.measure import answers_scores, batch_size, evaluate
@@ -24,7 +22,8 @@ from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Precision, Settings
 from corral.settings.files import write_text
-from corral.system.terminal import standard_error, standard_output
+from corral.system.progress_bar import progress_bar
+from corral.system.terminal import standard_output
 from corral.tensors import Signature
 from corral.tuning.bench import Bench
 from corral.tuning.select import options_for
@@ -52,7 +51,8 @@ def run(
         ModelError: nothing could be run.
     """
     machine = topology.read_machine()
-    with _bar(settings.model.name) as progress:
+    with progress_bar(f"evaluating {settings.model.name}") as bar:
+        progress = bar or (lambda phase, share: None)
         bench = Bench(
             settings=settings,
             pen=pen,
@@ -113,9 +113,9 @@ def _evaluation(
         model=model.name,
         weights=model.weights,
         synthetic=model.synthetic,
-        source=str(asked.source),
+        source=printable(str(asked.source)),
         pictures=len(folder),
-        left_out=dict(folder.left_out),
+        left_out={printable(end): times for end, times in folder.left_out.items()},
         strays=folder.strays,
         classes_seen=len(set(folder.labels or ())),
         classes=len(names),
@@ -132,20 +132,3 @@ def _told(signature: Signature) -> str:
         f"{one.name} {one.datatype.name} [{','.join(map(str, ('n', *one.shape)))}]"
         for one in signature.output_specs
     )
-
-
-@contextlib.contextmanager
-def _bar(model: str) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar on standard error, where that is a terminal."""
-    columns = (
-        TextColumn(f"evaluating {model} [bold]{{task.description}}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-    )
-    console = standard_error()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda phase, share: bar.update(task, description=phase, completed=share)

@@ -39,9 +39,11 @@ def verdict(row: EvaluationRow) -> str:
 def summary(found: Evaluation) -> str:
     """What was evaluated, in one line."""
     others = sum(found.left_out.values())
-    without = f" ({others} files are no JPEG or PNG)" if others else ""
+    are = "1 file is" if others == 1 else f"{others} files are"
+    without = f" ({are} no JPEG or PNG)" if others else ""
+    pictures = "1 picture" if found.pictures == 1 else f"{found.pictures} pictures"
     return (
-        f"{found.model} ({found.weights}) on {found.pictures} pictures{without} of "
+        f"{found.model} ({found.weights}) on {pictures}{without} of "
         f"{found.classes_seen} of "
         f"{found.classes} classes; {found.cpu}, {found.cores} cores, batches of {found.batch}"
     )

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from corral.artifacts.order import versions
 from corral.backends.registry import pays
@@ -26,7 +25,8 @@ from corral.planning.plan import PlannedWorker
 from corral.settings import Precision, Settings
 from corral.settings.files import write_text
 from corral.system.cpu_list import format_cpus
-from corral.system.terminal import standard_error, standard_output
+from corral.system.progress_bar import progress_bar
+from corral.system.terminal import standard_output
 
 logger = logging.getLogger(__name__)
 
@@ -108,19 +108,8 @@ def run(
 @contextlib.contextmanager
 def _shown() -> Iterator[Climbed]:
     """A bar on standard error; where none can move, a log line for every step."""
-    console = standard_error()
-    if not console.is_terminal:
-        yield lambda step, share: logger.info("%3.0f %%  %s", 100 * share, step)
-        return
-    columns = (
-        TextColumn("ladder [bold]{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda step, share: bar.update(task, description=step, completed=share)
+    with progress_bar("ladder") as bar:
+        yield bar or (lambda step, share: logger.info("%3.0f %%  %s", 100 * share, step))
 
 
 def _write(ladder: Ladder, out: Path) -> None:
@@ -129,9 +118,9 @@ def _write(ladder: Ladder, out: Path) -> None:
     console = standard_output(140)
     console.print(tables.table(ladder, console.width))
     for line in tables.remarks(ladder):
-        console.print(f"by name alone: {line}", markup=False, highlight=False)
+        console.print(f"by name alone: {line}", highlight=False)
     for line in tables.reasons(ladder):
-        console.print(f"not run here: {line}", markup=False, highlight=False)
+        console.print(f"not run here: {line}", highlight=False)
     try:
         files = chart.draw(ladder, stem)
     except ConfigError as error:
