@@ -90,19 +90,16 @@ def find(cache_dir: Path, order: Order) -> Artefact | None:
     built) of all that is here, and of whatever version is not, is it as well.
     """
     folder = _home(cache_dir) / order.folder_name
-    fault = _condition(folder, order)
+    meta, fault = _examine(folder, order)
     if fault is None and ABSENT in order.ingredients.values():
         for found in _made_elsewhere(cache_dir, order):
             folder, order = _home(cache_dir) / found.folder_name, found
-            fault = _condition(folder, order)
+            meta, fault = _examine(folder, order)
             if not fault:
                 break
-    if fault is None:
-        return None
     if fault:
         _log.warning("cached artefact %s is damaged (%s): it is prepared again", folder, fault)
-        return None
-    return _artefact(folder, order)
+    return None if meta is None else _artefact(folder, order, meta.remark)
 
 
 def _made_elsewhere(cache_dir: Path, order: Order) -> Iterator[Order]:
@@ -190,7 +187,7 @@ def store(cache_dir: Path, order: Order, write: Callable[[Path], str | None]) ->
             home,
             ", ".join(sorted(refused)),
         )
-    return _artefact(home / order.folder_name, order)
+    return _artefact(home / order.folder_name, order, remark)
 
 
 def _place(draft: Path, folder: Path, order: Order) -> None:
@@ -198,7 +195,7 @@ def _place(draft: Path, folder: Path, order: Order) -> None:
 
     That happens on file systems without locks only.
     """
-    if _condition(folder, order) == "":
+    if _examine(folder, order)[0] is not None:
         return
     if folder.exists():
         # Renamed away first: a folder cannot replace one that is not empty.
@@ -211,7 +208,7 @@ def _place(draft: Path, folder: Path, order: Order) -> None:
     try:
         draft.rename(folder)
     except OSError as error:
-        if _condition(folder, order) == "":
+        if _examine(folder, order)[0] is not None:
             return
         if error.errno != errno.EXDEV:
             raise
@@ -235,7 +232,7 @@ def _home(cache_dir: Path) -> Path:
     return cache_dir / "artefacts"
 
 
-def _artefact(folder: Path, order: Order) -> Artefact:
+def _artefact(folder: Path, order: Order, remark: str) -> Artefact:
     return Artefact(
         path=(folder / order.files[0]).absolute(),
         model=order.model,
@@ -243,7 +240,7 @@ def _artefact(folder: Path, order: Order) -> Artefact:
         synthetic=order.synthetic,
         weights=order.weights,
         key=order.key,
-        remark=_read_meta(folder).remark,
+        remark=remark,
     )
 
 
@@ -251,14 +248,20 @@ def _read_meta(folder: Path) -> _Meta:
     return msgspec.json.decode((folder / _META).read_bytes(), type=_Meta)
 
 
-def _condition(folder: Path, order: Order) -> str | None:
-    """What is wrong with an artefact, empty when nothing is; None where there is none."""
+def _examine(folder: Path, order: Order) -> tuple[_Meta | None, str | None]:
+    """What meta.json says of an artefact that is whole; and what is wrong, empty when nothing is.
+
+    What is wrong is None where there is no artefact. It is read once: another process may replace
+    it at any time.
+    """
     try:
-        return _fault(folder, _read_meta(folder), order)
+        meta = _read_meta(folder)
+        fault = _fault(folder, meta, order)
     except (FileNotFoundError, NotADirectoryError):
-        return "meta.json is missing" if folder.exists() else None
+        return None, "meta.json is missing" if folder.exists() else None
     except (OSError, ValueError, msgspec.DecodeError) as error:
-        return f"meta.json cannot be read: {error}"
+        return None, f"meta.json cannot be read: {error}"
+    return (None if fault else meta), fault
 
 
 def _fault(folder: Path, meta: _Meta, order: Order) -> str:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,21 @@ def test_a_remark_is_found_again(tmp_path: Path) -> None:
         stored = artefact.store(tmp_path, order, write)
     assert stored.remark == "no layer stays in INT8"
     assert artefact.find(tmp_path, order) == stored
+
+
+def test_what_another_process_replaces_meanwhile_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = _store(tmp_path, _order())
+    whole = artefact._fault
+
+    def replaced(folder: Path, *others: Any) -> str:
+        found = whole(folder, *others)
+        (folder / "meta.json").unlink()
+        return found
+
+    monkeypatch.setattr(artefact, "_fault", replaced)
+    assert artefact.find(tmp_path, _order()) == stored
 
 
 def test_description_is_not_part_of_the_key() -> None:
