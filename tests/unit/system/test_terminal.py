@@ -25,11 +25,12 @@ def test_names_are_printed_as_they_are(
     table.add_row(name)
     standard_output(80).print(table)
     assert capsys.readouterr().out.count(name) == 2
+    written = io.StringIO()
     said = terminal._Stream(
-        file=io.StringIO(), force_terminal=True, color_system=None, width=200, markup=False
+        file=written, force_terminal=True, color_system=None, width=200, markup=False
     )
     monkeypatch.setattr(progress_bar, "standard_error", lambda: said)
     with progress_bar.progress_bar(f"preparing {name}") as shown:
         assert shown is not None
         shown("evaluate", 0.5)
-    assert f"preparing {name} evaluate" in said.file.getvalue()
+    assert f"preparing {name} evaluate" in written.getvalue()
