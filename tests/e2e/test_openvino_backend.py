@@ -44,6 +44,10 @@ def xml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _boot(
     xml: Path | None, *, precision: str = "fp32", threads: int = 1, settings: Settings | None = None
 ) -> WorkerBoot:
+    if settings is None:
+        # A file that other tests write may be beside it: what is compiled of it is not theirs.
+        cache = "/nowhere" if xml is None else str(xml.parent / "cache")
+        settings = Settings.flat(backend=BackendName.OPENVINO, cache_dir=cache)
     return WorkerBoot(
         worker=0,
         cell=0,
@@ -54,7 +58,7 @@ def _boot(
         sizes=[1, 2, 4],
         find_knee=False,
         expected_libraries={},
-        settings=settings or Settings.flat(backend=BackendName.OPENVINO),
+        settings=settings,
         model=ModelBoot(
             name="tiny",
             artefact=None if xml is None else str(xml),

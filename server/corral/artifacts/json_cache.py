@@ -17,8 +17,6 @@ import glob
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -26,6 +24,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from corral.system import folders
+from corral.system.whole_file import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -117,24 +116,6 @@ class JsonCache(Generic[Content]):
         data = msgspec.json.encode(_Entry(self._format, dict(ingredients), raw))
         try:
             folders.make(self._folder)
-            _replace(file, msgspec.json.format(data, indent=2))
+            write_whole(file, msgspec.json.format(data, indent=2))
         except OSError as error:
             _log.warning("the %s is not cached: %s: %s", self._title, file, error.strerror)
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Puts a file in place by renaming, so that a reader sees the old one or the new one."""
-    fd, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(fd, "wb") as stream:
-            stream.write(data)
-        # Other users may read what one has measured; a file system without modes decides itself.
-        with contextlib.suppress(OSError):
-            draft.chmod(0o644)
-        draft.rename(file)
-    # Whatever ends it, a half-written draft does not stay.
-    except BaseException:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise

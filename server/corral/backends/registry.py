@@ -63,6 +63,7 @@ _ROWS = (
         reshapes=True,
         ports=True,
         writes_code=True,
+        keeps_code="openvino",
     ),
     Engine(
         name=BackendName.ONNXRUNTIME,
@@ -111,6 +112,7 @@ _ROWS = (
             int8_files=("model.pt2",),
             searches=True,
         ),
+        keeps_code="inductor",
         obeys_openmp=True,
         torch_modes=TorchModes(
             preferred=TorchMode.COMPILE,
@@ -143,6 +145,7 @@ _ROWS = (
             files=("model.safetensors",),
             int8_files=("model.pt",),
         ),
+        keeps_code="inductor",
         obeys_openmp=True,
         torch_modes=TorchModes(
             preferred=TorchMode.TRACED,

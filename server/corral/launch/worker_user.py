@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from corral.backends.code_folder import code_folder
 from corral.backends.registry import engine
-from corral.backends.torch.aot import package_folder
 from corral.errors import ConfigError
 from corral.models import registry
 from corral.models.spec import ModelSpec
@@ -106,8 +106,13 @@ def worker_user(settings: Settings, artefact: str | None, python: str) -> User |
     user = find_user(settings.security.worker_user)
     spec = registry.get(settings.model.name, settings.model.shape)
     check_readable(user, _files(spec, artefact), python)
-    if engine(settings.engine.backend).obeys_openmp:
-        _lend(user, package_folder(settings.model.cache_dir, user.name))
+    if (folder := code_folder(settings)) is not None:
+        try:
+            _lend(user, folder)
+        except ConfigError:
+            # Only a compiler of C++ takes so long that each start cannot do without.
+            if engine(settings.engine.backend).obeys_openmp:
+                raise
     return user
 
 

@@ -7,8 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from corral.backends.registry import engine
-from corral.backends.torch.aot import package_folder
+from corral.backends.code_folder import code_folder
 from corral.settings import Settings
 
 
@@ -26,12 +25,12 @@ def warnings(settings: Settings, artefact: str | None, uid: int) -> list[str]:
     for path in _loaded(Path(settings.model.cache_dir), Path(artefact)):
         if fault := _fault(path, trusted):
             return [_sentence(path, fault)]
-    if engine(settings.engine.backend).obeys_openmp:
-        folder = package_folder(settings.model.cache_dir, settings.security.worker_user)
-        if settings.security.worker_user is not None:
-            # They compile for themselves, in a folder of their own.
-            trusted.add(pwd.getpwnam(settings.security.worker_user).pw_uid)
-        for path in (folder, *sorted(folder.glob("*.pt2"))):
+    user = settings.security.worker_user
+    if user is not None:
+        # They compile for themselves, in a folder of their own.
+        trusted.add(pwd.getpwnam(user).pw_uid)
+    if (folder := code_folder(settings)) is not None:
+        for path in (folder, *sorted(folder.glob("*.*"))):
             if fault := _fault(path, trusted):
                 return [_sentence(path, fault)]
     return []

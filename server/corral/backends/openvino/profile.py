@@ -29,6 +29,7 @@ class OpenVINOProfiler(OpenVINOBackend):
         """As the backend does."""
         super().load(boot)
         self._properties["PERF_COUNT"] = True
+        self._cache = None
 
     def profile(self, datatype: Datatype, count: int, seconds: float) -> EngineProfile:
         """Runs what was compiled for so long, and says where the time went."""
@@ -46,7 +47,7 @@ class OpenVINOProfiler(OpenVINOBackend):
                     calls[info.node_name] += 1
         nodes = {
             node.get_friendly_name(): node
-            for node in compiled.model.get_runtime_model().get_ordered_ops()
+            for node in compiled.graph.model.get_runtime_model().get_ordered_ops()
         }
         operators = [
             _operator(nodes[name], calls[name], us[name] / inferences)

@@ -12,21 +12,26 @@ What was measured (OpenVINO 2026.4, 2 Zen 3 cores, ResNet50) and what follows fr
   two workers never meet. Pinning is off where the masks overlap (``--oversubscribe``): all would
   pin to the same CPUs. Siblings of a core that the mask holds whole are left out (hyper-threading
   off, but for ``--siblings-as-cores``); a sibling that is in it alone counts as a core.
-- A size of one datatype takes 0.3 s to compile, and 35 to 40 MB in INT8, 115 MB in FP32. The
-  engine's cache of compiled models saves 0.17 s of that, for 26 MB of disk and 25 MB of resident
-  memory: it is not used.
+- A size of one datatype takes 0.3 s to compile, and 35 to 40 MB in INT8, 115 MB in FP32. Most of
+  the time is passes over the graph, which a second start need not make: see compiled_cache.py.
 - The IR's weights are mapped, not read: all workers share the page cache's copy.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends.code_folder import code_folder
+from corral.backends.openvino import sample
+from corral.backends.openvino.compiled_cache import CompiledCache, Graph
 from corral.backends.openvino.hints import inference_precision, is_marked_bf16
 from corral.backends.openvino.kernels import main_kernel
 from corral.backends.openvino.open_shapes import shapes_by_values
@@ -43,6 +48,8 @@ from corral.tensors import Datatype, Recipe, Signature
 if TYPE_CHECKING:
     import openvino
 
+logger = logging.getLogger(__name__)
+
 _DEVICE = "CPU"
 
 
@@ -50,14 +57,28 @@ _DEVICE = "CPU"
 class _Compiled:
     """One size of one datatype, and the arrays that its request works on."""
 
-    model: openvino.CompiledModel
+    graph: Graph
     request: openvino.InferRequest
     tensors: Sequence[openvino.Tensor]
-    arrays: Sequence[NDArray[np.generic]]
-    #: whether values can make a run fail; see ``may_refuse``
-    refusing: bool
-    #: an input's array and the output's that it is copied to behind each run; see ``of_64_bits``
-    passed: Sequence[tuple[NDArray[np.generic], NDArray[np.generic]]] = ()
+    inputs: Sequence[NDArray[np.generic]]
+    outputs: Sequence[NDArray[np.generic]]
+    #: an input's array and the output's that it is copied to behind each run
+    copied: Sequence[tuple[NDArray[np.generic], NDArray[np.generic]]]
+
+    def run(self) -> None:
+        """Runs what lies in the inputs; raises what the engine does."""
+        if self.graph.refusing:
+            self.request.start_async()
+            self.request.wait()
+        else:
+            # Without share_outputs the wrapper copies the result once more.
+            self.request.infer(share_outputs=True)
+        for source, target in self.copied:
+            target[...] = source
+
+    def answers(self) -> list[bytes]:
+        """See ``sample.answers``."""
+        return sample.answers(self.run, self.inputs, self.outputs)
 
 
 class OpenVINOBackend:
@@ -68,7 +89,7 @@ class OpenVINOBackend:
         self._core: openvino.Core
         self._model: openvino.Model
         self._signature: Signature
-        #: where the model's inputs and outputs are among the engine's, unless there is one of each
+        #: where the model's inputs and outputs are among the engine's
         self._inputs: list[int] = []
         self._outputs: list[int] = []
         self._recipe: Recipe | None = None
@@ -76,6 +97,8 @@ class OpenVINOBackend:
         self._properties: dict[str, Any] = {}
         self._native = Datatype.FP32
         self._precision = ""
+        #: None where the engine is to show what it makes of the graph itself
+        self._cache: CompiledCache | None = None
 
     def load(self, boot: WorkerBoot) -> None:
         """Reads the IR. The process must be pinned before.
@@ -110,11 +133,15 @@ class OpenVINOBackend:
             ) from None
         if self._signature.plain:
             _check_signature(self._model, path, self._native)
+            self._inputs, self._outputs = [0], [0]
         else:
             self._inputs = indexes(
                 self._model.inputs, self._signature.input_specs(self._native), path
             )
             self._outputs = indexes(self._model.outputs, self._signature.output_specs, path)
+        folder = code_folder(boot.settings)
+        assert folder
+        self._cache = CompiledCache(self._core, folder, Path(path))
         # Of artefacts that were made when nobody knew of it.
         copy_passed_through(self._model)
         self._properties = {
@@ -139,34 +166,7 @@ class OpenVINOBackend:
         Raises:
             ModelError: the engine refuses the model at this shape.
         """
-        import openvino as ov
-
-        model = self._model.clone()
-        try:
-            if datatype is not self._native:
-                assert self._recipe is not None
-                model = accept_pixels(model, self._recipe)
-            model.reshape(list(inputs.shape))
-            compiled = self._core.compile_model(model, _DEVICE, self._properties)
-            _check_answer(compiled, outputs.shape)
-            if not self._compiled:
-                # The others are the same graph.
-                _check_shapes_stay(compiled)
-            request = compiled.create_infer_request()
-            tensors = (
-                ov.Tensor(inputs, shared_memory=True),
-                ov.Tensor(outputs, shared_memory=True),
-            )
-            request.set_input_tensor(tensors[0])
-            request.set_output_tensor(tensors[1])
-        except THROWN as error:
-            raise ModelError(
-                f"OpenVINO cannot compile {self._model_name} for {datatype.name} "
-                f"{list(inputs.shape)}: {_said(error)}"
-            ) from None
-        self._compiled[datatype, len(inputs)] = _Compiled(
-            compiled, request, tensors, (inputs, outputs), may_refuse(model)
-        )
+        self.compile_ports(datatype, [inputs], [outputs])
 
     def compile_ports(
         self,
@@ -179,47 +179,91 @@ class OpenVINOBackend:
         Raises:
             ModelError: the engine refuses the model at these shapes.
         """
-        specs = (self._signature.input_specs(datatype), self._signature.output_specs)
+        specs = self._signature.input_specs(datatype)
+        names = [datatype.name] if self._signature.plain else [spec.name for spec in specs]
+        given = zip(names, inputs, strict=True)
+        what = ", ".join(f"{name} {list(array.shape)}" for name, array in given)
+        # How pixels become the input is part of the graph that takes them.
+        recipe = "" if datatype is self._native else f"; {self._recipe!r}"
+        name = f"{datatype.name}: {what}{recipe}"
+        bind = functools.partial(self._bind, datatype, inputs, outputs)
+        ready = self._kept(name, bind)
+        if ready is None:
+            try:
+                model = self._shaped(datatype, inputs)
+                properties = CompiledCache.properties(self._properties)
+                compiled = self._core.compile_model(model, _DEVICE, properties)
+                for index, array in zip(self._outputs, outputs, strict=True):
+                    _check_answer(compiled, array.shape, index)
+                if not self._compiled:
+                    # The others are the same graph.
+                    _check_shapes_stay(compiled)
+                ready = bind(Graph(compiled, may_refuse(model), of_64_bits(model)))
+            except THROWN as error:
+                raise ModelError(
+                    f"OpenVINO cannot compile {self._model_name} for {what}: {_said(error)}"
+                ) from None
+            self._keep(name, ready)
+        self._compiled[datatype, len(inputs[0])] = ready
+
+    def _shaped(self, datatype: Datatype, inputs: Sequence[NDArray[np.generic]]) -> openvino.Model:
+        """The graph for these inputs."""
         model = self._model.clone()
-        count = len(inputs[0])
-        try:
-            if datatype is not self._native:
-                assert self._recipe is not None
-                model = accept_pixels(model, self._recipe)
-            model.reshape(
-                {
-                    index: list(array.shape)
-                    for index, array in zip(self._inputs, inputs, strict=True)
-                }
-            )
-            compiled = self._core.compile_model(model, _DEVICE, self._properties)
-            for index, array in zip(self._outputs, outputs, strict=True):
-                _check_answer(compiled, array.shape, index)
-            if not self._compiled:
-                # The others are the same graph.
-                _check_shapes_stay(compiled)
-            request = compiled.create_infer_request()
-            tensors = []
-            for index, array, spec in zip(self._inputs, inputs, specs[0], strict=True):
-                tensors.append(tensor(array, spec.datatype))
-                request.set_input_tensor(index, tensors[-1])
-            for index, array, spec in zip(self._outputs, outputs, specs[1], strict=True):
-                tensors.append(tensor(array, spec.datatype))
-                request.set_output_tensor(index, tensors[-1])
-        except THROWN as error:
-            given = zip(inputs, specs[0], strict=True)
-            shapes = ", ".join(f"{spec.name} {list(array.shape)}" for array, spec in given)
-            raise ModelError(
-                f"OpenVINO cannot compile {self._model_name} for {shapes}: {_said(error)}"
-            ) from None
-        passed = [
+        if datatype is not self._native:
+            assert self._recipe is not None
+            model = accept_pixels(model, self._recipe)
+        shapes = zip(self._inputs, inputs, strict=True)
+        model.reshape({index: list(array.shape) for index, array in shapes})
+        return model
+
+    def _bind(
+        self,
+        datatype: Datatype,
+        inputs: Sequence[NDArray[np.generic]],
+        outputs: Sequence[NDArray[np.generic]],
+        graph: Graph,
+    ) -> _Compiled:
+        """A request that works on these arrays."""
+        request = graph.model.create_infer_request()
+        tensors = []
+        specs = self._signature.input_specs(datatype)
+        for index, array, spec in zip(self._inputs, inputs, specs, strict=True):
+            tensors.append(tensor(array, spec.datatype))
+            request.set_input_tensor(index, tensors[-1])
+        for index, array, spec in zip(
+            self._outputs, outputs, self._signature.output_specs, strict=True
+        ):
+            tensors.append(tensor(array, spec.datatype))
+            request.set_output_tensor(index, tensors[-1])
+        copied = [
             (inputs[self._inputs.index(source)], outputs[self._outputs.index(target)])
-            for source, target in of_64_bits(model)
+            for source, target in graph.passed
         ]
-        arrays = (*inputs, *outputs)
-        self._compiled[datatype, count] = _Compiled(
-            compiled, request, tensors, arrays, may_refuse(model), passed
-        )
+        return _Compiled(graph, request, tensors, inputs, outputs, copied)
+
+    def _kept(self, name: str, bind: Callable[..., _Compiled]) -> _Compiled | None:
+        """What an earlier start compiled, if it answers as it did then."""
+        if self._cache is None or (found := self._cache.load(name, self._properties)) is None:
+            return None
+        graph, answers = found
+        try:
+            ready = bind(graph)
+            if sample.agree(answers, ready.answers(), ready.outputs):
+                return ready
+            logger.debug("what was compiled of %s answers otherwise: it is compiled again", name)
+        except THROWN as error:
+            logger.debug("what was compiled of %s is of no use: %s", name, error)
+        return None
+
+    def _keep(self, name: str, ready: _Compiled) -> None:
+        if self._cache is None:
+            return
+        try:
+            answers = ready.answers()
+        except THROWN:
+            # These values are not taken; with others it is compiled anew.
+            return
+        self._cache.keep(name, self._properties, ready.graph, answers)
 
     def run(self, datatype: Datatype, count: int) -> None:
         """Runs the batch that lies in the input array; the logits are in the output array then.
@@ -229,18 +273,11 @@ class OpenVINOBackend:
         """
         ready = self._compiled[datatype, count]
         try:
-            if ready.refusing:
-                ready.request.start_async()
-                ready.request.wait()
-            else:
-                # Without share_outputs the wrapper copies the result once more.
-                ready.request.infer(share_outputs=True)
+            ready.run()
         except THROWN as error:
             if reason := refusal(error):
                 raise ValuesRefused(reason) from None
             raise
-        for source, target in ready.passed:
-            target[...] = source
 
     def discard(self, datatype: Datatype, count: int) -> None:
         """Forgets a batch size and frees its memory."""
@@ -253,7 +290,7 @@ class OpenVINOBackend:
         described = {"engine": "openvino", "version": ov.get_version().partition("-")[0]}
         if not self._compiled:
             return {**described, "precision": self._precision}
-        model = next(iter(self._compiled.values())).model
+        model = next(iter(self._compiled.values())).graph.model
         hint = model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         kernel = main_kernel(model)
         return {

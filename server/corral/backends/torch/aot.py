@@ -35,11 +35,6 @@ FORMAT = 1
 _COMPILERS = ("g++", "c++", "clang++")
 
 
-def package_folder(cache_dir: str, user: str | None) -> Path:
-    """Where packages lie: another user's apart, for whoever can write code is believed."""
-    return Path(cache_dir).absolute() / ("inductor" if user is None else f"inductor-{user}")
-
-
 class PackageCache:
     """Compiled modules, one package each, in a folder; workers that want the same share it.
 

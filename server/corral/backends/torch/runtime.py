@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends.code_folder import code_folder
 from corral.backends.registry import resolve_mode
 from corral.backends.torch import build as artefacts
 from corral.backends.torch import jit
-from corral.backends.torch.aot import PackageCache, package_folder
+from corral.backends.torch.aot import PackageCache
 from corral.errors import CorralError, ModelError, PassingError
 from corral.ipc.messages import WorkerBoot
 from corral.models import registry
@@ -72,7 +73,8 @@ class TorchBackend:
         self._file = boot.model.artefact
         # The artefact's folder is named after a hash of all that is in it.
         ingredients = [str(Path(self._file).parent.name), self._precision]
-        folder = package_folder(settings.model.cache_dir, settings.security.worker_user)
+        folder = code_folder(settings)
+        assert folder
         self._packages = PackageCache(folder, ingredients)
         if self._mode is not TorchMode.COMPILE:
             self._module()
