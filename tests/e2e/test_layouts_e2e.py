@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, save
 
 from corral.backends.onnxruntime.build import with_pixels
-from corral.backends.openvino.runtime import accept_pixels
+from corral.backends.openvino.pixels import accept_pixels
 from corral.models.pictures import normalise
 from corral.tensors import Recipe
 

@@ -36,6 +36,7 @@ from corral.backends.openvino.hints import inference_precision, is_marked_bf16
 from corral.backends.openvino.kernels import main_kernel
 from corral.backends.openvino.open_shapes import shapes_by_values
 from corral.backends.openvino.passed_through import copy_passed_through, of_64_bits
+from corral.backends.openvino.pixels import accept_pixels
 from corral.backends.openvino.refusing import may_refuse
 from corral.backends.openvino.types import indexes, tensor, type_name
 from corral.backends.telemetry import silence_telemetry
@@ -342,27 +343,3 @@ def _check_shapes_stay(compiled: openvino.CompiledModel) -> None:
     for port, (first, second) in zip(compiled.outputs, shapes, strict=True):
         if first != second:
             raise RuntimeError(shape_moves(port.any_name, str(list(first)), str(list(second))))
-
-
-def accept_pixels(model: openvino.Model, recipe: Recipe) -> openvino.Model:
-    """Puts the recipe's normalisation in front: the input becomes UINT8 [n,h,w,3]."""
-    import openvino as ov
-    from openvino.preprocess import ColorFormat, PrePostProcessor
-
-    chain = PrePostProcessor(model)
-    tensor_info = chain.input().tensor()
-    tensor_info.set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    chain.input().model().set_layout(ov.Layout(recipe.layout))
-    steps = chain.input().preprocess()
-    if recipe.colors == "GREY":
-        tensor_info.set_color_format(ColorFormat.RGB)
-        # In floats: of pixels it would be rounded.
-        steps.convert_element_type(ov.Type.f32).convert_color(ColorFormat.GRAY)
-    elif recipe.colors == "BGR":
-        steps.reverse_channels().convert_element_type(ov.Type.f32)
-    else:
-        steps.convert_element_type(ov.Type.f32)
-    channels = recipe.channels
-    steps.mean(list(recipe.mean[:channels])).scale(list(recipe.std[:channels]))
-    steps.convert_layout(ov.Layout(recipe.layout))
-    return chain.build()

@@ -42,7 +42,7 @@ def _noise(inputs: _Arrays) -> Iterator[None]:
     before: list[tuple[NDArray[Any], NDArray[Any]]] = []
     try:
         for array in inputs:
-            item = array[0]
+            item = array[:1]
             is_picture = item.dtype == np.uint8 and item.ndim == 4
             if (item.dtype.kind == "f" or is_picture) and item.nbytes <= _MOST_BYTES:
                 before.append((item, item.copy()))
