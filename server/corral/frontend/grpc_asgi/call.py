@@ -12,7 +12,7 @@ from corral.frontend.grpc_asgi.compression import (
     answer_algorithm,
     is_known,
     pack,
-    unpack_apart,
+    unpack,
 )
 from corral.frontend.grpc_asgi.status import (
     ClientGone,
@@ -127,7 +127,7 @@ class Call:
                 (_ACCEPTED,),
             )
         packed = await self._body.pieces(length, grow)
-        whole = await unpack_apart(self._algorithm, packed, most_bytes, too_large, is_hopeless)
+        whole = await unpack(self._algorithm, packed, most_bytes, too_large, is_hopeless)
         return [whole]
 
     async def send(self, message: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,14 +26,14 @@ def is_known(algorithm: bytes) -> bool:
     return algorithm == IDENTITY or algorithm in _WINDOW_BITS
 
 
-def unpack(
+async def unpack(
     algorithm: bytes,
     pieces: Iterable[bytes | memoryview],
     most_bytes: int,
     too_large: str,
     is_hopeless: Callable[[bytes], bool] = is_never_hopeless,
 ) -> bytes:
-    """A message as it was before it was packed.
+    """A message as it was before it was packed; unpacked in a thread, while other calls go on.
 
     Args:
         algorithm: gRPC's name.
@@ -50,25 +49,14 @@ def unpack(
     bits = _WINDOW_BITS.get(algorithm)
     if bits is None:
         raise GrpcError(Code.INTERNAL, "the message is marked as packed, and no way is named")
+    loop = asyncio.get_running_loop()
     try:
-        return inflate(pieces, bits, most_bytes, is_hopeless)
+        return await loop.run_in_executor(_THREAD, inflate, pieces, bits, most_bytes, is_hopeless)
     except TooMuch:
         raise MessageTooLarge(too_large) from None
     except Damaged:
         name = algorithm.decode()
         raise GrpcError(Code.INTERNAL, f"the message is no whole {name} stream") from None
-
-
-async def unpack_apart(
-    algorithm: bytes,
-    pieces: Iterable[bytes | memoryview],
-    most_bytes: int,
-    too_large: str,
-    is_hopeless: Callable[[bytes], bool] = is_never_hopeless,
-) -> bytes:
-    """The same in another thread, so that other calls go on meanwhile."""
-    work = functools.partial(unpack, algorithm, pieces, most_bytes, too_large, is_hopeless)
-    return await asyncio.get_running_loop().run_in_executor(_THREAD, work)
 
 
 def pack(algorithm: bytes, message: bytes) -> bytes:
