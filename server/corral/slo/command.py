@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from corral.errors import ModelError
 from corral.ipc.messages import ModelBoot
 from corral.models.spec import ModelSpec
 from corral.planning.machine import Machine
@@ -18,8 +20,9 @@ from corral.slo.budget import Budget
 from corral.slo.disturbance import Watch
 from corral.slo.forecast import Forecast
 from corral.slo.history import History, Speed, slower, speed
+from corral.slo.lone import LoneItems
 from corral.slo.order import TuneOrder
-from corral.slo.profiler import Profiler
+from corral.slo.profiler import Crew, Profiler
 from corral.slo.report import TuneReport
 from corral.slo.running import Servers
 from corral.slo.space import Shape, Space
@@ -120,6 +123,7 @@ class Tuning:
             budget=self._budget,
         )
         with watched(subject.machine.allowed_cpus, self._load):
+            self._check_bound(profiler)
             self._survey = Survey(
                 space=subject.space,
                 engines=[self._unprepared(one) for one in subject.engines],
@@ -151,6 +155,20 @@ class Tuning:
         self._report = msgspec.structs.replace(self._report, complete=True)
         self._final = self.report()
         self._history.add(self._final, self._speeds())
+
+    def _check_bound(self, profiler: Profiler) -> None:
+        """Before all else: if the widest workers of the fastest engine do not keep it, none do."""
+        subject = self._subject
+        one, (shape, plan) = self._unprepared(subject.engines[0]), next(iter(subject.plans.items()))
+        crew = Crew(
+            arithmetic=one.arithmetic,
+            memory=subject.space.memories[one.arithmetic][0],
+            model=one.model(),
+            workers=plan.cells[0].workers,
+        )
+        with contextlib.suppress(ModelError):  # the survey tells it, and goes on with others
+            lone = LoneItems(subject.settings, subject.machine, self._history, self._say)
+            lone.check(profiler, one, shape, crew)
 
     def _unprepared(self, one: Engine) -> Engine:
         """The same, whose model is made ready without being counted."""

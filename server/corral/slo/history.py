@@ -45,10 +45,27 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     speeds: list[Speed]
 
 
+class LoneItem(msgspec.Struct, frozen=True, kw_only=True):
+    """What one inference took on a worker that had nothing else to do."""
+
+    engine: str
+    #: of the engine's own distribution
+    version: str
+    #: the name of its folder, after all that is in it
+    artefact: str
+    cores: int
+    item_ms: float
+
+    def of_the_same_as(self, other: LoneItem) -> bool:
+        """Whether both are of the same engine, artefact and workers."""
+        return msgspec.structs.replace(self, item_ms=other.item_ms) == other
+
+
 class Past(msgspec.Struct, frozen=True, kw_only=True):
-    """The searches of a machine for a model, the oldest first."""
+    """The searches of a machine for a model, the oldest first; lone items, the last of each."""
 
     entries: list[Entry] = []
+    lone: list[LoneItem] = []
 
 
 class History:
@@ -79,8 +96,30 @@ class History:
             name=winner.name if winner else "",
             speeds=list(speeds),
         )
-        entries = [*self.load().entries, entry][-_MOST_ENTRIES:]
-        self._cache.write("history", self._ingredients, Past(entries=entries))
+        past = self.load()
+        entries = [*past.entries, entry][-_MOST_ENTRIES:]
+        self._write(msgspec.structs.replace(past, entries=entries))
+
+    def learn_lone(self, item: LoneItem) -> None:
+        """Keeps what one inference took, in place of what it took earlier."""
+        past = self.load()
+        others = [one for one in past.lone if not one.of_the_same_as(item)]
+        self._write(msgspec.structs.replace(past, lone=[*others, item][-_MOST_ENTRIES:]))
+
+    def _write(self, past: Past) -> None:
+        self._cache.write("history", self._ingredients, past)
+
+
+def lone_item(arithmetic: Arithmetic, artefact: str | None, cores: int, seconds: float) -> LoneItem:
+    """A lone item, with the version of its engine that is installed."""
+    distribution = engine(arithmetic.backend).distribution
+    return LoneItem(
+        engine=arithmetic.name,
+        version=versions([distribution])[distribution],
+        artefact=Path(artefact or "").parent.name,
+        cores=cores,
+        item_ms=round(seconds * 1000, 3),
+    )
 
 
 def speed(arithmetic: Arithmetic, cores: int, busy_s: Mapping[int, Sequence[float]]) -> Speed:

@@ -93,6 +93,17 @@ class Profiler:
         with self.budget.timed(self.budget.pace.workers_measured):
             return self._measure(crew)
 
+    def look(self, crew: Crew) -> float:
+        """Seconds of a lone item, the least of three, on one worker that takes nothing else.
+
+        Raises:
+            ModelError: the worker failed.
+        """
+        (order, *_) = self._orders(crew, (1,))
+        with trial_worker.start(order, self.environ) as trial:
+            self._fill([trial], 1)
+            return min(trial.run(self._datatype, 1) for _ in range(_LOOKS))
+
     def _measure(self, crew: Crew) -> ServiceTimes:
         busy_s: dict[int, list[float]] = {}
         sizes = crew.sizes or self.sizes

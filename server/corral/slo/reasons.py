@@ -44,3 +44,18 @@ def why_lost(
     if most is not None and most <= winner.rate:
         told += f"; its workers make at most {most:.1f}/s"
     return told
+
+
+def too_slow(bound_s: float, least_s: float, where: str, source: str = "") -> str:
+    """Why no rate keeps a bound: one inference takes longer.
+
+    Args:
+        bound_s: of the latency.
+        least_s: what one inference takes.
+        where: that is so: engine and workers.
+        source: of what was measured at another time, in words.
+    """
+    return (
+        f"--p99-ms {bound_s * 1000:g}: one inference takes {least_s * 1000:.1f} ms here "
+        f"({where}){source}; no rate keeps that bound"
+    )

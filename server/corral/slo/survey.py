@@ -17,6 +17,7 @@ from corral.planning.plan import Plan
 from corral.slo.budget import Budget
 from corral.slo.forecast import Forecast
 from corral.slo.profiler import COMPARED_S, Crew, Profiler
+from corral.slo.reasons import too_slow
 from corral.slo.rough import Rough
 from corral.slo.service import ServiceTimes
 from corral.slo.space import Arithmetic, Batching, Configuration, Shape, Space
@@ -218,13 +219,10 @@ class Survey:
         return [size for size in sizes if size == 1 or size / most_per_s <= bound_s]
 
     def _too_slow(self, name: str, times: ServiceTimes, *, fatal: bool) -> None:
-        bound_ms, least_ms = self._profiler.bound_s * 1000, min(times.alone_s) * 1000
+        least_s = min(times.alone_s)
         if fatal:
-            raise ConfigError(
-                f"--p99-ms {bound_ms:g}: one inference takes {least_ms:.1f} ms here ({name}); "
-                "no rate keeps that bound"
-            )
-        self.not_tried.append(f"{name}: one inference takes {least_ms:.1f} ms")
+            raise ConfigError(too_slow(self._profiler.bound_s, least_s, name))
+        self.not_tried.append(f"{name}: one inference takes {least_s * 1000:.1f} ms")
 
     def predict(self, arithmetic: Arithmetic) -> None:
         """Predicts every configuration of an engine whose workers were measured."""
