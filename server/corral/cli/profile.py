@@ -22,7 +22,7 @@ from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.profiling import page, view
 from corral.profiling.command import ProfileOrder, Profiling
-from corral.profiling.compare import compare
+from corral.profiling.compare import compare, differences
 from corral.profiling.report import ProfileReport, load
 from corral.settings import Settings
 from corral.settings.files import write_text
@@ -118,13 +118,17 @@ def _show(report: ProfileReport, options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> int:
     before, after = options.compare
-    changes = compare(load(before), load(after))
+    one, other = load(before), load(after)
+    changes, different = compare(one, other), differences(one, other)
     if options.json:
+        for difference in different:
+            _say(f"measured otherwise: {difference}")
         found = [
             {"kind": c.kind, "name": c.name, "before_us": c.before_us, "after_us": c.after_us}
             for c in changes
         ]
         print(msgspec.json.format(msgspec.json.encode(found)).decode(), flush=True)
     else:
-        standard_output().print(view.render_changes(changes, (str(before), str(after))))
+        names = (str(before), str(after))
+        standard_output(140).print(view.render_changes(changes, names, different))
     return 0

@@ -10,6 +10,8 @@ from corral.profiling.report import OperatorRow, ProfileReport
 #: smaller changes are noise, and so are changes of what takes next to no time
 _LEAST_RATIO = 1.05
 _LEAST_SHARE = 0.01
+#: what engines say of themselves, by their own names
+_ENGINE = ("engine", "version", "precision", "threads")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,39 @@ def compare(before: ProfileReport, after: ProfileReport) -> list[Change]:
     """Every change that matters, what became slower first."""
     changes = [*_operators(before, after), *_phases(before, after)]
     return sorted(changes, key=lambda change: -change.more_us)
+
+
+def differences(before: ProfileReport, after: ProfileReport) -> list[str]:
+    """What else differs, in words: then not all that became slower is the engine's doing."""
+    one, other = _circumstances(before), _circumstances(after)
+    found = [
+        f"{name}: {other[name]} instead of {one[name]}"
+        for name in dict.fromkeys((*one, *other))
+        if name in one and name in other and one[name] != other[name]
+    ]
+    for what in ("operators", "requests"):
+        missing = [name for name, has in (("first", one), ("second", other)) if what not in has]
+        if len(missing) == 1:
+            found.append(f"{what}: the {missing[0]} has none, and they are not compared")
+    return found
+
+
+def _circumstances(report: ProfileReport) -> dict[str, str]:
+    """What a profile's times hang on, by name."""
+    found = {
+        "CPU": report.cpu,
+        "model": report.model,
+        "mode": report.mode,
+        "workers": str(report.workers),
+        "requests of": report.served_by,
+    }
+    if report.budget is not None:
+        found["requests"] = ""
+    if report.engine is not None:
+        engine = report.engine
+        found |= {name: engine.described.get(name, "-") for name in _ENGINE}
+        found |= {"operators": "", "batch": str(engine.batch), "cores": str(len(engine.cpus))}
+    return found
 
 
 def _operators(before: ProfileReport, after: ProfileReport) -> Iterator[Change]:

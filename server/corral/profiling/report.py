@@ -9,6 +9,7 @@ import msgspec
 from corral.errors import ConfigError
 from corral.profiling.threads import ThreadUse
 from corral.settings.files import read_file
+from corral.settings.ranges import shortened
 
 FORMAT = "corral-profile-1"
 
@@ -106,6 +107,12 @@ class ProfileReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = msgspec.field(default_factory=list)
 
 
+class _Form(msgspec.Struct):
+    """What tells, of any version, which it is."""
+
+    format: str = FORMAT
+
+
 def load(path: Path) -> ProfileReport:
     """Reads a profile.
 
@@ -114,14 +121,14 @@ def load(path: Path) -> ProfileReport:
     """
     try:
         content, _ = read_file(path)
-        found = msgspec.json.decode(content, type=ProfileReport)
+        form = msgspec.json.decode(content, type=_Form).format
+        if form != FORMAT:
+            raise ConfigError(f"{path}: a profile of another form, {shortened(form)}")
+        return msgspec.json.decode(content, type=ProfileReport)
     except OSError as error:
         raise ConfigError(f"{path}: {(error.strerror or 'unreadable').lower()}") from None
     except (msgspec.DecodeError, ValueError) as error:
         raise ConfigError(f"{path}: no profile of corral profile --json ({error})") from None
-    if found.format != FORMAT:
-        raise ConfigError(f"{path}: a profile of another form, {found.format!r}")
-    return found
 
 
 def span(name: str, times_us: list[float]) -> Span:

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from corral.errors import printable
 from corral.profiling.compare import Change
 from corral.profiling.report import Budget, EngineFigures, OperatorRow, ProfileReport
 from corral.profiling.threads import ThreadUse
@@ -151,14 +152,19 @@ def threads_line(used: ThreadUse) -> str:
     )
 
 
-def render_changes(changes: Sequence[Change], names: tuple[str, str]) -> Group:
-    """What became slower, then what became faster."""
+def render_changes(
+    changes: Sequence[Change], names: tuple[str, str], differences: Sequence[str] = ()
+) -> Group:
+    """What else differs, what became slower, then what became faster."""
     slower = [change for change in changes if change.more_us > 0]
     faster = [change for change in reversed(changes) if change.more_us <= 0]
     parts: list[RenderableType] = [Text(f"{names[1]} beside {names[0]}")]
+    if differences:
+        lines = "\n".join(f"  {printable(line)}" for line in differences)
+        parts += [Text("measured otherwise:", style="bold yellow"), Text(lines)]
     for title, found, style in (("slower", slower, "red"), ("faster", faster, "green")):
         if found:
-            lines = "\n".join(f"  {change.sentence()}" for change in found)
+            lines = "\n".join(f"  {printable(change.sentence())}" for change in found)
             parts += [Text(f"{title}:", style=f"bold {style}"), Text(lines)]
     if not changes:
         parts.append(Text("nothing changed by 5 % or more"))

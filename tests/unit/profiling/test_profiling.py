@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 from rich.table import Table
 
 from corral.backends.operators import Operator, convolution_flop, product_flop
@@ -18,14 +20,14 @@ from corral.ipc import spans
 from corral.ipc.spans import MOMENTS, RequestSpan
 from corral.profiling import page, threads
 from corral.profiling.budget import PHASES, make_budget, phases_us
-from corral.profiling.compare import compare
+from corral.profiling.compare import compare, differences
 from corral.profiling.peaks import KERNELS, kernel_for, measure
 from corral.profiling.report import EngineFigures, Peak, ProfileReport, Span, load, span
 from corral.profiling.roofline import draw
 from corral.profiling.rows import make_rows, profiler_percent
 from corral.profiling.threads import ThreadCounts, ThreadUse
 from corral.profiling.trace import make_trace
-from corral.profiling.view import engine_lines, render
+from corral.profiling.view import engine_lines, render, render_changes
 from corral.system import machine_code
 
 #: of each phase, microseconds
@@ -156,6 +158,37 @@ def test_what_became_slower_is_named_first() -> None:
     assert slower.sentence() == "a Convolution: 3,000 µs instead of 2,000 µs (+50 %)"
     assert all(change.name != "b Convolution" for change in changes)
     assert compare(report(), report(us=2050.0)) == []
+
+
+def test_profiles_that_were_measured_otherwise_are_told() -> None:
+    one = report()
+    assert differences(one, report(us=3000.0)) == []
+    assert one.engine is not None
+    engine = msgspec.structs.replace(one.engine, batch=4, described={"engine": "f"}, cpus=[0])
+    other = msgspec.structs.replace(one, engine=engine, workers=2)
+    assert differences(one, other) == [
+        "workers: 2 instead of 1",
+        "engine: f instead of e",
+        "batch: 4 instead of 1",
+        "cores: 1 instead of 2",
+    ]
+    without = msgspec.structs.replace(one, engine=None)
+    assert differences(one, without) == [
+        "operators: the second has none, and they are not compared"
+    ]
+    assert differences(without, without) == []
+    shown = io.StringIO()
+    console = Console(width=100, file=shown)
+    console.print(render_changes([], ("a", "b"), [*differences(one, other), "name: \x1b[2J"]))
+    assert "measured otherwise:\n  workers: 2 instead of 1\n" in shown.getvalue()
+    assert "\x1b" not in shown.getvalue()
+
+
+def test_a_profile_of_another_form_is_told_whatever_it_has(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text('{"format": "corral-profile-9", "processor": "c"}')
+    with pytest.raises(ConfigError, match="a profile of another form, 'corral-profile-9'"):
+        load(file)
 
 
 def test_new_and_gone_operators_are_named() -> None:
