@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,12 @@ from corral.backends.base import Backend
 from corral.errors import ValuesRefused
 from corral.ipc.messages import INDEPENDENT, LOGITS, PERCENTAGES, PROBABILITIES
 from corral.ipc.region import Region
-from corral.tensors import Datatype, TensorSpec
-from corral.worker.filling import Filling, numbers
+from corral.tensors import Datatype
+from corral.worker.filling import Filling
+from corral.worker.noise import APART, MILD, STRONG, Noise
 
 _Answers = NDArray[np.float64]
 T = TypeVar("T")
-#: makes items of a seed, a count and a strength
-Draw = Callable[[int, int, float], list[NDArray[np.generic]]]
-#: see ``_items``
-_APART = -1
 #: where the model takes none of the items
 _UNKNOWN = "whether its items see one another could not be found out: it took no values tried"
 #: of the answer's largest value: what strangers of the same batch size may change
@@ -82,7 +79,7 @@ class Probe:
             return ""
         return self._first_taken(self._output_kind, "")
 
-    def _output_kind(self, draw: Draw) -> str:
+    def _output_kind(self, draw: Noise) -> str:
         rows = np.stack([self._run(draw(seed, 1, 1.0))[0][0] for seed in (0, 1, 2)])
         if not np.isfinite(rows).all():
             return ""
@@ -126,17 +123,17 @@ class Probe:
         """
         return self._first_taken(functools.partial(self._fault_by, size), (_UNKNOWN, ""))
 
-    def _first_taken(self, look: Callable[[Draw], T], otherwise: T) -> T:
+    def _first_taken(self, look: Callable[[Noise], T], otherwise: T) -> T:
         """What is seen with the first kind of items that the model takes."""
-        for low in (None, 0, 1, _APART):
-            draw = functools.partial(self._items, low)
+        for low in (None, 0, 1, APART):
+            draw = Noise(self.region.signature, self.datatype, low)
             with contextlib.suppress(ValuesRefused):
                 return look(draw)
         return otherwise
 
-    def _fault_by(self, size: int, draw: Draw) -> tuple[str, str]:
-        item, mild = draw(0, 1, 1.0), draw(1, size, 1.0)
-        strong, negative = draw(2, size, 4.0), draw(2, size, -4.0)
+    def _fault_by(self, size: int, draw: Noise) -> tuple[str, str]:
+        item, mild = draw(0, 1, MILD), draw(1, size, MILD)
+        strong, negative = draw(2, size, STRONG), draw(2, size, -STRONG)
         mildly = [np.concatenate([one, some[1:]]) for one, some in zip(item, mild, strict=True)]
         strongly = [np.concatenate([one, some[1:]]) for one, some in zip(item, strong, strict=True)]
         # A graph may go by the least of a batch, or branch by a mean that is low.
@@ -160,10 +157,11 @@ class Probe:
         fault = next(filter(None, faults), "") or self._fault_by_signs(size, draw)
         return fault, next(filter(None, moved), "")
 
-    def _fault_by_signs(self, size: int, draw: Draw) -> str:
+    def _fault_by_signs(self, size: int, draw: Noise) -> str:
         """The same of an item that is above zero throughout, and of one that is below.
 
-        What a graph asks of a whole batch (is any of it above zero?) noise answers by itself.
+        What a graph asks of a whole batch (is any of it above zero? above one?) noise answers by
+        itself.
         """
         high, low = draw(5, size, math.inf), draw(5, size, -math.inf)
         low_ones = [np.concatenate([one[1:], one[:1]]) for one in low]
@@ -245,50 +243,6 @@ class Probe:
         specs = self.region.signature.output_specs
         outputs = zip(self.region.all_outputs(count), specs, strict=True)
         return [_numbers(output.reshape(count, -1), spec.datatype) for output, spec in outputs]
-
-    def _items(
-        self, low: int | None, seed: int, count: int, strength: float
-    ) -> list[NDArray[np.generic]]:
-        """Noise in the model's range, an array an input; its mean has the sign of the strength.
-
-        Whole numbers that may be places in a table stay 0 and 1. With ``low`` all are whole
-        numbers, it and the next; ``_APART``: 1 and 2 in the first input, 3 and 4 in the second.
-        Of an infinite strength all values have its sign: whole numbers are the larger, or the
-        smaller.
-        """
-        generator = np.random.default_rng(seed)
-        found = []
-        items: NDArray[Any]
-        for index, spec in enumerate(self.region.signature.input_specs(self.datatype)):
-            shape, datatype = (count, *spec.shape), spec.datatype
-            if low is not None:
-                least = 2 * index + 1 if low == _APART else low
-                items = generator.integers(least, least + 2, shape)
-                items = items if math.isfinite(strength) else least + np.full(shape, strength > 0)
-            elif math.isinf(strength):
-                items = _of_one_sign(generator, shape, spec, above=strength > 0)
-            elif datatype is Datatype.UINT8 and len(spec.shape) == 3:
-                items = generator.integers(0, 256, shape)
-            elif datatype is Datatype.BF16 or datatype.numpy.kind == "f":
-                items = generator.normal(
-                    strength - math.copysign(1, strength), abs(strength), shape
-                )
-            else:
-                items = generator.integers(0, 2, shape)
-            found.append(numbers(items, datatype))
-        return found
-
-
-def _of_one_sign(
-    generator: np.random.Generator, shape: tuple[int, ...], spec: TensorSpec, *, above: bool
-) -> NDArray[Any]:
-    """Noise above zero or below; of pixels bright or dark ones, of whole numbers 1 or 0."""
-    if spec.datatype is Datatype.UINT8 and len(spec.shape) == 3:
-        return generator.integers(*((192, 256) if above else (0, 64)), shape)
-    if spec.datatype is Datatype.BF16 or spec.datatype.numpy.kind == "f":
-        noise = np.abs(generator.normal(0, 4, shape)) + 0.01
-        return noise if above else -noise
-    return np.full(shape, int(above))
 
 
 def _numbers(values: NDArray[np.generic], datatype: Datatype) -> _Answers:

@@ -10,7 +10,7 @@ from corral.batching.cost_curve import REAL_TIME_SEARCH, THROUGHPUT_SEARCH, Sear
 from corral.errors import ConfigError, ModelError, PassingError, ValuesRefused
 from corral.ipc.messages import ModelFindings, WorkerBoot
 from corral.ipc.region import Region, create_region
-from corral.tensors import Datatype, Signature, TensorSpec
+from corral.tensors import Datatype, Recipe, Signature, TensorSpec
 from corral.worker import filling, warmup
 
 ONLY = (Datatype.FP32,)
@@ -257,6 +257,46 @@ def test_where_items_see_one_another_batches_are_of_one(
     assert warmed.sizes == [1]
     assert engine.compiled == {(Datatype.FP32, 1)}
     assert "an answer changes by" in warmed.findings.batch_limit
+
+
+_RAW = Recipe(resize=8, crop=8, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def _largest(x: NDArray[np.float32]) -> float:
+    return float(np.abs(x).max())
+
+
+@pytest.mark.parametrize(
+    ("signature", "asked", "threshold"),
+    [
+        # Pictures of a range that nobody knows: 0 to 1, normalised, or as they are.
+        *((Signature({Datatype.FP32: (3, 8, 8)}, (3,)), np.max, one) for one in (0, 1, 3, 128)),
+        *((Signature({Datatype.FP32: (3, 8, 8)}, (3,)), np.min, one) for one in (-3, -1, 0)),
+        *((Signature({Datatype.FP32: (3, 8, 8)}, (3,)), _largest, one) for one in (1, 3, 128)),
+        *((Signature({Datatype.FP32: (3, 8, 8)}, (3,)), np.mean, one) for one in (0, 0.5, 2)),
+        (Signature({Datatype.FP32: (3, 8, 8)}, (3,), _RAW), np.mean, 100),
+        (Signature({Datatype.FP32: (4,)}, (3,)), _largest, 0.5),
+        *((Signature({Datatype.UINT8: (8, 8, 3)}, (3,)), np.max, one) for one in (1, 3, 200)),
+        *((Signature({Datatype.UINT8: (8, 8, 3)}, (3,)), np.mean, one) for one in (3, 100)),
+    ],
+)
+def test_a_branch_by_what_the_whole_batch_is_is_noticed(
+    clock: Clock,
+    signature: Signature,
+    asked: Callable[[NDArray[np.float32]], float],
+    threshold: float,
+) -> None:
+    weights = np.random.default_rng(7).normal(size=(192, 3)).astype(np.float32)
+
+    def answer(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        scores = 1 + x.reshape(len(x), -1) @ weights[: x[0].size]
+        return scores * 2 if asked(x) > threshold else scores
+
+    used = Region(create_region(signature, 2), signature, 2)
+    sought = warmup.Order(datatypes=(signature.native,), sizes=[1, 2], measured=False)
+    found = warmup.warm_up(Computer(clock, answer), used, sought)
+    assert found.sizes == [1]
+    assert "an answer changes by" in found.findings.batch_limit
 
 
 class _Restless:
