@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from corral.cli.files import check_writable
+from corral.cli.interrupting import INTERRUPTED, interrupts
 from corral.doctor import page, view
 from corral.doctor.catalog import examine
 from corral.doctor.evidence import Evidence
@@ -40,31 +42,40 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
         raise ConfigError("--probe measures this machine, and --sysfs names another")
     if options.html is not None:
         check_writable(options.html, "--html")
-    if options.sysfs is None:
-        seen = _of_this_machine(settings, environ, probed=options.probe)
-    else:
-        with machine_root(options.sysfs) as root:
-            seen = _of_another(settings, root)
-    report = examine(seen)
-    if options.html is not None:
-        write_text(options.html, "--html", page.render(report, seen))
-    if options.json:
-        print(msgspec.json.format(msgspec.json.encode(report)).decode(), flush=True)
-    else:
-        standard_output().print(view.render(report))
-    return exit_code(report.checks, Status(options.fail_on))
+    with interrupts() as signals:
+        if options.sysfs is not None:
+            with machine_root(options.sysfs) as root:
+                seen, done = _of_another(settings, root), True
+        else:
+            seen, done = _of_this_machine(settings, environ, probed=options.probe)
+        signals.hold()
+        report = examine(seen)
+        if options.html is not None:
+            write_text(options.html, "--html", page.render(report, seen))
+        if options.json:
+            print(msgspec.json.format(msgspec.json.encode(report)).decode(), flush=True)
+        else:
+            standard_output().print(view.render(report))
+    return exit_code(report.checks, Status(options.fail_on)) if done else INTERRUPTED
 
 
-def _of_this_machine(settings: Settings, environ: Mapping[str, str], *, probed: bool) -> Evidence:
+def _of_this_machine(
+    settings: Settings, environ: Mapping[str, str], *, probed: bool
+) -> tuple[Evidence, bool]:
+    """What is seen, and whether that is all: probes take seconds, and may be interrupted."""
     machine = topology.read_machine()
     layout = _running(settings, environ) or planned(plan_for(settings, machine), settings)
     seen = gather(Path("/"), machine, layout, live=True, interval_s=_INTERVAL_S)
     if not probed:
-        return seen
-    # The probes start threads and need numpy and uvloop: only who asks pays for the imports.
-    from corral.doctor.probing.run import probe
+        return seen, True
+    try:
+        # The probes start threads and need numpy and uvloop: only who asks pays for the imports.
+        from corral.doctor.probing.run import probe
 
-    return dataclasses.replace(seen, probed=probe(machine, layout))
+        return dataclasses.replace(seen, probed=probe(machine, layout)), True
+    except KeyboardInterrupt:
+        print("corral: interrupted; this is what is known", file=sys.stderr)
+        return seen, False
 
 
 def _of_another(settings: Settings, root: Path) -> Evidence:

@@ -19,7 +19,7 @@ from corral.batching.jobs import Batch
 from corral.batching.policy import Policy
 from corral.batching.watchdog import HangWatch
 from corral.dataplane.recorder import Recorder
-from corral.dataplane.upkeep import Upkeep
+from corral.dataplane.upkeep import WARM_S, Upkeep, warm_every_s
 from corral.dataplane.worker_link import Request, WorkerLink
 from corral.errors import DeadlineMissed, InferenceFailed, InvalidRequest, QueueFull
 from corral.ipc.messages import AttachWorker, ResultStatus
@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 _LATE = "Deadline Exceeded: it passed before the answer was there"
 #: Triton's words, and what to do about it
 _WAITED = "Request timeout expired: it waited in the queue for as long as it may"
-#: a worker is not kept warmer than by a run each
-_WARM_S = 0.5
 _FAILED = "the request could not be run: two workers failed on it"
 _REFUSED = "the model does not take these values: {}"
 
@@ -323,17 +321,17 @@ class Dispatcher:
             self._warm_timer = None
         self._warm_share = share
         if share:
-            self._warm_timer = self._loop.call_later(_WARM_S, self._keep_warm)
+            self._warm_timer = self._loop.call_later(WARM_S, self._keep_warm)
 
     def _keep_warm(self) -> None:
         """One worker a turn: a request that comes now finds the others free."""
         if self._free:
             link = self._free[0]
             took_s = link.costs.expected_s(self._signature.datatypes[0], 1)
-            if self._now_s() - link.sent_s >= max(_WARM_S, took_s / self._warm_share):
+            if self._now_s() - link.sent_s >= warm_every_s(took_s, self._warm_share):
                 self._free.popleft()
                 self._probe(link)
-        turn_s = _WARM_S / max(1, len(self._links))
+        turn_s = WARM_S / max(1, len(self._links))
         self._warm_timer = self._loop.call_later(turn_s, self._keep_warm)
 
     def close(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from corral.dataplane.upkeep import Upkeep
-from corral.settings import KeepWarm, LimitSettings, Mode, Settings
+from corral.dataplane.upkeep import Upkeep, warm_share
+from corral.settings import LimitSettings, Settings
 from corral.tensors import Signature
 
 #: room in a message for everything but the tensor
@@ -14,9 +14,6 @@ ARRIVING_BYTES = 256 * 2**20
 _SPARE_REQUESTS = 1024
 #: requests of one connection, where nobody says how many
 _LEAST_STREAMS, _MOST_STREAMS = 128, 1024
-#: of a worker's time, where people ask for warm workers, and where they do not
-_WARM_SHARE = 0.05
-_CHEAP_WARM_SHARE = 0.01
 
 
 def message_limit(settings: Settings, signature: Signature) -> int:
@@ -43,11 +40,4 @@ def max_streams(limits: LimitSettings, max_queue: int) -> int:
 
 def upkeep(settings: Settings) -> Upkeep:
     """How the workers are looked after."""
-    match settings.lifecycle.keep_warm:
-        case KeepWarm.ON:
-            share = _WARM_SHARE
-        case KeepWarm.AUTO if settings.model.mode is Mode.RTI:
-            share = _CHEAP_WARM_SHARE
-        case _:
-            share = 0.0
-    return Upkeep(settings.lifecycle.hang_floor_s, share)
+    return Upkeep(settings.lifecycle.hang_floor_s, warm_share(settings))

@@ -110,6 +110,15 @@ class BoundStatus(msgspec.Struct, frozen=True, kw_only=True):
     batch_cap: int | None
 
 
+class WarmStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What keeping idle workers warm costs; see dataplane/upkeep.py."""
+
+    #: seconds from one batch that nobody asked for to the next, in each idle worker
+    every_s: float
+    #: of an idle worker's time
+    share: float
+
+
 class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The whole server at one moment."""
 
@@ -146,6 +155,8 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     admin_socket: str | None = None
     #: None where no bound was asked for
     bound: BoundStatus | None = None
+    #: None where workers are not kept warm, or no worker has said yet what a batch takes
+    warm: WarmStatus | None = None
 
 
 class StatusBoard:

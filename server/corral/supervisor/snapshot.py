@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from corral.dataplane.upkeep import warm_every_s, warm_share
 from corral.ipc.messages import ModelBoot
-from corral.ipc.status import BoundStatus, CellStatus, Phase, ServerStatus, State, WorkerStatus
+from corral.ipc.status import (
+    BoundStatus,
+    CellStatus,
+    Phase,
+    ServerStatus,
+    State,
+    WarmStatus,
+    WorkerStatus,
+)
 from corral.settings import Settings
 from corral.supervisor.slots import FrontendSlot, WorkerSlot
 
@@ -62,7 +71,25 @@ def take(
         warnings=list(warnings),
         admin_socket=admin_socket,
         bound=bound,
+        warm=_warm(settings, workers),
     )
+
+
+def _warm(settings: Settings, workers: Sequence[WorkerSlot]) -> WarmStatus | None:
+    """By what the slowest lone item took while its worker warmed up."""
+    share = warm_share(settings)
+    costs_s = [
+        cost_s
+        for slot in workers
+        if slot.report
+        for name, cost_s in slot.report.costs_s.items()
+        if name.endswith(":1")
+    ]
+    if not share or not costs_s:
+        return None
+    took_s = max(costs_s)
+    every_s = warm_every_s(took_s, share)
+    return WarmStatus(every_s=round(every_s, 3), share=round(took_s / every_s, 4))
 
 
 def _cell(slot: FrontendSlot, workers: Sequence[WorkerSlot]) -> CellStatus:

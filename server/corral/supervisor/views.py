@@ -199,6 +199,9 @@ def _status_facts(status: ServerStatus, now_s: float) -> Text:
     ]
     if status.bound is not None:
         lines.append(f"latency   {_bound(status.bound)}")
+    if (warm := status.warm) is not None:
+        often = f"a batch every {warm.every_s:.1f} s in each idle worker"
+        lines.append(f"warm      {often}, {warm.share:.1%} of its time")
     return Text("\n".join([*lines, *(f"! {warning}" for warning in status.warnings)]))
 
 

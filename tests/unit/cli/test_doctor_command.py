@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from support.machines import ARCHIVES
 
+from corral.cli import doctor
 from corral.cli.main import run
+from corral.doctor.probing import run as probing
 
 ARCHIVE = str(ARCHIVES / "16em64t-4s2c2t-offlines.tar.bz2")
 
@@ -55,3 +58,20 @@ def test_a_page_is_not_left_where_nothing_was_written(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert run(["doctor", "--sysfs", "/proc/none", "--html", str(page)], {}) == 2
     assert not page.exists()
+
+
+def test_interrupted_probes_leave_what_is_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def probe(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(probing, "probe", probe)
+    monkeypatch.setattr(doctor, "_INTERVAL_S", 0.05)
+    page = tmp_path / "page.html"
+    words = ["doctor", "--probe", "--json", "--html", str(page)]
+    assert run([*words, "--backend", "null"], {"HOME": str(tmp_path)}) == 130
+    captured = capsys.readouterr()
+    assert captured.err == "corral: interrupted; this is what is known\n"
+    assert len(json.loads(captured.out)["checks"]) > 30
+    assert page.read_text().endswith("</html>\n")

@@ -5,7 +5,14 @@ import pytest
 from rich.console import Console
 from support import status_cases
 
-from corral.ipc.status import BoundStatus, ServerStatus, State, StatusBoard, WorkerStatus
+from corral.ipc.status import (
+    BoundStatus,
+    ServerStatus,
+    State,
+    StatusBoard,
+    WarmStatus,
+    WorkerStatus,
+)
 from corral.supervisor.views import StartupView, render_startup, render_status
 
 #: what a worker of these has, beside what every one has
@@ -95,3 +102,14 @@ def test_a_latency_bound_is_told(keeps_per_s: float | None, cap: int | None, sai
     lines = render_status(status(bound=bound), 10.0).renderables[1]
     assert f"latency   {said}" in str(lines).splitlines()
     assert "p99" not in str(render_status(status(), 10.0).renderables[1])
+
+
+def test_what_warm_workers_cost_is_told() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    warm = WarmStatus(every_s=2.5, share=0.01)
+    console.print(render_status(status(warm=warm), 0.0))
+    console.print(render_status(status(), 0.0))
+    assert isinstance(console.file, io.StringIO)
+    line = "warm      a batch every 2.5 s in each idle worker, 1.0% of its time"
+    assert console.file.getvalue().count("warm ") == 1
+    assert line in console.file.getvalue()
