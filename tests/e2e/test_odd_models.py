@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 from support import odd_models
 from support.loaded_engine import load
 from support.running_server import StartServer
@@ -55,6 +56,33 @@ def test_batches_are_of_one_where_the_model_asks_for_it(
     found = _warmed(str(write(tmp_path / "m.onnx")), backend, tmp_path)
     assert found.sizes == [1]
     assert reason in found.findings.batch_limit
+
+
+@pytest.mark.parametrize("backend", _ENGINES)
+@pytest.mark.parametrize(
+    "way", ["declared", "reshaped", "inside", "answered", "hidden", "expanded"]
+)
+def test_a_graph_of_four_items_is_served_one_by_one(
+    tmp_path: Path, backend: BackendName, way: str
+) -> None:
+    file = str(odd_models.of_four(tmp_path / "m.onnx", way))
+    loaded = load(file, backend, tmp_path, [1, 2])
+    native = loaded.signature.native
+    fixed = registry.get(file).fixed_batch
+    assert fixed == (None if way in {"hidden", "expanded"} else 4)
+    sizes = [1] if fixed else [1, 2]
+    order = Order(datatypes=(native,), sizes=sizes, measured=False, fixed_batch=fixed)
+    warmed = warm_up(loaded.engine, loaded.region, order)
+    assert warmed.sizes == [1]
+    reason = "its file fixes the batch at 4" if fixed else "it takes no batch of 2"
+    assert reason in warmed.findings.batch_limit
+    # The graph itself, of four items, says what is right.
+    items = np.random.default_rng(3).normal(size=(4, 3, 8, 8)).astype(np.float32)
+    (wanted,) = ReferenceEvaluator(file).run(None, {"x": items})
+    for item, answer in zip(items, wanted, strict=True):
+        loaded.region.inputs(native, 1)[:] = item
+        loaded.engine.run(native, 1)
+        np.testing.assert_allclose(loaded.region.outputs(1)[0], answer, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", _ENGINES)

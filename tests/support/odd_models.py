@@ -23,12 +23,13 @@ def _write(
     path: Path,
     nodes: Sequence[NodeProto],
     output: Sequence[int | str] = ("n", 4),
+    batch: int | str = "n",
     **constants: NDArray[Any],
 ) -> Path:
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 8, 8])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)],
         [
             numpy_helper.from_array(value, name)
@@ -127,6 +128,43 @@ def one_out(path: Path) -> Path:
 def said_to_be_one(path: Path) -> Path:
     """Scores of four classes; only the output's declaration knows no batch."""
     return _write(path, [*_BODY, helper.make_node("Identity", ["scores"], ["y"])], [1, 4])
+
+
+def of_four(path: Path, way: str) -> Path:
+    """Probabilities of four classes of four items, and of no other number.
+
+    Args:
+        path: of the file.
+        way: what says so: "declared", only the declarations; "reshaped", a reshape besides;
+            "inside", a reshape to four rows and back, which gives one item the right shape and
+            wrong numbers; "answered", a reshape and the output's declaration; "hidden", only the
+            reshape; "expanded", only a bias of four rows.
+    """
+    soft = helper.make_node("Softmax", ["rows"], ["y"], axis=1)
+    nodes = {
+        "declared": [helper.make_node("Identity", ["scores"], ["rows"]), soft],
+        "inside": [
+            helper.make_node("Reshape", ["scores", "four"], ["rows"]),
+            helper.make_node("Softmax", ["rows"], ["soft"], axis=1),
+            helper.make_node("Reshape", ["soft", "back"], ["y"]),
+        ],
+        "expanded": [
+            helper.make_node("Expand", ["zero", "four_rows"], ["zeros"]),
+            helper.make_node("Add", ["scores", "zeros"], ["rows"]),
+            soft,
+        ],
+    }.get(way, [helper.make_node("Reshape", ["scores", "four_rows"], ["rows"]), soft])
+    fixed = way in {"declared", "reshaped", "inside"}
+    return _write(
+        path,
+        [*_BODY, *nodes],
+        [4 if fixed or way == "answered" else "n", 4],
+        4 if fixed else "n",
+        four=np.array([4, -1], np.int64),
+        four_rows=np.array([4, 4], np.int64),
+        back=np.array([-1, 4], np.int64),
+        zero=np.zeros((1, 1), np.float32),
+    )
 
 
 def baked_inside(path: Path) -> Path:

@@ -55,6 +55,8 @@ Progress = Callable[[str, float], None]
 _DEFAULTS = AccuracySettings()
 #: the first step, and the only one where the cache holds everything
 FIND_WEIGHTS = "find weights"
+#: among a file's ingredients: how it takes one item, where its batch is fixed at more
+_ONE_BY_ONE = "one by one"
 #: the last step
 READY = "ready"
 #: the steps and the seconds that each took for ResNet50 on two cores: the progress bar's scale
@@ -132,7 +134,8 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
             # Whoever held the lock before may have made it.
             found = artefact.find(cache_dir, order) or artefact.store(cache_dir, order, write)
     progress(READY, 1.0)
-    return artefact.with_precision(found, "int8" if spec.quantized else precision)
+    precision = "int8" if spec.quantized else precision
+    return artefact.to_be_run(found, precision, spec.fixed_batch)
 
 
 def is_made(settings: Settings, isa: frozenset[str]) -> bool:
@@ -192,6 +195,9 @@ def make_order(
     if spec.file is not None:
         # What its file leaves open is settled elsewhere.
         ingredients["inputs"] = str(spec.signature.input_specs(spec.native))
+    if spec.fixed_batch not in {None, 1}:
+        # Of a file that is like another but for its batch, and of how one item is made of it.
+        ingredients["batch"] = f"{spec.fixed_batch}, {_ONE_BY_ONE}"
     if precision == "int8":
         ingredients |= versions(form.quantized_with)
         ingredients |= calibration.ingredients(
@@ -255,11 +261,6 @@ def check_engine(
         raise ConfigError(
             f"--backend {backend}: takes one input and one FP32 output, {spec.file} has others; "
             f"use {that_take(spec)}"
-        )
-    if not row.takes(spec):
-        raise ConfigError(
-            f"--backend {backend}: the batch of {spec.file} is fixed at {spec.fixed_batch}; "
-            f"export it with a dynamic first dimension, or use {that_take(spec)}"
         )
     if precision == "int8" and not spec.takes_pictures:
         raise ConfigError(

@@ -22,6 +22,7 @@ def boot_model(
         guard=guard,
         search=search,
         remark=artefact.remark,
+        fixed_batch=artefact.fixed_batch,
     )
 
 

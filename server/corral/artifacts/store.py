@@ -49,6 +49,7 @@ class Artefact:
         weights: one phrase for a person.
         key: SHA-256, in hex, of all that went into it.
         remark: a phrase on why it is not what was asked for; empty where it is.
+        fixed_batch: what the user's file fixes its batch at; None for any.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Artefact:
     weights: str
     key: str
     remark: str = ""
+    fixed_batch: int | None = None
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -78,9 +80,9 @@ class _Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     remark: str = ""
 
 
-def with_precision(found: Artefact, precision: str) -> Artefact:
-    """The same file, to be run in another arithmetic: BF16 from FP32."""
-    return dataclasses.replace(found, precision=precision)
+def to_be_run(found: Artefact, precision: str, fixed_batch: int | None) -> Artefact:
+    """The same file, to be run in another arithmetic (BF16 from FP32), or one by one."""
+    return dataclasses.replace(found, precision=precision, fixed_batch=fixed_batch)
 
 
 def find(cache_dir: Path, order: Order) -> Artefact | None:

@@ -98,7 +98,6 @@ class Engine:
         arithmetic: its precisions, FP32 first; empty where nothing is computed.
         artifact: what it loads; None: nothing.
         model_files: kinds of users' model files that it takes, as models.files has them.
-        reshapes: whether it takes a user's file of a fixed batch other than one.
         ports: whether it takes several inputs and outputs, of any datatype; see base.PortsBackend.
         describer: module with ``describe(question)``, imported only to look into a user's file;
             None: it is not asked.
@@ -121,7 +120,6 @@ class Engine:
     arithmetic: Mapping[Precision, Arithmetic] = dataclasses.field(default_factory=dict)
     artifact: ArtifactForm | None = None
     model_files: tuple[str, ...] = ()
-    reshapes: bool = False
     ports: bool = False
     describer: str | None = None
     sorts: str | None = None
@@ -147,11 +145,7 @@ class Engine:
         return self.packages + (found.packages if found else ())
 
     def takes(self, spec: ModelSpec) -> bool:
-        """Whether it runs this model, by its file's kind and its batch."""
+        """Whether it runs this model, by its file's kind and its inputs and outputs."""
         if spec.file is None:
             return True
-        return (
-            kind_of(spec.file) in self.model_files
-            and (self.reshapes or spec.fixed_batch in {None, 1})
-            and (self.ports or spec.signature.plain)
-        )
+        return kind_of(spec.file) in self.model_files and (self.ports or spec.signature.plain)

@@ -60,7 +60,6 @@ _ROWS = (
         ),
         describer="corral.backends.openvino.describe",
         sorts="corral.backends.openvino.sorts",
-        reshapes=True,
         ports=True,
         writes_code=True,
         keeps_code="openvino",

@@ -42,6 +42,8 @@ class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):
     search: str = ""
     #: why it is not what was asked for, as an INT8 with no layer in INT8; empty where it is
     remark: str = ""
+    #: what the user's file fixes its batch at; it runs in batches of one then
+    fixed_batch: int | None = None
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,9 @@ from corral.tensors import INPUT_NAME, OUTPUT_NAME, Datatype, Recipe, Signature,
 #: one item's shape by the name of an input or output
 Shapes = Mapping[str, tuple[int, ...]]
 
+#: a larger first dimension of outputs, whose inputs take any batch, is rather no batch
+_MOST_MEANT = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class Settled:
@@ -132,6 +135,11 @@ def _item(path: Path, port: Port, kind: str, shapes: Shapes) -> tuple[int, ...]:
             "give it a first dimension"
         )
     item = port.shape[1:]
+    if 0 in item and kind == "output":
+        raise ModelError(
+            f"--model {path}: an item of its output {port.name!r} has no values (a dimension of it "
+            "is 0): export the model without that output"
+        )
     fixed = [size for size in item if size]
     if len(fixed) != len(item):
         raise ModelError(
@@ -174,12 +182,12 @@ def _way_out(path: Path, port: Port) -> str:
 
 
 def _fixed_batch(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> int | None:
-    """The batch of all, where the file fixes it.
+    """The batch of all, where the file fixes it, be it of its outputs alone.
 
     An output of one item beside inputs of any batch is left to the warm-up, which tries whether
     the file means it.
     """
-    batch = None
+    batch, one = None, inputs[0]
     for source in inputs:
         fixed = source.shape[0] if source.shape else None
         if batch is not None and fixed not in {None, batch}:
@@ -187,16 +195,20 @@ def _fixed_batch(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) ->
                 f"--model {path}: its inputs have batches of {batch} and {fixed}: no one batch "
                 "fits all"
             )
-        batch = batch or fixed
-        for target in outputs:
-            answers = target.shape[0] if target.shape else None
-            if answers not in {None, fixed} and (fixed, answers) != (None, 1):
-                raise ModelError(
-                    f"--model {path}: its input {source.name!r} has a batch of "
-                    f"{fixed or 'any size'} and its output {target.name!r} one of {answers}: the "
-                    "batch is the first dimension of each"
-                )
-    return batch
+        if fixed:
+            batch, one = fixed, source
+    answers = {target.name: target.shape[0] if target.shape else None for target in outputs}
+    # Of inputs that take any batch, an exporter may have known one all the same.
+    told = [port.shape[0] for port in outputs if port.shape and len(port.shape) > 1]
+    meant = batch or next((size for size in told if size and 1 < size <= _MOST_MEANT), None)
+    for name, size in answers.items():
+        if size not in {None, meant} and (meant, size) != (None, 1):
+            raise ModelError(
+                f"--model {path}: its input {one.name!r} has a batch of "
+                f"{batch or 'any size'} and its output {name!r} one of {size}: the "
+                "batch is the first dimension of each"
+            )
+    return meant
 
 
 def signature(settled: Settled, pixels: tuple[int, ...] | None, recipe: Recipe | None) -> Signature:

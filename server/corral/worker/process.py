@@ -79,6 +79,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
         measured=boot.only is None,
         exact=boot.model.precision == "fp32",
         probed=registry.ENGINES[boot.settings.engine.backend].computes,
+        fixed_batch=boot.model.fixed_batch,
     )
     with _in_one_line(boot):
         warmed = warm_up(backend, region, order)

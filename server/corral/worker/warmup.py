@@ -58,6 +58,7 @@ class Order:
         measured: False leaves the costs out, for whoever measures by himself.
         exact: the arithmetic is FP32.
         probed: whether the answers are looked at; they mean nothing where nothing is computed.
+        fixed_batch: what the model's file fixes its batch at, so that there is one size; or None.
     """
 
     datatypes: tuple[Datatype, ...]
@@ -67,6 +68,7 @@ class Order:
     measured: bool = True
     exact: bool = True
     probed: bool = True
+    fixed_batch: int | None = None
 
 
 def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
@@ -95,7 +97,9 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
     measured_s = {smallest: ready(first, smallest, _span_s(order, smallest))}
     unsteady = probe.repeated(smallest) if probe else ""
     kind = probe.output_kind() if probe else ""
-    limit = "" if probed or not order.probed or not larger else _TOO_LARGE
+    limit = _fixed(order)
+    if order.probed and not probed and larger:
+        limit = limit or _TOO_LARGE
     for size in larger if not limit else ():
         if not _goes_on(measured_s, order):
             break
@@ -129,6 +133,15 @@ def _too_large(region: Region, datatype: Datatype) -> bool:
     signature = region.signature
     item_bytes = sum(spec.item_bytes for spec in signature.input_specs(datatype))
     return max(item_bytes, signature.output_bytes) > _MOST_PROBED_BYTES
+
+
+def _fixed(order: Order) -> str:
+    """Why the file itself allows no batch; empty where it does."""
+    batch = order.fixed_batch
+    if batch is None:
+        return ""
+    cost = "" if batch == 1 else f", and an item may cost as much as {batch}"
+    return f"its file fixes the batch at {batch}{cost}; export it with a dynamic first dimension"
 
 
 def _span_s(order: Order, size: int) -> float | None:

@@ -15,6 +15,8 @@ from corral.backends.onnxruntime.build import make_plain
 from corral.backends.registry import resolve_mode
 from corral.errors import ConfigError, ModelError
 from corral.models import custom, photos, registry
+from corral.models.onnx_header import Port
+from corral.models.ports import settle
 from corral.protocol import response
 from corral.settings import BackendName, TorchMode
 from corral.tensors import Datatype
@@ -82,6 +84,14 @@ def test_a_fixed_batch_is_told(tmp_path: Path, output_shape: list[int | str]) ->
     assert spec.fixed_batch == 2
     assert spec.signature.input_shapes == {Datatype.FP32: (7,)}
     assert custom.read(_write(tmp_path / "n.onnx", ["n", 7])).fixed_batch is None
+    path = _write(tmp_path / "o.onnx", ["n", 7], output_shape=[2, 4])
+    assert custom.read(path).fixed_batch == 2
+
+
+def test_an_item_without_values_is_named(tmp_path: Path) -> None:
+    port = Port("out", "FP32", (None, 0, 4))
+    with pytest.raises(ModelError, match="'out' has no values .* without that output"):
+        settle(tmp_path / "m.onnx", [Port("in", "FP32", (None, 7))], [port], {})
 
 
 def test_notes_bring_pictures_and_labels(tmp_path: Path) -> None:
@@ -275,7 +285,8 @@ def test_an_old_file_is_made_plain() -> None:
         ({"shape": ["n", 3], "kind": TensorProto.STRING}, "'in0' is STRING, which is not served"),
         ({"shape": ["n", 3, "h"]}, r"\[\?,3,\?\]; only the first dimension"),
         ({"shape": [2, 3], "output_shape": [3, 4]}, "a batch of 2 and its output 'out' one of 3"),
-        ({"shape": ["n", 3], "output_shape": [3, 4]}, "of any size and its output 'out' one of 3"),
+        ({"shape": ["n", 3], "output_shape": [99, 4]}, "any size and its output 'out' one of 99"),
+        ({"shape": ["n", 3], "output_shape": [3]}, "of any size and its output 'out' one of 3"),
     ],
 )
 def test_what_cannot_be_served_is_named_with_its_cause(

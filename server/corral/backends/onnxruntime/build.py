@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from corral.backends.onnxruntime.fixed_batch import take_one
 from corral.backends.onnxruntime.quantize import quantize
 from corral.backends.onnxruntime.sessions import open_as_is
 from corral.errors import ModelError
@@ -51,7 +52,7 @@ def write_fp32(spec: ModelSpec, weights: Weights, file: Path, source: Path | Non
         model = onnx.load(source)
         make_plain(model)
         fix_shapes(model, spec.signature)
-        onnx.save(model, file)
+        onnx.save(take_one(model, spec), file)
         return
     import torch
 

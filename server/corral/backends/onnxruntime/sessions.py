@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 
-def open_as_is(file: Path) -> Any:
-    """A session of a file, its graph left as it is, which is quick."""
+def open_as_is(model: Path | bytes) -> Any:
+    """A session of a file, or of what is in one, its graph left as it is, which is quick."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    content = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from corral.backends.openvino.fixed_batch import take_one
 from corral.backends.openvino.quantize import quantize
 from corral.backends.openvino.read import read_file
 from corral.backends.openvino.types import DATATYPES, type_name
@@ -66,17 +67,15 @@ def convert(module: torch.nn.Module, spec: ModelSpec) -> openvino.Model:
 
 
 def read(spec: ModelSpec, source: Path) -> openvino.Model:
-    """A user's model file; one with a fixed batch becomes a model of one item.
+    """A user's model file; one whose batch is fixed takes one item; see ``fixed_batch.way``.
 
     Args:
         spec: the model.
         source: its file, all of it plain.
 
     Raises:
-        ModelError: it cannot be read, or does not let its batch be changed.
+        ModelError: it cannot be read, or there is no way to give it one item.
     """
-    import openvino as ov
-
     specs = spec.signature.input_specs(spec.native)
     model = read_file(
         Question(
@@ -86,26 +85,13 @@ def read(spec: ModelSpec, source: Path) -> openvino.Model:
         )
     )
     _check_datatypes(model, spec)
-    if spec.fixed_batch in {None, 1} and not is_open(model):
-        return model
-    batch = -1 if spec.fixed_batch is None else 1
-    try:
-        model.reshape({index: [batch, *port.shape] for index, port in enumerate(specs)})
-    except RuntimeError as error:
-        if spec.fixed_batch is None:
+    if spec.fixed_batch in {None, 1} and is_open(model):
+        batch = spec.fixed_batch or -1
+        try:
+            model.reshape({index: [batch, *port.shape] for index, port in enumerate(specs)})
+        except RuntimeError as error:
             raise ModelError(f"--model {spec.file}: {telling_line(error)}") from None
-        fits = False
-    else:
-        fits = spec.fixed_batch is None or all(
-            output.partial_shape == ov.PartialShape([1, *port.shape])
-            for output, port in zip(model.outputs, spec.signature.output_specs, strict=True)
-        )
-    if not fits:
-        raise ModelError(
-            f"--model {spec.file}: its batch is fixed at {spec.fixed_batch}, and it cannot be "
-            "reshaped to one; export it with a dynamic first dimension"
-        )
-    return model
+    return take_one(model, spec)
 
 
 def _check_datatypes(model: openvino.Model, spec: ModelSpec) -> None:
