@@ -90,7 +90,7 @@ def test_a_fixed_batch_is_told(tmp_path: Path, output_shape: list[int | str]) ->
 
 def test_an_item_without_values_is_named(tmp_path: Path) -> None:
     port = Port("out", "FP32", (None, 0, 4))
-    with pytest.raises(ModelError, match="'out' has no values .* without that output"):
+    with pytest.raises(ModelError, match=r"'out' has no values .* without that output"):
         settle(tmp_path / "m.onnx", [Port("in", "FP32", (None, 7))], [port], {})
 
 
