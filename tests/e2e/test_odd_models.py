@@ -15,7 +15,7 @@ from support.running_server import StartServer
 from support.scenarios.reload import status_of
 
 from corral.artifacts.build import prepare
-from corral.errors import ValuesRefused
+from corral.errors import ModelError, ValuesRefused
 from corral.models import registry
 from corral.planning import topology
 from corral.settings import BackendName, Precision, Settings
@@ -83,6 +83,13 @@ def test_a_graph_of_four_items_is_served_one_by_one(
         loaded.region.inputs(native, 1)[:] = item
         loaded.engine.run(native, 1)
         np.testing.assert_allclose(loaded.region.outputs(1)[0], answer, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", _ENGINES)
+def test_equal_rows_that_go_with_no_item_are_no_batch(tmp_path: Path, backend: BackendName) -> None:
+    file = odd_models.one_of_all(tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="its answers do not go with the 4 items"):
+        load(str(file), backend, tmp_path, [1])
 
 
 @pytest.mark.parametrize("backend", _ENGINES)

@@ -167,6 +167,16 @@ def of_four(path: Path, way: str) -> Path:
     )
 
 
+def one_of_all(path: Path) -> Path:
+    """Four rows of four, the mean of all items: rows that are equal, and no batch."""
+    nodes = [
+        *_BODY,
+        helper.make_node("ReduceMean", ["scores"], ["mean"], axes=[0]),
+        helper.make_node("Expand", ["mean", "s"], ["y"]),
+    ]
+    return _write(path, nodes, [4, 4], s=np.array([4, 4], np.int64))
+
+
 def baked_inside(path: Path) -> Path:
     """A reshape to one item and back: another batch gets the right shape and wrong answers."""
     nodes = [

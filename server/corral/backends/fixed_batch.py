@@ -58,14 +58,14 @@ def way(spec: ModelSpec, run: Run, run_of_one: Run, sizes: Sequence[int]) -> int
     fits = alone is not None and _fits(spec, alone, 1)
     if fits and alone is not None and all(map(_alike, alone, together)):
         return 1
-    if _fits(spec, together, batch) and all(_alike(rows[:1], rows) for rows in together):
+    if _is_batch(spec, run, batch):
         return batch
     if fits:
         return 1
     raise ModelError(
-        f"--model {spec.file}: its batch is fixed at {batch}, and {batch} equal items do not get "
-        f"{batch} equal answers: the batch is the first dimension of each input and output; export "
-        "it with a dynamic one"
+        f"--model {spec.file}: its batch is fixed at {batch}, and its answers do not go with the "
+        f"{batch} items one by one: the batch is the first dimension of each input and output; "
+        "export it with a dynamic one"
     )
 
 
@@ -81,42 +81,53 @@ def likely_sizes(constants: Sequence[NDArray[Any]]) -> list[int]:
 
 def _found(spec: ModelSpec, run: Run, sizes: Sequence[int]) -> int:
     """The batch that a graph takes where it takes no single item."""
-    if not sizes or _answers_fit(spec, run, 1):
+    alone = _answers(spec, run, 1) if sizes else None
+    if not sizes or (alone is not None and _fits(spec, alone, 1)):
         return AS_IT_IS
     tried = sizes[:_MOST_TRIED]
-    return next((size for size in tried if _answers_fit(spec, run, size)), AS_IT_IS)
+    return next((size for size in tried if _is_batch(spec, run, size)), AS_IT_IS)
 
 
-def _answers_fit(spec: ModelSpec, run: Run, count: int) -> bool:
-    found = _answers(spec, run, count)
-    return (
-        found is not None
-        and _fits(spec, found, count)
-        and all(_alike(rows[:1], rows) for rows in found)
+def _is_batch(spec: ModelSpec, run: Run, count: int) -> bool:
+    """Whether the first dimension of all answers is the batch: its rows go with the items.
+
+    Rows of what is no batch may be equal, too (no boxes in noise): other items must change them.
+    """
+    equal, different = _answers(spec, run, count), _answers(spec, run, count, equal=False)
+    if equal is None or different is None or not _fits(spec, equal, count):
+        return False
+    return all(
+        _alike(rows[:1], rows) and not _alike(others[:1], others)
+        for rows, others in zip(equal, different, strict=True)
     )
 
 
-def _answers(spec: ModelSpec, run: Run, count: int) -> Arrays | None:
-    """What so many equal items get; None where the engine does not take them."""
+def _answers(spec: ModelSpec, run: Run, count: int, *, equal: bool = True) -> Arrays | None:
+    """What so many items get; None where the engine does not take them."""
     generator = np.random.default_rng(0)
-    items = [_item(generator, port) for port in spec.signature.input_specs(spec.native)]
+    repeated = count if equal else 1
+    items = [
+        np.repeat(_items(generator, port, count // repeated), repeated, axis=0)
+        for port in spec.signature.input_specs(spec.native)
+    ]
     try:
-        return run([np.repeat(item, count, axis=0) for item in items])
+        return run(items)
     # An engine raises what it likes.
     except Exception:
         return None
 
 
-def _item(generator: np.random.Generator, port: TensorSpec) -> NDArray[Any]:
-    shape, kind = (1, *port.shape), port.datatype.numpy
+def _items(generator: np.random.Generator, port: TensorSpec, count: int) -> NDArray[Any]:
+    shape, kind = (count, *port.shape), port.datatype.numpy
     if port.datatype is Datatype.BF16:
-        # numpy does not know it: these are the bits of 1.
-        return np.full(shape, 0x3F80, kind)
+        # numpy does not know it: these are its bits.
+        return (generator.normal(size=shape).astype(np.float32).view(np.uint32) >> 16).astype(kind)
     if kind.kind == "f":
         return generator.normal(size=shape).astype(kind)
     if port.datatype is Datatype.UINT8 and len(shape) == 4:
         return generator.integers(0, 256, shape).astype(kind)
-    return np.ones(shape, kind)
+    # They may be places in a table.
+    return generator.integers(0, 2, shape).astype(kind)
 
 
 def _fits(spec: ModelSpec, answers: Arrays, count: int) -> bool:

@@ -32,9 +32,8 @@ class ModelBoot(msgspec.Struct, frozen=True, kw_only=True):
     artefact: str | None
     #: the precision that came out, "fp32", "bf16" or "int8"
     precision: str
-    #: True when the weights carry no knowledge
+    #: whether the weights carry no knowledge, and a person's description of them
     synthetic: bool
-    #: a person's description of the weights
     weights: str
     #: what the precision guard found; None for FP32 that serves in place of nothing
     guard: AccuracyReport | None = None
@@ -52,9 +51,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     #: the views' names are made from it
     name: str
     signature: Signature
-    #: length of the logits
+    #: length of the logits, and their names in that order; empty: their numbers are all there is
     classes: int
-    #: the classes' names, in the order of the logits; empty: their numbers are all there is
     labels: tuple[str, ...]
 
     @property
