@@ -134,8 +134,7 @@ def prepare(settings: Settings, progress: Progress, isa: frozenset[str]) -> Arte
             # Whoever held the lock before may have made it.
             found = artefact.find(cache_dir, order) or artefact.store(cache_dir, order, write)
     progress(READY, 1.0)
-    precision = "int8" if spec.quantized else precision
-    return artefact.to_be_run(found, precision, spec.fixed_batch)
+    return artefact.to_be_run(found, "int8" if spec.quantized else precision, spec.fixed_batch)
 
 
 def is_made(settings: Settings, isa: frozenset[str]) -> bool:
