@@ -103,6 +103,17 @@ def test_it_is_small_and_has_no_torch() -> None:
     assert user == "10001:0"
 
 
+def test_no_process_compiles_code_that_it_loads() -> None:
+    rooms = "corral.supervisor.app, corral.tuning.prepare, corral.frontend.process, openvino"
+    command = [*PODMAN, "run", "--rm", *RUN, "--read-only", "--entrypoint", "python3", IMAGE]
+    done = subprocess.run(
+        [*command, "-v", "-c", f"import {rooms}"], capture_output=True, text=True, check=True
+    )
+    loaded = re.findall(r"^# code object from '?(/[^'\n]+?)'?$", done.stderr, re.M)
+    assert len(loaded) > 500
+    assert not [path for path in loaded if path.endswith(".py")]
+
+
 @pytest.mark.parametrize(
     "options",
     [
