@@ -58,7 +58,7 @@ def own_pictures(folder: str) -> PictureFolder:
     Raises:
         ConfigError: there are none, or too few.
     """
-    found = picture_folder.read(Path(folder), "--calibration", ())
+    found = picture_folder.read(Path(folder), "--calibration", (), labelled=False)
     if len(found) < _LEAST:
         raise ConfigError(f"{found.option}: {len(found)} pictures; {_LEAST} or more are needed")
     return found.spread(_MOST)

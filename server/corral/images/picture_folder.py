@@ -183,13 +183,16 @@ def _sample(file: Path, state: tuple[int, ...]) -> bytes:
         return ends.digest()
 
 
-def read(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
+def read(
+    path: Path, option: str, classes: Sequence[str], *, labelled: bool = True
+) -> PictureFolder:
     """The pictures that a path names.
 
     Args:
         path: a folder or a CSV file.
         option: the option's name, for errors.
         classes: the model's labels, in the order of its answers; empty where it has none.
+        labelled: False where labels do not matter, whatever they are.
 
     Raises:
         ConfigError: there is nothing, no pictures, or a label that is no class; one line.
@@ -197,9 +200,9 @@ def read(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
     option = f"{option} {path}"
     try:
         if path.is_dir():
-            return _folder(path, option, classes)
+            return _folder(path, option, classes if labelled else ())
         if path.is_file():
-            return _table(path, option, classes)
+            return _table(path, option, classes if labelled else None)
     except OSError as error:
         raise ConfigError(f"{option}: {error.strerror}") from None
     raise ConfigError(f"{option}: no such folder or CSV file")
@@ -243,13 +246,16 @@ def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
     return PictureFolder(option, tuple(inside), labels, left_out, strays)
 
 
-def _table(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
+def _table(path: Path, option: str, classes: Sequence[str] | None) -> PictureFolder:
     rows = picture_csv.read(path, option)
+    files = tuple(file for file, _ in rows)
+    if classes is None:
+        return PictureFolder(option, files, None)
     if not classes:
         raise ConfigError(f"{option}: the model's answers are no scores of classes")
     numbers = _Numbers(option, classes, [label for _, label in rows])
     labels = tuple(numbers.of(label) for _, label in rows)
-    return PictureFolder(option, tuple(file for file, _ in rows), labels)
+    return PictureFolder(option, files, labels)
 
 
 class _Numbers:

@@ -162,7 +162,7 @@ class AccuracySettings(Group, frozen=True, kw_only=True):
     calibration: Annotated[
         Name | None,
         option(
-            "folder of pictures to calibrate int8 on, at least 20",
+            "pictures to calibrate int8 on, a folder or a CSV; at least 20",
             live=True,
             metavar="DIR",
             default="photographs that ship with corral",

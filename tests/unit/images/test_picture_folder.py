@@ -299,6 +299,14 @@ def test_a_model_without_classes_takes_no_csv(tmp_path: Path) -> None:
     _refused(tmp_path / "list.csv", "no scores of classes", ())
 
 
+def test_where_labels_do_not_matter_a_csv_names_pictures(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        _picture(tmp_path / name)
+    (tmp_path / "list.csv").write_text("a.png,0\nb.png,no class\n")
+    found = picture_folder.read(tmp_path / "list.csv", "--calibration", (), labelled=False)
+    assert ([file.name for file in found.files], found.labels) == (["a.png", "b.png"], None)
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture", None])
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = _picture(tmp_path / "a.png")
