@@ -24,14 +24,15 @@ h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2rem 0 .6rem}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.8rem 1rem;
 margin-top:.8rem;overflow-x:auto}
 .card svg{max-width:100%;height:auto;display:block}
+@media(max-width:600px){.card svg[width]{max-width:none;width:44rem}}
 table{border-collapse:collapse;width:100%}td,th{padding:.3rem .6rem;text-align:left;
 vertical-align:top}th{color:var(--soft);font-weight:600;font-size:.85rem}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 tr+tr td{border-top:1px solid var(--faint)}
 code{font:13px/1.5 ui-monospace,monospace;background:var(--faint);border-radius:4px;
 padding:.1rem .35rem;overflow-wrap:anywhere}
-.chip{display:inline-block;border-radius:999px;padding:.05rem .6rem;font-size:.82rem;
-font-weight:600;white-space:nowrap;margin:.1rem .25rem .1rem 0;text-decoration:none}
+.chip{display:inline-block;border-radius:.8rem;padding:.05rem .6rem;font-size:.82rem;
+font-weight:600;overflow-wrap:anywhere;margin:.1rem .25rem .1rem 0;text-decoration:none}
 .error{color:var(--error);background:var(--error-g)}
 .warning{color:var(--warning);background:var(--warning-g)}
 .info{color:var(--info);background:var(--info-g)}

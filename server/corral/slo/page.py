@@ -41,8 +41,9 @@ def _winner(report: TuneReport) -> str:
     if winner.p50_ms is not None:
         p50 = f"{winner.p50_ms:.1f} ms at that rate"
     p50 += f", {winner.idle_p50_ms:.1f} ms of a lone request"
+    between = f"thought to be between {low:,.1f} and {high:,.1f} requests/s"
     pairs = [
-        ("highest rate", f"thought to be between {low:,.1f} and {high:,.1f} requests/s"),
+        ("highest rate", between if winner.confirmed or low else "predicted, not measured"),
         ("p99", p99),
         ("p50", p50),
     ]

@@ -84,9 +84,10 @@ class Summary:
             name=one.name,
             rate=round(told.rate, 3),
             rate_interval=[0.0, round(told.rate, 3)],
-            p99_ms=round(told.p99_s * 1000, 3),
-            p99_interval_ms=[0.0, self._order.bound_ms],
-            p50_ms=round(told.p50_s * 1000, 3),
+            # What is predicted of it stands in its candidate's row.
+            p99_ms=None,
+            p99_interval_ms=None,
+            p50_ms=None,
             idle_p50_ms=self._idle_ms(one),
             confirmed=False,
         )

@@ -142,6 +142,7 @@ def test_the_report_of_predictions_alone(shapes: dict[Shape, Plan]) -> None:
     winner = report.winner
     assert winner is not None
     assert not winner.confirmed
+    assert (winner.p99_ms, winner.p99_interval_ms, winner.p50_ms) == (None, None, None)
     assert winner.settings["p99-ms"] == 100.0
     assert winner.settings["model"] == "<m>"
     assert report.headroom == pytest.approx(winner.rate / 10 - 1)
@@ -156,6 +157,7 @@ def test_the_report_of_predictions_alone(shapes: dict[Shape, Plan]) -> None:
     assert "&lt;m&gt;" in page
     assert "<m>" not in page
     assert "is predicted to keep" in page
+    assert "predicted, not measured" in page
     one = found.ranked()[0]
     assert not why_lost(one, report.candidates[0], winner, forecast, 100.0)
 
