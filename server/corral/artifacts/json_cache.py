@@ -3,7 +3,7 @@
 A file's name ends in 12 digits of the hash of its ingredients: everything that decides what is in
 it, by name. An entry holds its format number, the ingredients in clear, and the content:
 
-    {"format": 1, "ingredients": {"cpu": "...", "cores": "2"}, "content": {...}}
+    {"format": 1, "ingredients": {"cpu": "...", "cores": "2"}, "content": {...}, "sha256": "..."}
 
 An entry of another format is not there, and is written over. One that cannot be read is a warning,
 and measured again. Nothing depends on corral's source files: a writer raises its format number
@@ -43,6 +43,8 @@ class _Entry(msgspec.Struct, frozen=True):
     format: int
     ingredients: dict[str, str]
     content: msgspec.Raw
+    #: of the content; empty in entries of before
+    sha256: str = ""
 
 
 def ingredients_key(ingredients: Mapping[str, str]) -> str:
@@ -84,7 +86,7 @@ class JsonCache(Generic[Content]):
             if msgspec.json.decode(data, type=_Form).format != self._format:
                 return None
             entry = msgspec.json.decode(data, type=_Entry)
-            content = msgspec.json.decode(entry.content, type=self._kind)
+            content = self._content(entry)
             fault = "" if entry.ingredients == dict(ingredients) else "it is of something else"
         except FileNotFoundError:
             return None
@@ -106,16 +108,33 @@ class JsonCache(Generic[Content]):
             with contextlib.suppress(OSError, ValueError, RecursionError, msgspec.DecodeError):
                 entry = msgspec.json.decode(file.read_bytes(), type=_Entry)
                 if entry.format == self._format and agrees(entry.ingredients):
-                    return msgspec.json.decode(entry.content, type=self._kind)
+                    return self._content(entry)
         return None
+
+    def _content(self, entry: _Entry) -> Content:
+        """What an entry holds.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        content = msgspec.json.decode(entry.content, type=self._kind)
+        if entry.sha256 not in {"", _sha256(msgspec.json.format(entry.content, indent=-1))}:
+            raise ValueError("its content is not what was written")
+        return content
 
     def write(self, name: str, ingredients: Mapping[str, str], content: Content) -> None:
         """Writes an entry, whole or not at all; a folder that refuses it is a warning."""
         file = self.file(name, ingredients)
         raw = msgspec.Raw(msgspec.json.encode(content))
-        data = msgspec.json.encode(_Entry(self._format, dict(ingredients), raw))
+        data = msgspec.json.encode(
+            _Entry(self._format, dict(ingredients), raw, _sha256(bytes(raw)))
+        )
         try:
             folders.make(self._folder)
             write_whole(file, msgspec.json.format(data, indent=2))
         except OSError as error:
             _log.warning("the %s is not cached: %s: %s", self._title, file, error.strerror)
+
+
+def _sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()

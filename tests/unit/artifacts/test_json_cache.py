@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -66,10 +67,12 @@ def test_an_entry_like_it_is_found_by_what_it_is_of(
 def test_an_entry_tells_a_person_what_it_is_of(tmp_path: Path) -> None:
     file = _stored(tmp_path)
     assert file.name == f"model-{ingredients_key(_OF)[:12]}.json"
+    content = b'{"images_per_s":12.5,"notes":""}'
     assert json.loads(file.read_text()) == {
         "format": 2,
         "ingredients": _OF,
-        "content": {"images_per_s": 12.5, "notes": ""},
+        "content": json.loads(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
     }
     assert file.stat().st_mode & 0o777 == 0o644
 
@@ -78,6 +81,21 @@ def test_a_key_depends_on_names_and_values_and_not_on_order() -> None:
     assert ingredients_key({"a": "1", "b": "2"}) == ingredients_key({"b": "2", "a": "1"})
     others = [{"a": "2", "b": "1"}, {"a": "1"}, {"a": "1", "b": "2", "c": ""}, {"b": "1", "a": "2"}]
     assert ingredients_key({"a": "1", "b": "2"}) not in map(ingredients_key, others)
+
+
+def test_a_figure_that_changed_on_disk_is_damage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = _stored(tmp_path)
+    written = file.read_text()
+    assert "12.5" in written
+    file.write_text(written.replace("12.5", "92.5"))
+    assert _cache(tmp_path).read("model", _OF) is None
+    assert _cache(tmp_path).read_like("model", lambda found: True) is None
+    assert "measured again: its content is not what was written" in caplog.text
+    # One of before has no such sum.
+    file.write_text(json.dumps({"format": 2, "ingredients": _OF, "content": {"images_per_s": 3.5}}))
+    assert _cache(tmp_path).read("model", _OF) == _Speed(3.5)
 
 
 @pytest.mark.parametrize("format_number", [1, 3])

@@ -115,6 +115,22 @@ def test_what_no_fp32_was_there_for_is_not_compared() -> None:
     assert tables.verdict(msgspec.structs.replace(alone, candidate="e fp32")) == "is FP32"
 
 
+@pytest.mark.parametrize(
+    ("loss", "pictures", "told"),
+    [(0.001, 20, ""), (None, 20, " by SNR, for FP32 is never right"),
+     (0.5, 9, " by SNR, for fewer than 10 pictures")],
+)  # fmt: skip
+def test_a_verdict_that_labels_did_not_decide_says_so(
+    loss: float | None, pictures: int, told: str
+) -> None:
+    most = loss if pictures > 9 else None
+    fidelity = Fidelity(loss=loss, loss_most=most, cosine=1, snr_db=30, pictures=pictures)
+    found = EvaluationRow(candidate="e int8", fidelity=fidelity)
+    assert tables.verdict(found) == f"passes{told}"
+    refused = msgspec.structs.replace(found, faults=["SNR 9.0 dB < 20 dB"])
+    assert tables.verdict(refused) == f"SNR 9.0 dB < 20 dB{told}"
+
+
 def test_what_is_int8_by_name_alone_is_told_beside_its_verdict() -> None:
     named = EvaluationRow(candidate="e int8", remark="no layer is in INT8")
     assert tables.verdict(named) == "not compared; no layer is in INT8"

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from corral.accuracy import MIN_PICTURES, Fidelity
 from corral.lab.evaluate.results import Evaluation, EvaluationRow, Share
 
 
@@ -32,8 +33,16 @@ def verdict(row: EvaluationRow) -> str:
     if row.fidelity is None:
         found = "is FP32" if row.candidate.endswith("fp32") else "not compared"
     else:
-        found = ", ".join(row.faults) or "passes"
+        found = (", ".join(row.faults) or "passes") + _without_labels(row.fidelity)
     return "; ".join(filter(None, (found, row.remark)))
+
+
+def _without_labels(fidelity: Fidelity) -> str:
+    """Why labels did not decide; empty where they may have."""
+    if fidelity.loss_most is not None:
+        return ""
+    few = f"fewer than {MIN_PICTURES} pictures"
+    return f" by SNR, for {few if fidelity.pictures < MIN_PICTURES else 'FP32 is never right'}"
 
 
 def summary(found: Evaluation) -> str:
