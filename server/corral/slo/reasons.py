@@ -38,8 +38,12 @@ def why_lost(
     behind = 1 - row.predicted.rate / winner.rate
     if behind >= _ALIKE:
         told += f", {behind:.0%} less than the winner {keeps}"
+    elif not (winner.confirmed or winner.rate_interval[0]):
+        told += ", as good as the winner's rate; that carries more at any latency, or is simpler"
     elif behind <= -_ALIKE:
         told += ", but was not put under load: what was measured decides, not what is predicted"
+    else:
+        told += f", as much as the winner {keeps}"
     most = forecast.most_per_s(one)
     if most is not None and most <= winner.rate:
         told += f"; its workers make at most {most:.1f}/s"

@@ -58,6 +58,11 @@ class _Seen:
     #: by each request from every worker: its frontend computes on their cores
     taken_s: float
 
+    def asks_for(self, settings: Settings) -> bool:
+        """Whether these settings ask for the same bound, by the same rules."""
+        mine = self.settings
+        return (mine.queue, mine.model.mode) == (settings.queue, settings.model.mode)
+
     def is_like(self, other: _Seen) -> bool:
         """Whether nothing has changed that is worth a computation."""
         alike = self.bound_s == other.bound_s and self.services_s.keys() == other.services_s.keys()
@@ -132,7 +137,8 @@ class BoundKeeper:
         self._loop = asyncio.get_running_loop()
         self._looks: deque[_Look] = deque()
         self._computed: _Seen | None = None
-        self._kept: Kept | None = None
+        #: what was computed last, and of what
+        self._kept: tuple[_Seen, Kept] | None = None
         self._task: asyncio.Task[None] | None = None
         self._told: dict[int, tuple[int, int | None]] = {}
         #: how the bound is kept; None without one
@@ -147,7 +153,8 @@ class BoundKeeper:
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(_LOOK_S, self._look)
-        bound_ms = self._deployment().settings.queue.p99_ms
+        settings = self._deployment().settings
+        bound_ms = settings.queue.p99_ms
         if bound_ms is None:
             self._looks.clear()
             self._computed = self._kept = None
@@ -163,11 +170,13 @@ class BoundKeeper:
         rate = 0.0 if seen is None else seen.rate
         if seen is not None and (self._computed is None or not seen.is_like(self._computed)):
             self._begin(seen)
-        kept = self._kept
+        of, kept = self._kept or (None, None)
+        # After a reload what was computed before says nothing of the new bound; its cap holds on.
+        known = kept is not None and of is not None and of.asks_for(settings)
         self._show(
             BoundStatus(
                 p99_ms=bound_ms,
-                keeps_per_s=None if kept is None else round(kept.keeps_per_s, 2),
+                keeps_per_s=round(kept.keeps_per_s, 2) if kept is not None and known else None,
                 now_per_s=round(rate, 2),
                 batch_cap=None if kept is None else kept.batch_cap,
             )
@@ -195,7 +204,7 @@ class BoundKeeper:
         self._task = self._loop.create_task(self._compute(seen))
 
     async def _compute(self, seen: _Seen) -> None:
-        self._kept = await asyncio.to_thread(seen.compute)
+        self._kept = seen, await asyncio.to_thread(seen.compute)
 
     def _see(self, bound_s: float) -> _Seen | None:
         """What there is to go by; None before a worker has told what batches take."""

@@ -160,6 +160,14 @@ def test_the_report_of_predictions_alone(shapes: dict[Shape, Plan]) -> None:
     assert "predicted, not measured" in page
     one = found.ranked()[0]
     assert not why_lost(one, report.candidates[0], winner, forecast, 100.0)
+    # Nothing was measured that could decide between equals.
+    told = others[0].predicted
+    assert told is not None
+    for ratio in (1.0, 1.02):
+        equal = msgspec.structs.replace(told, rate=winner.rate * ratio)
+        row = msgspec.structs.replace(others[0], predicted=equal)
+        lost = why_lost(one, row, winner, forecast, 100.0)
+        assert "as good as the winner's rate; that carries more at any latency" in lost
 
 
 def test_an_unconfirmed_winner_has_no_figures_of_another_rate(shapes: dict[Shape, Plan]) -> None:
