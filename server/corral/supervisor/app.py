@@ -276,7 +276,7 @@ def _run_observed(server: _Server, observation: Observation) -> int:
             admin_path=admin_socket.getsockname() if admin_socket else None,
             read_allowed_cpus=read_allowed_cpus,
         )
-        supervisor.warn(warnings)
+        supervisor.warn(warnings, lasting=True)
         if isinstance(spectator, dry_run.DryRun):
             spectator.supervisor = supervisor
         watching = server.service.watching(

@@ -35,6 +35,7 @@ from corral.supervisor.deployment import Deployment, DeploymentBuilder
 from corral.supervisor.lifecycle import EndingSignals
 from corral.supervisor.reload import Reloader
 from corral.supervisor.slots import AnySlot, FrontendSlot, WorkerSlot, make_slots
+from corral.supervisor.standing_warnings import StandingWarnings
 from corral.supervisor.terminal import Terminal
 from corral.supervisor.views import addresses
 from corral.supervisor.watcher import Spectator
@@ -82,7 +83,7 @@ class Supervisor:
         self._signals = EndingSignals()
         self._forced_code: int | None = None
         self._complete = False
-        self._warnings: dict[str, None] = {}
+        self._warnings = StandingWarnings()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         lifecycle = deployment.settings.lifecycle
         self._fleet = Fleet(
@@ -197,7 +198,9 @@ class Supervisor:
     def _on_deployment(self, deployment: Deployment) -> None:
         self._deployment = deployment
         logs.configure(deployment.settings.logging, "supervisor")
-        self.warn(deployment.warnings)
+        reports = [slot.report for slot in self._fleet.workers if slot.report]
+        self._warnings.deployed(deployment.warnings, *(report.warnings for report in reports))
+        self.changed()
 
     # --- stopping ---
 
@@ -256,12 +259,9 @@ class Supervisor:
         if not await fleet.gone(_KILL_S):
             logger.error("some children do not even die of SIGKILL; they will when they can")
 
-    def warn(self, sentences: Iterable[str]) -> None:
-        """Logs what did not take hold, and keeps it for the status; each sentence once."""
-        for sentence in sentences:
-            if sentence not in self._warnings:
-                self._warnings[sentence] = None
-                logger.warning("%s", sentence)
+    def warn(self, sentences: Iterable[str], *, lasting: bool = False) -> None:
+        """Logs what did not take hold, and keeps it for the status; see StandingWarnings."""
+        self._warnings.add(sentences, lasting=lasting)
         self.changed()
 
     # --- what the fleet tells ---
