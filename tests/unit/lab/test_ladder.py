@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from corral.accuracy import Fidelity
+from corral.cli.main import run
 from corral.errors import ConfigError
 from corral.lab.ladder import chart, tables
+from corral.lab.ladder import climb as climbing
 from corral.lab.ladder.answers import Answers
 from corral.lab.ladder.climb import (
     Place,
@@ -199,6 +202,38 @@ def test_a_turn_reads_what_the_processors_consumed(tmp_path: Path) -> None:
     counter.unlink()
     _turn(one, 8, 0.0, Meter(tmp_path))
     assert (len(one.rates[8]), one.joules) == (2, {8: [0.5]})
+
+
+def test_an_interrupted_climb_tells_what_it_knows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = rungs(bf16=False)[:2]
+    trial = SimpleNamespace(
+        sizes=[1, 8], start_s=1.0, report=SimpleNamespace(memory_bytes=1, engine={"version": "1"})
+    )
+    turns = []
+
+    def turn(one: _Standing, size: int, *_: object) -> None:
+        turns.append((one.rung.key, size))
+        if len(turns) == 2:
+            raise KeyboardInterrupt
+        one.seconds[size].append(0.1)
+        one.rates[size].append(10.0)
+
+    monkeypatch.setattr(climbing, "_turn", turn)
+    monkeypatch.setattr(
+        climbing, "_stand",
+        lambda _, rung, *__: _Standing(rung, [trial], 0.0, None, Datatype.FP32, ""),  # type: ignore[arg-type,list-item]
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    words = ["ladder", "--rungs", f"{first.key},{second.key}", "--weights", "synthetic"]
+    assert run(words, {"HOME": str(tmp_path)}) == 130
+    captured = capsys.readouterr()
+    assert f"{first.title} " in captured.out
+    assert " 10.0 " in captured.out
+    assert f"not run here: {second.title}: interrupted" in captured.out
+    assert captured.err.endswith("corral: interrupted; nothing was written\n")
+    assert not list(tmp_path.glob("ladder-*"))
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))

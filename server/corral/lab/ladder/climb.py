@@ -89,11 +89,24 @@ class _Standing:
     joules: dict[int, list[float]] = dataclasses.field(default_factory=_by_size)
 
 
+class ClimbInterrupted(KeyboardInterrupt):
+    """A signal ended the climb while rungs took turns.
+
+    Attributes:
+        rungs: what is known of them.
+    """
+
+    def __init__(self, rungs: list[RungResult]) -> None:
+        super().__init__()
+        self.rungs = rungs
+
+
 def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungResult]:
     """Measures all rungs; those that cannot run here come back with the reason.
 
     Raises:
         ConfigError: the model takes no pictures, which is what rungs are measured and compared on.
+        ClimbInterrupted: a signal came while they were measured; it has what is known.
     """
     spec = registry.get(place.settings.model.name, place.settings.model.shape)
     if not spec.takes_pictures:
@@ -112,24 +125,40 @@ def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungRe
             except (CorralError, OSError) as error:
                 reasons[rung.key] = str(error).splitlines()[0]
                 logger.info("%s cannot run here: %s", rung.title, reasons[rung.key])
-        turns = [(turn, one) for turn in range(place.repeats) for one in standing]
-        for done, (turn, one) in enumerate(turns):
-            share = 0.5 + 0.5 * done / len(turns)
-            progress(f"{one.rung.title}: {turn + 1} of {place.repeats}", share)
-            if one.rung.key in reasons:
-                continue
-            try:
-                for size in one.trials[0].sizes:
-                    _turn(one, size, place.seconds, place.meter)
-            except CorralError as error:
-                reasons[one.rung.key] = str(error).splitlines()[0]
-        progress("done", 1.0)
+        interrupted = False
+        try:
+            _take_turns(place, standing, reasons, progress)
+        except KeyboardInterrupt:
+            # Minutes of measuring are not lost: rungs that had no turn say so.
+            interrupted = True
+            reasons |= {one.rung.key: "interrupted" for one in standing if not one.rates}
         by_key = {one.rung.key: one for one in standing if one.rung.key not in reasons}
         baseline = next(iter(by_key.values()), None)
-        return [
+        found = [
             _result(rung, by_key.get(rung.key), baseline, reasons.get(rung.key, ""))
             for rung in rungs
         ]
+        if interrupted:
+            raise ClimbInterrupted(found)
+        return found
+
+
+def _take_turns(
+    place: Place, standing: Sequence[_Standing], reasons: dict[str, str], progress: Climbed
+) -> None:
+    """Measures all rungs in turns; of those that fail, notes why."""
+    turns = [(turn, one) for turn in range(place.repeats) for one in standing]
+    for done, (turn, one) in enumerate(turns):
+        share = 0.5 + 0.5 * done / len(turns)
+        progress(f"{one.rung.title}: {turn + 1} of {place.repeats}", share)
+        if one.rung.key in reasons:
+            continue
+        try:
+            for size in one.trials[0].sizes:
+                _turn(one, size, place.seconds, place.meter)
+        except CorralError as error:
+            reasons[one.rung.key] = str(error).splitlines()[0]
+    progress("done", 1.0)
 
 
 def rung_settings(settings: Settings, rung: Rung) -> Settings:

@@ -16,7 +16,7 @@ from corral.artifacts.order import versions
 from corral.backends.registry import pays
 from corral.errors import ConfigError
 from corral.lab.ladder import chart, tables
-from corral.lab.ladder.climb import Climbed, Place, climb
+from corral.lab.ladder.climb import Climbed, ClimbInterrupted, Place, climb
 from corral.lab.ladder.results import Ladder
 from corral.lab.ladder.rungs import pick, rungs
 from corral.models import registry
@@ -82,8 +82,12 @@ def run(
         settings.model.weights, Path(settings.model.cache_dir), settings.model.offline
     )
     began_s = time.monotonic()
+    interrupted: ClimbInterrupted | None = None
     with _shown() as progress:
-        found = climb(place, chosen, progress)
+        try:
+            found = climb(place, chosen, progress)
+        except ClimbInterrupted as end:
+            interrupted, found = end, end.rungs
     ladder = Ladder(
         model=registry.get(settings.model.name, settings.model.shape).name,
         weights=weights.description,
@@ -101,6 +105,9 @@ def run(
         took_s=time.monotonic() - began_s,
         rungs=found,
     )
+    _show(ladder)
+    if interrupted is not None:
+        raise interrupted
     _write(ladder, options.out)
     return 0
 
@@ -112,15 +119,19 @@ def _shown() -> Iterator[Climbed]:
         yield bar or (lambda step, share: logger.info("%3.0f %%  %s", 100 * share, step))
 
 
-def _write(ladder: Ladder, out: Path) -> None:
-    """Prints the table; writes JSON, Markdown, and the chart where matplotlib is installed."""
-    stem = out / f"ladder-{ladder.model}"
+def _show(ladder: Ladder) -> None:
+    """Prints the table, and why rungs are not in it."""
     console = standard_output(140)
     console.print(tables.table(ladder, console.width))
     for line in tables.remarks(ladder):
         console.print(f"by name alone: {line}", highlight=False)
     for line in tables.reasons(ladder):
         console.print(f"not run here: {line}", highlight=False)
+
+
+def _write(ladder: Ladder, out: Path) -> None:
+    """Writes JSON, Markdown, and the chart where matplotlib is installed."""
+    stem = out / f"ladder-{ladder.model}"
     try:
         files = chart.draw(ladder, stem)
     except ConfigError as error:
@@ -132,4 +143,4 @@ def _write(ladder: Ladder, out: Path) -> None:
     content = msgspec.json.format(msgspec.json.encode(ladder), indent=1).decode()
     write_text(data, "--out", f"{content}\n")
     names = ", ".join(str(file) for file in (data, page, *files))
-    console.print(f"written: {names}", highlight=False)
+    standard_output(140).print(f"written: {names}", highlight=False)
