@@ -25,6 +25,7 @@ from corral.ipc.messages import (
     Open,
     Opened,
     Reconfigure,
+    Reconfigured,
     WorkerGone,
     WorkerVerified,
     to_frontend_decoder,
@@ -65,6 +66,7 @@ def main() -> None:
                     case Reconfigure():
                         mode = message.settings.model.mode
                         print(f"frontend {boot.cell}: {mode}", file=sys.stderr, flush=True)
+                        channel.send(supervisor, Reconfigured(number=message.number))
                     case Open():
                         print(f"frontend {boot.cell}: open", file=sys.stderr, flush=True)
                         if "never-opens" not in faults:

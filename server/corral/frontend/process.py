@@ -53,6 +53,7 @@ from corral.ipc.messages import (
     ModelFindings,
     Opened,
     Reconfigure,
+    Reconfigured,
     StartTrace,
     WorkerGone,
     WorkerVerified,
@@ -205,6 +206,7 @@ class Frontend:
         self._inference.queue_timeout_s = settings.queue.queue_timeout_ms / 1000
         self._dispatcher.reconfigure(policy, upkeep(settings))
         self._observer.set_rate(settings.telemetry.rate)
+        self._supervisor.say(Reconfigured(number=new.number))
 
     def _on_verified(self, worker: int) -> None:
         self._supervisor.say(WorkerVerified(worker=worker))

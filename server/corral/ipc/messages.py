@@ -194,6 +194,12 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The frontend takes requests: the answer to Open."""
 
 
+class Reconfigured(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The frontend goes by the settings of the Reconfigure of that number."""
+
+    number: int
+
+
 class Drained(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Everything accepted is answered; the frontend may end."""
 
@@ -245,8 +251,12 @@ class DetachWorker(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Reconfigure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Other settings hold from now on: the queue's limits, and what is said of the model."""
+    """Other settings hold from now on: the queue's limits, and what is said of the model.
 
+    The frontend says Reconfigured with the same number.
+    """
+
+    number: int
     settings: Settings
     model: ModelBoot
     #: workers of this cell, and of all cells
@@ -307,6 +317,7 @@ FromChild = (
     | WorkerVerified
     | WorkerGone
     | Opened
+    | Reconfigured
     | Drained
     | Pong
     | Traced

@@ -289,8 +289,8 @@ class Fleet:
             case messages.Drained():
                 slot.drained = True
                 self._watcher.frontend_done(slot)
-            case messages.Pong():
-                slot.answered = message.number
+            case messages.Pong() | messages.Reconfigured():
+                slot.heard(message)
             case _:
                 logger.error("%s: unexpected %s", slot.name, type(message).__name__)
 

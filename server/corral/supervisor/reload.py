@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 #: flat names of what may differ between two deployments; anything else needs a restart
 LIVE = live_names()
+#: for frontends to go by new settings
+_TAKEN_S = 3.0
 #: processes of a new deployment that may die before they are ready, a slot
 _MAX_EARLY_DEATHS = 3
 
@@ -80,6 +82,8 @@ class Reloader:
         self._on_change = on_change
         self._news = asyncio.Event()
         self._failure: str | None = None
+        #: of the Reconfigure that was sent last
+        self._number = 0
         #: workers replaced or started, of the reload under way
         self._replaced = 0
         self._target: ChildFactory | None = None
@@ -143,6 +147,18 @@ class Reloader:
             ) from None
         self.deployment = new
         self._fleet.use(new.factory, new.settings.lifecycle.boot_timeout_s)
+        await self._reconfigure(new)
+        self._on_change(new)
+        took_s = asyncio.get_running_loop().time() - began_s
+        count = "1 worker" if self._replaced == 1 else f"{self._replaced} workers"
+        return f"{count} replaced in {took_s:.1f} s"
+
+    async def _reconfigure(self, new: Deployment) -> None:
+        """Tells the frontends, and returns when all that live go by it.
+
+        Who is told that the settings hold asks at once for what the old ones would refuse.
+        """
+        self._number += 1
         for frontend in self._fleet.frontends:
             planned = new.plan.cells[frontend.cell]
             if planned.frontend_cpus != frontend.planned.frontend_cpus and frontend.process:
@@ -151,6 +167,7 @@ class Reloader:
             frontend_link.tell(
                 frontend,
                 Reconfigure(
+                    number=self._number,
                     settings=new.settings,
                     model=new.model,
                     slots=len(planned.workers),
@@ -158,10 +175,20 @@ class Reloader:
                     region_batch=new.factory.region_batch,
                 ),
             )
-        self._on_change(new)
-        took_s = asyncio.get_running_loop().time() - began_s
-        count = "1 worker" if self._replaced == 1 else f"{self._replaced} workers"
-        return f"{count} replaced in {took_s:.1f} s"
+        told = [(frontend, frontend.process) for frontend in self._fleet.frontends]
+        try:
+            async with asyncio.timeout(_TAKEN_S):
+                # One that comes back in between starts with them.
+                while any(
+                    process is not None
+                    and frontend.process is process
+                    and frontend.reconfigured != self._number
+                    for frontend, process in told
+                ):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            logger.warning("a frontend has not taken the new settings after %g s", _TAKEN_S)
 
     async def _roll(self, target: Deployment, *, patient: bool) -> None:
         """Makes ``target`` what all workers are.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from corral.ipc.messages import WorkerReady
+from corral.ipc.messages import Pong, Reconfigured, WorkerReady
 from corral.ipc.status import Cause, State
 from corral.launch.spawn import Process
 from corral.planning.plan import Plan, PlannedCell, PlannedWorker
@@ -49,8 +49,17 @@ class FrontendSlot(Slot):
         self.told_to_open = False
         self.opened = False
         self.drained = False
+        #: the number of the last Reconfigure that one of its processes goes by
+        self.reconfigured = 0
         #: the number of the last Ping that one of its processes answered
         self.answered = 0
+
+    def heard(self, message: Pong | Reconfigured) -> None:
+        """Notes which number was answered."""
+        if isinstance(message, Pong):
+            self.answered = message.number
+        else:
+            self.reconfigured = message.number
 
 
 class WorkerSlot(Slot):
