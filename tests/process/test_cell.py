@@ -17,7 +17,8 @@ from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
 from corral.dataplane.upkeep import Upkeep
 from corral.errors import InferenceFailed, InvalidRequest, QueueFull, Unavailable
-from corral.ipc.messages import BATCH, MOST_REASON_BYTES, RESULT, AttachWorker, ResultStatus
+from corral.ipc.messages import AttachWorker
+from corral.ipc.packets import BATCH, MOST_REASON_BYTES, RESULT, ResultStatus
 from corral.ipc.region import Region, create_region
 from corral.metrics.counters import Pages, create_memory, make_layout
 from corral.models import registry

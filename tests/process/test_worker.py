@@ -19,16 +19,8 @@ import pytest
 from support.running_server import environment, wait_until
 
 from corral.ipc import channel
-from corral.ipc.messages import (
-    BATCH,
-    RESULT,
-    ModelBoot,
-    ResultStatus,
-    WorkerBoot,
-    WorkerFailed,
-    WorkerReady,
-    from_child_decoder,
-)
+from corral.ipc.messages import ModelBoot, WorkerBoot, WorkerFailed, WorkerReady, from_child_decoder
+from corral.ipc.packets import BATCH, RESULT, ResultStatus
 from corral.ipc.region import Region
 from corral.launch.spawn import Process
 from corral.launch.worker import WorkerLaunch

@@ -13,8 +13,6 @@ import msgspec
 
 from corral.ipc import channel
 from corral.ipc.messages import (
-    BATCH,
-    RESULT,
     AttachWorker,
     CellBoot,
     DetachWorker,
@@ -30,6 +28,7 @@ from corral.ipc.messages import (
     WorkerVerified,
     to_frontend_decoder,
 )
+from corral.ipc.packets import BATCH, RESULT
 
 
 def main() -> None:

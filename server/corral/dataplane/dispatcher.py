@@ -22,7 +22,8 @@ from corral.dataplane.recorder import Recorder
 from corral.dataplane.upkeep import WARM_S, Upkeep, warm_every_s
 from corral.dataplane.worker_link import Request, WorkerLink
 from corral.errors import DeadlineMissed, InferenceFailed, InvalidRequest, QueueFull
-from corral.ipc.messages import AttachWorker, ResultStatus
+from corral.ipc.messages import AttachWorker
+from corral.ipc.packets import ResultStatus
 from corral.tensors import Signature
 
 logger = logging.getLogger(__name__)

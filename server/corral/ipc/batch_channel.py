@@ -10,7 +10,7 @@ import socket
 
 import msgspec
 
-from corral.ipc.messages import BATCH, MOST_REASON_BYTES, RESULT, ResultStatus
+from corral.ipc.packets import BATCH, MOST_REASON_BYTES, RESULT, ResultStatus
 from corral.tensors import Datatype
 
 _STATUSES = {status.value: status for status in ResultStatus}

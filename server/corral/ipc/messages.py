@@ -1,13 +1,10 @@
 """What the supervisor and its children say to one another.
 
 Control messages are JSON over SOCK_SEQPACKET socketpairs (one message a packet, descriptors by
-SCM_RIGHTS); a batch and its result are fixed structs over a worker's own data socketpair.
+SCM_RIGHTS). What a frontend and a worker say to one another is in packets.py.
 """
 
 from __future__ import annotations
-
-import enum
-import struct
 
 import msgspec
 
@@ -339,23 +336,3 @@ ToFrontend = (
 from_child_decoder = msgspec.json.Decoder(FromChild)
 to_frontend_decoder = msgspec.json.Decoder(ToFrontend)
 encode = msgspec.json.encode
-
-
-# --- data: frontend and worker ---
-
-#: batch number, datatype, number of items in the region
-BATCH = struct.Struct("<QHH4x")
-#: batch number, status, nanoseconds the engine took, and when it began (the monotonic clock's);
-#: behind it, of REFUSED, the engine's reason in UTF-8
-RESULT = struct.Struct("<QHxxxxxxQQ")
-#: of a reason; an engine's sentence is shorter
-MOST_REASON_BYTES = 400
-
-
-class ResultStatus(enum.IntEnum):
-    """How a batch ended."""
-
-    OK = 0
-    FAILED = 1
-    #: the engine takes no such values; others' fault it is not
-    REFUSED = 2

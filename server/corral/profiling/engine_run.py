@@ -14,7 +14,8 @@ import numpy as np
 from corral.backends.registry import engine
 from corral.errors import ConfigError, ModelError
 from corral.ipc import channel
-from corral.ipc.messages import BATCH, ModelBoot, WorkerBoot, WorkerFailed, from_child_decoder
+from corral.ipc.messages import ModelBoot, WorkerBoot, WorkerFailed, from_child_decoder
+from corral.ipc.packets import BATCH
 from corral.ipc.region import Region
 from corral.launch.libraries import find_libraries
 from corral.launch.worker import StartedWorker, WorkerProgram

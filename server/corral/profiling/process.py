@@ -19,7 +19,8 @@ from corral.backends import registry
 from corral.backends.operators import EngineProfile
 from corral.errors import ConfigError, ModelError
 from corral.ipc import channel
-from corral.ipc.messages import BATCH, WorkerBoot, WorkerFailed
+from corral.ipc.messages import WorkerBoot, WorkerFailed
+from corral.ipc.packets import BATCH
 from corral.ipc.region import Region
 from corral.profiling import threads
 from corral.profiling.threads import ThreadUse

@@ -23,14 +23,8 @@ from corral.backends.registry import engine
 from corral.errors import ModelError, PassingError
 from corral.ipc import channel
 from corral.ipc.batch_channel import BatchChannel, Nonsense
-from corral.ipc.messages import (
-    ModelBoot,
-    ResultStatus,
-    WorkerBoot,
-    WorkerFailed,
-    WorkerReady,
-    from_child_decoder,
-)
+from corral.ipc.messages import ModelBoot, WorkerBoot, WorkerFailed, WorkerReady, from_child_decoder
+from corral.ipc.packets import ResultStatus
 from corral.ipc.region import Region
 from corral.launch.libraries import find_libraries
 from corral.launch.spawn import Process

@@ -27,16 +27,8 @@ from corral.backends.thrown import explain
 from corral.batching.cost_curve import SEARCHES
 from corral.errors import ConfigError, CorralError, ModelError, PassingError, ValuesRefused
 from corral.ipc import channel
-from corral.ipc.messages import (
-    BATCH,
-    MOST_REASON_BYTES,
-    RESULT,
-    WARNINGS_VARIABLE,
-    ResultStatus,
-    WorkerBoot,
-    WorkerFailed,
-    WorkerReady,
-)
+from corral.ipc.messages import WARNINGS_VARIABLE, WorkerBoot, WorkerFailed, WorkerReady
+from corral.ipc.packets import BATCH, MOST_REASON_BYTES, RESULT, ResultStatus
 from corral.ipc.region import Region
 from corral.security import sandbox
 from corral.system import openmp_files

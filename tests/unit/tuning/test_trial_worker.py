@@ -11,7 +11,8 @@ import pytest
 
 from corral.errors import ModelError, PassingError
 from corral.ipc import channel
-from corral.ipc.messages import BATCH, RESULT, ModelBoot, ResultStatus, WorkerFailed
+from corral.ipc.messages import ModelBoot, WorkerFailed
+from corral.ipc.packets import BATCH, RESULT, ResultStatus
 from corral.ipc.region import Region, create_region
 from corral.settings import BackendName, Settings
 from corral.tensors import Datatype, Signature
