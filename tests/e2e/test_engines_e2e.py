@@ -201,7 +201,7 @@ def test_a_strangers_onnx_file_is_served(
 
 
 @pytest.mark.parametrize(
-    ("backend", "batch"), [("openvino", 1), ("onnxruntime", 4), ("openvino", 4)]
+    ("backend", "batch"), [("openvino", 1), ("onnxruntime", 1), ("openvino", 4), ("onnxruntime", 4)]
 )
 def test_a_file_with_a_fixed_batch_is_served_one_by_one(
     real_server: StartServer, tmp_path: Path, backend: str, batch: int
