@@ -564,7 +564,8 @@ async def test_other_limits_hold_from_then_on(rig: Rig) -> None:
 async def test_an_idle_worker_is_kept_warm_and_nothing_of_it_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("corral.dataplane.dispatcher._WARM_S", 0.01)
+    for module in ("dispatcher", "upkeep"):
+        monkeypatch.setattr(f"corral.dataplane.{module}.WARM_S", 0.01)
     rig = Rig(warm_share=1.0)
     try:
         worker = await rig.worker()
