@@ -41,6 +41,7 @@ from corral.frontend.observer import make_observer
 from corral.frontend.pages import Pages, describe
 from corral.frontend.refusal import told
 from corral.frontend.service import Service
+from corral.frontend.shallow_sleep import ShallowSleep
 from corral.frontend.supervisor_link import SupervisorLink
 from corral.frontend.unix_relay import UnixRelay
 from corral.ipc.messages import (
@@ -119,6 +120,7 @@ class Frontend:
             counts=counted.snapshot,
             memory=memory,
         )
+        self._sleep = ShallowSleep(settings)
         policy = queue_policy(settings, boot.slots, boot.region_batch)
         self._dispatcher = self._make_dispatcher(policy)
         reader = self._make_reader(memory)
@@ -206,6 +208,7 @@ class Frontend:
         self._inference.queue_timeout_s = settings.queue.queue_timeout_ms / 1000
         self._dispatcher.reconfigure(policy, upkeep(settings))
         self._observer.set_rate(settings.telemetry.rate)
+        self._sleep.follow(settings)
         self._supervisor.say(Reconfigured(number=new.number))
 
     def _on_verified(self, worker: int) -> None:
