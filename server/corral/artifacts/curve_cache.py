@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,16 +14,27 @@ from corral.backends.registry import ENGINES
 from corral.batching.cost_curve import CostCurve
 from corral.ipc.messages import ModelBoot
 from corral.settings import EngineSettings, Settings
+from corral.system.other_load import MOST_TRIES, MUCH
+
+logger = logging.getLogger(__name__)
 
 #: raise it whenever a worker measures costs in another way, or they are written in another form
-FORMAT = 1
+FORMAT = 2
 _NAME = "costs"
 
 
 class _Curve(msgspec.Struct, frozen=True):
-    """A curve as cached: seconds of one batch by "DATATYPE:count"."""
+    """A curve as cached.
+
+    Attributes:
+        costs_s: seconds of one batch by "DATATYPE:count".
+        others_share: the share of the worker's CPUs, 0 to 1, that others took meanwhile.
+        tries: how often it was measured, because others always took much.
+    """
 
     costs_s: dict[str, float]
+    others_share: float = 0.0
+    tries: int = 1
 
     def __post_init__(self) -> None:
         """Raises ValueError where a name or a cost makes no sense."""
@@ -37,12 +49,43 @@ def load_curve(folder: Path, ingredients: Mapping[str, str]) -> CostCurve | None
         ingredients: all that the curve depends on, by name.
     """
     found = _cache(folder).read(_NAME, ingredients)
-    return CostCurve.from_names(found.costs_s) if found is not None and found.costs_s else None
+    if found is None or not found.costs_s or _is_doubtful(found):
+        return None
+    return CostCurve.from_names(found.costs_s)
 
 
-def save_curve(folder: Path, ingredients: Mapping[str, str], curve: CostCurve) -> None:
-    """Caches a curve, whole or not at all; a folder that refuses it is a warning, no error."""
-    _cache(folder).write(_NAME, ingredients, _Curve(curve.names()))
+def save_curve(
+    folder: Path, ingredients: Mapping[str, str], curve: CostCurve, others_share: float = 0.0
+) -> None:
+    """Caches a curve, whole or not at all; a folder that refuses it is a warning, no error.
+
+    One that was measured while others took much of the CPUs is measured again by the next start:
+    ``load_curve`` has none until it was quiet, or until it was measured often enough. The
+    quietest is kept.
+
+    Args:
+        folder: of the curves.
+        ingredients: all that the curve depends on, by name.
+        curve: what was measured.
+        others_share: the share of the worker's CPUs, 0 to 1, that others took meanwhile.
+    """
+    cache = _cache(folder)
+    found = _Curve(curve.names(), others_share)
+    before = cache.read(_NAME, ingredients)
+    if before is not None and _is_doubtful(before):
+        quieter = min(found, before, key=lambda one: one.others_share)
+        found = msgspec.structs.replace(quieter, tries=before.tries + 1)
+    cache.write(_NAME, ingredients, found)
+    if _is_doubtful(found):
+        logger.info(
+            "others took %.0f %% of the worker's CPUs while it measured what batches cost: the "
+            "next start measures again",
+            others_share * 100,
+        )
+
+
+def _is_doubtful(found: _Curve) -> bool:
+    return found.others_share > MUCH and found.tries < MOST_TRIES
 
 
 def _cache(folder: Path) -> JsonCache[_Curve]:
@@ -89,10 +132,11 @@ class CurveCache:
         """What an earlier start measured, or None."""
         return load_curve(self._folder, self._ingredients) if self._used else None
 
-    def save(self, costs_s: dict[str, float]) -> None:
-        """Keeps what a worker measured, by "DATATYPE:count"."""
+    def save(self, costs_s: dict[str, float], others_share: float = 0.0) -> None:
+        """Keeps what a worker measured, by "DATATYPE:count"; see ``save_curve``."""
         if self._used:
-            save_curve(self._folder, self._ingredients, CostCurve.from_names(costs_s))
+            curve = CostCurve.from_names(costs_s)
+            save_curve(self._folder, self._ingredients, curve, others_share)
 
 
 def _engine_version(engine: EngineSettings) -> str:

@@ -37,9 +37,9 @@ from corral.slo.running import Servers
 from corral.slo.shapes import plans
 from corral.slo.space import Arithmetic, Memory, Shape, Space, as_toml, batchings
 from corral.slo.survey import Engine
+from corral.system.other_load import MUCH
 from corral.system.terminal import standard_output
 from corral.tuning import prepare, report
-from corral.tuning.other_load import MUCH
 from corral.tuning.select import Selected
 
 #: for measuring; without engines to choose from there is less to measure

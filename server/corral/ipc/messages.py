@@ -137,7 +137,7 @@ class WorkerReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     #: seconds of one batch, by "DATATYPE:count", e.g. {"FP32:1": 0.024}
     costs_s: dict[str, float]
     sizes: list[int]
-    #: resident bytes after warm-up
+    #: bytes after warm-up, a page that several share or map counted once among them (PSS)
     memory_bytes: int
     #: what the engine says of itself: engine, version, precision, threads
     engine: dict[str, str]
@@ -146,6 +146,8 @@ class WorkerReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     #: what did not, one sentence each
     warnings: list[str]
     findings: ModelFindings = ModelFindings()
+    #: the share of the worker's CPUs' time, 0 to 1, that others took while it warmed up
+    others_share: float = 0.0
 
 
 class WorkerFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -70,7 +70,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     memory_node: int | None
     #: seconds from spawn to ready of the last process that got there; None before
     boot_s: float | None
-    #: resident bytes after warm-up; 0 before the first report
+    #: proportional bytes (PSS) after warm-up; 0 before the first report
     memory_bytes: int
     #: see messages.WorkerReady
     engine: dict[str, str]

@@ -121,7 +121,7 @@ def worker_families(
     label = ["worker"]
     up = GaugeMetricFamily("corral_worker_up", "1 when the worker is ready", labels=label)
     memory = GaugeMetricFamily(
-        "corral_worker_memory_bytes", "Resident bytes after warm-up", labels=label
+        "corral_worker_memory_bytes", "Proportional bytes (PSS) after warm-up", labels=label
     )
     busy = CounterMetricFamily(
         "corral_worker_busy_seconds", "Time that the worker's engine ran", labels=label

@@ -19,7 +19,7 @@ from corral.profiling import threads
 from corral.profiling.threads import ThreadUse
 from corral.supervisor import admin
 from corral.supervisor.child_server import status_of
-from corral.tuning.other_load import OtherLoad, watched
+from corral.system.other_load import OtherLoad, watched
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from corral.slo.space import Shape, Space
 from corral.slo.summary import Summary
 from corral.slo.survey import Engine, Survey
 from corral.slo.under_load import CONFIRMING, UnderLoad
-from corral.tuning.other_load import OtherLoad, watched
+from corral.system.other_load import OtherLoad, watched
 
 NOTHING_KEEPS = (
     "no configuration is predicted to keep the bound at any rate: a higher --p99-ms, "

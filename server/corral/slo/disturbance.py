@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from corral.slo.pace import fits
-from corral.tuning.other_load import MUCH, OtherLoad, watched
+from corral.system.other_load import MUCH, OtherLoad, watched
 
 T = TypeVar("T")
 

@@ -20,12 +20,12 @@ from corral.errors import ConfigError, CorralError, ModelError, PassingError, Pi
 from corral.models.evaluation import guard_pictures
 from corral.settings import Mode, Precision, Settings
 from corral.system.limits import memory_left
+from corral.system.other_load import OtherLoad, watched
 from corral.tensors import Datatype
 from corral.tuning import trial_worker
 from corral.tuning.accuracy import measure_fidelity
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Row, rank
-from corral.tuning.other_load import OtherLoad, watched
 from corral.tuning.trial_worker import Trial
 
 logger = logging.getLogger(__name__)

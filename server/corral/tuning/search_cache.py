@@ -14,6 +14,7 @@ from corral.artifacts.order import ABSENT, made_of_the_same, versions
 from corral.backends.registry import packages
 from corral.settings import BackendName, Precision
 from corral.system.limits import refuses_executable_memory
+from corral.system.other_load import MOST_TRIES
 from corral.tuning.accuracy import FIDELITY_FORMAT, pictures_name, runners
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Search
@@ -23,8 +24,6 @@ logger = logging.getLogger(__name__)
 
 #: raise it whenever candidates are measured or ranked in another way, or Search changes
 SEARCH_FORMAT = 2
-#: A machine that is always busy is measured on so often, and then goes by the quietest time.
-MOST_TRIES = 3
 
 
 def remember(bench: Bench, options: Sequence[Candidate], found: Search) -> None:

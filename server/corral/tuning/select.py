@@ -25,6 +25,7 @@ from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
+from corral.system.other_load import MOST_TRIES, MUCH, OtherLoad
 from corral.tuning.accuracy import (
     NothingToCompareError,
     evaluation_pictures,
@@ -34,9 +35,8 @@ from corral.tuning.bench import Bench, make_bench
 from corral.tuning.candidates import Candidate, Search, candidates, guard_report
 from corral.tuning.fallback import first_that_runs, is_judged, is_measured, judges_outputs
 from corral.tuning.installed import is_made_elsewhere, what_is_installed
-from corral.tuning.other_load import MUCH, OtherLoad
 from corral.tuning.search import search
-from corral.tuning.search_cache import MOST_TRIES, remember, remembered
+from corral.tuning.search_cache import remember, remembered
 from corral.tuning.turns import my_turn
 
 logger = logging.getLogger(__name__)

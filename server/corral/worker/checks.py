@@ -22,7 +22,8 @@ class Found:
     Attributes:
         checks: see messages.WorkerReady.
         warnings: one sentence for everything that is not as it was meant to be.
-        memory_bytes: resident.
+        memory_bytes: proportional (PSS): weights that are mapped count once, however many
+            compiled sizes and workers map them.
     """
 
     checks: dict[str, str]
@@ -50,7 +51,7 @@ def look(cpus: Iterable[int], expected_libraries: Mapping[str, str]) -> Found:
             **check_amx(procfs.cpu_flags(), amx.permitted()),
         },
         warnings=affinity_warnings + library_warnings,
-        memory_bytes=procfs.resident_bytes(pid),
+        memory_bytes=procfs.memory(pid).proportional_bytes,
     )
 
 

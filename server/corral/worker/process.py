@@ -33,6 +33,7 @@ from corral.ipc.region import Region
 from corral.security import sandbox
 from corral.system import openmp_files
 from corral.system.limits import PASSING, start_refusal
+from corral.system.other_load import LoadWatch
 from corral.tensors import Datatype
 from corral.worker import checks
 from corral.worker.warmup import Order, WarmedUp, warm_up
@@ -72,6 +73,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
         exact=boot.model.precision == "fp32",
         probed=registry.ENGINES[boot.settings.engine.backend].computes,
         fixed_batch=boot.model.fixed_batch,
+        others=LoadWatch(boot.cpus).share,
     )
     with _in_one_line(boot):
         warmed = warm_up(backend, region, order)
@@ -90,6 +92,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
         checks=found.checks,
         warnings=[*launch_warnings, *found.warnings, *_limits(boot, warmed)],
         findings=warmed.findings,
+        others_share=warmed.others_share,
     )
 
 

@@ -13,6 +13,7 @@ from corral.batching.cost_curve import Search, keep_going, knee, sizes_up_to
 from corral.errors import ConfigError, PassingError, telling_line
 from corral.ipc.messages import ModelFindings
 from corral.ipc.region import Region
+from corral.system.other_load import MUCH
 from corral.tensors import Datatype
 from corral.worker.filling import Filling
 from corral.worker.probe import Probe
@@ -25,6 +26,9 @@ _MAX_RUNS = 20
 _MEASURE_S = 0.4
 #: where it is known that the sizes pay, those above the first are measured for that long
 _KNOWN_S = 0.1
+#: Where others take much of the CPUs, a larger batch suffers more than a smaller one, which fits
+#: between what they do: before batches are said not to pay, all are measured so often once more.
+_MORE_ROUNDS = 2
 #: of an item or its answer: noise is made in FP64, and of ten items at once
 _MOST_PROBED_BYTES = 256 * 2**20
 _TOO_LARGE = "its items are too large to find out whether they see one another"
@@ -38,11 +42,13 @@ class WarmedUp:
         sizes: the batch sizes that stay compiled, ascending.
         costs_s: seconds of one batch, by "DATATYPE:count".
         findings: what the answers say of the model.
+        others_share: the share of the CPUs, 0 to 1, that others took meanwhile.
     """
 
     sizes: list[int]
     costs_s: dict[str, float]
     findings: ModelFindings = dataclasses.field(default_factory=ModelFindings)
+    others_share: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,7 @@ class Order:
         exact: the arithmetic is FP32.
         probed: whether the answers are looked at; they mean nothing where nothing is computed.
         fixed_batch: what the model's file fixes its batch at, so that there is one size; or None.
+        others: tells the share of the CPUs, 0 to 1, that others took so far.
     """
 
     datatypes: tuple[Datatype, ...]
@@ -69,6 +76,7 @@ class Order:
     exact: bool = True
     probed: bool = True
     fixed_batch: int | None = None
+    others: Callable[[], float] = float
 
 
 def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
@@ -102,6 +110,8 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
         limit = limit or _TOO_LARGE
     for size in larger if not limit else ():
         if not _goes_on(measured_s, order):
+            _correct(backend, first, measured_s, order)
+        if not _goes_on(measured_s, order):
             break
         cost_s, limit = _try(functools.partial(ready, first, size, _span_s(order, size)))
         if limit:
@@ -126,7 +136,7 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
         # A frontend runs what it finds there first, as the first datatype.
         filling.put(first, smallest)
     findings = ModelFindings(output_kind=kind, batch_limit=limit, unsteady=unsteady)
-    return WarmedUp(kept, costs_s if order.measured else {}, findings)
+    return WarmedUp(kept, costs_s if order.measured else {}, findings, order.others())
 
 
 def _too_large(region: Region, datatype: Datatype) -> bool:
@@ -155,6 +165,17 @@ def _goes_on(measured_s: dict[int, float], order: Order) -> bool:
     if order.search is None or not order.measured:
         return True
     return keep_going(measured_s, order.search)
+
+
+def _correct(
+    backend: Backend, datatype: Datatype, measured_s: dict[int, float], order: Order
+) -> None:
+    """While others are busy and no larger size is worth a try: measures those there are again."""
+    for _ in range(_MORE_ROUNDS):
+        if order.others() <= MUCH or _goes_on(measured_s, order):
+            return
+        for size, cost_s in measured_s.items():
+            measured_s[size] = min(cost_s, _measure(backend, datatype, size, _MEASURE_S))
 
 
 def _try(ready: Callable[[], float]) -> tuple[float, str]:
@@ -202,6 +223,11 @@ def _ready(
         return 0.0
     if known_s is not None:
         return min(known_s, warm_s)
+    return _measure(backend, datatype, size, measure_s)
+
+
+def _measure(backend: Backend, datatype: Datatype, size: int, measure_s: float) -> float:
+    """Runs batches of a compiled size for about so long; returns the least of their seconds."""
     costs_s: list[float] = []
     began_s = time.perf_counter()
     while len(costs_s) < _MIN_RUNS or (

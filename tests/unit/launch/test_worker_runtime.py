@@ -73,6 +73,22 @@ def test_a_curve_is_found_again_for_the_same_width_and_backend_only(tmp_path: Pa
     assert cache(tmp_path, mode="throughput").load() is None
 
 
+def test_a_curve_of_a_busy_machine_is_measured_again_and_the_quietest_is_kept(
+    tmp_path: Path,
+) -> None:
+    """What was measured three times is gone by: nobody measures a fourth time."""
+    for share, found in ((0.6, None), (0.4, None), (0.8, 2.0)):
+        cache(tmp_path).save({"FP32:1": share * 5}, share)
+        loaded = cache(tmp_path).load()
+        assert (loaded and loaded.costs_s[Datatype.FP32, 1]) == found
+
+
+def test_a_quiet_start_takes_the_place_of_a_busy_one(tmp_path: Path) -> None:
+    cache(tmp_path).save({"FP32:1": 9.0}, 0.6)
+    cache(tmp_path).save(CURVE.names(), 0.1)
+    assert cache(tmp_path).load() == CURVE
+
+
 @pytest.mark.parametrize(
     "other",
     [

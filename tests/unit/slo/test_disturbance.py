@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from corral.slo.disturbance import Watch
-from corral.tuning.other_load import OtherLoad
+from corral.system.other_load import OtherLoad
 
 
 def watch(

@@ -21,13 +21,13 @@ from corral.models import photos, registry
 from corral.models.evaluation import HeldOut, guard_pictures
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Mode, Precision, Settings, TorchMode
+from corral.system.other_load import OtherLoad
 from corral.tensors import Datatype, Signature
 from corral.tuning import accuracy as measuring
 from corral.tuning import bench as trial_bench
 from corral.tuning import search, trial_worker
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate
-from corral.tuning.other_load import OtherLoad
 from corral.tuning.trial_worker import TrialOrder
 
 _FP32 = Candidate(backend=BackendName.TORCH, precision=Precision.FP32)

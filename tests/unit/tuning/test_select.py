@@ -16,6 +16,7 @@ from corral.errors import ConfigError, ModelError, PassingError
 from corral.models import registry
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.settings import BackendName, Precision, TorchMode
+from corral.system.other_load import OtherLoad
 from corral.tensors import Datatype, Signature, TensorSpec
 from corral.tuning import search_cache
 from corral.tuning import select as selection
@@ -23,7 +24,6 @@ from corral.tuning.accuracy import NOTHING, NothingToCompareError
 from corral.tuning.bench import Bench
 from corral.tuning.candidates import Candidate, Row, Search
 from corral.tuning.fallback import judges_outputs
-from corral.tuning.other_load import OtherLoad
 from corral.tuning.search import search
 
 _FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)

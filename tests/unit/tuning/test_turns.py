@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from corral.system.other_load import OtherLoad, watched
 from corral.tuning import turns
-from corral.tuning.other_load import OtherLoad, watched
 from corral.tuning.turns import my_turn
 
 _HOLDS = """
@@ -96,7 +96,7 @@ def test_what_others_take_of_our_cpus(
     tmp_path: Path, user: int, steal: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two seconds on one of two CPUs; a hypervisor's steal is others', too."""
-    monkeypatch.setattr("corral.tuning.other_load._own_seconds", lambda _: 0.0)
+    monkeypatch.setattr("corral.system.other_load._own_seconds", lambda _: 0.0)
     ticks = os.sysconf("SC_CLK_TCK") // 100
     _stat(tmp_path, (5, 5, 5, 5), (0, 0, 0, 0))
     load, clock = OtherLoad(), iter((10.0, 12.0))
@@ -107,7 +107,7 @@ def test_what_others_take_of_our_cpus(
 
 def test_what_we_compute_ourselves_is_not_others(monkeypatch: pytest.MonkeyPatch) -> None:
     busy, own = iter((100.0, 104.0)), iter((1.0, 4.0))
-    monkeypatch.setattr("corral.tuning.other_load._own_seconds", lambda _: next(own))
+    monkeypatch.setattr("corral.system.other_load._own_seconds", lambda _: next(own))
     monkeypatch.setattr("corral.system.procfs.busy_seconds", lambda *_: next(busy))
     load, clock = OtherLoad(), iter((0.0, 2.0))
     with watched([0, 1], load, now_s=lambda: next(clock)):

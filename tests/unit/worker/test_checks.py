@@ -1,4 +1,6 @@
+import mmap
 import os
+from pathlib import Path
 
 from corral.worker import checks
 
@@ -38,6 +40,21 @@ def test_this_process_has_what_it_has() -> None:
     assert found.warnings == []
     assert found.memory_bytes > 2**20
     assert int(found.checks["threads"]) >= 1
+
+
+def test_a_file_that_is_mapped_twice_is_in_memory_once(tmp_path: Path) -> None:
+    """As the weights are that each compiled size maps."""
+    size = 64 * 2**20
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(size))
+    before = checks.look(os.sched_getaffinity(0), {}).memory_bytes
+    with file.open("rb") as opened:
+        maps = [mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) for _ in range(3)]
+        assert all(not one[place] for one in maps for place in range(0, size, mmap.PAGESIZE))
+        after = checks.look(os.sched_getaffinity(0), {}).memory_bytes
+        for one in maps:
+            one.close()
+    assert 0.9 * size < after - before < 1.5 * size
 
 
 def test_amx_is_told_where_the_cpu_has_it() -> None:

@@ -105,6 +105,42 @@ def test_where_it_pays_all_sizes_up_to_the_knee_are_kept(clock: Clock) -> None:
     assert len(engine.compiled) == 8
 
 
+class Disturbed(Engine):
+    """One whose batches take twice as long while others compute."""
+
+    busy_s = 0.0
+
+    def run(self, datatype: Datatype, count: int) -> None:
+        super().run(datatype, count)
+        if count > 1 and self.clock.now_s < self.busy_s:
+            self.clock.now_s += self.batch_s + count * self.item_s
+
+
+@pytest.mark.parametrize(("share", "sizes"), [(0.5, [1, 2, 4, 8]), (0.2, [1])])
+def test_a_busy_machine_does_not_say_that_batches_do_not_pay(
+    clock: Clock, share: float, sizes: list[int]
+) -> None:
+    """The others leave while the sizes are measured once more; who saw none does not do that."""
+    engine = Disturbed(clock, 0.006, 0.006)
+    engine.busy_s = 1.4
+    asked = order([1, 2, 4, 8], datatypes=ONLY, search=THROUGHPUT_SEARCH)
+    asked = dataclasses.replace(asked, others=lambda: share)
+    warmed = warmup.warm_up(engine, region(8), asked)
+    assert warmed.sizes == sizes
+    assert warmed.others_share == share
+
+
+def test_where_others_never_leave_the_sizes_are_measured_so_often_and_no_more(
+    clock: Clock,
+) -> None:
+    engine = Engine(clock, 0.0, 0.100)
+    asked = order([1, 2, 4, 8], datatypes=ONLY, search=THROUGHPUT_SEARCH)
+    warmup.warm_up(engine, region(8), dataclasses.replace(asked, others=lambda: 1.0))
+    # Each size: two runs that do not count; five in each of three rounds. Batches of 8: never.
+    assert clock.now_s == pytest.approx((2 + 3 * 5) * (0.1 + 0.2 + 0.4))
+    assert (Datatype.FP32, 8) not in engine.ever
+
+
 def test_a_slow_engine_is_measured_no_oftener_than_must_be(clock: Clock) -> None:
     engine = Engine(clock, 10.0, 0.0)
     warmup.warm_up(engine, region(1), order([1], datatypes=ONLY))

@@ -40,7 +40,7 @@ class RungResult(msgspec.Struct, frozen=True, kw_only=True):
     #: why it cannot run here; empty when it ran
     reason: str = ""
     sizes: list[SizeResult] = []
-    #: resident after warm-up, all workers together
+    #: proportional (PSS) after warm-up, all workers together
     memory_bytes: int = 0
     #: making the artefact, or finding it in the cache
     prepare_s: float = 0.0

@@ -1,0 +1,81 @@
+"""How much of some CPUs others took while something was measured on them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from corral.system import procfs
+
+#: more than this, and what was measured says little
+MUCH = 0.25
+#: A machine that is always busy is measured on so often, and then goes by the quietest time.
+MOST_TRIES = 3
+
+
+class OtherLoad:
+    """Filled in by ``watched``: the share of the CPUs' time, 0 to 1, that was not ours."""
+
+    share = 0.0
+
+
+class LoadWatch:
+    """Watches CPUs from when it is made; where the kernel does not tell, others took nothing.
+
+    Args:
+        cpus: by number.
+        beside: processes that are not below this one, and no others either.
+        now_s: a clock.
+        root: the folder that holds ``proc``.
+    """
+
+    def __init__(
+        self,
+        cpus: Collection[int],
+        *,
+        beside: Collection[int] = (),
+        now_s: Callable[[], float] = time.monotonic,
+        root: Path = Path("/"),
+    ) -> None:
+        self._cpus, self._beside, self._now_s, self._root = cpus, beside, now_s, root
+        self._began_s = now_s()
+        self._busy_s = procfs.busy_seconds(cpus, root)
+        self._own_s = _own_seconds(beside)
+
+    def share(self) -> float:
+        """The share of the CPUs' time so far, 0 to 1, that was not ours."""
+        took_s = (self._now_s() - self._began_s) * len(self._cpus)
+        busy_s = procfs.busy_seconds(self._cpus, self._root)
+        if self._busy_s is None or busy_s is None or not took_s:
+            return 0.0
+        others_s = busy_s - self._busy_s - (_own_seconds(self._beside) - self._own_s)
+        return min(1.0, max(0.0, others_s / took_s))
+
+
+@contextlib.contextmanager
+def watched(
+    cpus: Collection[int],
+    load: OtherLoad,
+    *,
+    beside: Collection[int] = (),
+    now_s: Callable[[], float] = time.monotonic,
+    root: Path = Path("/"),
+) -> Iterator[None]:
+    """Watches CPUs in the block, and tells ``load`` at its end; the others are LoadWatch's."""
+    watch = LoadWatch(cpus, beside=beside, now_s=now_s, root=root)
+    try:
+        yield
+    finally:
+        load.share = watch.share()
+
+
+def _own_seconds(beside: Collection[int]) -> float:
+    """CPU time of this process, some beside it, and all below, those that have ended included."""
+    total = procfs.tree_cpu_seconds(os.getpid())
+    for pid in beside:
+        with contextlib.suppress(ProcessLookupError):
+            total += procfs.tree_cpu_seconds(pid)
+    return total
