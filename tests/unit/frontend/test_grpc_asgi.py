@@ -113,7 +113,13 @@ async def sleeps(_call: Call) -> bytes:
     raise AssertionError
 
 
-async def call(peer: Peer, path: str = "/t/Echo", method: str = "POST", **fields: bytes) -> Peer:
+async def call(
+    peer: Peer,
+    path: str = "/t/Echo",
+    method: str = "POST",
+    trailers: bytes = b"trailers",
+    **fields: bytes,
+) -> Peer:
     app = GrpcApplication(
         {"/t/Echo": echo, "/t/Broken": broken, "/t/Sleeps": sleeps},
         {"/t/EchoAll": echo_all},
@@ -122,8 +128,9 @@ async def call(peer: Peer, path: str = "/t/Echo", method: str = "POST", **fields
         max_fields_bytes=1024,
     )
     named = [(name.replace("_", "-").encode(), value) for name, value in fields.items()]
-    headers = [(b"content-type", b"application/grpc"), (b"te", b"trailers"), *named]
-    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    headers = [(b"content-type", b"application/grpc"), (b"te", trailers), *named]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers,
+             "extensions": {"http.response.trailers": {}} if trailers else {}}  # fmt: skip
     await app(scope, dict(headers), peer.receive, peer.send)
     return peer
 
@@ -213,9 +220,26 @@ async def test_answers_are_packed_as_requests_are_where_that_is_taken(
     assert answer == message
 
 
-async def test_an_unpacked_message_among_packed_ones() -> None:
-    peer = await call(Peer(framed(b"plain")), grpc_encoding=b"gzip")
+@pytest.mark.parametrize("path", ["/t/Echo", "/t/EchoAll"])
+@pytest.mark.parametrize("name", [b"gzip", b"snappy", b"GZIP", b""])
+async def test_an_unpacked_message_whatever_way_its_call_names(path: str, name: bytes) -> None:
+    """A way that is not known is named and never used: the answer is not packed, either."""
+    accepts = b"" if name == b"gzip" else name
+    peer = await call(
+        Peer(framed(b"plain")), path, grpc_encoding=name, grpc_accept_encoding=accepts
+    )
     assert peer.messages() == [(0, b"plain")]
+    assert peer.status is Code.OK
+
+
+@pytest.mark.parametrize("path", ["/t/Echo", "/t/EchoAll"])
+async def test_a_client_that_takes_no_trailers_is_refused_in_the_head(path: str) -> None:
+    """The server answers 500 to who is sent trailers unasked, and says so in the log."""
+    peer = await call(Peer(framed(b"x")), path, trailers=b"")
+    assert peer.status is Code.INVALID_ARGUMENT
+    assert peer.pulled == 0
+    assert [event["type"] for event in peer.sent] == ["http.response.start", "http.response.body"]
+    assert "trailers" not in peer.sent[0]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ CONTENT_TYPE = b"application/grpc"
 _FIELD_OVERHEAD = 32
 _LATE = "Deadline Exceeded: the answer was not there in time"
 _QUOTED_CHARS = 80
+#: among the extensions of a request whose client takes trailers, where a call's status stands
+_TRAILERS = "http.response.trailers"
 
 
 def is_grpc(content_type: bytes) -> bool:
@@ -105,6 +107,8 @@ class GrpcApplication:
             )
         if scope["method"] != "POST":
             raise GrpcError(Code.UNIMPLEMENTED, "calls are POST requests")
+        if _TRAILERS not in scope["extensions"]:
+            raise GrpcError(Code.INVALID_ARGUMENT, "a call has the header field te: trailers")
 
     def _status(self, error: Exception) -> GrpcError:
         if isinstance(error, GrpcError):

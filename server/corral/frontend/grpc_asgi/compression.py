@@ -67,7 +67,7 @@ def pack(algorithm: bytes, message: bytes) -> bytes:
 
 def answer_algorithm(wanted: bytes, accepted: bytes) -> bytes:
     """How the answers of a call are packed: as its requests are, where the client takes that."""
-    if wanted == IDENTITY:
+    if wanted not in _WINDOW_BITS:
         return IDENTITY
     taken = {name.strip() for name in accepted.split(b",")}
     return wanted if wanted in taken else IDENTITY
