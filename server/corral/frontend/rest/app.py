@@ -215,10 +215,14 @@ class RestApp:
             head = self._labels_head(route.name, route.version, top, timeout_us, priority)
             if encoding is not None:
                 body = await self._unpack(body, encoding)
-            element = as_element(only_file(body, content_type) if media == _MULTIPART else body)
+            picture: Body = body
+            if media == _MULTIPART:
+                look = functools.partial(only_file, body, content_type)
+                picture = await self._side.run(look, len(body))
+            element = as_element(picture)
         except RequestError as error:
             raise self._counted(error) from None
-        del body
+        del body, picture
         timeline = timeline_of(asked.scope)
         got = await self._service.infer(head, [element], deadline_s, at_most, timeline)
         return Reply(response.labels(head.model_name, got.content), may_be_packed=True)

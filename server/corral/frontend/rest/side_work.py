@@ -20,7 +20,7 @@ _RETRY_MS = 100
 
 
 class SideWork:
-    """Threads for long JSON and for what is packed; use it from one event loop."""
+    """Threads for long JSON and forms and for what is packed; use it from one event loop."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")

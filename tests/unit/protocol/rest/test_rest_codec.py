@@ -211,6 +211,39 @@ def test_forms_that_are_refused(body: bytes, content_type: str) -> None:
         multipart.only_file(body, content_type)
 
 
+@pytest.mark.parametrize(
+    ("part", "parts", "most"),
+    [
+        (b"\r\n\r\n--XX", 2**18, 256),
+        (b"\r\na:" + b";" * 4_000 + b"\r\n\r\n--XX", 512, 16),
+    ],
+    ids=["tiny parts", "long headers"],
+)
+def test_no_more_parts_of_a_form_are_looked_at_than_there_may_be(
+    monkeypatch: pytest.MonkeyPatch, part: bytes, parts: int, most: int
+) -> None:
+    """2.7 million of them in one form held the event loop for five seconds."""
+    looks = 0
+
+    class Counting:
+        def search(self, _head: bytes) -> None:
+            nonlocal looks
+            looks += 1
+
+    monkeypatch.setattr(multipart, "_FILE", Counting())
+    with pytest.raises(InvalidRequest, match="more than"):
+        multipart.only_file(b"--XX" + part * parts + b"--", "multipart/form-data; boundary=XX")
+    assert looks <= most
+
+
+@pytest.mark.parametrize("before", [0, 2**20 - 40, 2**20 - 3, 2**20 - 2, 2**20, 2**21 + 5])
+def test_a_boundary_is_found_wherever_it_lies(before: int) -> None:
+    picture = b"\xff" * before
+    body = form(('name="f"; filename="a"', picture))
+    found = multipart.only_file(body, "multipart/form-data; boundary=XX")
+    assert bytes(found) == picture
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([b"--XX", b"\r\n", b"--", b"filename=", b"a", b":"]), max_size=30))
 def test_any_form_has_one_file_or_is_invalid(pieces: list[bytes]) -> None:
