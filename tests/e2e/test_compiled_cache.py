@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.worker_boot import model_boot, worker_boot
 
 from corral.backends.openvino.runtime import OpenVINOBackend
 from corral.backends.telemetry import silence_telemetry
-from corral.ipc.messages import ModelBoot, WorkerBoot
 from corral.ipc.region import Region, create_region
 from corral.settings import BackendName, Settings
 from corral.tensors import Datatype, Recipe, Signature
@@ -49,20 +49,12 @@ def _start(
     """Loads and compiles as a worker does: compilations, answers, and what it says of itself."""
     signature = Signature({Datatype.FP32: (3, 32, 32), Datatype.UINT8: (32, 32, 3)}, (6,), recipe)
     cache_dir = str(xml.parents[1])
-    boot = WorkerBoot(
-        worker=0,
-        cell=0,
-        cpus=[0],
-        threads=threads,
-        signature=signature,
-        region_batch=2,
+    boot = worker_boot(
+        signature,
+        Settings.flat(backend=BackendName.OPENVINO, cache_dir=cache_dir),
+        model_boot(str(xml)),
         sizes=[1, 2],
-        find_knee=False,
-        expected_libraries={},
-        settings=Settings.flat(backend=BackendName.OPENVINO, cache_dir=cache_dir),
-        model=ModelBoot(
-            name="tiny", artefact=str(xml), precision="fp32", synthetic=True, weights="made up"
-        ),
+        threads=threads,
     )
     region = Region(create_region(signature, 2), signature, 2)
     backend, made = OpenVINOBackend(), []

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.worker_boot import model_boot, worker_boot
 
 from corral.backends.openvino.runtime import OpenVINOBackend
 from corral.backends.registry import create
 from corral.backends.telemetry import silence_telemetry
 from corral.errors import ConfigError, ModelError
-from corral.ipc.messages import ModelBoot, WorkerBoot
+from corral.ipc.messages import WorkerBoot
 from corral.ipc.region import Region, create_region
 from corral.settings import BackendName, Settings
 from corral.tensors import Datatype, Recipe, Signature
@@ -48,28 +49,8 @@ def _boot(
         # A file that other tests write may be beside it: what is compiled of it is not theirs.
         cache = "/nowhere" if xml is None else str(xml.parent / "cache")
         settings = Settings.flat(backend=BackendName.OPENVINO, cache_dir=cache)
-    return WorkerBoot(
-        worker=0,
-        cell=0,
-        cpus=[0],
-        threads=threads,
-        signature=_SIGNATURE,
-        region_batch=4,
-        sizes=[1, 2, 4],
-        find_knee=False,
-        expected_libraries={},
-        settings=settings,
-        model=ModelBoot(
-            name="tiny",
-            artefact=None if xml is None else str(xml),
-            precision=precision,
-            synthetic=True,
-            weights="made up",
-        ),
-        control_fd=-1,
-        data_fd=-1,
-        region_fd=-1,
-    )
+    model = model_boot(None if xml is None else str(xml), precision=precision)
+    return worker_boot(_SIGNATURE, settings, model, sizes=[1, 2, 4], threads=threads)
 
 
 def _region() -> Region:

@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
 from support.running_server import environment, wait_until
+from support.worker_boot import model_boot, worker_boot
 
 from corral.ipc import channel
-from corral.ipc.messages import ModelBoot, WorkerBoot, WorkerFailed, WorkerReady, from_child_decoder
+from corral.ipc.messages import WorkerFailed, WorkerReady, from_child_decoder
 from corral.ipc.packets import BATCH, RESULT, ResultStatus
 from corral.ipc.region import Region
 from corral.launch.spawn import Process
@@ -67,25 +69,15 @@ def worker(
 ) -> Iterator[Worker]:
     sizes = sizes or [1]
     cpus = sorted(os.sched_getaffinity(0))[-1:]
-    boot = WorkerBoot(
-        worker=3,
-        cell=0,
-        cpus=cpus,
-        threads=1,
-        signature=SIGNATURE,
-        region_batch=sizes[-1],
+    boot = worker_boot(
+        SIGNATURE,
+        Settings.flat(**{"backend": BackendName.NULL, **settings}),
+        model_boot(name=settings.get("model", "resnet50")),
         sizes=sizes,
-        find_knee=False,
-        expected_libraries=expected or {},
-        settings=Settings.flat(**{"backend": BackendName.NULL, **settings}),
-        model=ModelBoot(
-            name=settings.get("model", "resnet50"),
-            artefact=None,
-            precision="fp32",
-            synthetic=True,
-            weights="none",
-        ),
+        cpus=cpus,
+        worker=3,
     )
+    boot = msgspec.structs.replace(boot, expected_libraries=expected or {})
     launch = WorkerLaunch(boot=boot, env={**environment(), **(env or {})}, memory_node=memory_node)
     started = launch.start()
     region = Region(started.region_fd, SIGNATURE, sizes[-1])

@@ -11,12 +11,12 @@ from corral.artifacts.build import prepare
 from corral.artifacts.served_model import boot_model
 from corral.backends.base import Backend
 from corral.backends.registry import create
-from corral.ipc.messages import WorkerBoot
 from corral.ipc.region import Region, create_region
 from corral.models import registry
 from corral.planning import topology
 from corral.settings import BackendName, Precision, Settings
 from corral.tensors import Signature
+from support.worker_boot import worker_boot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,18 +49,12 @@ def load(
     signature = registry.get(file).signature
     engine = create(backend)
     engine.load(
-        WorkerBoot(
-            worker=0,
-            cell=0,
+        worker_boot(
+            signature,
+            settings,
+            boot_model(made),
+            sizes=sizes,
             cpus=sorted(os.sched_getaffinity(0))[:1],
-            threads=1,
-            signature=signature,
-            region_batch=sizes[-1],
-            sizes=[*sizes],
-            find_knee=True,
-            expected_libraries={},
-            settings=settings,
-            model=boot_model(made),
         )
     )
     region = Region(create_region(signature, sizes[-1]), signature, sizes[-1])

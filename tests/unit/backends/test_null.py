@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 import pytest
+from support.worker_boot import model_boot, worker_boot
 
 from corral.backends.registry import create
-from corral.ipc.messages import ModelBoot, WorkerBoot
+from corral.ipc.messages import WorkerBoot
 from corral.ipc.region import Region, create_region
 from corral.settings import BackendName, Settings
 from corral.tensors import Datatype, Signature
@@ -17,24 +18,8 @@ _SIGNATURE = Signature({Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)}, (1
 
 
 def _boot(**settings: float | bool) -> WorkerBoot:
-    return WorkerBoot(
-        worker=0,
-        cell=0,
-        cpus=[0],
-        threads=1,
-        signature=_SIGNATURE,
-        region_batch=4,
-        sizes=[1, 2, 4],
-        find_knee=False,
-        expected_libraries={},
-        settings=Settings.flat(backend=BackendName.NULL, **settings),
-        model=ModelBoot(
-            name="tiny", artefact=None, precision="fp32", synthetic=True, weights="none"
-        ),
-        control_fd=-1,
-        data_fd=-1,
-        region_fd=-1,
-    )
+    told = Settings.flat(backend=BackendName.NULL, **settings)
+    return worker_boot(_SIGNATURE, told, model_boot(), sizes=[1, 2, 4])
 
 
 def _region() -> Region:
