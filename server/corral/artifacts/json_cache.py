@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from corral.system import folders
+from corral.system.ingredients import ingredients_key
 from corral.system.whole_file import write_whole
 
 _log = logging.getLogger(__name__)
@@ -45,11 +45,6 @@ class _Entry(msgspec.Struct, frozen=True):
     content: msgspec.Raw
     #: of the content; empty in entries of before
     sha256: str = ""
-
-
-def ingredients_key(ingredients: Mapping[str, str]) -> str:
-    """SHA-256, in hex, of ingredients by name, whatever their order."""
-    return hashlib.sha256(json.dumps(dict(ingredients), sort_keys=True).encode()).hexdigest()
 
 
 class JsonCache(Generic[Content]):

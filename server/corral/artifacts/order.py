@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from corral.artifacts.json_cache import ingredients_key
+from corral.system.ingredients import ingredients_key
 
 #: grows when the folder's form changes, so that older artefacts are prepared anew
 _FORM = 1

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from corral.artifacts.json_cache import JsonCache, ingredients_key
+from corral.artifacts.json_cache import JsonCache
+from corral.system.ingredients import ingredients_key
 
 _OF = {"cpu": "a CPU", "cores": "2"}
 

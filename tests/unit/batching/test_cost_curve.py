@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.artifacts import curve_cache
-from corral.artifacts.json_cache import ingredients_key
 from corral.batching import cost_curve
 from corral.batching.cost_curve import CostCurve
+from corral.system.ingredients import ingredients_key
 from corral.tensors import Datatype
 
 _COSTS = st.dictionaries(

@@ -10,12 +10,12 @@ import pytest
 
 from corral.accuracy import Fidelity
 from corral.artifacts import build as optimize
-from corral.artifacts.json_cache import ingredients_key
 from corral.artifacts.store import Artefact
 from corral.errors import ConfigError, ModelError, PassingError
 from corral.models import registry
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.settings import BackendName, Precision, TorchMode
+from corral.system.ingredients import ingredients_key
 from corral.system.other_load import OtherLoad
 from corral.tensors import Datatype, Signature, TensorSpec
 from corral.tuning import search_cache

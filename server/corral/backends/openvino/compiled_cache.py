@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ import msgspec
 
 from corral.backends.thrown import THROWN
 from corral.system import folders, procfs
+from corral.system.ingredients import ingredients_key
 from corral.system.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ class CompiledCache:
         return {**self._base, **given, "what": what}
 
     def _file(self, ingredients: dict[str, str]) -> Path:
-        key = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
-        return self._folder / f"{ingredients['artefact']}-{key[:24]}{SUFFIX}"
+        key = ingredients_key(ingredients)[:24]
+        return self._folder / f"{ingredients['artefact']}-{key}{SUFFIX}"
 
 
 def _read(file: Path) -> _Kept:
