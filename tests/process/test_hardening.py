@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import pytest
 from support.running_server import Server, StartServer, wait_until
 from support.scenarios.fault import wait_for_workers
 
+from corral.backends.registry import ENGINES
 from corral.errors import ConfigError
 from corral.launch import launcher
 from corral.launch import worker_user as identity
@@ -322,6 +324,26 @@ def test_another_user_must_read_the_model_and_gets_a_folder_for_compiled_code() 
         model.chmod(0o600)
         with pytest.raises(ConfigError, match=r"cannot read .*model\.pt"):
             identity.worker_user(settings, str(model), str(SYSTEM_PYTHON))
+
+
+@ROOT_ONLY
+@pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="no interpreter that everybody can run")
+@pytest.mark.skipif(bool(CLOSED), reason=f"the checkout is closed to other users: {CLOSED}")
+@pytest.mark.parametrize("needs_code", [False, True])
+def test_a_folder_that_cannot_be_lent_matters_where_its_code_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs_code: bool
+) -> None:
+    # An engine on OpenMP need not be one that compiles for minutes, nor the other way round.
+    row = dataclasses.replace(ENGINES[BackendName.TORCH], needs_code=needs_code)
+    row = dataclasses.replace(row, obeys_openmp=not needs_code)
+    monkeypatch.setattr(identity, "engine", lambda name: row)
+    (tmp_path / "cache").write_text("")
+    settings = Settings.flat(
+        backend=BackendName.TORCH, worker_user="nobody", cache_dir=str(tmp_path / "cache")
+    )
+    refused = pytest.raises(ConfigError, match="inductor-nobody: Not a directory")
+    with refused if needs_code else contextlib.nullcontext():
+        assert identity.worker_user(settings, None, str(SYSTEM_PYTHON))
 
 
 @ROOT_ONLY

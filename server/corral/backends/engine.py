@@ -105,6 +105,7 @@ class Engine:
             judge a model that sorts its answers; None: its outputs are judged.
         writes_code: whether it cannot run without writing machine code of its own.
         keeps_code: the cache's folder for what it compiles, "inductor"; empty: it keeps nothing.
+        needs_code: whether that takes minutes, so that no start can do without what was kept.
         obeys_openmp: whether it computes on an OpenMP runtime; others bring threads of their own.
         torch_modes: how it runs a module; None: it does not run on torch.
         remedy: what brings it where it is missing; empty: pip, and the extra of its name.
@@ -125,6 +126,7 @@ class Engine:
     sorts: str | None = None
     writes_code: bool = False
     keeps_code: str = ""
+    needs_code: bool = False
     obeys_openmp: bool = False
     torch_modes: TorchModes | None = None
     remedy: str = ""

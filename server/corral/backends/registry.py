@@ -112,6 +112,7 @@ _ROWS = (
             searches=True,
         ),
         keeps_code="inductor",
+        needs_code=True,
         obeys_openmp=True,
         torch_modes=TorchModes(
             preferred=TorchMode.COMPILE,
@@ -145,6 +146,7 @@ _ROWS = (
             int8_files=("model.pt",),
         ),
         keeps_code="inductor",
+        needs_code=True,
         obeys_openmp=True,
         torch_modes=TorchModes(
             preferred=TorchMode.TRACED,

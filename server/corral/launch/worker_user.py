@@ -110,8 +110,7 @@ def worker_user(settings: Settings, artefact: str | None, python: str) -> User |
         try:
             _lend(user, folder)
         except ConfigError:
-            # Only a compiler of C++ takes so long that each start cannot do without.
-            if engine(settings.engine.backend).obeys_openmp:
+            if engine(settings.engine.backend).needs_code:
                 raise
     return user
 

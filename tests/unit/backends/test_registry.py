@@ -116,6 +116,12 @@ def test_bf16_that_was_named_runs_where_it_works_and_auto_measures_where_it_pays
     assert not runs(Precision.BF16, WIDE_SUMS)
 
 
+def test_what_a_start_cannot_do_without_is_kept() -> None:
+    needing = {row.name for row in ENGINES.values() if row.needs_code}
+    assert needing == {BackendName.TORCH, BackendName.IPEX}
+    assert all(ENGINES[name].keeps_code for name in needing)
+
+
 def test_ipex_needs_torch_too() -> None:
     found = candidates(
         BackendName.AUTO, Precision.FP32, set(), {"intel_extension_for_pytorch"}, every=True
