@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from support.running_server import StartServer
 from support.scenarios.reload import status_of
 
 from corral.artifacts.build import prepare
+from corral.backends.openvino.build import read
 from corral.errors import ModelError, ValuesRefused
 from corral.models import registry
 from corral.planning import topology
@@ -60,7 +62,7 @@ def test_batches_are_of_one_where_the_model_asks_for_it(
 
 @pytest.mark.parametrize("backend", _ENGINES)
 @pytest.mark.parametrize(
-    "way", ["declared", "reshaped", "inside", "answered", "hidden", "expanded"]
+    "way", ["declared", "reshaped", "inside", "answered", "hidden", "halved", "expanded"]
 )
 def test_a_graph_of_four_items_is_served_one_by_one(
     tmp_path: Path, backend: BackendName, way: str
@@ -83,6 +85,27 @@ def test_a_graph_of_four_items_is_served_one_by_one(
         loaded.region.inputs(native, 1)[:] = item
         loaded.engine.run(native, 1)
         np.testing.assert_allclose(loaded.region.outputs(1)[0], answer, atol=1e-5)
+
+
+def test_a_graph_is_looked_at_as_compiled_once_for_each_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino as ov
+
+    shapes: list[tuple[int, ...]] = []
+
+    compile_model = ov.Core.compile_model
+
+    def counting(core: ov.Core, model: Any, *given: Any) -> Any:
+        shapes.append(tuple(model.inputs[0].shape))
+        return compile_model(core, model, *given)
+
+    monkeypatch.setattr(ov.Core, "compile_model", counting)
+    spec = registry.get(str(odd_models.of_four(tmp_path / "m.onnx", "hidden")))
+    assert spec.file
+    read(spec, spec.file)
+    # One item fails before that.
+    assert shapes == [(4, 3, 8, 8)]
 
 
 @pytest.mark.parametrize("backend", _ENGINES)

@@ -138,7 +138,8 @@ def of_four(path: Path, way: str) -> Path:
         way: what says so: "declared", only the declarations; "reshaped", a reshape besides;
             "inside", a reshape to four rows and back, which gives one item the right shape and
             wrong numbers; "answered", a reshape and the output's declaration; "hidden", only the
-            reshape; "expanded", only a bias of four rows.
+            reshape; "halved", only a reshape to [4,-1], of whose rows the length is not known
+            before the batch is; "expanded", only a bias of four rows.
     """
     soft = helper.make_node("Softmax", ["rows"], ["y"], axis=1)
     nodes = {
@@ -148,6 +149,7 @@ def of_four(path: Path, way: str) -> Path:
             helper.make_node("Softmax", ["rows"], ["soft"], axis=1),
             helper.make_node("Reshape", ["soft", "back"], ["y"]),
         ],
+        "halved": [helper.make_node("Reshape", ["scores", "four"], ["rows"]), soft],
         "expanded": [
             helper.make_node("Expand", ["zero", "four_rows"], ["zeros"]),
             helper.make_node("Add", ["scores", "zeros"], ["rows"]),
@@ -158,7 +160,7 @@ def of_four(path: Path, way: str) -> Path:
     return _write(
         path,
         [*_BODY, *nodes],
-        [4 if fixed or way == "answered" else "n", 4],
+        [4 if fixed or way == "answered" else "n", "k" if way == "halved" else 4],
         4 if fixed else "n",
         four=np.array([4, -1], np.int64),
         four_rows=np.array([4, 4], np.int64),

@@ -14,7 +14,7 @@ from corral.tensors import INPUT_NAME, OUTPUT_NAME, Datatype, Recipe, Signature,
 Shapes = Mapping[str, tuple[int, ...]]
 
 #: a larger first dimension of outputs, whose inputs take any batch, is rather no batch
-_MOST_MEANT = 64
+MOST_MEANT = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _fixed_batch(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) ->
     answers = {target.name: target.shape[0] if target.shape else None for target in outputs}
     # Of inputs that take any batch, an exporter may have known one all the same.
     told = [port.shape[0] for port in outputs if port.shape and len(port.shape) > 1]
-    meant = batch or next((size for size in told if size and 1 < size <= _MOST_MEANT), None)
+    meant = batch or next((size for size in told if size and 1 < size <= MOST_MEANT), None)
     for name, size in answers.items():
         if size not in {None, meant} and (meant, size) != (None, 1):
             raise ModelError(

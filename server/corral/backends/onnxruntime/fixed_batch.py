@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from corral.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import onnx
+    import onnxruntime
 
 #: before the names that the graph itself had for its inputs and outputs
 _PREFIX = "corral_batch_"
@@ -40,8 +42,14 @@ def take_one(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
 
 
 def _runs(model: onnx.ModelProto) -> Run:
+    """Runs the graph, which is opened once; raises what the engine raises."""
+
+    @functools.cache
+    def opened() -> onnxruntime.InferenceSession:
+        return open_as_is(model.SerializeToString())
+
     def run(items: Arrays) -> Arrays:
-        session = open_as_is(model.SerializeToString())
+        session = opened()
         names = [port.name for port in session.get_inputs()]
         answers: Arrays = session.run(None, dict(zip(names, items, strict=True)))
         return answers

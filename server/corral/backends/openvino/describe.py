@@ -12,6 +12,7 @@ from corral.backends.thrown import shape_moves
 from corral.errors import ModelError, telling_line
 from corral.models.asking import Question, Reply
 from corral.models.onnx_header import Port
+from corral.models.ports import MOST_MEANT
 
 if TYPE_CHECKING:
     import openvino
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 #: sides of pictures that networks are made for; where the graph fits one of them, it is that one
 _SIDES = (224, 256, 384, 299, 240, 260, 288, 300, 320, 380, 416, 448, 512, 518, 528, 600, 640)
 _SIDES_SMALL = (28, 32, 64, 96, 112, 128, 160, 192)
-#: items of the run that shows what the graph leaves open: more than one, to tell the batch
+#: items of the run that shows what the graph leaves open, where it fixes none: more than one, to
+#: tell the batch
 _ITEMS = 2
 
 
@@ -116,8 +118,9 @@ def _by_running(model: openvino.Model, inputs: list[Port], outputs: list[Port]) 
     """The outputs' shapes as they come out; they must not hang on the values."""
     import openvino as ov
 
-    # What has one item's answer, whatever the batch, holds two items' values in it otherwise.
-    items = 1 if any(port.shape and port.shape[0] == 1 for port in outputs) else _ITEMS
+    # What has so many rows, whatever the batch, holds other items' values in them otherwise.
+    rows = {port.shape[0] for port in outputs if port.shape}
+    items = min((size for size in rows if size and size <= MOST_MEANT), default=_ITEMS)
     shapes = [[items if size is None else size for size in port.shape or ()] for port in inputs]
     seen = shapes_by_values(ov.Core().compile_model(model, "CPU"), shapes)
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,9 @@ from corral.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import openvino
+
+#: batches whose graph stays compiled while it is looked at: one item, and the batch that is tried
+_COMPILED = 2
 
 
 def take_one(model: openvino.Model, spec: ModelSpec) -> openvino.Model:
@@ -28,7 +32,8 @@ def take_one(model: openvino.Model, spec: ModelSpec) -> openvino.Model:
     sizes = likely_sizes(constants)
     if spec.fixed_batch == 1 or not (spec.fixed_batch or sizes):
         return model
-    copies = way(spec, _runs(model, spec), _runs(model, spec), sizes)
+    run = _runs(model, spec)
+    copies = way(spec, run, run, sizes)
     if copies == AS_IT_IS:
         return model
     of_many = _reshaped(model, spec, copies)
@@ -39,9 +44,13 @@ def _runs(model: openvino.Model, spec: ModelSpec) -> Run:
     """Runs the graph with the batch that it is given, in FP32."""
     import openvino as ov
 
+    @functools.lru_cache(_COMPILED)
+    def compiled_for(batch: int) -> openvino.CompiledModel:
+        fitting = _reshaped(model, spec, batch)
+        return ov.Core().compile_model(fitting, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
     def run(items: Arrays) -> Arrays:
-        fitting = _reshaped(model, spec, len(items[0]))
-        compiled = ov.Core().compile_model(fitting, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = compiled_for(len(items[0]))
         request = compiled.create_infer_request()
         specs = spec.signature.input_specs(spec.native)
         for index, (item, port) in enumerate(zip(items, specs, strict=True)):
