@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends.noise import noise, numbers
 from corral.errors import ModelError
 from corral.models.spec import ModelSpec
 from corral.tensors import Datatype, TensorSpec
@@ -120,14 +121,8 @@ def _answers(spec: ModelSpec, run: Run, count: int, *, equal: bool = True) -> Ar
 def _items(generator: np.random.Generator, port: TensorSpec, count: int) -> NDArray[Any]:
     shape, kind = (count, *port.shape), port.datatype.numpy
     if port.datatype is Datatype.BF16:
-        # numpy does not know it: these are its bits.
-        return (generator.normal(size=shape).astype(np.float32).view(np.uint32) >> 16).astype(kind)
-    if kind.kind == "f":
-        return generator.normal(size=shape).astype(kind)
-    if port.datatype is Datatype.UINT8 and len(shape) == 4:
-        return generator.integers(0, 256, shape).astype(kind)
-    # They may be places in a table.
-    return generator.integers(0, 2, shape).astype(kind)
+        kind = np.dtype(np.float32)
+    return numbers(noise(generator, kind, shape), port.datatype)
 
 
 def _fits(spec: ModelSpec, answers: Arrays, count: int) -> bool:

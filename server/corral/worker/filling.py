@@ -6,24 +6,16 @@ A graph that divides whole numbers by an input, or counts with one, takes no zer
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from corral.backends.noise import numbers
 from corral.errors import ValuesRefused
 from corral.ipc.region import Region
 from corral.tensors import Datatype
 
 T = TypeVar("T")
-
-
-def numbers(values: NDArray[Any], datatype: Datatype) -> NDArray[Any]:
-    """Numbers as the region has them in this datatype: of BF16 its bits."""
-    if datatype is Datatype.BF16:
-        bits = values.astype(np.float32).view(np.uint32) >> 16
-        return bits.astype(datatype.numpy)
-    return values.astype(datatype.numpy)
 
 
 class Filling:

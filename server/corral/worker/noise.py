@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends.noise import LEVELS, is_picture, numbers
 from corral.tensors import Datatype, Signature
-from corral.worker.filling import numbers
 
 #: see ``Noise``
 APART = -1
@@ -63,10 +63,10 @@ class Noise:
             most = least + 2
         elif datatype is Datatype.BF16 or datatype.numpy.kind == "f":
             return _floats(generator, shape, strength, _reach(self.signature))
-        elif datatype is Datatype.UINT8 and len(shape) == 4:
+        elif is_picture(datatype.numpy, shape):
             if math.isinf(strength):
-                return generator.integers(*((224, 256) if strength > 0 else (0, 2)), shape)
-            most = 256
+                return generator.integers(*((224, LEVELS) if strength > 0 else (0, 2)), shape)
+            most = LEVELS
         if math.isinf(strength):
             return least + np.full(shape, strength > 0)
         return generator.integers(least, most, shape)

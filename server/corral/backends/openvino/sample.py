@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.backends.noise import is_picture, noise
+
 _Arrays = Sequence[NDArray[np.generic]]
 #: of each output so many values are kept
 _MOST_VALUES = 4096
@@ -43,13 +45,10 @@ def _noise(inputs: _Arrays) -> Iterator[None]:
     try:
         for array in inputs:
             item = array[:1]
-            is_picture = item.dtype == np.uint8 and item.ndim == 4
-            if (item.dtype.kind == "f" or is_picture) and item.nbytes <= _MOST_BYTES:
+            is_any = item.dtype.kind == "f" or is_picture(item.dtype, item.shape)
+            if is_any and item.nbytes <= _MOST_BYTES:
                 before.append((item, item.copy()))
-                if is_picture:
-                    item[...] = generator.integers(0, 256, item.shape)
-                else:
-                    item[...] = generator.standard_normal(item.shape)
+                item[...] = noise(generator, item.dtype, item.shape)
         yield
     finally:
         for item, content in before:
