@@ -103,8 +103,9 @@ def try_out(path: str) -> None:
     """
     if path == STANDARD_OUTPUT:
         return
-    file = Path(path)
     with _refusals(path):
+        # Of a link that leads to nothing yet, the file that it names is made.
+        file = Path(path).resolve()
         is_new = not file.exists()
         os.close(_open_file(file))
         if is_new:
@@ -164,6 +165,7 @@ class AccessLog:
         """Writes a line soon; from one thread."""
         if len(self._lines) >= _MOST_WAITING:
             self._overflowed += 1
+            self._begin_to_drop("it is written more slowly than lines come")
             return
         self._lines.append(msgspec.json.encode(said) + b"\n")
         self._more.set()
@@ -173,7 +175,9 @@ class AccessLog:
         self._ending = True
         self._more.set()
         self._thread.join(_LAST_LINES_S)
-        self._unwritten += len(self._lines)
+        if left := len(self._lines):
+            self._unwritten += left
+            self._begin_to_drop(f"the last {left} found nobody in time")
 
     @property
     def dropped(self) -> int:
@@ -243,15 +247,19 @@ class AccessLog:
             self._failed(error, left)
             return
         self.written += len(lines)
-        if self._fails:
+        # A queue that is emptied a bit and fills again is one story.
+        if self._fails and len(self._lines) < _MOST_WAITING // 2:
             self._fails = False
             logger.warning("the access log is written again; %d lines were dropped", self.dropped)
 
     def _failed(self, error: OSError, lines: int) -> None:
         self._unwritten += lines
+        self._begin_to_drop(str(error.strerror or error))
+
+    def _begin_to_drop(self, reason: str) -> None:
+        """Says so once, until it is over."""
         if not self._fails:
             self._fails = True
             logger.warning(
-                "the access log cannot be written (%s): its lines are dropped until it can",
-                error.strerror or error,
+                "the access log cannot be written (%s): its lines are dropped until it can", reason
             )

@@ -70,7 +70,6 @@ class TraceExporter:
         self._processor = BatchSpanProcessor(
             self._outlet, max_queue_size=_MOST_SPANS, max_export_batch_size=_BATCH_SPANS
         )
-        self.overflowed = 0
 
     @property
     def sent(self) -> int:
@@ -82,11 +81,15 @@ class TraceExporter:
         """Traces that it did not take."""
         return self._outlet.refused
 
+    @property
+    def overflowed(self) -> int:
+        """Traces that found no room."""
+        return self._outlet.overflowed
+
     def add(self, told: RequestReport, trace: Traced, unix_offset_s: float) -> None:
         """Sends the spans of a request soon; see SpanMaker."""
         spans = list(self._maker.spans(told, trace, unix_offset_s))
         if not self._outlet.has_room(len(spans)):
-            self.overflowed += 1
             return
         for span in spans:
             self._processor.on_end(span)
@@ -109,17 +112,20 @@ class _Outlet(SpanExporter):
         self._lock = threading.Lock()
         self._waiting = 0
         self._has_begun = False
-        self._fails = False
+        self._drops = False
         self.sent = 0
         self.refused = 0
+        self.overflowed = 0
 
     def has_room(self, count: int) -> bool:
-        """Takes room for so many spans, if there is some."""
+        """Takes room for so many spans, if there is some; a trace without room is counted."""
         with self._lock:
-            if self._waiting + count > _MOST_SPANS:
-                return False
-            self._waiting += count
-            return True
+            if self._waiting + count <= _MOST_SPANS:
+                self._waiting += count
+                return True
+            self.overflowed += 1
+        self._begin_to_drop("they come faster than it takes them")
+        return False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends a batch; a trace counts with its request's own span."""
@@ -129,34 +135,41 @@ class _Outlet(SpanExporter):
             step_back()
         traces = sum(span.kind is SpanKind.SERVER for span in spans)
         result = self._exporter.export(spans)
+        is_whole = result is SpanExportResult.SUCCESS
+        lost = 0 if is_whole else traces
+        if is_whole and self._session is not None and self._session.rejected:
+            # Nobody says whose spans they were: as many traces as there may be have a gap.
+            is_whole, lost = False, min(traces, self._session.rejected)
         with self._lock:
             self._waiting -= len(spans)
-        if result is SpanExportResult.SUCCESS:
-            self.sent += traces
-        else:
-            self.refused += traces
-        self._tell(fails=result is not SpanExportResult.SUCCESS)
+            # A queue that is emptied a bit and fills again is one story.
+            is_over = is_whole and self._drops and self._waiting < _MOST_SPANS // 2
+        self.sent += traces - lost
+        self.refused += lost
+        if not is_whole:
+            self._begin_to_drop((self._session and self._session.problem) or "no reason given")
+        elif is_over:
+            self._drops = False
+            dropped = self.refused + self.overflowed
+            logger.warning("%s takes traces again; %d were dropped", self._url, dropped)
         return result
 
-    def _tell(self, *, fails: bool) -> None:
-        """Once when it begins, and once when it is over."""
-        if fails == self._fails:
-            return
-        self._fails = fails
-        if fails:
-            self._tell_why("traces are dropped", "no reason given")
-        else:
-            logger.warning("%s takes traces again; %d were dropped", self._url, self.refused)
+    def _begin_to_drop(self, reason: str) -> None:
+        """Says so once, until it is over."""
+        with self._lock:
+            is_known, self._drops = self._drops, True
+        if not is_known:
+            self._tell("traces are dropped", reason)
 
     def tell_left(self) -> None:
         """At the end: what waits is lost, which somebody who was never told of drops must know."""
         with self._lock:
-            left = self._waiting > 0 and not self._fails
+            left = self._waiting > 0 and not self._drops
         if left:
-            self._tell_why("the last traces are dropped", "no answer in time")
+            reason = (self._session and self._session.problem) or "no answer in time"
+            self._tell("the last traces are dropped", reason)
 
-    def _tell_why(self, what: str, otherwise: str) -> None:
-        reason = (self._session and self._session.problem) or otherwise
+    def _tell(self, what: str, reason: str) -> None:
         logger.warning("%s: %s does not take them (%s)", what, self._url, reason)
 
     def shutdown(self) -> None:

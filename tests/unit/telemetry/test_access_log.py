@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 from support.reports import served
 
 from corral.telemetry import access_log, report
+from corral.telemetry.access_log import AccessLog
 
 
 def said(**changes: Any) -> dict[str, Any]:
@@ -46,3 +52,52 @@ def test_grpc_has_names_of_codes_and_a_client_that_left_has_a_status() -> None:
     assert said(**call, grpc_status=8)["method"] == call["path"]
     assert said(**call, grpc_status=-1)["status"] == "CANCELLED"
     assert said(status=0)["status"] == 499
+
+
+@pytest.fixture
+def stopped_reader(tmp_path: Path) -> Iterator[Path]:
+    """A pipe that somebody has opened, and does not read."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    yield path
+    os.close(fd)
+
+
+def test_lines_that_find_no_room_are_told_of_once_and_the_last_as_well(
+    stopped_reader: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(access_log, "_MOST_WAITING", 2)
+    monkeypatch.setattr(access_log, "_LAST_LINES_S", 0.0)
+    monkeypatch.setattr(access_log, "step_back", lambda: None)
+    log = AccessLog(str(stopped_reader))
+    while log.dropped < 3:
+        log.add({"a": "x" * 2**16})
+    log.close()
+    (told,) = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.WARNING]
+    assert "more slowly than lines come" in told
+    assert log.dropped == 3 + 2
+
+
+def test_the_last_lines_are_not_lost_without_a_word(
+    stopped_reader: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(access_log, "_LAST_LINES_S", 0.1)
+    monkeypatch.setattr(access_log, "step_back", lambda: None)
+    log = AccessLog(str(stopped_reader))
+    for _ in range(600):
+        log.add({"a": "x" * 2**12})
+    log.close()
+    assert log.dropped
+    assert f"the last {log.dropped} found nobody in time" in caplog.text
+
+
+def test_trying_a_log_out_leaves_a_link_that_leads_to_nothing_as_it_was(tmp_path: Path) -> None:
+    link, file = tmp_path / "link", tmp_path / "file"
+    link.symlink_to(file)
+    access_log.try_out(str(link))
+    assert link.is_symlink()
+    assert not file.exists()
+    file.write_text("kept\n")
+    access_log.try_out(str(link))
+    assert file.read_text() == "kept\n"
