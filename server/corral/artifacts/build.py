@@ -36,6 +36,7 @@ from corral.artifacts.order import (
 )
 from corral.artifacts.store import Artefact
 from corral.backends import calibration, layer_search
+from corral.backends.engine import ArtifactForm
 from corral.backends.job import BuildJob
 from corral.backends.registry import WIDE_SUMS, engine, runs, that_take
 from corral.backends.telemetry import silence_telemetry
@@ -192,11 +193,7 @@ def make_order(
         **versions(made_with),
     }
     if spec.file is not None:
-        # What its file leaves open is settled elsewhere.
-        ingredients["inputs"] = str(spec.signature.input_specs(spec.native))
-    if spec.fixed_batch not in {None, 1}:
-        # Of a file that is like another but for its batch, and of how one item is made of it.
-        ingredients["batch"] = f"{spec.fixed_batch}, {_ONE_BY_ONE}"
+        ingredients |= _of_a_file(spec, form)
     if precision == "int8":
         ingredients |= versions(form.quantized_with)
         ingredients |= calibration.ingredients(
@@ -220,6 +217,20 @@ def make_order(
         ingredients=ingredients,
         files=form.int8_files if precision == "int8" else form.files,
     )
+
+
+def _of_a_file(spec: ModelSpec, form: ArtifactForm) -> dict[str, str]:
+    """What more decides an artefact of a user's file."""
+    found = {
+        # Else what an earlier corral made of it, or that it failed to, would be believed.
+        "reading": str(form.reading),
+        # What its file leaves open is settled elsewhere.
+        "inputs": str(spec.signature.input_specs(spec.native)),
+    }
+    if spec.fixed_batch not in {None, 1}:
+        # Of a file that is like another but for its batch, and of how one item is made of it.
+        found["batch"] = f"{spec.fixed_batch}, {_ONE_BY_ONE}"
+    return found
 
 
 def check_engine(

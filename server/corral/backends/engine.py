@@ -46,6 +46,8 @@ class ArtifactForm:
         engine: whose it is; engines that share an artefact name the same one.
         format: raise it whenever the builder writes something else: artefacts of before are not
             used then.
+        reading: raise it whenever the builder reads users' files otherwise, or some that it refused
+            before: the zoo's artefacts stay.
         made_with: distributions whose versions decide the content.
         quantized_with: more of them, for INT8.
         files: its files, the first one first.
@@ -63,6 +65,7 @@ class ArtifactForm:
     int8_files: tuple[str, ...]
     searches: bool = False
     leaves_out_in_bf16: bool = False
+    reading: int = 1
     only_to_make: tuple[str, ...] = ()
 
 

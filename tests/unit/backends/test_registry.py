@@ -129,6 +129,26 @@ def test_ipex_needs_torch_too() -> None:
     assert not found
 
 
+@pytest.mark.parametrize("is_own", [True, False])
+def test_users_files_that_are_read_otherwise_are_prepared_anew(
+    monkeypatch: pytest.MonkeyPatch, is_own: bool
+) -> None:
+    spec = models.get("resnet50")
+    weights = spec.find_weights("synthetic", Path("unused"), True)
+    if is_own:
+        spec = dataclasses.replace(spec, file=Path("own.onnx"))
+    row = ENGINES[BackendName.ONNXRUNTIME]
+
+    def key() -> str:
+        return build.make_order(spec, weights, "fp32", frozenset(), row.name).key
+
+    before = key()
+    assert row.artifact
+    changed = dataclasses.replace(row.artifact, reading=row.artifact.reading + 1)
+    monkeypatch.setattr(build, "engine", lambda name: dataclasses.replace(row, artifact=changed))
+    assert (key() != before) is is_own
+
+
 def test_nothing_is_built_for_an_engine_that_loads_nothing() -> None:
     spec = dataclasses.replace(models.get("resnet50"))
     weights = spec.find_weights("synthetic", Path("unused"), True)
