@@ -355,10 +355,45 @@ def refusal(chart: Any, values: dict[str, Any]) -> str:
         # An image without torch, and an empty folder over what it holds.
         ({"cache": {"kind": "emptyDir"}}, "canPrepare"),
         ({"config": {"model": "/mnt/models"}}, "modelVolume"),
+        ({"test": {"labels": {"app.kubernetes.io/name": "corral"}}}, "test.labels"),
+        ({"podSecurityContext": {"runAsUser": 0}}, "runAsUser"),
     ],
 )
 def test_a_wrong_value_is_named(chart: Any, values: dict[str, Any], said: str) -> None:
     assert said in refusal(chart, values)
+
+
+@pytest.mark.parametrize("name", ["1", "x.y", "7-corral"])
+def test_a_release_whose_services_could_have_no_such_name_is_told(chart: Any, name: str) -> None:
+    with pytest.raises(helm.HelmError, match=f"release {name}: services"):
+        chart.render({}, name=name, namespace="serving")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"dashboard": {"enabled": True, "labels": None}},
+        {"test": {"labels": None}},
+        {"podSecurityContext": None},
+        {"podMonitor": {"enabled": True, "labels": None}},
+        {"prometheusRule": {"enabled": True, "labels": None}},
+    ],
+    ids=str,
+)
+def test_a_map_may_be_taken_away(chart: Any, values: dict[str, Any]) -> None:
+    assert rendered(chart, values)
+
+
+@pytest.mark.parametrize("name", ["corral", "corral-canary", "a" * 53])
+def test_keda_asks_for_the_pods_of_its_own_release(chart: Any, name: str) -> None:
+    found = _one("ScaledObject", rendered(chart, {"autoscaling": {"kind": "keda"}}, name=name))
+    deployment = found["spec"]["scaleTargetRef"]["name"]
+    for trigger in found["spec"]["triggers"]:
+        (pods,) = re.findall(r'pod=~"([^"]*)"', trigger["metadata"]["query"])
+        assert re.fullmatch(pods, f"{deployment}-7d4b9c5f6d-x2k8p")
+        # A ReplicaSet with a long name has it cut before its pods' own five characters.
+        assert re.fullmatch(pods, f"{deployment}-7d4b9c5f6d-"[:58] + "x2k8p")
+        assert not re.fullmatch(pods, f"{deployment}-canary-7d4b9c5f6d-x2k8p")
 
 
 #: config that corral refuses on 4 CPUs, whatever machine it is
@@ -367,6 +402,10 @@ REFUSED_BY_CORRAL: list[dict[str, Any]] = [
     {"otlp-endpoint": "http://"},
     {"otlp-endpoint": "http://:4318"},
     {"otlp-endpoint": "grpc://collector:4317"},
+    {"otlp-endpoint": "http://collector:99999"},
+    {"otlp-endpoint": "http://collector:4318x/v1/traces"},
+    {"otlp-endpoint": "http://collector:0"},
+    {"otlp-endpoint": "http://a b:4318"},
     {"trace-rate": 0.5},
     {"allow-client": ["alice"]},
     {"client-shared-memory": True},
@@ -397,7 +436,8 @@ def test_what_corral_refuses_helm_refuses(
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["http://collector:4318", "https://user@[::1]:4318/v1/traces", "HTTP://a"]
+    "endpoint",
+    ["http://collector:4318", "https://user@[::1]:4318/v1/traces", "HTTP://a", "http://a:65535?x"],
 )
 def test_collectors_that_corral_takes_helm_takes(chart: Any, endpoint: str, tmp_path: Path) -> None:
     config = {"otlp-endpoint": endpoint, "trace-rate": 0.5}

@@ -92,7 +92,10 @@ def test_keda_asks_for_the_pods_of_its_own_namespace(namespace: str, tmp_path: P
     assert len(queries) == 2
     for query in queries:
         assert re.findall(r'namespace="([^"]*)"', query) == [namespace]
-        assert 'pod=~"corral-.*"' in query
+        (pods,) = re.findall(r'pod=~"([^"]*)"', query)
+        assert re.fullmatch(pods, "corral-7d4b9c5f6d-x2k8p")
+        # Another deployment's, whose name begins as this one's.
+        assert not re.fullmatch(pods, "corral-canary-7d4b9c5f6d-x2k8p")
 
 
 def test_custom_resources_have_fields_that_there_are() -> None:

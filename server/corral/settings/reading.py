@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -162,14 +163,27 @@ def _check_traces(asked: TelemetrySettings) -> None:
             raise ConfigError("--trace-rate needs a collector, too: --otlp-endpoint URL")
         return
     try:
-        is_address = endpoint.lower().startswith(_COLLECTORS) and bool(urlsplit(endpoint).hostname)
+        parts = urlsplit(endpoint)
+        host = parts.hostname or ""
+        # To read a port that cannot be is a ValueError.
+        is_address = (
+            endpoint.lower().startswith(_COLLECTORS)
+            and bool(host)
+            and not any(map(str.isspace, host))
+            and parts.port != 0
+        )
     except ValueError:
         is_address = False
     if not is_address:
         raise ConfigError(
-            f"--otlp-endpoint {endpoint!r}: an address such as http://localhost:4318 is needed, "
-            "for OTLP over HTTP"
+            f"--otlp-endpoint {_without_secrets(endpoint)!r}: an address such as "
+            "http://localhost:4318 is needed, for OTLP over HTTP"
         )
+
+
+def _without_secrets(endpoint: str) -> str:
+    """An address, or what is none, without a user, a password and a query."""
+    return re.sub(r"//[^/?#]*@", "//", endpoint.partition("?")[0])
 
 
 def _explain(message: str, given: dict[str, Any]) -> str:

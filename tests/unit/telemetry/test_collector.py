@@ -30,11 +30,32 @@ def test_the_sdk_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["localhost:4318", "grpc://localhost:4317", "http://", "http://[", "file:///x"]
+    "endpoint",
+    [
+        "http://there:99999",
+        "http://there:x",
+        "http://there:0",
+        "http://a b:1",
+        "localhost:4318",
+        "grpc://localhost:4317",
+        "http://",
+        "http://[",
+        "file:///x",
+    ],
 )
 def test_an_endpoint_is_an_address(endpoint: str) -> None:
     with pytest.raises(ConfigError, match=r"--otlp-endpoint .*http://localhost:4318"):
         build({"otlp-endpoint": endpoint})
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["grpc://me:secret@there:1", "http://me:se@cret@there:99999/x?key=secret", "x?secret"],
+)
+def test_an_endpoint_that_is_refused_tells_no_password(endpoint: str) -> None:
+    with pytest.raises(ConfigError, match="--otlp-endpoint") as caught:
+        build({"otlp-endpoint": endpoint})
+    assert "cret" not in str(caught.value)
 
 
 def test_a_rate_needs_a_collector_and_has_an_end() -> None:

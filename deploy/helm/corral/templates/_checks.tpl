@@ -1,6 +1,18 @@
 {{- /* What values contradict one another: a schema sees each alone. Each is a sentence. */}}
 {{- define "corral.check" -}}
 {{- $config := .Values.config }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "corral.name" .)) }}
+{{- fail (printf "release %s: services are named after it, and a service's name begins with a letter and holds small letters, digits and hyphens" .Release.Name) }}
+{{- end }}
+{{- $test := default (dict) .Values.test.labels }}
+{{- $isServer := eq (index $test "app.kubernetes.io/name" | default "") .Chart.Name }}
+{{- if and $isServer (eq (index $test "app.kubernetes.io/instance" | default .Release.Name) .Release.Name) }}
+{{- fail (printf "test.labels: with app.kubernetes.io/name %s services would take the pod of helm test for a server" .Chart.Name) }}
+{{- end }}
+{{- $context := default (dict) .Values.podSecurityContext }}
+{{- if and $context.runAsNonRoot (hasKey $context "runAsUser") (eq (int64 $context.runAsUser) 0) }}
+{{- fail "podSecurityContext.runAsUser 0 is root, and runAsNonRoot starts no such pod" }}
+{{- end }}
 {{- $zoo := include "corral.zoo" . }}
 {{- if and $zoo (eq (include "corral.cache" .) "emptyDir") (not .Values.image.canPrepare) (ne (default "" $config.backend) "null") }}
 {{- fail (printf "cache.kind emptyDir hides what the image holds, and %s is prepared anew, which takes torch: leave cache.kind out and use an image built with PREPARE (make image), or say image.canPrepare: true for one that has torch" ($config.model | default "resnet50")) }}
