@@ -12,7 +12,17 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.balancers import ENVOY, HAPROXY, NGINX, Balancer, Fleet, ask_by_rest, fleet, load
+from support.balancers import (
+    ENVOY,
+    HAPROXY,
+    NGINX,
+    Balancer,
+    Fleet,
+    ask_by_rest,
+    fleet,
+    load,
+    stream,
+)
 from support.running_server import wait_until
 
 SECONDS = float(os.environ.get("CORRAL_TEST_BALANCER_S", "6"))
@@ -59,6 +69,12 @@ async def test_nobody_notices_by_rest_that_one_drains(balancer: Balancer, tmp_pa
         leaving.signal(signal.SIGTERM)
         assert set(await asking) == {200}
         assert leaving.wait() == 0
+
+
+async def test_a_stream_may_be_larger_than_any_message(balancer: Balancer, tmp_path: Path) -> None:
+    with fleet(balancer, tmp_path) as behind:
+        # 43 MB in all, and the largest body of REST is 32.
+        assert await asyncio.to_thread(stream, behind.grpc, 110, 32) == 110
 
 
 async def test_one_is_killed(balancer: Balancer, tmp_path: Path) -> None:

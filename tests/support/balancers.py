@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import http.client
+import itertools
 import json
 import os
 import random
@@ -259,3 +260,18 @@ async def load(
             await asyncio.to_thread(meanwhile)
         await asyncio.gather(*tasks)
     return outcome
+
+
+def stream(target: str, requests: int, items: int) -> int:
+    """Sends requests of so many items on one stream; returns how many had an answer."""
+    item = _ITEM.raw_input_contents[0]
+    request = pb.ModelInferRequest(model_name="colours", raw_input_contents=[item * items])
+    request.inputs.add(name="input", datatype="FP32", shape=[items, 3, 32, 32])
+    sent = itertools.repeat(request, requests)
+    with grpc.insecure_channel(target) as channel:
+        call = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            pb.ModelInferRequest.SerializeToString,
+            pb.ModelStreamInferResponse.FromString,
+        )
+        return sum(1 for _ in call(sent, timeout=60))

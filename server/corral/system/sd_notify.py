@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 #: how long a message may take that the service manager has no room for; it reads at once as a rule.
 #: The next ones are not waited for until it takes one again.
 _PATIENCE_S = 0.5
+#: of a time in microseconds; systemd's end at 2**64
+_MOST_DIGITS = 20
 
 
 class ServiceSocket:
@@ -46,7 +48,9 @@ class ServiceSocket:
         except OSError as error:
             if not self._fails:
                 # BlockingIOError and a timeout are one here: there is no room.
-                reason = "it is full" if isinstance(error, TimeoutError) else error.strerror
+                reason = (
+                    "it is full" if isinstance(error, TimeoutError) else error.strerror or error
+                )
                 logger.warning("the service manager's socket takes no word: %s", reason)
             self._fails = True
             self._socket.settimeout(0.0)
@@ -71,7 +75,9 @@ def watchdog_s(environ: Mapping[str, str], pid: int) -> float | None:
         pid: of the process: the wish may be meant for another one.
     """
     wanted, meant = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", str(pid))
-    if not wanted.isdecimal() or int(wanted) == 0 or meant != str(pid):
+    if not wanted.isdecimal() or len(wanted) > _MOST_DIGITS or meant != str(pid):
+        return None
+    if int(wanted) == 0:
         return None
     return int(wanted) / 1e6
 

@@ -29,6 +29,14 @@ def test_a_manager_that_is_gone_is_no_error(tmp_path: Path) -> None:
     assert not tell.send(READY=1)
 
 
+def test_a_path_that_is_no_sockets_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Such an error has no number, and no words of the system's."""
+    tell = service_socket({"NOTIFY_SOCKET": "/" + "a" * 300})
+    assert tell is not None
+    assert not tell.send(READY=1)
+    assert "too long" in caplog.text
+
+
 def test_a_manager_that_does_not_read_is_waited_for_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -66,6 +74,7 @@ def test_what_is_no_socket_is_nobody(address: str) -> None:
         ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "-1"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "9" * 400}, None),
     ],
 )
 def test_the_watchdogs_time(environ: dict[str, str], seconds: float | None) -> None:
