@@ -152,6 +152,12 @@ def one_line(error: Exception) -> str:
     return printable(str(error))
 
 
+def os_reason(error: OSError) -> str:
+    """The kernel's word in the middle of a sentence: its first letter small, but for a name's."""
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
 def printable(text: str) -> str:
     """Text of a file or of its name, for a terminal, a page or JSON, in one line.
 

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from corral.errors import RequestError, telling_line
+from corral.errors import RequestError, os_reason, telling_line
 from corral.metrics.counters import FAILURES
 
 _PLACES = (
     "Exception from src/inference/src/cpp/core.cpp:97:\n"
     "Check 'std::is_sorted(a, b)' failed at src/core/src/op.cpp:8:\n"
 )
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(2, "No such file or directory"), "no such file or directory"),
+        (OSError(27, "it has more than 16 MiB"), "it has more than 16 MiB"),
+        (OSError(78, "RFS specific error"), "RFS specific error"),
+        (OSError("Odd"), "odd"),
+    ],
+)
+def test_a_kernels_word_begins_small_and_keeps_its_units(error: OSError, told: str) -> None:
+    assert os_reason(error) == told
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from corral.cli.files import check_writable
-from corral.errors import ConfigError
+from corral.errors import ConfigError, os_reason
 from corral.lab import overflow, raw_engine, wakeup
 from corral.lab.ladder import command as ladder
 from corral.lab.ladder.command import LadderOptions
@@ -59,7 +59,7 @@ def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError as error:
-        raise ConfigError(f"--out {path}: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigError(f"--out {path}: {os_reason(error)}") from None
 
 
 def _seconds(line: str) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import inspect
 
 from corral.errors import ModelError
 from corral.models.onnx_header import Port
@@ -60,9 +61,27 @@ def read_notes(path: Path) -> Notes:
         return Notes()
     except OSError as error:
         raise ModelError(f"{file}: {error.strerror}") from None
-    # What msgspec refuses is a ValueError, too.
+    except msgspec.ValidationError as error:
+        raise ModelError(f"{file}: {error}{_known_instead(str(error))}") from None
     except ValueError as error:
         raise ModelError(f"{file}: {error}") from None
+
+
+def _known_instead(refusal: str) -> str:
+    """What could stand where msgspec found a word or a name that it does not know; or nothing."""
+    found = inspect.type_info(Notes)
+    _, _, place = refusal.partition(" - at `$")
+    for name in filter(None, place.rstrip("`").split(".")):
+        fields = found.fields if isinstance(found, inspect.StructType) else ()
+        kinds = [field.type for field in fields if field.encode_name == name]
+        found = kinds[0] if kinds else found
+        if isinstance(found, inspect.UnionType):
+            found = found.types[0]
+    if refusal.startswith("Invalid enum value") and isinstance(found, inspect.LiteralType):
+        return f"; it takes {', '.join(map(str, found.values))}"
+    if "unknown field" in refusal and isinstance(found, inspect.StructType):
+        return f"; there are {', '.join(field.encode_name for field in found.fields)}"
+    return ""
 
 
 def with_side(

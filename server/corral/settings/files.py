@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from corral.errors import CorralError
+from corral.errors import CorralError, os_reason
 
 #: of a settings file, a certificate chain, tokens: no honest one is as large
 _MOST_BYTES = 16 * 2**20
@@ -111,4 +111,4 @@ def write_text(path: Path, option: str, text: str) -> None:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except OSError as error:
-        raise CorralError(f"{option} {path}: {(error.strerror or str(error)).lower()}") from None
+        raise CorralError(f"{option} {path}: {os_reason(error)}") from None

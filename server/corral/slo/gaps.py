@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from corral.batching.prediction import poisson_gaps
-from corral.errors import ConfigError
+from corral.errors import ConfigError, os_reason
 from corral.settings.files import read_file
 
 POISSON = "poisson"
@@ -39,7 +39,7 @@ def read_gaps(arrivals: str) -> list[float]:
         kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
         times_s = [float(line) for line in kept]
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise ConfigError(f"--arrivals {arrivals}: {reason}") from None
     except ValueError:
         raise ConfigError(

@@ -21,7 +21,7 @@ import msgspec
 
 from corral.console.sample import Sample
 from corral.doctor.finding import Report
-from corral.errors import ConfigError, StartError
+from corral.errors import ConfigError, StartError, os_reason
 from corral.ipc.status import ServerStatus
 from corral.settings import Mode
 from corral.supervisor import admin_folder, ports
@@ -299,7 +299,7 @@ def ask(path: Path, request: Request, timeout_s: float | None = None) -> Reply:
         except TimeoutError:
             raise StartError(_no_answer(timeout_s)) from None
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = os_reason(error)
             raise ConfigError(
                 f"no server answers at {path} ({reason}); "
                 "name its --port, or its --admin-socket, and ask as the user that it runs as"

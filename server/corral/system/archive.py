@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from corral.errors import ConfigError
+from corral.errors import ConfigError, os_reason
 
 #: an archive of a machine holds some ten thousand files of a few bytes
 _MOST_FILES = 500_000
@@ -30,7 +30,7 @@ def machine_root(path: Path) -> Iterator[Path]:
         root = _find_root(path) if path.is_dir() else None
         is_file = path.is_file()
     except OSError as error:
-        raise ConfigError(f"--sysfs {path}: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigError(f"--sysfs {path}: {os_reason(error)}") from None
     if root is not None:
         yield root
         return

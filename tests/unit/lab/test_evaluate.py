@@ -5,16 +5,22 @@ from __future__ import annotations
 import io
 import json
 import re
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from corral.accuracy import Fidelity
-from corral.lab.evaluate import page, tables
+from corral.cli.main import run
+from corral.ipc.messages import ModelBoot
+from corral.lab.evaluate import measure, page, tables
 from corral.lab.evaluate.results import Evaluation, EvaluationRow, row, share
+from corral.tensors import Datatype
 
+_COLOURS = Path(__file__).parents[2] / "data" / "models" / "colours.onnx"
 _NAMES = ("cat", "dog", "cow", "hen", "pig", "<b>ox</b>", "yak")
 
 
@@ -107,6 +113,46 @@ def test_pictures_that_were_left_out_stand_in_summary_and_json() -> None:
     assert "on 4 pictures (4 files are no JPEG or PNG) of 3 of 7 classes" in tables.summary(found)
     assert json.loads(msgspec.json.encode(found))["left_out"] == {".webp": 3, ".tif": 1}
     assert "left" not in tables.summary(_evaluation())
+
+
+class _Trial:
+    """Answers "green", and is interrupted where it has none left."""
+
+    def __init__(self, answers: int) -> None:
+        self._left = answers
+
+    def batch(self, items: np.ndarray, _: Datatype) -> tuple[float, np.ndarray]:
+        if not self._left:
+            raise KeyboardInterrupt
+        self._left -= 1
+        return 0.1, np.tile(np.array([[0, 1, 0]], np.float32), (len(items), 1))
+
+
+@pytest.mark.parametrize("answers", [2, 0])
+def test_an_interrupted_evaluation_tells_what_it_knows(
+    answers: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for label in ("green", "red"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (40, 40)).save(tmp_path / "pictures" / label / f"{number}.png")
+    boot = ModelBoot(name="colours", artefact=None, precision="fp32", synthetic=False, weights="")
+    monkeypatch.setattr(
+        measure, "_start",
+        lambda _, candidate, __: measure._Running(candidate, boot, _Trial(answers), [], []),  # type: ignore[arg-type]
+    )  # fmt: skip
+    words = ["evaluate", str(tmp_path / "pictures"), "--model", str(_COLOURS)]
+    words += ["--backend", "openvino", "--precision", "fp32", "--html", str(tmp_path / "page.html")]
+    assert run(words, {"HOME": str(tmp_path)}) == 130
+    captured = capsys.readouterr()
+    assert captured.err.endswith("corral: interrupted; nothing was written\n")
+    told = "on the first 2 pictures of 4, interrupted, of 1 of 3 classes"
+    assert (told in " ".join(captured.out.split())) is bool(answers)
+    assert ("100.0%" in captured.out) is bool(answers)
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_what_no_fp32_was_there_for_is_not_compared() -> None:

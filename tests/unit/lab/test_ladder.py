@@ -231,6 +231,7 @@ def test_an_interrupted_climb_tells_what_it_knows(
     captured = capsys.readouterr()
     assert f"{first.title} " in captured.out
     assert " 10.0 " in captured.out
+    assert "images/s (interrupted, at most " in captured.out
     assert f"not run here: {second.title}: interrupted" in captured.out
     assert captured.err.endswith("corral: interrupted; nothing was written\n")
     assert not list(tmp_path.glob("ladder-*"))

@@ -60,7 +60,9 @@ def test_the_layout_is_told_by_the_shape(tmp_path: Path) -> None:
         ('resize = 9\nresize_mode = "stretch"', _NCHW, "resize is for resize_mode crop"),
         ("pad = [1, 2, 300]", _NCHW, "pad is R, G, B"),
         ("side = 9", _NCHW, "is for pictures"),
-        ('colors = "pink"', _NCHW, "colors"),
+        ('colors = "pink"', _NCHW, "colors`; it takes BGR, GREY, RGB"),
+        ('layout = "chw"', _NCHW, "layout`; it takes NCHW, NHWC"),
+        ("crop = 8", _NCHW, "preprocessing`; there are resize, mean, std, scale, interpolation"),
         ("", (*_NCHW, *_NHWC), "is for one input of pictures"),
     ],
 )

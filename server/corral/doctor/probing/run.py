@@ -8,6 +8,7 @@ from typing import TypeVar
 from corral.doctor.layout import Layout
 from corral.doctor.probing import compute, hand_over
 from corral.doctor.probing.results import Probed
+from corral.errors import os_reason
 from corral.planning.machine import Machine
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ def probe(machine: Machine, layout: Layout) -> Probed:
         try:
             return measure()
         except OSError as error:
-            why_not[name] = (error.strerror or str(error)).lower()
+            why_not[name] = os_reason(error)
             return None
 
     bandwidth, threads = {}, {}

@@ -15,7 +15,12 @@ from corral.backends.registry import DEFAULT, packages
 from corral.errors import ConfigError, printable
 from corral.images import picture_folder
 from corral.lab.evaluate import page, tables
-from corral.lab.evaluate.measure import answers_scores, batch_size, evaluate
+from corral.lab.evaluate.measure import (
+    EvaluationInterrupted,
+    answers_scores,
+    batch_size,
+    evaluate,
+)
 from corral.lab.evaluate.results import Evaluation
 from corral.models.labels import labels_of
 from corral.planning import topology
@@ -49,6 +54,7 @@ def run(
     Raises:
         ConfigError: the pictures, their labels or the model do not allow it.
         ModelError: nothing could be run.
+        KeyboardInterrupt: a signal came; what was known by then is printed.
     """
     machine = topology.read_machine()
     with progress_bar(f"evaluating {settings.model.name}") as bar:
@@ -62,12 +68,15 @@ def run(
             progress=progress,
         )
         found = _evaluation(bench, asked, progress)
-    if asked.html is not None:
+    interrupted = found.pictures < found.asked
+    if asked.html is not None and not interrupted:
         write_text(asked.html, "--html", page.render(found))
     if asked.json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
         standard_output().print(tables.render(found))
+    if interrupted:
+        raise KeyboardInterrupt
     return 0
 
 
@@ -108,21 +117,26 @@ def _evaluation(
             f"--backend {settings.engine.backend} --precision {settings.engine.precision}: nothing "
             f"that is installed can do that; {extras.install(DEFAULT, 'torch')}"
         )
-    rows, model = evaluate(bench, options, folder, progress)
+    try:
+        made = evaluate(bench, options, folder, progress)
+    except EvaluationInterrupted as end:
+        made = end.found
+    model = made.model
     return Evaluation(
         model=model.name,
         weights=model.weights,
         synthetic=model.synthetic,
         source=printable(str(asked.source)),
-        pictures=len(folder),
+        pictures=made.pictures,
+        asked=len(folder),
         left_out={printable(end): times for end, times in folder.left_out.items()},
         strays=folder.strays,
-        classes_seen=len(set(folder.labels or ())),
+        classes_seen=len(set((folder.labels or ())[: made.pictures])),
         classes=len(names),
         cpu=bench.cpu_model,
         cores=bench.pen.cores,
         batch=batch_size(bench),
-        rows=rows,
+        rows=made.rows,
     )
 
 

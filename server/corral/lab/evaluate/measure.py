@@ -43,6 +43,33 @@ class _Running:
     reason: str = ""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """What is known of all candidates.
+
+    Attributes:
+        rows: every candidate's, in order.
+        model: what was served of the first.
+        pictures: that all have answered; fewer than there are where a signal came.
+    """
+
+    rows: list[EvaluationRow]
+    model: ModelBoot
+    pictures: int
+
+
+class EvaluationInterrupted(KeyboardInterrupt):
+    """A signal ended the evaluation while pictures were answered.
+
+    Attributes:
+        found: what is known.
+    """
+
+    def __init__(self, found: Evaluated) -> None:
+        super().__init__()
+        self.found = found
+
+
 def answers_scores(signature: Signature) -> bool:
     """Whether its answer can be scores of classes: one output of floats, all along one dimension.
 
@@ -65,7 +92,7 @@ def evaluate(
     options: Sequence[Candidate],
     folder: PictureFolder,
     progress: Callable[[str, float], None],
-) -> tuple[list[EvaluationRow], ModelBoot]:
+) -> Evaluated:
     """Every candidate's row, in order, and what was served of the first.
 
     Args:
@@ -77,7 +104,9 @@ def evaluate(
     Raises:
         PictureError: a picture cannot be read.
         ModelError: not one candidate could be run.
+        EvaluationInterrupted: a signal came; it has what is known.
     """
+    interrupted = False
     failed: dict[Candidate, str] = {}
     with contextlib.ExitStack() as stack:
         running: list[_Running] = []
@@ -91,11 +120,25 @@ def evaluate(
                 failed[candidate] = str(error)
         if not running:
             raise ModelError(next(iter(failed.values())))
-        _run(bench, running, folder, progress)
-    rows = _rows(bench, running, np.asarray(folder.labels))
+        try:
+            _run(bench, running, folder, progress)
+        except KeyboardInterrupt:
+            # Minutes of measuring are not lost.
+            if not _answered(running):
+                raise
+            interrupted = True
+    labels = np.asarray(folder.labels)[: _answered(running)]
+    rows = _rows(bench, running, labels)
     for candidate, reason in failed.items():
         rows[candidate] = EvaluationRow(candidate=candidate.name, reason=reason)
-    return [rows[candidate] for candidate in options], running[0].model
+    found = Evaluated(
+        rows=[rows[candidate] for candidate in options],
+        model=running[0].model,
+        pictures=len(labels),
+    )
+    if interrupted:
+        raise EvaluationInterrupted(found)
+    return found
 
 
 def _start(bench: Bench, candidate: Candidate, stack: contextlib.ExitStack) -> _Running:
@@ -143,6 +186,12 @@ def _run(
                 one.reason = str(error)
 
 
+def _answered(running: Sequence[_Running]) -> int:
+    """How many pictures have all answers of those that did not fail."""
+    counts = [sum(map(len, one.logits)) for one in running if not one.reason]
+    return min(counts, default=0)
+
+
 def _rows(
     bench: Bench, running: Sequence[_Running], labels: NDArray[np.intp]
 ) -> dict[Candidate, EvaluationRow]:
@@ -153,7 +202,7 @@ def _rows(
         if one.reason:
             rows[one.candidate] = EvaluationRow(candidate=one.candidate.name, reason=one.reason)
             continue
-        logits = np.concatenate(one.logits).reshape(len(labels), -1)
+        logits = np.concatenate(one.logits)[: len(labels)].reshape(len(labels), -1)
         rate = size / statistics.median(one.seconds) if one.seconds else 0.0
         found = row(one.candidate.name, logits, labels, names, rate)
         found = msgspec.structs.replace(found, remark=one.model.remark)

@@ -74,6 +74,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     #: what was evaluated on, as it was named
     source: str
     pictures: int
+    #: those that there were to evaluate: more where a signal ended it; 0: as many
+    asked: int = 0
     #: files of the folder that are neither JPEG nor PNG, by their endings
     left_out: dict[str, int] = {}
     #: pictures that lie beside the folders of classes, and are left out

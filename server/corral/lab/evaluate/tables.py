@@ -51,6 +51,8 @@ def summary(found: Evaluation) -> str:
     are = "1 file is" if others == 1 else f"{others} files are"
     without = f" ({are} no JPEG or PNG)" if others else ""
     pictures = "1 picture" if found.pictures == 1 else f"{found.pictures} pictures"
+    if found.pictures < found.asked:
+        pictures = f"the first {pictures} of {found.asked}, interrupted,"
     return (
         f"{found.model} ({found.weights}) on {pictures}{without} of "
         f"{found.classes_seen} of "

@@ -105,7 +105,7 @@ def run(
         took_s=time.monotonic() - began_s,
         rungs=found,
     )
-    _show(ladder)
+    _show(ladder, interrupted=interrupted is not None)
     if interrupted is not None:
         raise interrupted
     _write(ladder, options.out)
@@ -119,10 +119,10 @@ def _shown() -> Iterator[Climbed]:
         yield bar or (lambda step, share: logger.info("%3.0f %%  %s", 100 * share, step))
 
 
-def _show(ladder: Ladder) -> None:
+def _show(ladder: Ladder, *, interrupted: bool) -> None:
     """Prints the table, and why rungs are not in it."""
     console = standard_output(140)
-    console.print(tables.table(ladder, console.width))
+    console.print(tables.table(ladder, console.width, interrupted=interrupted))
     for line in tables.remarks(ladder):
         console.print(f"by name alone: {line}", highlight=False)
     for line in tables.reasons(ladder):

@@ -76,12 +76,20 @@ _ESSENTIAL = {"rung", "best", "at", "p50 ms", "step", "total", "SNR dB", "articl
 _WIDE = 120
 
 
-def table(ladder: Ladder, width: int) -> Table:
-    """For a terminal ``width`` columns wide; a narrow one gets fewer columns."""
+def table(ladder: Ladder, width: int, *, interrupted: bool = False) -> Table:
+    """For a terminal ``width`` columns wide; a narrow one gets fewer columns.
+
+    Args:
+        ladder: the outcome.
+        width: columns.
+        interrupted: not all repeats were measured.
+    """
     names = headings(ladder)
     kept = [i for i, name in enumerate(names) if width >= _WIDE or name in _ESSENTIAL]
+    most = "interrupted, at most " if interrupted else ""
+    repeats = f"{most}{ladder.repeats} x {ladder.seconds:g} s"
     shown = Table(
-        title=f"corral ladder: {ladder.model}, images/s ({ladder.repeats} x {ladder.seconds:g} s)",
+        title=f"corral ladder: {ladder.model}, images/s ({repeats})",
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
