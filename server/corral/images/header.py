@@ -18,6 +18,8 @@ Data = bytes | bytearray | memoryview
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8\xff"
+#: how many of the first bytes tell what it is
+_START_BYTES = 16
 #: by the file's first bytes, so that the answer can name what it is
 _OTHERS = {
     b"GIF8": "a GIF",
@@ -99,7 +101,7 @@ def check_header(data: Data, max_pixels: int) -> ImageHeader:
         InvalidRequest: not a JPEG or PNG, cut off, damaged, empty, larger than that, or packed
             so well that it can only be meant to fill memory.
     """
-    start = bytes(data[:16])
+    start = bytes(data[:_START_BYTES])
     try:
         if start.startswith(_JPEG_MAGIC):
             return _walk_jpeg(data, max_pixels)
@@ -108,6 +110,12 @@ def check_header(data: Data, max_pixels: int) -> ImageHeader:
     except (struct.error, IndexError):
         raise InvalidRequest("the picture is cut off: its data ends inside the header") from None
     raise InvalidRequest(_not_an_image(start))
+
+
+def is_no_picture(beginning: bytes) -> bool:
+    """Whether data is neither JPEG nor PNG, whatever comes after its beginning."""
+    told = len(beginning) >= _START_BYTES
+    return told and not beginning.startswith((_JPEG_MAGIC, _PNG_MAGIC))
 
 
 def essence(data: Data, header: ImageHeader) -> bytes:

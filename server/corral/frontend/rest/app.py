@@ -16,13 +16,13 @@ from corral.frontend.rest.pages import Pages
 from corral.frontend.rest.routes import Route
 from corral.frontend.rest.service import Body, Receive, Scope, Send, Service
 from corral.frontend.rest.side_work import SideWork
-from corral.inflate import is_never_hopeless
+from corral.images.header import is_no_picture
 from corral.priority import Priority
 from corral.protocol.head import Head
 from corral.protocol.response import Answer
 from corral.protocol.rest import compression, fields, request, response, statuses
 from corral.protocol.rest.json_tensor import as_element
-from corral.protocol.rest.multipart import only_file
+from corral.protocol.rest.multipart import is_no_form, only_file
 from corral.protocol.rest.request import Form
 from corral.protocol.rest.statuses import LengthMissing, MediaNotTaken
 from corral.system.procfs import open_connections
@@ -180,7 +180,7 @@ class RestApp:
         self,
         body: Body,
         encoding: str,
-        is_hopeless: Callable[[bytes], bool] = is_never_hopeless,
+        is_hopeless: Callable[[bytes], bool],
     ) -> Body:
         most = self._service.max_body_bytes
         work = functools.partial(compression.unpack, body, encoding, most, is_hopeless)
@@ -214,7 +214,8 @@ class RestApp:
         try:
             head = self._labels_head(route.name, route.version, top, timeout_us, priority)
             if encoding is not None:
-                body = await self._unpack(body, encoding)
+                hopeless = is_no_form if media == _MULTIPART else is_no_picture
+                body = await self._unpack(body, encoding, hopeless)
             picture: Body = body
             if media == _MULTIPART:
                 look = functools.partial(only_file, body, content_type)

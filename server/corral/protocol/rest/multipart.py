@@ -65,6 +65,11 @@ def only_file(body: Body, content_type: str) -> memoryview:
     return files[0]
 
 
+def is_no_form(beginning: bytes) -> bool:
+    """Whether a body is no form, whatever comes after its beginning."""
+    return bool(beginning) and not beginning.startswith(b"--"[: len(beginning)])
+
+
 def _find(data: bytes, sought: bytes, at: int) -> int:
     """As ``data.find``, which lets no other thread run for as long as it searches."""
     while at < len(data):

@@ -29,6 +29,7 @@ from corral.errors import (
 from corral.frontend.rest import make
 from corral.frontend.rest.app import RestApp
 from corral.priority import Priority
+from corral.protocol.rest import compression
 
 JPEG = b"ok\x03 as the model has it"
 PIXELS = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
@@ -217,6 +218,26 @@ async def test_curl_classifies_a_picture(app: RestApp, content_type: str | None)
             {"label": "class 0", "index": 0, "score": 0.0},
         ],
     }
+
+
+@pytest.mark.parametrize("media", ["", "multipart/form-data; boundary=B"])
+async def test_what_is_packed_and_no_picture_is_not_unpacked_whole(
+    app: RestApp, service: FakeService, monkeypatch: pytest.MonkeyPatch, media: str
+) -> None:
+    service.max_body_bytes = 2**22
+    unpacked: list[int] = []
+    whole = compression.unpack
+
+    def unpack(*args: Any) -> Any:
+        body = whole(*args)
+        unpacked.append(len(body))
+        return body
+
+    monkeypatch.setattr(compression, "unpack", unpack)
+    fields = [("Content-Encoding", "gzip"), ("Content-Type", media)]
+    bomb = gzip.compress(bytes(2**22), mtime=0)
+    await ask(app, "POST", "/v2/models/m/classify", bomb, fields)
+    assert unpacked[0] < 2**20
 
 
 async def test_a_form_classifies_a_picture(app: RestApp) -> None:

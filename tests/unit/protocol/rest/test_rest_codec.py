@@ -8,6 +8,7 @@ import gzip
 import json
 import tracemalloc
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from support.rest_service import bytes_tensor
 
 from corral import errors
 from corral.errors import InvalidRequest, QueueFull, RequestError, TooLarge
+from corral.images.header import is_no_picture
 from corral.protocol.response import Answer
 from corral.protocol.rest import compression, fields, multipart, request, response, statuses
 from corral.protocol.shared_memory import Slice
@@ -118,6 +120,21 @@ def test_what_may_become_a_request_is_unpacked_whole(
     beginning: bytes, header_bytes: int | None
 ) -> None:
     assert not compression.is_hopeless_request(beginning, header_bytes)
+
+
+@pytest.mark.parametrize("is_hopeless", [is_no_picture, multipart.is_no_form])
+def test_no_more_of_a_bomb_is_unpacked_than_tells_that_it_is_no_picture(
+    is_hopeless: Callable[[bytes], bool],
+) -> None:
+    bomb = gzip.compress(bytes(2**24), mtime=0)
+    assert len(compression.unpack(bomb, "gzip", 2**24, is_hopeless)) < 2**20
+
+
+@pytest.mark.parametrize("start", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+def test_what_may_become_a_picture_is_unpacked_whole(start: bytes) -> None:
+    whole = start + bytes(20)
+    assert not any(is_no_picture(whole[:end]) for end in range(len(whole)))
+    assert not any(multipart.is_no_form(b"--X\r\n"[:end]) for end in range(6))
 
 
 @settings(max_examples=200, deadline=None)
