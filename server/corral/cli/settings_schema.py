@@ -63,7 +63,8 @@ def _property(option: Option) -> dict[str, Any]:
         found["maximum"] = min(found["maximum"], _LARGEST_INTEGER)
     pattern = option.pattern or _PATTERNS.get(option.name)
     if pattern is not None:
-        found["pattern"] = pattern
+        # JSON Schema's $ is the very end, and it has no \Z.
+        found["pattern"] = pattern.replace(r"\Z", "$")
     elif option.kind is str:
         found["minLength"] = 1
     if option.words:

@@ -51,7 +51,8 @@ Name = Annotated[str, msgspec.Meta(min_length=1, extra={"needed": "a text that i
 ServedName = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$",
+        # Python's $ would let a line's end through.
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z",
         extra={"needed": "a name of 1 to 100 letters, digits, _, . and -, the last two not first,"},
     ),
 ]

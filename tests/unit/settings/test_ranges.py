@@ -88,3 +88,9 @@ def test_an_unknown_setting_finds_the_one_that_was_meant() -> None:
         ConfigError, match=r"^unknown setting 'max-bach' \(did you mean max-batch\?"
     ):
         build({"max-bach": 1})
+
+
+@pytest.mark.parametrize("name", ["resnet50\n", "a b", "-a", ".", "é", "a" * 101])
+def test_a_model_is_called_what_can_stand_in_an_address(name: str) -> None:
+    with pytest.raises(ConfigError, match="--model-name: a name of 1 to 100 letters"):
+        build({"model-name": name})
