@@ -77,20 +77,21 @@ async def test_a_stream_may_be_larger_than_any_message(balancer: Balancer, tmp_p
         assert await asyncio.to_thread(stream, behind.grpc, 110, 32) == 110
 
 
-async def test_one_is_killed(balancer: Balancer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("victims", [1, 2], ids=["one", "two of three"])
+async def test_some_are_killed(balancer: Balancer, tmp_path: Path, victims: int) -> None:
     """The whole server at once: supervisor first, so that nobody drains."""
     with fleet(balancer, tmp_path) as behind:
-        victim = behind.servers[0]
 
         def kill() -> None:
-            pids = [victim.pid, *victim.frontends(), *victim.workers()]
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
+            for victim in behind.servers[:victims]:
+                pids = [victim.pid, *victim.frontends(), *victim.workers()]
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
 
         outcome = await load(
             behind.grpc, seconds=SECONDS, retries=balancer is not ENVOY, meanwhile=kill
         )
-        print(f"{balancer.name}: killed {outcome}")
+        print(f"{balancer.name}: killed {victims}, {outcome}")
         assert not outcome.failed
         assert outcome.answered > 100
 
