@@ -19,7 +19,7 @@ from corral.system.other_load import MOST_TRIES, MUCH
 logger = logging.getLogger(__name__)
 
 #: raise it whenever a worker measures costs in another way, or they are written in another form
-FORMAT = 2
+FORMAT = 3
 _NAME = "costs"
 
 

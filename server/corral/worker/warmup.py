@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -24,11 +25,16 @@ _UNCOUNTED_RUNS = 2
 _MIN_RUNS = 5
 _MAX_RUNS = 20
 _MEASURE_S = 0.4
-#: where it is known that the sizes pay, those above the first are measured for that long
-_KNOWN_S = 0.1
+#: those above the first are measured that often and that long, and in turns where it matters
+_LARGER_RUNS = 2
+_LARGER_S = 0.1
+#: A machine's pace changes while it is measured, by a half on hosts that several share, and nobody
+#: tells. So sizes are compared in turns, so many and so long each, before one is said not to pay.
+_ROUNDS = 3
+_ROUND_S = 0.1
 #: Where others take much of the CPUs, a larger batch suffers more than a smaller one, which fits
-#: between what they do: before batches are said not to pay, all are measured so often once more.
-_MORE_ROUNDS = 2
+#: between what they do: there are more turns.
+_BUSY_ROUNDS = 6
 #: of an item or its answer: noise is made in FP64, and of ten items at once
 _MOST_PROBED_BYTES = 256 * 2**20
 _TOO_LARGE = "its items are too large to find out whether they see one another"
@@ -108,9 +114,11 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
     limit = _fixed(order)
     if order.probed and not probed and larger:
         limit = limit or _TOO_LARGE
+    fair = False
     for size in larger if not limit else ():
         if not _goes_on(measured_s, order):
-            _correct(backend, first, measured_s, order)
+            _compare(backend, first, measured_s, order)
+            fair = True
         if not _goes_on(measured_s, order):
             break
         cost_s, limit = _try(functools.partial(ready, first, size, _span_s(order, size)))
@@ -122,15 +130,13 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
         if limit:
             _discard(backend, first, [size])
             break
-        measured_s[size] = cost_s
-    kept = list(measured_s)
-    if order.search is not None and order.measured:
-        kept = sizes_up_to(knee(measured_s, order.search), measured_s)
+        measured_s[size], fair = cost_s, False
+    kept = _that_pay(backend, first, measured_s, order, fair=fair)
     _discard(backend, first, measured_s.keys() - set(kept))
     costs_s = {f"{first.name}:{size}": measured_s[size] for size in kept}
     for datatype in others:
         for size in kept:
-            span_s = _KNOWN_S if size > smallest else _MEASURE_S
+            span_s = _LARGER_S if size > smallest else _MEASURE_S
             costs_s[f"{datatype.name}:{size}"] = ready(datatype, size, span_s)
     if any(filling.values):
         # A frontend runs what it finds there first, as the first datatype.
@@ -158,7 +164,7 @@ def _span_s(order: Order, size: int) -> float | None:
     """How long the first datatype's size is measured; None where it is not."""
     if not order.measured:
         return None
-    return _KNOWN_S if order.search is None and size > order.sizes[0] else _MEASURE_S
+    return _LARGER_S if size > order.sizes[0] else _MEASURE_S
 
 
 def _goes_on(measured_s: dict[int, float], order: Order) -> bool:
@@ -167,15 +173,33 @@ def _goes_on(measured_s: dict[int, float], order: Order) -> bool:
     return keep_going(measured_s, order.search)
 
 
-def _correct(
+def _that_pay(
+    backend: Backend, datatype: Datatype, measured_s: dict[int, float], order: Order, *, fair: bool
+) -> list[int]:
+    """The sizes to keep; they are compared before the largest is left out, unless they were."""
+    if order.search is None or not order.measured:
+        return list(measured_s)
+    if not fair and knee(measured_s, order.search) < max(measured_s):
+        _compare(backend, datatype, measured_s, order)
+    return sizes_up_to(knee(measured_s, order.search), measured_s)
+
+
+def _compare(
     backend: Backend, datatype: Datatype, measured_s: dict[int, float], order: Order
 ) -> None:
-    """While others are busy and no larger size is worth a try: measures those there are again."""
-    for _ in range(_MORE_ROUNDS):
-        if order.others() <= MUCH or _goes_on(measured_s, order):
-            return
-        for size, cost_s in measured_s.items():
-            measured_s[size] = min(cost_s, _measure(backend, datatype, size, _MEASURE_S))
+    """Measures the sizes in turns: what a size costs is then the smallest's, times their ratio."""
+    smallest = order.sizes[0]
+    ratios: dict[int, list[float]] = {size: [] for size in measured_s}
+    for _ in range(_ROUNDS if order.others() <= MUCH else _BUSY_ROUNDS):
+        round_s = {
+            size: _measure(backend, datatype, size, _ROUND_S, least_runs=1) for size in measured_s
+        }
+        measured_s[smallest] = min(measured_s[smallest], round_s[smallest])
+        for size, cost_s in round_s.items():
+            # A clock that did not move must not divide by nothing.
+            ratios[size].append(cost_s / max(round_s[smallest], 1e-9))
+    for size, found in ratios.items():
+        measured_s[size] = measured_s[smallest] * statistics.median(found)
 
 
 def _try(ready: Callable[[], float]) -> tuple[float, str]:
@@ -223,14 +247,22 @@ def _ready(
         return 0.0
     if known_s is not None:
         return min(known_s, warm_s)
-    return _measure(backend, datatype, size, measure_s)
+    least_runs = _MIN_RUNS if size == 1 else _LARGER_RUNS
+    return _measure(backend, datatype, size, measure_s, least_runs=least_runs)
 
 
-def _measure(backend: Backend, datatype: Datatype, size: int, measure_s: float) -> float:
+def _measure(
+    backend: Backend,
+    datatype: Datatype,
+    size: int,
+    measure_s: float,
+    *,
+    least_runs: int,
+) -> float:
     """Runs batches of a compiled size for about so long; returns the least of their seconds."""
     costs_s: list[float] = []
     began_s = time.perf_counter()
-    while len(costs_s) < _MIN_RUNS or (
+    while len(costs_s) < least_runs or (
         len(costs_s) < _MAX_RUNS and time.perf_counter() - began_s < measure_s
     ):
         started_s = time.perf_counter()

@@ -106,39 +106,43 @@ def test_where_it_pays_all_sizes_up_to_the_knee_are_kept(clock: Clock) -> None:
 
 
 class Disturbed(Engine):
-    """One whose batches take twice as long while others compute."""
+    """One whose pace changes: at first it is as quick as it can be, then takes twice as long."""
 
-    busy_s = 0.0
+    slow_from_s = 0.0
 
     def run(self, datatype: Datatype, count: int) -> None:
         super().run(datatype, count)
-        if count > 1 and self.clock.now_s < self.busy_s:
+        if self.clock.now_s > self.slow_from_s:
             self.clock.now_s += self.batch_s + count * self.item_s
 
 
-@pytest.mark.parametrize(("share", "sizes"), [(0.5, [1, 2, 4, 8]), (0.2, [1])])
-def test_a_busy_machine_does_not_say_that_batches_do_not_pay(
-    clock: Clock, share: float, sizes: list[int]
-) -> None:
-    """The others leave while the sizes are measured once more; who saw none does not do that."""
+def test_a_pace_that_changes_does_not_say_that_batches_do_not_pay(clock: Clock) -> None:
+    """As on a host that several share: one item was measured before it, larger batches after."""
     engine = Disturbed(clock, 0.006, 0.006)
-    engine.busy_s = 1.4
+    engine.slow_from_s = 0.3
+    asked = order([1, 2, 4, 8], datatypes=ONLY, search=THROUGHPUT_SEARCH)
+    warmed = warmup.warm_up(engine, region(8), asked)
+    assert warmed.sizes == [1, 2, 4, 8]
+    # As they would have been at the pace of the first.
+    costs_s = {f"FP32:{n}": 0.006 + 0.006 * n for n in (1, 2, 4, 8)}
+    assert warmed.costs_s == pytest.approx(costs_s)
+
+
+@pytest.mark.parametrize(("share", "rounds"), [(0.0, 3), (0.2, 3), (0.3, 6)])
+def test_where_batches_do_not_pay_they_are_compared_in_turns_before_it_is_said(
+    clock: Clock, share: float, rounds: int
+) -> None:
+    """And oftener where others take much of the CPUs."""
+    engine = Engine(clock, 0.0, 0.110)
     asked = order([1, 2, 4, 8], datatypes=ONLY, search=THROUGHPUT_SEARCH)
     asked = dataclasses.replace(asked, others=lambda: share)
     warmed = warmup.warm_up(engine, region(8), asked)
-    assert warmed.sizes == sizes
-    assert warmed.others_share == share
-
-
-def test_where_others_never_leave_the_sizes_are_measured_so_often_and_no_more(
-    clock: Clock,
-) -> None:
-    engine = Engine(clock, 0.0, 0.100)
-    asked = order([1, 2, 4, 8], datatypes=ONLY, search=THROUGHPUT_SEARCH)
-    warmup.warm_up(engine, region(8), dataclasses.replace(asked, others=lambda: 1.0))
-    # Each size: two runs that do not count; five in each of three rounds. Batches of 8: never.
-    assert clock.now_s == pytest.approx((2 + 3 * 5) * (0.1 + 0.2 + 0.4))
+    # Each size: two runs that do not count, one in each turn, and five or two before.
+    alone_s = 5 * 0.11 + 2 * (0.22 + 0.44)
+    assert clock.now_s == pytest.approx(alone_s + (2 + rounds) * (0.11 + 0.22 + 0.44))
     assert (Datatype.FP32, 8) not in engine.ever
+    assert warmed.sizes == [1]
+    assert warmed.others_share == share
 
 
 def test_a_slow_engine_is_measured_no_oftener_than_must_be(clock: Clock) -> None:
