@@ -63,7 +63,7 @@ def test_r8_a_mode_switch_with_auto_searches_once_and_costs_no_request(
         assert watch.least >= 1
         # The second and the third switch found what the first start and the first switch measured.
         assert _searches(tmp_path) == ["colours-rti", "colours-throughput"]
-        doubts = server.stderr.count("others took")
+        doubts = server.stderr.count("engines were compared")
         assert 2 <= server.stderr.count("measuring") <= 2 + doubts
         reply = ask_admin(server, "reload")
         assert (reply.exit_code, status_of(server).mode) == (0, "rti"), reply.text
