@@ -245,7 +245,7 @@ def test_an_engine_that_cannot_start_is_a_row_with_the_servers_own_words() -> No
         (["--ca", __file__], f"{__file__}: no certificates"),
         (["--token-file", "/dev/zero"], "/dev/zero: "),
         (["--json", "/etc"], "--json /etc: "),
-        (["--html", ""], "--html .: "),
+        (["--html", ""], "--html: a path is needed, not ''"),
     ],
 )
 def test_what_no_machine_holds_is_refused_before_it_is_made(

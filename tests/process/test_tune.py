@@ -171,7 +171,7 @@ def _alive_under(folder: Path) -> list[str]:
         ),
         (("--p99-ms", "50", "--arrivals", "missing"), "--arrivals missing: no such file"),
         (("--p99-ms", "50", "--arrivals", "/dev"), "--arrivals /dev: is a directory"),
-        (("--p99-ms", "50", "--arrivals", "/dev/zero"), "it has more than 16 mib"),
+        (("--p99-ms", "50", "--arrivals", "/dev/zero"), "it has more than 16 MiB"),
         (("--p99-ms", "50", "--out", "missing/x"), "--out missing/x: no such file"),
         (("--p99-ms", "50", "--html", "missing/x"), "--html missing/x: no such file"),
         (("--p99-ms", "50", "--html", "tuned.toml"), "--out and --html have the same file"),

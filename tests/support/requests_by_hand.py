@@ -38,7 +38,8 @@ def leak(details: str, pids: Sequence[int], said: bytes = b"") -> str:
             details = details.replace(quoted, "")
     if found := _LEAKS.search(details):
         return found[0]
-    numbers = set(re.findall(r"\d+", details))
+    # 33,554,448 pixels name no process 448.
+    numbers = {found.replace(",", "") for found in re.findall(r"\d+(?:,\d{3})*", details)}
     return next((f"pid {pid}" for pid in pids if str(pid) in numbers), "")
 
 
