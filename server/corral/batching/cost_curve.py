@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 
 from corral.tensors import Datatype
+
+#: a clock that did not move must not divide by nothing
+_LEAST_S = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,14 +78,32 @@ def keep_going(costs_s: Mapping[int, float], search: Search = THROUGHPUT_SEARCH)
     return max(rates[-late:]) > max(rates[:-late]) * (1 + search.gain)
 
 
+def compared(least_s: float, rounds_s: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """What sizes cost that were measured in turns, on a machine whose pace changes meanwhile.
+
+    Args:
+        least_s: the least that a batch of the smallest size was measured to cost before.
+        rounds_s: of each turn the seconds of one batch, by batch size, the smallest among them.
+
+    Returns:
+        seconds of one batch: the smallest's least, times the median of the ratios to it.
+    """
+    smallest = min(rounds_s[0])
+    least_s = min(least_s, *(round_s[smallest] for round_s in rounds_s))
+    return {
+        size: least_s
+        * statistics.median(found[size] / max(found[smallest], _LEAST_S) for found in rounds_s)
+        for size in rounds_s[0]
+    }
+
+
 def sizes_up_to(limit: int, sizes: Iterable[int]) -> list[int]:
     """The sizes that are no larger than ``limit``, ascending."""
     return sorted(size for size in sizes if size <= limit)
 
 
 def _rate(size: int, cost_s: float) -> float:
-    # A clock that did not move must not divide by nothing.
-    return size / max(cost_s, 1e-9)
+    return size / max(cost_s, _LEAST_S)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 from corral.backends.base import Backend, PortsBackend
-from corral.batching.cost_curve import Search, keep_going, knee, sizes_up_to
+from corral.batching.cost_curve import Search, compared, keep_going, knee, sizes_up_to
 from corral.errors import ConfigError, PassingError, telling_line
 from corral.ipc.messages import ModelFindings
 from corral.ipc.region import Region
@@ -104,11 +103,12 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
     probed = order.probed and not _too_large(region, first)
     probe = Probe(backend, region, filling, first, exact=order.exact) if probed else None
 
-    def ready(datatype: Datatype, size: int, span_s: float | None) -> float:
+    def ready(datatype: Datatype, size: int) -> float:
         known_s = order.known_s.get(f"{datatype.name}:{size}")
+        span_s = _span_s(order, size)
         return _ready(backend, region, filling, datatype, size, measure_s=span_s, known_s=known_s)
 
-    measured_s = {smallest: ready(first, smallest, _span_s(order, smallest))}
+    measured_s = {smallest: ready(first, smallest)}
     unsteady = probe.repeated(smallest) if probe else ""
     kind = probe.output_kind() if probe else ""
     limit = _fixed(order)
@@ -121,7 +121,7 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
             fair = True
         if not _goes_on(measured_s, order):
             break
-        cost_s, limit = _try(functools.partial(ready, first, size, _span_s(order, size)))
+        cost_s, limit = _try(functools.partial(ready, first, size))
         if limit:
             limit = f"it takes no batch of {size} ({limit})"
         elif probe and size == larger[0]:
@@ -136,8 +136,7 @@ def warm_up(backend: Backend, region: Region, order: Order) -> WarmedUp:
     costs_s = {f"{first.name}:{size}": measured_s[size] for size in kept}
     for datatype in others:
         for size in kept:
-            span_s = _LARGER_S if size > smallest else _MEASURE_S
-            costs_s[f"{datatype.name}:{size}"] = ready(datatype, size, span_s)
+            costs_s[f"{datatype.name}:{size}"] = ready(datatype, size)
     if any(filling.values):
         # A frontend runs what it finds there first, as the first datatype.
         filling.put(first, smallest)
@@ -161,7 +160,7 @@ def _fixed(order: Order) -> str:
 
 
 def _span_s(order: Order, size: int) -> float | None:
-    """How long the first datatype's size is measured; None where it is not."""
+    """How long a size is measured; None where it is not."""
     if not order.measured:
         return None
     return _LARGER_S if size > order.sizes[0] else _MEASURE_S
@@ -187,19 +186,12 @@ def _that_pay(
 def _compare(
     backend: Backend, datatype: Datatype, measured_s: dict[int, float], order: Order
 ) -> None:
-    """Measures the sizes in turns: what a size costs is then the smallest's, times their ratio."""
-    smallest = order.sizes[0]
-    ratios: dict[int, list[float]] = {size: [] for size in measured_s}
-    for _ in range(_ROUNDS if order.others() <= MUCH else _BUSY_ROUNDS):
-        round_s = {
-            size: _measure(backend, datatype, size, _ROUND_S, least_runs=1) for size in measured_s
-        }
-        measured_s[smallest] = min(measured_s[smallest], round_s[smallest])
-        for size, cost_s in round_s.items():
-            # A clock that did not move must not divide by nothing.
-            ratios[size].append(cost_s / max(round_s[smallest], 1e-9))
-    for size, found in ratios.items():
-        measured_s[size] = measured_s[smallest] * statistics.median(found)
+    """Measures the sizes in turns, and corrects what they cost; see ``compared``."""
+    rounds_s = [
+        {size: _measure(backend, datatype, size, _ROUND_S, least_runs=1) for size in measured_s}
+        for _ in range(_ROUNDS if order.others() <= MUCH else _BUSY_ROUNDS)
+    ]
+    measured_s.update(compared(measured_s[order.sizes[0]], rounds_s))
 
 
 def _try(ready: Callable[[], float]) -> tuple[float, str]:

@@ -158,6 +158,20 @@ def test_cached_curve_comes_back(tmp_path: Path) -> None:
     assert [file.name for file in folder.iterdir()] == [f"costs-{ingredients_key(_OF)[:12]}.json"]
 
 
+@given(
+    st.lists(st.floats(0.5, 4.0), min_size=1, max_size=6),
+    st.lists(st.floats(0.001, 1.0), min_size=1, max_size=5),
+)
+def test_sizes_compared_in_turns_do_not_hang_on_the_pace_of_a_turn(
+    paces: list[float], costs: list[float]
+) -> None:
+    true_s = {1 << place: cost_s for place, cost_s in enumerate(costs)}
+    rounds_s = [{size: cost_s * pace for size, cost_s in true_s.items()} for pace in paces]
+    found = cost_curve.compared(true_s[1], rounds_s)
+    least = min(1.0, *paces)
+    assert found == pytest.approx({size: cost_s * least for size, cost_s in true_s.items()})
+
+
 @pytest.mark.parametrize(
     "content",
     [
