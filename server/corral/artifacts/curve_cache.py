@@ -14,12 +14,12 @@ from corral.backends.registry import ENGINES
 from corral.batching.cost_curve import CostCurve
 from corral.ipc.messages import ModelBoot
 from corral.settings import EngineSettings, Settings
-from corral.system.other_load import MOST_TRIES, MUCH
+from corral.system.other_load import is_doubtful
 
 logger = logging.getLogger(__name__)
 
 #: raise it whenever a worker measures costs in another way, or they are written in another form
-FORMAT = 3
+FORMAT = 4
 _NAME = "costs"
 
 
@@ -28,12 +28,12 @@ class _Curve(msgspec.Struct, frozen=True):
 
     Attributes:
         costs_s: seconds of one batch by "DATATYPE:count".
-        others_share: the share of the worker's CPUs, 0 to 1, that others took meanwhile.
+        other_load: the share of the worker's CPUs, 0 to 1, that others took meanwhile.
         tries: how often it was measured, because others always took much.
     """
 
     costs_s: dict[str, float]
-    others_share: float = 0.0
+    other_load: float = 0.0
     tries: int = 1
 
     def __post_init__(self) -> None:
@@ -49,14 +49,14 @@ def load_curve(folder: Path, ingredients: Mapping[str, str]) -> CostCurve | None
         ingredients: all that the curve depends on, by name.
     """
     found = _cache(folder).read(_NAME, ingredients)
-    if found is None or not found.costs_s or _is_doubtful(found):
+    if found is None or not found.costs_s or is_doubtful(found):
         return None
     return CostCurve.from_names(found.costs_s)
 
 
 def save_curve(
-    folder: Path, ingredients: Mapping[str, str], curve: CostCurve, others_share: float = 0.0
-) -> None:
+    folder: Path, ingredients: Mapping[str, str], curve: CostCurve, other_load: float = 0.0
+) -> bool:
     """Caches a curve, whole or not at all; a folder that refuses it is a warning, no error.
 
     One that was measured while others took much of the CPUs is measured again by the next start:
@@ -67,25 +67,26 @@ def save_curve(
         folder: of the curves.
         ingredients: all that the curve depends on, by name.
         curve: what was measured.
-        others_share: the share of the worker's CPUs, 0 to 1, that others took meanwhile.
+        other_load: the share of the worker's CPUs, 0 to 1, that others took meanwhile.
+
+    Returns:
+        whether it is to be measured again.
     """
     cache = _cache(folder)
-    found = _Curve(curve.names(), others_share)
+    found = _Curve(curve.names(), other_load)
     before = cache.read(_NAME, ingredients)
-    if before is not None and _is_doubtful(before):
-        quieter = min(found, before, key=lambda one: one.others_share)
+    if before is not None and is_doubtful(before):
+        quieter = min(found, before, key=lambda one: one.other_load)
         found = msgspec.structs.replace(quieter, tries=before.tries + 1)
     cache.write(_NAME, ingredients, found)
-    if _is_doubtful(found):
+    again = is_doubtful(found)
+    if again:
         logger.info(
             "others took %.0f %% of the worker's CPUs while it measured what batches cost: the "
             "next start measures again",
-            others_share * 100,
+            other_load * 100,
         )
-
-
-def _is_doubtful(found: _Curve) -> bool:
-    return found.others_share > MUCH and found.tries < MOST_TRIES
+    return again
 
 
 def _cache(folder: Path) -> JsonCache[_Curve]:
@@ -132,11 +133,12 @@ class CurveCache:
         """What an earlier start measured, or None."""
         return load_curve(self._folder, self._ingredients) if self._used else None
 
-    def save(self, costs_s: dict[str, float], others_share: float = 0.0) -> None:
+    def save(self, costs_s: dict[str, float], other_load: float = 0.0) -> bool:
         """Keeps what a worker measured, by "DATATYPE:count"; see ``save_curve``."""
-        if self._used:
-            curve = CostCurve.from_names(costs_s)
-            save_curve(self._folder, self._ingredients, curve, others_share)
+        if not self._used:
+            return False
+        curve = CostCurve.from_names(costs_s)
+        return save_curve(self._folder, self._ingredients, curve, other_load)
 
 
 def _engine_version(engine: EngineSettings) -> str:

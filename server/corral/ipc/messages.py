@@ -147,7 +147,7 @@ class WorkerReady(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     warnings: list[str]
     findings: ModelFindings = ModelFindings()
     #: the share of the worker's CPUs' time, 0 to 1, that others took while it warmed up
-    others_share: float = 0.0
+    other_load: float = 0.0
 
 
 class WorkerFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

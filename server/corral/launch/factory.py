@@ -80,7 +80,7 @@ class ChildFactory:
         """
         self._figures.learn_costs(report.costs_s, cores)
         if self._batch.find_knee and not report.findings.batch_limit:
-            self._curves.save(report.costs_s, report.others_share)
+            self._curves.save(report.costs_s, report.other_load)
             self._batch = BatchSizes(sizes=report.sizes, find_knee=False)
 
     def start_frontend(self, cell: int, planned: PlannedCell) -> Process:

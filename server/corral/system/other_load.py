@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from corral.system import procfs
 
@@ -14,6 +15,23 @@ from corral.system import procfs
 MUCH = 0.25
 #: A machine that is always busy is measured on so often, and then goes by the quietest time.
 MOST_TRIES = 3
+
+
+class Measured(Protocol):
+    """What was measured once or oftener; of the quietest time."""
+
+    @property
+    def other_load(self) -> float:
+        """The share of the CPUs' time, 0 to 1, that others took meanwhile."""
+
+    @property
+    def tries(self) -> int:
+        """How often it was measured by now."""
+
+
+def is_doubtful(found: Measured) -> bool:
+    """Whether it was measured while others were busy, and is to be measured once more."""
+    return found.other_load > MUCH and found.tries < MOST_TRIES
 
 
 class OtherLoad:

@@ -25,7 +25,7 @@ from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
-from corral.system.other_load import MOST_TRIES, MUCH, OtherLoad
+from corral.system.other_load import OtherLoad, is_doubtful
 from corral.tuning.accuracy import (
     NothingToCompareError,
     evaluation_pictures,
@@ -153,11 +153,6 @@ def _check_pictures(bench: Bench) -> None:
         told.append(judging.told_seen(calibrating))
     for line in filter(None, told):
         logger.warning("%s", line)
-
-
-def is_doubtful(found: Search) -> bool:
-    """Whether it was measured while others were busy, and is to be measured once more."""
-    return found.other_load > MUCH and found.tries < MOST_TRIES
 
 
 def options_for(

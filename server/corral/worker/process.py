@@ -92,7 +92,7 @@ def get_ready(boot: WorkerBoot, launch_warnings: list[str]) -> tuple[Backend, Wo
         checks=found.checks,
         warnings=[*launch_warnings, *found.warnings, *_limits(boot, warmed)],
         findings=warmed.findings,
-        others_share=warmed.others_share,
+        other_load=warmed.other_load,
     )
 
 

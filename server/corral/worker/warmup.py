@@ -47,13 +47,13 @@ class WarmedUp:
         sizes: the batch sizes that stay compiled, ascending.
         costs_s: seconds of one batch, by "DATATYPE:count".
         findings: what the answers say of the model.
-        others_share: the share of the CPUs, 0 to 1, that others took meanwhile.
+        other_load: the share of the CPUs, 0 to 1, that others took meanwhile.
     """
 
     sizes: list[int]
     costs_s: dict[str, float]
     findings: ModelFindings = dataclasses.field(default_factory=ModelFindings)
-    others_share: float = 0.0
+    other_load: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -142,7 +142,7 @@ def test_where_batches_do_not_pay_they_are_compared_in_turns_before_it_is_said(
     assert clock.now_s == pytest.approx(alone_s + (2 + rounds) * (0.11 + 0.22 + 0.44))
     assert (Datatype.FP32, 8) not in engine.ever
     assert warmed.sizes == [1]
-    assert warmed.others_share == share
+    assert warmed.other_load == share
 
 
 def test_a_slow_engine_is_measured_no_oftener_than_must_be(clock: Clock) -> None:
