@@ -15,12 +15,7 @@ from corral.backends.registry import DEFAULT, packages
 from corral.errors import ConfigError, printable
 from corral.images import picture_folder
 from corral.lab.evaluate import page, tables
-from corral.lab.evaluate.measure import (
-    EvaluationInterrupted,
-    answers_scores,
-    batch_size,
-    evaluate,
-)
+from corral.lab.evaluate.measure import answers_scores, batch_size, evaluate
 from corral.lab.evaluate.results import Evaluation
 from corral.models.labels import labels_of
 from corral.planning import topology
@@ -117,10 +112,7 @@ def _evaluation(
             f"--backend {settings.engine.backend} --precision {settings.engine.precision}: nothing "
             f"that is installed can do that; {extras.install(DEFAULT, 'torch')}"
         )
-    try:
-        made = evaluate(bench, options, folder, progress)
-    except EvaluationInterrupted as end:
-        made = end.found
+    made = evaluate(bench, options, folder, progress)
     model = made.model
     return Evaluation(
         model=model.name,

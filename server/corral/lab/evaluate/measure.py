@@ -58,18 +58,6 @@ class Evaluated:
     pictures: int
 
 
-class EvaluationInterrupted(KeyboardInterrupt):
-    """A signal ended the evaluation while pictures were answered.
-
-    Attributes:
-        found: what is known.
-    """
-
-    def __init__(self, found: Evaluated) -> None:
-        super().__init__()
-        self.found = found
-
-
 def answers_scores(signature: Signature) -> bool:
     """Whether its answer can be scores of classes: one output of floats, all along one dimension.
 
@@ -104,9 +92,8 @@ def evaluate(
     Raises:
         PictureError: a picture cannot be read.
         ModelError: not one candidate could be run.
-        EvaluationInterrupted: a signal came; it has what is known.
+        KeyboardInterrupt: a signal came before anything was known.
     """
-    interrupted = False
     failed: dict[Candidate, str] = {}
     with contextlib.ExitStack() as stack:
         running: list[_Running] = []
@@ -126,19 +113,15 @@ def evaluate(
             # Minutes of measuring are not lost.
             if not _answered(running):
                 raise
-            interrupted = True
     labels = np.asarray(folder.labels)[: _answered(running)]
     rows = _rows(bench, running, labels)
     for candidate, reason in failed.items():
         rows[candidate] = EvaluationRow(candidate=candidate.name, reason=reason)
-    found = Evaluated(
+    return Evaluated(
         rows=[rows[candidate] for candidate in options],
         model=running[0].model,
         pictures=len(labels),
     )
-    if interrupted:
-        raise EvaluationInterrupted(found)
-    return found
 
 
 def _start(bench: Bench, candidate: Candidate, stack: contextlib.ExitStack) -> _Running:
