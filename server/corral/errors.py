@@ -26,6 +26,7 @@ exception's text does, but for what an engine says of a request's values, see ba
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 #: how OpenVINO's exceptions begin
@@ -156,6 +157,11 @@ def os_reason(error: OSError) -> str:
     """The kernel's word in the middle of a sentence: its first letter small, but for a name's."""
     text = error.strerror or str(error)
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def without_secrets(address: str) -> str:
+    """An address, or what is none, as it may stand in a log: no user, no password, no query."""
+    return re.sub(r"//[^/?#]*@", "//", re.split("[?#]", address, maxsplit=1)[0])
 
 
 def printable(text: str) -> str:

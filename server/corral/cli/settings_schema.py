@@ -25,9 +25,9 @@ CHART_DECIDES = (
 _KINDS = {int: "integer", float: "number", bool: "boolean", str: "string"}
 #: Helm keeps numbers as floating-point ones: a larger one is silently another.
 _LARGEST_INTEGER = 2**53 - 1
-#: what texts have to look like that corral reads as something else than text
 _PORT = r"0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _HOST = r"(\[[0-9A-Fa-f:.]+\]|[^\]/?#:@\[\s]+)"
+#: what texts have to look like that corral reads as something else than text
 _PATTERNS = {
     "otlp-endpoint": rf"^[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*@)?{_HOST}(:({_PORT})?)?([/?#]|$)"
 }

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from corral.errors import ConfigError
+from corral.errors import ConfigError, without_secrets
 from corral.settings import files
 from corral.settings.ranges import refusal, suggestion
 from corral.settings.server_groups import ListenSettings, SecuritySettings, TelemetrySettings
@@ -176,14 +175,9 @@ def _check_traces(asked: TelemetrySettings) -> None:
         is_address = False
     if not is_address:
         raise ConfigError(
-            f"--otlp-endpoint {_without_secrets(endpoint)!r}: an address such as "
+            f"--otlp-endpoint {without_secrets(endpoint)!r}: an address such as "
             "http://localhost:4318 is needed, for OTLP over HTTP"
         )
-
-
-def _without_secrets(endpoint: str) -> str:
-    """An address, or what is none, without a user, a password and a query."""
-    return re.sub(r"//[^/?#]*@", "//", endpoint.partition("?")[0])
 
 
 def _explain(message: str, given: dict[str, Any]) -> str:

@@ -19,8 +19,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import SpanKind
 
 from corral import __version__
+from corral.errors import without_secrets
 from corral.system.background import step_back
-from corral.telemetry.otlp_session import OtlpSession, brings_its_own, without_secrets
+from corral.telemetry.otlp_session import OtlpSession, brings_its_own
 from corral.telemetry.report import RequestReport, Traced
 from corral.telemetry.spans import SpanMaker
 

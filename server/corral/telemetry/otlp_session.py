@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from corral.errors import printable
+from corral.errors import printable, without_secrets
 
 #: of an answer that are read; a collector's own has some hundred
 _MOST_BYTES = 64 * 2**10
@@ -138,12 +138,6 @@ def _said_by(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return _shown(str(error)) or type(error).__name__
-
-
-def without_secrets(url: str) -> str:
-    """An address as it may stand in a log: no user, no password, no query."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def brings_its_own(environ: Mapping[str, str]) -> bool:
