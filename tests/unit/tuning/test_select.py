@@ -16,7 +16,7 @@ from corral.models import registry
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.settings import BackendName, Precision, TorchMode
 from corral.system.ingredients import ingredients_key
-from corral.system.other_load import OtherLoad
+from corral.system.other_load import OtherLoad, is_doubtful
 from corral.tensors import Datatype, Signature, TensorSpec
 from corral.tuning import search_cache
 from corral.tuning import select as selection
@@ -115,7 +115,7 @@ def test_a_search_under_others_load_is_made_again_and_the_quietest_counts(
 
     def start() -> Search:
         found = search_cache.remembered(bench, options, _FP32)
-        if found is None or selection.is_doubtful(found):
+        if found is None or is_doubtful(found):
             found = selection.search_again(bench, options, _FP32, found)
         return found
 
