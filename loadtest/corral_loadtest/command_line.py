@@ -157,7 +157,7 @@ def check_file(path: Path | None, option: str) -> None:
         if not there:
             path.unlink()
     except OSError as error:
-        raise WrongInput(f"{option} {path}: {(error.strerror or str(error)).lower()}") from None
+        raise _refused(option, path, error) from None
 
 
 def check_folder(folder: Path | None, option: str) -> None:
@@ -167,5 +167,13 @@ def check_folder(folder: Path | None, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WrongInput(f"{option} {folder}: {(error.strerror or str(error)).lower()}") from None
+        raise _refused(option, folder, error) from None
     check_file(folder / f".corral-{os.getpid()}", option)
+
+
+def _refused(option: str, path: Path, error: OSError) -> WrongInput:
+    """The kernel's word begins small, but for a name's, as the server's ``os_reason`` has it."""
+    reason = error.strerror or str(error)
+    if reason[1:2].islower():
+        reason = reason[:1].lower() + reason[1:]
+    return WrongInput(f"{option} {path}: {reason}")

@@ -195,7 +195,7 @@ def test_ctrl_c_leaves_nothing_behind_and_prints_what_is_known(
         ),
         (("--compare", __file__, __file__), "no profile of corral profile --json"),
         # It has no end.
-        (("--compare", "/dev/zero", "/dev/zero"), "/dev/zero: it has more than 16 mib"),
+        (("--compare", "/dev/zero", "/dev/zero"), "/dev/zero: it has more than 16 MiB"),
         (("--trace", "/proc/none/t.json"), "--trace /proc/none/t.json: no such file"),
         (("--seconds", "0"), "--seconds: a number of seconds, more than 0, at most 60, is needed"),
         (("--live", "--port", "1"), "no server answers"),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from corral.errors import ConfigError
+from corral.errors import ConfigError, os_reason
 
 #: no files, and of use all the same: what this process has open already, and what takes everything
 _STREAMS = ("/dev/null", "/dev/stdout", "/dev/stderr")
@@ -63,5 +63,4 @@ def check_writable(path: Path | None, option: str) -> None:
         if not there:
             path.unlink()
     except OSError as error:
-        reason = (error.strerror or "cannot be written").lower()
-        raise ConfigError(f"{option} {path}: {reason}") from None
+        raise ConfigError(f"{option} {path}: {os_reason(error)}") from None

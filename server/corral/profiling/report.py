@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from corral.errors import ConfigError
+from corral.errors import ConfigError, os_reason
 from corral.profiling.threads import ThreadUse
 from corral.settings.files import read_file
 from corral.settings.ranges import shortened
@@ -126,7 +126,7 @@ def load(path: Path) -> ProfileReport:
             raise ConfigError(f"{path}: a profile of another form, {shortened(form)}")
         return msgspec.json.decode(content, type=ProfileReport)
     except OSError as error:
-        raise ConfigError(f"{path}: {(error.strerror or 'unreadable').lower()}") from None
+        raise ConfigError(f"{path}: {os_reason(error)}") from None
     except (msgspec.DecodeError, ValueError) as error:
         raise ConfigError(f"{path}: no profile of corral profile --json ({error})") from None
 

@@ -10,7 +10,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from corral.errors import ConfigError
+from corral.errors import ConfigError, os_reason
 from corral.settings.files import read_file
 from corral.system.watched_file import WatchedFile, read_private
 
@@ -68,7 +68,7 @@ def _read(path: Path, option: str) -> bytes:
     try:
         return read_file(path, once=False)[0]
     except OSError as error:
-        raise ConfigError(f"{option} {path}: {(error.strerror or 'unreadable').lower()}") from None
+        raise ConfigError(f"{option} {path}: {os_reason(error)}") from None
 
 
 def watch(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from corral.errors import ConfigError
+from corral.errors import ConfigError, os_reason
 from corral.settings import Settings
 from corral.system.addresses import find_addresses
 
@@ -118,8 +118,7 @@ def _wanted_http_port(settings: Settings) -> int:
 
 
 def _refused(host: str, port: int, option: str, error: OSError) -> ConfigError:
-    reason = os.strerror(error.errno or 0).lower()
-    return ConfigError(f"{option} {port}: cannot listen on {host}: {reason}")
+    return ConfigError(f"{option} {port}: cannot listen on {host}: {os_reason(error)}")
 
 
 def _with_port(address: tuple[Any, ...], port: int) -> tuple[Any, ...]:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from corral.errors import os_reason
+
 _MOST_BYTES = 4 * 2**20
 _CHUNK_BYTES = 65536
 _NUMBER = re.compile(r"\d+")
@@ -36,7 +38,7 @@ def read_texts(root: Path, paths: Iterable[str]) -> tuple[dict[str, str], dict[s
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             continue
         except OSError as error:
-            refused[path] = (error.strerror or "unreadable").lower()
+            refused[path] = os_reason(error)
     return texts, refused
 
 

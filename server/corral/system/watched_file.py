@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from corral.errors import ConfigError
+from corral.errors import ConfigError, os_reason
 from corral.settings.files import read_file
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def read_private(path: Path, option: str) -> bytes:
     try:
         content, found = read_file(path, once=False)
     except OSError as error:
-        raise ConfigError(f"{option} {path}: {(error.strerror or 'unreadable').lower()}") from None
+        raise ConfigError(f"{option} {path}: {os_reason(error)}") from None
     if found.st_mode & 0o007:
         raise ConfigError(
             f"{option} {path}: every user of this machine has access to it; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def watch(pair: Pair, ca: Path | None = None) -> WatchedFile[tls.Material]:
     found = tls.watch(str(pair.cert), str(pair.key), str(ca) if ca else None)
     assert found
     return found
+
+
+@pytest.mark.parametrize("part", ["cert", "key"])
+def test_a_file_without_an_end_in_sight_is_refused_with_its_unit(server: Pair, part: str) -> None:
+    os.truncate(getattr(server, part), 2**24 + 1)
+    with pytest.raises(ConfigError, match=f"--tls-{part} .*: it has more than 16 MiB$"):
+        watch(server)
 
 
 def test_without_files_there_is_no_tls() -> None:
