@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from corral.models import registry
 from corral.protocol import request as wire
 from corral.protocol.contents import Limits
 from corral.protocol.metadata import resolve_view
+from corral.protocol.response import classification
 from corral.tensors import Datatype
 from corral_protos import open_inference_pb2 as pb
 
@@ -164,6 +167,41 @@ async def rig() -> AsyncIterator[Rig]:
     rig = Rig()
     yield rig
     rig.close()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_the_loop_goes_on_while_many_scores_become_labels(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waits(*arguments: Any) -> bytes:
+        begun.set()
+        assert go_on.wait(10), "the event loop stood still"
+        return classification(*arguments)
+
+    monkeypatch.setattr("corral.dataplane.inference.classification", waits)
+    worker = await rig.worker()
+    array = np.zeros((4, 3, 224, 224), np.float32)
+    array[:, 0, 0, 0] = 5
+    request = pb.ModelInferRequest(model_name="resnet50", raw_input_contents=[array.tobytes()])
+    request.inputs.add(name="input", datatype="FP32", shape=array.shape)
+    request.parameters["classification"].int64_param = 1
+    task = asyncio.create_task(rig.inference.infer(request.SerializeToString(), None))
+    assert await worker.run() == (Datatype.FP32, 4)
+    await until(begun.is_set)
+    if cancelled:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [rig.count(k) for k in ("succeeded", "failure_cancelled", "pending")] == [0, 1, 0]
+        go_on.set()
+        return
+    go_on.set()
+    answer = pb.ModelInferResponse.FromString(await task)
+    assert answer.outputs[0].shape == [4, 1]
+    assert answer.raw_output_contents[0].count(b"5.000000:0") == 4
+    assert [rig.count(k) for k in ("succeeded", "failure_cancelled", "pending")] == [1, 0, 0]
 
 
 async def test_a_request_goes_through_and_is_counted(rig: Rig) -> None:

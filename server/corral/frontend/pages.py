@@ -151,7 +151,10 @@ class Pages:
         return metadata.model_config(self.model, view, self.batch_sizes)
 
     def _model_statistics(self, request: pb.ModelStatisticsRequest) -> Message:
-        return metadata.model_statistics(self._counts(), self._base, request.name, request.version)
+        # Without a name there is still a version to check.
+        asked = self.resolve(request.name or self._base, request.version)
+        views = [asked] if request.name else self._views
+        return metadata.model_statistics(self._counts(), self._base, views)
 
     # --- the repository, which never changes ---
 

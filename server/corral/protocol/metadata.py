@@ -7,7 +7,7 @@ answers are those that Triton's clients and perf_analyzer go by.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -264,22 +264,15 @@ def _queue_policy(model: ModelDescription) -> pb.ModelQueuePolicy | None:
 
 
 def model_statistics(
-    counts: Counts, base: str, name: str = "", version: str = ""
+    counts: Counts, base: str, views: Iterable[View]
 ) -> pb.ModelStatisticsResponse:
     """Statistics since the server started, all cells summed.
 
     Args:
         counts: a copy of the counters.
         base: the name of the model that is served.
-        name: one of its three names; empty for all.
-        version: "" or "1".
-
-    Raises:
-        NotFound: there is no such model or version.
+        views: those that were asked for.
     """
-    # Without a name there is still a version to check.
-    asked = resolve_view(name or base, version, base)
-    views = (asked,) if name else tuple(View)
     batches = _batch_statistics(counts)
     return pb.ModelStatisticsResponse(
         model_stats=[_statistics(counts, base, view, batches) for view in views]

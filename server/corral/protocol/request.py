@@ -297,6 +297,9 @@ class RequestReader:
         if "shared_memory_region" not in parameters:
             return None
         self._registered()
+        region = parameters["shared_memory_region"]
+        if region.WhichOneof("parameter_choice") != "string_param":
+            raise InvalidRequest("the parameter shared_memory_region takes a region's name")
         numbers = {"shared_memory_offset": 0, "shared_memory_byte_size": 0}
         for name in numbers:
             if name in parameters:
@@ -306,7 +309,7 @@ class RequestReader:
                 numbers[name] = value
         if not numbers["shared_memory_byte_size"]:
             raise InvalidRequest("the parameter shared_memory_byte_size is missing")
-        return Slice(parameters["shared_memory_region"].string_param, *numbers.values())
+        return Slice(region.string_param, *numbers.values())
 
     def _read_shape(
         self, tensor: pb.ModelInferRequest.InferInputTensor

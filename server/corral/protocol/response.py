@@ -129,10 +129,11 @@ def classification(logits: bytes, classes: int, top: int, labels: tuple[str, ...
     """
     scores = np.frombuffer(logits, np.float32).reshape(-1, classes)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    parts: list[bytes] = []
+    content = bytearray()
     for row, indexes in zip(scores, best, strict=True):
         for index in indexes.tolist():
             label = f":{labels[index]}" if index < len(labels) else ""
             text = f"{row[index]:f}:{index}{label}".encode()
-            parts += (LENGTH_PREFIX.pack(len(text)), text)
-    return b"".join(parts)
+            content += LENGTH_PREFIX.pack(len(text))
+            content += text
+    return bytes(content)

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.loop_pauses import longest_pause
 
 from corral.frontend.grpc_asgi import compression, timeouts
 from corral.frontend.grpc_asgi.application import GrpcApplication, is_grpc
@@ -291,6 +293,17 @@ async def test_others_go_on_while_a_bomb_is_unpacked() -> None:
         await compression.unpack(b"gzip", [bomb], 32 * 2**20, TOO_LARGE)
     task.cancel()
     assert turns > 10
+
+
+async def test_others_go_on_while_a_long_answer_is_packed() -> None:
+    message = np.sin(np.arange(2_000_000, dtype=np.float32)).tobytes()
+    packed = []
+
+    async def pack() -> None:
+        packed.append(await compression.pack(b"gzip", message))
+
+    assert await longest_pause(pack()) < 0.5
+    assert gzip.decompress(packed[0]) == message
 
 
 def test_a_bomb_is_not_unpacked() -> None:

@@ -245,7 +245,7 @@ def test_statistics_add_up_the_cells() -> None:
     }
     second = {key: value for key, value in first.items() if key != "size/256/executions"}
     second["view/tensor/last_inference_ms"] = 1_700_000_000_400
-    message = protocol_pages.model_statistics(counts(first, second), "resnet50", "resnet50", "1")
+    message = protocol_pages.model_statistics(counts(first, second), "resnet50", [View.TENSOR])
     [page] = seen_by_triton(message, service_pb2.ModelStatisticsResponse).model_stats
     assert not unknown_fields(page)
     assert (page.name, page.version, int(page.version)) == ("resnet50", "1", 1)
@@ -268,7 +268,7 @@ def test_statistics_add_up_the_cells() -> None:
 
 def test_statistics_of_the_views_are_apart_and_their_batches_shared() -> None:
     taken = counts({"view/uint8/succeeded": 3, "size/2/executions": 5})
-    pages = protocol_pages.model_statistics(taken, "resnet50").model_stats
+    pages = protocol_pages.model_statistics(taken, "resnet50", View).model_stats
     assert [page.name for page in pages] == ["resnet50", "resnet50_uint8", "resnet50_image"]
     assert [page.inference_stats.success.count for page in pages] == [0, 3, 0]
     assert [[b.batch_size for b in page.batch_stats] for page in pages] == [[2]] * 3
@@ -278,7 +278,7 @@ def test_statistics_grow_by_what_was_counted_between_two_readings() -> None:
     """perf_analyzer subtracts two readings and divides by the growth of queue.count."""
     before, after = ({"view/tensor/succeeded": n, "view/tensor/queue_ns": 50 * n} for n in (4, 9))
     queues = [
-        protocol_pages.model_statistics(counts(page), "resnet50", "resnet50").model_stats[0]
+        protocol_pages.model_statistics(counts(page), "resnet50", [View.TENSOR]).model_stats[0]
         for page in (before, after)
     ]
     growth = [page.inference_stats.queue for page in queues]
@@ -303,12 +303,6 @@ def test_an_unknown_model_is_told_what_there_is() -> None:
 def test_an_unknown_version_is_told_which_there_is(version: str) -> None:
     with pytest.raises(NotFound, match=r"'resnet50' has the version '1' only, not "):
         protocol_pages.resolve_view("resnet50", version, "resnet50")
-
-
-def test_statistics_of_what_is_not_there_are_refused() -> None:
-    for name, version in (("other", ""), ("resnet50", "2"), ("", "2")):
-        with pytest.raises(NotFound):
-            protocol_pages.model_statistics(counts({}), "resnet50", name, version)
 
 
 @given(name=st.text(max_size=300), version=st.text(max_size=300))

@@ -19,7 +19,7 @@ from corral.protocol.contents import Limits
 from corral.protocol.head import Data, Head
 from corral.protocol.scattered import Scattered
 from corral.protocol.several import Several
-from corral.protocol.shared_memory import Tensor
+from corral.protocol.shared_memory import ClientMemory, Tensor
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
@@ -424,3 +424,19 @@ def test_a_tensor_in_pieces_is_copied_from_anywhere(
     target = memoryview(bytearray(length))
     Scattered(pieces).read_into(target, start)
     assert bytes(target) == whole[start : start + length]
+
+
+@pytest.mark.parametrize("choice", ["int64_param", "bool_param", "double_param", None])
+def test_a_region_goes_by_a_name(choice: str | None) -> None:
+    reader = wire.RequestReader(SIGNATURE, LIMITS, resolve, ClientMemory())
+    message = request(raw=None)
+    parameters = message.inputs[0].parameters
+    parameters["shared_memory_byte_size"].int64_param = 192
+    parameters["shared_memory_region"].SetInParent()
+    if choice is not None:
+        setattr(parameters["shared_memory_region"], choice, 1)
+    with pytest.raises(InvalidRequest, match="shared_memory_region takes a region's name"):
+        reader.read(message.SerializeToString())
+    parameters["shared_memory_region"].string_param = "r"
+    with pytest.raises(NotFound):
+        reader.read(message.SerializeToString())

@@ -141,7 +141,7 @@ class Call:
             algorithm = answer_algorithm(self._algorithm, self._accepts)
         flag = 0
         if algorithm != IDENTITY:
-            message, flag = pack(algorithm, message), 1
+            message, flag = await pack(algorithm, message), 1
         try:
             if not self._started:
                 self._started = True

@@ -17,6 +17,10 @@ _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 ACCEPTED = b"identity,deflate,gzip"
 #: One message at a time: a few bytes may take as long to unpack as the largest message.
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="unpack")
+#: the same for answers, which wait for no request's packing
+_PACKER = ThreadPoolExecutor(1, thread_name_prefix="pack")
+#: what is shorter is packed at once
+_QUICK_BYTES = 64 * 2**10
 #: answers are packed fast rather than small
 _LEVEL = 1
 
@@ -59,8 +63,14 @@ async def unpack(
         raise GrpcError(Code.INTERNAL, f"the message is no whole {name} stream") from None
 
 
-def pack(algorithm: bytes, message: bytes) -> bytes:
-    """A message, packed."""
+async def pack(algorithm: bytes, message: bytes) -> bytes:
+    """A message, packed; in a thread where it is long, while other calls go on."""
+    if len(message) <= _QUICK_BYTES:
+        return _pack(algorithm, message)
+    return await asyncio.get_running_loop().run_in_executor(_PACKER, _pack, algorithm, message)
+
+
+def _pack(algorithm: bytes, message: bytes) -> bytes:
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS[algorithm])
     return packer.compress(message) + packer.flush()
 

@@ -11,7 +11,7 @@ from corral.errors import InvalidRequest, RequestError, TooLarge
 from corral.frontend.rest import console, routes
 from corral.frontend.rest.console import CONSOLE_ACTIONS, ConsolePages
 from corral.frontend.rest.departures import Departures
-from corral.frontend.rest.exchange import OCTETS, Reply, Request, answer, refusal
+from corral.frontend.rest.exchange import OCTETS, Reply, Request, answer, packed, refusal
 from corral.frontend.rest.pages import Pages
 from corral.frontend.rest.routes import Route
 from corral.frontend.rest.service import Body, Receive, Scope, Send, Service
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 _OPEN = frozenset({"live", "ready"})
 #: JSON headers up to this size are remembered: a client sends the same one again and again
 _REMEMBERED_BYTES = 1024
+#: how long the JSON of a number is, by its bytes
+_JSON_OF_A_BYTE = 5
 #: a request for labels that names no number
 _USUAL_LABELS = 5
 _MULTIPART = "multipart/form-data"
@@ -76,9 +78,11 @@ class RestApp:
         try:
             asked = Request(scope)
             reply = await self._reply(asked, scope, receive)
-            accept = asked.field(b"accept-encoding") if reply.may_be_packed else None
+            if reply.may_be_packed and (accept := asked.listed(b"accept-encoding")):
+                pack = functools.partial(packed, reply, accept)
+                reply = await self._side.write(pack, len(reply.body))
         except RequestError as error:
-            reply, accept = refusal(error), None
+            reply = refusal(error)
         except asyncio.CancelledError:
             if self._departures.left():
                 return
@@ -87,13 +91,12 @@ class RestApp:
         except Exception:
             logger.exception("a request failed")
             reply = Reply(statuses.body_of("internal error"), statuses.INTERNAL)
-            accept = None
         try:
             if reply.follower is None:
-                await answer(send, reply, accept)
+                await answer(send, reply)
             else:
                 with self._service.aside():
-                    await answer(send, reply, accept)
+                    await answer(send, reply)
         except OSError:
             # A TimeoutError is one, too.
             logger.debug("the client left before its answer")
@@ -146,7 +149,8 @@ class RestApp:
         head, raws, binary = await self._read(route, asked, receive, deadline_s)
         timeline = timeline_of(asked.scope)
         got = await self._service.infer(head, raws, deadline_s, at_most, timeline)
-        return _inference_reply(got, binary)
+        write = functools.partial(_inference_reply, got, binary)
+        return await self._side.write(write, _json_bytes(got, binary))
 
     async def _read(
         self, route: Route, asked: Request, receive: Receive, deadline_s: float | None
@@ -245,6 +249,14 @@ def _datatypes(form: Form, head: Head) -> list[Datatype | None]:
         return [head.datatype]
     kinds = {given.spec.name: given.spec.datatype for given in head.inputs}
     return [kinds[given.name] for given in form.inputs]
+
+
+def _json_bytes(got: Answer, binary: tuple[bool, ...]) -> int:
+    """About how long the answer's JSON is."""
+    if all(binary):
+        return 0
+    values = sum(len(output.content) for output in got.outputs) or len(got.content)
+    return values * _JSON_OF_A_BYTE
 
 
 def _inference_reply(got: Answer, binary: tuple[bool, ...]) -> Reply:

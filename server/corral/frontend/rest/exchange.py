@@ -64,6 +64,10 @@ class Request:
         """A header field that may come once; raises InvalidRequest."""
         return fields.single(self._fields, name)
 
+    def listed(self, name: bytes) -> str | None:
+        """A header field that is a list, and so may come in several pieces."""
+        return fields.listed(self._fields, name)
+
     def length(self, name: bytes) -> int | None:
         """A header field that is a number of bytes; raises InvalidRequest."""
         return fields.length(self._fields, name)
@@ -142,23 +146,32 @@ def refusal(error: RequestError) -> Reply:
     )
 
 
-async def answer(send: Send, reply: Reply, accept_encoding: str | None) -> None:
-    """Sends an answer, packed where it may be and the client asked for it."""
+def packed(reply: Reply, accept_encoding: str) -> Reply:
+    """The answer as a client that says so gets it: packed, where it may be and is worth it."""
+    encoding = fields.accepted_encoding(accept_encoding)
+    if not reply.may_be_packed or len(reply.body) < _LEAST_PACKED_BYTES or encoding is None:
+        return reply
+    body = reply.packed if encoding == "gzip" else None
+    return dataclasses.replace(
+        reply,
+        body=pack(reply.body, encoding) if body is None else body,
+        more=(
+            *reply.more,
+            (b"content-encoding", encoding.encode()),
+            (b"vary", b"accept-encoding"),
+        ),
+    )
+
+
+async def answer(send: Send, reply: Reply) -> None:
+    """Sends an answer as it is."""
     if reply.follower is not None:
         await _follow(send, reply, reply.follower)
         return
-    body = reply.body
-    head = [(b"content-type", reply.content_type), *reply.more]
-    if reply.may_be_packed and len(body) >= _LEAST_PACKED_BYTES:
-        encoding = fields.accepted_encoding(accept_encoding)
-        if encoding is not None:
-            kept = reply.packed if encoding == "gzip" else None
-            body = pack(body, encoding) if kept is None else kept
-            head.append((b"content-encoding", encoding.encode()))
-            head.append((b"vary", b"accept-encoding"))
-    head.append((b"content-length", b"%d" % len(body)))
+    length = (b"content-length", b"%d" % len(reply.body))
+    head = [(b"content-type", reply.content_type), *reply.more, length]
     await send({"type": "http.response.start", "status": reply.status, "headers": head})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
 async def _follow(send: Send, reply: Reply, follower: Follower) -> None:

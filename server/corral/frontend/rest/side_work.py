@@ -20,7 +20,7 @@ _RETRY_MS = 100
 
 
 class SideWork:
-    """Threads for long JSON and forms and for what is packed; use it from one event loop."""
+    """Threads for long JSON, forms and answers and what is packed; use it from one event loop."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rest")
@@ -46,3 +46,9 @@ class SideWork:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._bytes -= size_bytes
+
+    async def write(self, work: Callable[[], T], size_bytes: int) -> T:
+        """The same for an answer, which is never refused: it is there, and two grow at a time."""
+        if size_bytes <= _QUICK_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

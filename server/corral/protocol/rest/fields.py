@@ -29,6 +29,17 @@ def single(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     return found[0].decode("latin-1").strip() if found else None
 
 
+def listed(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """The value of a field that is a list: who sends it in pieces means all; None: it is not there.
+
+    Args:
+        fields: (name in lower case, value).
+        name: in lower case.
+    """
+    found = [value for key, value in fields if key == name]
+    return b",".join(found).decode("latin-1") if found else None
+
+
 def length(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> int | None:
     """The value of a field that is a number of bytes; None when there is none.
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from corral.protocol.response import Answer, Output
 from corral.tensors import OUTPUT_NAME, Datatype
 
 _VERSION = "1"
+#: Values that become JSON at one go: no other thread runs meanwhile.
+_VALUES_AT_ONCE = 2**14
 _LENGTH_PREFIX = struct.Struct("<I")
 
 Content = bytes | bytearray | memoryview
@@ -86,7 +89,7 @@ def in_parts(answer: Answer, binary: Sequence[bool]) -> tuple[bytes, int]:
     outputs = answer.outputs or (
         Output(answer.output_name, answer.datatype, answer.shape, answer.content, answer.part),
     )
-    told: list[dict[str, Any]] = []
+    told: list[bytes] = []
     tail: list[Content] = []
     for output, behind in zip(outputs, _for_each(binary, len(outputs)), strict=True):
         page: dict[str, Any] = {
@@ -99,31 +102,33 @@ def in_parts(answer: Answer, binary: Sequence[bool]) -> tuple[bytes, int]:
         if output.part is None and behind:
             page["parameters"] = {"binary_data_size": len(output.content)}
             tail.append(output.content)
-        elif output.part is None:
-            page["data"] = _values(output.datatype, output.content)
-        told.append(page)
-    head = b'%b%b,"outputs":%b}' % (
-        _start(answer.model_name),
-        _id(answer.request_id),
-        msgspec.json.encode(told),
-    )
-    return b"".join((head, *tail)), len(head)
+        told += (b"," if told else b',"outputs":[', msgspec.json.encode(page))
+        if output.part is None and not behind:
+            told[-1] = told[-1][:-1]
+            told += (b',"data":[', *_values(output.datatype, output.content), b"]}")
+    head = (_start(answer.model_name), _id(answer.request_id), *told, b"]}")
+    return b"".join((*head, *tail)), sum(map(len, head))
 
 
 def _for_each(binary: Sequence[bool], count: int) -> Sequence[bool]:
     return binary if len(binary) == count else [binary[0]] * count
 
 
-def _values(datatype: str, content: Content) -> list[Any]:
-    """A tensor's values, row after row, as JSON has them."""
+def _values(datatype: str, content: Content) -> Iterator[bytes]:
+    """A tensor's values, row after row, as JSON has them, with commas between them."""
+    values: NDArray[Any] | list[str]
     if datatype == "BYTES":
-        return [element.decode("utf-8", "replace") for element in elements(content)]
-    kind = Datatype[datatype]
-    values = np.frombuffer(content, kind.numpy)
-    if kind is Datatype.BF16:
-        values = (values.astype(np.uint32) << 16).view(np.float32)
-    found: list[Any] = values.tolist()
-    return found
+        values = [element.decode("utf-8", "replace") for element in elements(content)]
+    else:
+        kind = Datatype[datatype]
+        values = np.frombuffer(content, kind.numpy)
+        if kind is Datatype.BF16:
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+    for at in range(0, len(values), _VALUES_AT_ONCE):
+        if at:
+            yield b","
+        some = values[at : at + _VALUES_AT_ONCE]
+        yield msgspec.json.encode(some if isinstance(some, list) else some.tolist())[1:-1]
 
 
 def elements(content: Content) -> list[bytes]:

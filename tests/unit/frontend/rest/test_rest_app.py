@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from openapi_spec_validator import validate
+from support.loop_pauses import longest_pause
 from support.rest_service import CLASSES, FakeService, Reply, ask, bytes_tensor
 from tritonclient.http._utils import _get_inference_request
 
@@ -29,6 +30,7 @@ from corral.errors import (
 from corral.frontend.rest import make
 from corral.frontend.rest.app import RestApp
 from corral.priority import Priority
+from corral.protocol.response import Answer
 from corral.protocol.rest import compression
 
 JPEG = b"ok\x03 as the model has it"
@@ -644,6 +646,45 @@ async def test_long_json_does_not_hold_the_others_up(app: RestApp) -> None:
     )
     assert {reply.status for reply in replies} == {200}
     assert len({reply.body for reply in replies}) == 1
+
+
+@pytest.mark.parametrize(("binary", "accepts"), [(False, ""), (False, "gzip"), (True, "gzip")])
+async def test_long_answers_do_not_hold_the_others_up(
+    app: RestApp,
+    service: FakeService,
+    monkeypatch: pytest.MonkeyPatch,
+    binary: bool,
+    accepts: str,
+) -> None:
+    """A segmentation's: millions of values, as JSON and packed."""
+    values = np.sin(np.arange(2_000_000, dtype=np.float32))
+
+    async def infer(*_: Any) -> Answer:
+        return Answer("m", "", "FP32", (1, len(values)), values.tobytes())
+
+    monkeypatch.setattr(service, "infer", infer)
+    asked = {**json.loads(JSON_BODY), "parameters": {"binary_data_output": binary}}
+    replies = []
+
+    async def request() -> None:
+        fields = [("Accept-Encoding", accepts)] if accepts else []
+        replies.append(await ask(app, "POST", INFER, json.dumps(asked).encode(), fields))
+
+    assert await longest_pause(request()) < 0.5
+    (reply,) = replies
+    body = gzip.decompress(reply.body) if accepts else reply.body
+    if binary:
+        found = np.frombuffer(body[-values.nbytes :], np.float32)
+    else:
+        found = np.array(json.loads(body)["outputs"][0]["data"], np.float32)
+    assert np.array_equal(found, values)
+
+
+async def test_a_list_of_encodings_may_come_in_pieces(app: RestApp) -> None:
+    """As RFC 9110 has it (5.3): a proxy may split such a field."""
+    fields = [("Accept-Encoding", "br"), ("Accept-Encoding", "deflate;q=0.5, gzip")]
+    reply = await ask(app, "GET", "/openapi.json", fields=fields)
+    assert (reply.status, reply.fields["content-encoding"]) == (200, "gzip")
 
 
 def test_elements_of_strings() -> None:
