@@ -180,7 +180,7 @@ async def test_the_loop_goes_on_while_many_scores_become_labels(
         assert go_on.wait(10), "the event loop stood still"
         return classification(*arguments)
 
-    monkeypatch.setattr("corral.dataplane.inference.classification", waits)
+    monkeypatch.setattr("corral.dataplane.answers.classification", waits)
     worker = await rig.worker()
     array = np.zeros((4, 3, 224, 224), np.float32)
     array[:, 0, 0, 0] = 5

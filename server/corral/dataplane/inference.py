@@ -7,7 +7,7 @@ There is no network in it. Everything runs on one event loop; only pictures are 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import functools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,22 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.dataplane.answers import make_answer, takes_long
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.recorder import Recorder
 from corral.dataplane.worker_link import Request
-from corral.errors import InvalidRequest, RequestError, Unavailable
+from corral.errors import RequestError, Unavailable
 from corral.images import decode as images
 from corral.ipc.messages import ServedModel
 from corral.priority import Priority
 from corral.protocol.head import Data, Head, Places
 from corral.protocol.request import RequestReader
-from corral.protocol.response import Answer, Output, classification, encoded
-from corral.protocol.shared_memory import Tensor
+from corral.protocol.response import Answer, encoded
 from corral.telemetry.timeline import Timeline
 from corral.tensors import Datatype
-
-#: the best classes of fewer scores are found at once: each may become 2 µs of text
-_QUICK_BYTES = 8 * 2**10
 
 
 class Inference:
@@ -242,12 +239,11 @@ class Inference:
                 request.timeline.queued_s = self._now_s()
             self._dispatcher.enqueue(request)
             await done
-            if len(request.output) > _QUICK_BYTES and _wants_labels(head):
-                found = await self._loop.run_in_executor(
-                    self._labellers, self._answer, head, output, request.output
-                )
+            if takes_long(head, request.output):
+                make = functools.partial(make_answer, self._model, head, output, request.output)
+                found = await self._loop.run_in_executor(self._labellers, make)
             else:
-                found = self._answer(head, output, request.output)
+                found = make_answer(self._model, head, output, request.output)
         # A cancelled task, too, must leave the queue and be counted.
         except BaseException as error:
             self._dispatcher.drop(request)
@@ -270,47 +266,6 @@ class Inference:
         if not isinstance(error, asyncio.CancelledError):
             return "failed"
         return "expired" if _passed(request.deadline_s, self._now_s()) else "cancelled"
-
-    def _answer(self, head: Head, output: Places, logits: bytes | bytearray) -> Answer:
-        """The answer; with its output in the client's shared memory if wanted there."""
-        if isinstance(output, tuple):
-            return self._answer_by_name(head, output, logits)
-        name, request_id = head.model_name, head.request_id
-        content, datatype = logits, "FP32"
-        shape: tuple[int, ...] = (head.count, *self._model.signature.output_shape)
-        if head.classification:
-            content = classification(
-                bytes(logits), self._model.classes, head.classification, self._model.labels
-            )
-            datatype, shape = "BYTES", (head.count, head.classification)
-        if output is None:
-            return Answer(name, request_id, datatype, shape, content, None, head.output_name)
-        _write(output, content, "the output")
-        part, wanted = head.output_slice, head.output_name
-        return Answer(name, request_id, datatype, shape, b"", part, wanted)
-
-    def _answer_by_name(
-        self, head: Head, places: tuple[Tensor | None, ...], values: bytes | bytearray
-    ) -> Answer:
-        """The answer with the outputs that are wanted, where the model's have names."""
-        whole = memoryview(values)
-        # A request's outputs lie one behind another, each whole.
-        sizes = [spec.item_bytes * head.count for spec in self._model.signature.outputs]
-        starts = list(itertools.accumulate(sizes, initial=0))
-        outputs = []
-        for wanted, place in zip(head.wanted, places, strict=True):
-            spec = self._model.signature.outputs[wanted.index]
-            content: bytes | memoryview = whole[starts[wanted.index] : starts[wanted.index + 1]]
-            datatype, shape = spec.datatype.name, (head.count, *spec.shape)
-            if wanted.classification:
-                labels = self._model.labels if spec.size == len(self._model.labels) else ()
-                content = classification(bytes(content), spec.size, wanted.classification, labels)
-                datatype, shape = "BYTES", (head.count, wanted.classification)
-            if place is not None:
-                _write(place, content, f"the output {wanted.name!r}")
-                content = b""
-            outputs.append(Output(wanted.name, datatype, shape, content, wanted.part))
-        return Answer.of(head.model_name, head.request_id, tuple(outputs))
 
     async def _decode(self, pictures: list[memoryview]) -> memoryview:
         """Encoded pictures to UINT8 [n,crop,crop,3], in the decoders' threads.
@@ -340,19 +295,6 @@ class Inference:
         """Ends the threads."""
         for threads in (self._decoders, self._labellers):
             threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _wants_labels(head: Head) -> bool:
-    return bool(head.classification) or any(wanted.classification for wanted in head.wanted)
-
-
-def _write(place: Tensor, content: bytes | bytearray | memoryview, what: str) -> None:
-    """Leaves an output in the client's shared memory. Raises InvalidRequest: it does not fit."""
-    if len(content) > len(place):
-        raise InvalidRequest(
-            f"{what} has {len(content)} bytes, its place in shared memory {len(place)}"
-        )
-    place.write(content)
 
 
 def _passed(deadline_s: float | None, now_s: float) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from corral.errors import InvalidRequest
 from corral.priority import Priority
+from corral.protocol.shared_memory import Slice
 from corral_protos import open_inference_pb2 as pb
 
 
@@ -48,3 +49,20 @@ def read_priority(request: pb.ModelInferRequest) -> Priority:
     if priority is None or priority < 0:
         raise InvalidRequest("the parameter priority takes a whole number: 1 interactive, 2 bulk")
     return Priority.INTERACTIVE if priority < Priority.BULK else Priority.BULK
+
+
+def read_slice(parameters: Mapping[str, pb.InferParameter]) -> Slice:
+    """Where a tensor lies in shared memory; ``shared_memory_region`` is among the parameters."""
+    region = parameters["shared_memory_region"]
+    if region.WhichOneof("parameter_choice") != "string_param":
+        raise InvalidRequest("the parameter shared_memory_region takes a region's name")
+    numbers = {"shared_memory_offset": 0, "shared_memory_byte_size": 0}
+    for name in numbers:
+        if name in parameters:
+            value = integer(parameters[name])
+            if value is None or value < 0:
+                raise InvalidRequest(f"the parameter {name} takes a whole number of bytes")
+            numbers[name] = value
+    if not numbers["shared_memory_byte_size"]:
+        raise InvalidRequest("the parameter shared_memory_byte_size is missing")
+    return Slice(region.string_param, *numbers.values())

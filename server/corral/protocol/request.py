@@ -21,7 +21,7 @@ from corral.protocol.envelope import (
     tail,
 )
 from corral.protocol.head import Data, Head, Places
-from corral.protocol.parameters import integer, read_classification, read_priority, read_timeout
+from corral.protocol.parameters import read_classification, read_priority, read_slice, read_timeout
 from corral.protocol.ports import PortsReader, parse_request
 from corral.protocol.response import LENGTH_PREFIX
 from corral.protocol.scattered import Scattered
@@ -297,19 +297,7 @@ class RequestReader:
         if "shared_memory_region" not in parameters:
             return None
         self._registered()
-        region = parameters["shared_memory_region"]
-        if region.WhichOneof("parameter_choice") != "string_param":
-            raise InvalidRequest("the parameter shared_memory_region takes a region's name")
-        numbers = {"shared_memory_offset": 0, "shared_memory_byte_size": 0}
-        for name in numbers:
-            if name in parameters:
-                value = integer(parameters[name])
-                if value is None or value < 0:
-                    raise InvalidRequest(f"the parameter {name} takes a whole number of bytes")
-                numbers[name] = value
-        if not numbers["shared_memory_byte_size"]:
-            raise InvalidRequest("the parameter shared_memory_byte_size is missing")
-        return Slice(region.string_param, *numbers.values())
+        return read_slice(parameters)
 
     def _read_shape(
         self, tensor: pb.ModelInferRequest.InferInputTensor
