@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from corral.batching.prediction import poisson_gaps
 from corral.errors import ModelError
@@ -12,8 +12,9 @@ from corral.ipc.messages import ModelBoot
 from corral.planning.plan import Plan
 from corral.settings import Allocator, BackendName, Mode, Precision, Settings
 from corral.slo.budget import Budget
+from corral.slo.crew import Crew
 from corral.slo.forecast import Forecast
-from corral.slo.profiler import Crew, Profiler
+from corral.slo.profiler import Profiler
 from corral.slo.service import ServiceTimes
 from corral.slo.space import Arithmetic, Memory, Shape, Space, batchings
 from corral.slo.survey import Engine, Survey
@@ -42,7 +43,17 @@ class Table(Profiler):
     crews: list[Crew] = dataclasses.field(default_factory=list)
     batch_ms: float = 0.0
 
-    def measure(self, crew: Crew) -> ServiceTimes:
+    def measure(
+        self, crews: Sequence[Crew], joins: Callable[[int, int], bool] = lambda *_: True
+    ) -> list[ServiceTimes]:
+        found = [self._answer(crews[0])]
+        for crew in crews[1:]:
+            if not joins(len(found), 0):
+                break
+            found.append(self._answer(crew))
+        return found
+
+    def _answer(self, crew: Crew) -> ServiceTimes:
         self.crews.append(crew)
         if crew.arithmetic in self.broken:
             raise ModelError("its worker died")
@@ -56,7 +67,7 @@ class Table(Profiler):
         return ServiceTimes(busy_s=busy_s, alone_s=[self.batch_ms / 1000 + one_s])
 
     def compare(self, crews: Sequence[Crew], size: int) -> list[float]:
-        return [0.01 * (self.factor if crew.memory == OTHER else 1.0) for crew in crews]
+        return [self.factor if crew.memory == OTHER else 1.0 for crew in crews]
 
 
 def survey(

@@ -17,12 +17,13 @@ from corral.planning.machine import Machine
 from corral.planning.plan import Plan
 from corral.settings import Settings
 from corral.slo.budget import Budget
+from corral.slo.crew import Crew
 from corral.slo.disturbance import Watch
 from corral.slo.forecast import Forecast
 from corral.slo.history import History, Speed, slower, speed
 from corral.slo.lone import LoneItems
 from corral.slo.order import TuneOrder
-from corral.slo.profiler import Crew, Profiler
+from corral.slo.profiler import Profiler
 from corral.slo.report import TuneReport
 from corral.slo.running import Servers
 from corral.slo.space import Shape, Space

@@ -9,8 +9,9 @@ from corral.backends.registry import engine
 from corral.errors import ConfigError
 from corral.planning.machine import Machine
 from corral.settings import Settings
+from corral.slo.crew import Crew
 from corral.slo.history import History, LoneItem, lone_item
-from corral.slo.profiler import Crew, Profiler
+from corral.slo.profiler import Profiler
 from corral.slo.reasons import too_slow
 from corral.slo.space import Shape
 from corral.slo.survey import Engine

@@ -35,8 +35,8 @@ class Pace:
         self._workers_start_s = 0.0
         self._beside_s = _BESIDE_S
         self._server_s: float | None = None
-        #: workers of one width, from their start to the last of their batches
-        self.workers_s = 0.0
+        #: turns of workers of one width, all of them
+        self.turns_s = 0.0
         #: all configurations of an engine
         self.predicting_s = 0.0
 
@@ -45,8 +45,8 @@ class Pace:
         self._workers_start_s = took_s
 
     def workers_measured(self, took_s: float) -> None:
-        """They were measured; their start is a part of it."""
-        self.workers_s = took_s
+        """They were measured; their start is no part of it."""
+        self.turns_s = took_s
 
     def predicted(self, took_s: float) -> None:
         """All configurations of an engine were predicted."""
@@ -63,6 +63,10 @@ class Pace:
     def comparing_s(self, crews: int, turns_s: float) -> float:
         """Expected of so many crews of workers, each measured for so long."""
         return self._workers_start_s * _together(crews) + crews * turns_s
+
+    def workers_s(self) -> float:
+        """Expected of workers of one more width, from their start to the last of their batches."""
+        return self.comparing_s(1, self.turns_s)
 
     def start_s(self, count: int = 1) -> float:
         """Expected of so many servers that start at the same time; 0 for none."""

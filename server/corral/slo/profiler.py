@@ -1,62 +1,50 @@
 """Measures what workers take for batches: alone, and while all of them compute.
 
-The workers are the server's own, on the CPUs that the plan would give them, started apart.
+The workers are the server's own, on the CPUs that the plan would give them, started apart. Those
+that are compared are up at the same time, and take turns.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import select
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from corral.backends.registry import engine
-from corral.ipc.messages import ModelBoot
 from corral.models.evaluation import guard_pictures
 from corral.models.spec import ModelSpec
-from corral.planning.plan import PlannedWorker
 from corral.settings import Settings
 from corral.slo.budget import Budget
+from corral.slo.crew import Crew
 from corral.slo.disturbance import Watch, unwatched
 from corral.slo.service import ServiceTimes
-from corral.slo.space import Arithmetic, Memory
 from corral.tensors import Datatype
 from corral.tuning import trial_worker
 from corral.tuning.trial_worker import Trial, TrialOrder
 
-#: of a size, and of a lone item alone; at least so many batches, unless that takes much longer
-_SPAN_S = 0.5
-_ALONE_S = 0.4
-_LEAST = 12
-_MOST_S = 2.0
+#: of a turn: of a size, and of a lone item alone; at least so many batches, unless that takes much
+#: longer
+_SPAN_S = 0.06
+_ALONE_S = 0.05
+_LEAST = 2
+_MOST_S = 0.25
+_TURNS = 8
 #: lone items that tell whether the bound can be kept at all
 _LOOKS = 3
 #: of a turn, where several kinds of memory take turns
-_TURN_S = 0.3
-_TURNS = 4
+_COMPARING_S = 0.15
+_COMPARING_TURNS = 8
 #: of each kind, in all
-COMPARED_S = _TURN_S * _TURNS
+COMPARED_S = _COMPARING_S * _COMPARING_TURNS
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Crew:
-    """Workers to measure.
-
-    Attributes:
-        arithmetic: what they compute with.
-        memory: what theirs is like.
-        model: as prepared for the arithmetic.
-        workers: their CPUs.
-        sizes: of batches, ascending from 1; the profiler's if None.
-    """
-
-    arithmetic: Arithmetic
-    memory: Memory
-    model: ModelBoot
-    workers: Sequence[PlannedWorker]
-    sizes: Sequence[int] | None = None
+def turns_s(sizes: Sequence[int]) -> float:
+    """Seconds that a crew's turns take at the least, with so many sizes."""
+    return _TURNS * (_ALONE_S + _SPAN_S * len(sizes))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,17 +69,88 @@ class Profiler:
     watch: Watch = dataclasses.field(default_factory=unwatched)
     budget: Budget = dataclasses.field(default_factory=lambda: Budget(math.inf))
 
-    def measure(self, crew: Crew) -> ServiceTimes:
-        """A lone item while the other workers rest, then all sizes while all of them compute.
+    def measure(
+        self, crews: Sequence[Crew], joins: Callable[[int, int], bool] = lambda *_: True
+    ) -> list[ServiceTimes]:
+        """A lone item while the other workers rest, and all sizes while all of a crew compute.
 
-        Sizes end with the first that takes longer than the bound; there are none where a lone item
-        does.
+        All crews and sizes take turns: a machine changes its pace from second to second, and what
+        is measured apart says more of that than of what is compared. Sizes end with the first that
+        takes longer than the bound; there are none where a lone item does.
+
+        Args:
+            crews: to measure: the first, and as many of the others as may join it.
+            joins: whether one more may; told how many there are without it, and the bytes that
+                all that join would need.
+
+        Returns:
+            of the crews that were measured, in their order.
 
         Raises:
             ModelError: a worker failed.
         """
-        with self.budget.timed(self.budget.pace.workers_measured):
-            return self._measure(crew)
+        with contextlib.ExitStack() as stack:
+            groups = self._started(stack, crews[:1])
+            first = groups[0].trials
+            self.budget.pace.workers_started(max(trial.start_s for trial in first))
+            worker_bytes = max(trial.report.memory_bytes for trial in first)
+            joining: list[Crew] = []
+            for crew in crews[1:]:
+                workers = sum(len(one.workers) for one in (*joining, crew))
+                if not joins(1 + len(joining), workers * worker_bytes):
+                    break
+                joining.append(crew)
+            groups += self._started(stack, joining)
+            with self.budget.timed(lambda s: self.budget.pace.workers_measured(s / len(groups))):
+                return self._measured(groups)
+
+    def _measured(self, groups: Sequence[_Group]) -> list[ServiceTimes]:
+        keeping = []
+        for group in groups:
+            group.alone_s = [group.trials[0].run(self._datatype, 1) for _ in range(_LOOKS)]
+            if min(group.alone_s) <= self.bound_s:
+                group.alone_s = []
+                keeping.append(group)
+        for _ in range(_TURNS):
+            turn, _ = self.watch.run(lambda: [self._turn(group) for group in keeping])
+            for group, found in zip(keeping, turn, strict=True):
+                group.learn(found)
+        return [ServiceTimes(busy_s=each.busy_s, alone_s=each.alone_s) for each in groups]
+
+    def _turn(self, group: _Group) -> ServiceTimes:
+        """What one turn of a crew says."""
+        alone_s = list(self._spent(group.trials[:1], 1, _ALONE_S))
+        busy_s: dict[int, list[float]] = {}
+        for size in group.busy_s or group.trials[0].sizes:
+            busy_s[size] = list(self._spent(group.trials, size, _SPAN_S))
+            if not group.busy_s and statistics.median(busy_s[size]) > self.bound_s:
+                break
+        self._let_rest(group)
+        return ServiceTimes(busy_s=busy_s, alone_s=alone_s)
+
+    def compare(self, crews: Sequence[Crew], size: int) -> list[float]:
+        """How many times as long as the first crew's each crew's batches are, all workers busy.
+
+        They take turns; it is the median of what each turn says.
+
+        Raises:
+            ModelError: a worker failed.
+        """
+        sizes = (size,) if size == 1 else (1, size)
+        ratios: list[list[float]] = [[] for _ in crews]
+        with contextlib.ExitStack() as stack:
+            crews = [dataclasses.replace(crew, sizes=sizes) for crew in crews]
+            groups = self._started(stack, crews)
+            for _ in range(_COMPARING_TURNS):
+                found_s = [self._compared_s(group, size) for group in groups]
+                for of_crew, spent_s in zip(ratios, found_s, strict=True):
+                    of_crew.append(spent_s / found_s[0])
+        return [statistics.median(of_crew) for of_crew in ratios]
+
+    def _compared_s(self, group: _Group, size: int) -> float:
+        spent_s = statistics.median(self._spent(group.trials, size, _COMPARING_S))
+        self._let_rest(group)
+        return spent_s
 
     def look(self, crew: Crew) -> float:
         """Seconds of a lone item, the least of three, on one worker that takes nothing else.
@@ -99,71 +158,27 @@ class Profiler:
         Raises:
             ModelError: the worker failed.
         """
-        (order, *_) = self._orders(crew, (1,))
+        (order, *_) = self._orders(dataclasses.replace(crew, sizes=(1,)))
         with trial_worker.start(order, self.environ) as trial:
             self._fill([trial], 1)
             return min(trial.run(self._datatype, 1) for _ in range(_LOOKS))
-
-    def _measure(self, crew: Crew) -> ServiceTimes:
-        busy_s: dict[int, list[float]] = {}
-        sizes = crew.sizes or self.sizes
-        with trial_worker.start_all(self._orders(crew, sizes), self.environ) as trials:
-            self.budget.pace.workers_started(max(trial.start_s for trial in trials))
-            self._fill(trials, max(sizes))
-            alone_s = [trials[0].run(self._datatype, 1) for _ in range(_LOOKS)]
-            if min(alone_s) > self.bound_s:
-                return ServiceTimes(busy_s={}, alone_s=alone_s)
-            alone_s = self._steadily(trials[:1], 1, _ALONE_S)
-            for size in trials[0].sizes:
-                busy_s[size] = self._steadily(trials, size, _SPAN_S)
-                if statistics.median(busy_s[size]) > self.bound_s:
-                    break
-        return ServiceTimes(busy_s=busy_s, alone_s=alone_s)
-
-    def compare(self, crews: Sequence[Crew], size: int) -> list[float]:
-        """Median seconds of a batch of each crew, all of its workers busy, measured in turns.
-
-        Raises:
-            ModelError: a worker failed.
-        """
-        orders = [self._orders(crew, (size,) if size == 1 else (1, size)) for crew in crews]
-        spent_s: list[list[float]] = [[] for _ in crews]
-        flat = [order for crew in orders for order in crew]
-        with trial_worker.start_all(flat, self.environ) as trials:
-            self._fill(trials, size)
-            ends = [sum(map(len, orders[: i + 1])) for i in range(len(orders))]
-            groups = [trials[end - len(crew) : end] for end, crew in zip(ends, orders, strict=True)]
-            for _ in range(_TURNS):
-                for found_s, group in zip(spent_s, groups, strict=True):
-                    found_s.extend(self._spent(group, size, _TURN_S, least=3))
-        return [statistics.median(found_s) for found_s in spent_s]
 
     @property
     def _datatype(self) -> Datatype:
         return self.spec.native
 
-    def _orders(self, crew: Crew, sizes: Sequence[int]) -> list[TrialOrder]:
-        settings = self.settings.replace(
-            backend=crew.arithmetic.backend,
-            precision=crew.arithmetic.precision,
-            torch_mode=crew.arithmetic.torch_mode,
-            allocator=crew.memory.allocator,
-            huge_pages=crew.memory.huge_pages,
-            openmp_spin_ms=crew.memory.openmp_spin_ms,
-        )
-        return [
-            TrialOrder(
-                settings=settings,
-                model=crew.model,
-                signature=self.spec.signature,
-                cpus=worker.cpus,
-                memory_node=worker.memory_node,
-                sizes=sizes,
-                datatype=self._datatype,
-                threads=worker.cores,
-            )
-            for worker in crew.workers
-        ]
+    def _started(self, stack: contextlib.ExitStack, crews: Sequence[Crew]) -> list[_Group]:
+        """Their workers, all started at the same time, with data to compute on."""
+        flat = [order for crew in crews for order in self._orders(crew)]
+        trials = stack.enter_context(trial_worker.start_all(flat, self.environ))
+        if trials:
+            self._fill(trials, max(order.sizes[-1] for order in flat))
+        left = iter(trials)
+        return [_Group(crew=crew, trials=[next(left) for _ in crew.workers]) for crew in crews]
+
+    def _orders(self, crew: Crew) -> list[TrialOrder]:
+        sizes = crew.sizes or self.sizes
+        return crew.orders(self.settings, self.spec.signature, self._datatype, sizes)
 
     def _fill(self, trials: Sequence[Trial], most: int) -> None:
         """What engines compute on zeros takes another time than what they compute on data."""
@@ -173,13 +188,12 @@ class Profiler:
             for trial in trials:
                 trial.fill(inputs[: max(trial.sizes)], self._datatype)
 
-    def _steadily(self, trials: Sequence[Trial], size: int, span_s: float) -> list[float]:
-        found, _ = self.watch.run(lambda: list(self._spent(trials, size, span_s)))
-        return found
+    def _let_rest(self, group: _Group) -> None:
+        """Threads that still spin would take the CPUs of whoever is next."""
+        if engine(group.crew.arithmetic.backend).obeys_openmp:
+            time.sleep(group.crew.memory.openmp_spin_ms / 1000)
 
-    def _spent(
-        self, trials: Sequence[Trial], size: int, span_s: float, least: int = _LEAST
-    ) -> Iterator[float]:
+    def _spent(self, trials: Sequence[Trial], size: int, span_s: float) -> Iterator[float]:
         """Seconds of each batch while all these workers compute, one batch after another."""
         begun_s = time.monotonic()
         found = 0
@@ -192,7 +206,23 @@ class Profiler:
                 yield trial.collect()
                 found += 1
                 spent_s = time.monotonic() - begun_s
-                if spent_s < span_s or (found < least and spent_s < _MOST_S):
+                if spent_s < span_s or (found < _LEAST and spent_s < _MOST_S):
                     trial.submit(self._datatype, size)
                 else:
                     computing.discard(trial)
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Group:
+    """A crew's workers that are up, and what their turns have said so far."""
+
+    crew: Crew
+    trials: Sequence[Trial]
+    busy_s: dict[int, list[float]] = dataclasses.field(default_factory=dict)
+    alone_s: list[float] = dataclasses.field(default_factory=list)
+
+    def learn(self, turn: ServiceTimes) -> None:
+        """One more turn was made."""
+        self.alone_s.extend(turn.alone_s)
+        for size, spent_s in turn.busy_s.items():
+            self.busy_s.setdefault(size, []).extend(spent_s)

@@ -34,8 +34,11 @@ class ServiceTimes(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def interference(self) -> float:
-        """How much longer an item takes while the others compute, 1.2 for 20 %."""
-        return statistics.median(self.busy_s[1]) / statistics.median(self.alone_s)
+        """How much longer an item takes while the others compute, 1.2 for 20 %.
+
+        Of means: on a machine of two paces a median is that of one or of the other.
+        """
+        return _mean_s(self.busy_s[1]) / _mean_s(self.alone_s)
 
     @property
     def lone(self) -> float:

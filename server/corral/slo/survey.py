@@ -7,6 +7,7 @@ that is predicted already, batches that take longer than the bound, memory that 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -15,12 +16,14 @@ from corral.errors import ConfigError, ModelError
 from corral.ipc.messages import ModelBoot
 from corral.planning.plan import Plan
 from corral.slo.budget import Budget
+from corral.slo.crew import Crew
 from corral.slo.forecast import Forecast
-from corral.slo.profiler import COMPARED_S, Crew, Profiler
+from corral.slo.profiler import COMPARED_S, Profiler, turns_s
 from corral.slo.reasons import too_slow
 from corral.slo.rough import Rough
 from corral.slo.service import ServiceTimes
 from corral.slo.space import Arithmetic, Batching, Configuration, Shape, Space
+from corral.system.limits import memory_left
 
 #: what narrower workers and batches may add to an engine's measured speed at the most
 _HOPE = 1.3
@@ -170,41 +173,54 @@ class Survey:
                     f"a worker makes {engine.per_s:.1f}/s, so that all of them make at most "
                     f"{most:.1f}/s, and the best is predicted to keep {best:.1f}/s"
                 )
-        takes_s = self._budget.pace.workers_s
+        takes_s = self._budget.pace.workers_s()
         has_time = self._left_s() > 0 and self._budget.fits(takes_s, self._serving_s())
         return "" if has_time else TIME_WAS_OVER
 
     def _measure(self, engine: Engine, *, first: bool) -> None:
         model = engine.model()
         memory, sizes = self._space.memories[engine.arithmetic][0], self._sizes(engine)
-        for number, cores in enumerate(in_order({shape.cores for shape in self._plans})):
+        wanted: dict[str, Crew] = {}
+        for cores in in_order({shape.cores for shape in self._plans}):
             # Of the same width, the plan with the most workers is the first.
             shape, plan = next(pair for pair in self._plans.items() if pair[0].cores == cores)
-            name = f"{engine.arithmetic.name}, {shape.name}"
-            if not self._has_time_for(number):
-                self.not_tried.append(f"{name}: {TIME_WAS_OVER}")
-                continue
-            self._say(f"measuring {name}")
-            crew = Crew(
+            wanted[f"{engine.arithmetic.name}, {shape.name}"] = Crew(
                 arithmetic=engine.arithmetic,
                 memory=memory,
                 model=model,
                 workers=plan.cells[0].workers,
                 sizes=sizes,
             )
-            times = self._profiler.measure(crew)
-            if not times.busy_s:
-                self._too_slow(name, times, fatal=first and not self.profiled)
-                continue
-            self.profiled.append(name)
-            self._forecast.learn_times(engine.arithmetic, cores, times)
+        done = 0
+        while (left := list(wanted)[done:]) and (not done or self._has_time_for(done, sizes)):
+            self._say(f"measuring {'; '.join(left)}")
+            crews = [wanted[name] for name in left]
+            found = self._profiler.measure(crews, functools.partial(self._joins, done, sizes))
+            for name, crew, times in zip(left, crews, found, strict=False):
+                self._learn(name, crew, times, fatal=first and not self.profiled)
+            done += len(found)
+        self.not_tried += [f"{name}: {TIME_WAS_OVER}" for name in left]
         self._forecast.learn_memory(engine.arithmetic, memory, 1.0)
 
-    def _has_time_for(self, number: int) -> bool:
+    def _learn(self, name: str, crew: Crew, times: ServiceTimes, *, fatal: bool) -> None:
+        if not times.busy_s:
+            self._too_slow(name, times, fatal=fatal)
+            return
+        self.profiled.append(name)
+        self._forecast.learn_times(crew.arithmetic, crew.workers[0].cores, times)
+
+    def _joins(self, done: int, sizes: Sequence[int], count: int, wanted_bytes: int) -> bool:
+        """Whether one more width is measured beside others; else it comes after them."""
+        left = memory_left()
+        has_room = left is None or wanted_bytes <= left
+        return has_room and self._has_time_for(done + count, sizes, beside=count)
+
+    def _has_time_for(self, number: int, sizes: Sequence[int], beside: int = 0) -> bool:
         """For the workers of one more width: the widest always, the narrowest if any."""
         budget = self._budget
         kept_s = self._serving_s() if number > 1 else 0.0
-        return number == 0 or budget.fits(budget.pace.workers_s, kept_s)
+        one_s = max(budget.pace.turns_s, turns_s(sizes))
+        return budget.fits(budget.pace.comparing_s(beside + 1, one_s), kept_s)
 
     def _serving_s(self) -> float:
         """What is kept: to calibrate a server, and to confirm one."""
@@ -318,14 +334,13 @@ class Survey:
             for memory in (usual, *others)
         ]
         try:
-            first_s, *rest_s = self._profiler.compare(crews, 1)
+            _, *factors = self._profiler.compare(crews, 1)
         except ModelError as error:
             self.not_tried.append(f"other memory than {usual.name}: {error}")
             return
-        for memory, spent_s in zip(others, rest_s, strict=True):
-            factor = spent_s / first_s
-            factor = 1.0 if abs(factor - 1) < _SAME else factor
-            self._forecast.learn_memory(best.arithmetic, memory, factor)
+        for memory, factor in zip(others, factors, strict=True):
+            counts = abs(factor - 1) >= _SAME
+            self._forecast.learn_memory(best.arithmetic, memory, factor if counts else 1.0)
         self.predict(best.arithmetic)
 
 

@@ -16,9 +16,9 @@ from corral.errors import ConfigError
 from corral.models import registry
 from corral.planning import topology
 from corral.settings import BackendName, Settings
+from corral.slo.crew import Crew
 from corral.slo.history import History
 from corral.slo.lone import LoneItems
-from corral.slo.profiler import Crew
 from corral.slo.space import Arithmetic, Shape
 from corral.slo.survey import Engine
 

@@ -13,9 +13,9 @@ from corral.planning.plan import Plan
 from corral.settings import Settings
 from corral.slo.calibrator import Calibrator
 from corral.slo.confirm import Trial
+from corral.slo.crew import Crew
 from corral.slo.order import TuneOrder
 from corral.slo.page import render as render_page
-from corral.slo.profiler import Crew
 from corral.slo.reasons import why_lost
 from corral.slo.report import Measured, TuneReport
 from corral.slo.rough import Rough
@@ -84,6 +84,19 @@ def test_an_engine_that_fails_is_told_and_the_next_is_measured(shapes: dict[Shap
     broken, _ = survey(shapes, {FAST: 10.0}, broken=(FAST,))
     with pytest.raises(ModelError, match="died"):
         broken.run()
+
+
+def test_widths_that_memory_is_short_for_are_measured_one_after_another(
+    shapes: dict[Shape, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, _ = survey(shapes, {FAST: 10.0})
+    together.run()
+    monkeypatch.setattr("corral.slo.survey.memory_left", lambda: -1)
+    apart, _ = survey(shapes, {FAST: 10.0})
+    apart.run()
+    assert len(together.profiled) == len({shape.cores for shape in shapes})
+    assert apart.profiled == together.profiled
+    assert not apart.not_tried
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(0.9, OTHER), (0.995, SYSTEM), (1.1, SYSTEM)])
