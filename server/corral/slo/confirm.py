@@ -9,6 +9,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from corral.batching.prediction import Prediction, percentile
 from corral.slo.forecast import Forecast
 from corral.slo.interval import Pairs, Ratio, ratio
@@ -45,7 +47,8 @@ class Trial:
         one: the configuration.
         predicted: before it was measured: the highest rate that keeps the bound.
         rate: that is measured next.
-        rounds: measured so far.
+        rounds: measured so far, those of its calibration first.
+        calibrating: how many of them were that.
         settled: nothing more is to be measured.
     """
 
@@ -53,7 +56,8 @@ class Trial:
     predicted: Prediction
     rate: float
     rounds: list[Round] = dataclasses.field(default_factory=list)
-    #: the 99th percentile of the first round, as it was predicted before, for its schedule
+    calibrating: int = 0
+    #: the 99th percentile of the first round after them, as predicted before, for its schedule
     guessed_s: float | None = None
     settled: bool = False
     #: what is known: of the highest rate that held, else of the latest
@@ -64,6 +68,11 @@ class Trial:
     def requests(self) -> int:
         """How many say something of the rate that is measured next."""
         return sum(len(r.offsets_s) for r in _near(self.rounds, self.rate))
+
+    @property
+    def first_s(self) -> float | None:
+        """The 99th percentile of the first round that was not to calibrate; None before it."""
+        return _percentile(first, 0.99) if (first := self.rounds[self.calibrating :][:1]) else None
 
 
 class Confirmation:
@@ -80,17 +89,25 @@ class Confirmation:
         self._measure = measure
         self._bound_s = bound_s
         self._seed = 0
+        self._calibrating: dict[Configuration, list[Round]] = {}
         self.trials: list[Trial] = []
 
     def add(self, one: Configuration, predicted: Prediction) -> Trial:
         """A configuration to confirm, from a rate on that is below the predicted one.
 
         Near what it can carry at the most, its latency is anything: times that are 3 % longer make
-        it several times as long. No forecast is right there, and a round beyond it is lost.
+        it several times as long. No forecast is right there, and a round beyond it is lost. What
+        was seen of it while it was calibrated says as much as a round.
         """
         sure = self._forecast.highest(one, slower=SLOWER)
-        trial = Trial(one=one, predicted=predicted, rate=sure.rate if sure else predicted.rate)
+        first_rate = sure.rate if sure else predicted.rate
+        trial = Trial(one=one, predicted=predicted, rate=first_rate)
         self.trials.append(trial)
+        if seen := self._calibrating.get(one, []):
+            trial.rounds += seen
+            trial.calibrating = len(seen)
+            self._judge(trial)
+            trial.rate = min(trial.rate, first_rate)
         return trial
 
     def calibrate(self, one: Configuration, rate: float, seconds: float) -> None:
@@ -99,6 +116,7 @@ class Confirmation:
         offsets_s = self._forecast.schedule(rate, seconds, self._seed)
         found = self._measure(one, rate, offsets_s)
         self._learn(one, found)
+        self._calibrating.setdefault(one, []).append(found)
         measured_s, simulated_s = (
             _percentile([found], 0.99),
             self._simulated_s(one, rate, offsets_s),
@@ -149,8 +167,6 @@ class Confirmation:
             p99_ms=min(middle_s, _NEVER_S) * 1000,
             p99_interval_ms=[min(low_s, _NEVER_S) * 1000, min(high_s, _NEVER_S) * 1000],
             raw_p99_ms=_percentile(near, 0.99) * 1000,
-            guessed_p99_ms=(trial.guessed_s or 0.0) * 1000,
-            first_p99_ms=_percentile(trial.rounds[:1], 0.99) * 1000,
             refused=max(r.refused for r in near),
             requests=sum(len(r.offsets_s) for r in near),
             other_load=max(r.other_load for r in near),
@@ -174,7 +190,11 @@ class Confirmation:
         if seen.rate and (held is None or seen.rate > held.rate):
             held = seen
         trial.held = held
-        trial.found = held or seen
+        trial.found = msgspec.structs.replace(
+            held or seen,
+            first_p99_ms=_in_ms(trial.first_s),
+            guessed_p99_ms=_in_ms(trial.guessed_s),
+        )
 
     def _step_back(self, trial: Trial, rounds: Sequence[Round]) -> None:
         """More came than the server carries, as its own times say: nothing is told by how much."""
@@ -189,8 +209,6 @@ class Confirmation:
             p99_ms=raw_ms,
             p99_interval_ms=[raw_ms, raw_ms],
             raw_p99_ms=raw_ms,
-            guessed_p99_ms=(trial.guessed_s or 0.0) * 1000,
-            first_p99_ms=_percentile(trial.rounds[:1], 0.99) * 1000,
             refused=max(r.refused for r in rounds),
             requests=sum(len(r.offsets_s) for r in rounds),
             other_load=max(r.other_load for r in rounds),
@@ -259,6 +277,10 @@ def _percentile(rounds: Sequence[Round], share: float) -> float:
     kept = [spent_s for found in rounds for spent_s in _counted(found.latencies_s)]
     found = percentile(sorted(kept), share)
     return found if math.isfinite(found) else _NEVER_S
+
+
+def _in_ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
 
 
 def _joules(rounds: Sequence[Round]) -> float | None:

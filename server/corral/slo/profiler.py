@@ -28,15 +28,15 @@ from corral.tuning.trial_worker import Trial, TrialOrder
 
 #: of a turn: of a size, and of a lone item alone; at least so many batches, unless that takes much
 #: longer
-_SPAN_S = 0.06
-_ALONE_S = 0.05
+_SPAN_S = 0.08
+_ALONE_S = 0.06
 _LEAST = 2
 _MOST_S = 0.25
-_TURNS = 8
+_TURNS = 6
 #: lone items that tell whether the bound can be kept at all
 _LOOKS = 3
 #: of a turn, where several kinds of memory take turns
-_COMPARING_S = 0.15
+_COMPARING_S = 0.1
 _COMPARING_TURNS = 8
 #: of each kind, in all
 COMPARED_S = _COMPARING_S * _COMPARING_TURNS

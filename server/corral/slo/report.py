@@ -63,19 +63,22 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     p99_interval_ms: list[float]
     #: of those very requests
     raw_p99_ms: float
-    #: the first round's, and what was predicted for its schedule before it was measured
-    first_p99_ms: float
-    guessed_p99_ms: float
     refused: float
     requests: int
+    #: the first round's, and what was predicted for its schedule before it was measured; None of
+    #: what was only calibrated
+    first_p99_ms: float | None = None
+    guessed_p99_ms: float | None = None
     #: the share of the CPUs' time that others took meanwhile
     other_load: float = 0.0
     #: of the machine's processors, other programs and idle cores included; None without RAPL
     joules_an_inference: float | None = None
 
     @property
-    def error(self) -> float:
+    def error(self) -> float | None:
         """By which share the prediction was wrong, without sign."""
+        if self.guessed_p99_ms is None or self.first_p99_ms is None:
+            return None
         return abs(self.guessed_p99_ms / self.first_p99_ms - 1)
 
 
@@ -154,7 +157,8 @@ class TuneReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def median_error(self) -> float | None:
         """Of predicted 99th percentiles beside measured ones; None where none was measured."""
-        errors = [row.measured.error for row in self.candidates if row.measured]
+        found = [row.measured.error for row in self.candidates if row.measured]
+        errors = [error for error in found if error is not None]
         return statistics.median(errors) if errors else None
 
     @property

@@ -434,6 +434,7 @@ def test_a_forecast_knows_what_serving_takes_of_the_workers_at_its_rate(
     trial = found.add(one, predicted)
     found.turn(trial, 10.0)
     assert trial.found is not None
+    assert trial.found.error is not None
     assert trial.found.error < 0.15
     # And the rate beyond which it is overloaded is known, too.
     most = made.most_per_s(one)
@@ -538,6 +539,24 @@ def test_a_calibration_learns_the_tail_unless_it_was_overloaded() -> None:
     assert 1.5 < made.tail(one.shape) <= 4.0
     confirmation.calibrate(one, 2000.0, 2.0)
     assert 1.5 < made.tail(one.shape) <= 4.0
+
+
+def test_what_calibrating_has_seen_counts_as_a_round() -> None:
+    made, machine, one = forecast(), Machine(1.0), configuration()
+    found = Confirmation(made, machine.measure, BOUND_S)
+    rate = 0.9 * machine.truth(one)
+    found.calibrate(one, rate, 1000 / rate)
+    predicted = made.highest(one)
+    assert predicted is not None
+    trial = found.add(one, predicted)
+    assert found.best is trial
+    assert trial.found is not None
+    assert (trial.found.rate, trial.found.requests) == (rate, 1000)
+    # Nothing was predicted for its schedule.
+    assert trial.found.error is None
+    found.turn(trial, 10.0)
+    assert trial.found.error is not None
+    assert found.add(configuration(WIDE), predicted).found is None
 
 
 def test_the_best_of_each_shape_is_tried_before_the_next_of_the_same() -> None:
