@@ -31,6 +31,8 @@ _BEHIND = 0.01
 
 #: a first round's rate is one that is kept with times so many times as long as predicted
 SLOWER = 1.1
+#: the same, of a later round that goes up
+_UPWARDS = 1.05
 #: a simulated 99th percentile above so many bounds is that of a queue that only grows
 _OVERLOADED = 3.0
 #: what is written where an answer never came: JSON has no infinity
@@ -174,8 +176,19 @@ class Confirmation:
         )
         enough = seen.requests >= ENOUGH
         trial.settled = holds and enough and safe_rate <= here * (1 + _CLOSE)
-        trial.rate = max(safe_rate, here * 0.5)
+        trial.rate = self._next_rate(trial.one, here, safe_rate, said)
         self._keep(trial, seen)
+
+    def _next_rate(self, one: Configuration, here: float, safe_rate: float, said: Ratio) -> float:
+        """Where it is measured next: at the safe rate, and part of the way if that is far above.
+
+        What a round says of much higher rates is a forecast, as wrong near saturation as any other.
+        """
+        step = here * (1 + _NEAR)
+        if safe_rate <= step:
+            return max(safe_rate, here * 0.5)
+        careful = self._forecast.highest(one, max(said.high, 1e-6), slower=_UPWARDS)
+        return max(careful.rate if careful else 0.0, step)
 
     def _keep(self, trial: Trial, seen: Measured) -> None:
         """What was seen last, beside the highest rate that has held and was not refuted since.

@@ -559,6 +559,22 @@ def test_what_calibrating_has_seen_counts_as_a_round() -> None:
     assert found.add(configuration(WIDE), predicted).found is None
 
 
+def test_far_up_it_goes_a_part_of_the_way() -> None:
+    """Of a rate near saturation nothing that was seen far below it is certain."""
+    made, machine, one = forecast(), Machine(1.0), configuration()
+    predicted = made.highest(one)
+    assert predicted is not None
+    found = Confirmation(made, machine.measure, BOUND_S)
+    trial = found.add(one, predicted)
+    low = trial.rate = 0.5 * machine.truth(one)
+    found.turn(trial, 20.0)
+    assert trial.found is not None
+    safe, _ = trial.found.rate_interval
+    assert 1.08 * low < trial.rate < 0.99 * safe
+    found.turn(trial, 20.0)
+    assert trial.found.rate == machine.rates[-1] > 1.5 * low
+
+
 def test_the_best_of_each_shape_is_tried_before_the_next_of_the_same() -> None:
     wide, next_wide = configuration(WIDE, 1), configuration(WIDE, 4)
     last_wide, narrow = configuration(WIDE, 8), configuration(NARROW, 1)
