@@ -273,7 +273,7 @@ class Survey:
         fresh: set[Configuration] = set()
         dropped: dict[Configuration, Prediction] = {}
         # Those that were predicted without it may now be the first, until they are, too.
-        while stale := [one for one in self._top(_AGAIN) if one not in fresh]:
+        while stale := [one for one in self._leading() if one not in fresh]:
             for one in stale:
                 fresh.add(one)
                 found = self._rough.highest(one)
@@ -284,6 +284,12 @@ class Survey:
         # A server that was overloaded or disturbed says that nothing will do: rounds show.
         self.predicted = self.predicted or dropped
         self._refine()
+
+    def _leading(self) -> list[Configuration]:
+        """The best, and the best of each kind of workers: it may be put under load for its kind."""
+        ranked = self._top(len(self.predicted))
+        of_kinds = {(one.arithmetic, one.shape): one for one in reversed(ranked)}
+        return list(dict.fromkeys([*ranked[:_AGAIN], *of_kinds.values()]))
 
     def _top(self, count: int) -> list[Configuration]:
         """Those with the highest predicted rates."""

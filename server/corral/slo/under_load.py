@@ -152,11 +152,11 @@ class UnderLoad:
         for number in range(_MOST_ROUNDS):
             hopeful = confirmation.hopeful()
             for position, trial in enumerate(hopeful):
-                part_s = (budget.left_s - least_s) / (len(hopeful) - position)
+                kept_s = 0.0 if confirmation.best else least_s
+                part_s = (budget.left_s - kept_s) / (len(hopeful) - position)
                 if part_s > 0:
-                    kept_s = 0.0 if confirmation.best else least_s
                     self._turn(trial, self._round_s(trial, part_s), f"round {number + 1}", kept_s)
-            if not hopeful or budget.left_s <= least_s:
+            if not hopeful or budget.left_s <= (0.0 if confirmation.best else least_s):
                 break
         for number in range(_LAST_ROUNDS):
             if (last := confirmation.last()) is not None:

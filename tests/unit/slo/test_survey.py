@@ -233,6 +233,30 @@ def test_after_serving_was_seen_all_that_may_be_first_is_predicted_again(
     assert all(found.predicted[one].rate < 0.6 * before for one in again)
 
 
+def test_the_best_of_each_kind_of_workers_is_predicted_again_too(
+    shapes: dict[Shape, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be put under load for what was thought of it before serving was seen."""
+    monkeypatch.setattr("corral.slo.survey._AGAIN", 1)
+    found, forecast = survey(shapes, {FAST: 10.0})
+    found.run()
+    best = found.best()
+    assert best is not None
+    spent_s = forecast.trial_s(best)
+    assert spent_s is not None
+    batches = [Batch(size=size, spent_s=each[0]) for size, each in spent_s.items()] * 30
+    forecast.learn_served(best, Served(rate=50.0, batches=batches, beside_s=0.004))
+
+    def of_kinds() -> dict[Shape, float]:
+        return {one.shape: found.predicted[one].rate for one in reversed(found.ranked())}
+
+    found.predict_again()
+    again = of_kinds()
+    monkeypatch.setattr("corral.slo.survey._AGAIN", 1000)
+    found.predict_again()
+    assert again == pytest.approx(of_kinds(), rel=0.02)
+
+
 def test_servers_are_calibrated_until_the_best_is_of_a_shape_that_was(
     shapes: dict[Shape, Plan],
 ) -> None:

@@ -149,6 +149,17 @@ def test_a_budget_is_kept_within_about_a_round(
     assert clock.now_s >= 50.0 or budget_s < 60.0
 
 
+def test_once_something_holds_no_time_is_kept_for_the_likeliest(shapes: dict[Shape, Plan]) -> None:
+    clock = Clock()
+    budget = Budget(60.0, clock)
+    found, forecast = surveyed(shapes, budget, item_ms=40.0)
+    tried = under_load(found, forecast, TimedServers(clock, forecast, 2.0, 1.2), budget)
+    tried.run()
+    assert any(trial.held for trial in tried.trials)
+    assert not all(trial.settled for trial in tried.trials)
+    assert budget.left_s < 4.0 + BESIDE_S
+
+
 def test_without_time_nothing_is_started_and_that_is_told(shapes: dict[Shape, Plan]) -> None:
     clock = Clock()
     budget = Budget(3.0, clock)
