@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -111,6 +111,11 @@ class Confirmation:
             self._judge(trial)
             trial.rate = min(trial.rate, first_rate)
         return trial
+
+    @property
+    def calibrated(self) -> Collection[Configuration]:
+        """What was under load to be calibrated."""
+        return self._calibrating.keys()
 
     def calibrate(self, one: Configuration, rate: float, seconds: float) -> None:
         """Learns from a server that is up what serving adds, at a rate that it carries easily."""

@@ -138,11 +138,12 @@ class Survey:
         ranked = self.ranked()
         return ranked[0] if ranked else None
 
-    def ranked(self) -> list[Configuration]:
+    def ranked(self, seen: Collection[Configuration] = ()) -> list[Configuration]:
         """All that keep the bound, the highest rate first.
 
         Of equals the simplest of those that carry most at any latency: what waits after a stall,
-        which no forecast knows of, is sooner worked off by them.
+        which no forecast knows of, is sooner worked off by them. What was ``seen`` under load goes
+        before its equals: more is known of it, and it is up.
         """
         top = sorted(self.predicted, key=lambda one: -self.predicted[one].rate)
         most = {one: self._forecast.most_per_s(one) or 0.0 for one in top}
@@ -152,7 +153,7 @@ class Survey:
             equals = [one for one in top if self.predicted[one].rate >= least]
             enough = max(most[one] for one in equals) * (1 - _LESS)
             able = [one for one in equals if most[one] >= enough]
-            first = min(able, key=self._plainness)
+            first = min(able, key=lambda one: (one not in seen, *self._plainness(one)))
             found.append(first)
             top.remove(first)
         return found

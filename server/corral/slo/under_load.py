@@ -143,7 +143,7 @@ class UnderLoad:
     def _confirm(self) -> None:
         confirmation, budget = self._confirmation, self._budget
         self._calibrate()
-        best = distinct(self._survey.ranked(), self._survey.predicted)
+        best = distinct(self._survey.ranked(confirmation.calibrated), self._survey.predicted)
         # Rather than none, those that were calibrated: they are up.
         chosen = self._that_fit(best) or self._that_fit(self._up())
         self._tell_left_out(best, chosen)

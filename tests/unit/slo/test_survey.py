@@ -136,6 +136,17 @@ def test_of_equals_what_carries_more_than_the_bound_asks_for_is_preferred(
     assert most[best] >= 0.95 * max(most[one] for one in alike)
 
 
+def test_of_equals_what_was_seen_under_load_goes_first(shapes: dict[Shape, Plan]) -> None:
+    found, _ = survey(shapes, {FAST: 10.0})
+    found.run()
+    plainest, *rest = found.ranked()
+    least = 0.97 * found.predicted[plainest].rate
+    equals = [one for one in rest if found.predicted[one].rate > least]
+    assert equals
+    for seen in equals:
+        assert found.ranked([seen])[:2] == [seen, plainest]
+
+
 def test_when_the_time_is_over_it_says_what_was_not_tried(shapes: dict[Shape, Plan]) -> None:
     found, _ = survey(shapes, {FAST: 10.0, SLOW: 10.5}, left_s=0.0)
     found.run()
