@@ -94,16 +94,18 @@ class Calibrator:
             self._measure(one, has_time)
             if not self._forecast.is_calibrated(one.shape):
                 return
-            self._survey.predict_again()
+            self._survey.predictions.predict_again()
 
     def _uncalibrated(self) -> Configuration | None:
         """The best, unless servers like it were under load already."""
-        best = self._survey.best()
+        best = self._survey.predictions.best()
         return None if best is None or self._forecast.is_calibrated(best.shape) else best
 
     def _first_rate(self, one: Configuration) -> float:
         most = self._forecast.most_per_s(one) or 0.0
-        return max(self._survey.predicted[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING)
+        return max(
+            self._survey.predictions.known[one].rate * _CALIBRATING, most * _LEAST_CALIBRATING
+        )
 
     def _measure(self, one: Configuration, has_time: HasTime) -> None:
         forecast, rate = self._forecast, self._first_rate(one)

@@ -139,7 +139,7 @@ class Tuning:
             self._survey.not_tried += subject.left_out
             self._survey.run()
             self._look_back()
-            if self._survey.best() is None:
+            if self._survey.predictions.best() is None:
                 self._notes.append(NOTHING_KEEPS)
                 return
             with self._make_servers() as servers:

@@ -41,7 +41,7 @@ class Summary:
     def fill(self, report: TuneReport) -> TuneReport:
         """The report with everything that follows."""
         survey, rate = self._survey, self._order.rate
-        ranked = survey.ranked()
+        ranked = survey.predictions.ranked()
         winner = self._winner(ranked)
         shown = [*self._trials, *(one for one in ranked if one not in self._trials)]
         best_rate = winner.rate if winner else 0.0
@@ -78,7 +78,7 @@ class Summary:
             return seen
         if not ranked:
             return None
-        one, told = ranked[0], self._survey.predicted[ranked[0]]
+        one, told = ranked[0], self._survey.predictions.known[ranked[0]]
         return Winner(
             settings=self._settings(one),
             name=one.name,
@@ -129,7 +129,7 @@ class Summary:
 
     def _row(self, one: Configuration, winner: Winner | None) -> CandidateRow:
         trial, rate = self._trials.get(one), self._order.rate
-        told = self._survey.predicted.get(one)
+        told = self._survey.predictions.known.get(one)
         at = self._forecast.at(one, rate) if rate and trial else None
         row = CandidateRow(
             settings=one.settings(),

@@ -11,39 +11,27 @@ import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from corral.batching.prediction import Prediction
 from corral.errors import ConfigError, ModelError
 from corral.ipc.messages import ModelBoot
 from corral.planning.plan import Plan
 from corral.slo.budget import Budget
 from corral.slo.crew import Crew
 from corral.slo.forecast import Forecast
+from corral.slo.predictions import Predictions
 from corral.slo.profiler import COMPARED_S, Profiler, turns_s
 from corral.slo.reasons import too_slow
-from corral.slo.rough import Rough
 from corral.slo.service import ServiceTimes
-from corral.slo.space import Arithmetic, Batching, Configuration, Shape, Space
+from corral.slo.space import Arithmetic, Configuration, Shape, Space
 from corral.system.limits import memory_left
 
 #: what narrower workers and batches may add to an engine's measured speed at the most
 _HOPE = 1.3
 #: a kind of memory that changes less than this share changes nothing
 _SAME = 0.02
-#: predictions that are nearer than this are equal: a schedule of other arrivals moves them further
-_TIE = 0.03
-#: of equals, those that carry so much less than the one that carries most are tried later
-_LESS = 0.05
-#: configurations that are predicted on a long schedule
-_REFINED = 4
-#: configurations that are predicted again
-_AGAIN = 16
 #: workers whose memories are compared; more would take long to start
 _MOST_COMPARED = 4
 #: why something was not tried
 TIME_WAS_OVER = "the time was over"
-
-
-_Alike = tuple[Arithmetic, Shape, Batching, float | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,14 +82,12 @@ class Survey:
         self._plans = plans
         self._profiler = profiler
         self._forecast = forecast
-        self._rough = Rough(forecast, space.memories)
-        #: predicted on a long schedule
-        self._finely: dict[_Alike, Prediction | None] = {}
         self._say = say
         self._left_s = left_s
         self._everything = everything
         self._budget = budget or Budget(math.inf)
-        self.predicted: dict[Configuration, Prediction] = {}
+        #: what follows for every configuration
+        self.predictions = Predictions(space, forecast, say, self._budget)
         #: what was left out and why, one sentence each
         self.not_tried: list[str] = []
         #: kinds of workers that were measured
@@ -126,45 +112,16 @@ class Survey:
                 error = error or failure
                 self.not_tried.append(f"{engine.arithmetic.name}: {failure}")
                 continue
-            self.predict(engine.arithmetic)
+            self.predictions.predict(engine.arithmetic)
         if not self.profiled and error is not None:
             raise error
-        best = self.best()
+        best = self.predictions.best()
         if best is not None:
             self._compare_memories(best)
 
-    def best(self) -> Configuration | None:
-        """The one with the highest predicted rate; None where nothing keeps the bound."""
-        ranked = self.ranked()
-        return ranked[0] if ranked else None
-
-    def ranked(self, seen: Collection[Configuration] = ()) -> list[Configuration]:
-        """All that keep the bound, the highest rate first.
-
-        Of equals the simplest of those that carry most at any latency: what waits after a stall,
-        which no forecast knows of, is sooner worked off by them. What was ``seen`` under load goes
-        before its equals: more is known of it, and it is up.
-        """
-        top = sorted(self.predicted, key=lambda one: -self.predicted[one].rate)
-        most = {one: self._forecast.most_per_s(one) or 0.0 for one in top}
-        found: list[Configuration] = []
-        while top:
-            least = self.predicted[top[0]].rate * (1 - _TIE)
-            equals = [one for one in top if self.predicted[one].rate >= least]
-            enough = max(most[one] for one in equals) * (1 - _LESS)
-            able = [one for one in equals if most[one] >= enough]
-            first = min(able, key=lambda one: (one not in seen, *self._plainness(one)))
-            found.append(first)
-            top.remove(first)
-        return found
-
-    def _plainness(self, one: Configuration) -> tuple[float, int, bool, float]:
-        changed = one.memory != self._space.memories[one.arithmetic][0]
-        return one.batching.delay_ms, one.batching.max_batch, changed, -self.predicted[one].rate
-
     def _why_not(self, engine: Engine) -> str:
         """Why an engine cannot win, or is not measured; empty where it is."""
-        best = max((found.rate for found in self.predicted.values()), default=0.0)
+        best = max((found.rate for found in self.predictions.known.values()), default=0.0)
         if engine.per_s is not None:
             widest = next(iter(self._plans))
             cores = max(shape.workers * shape.cores for shape in self._plans)
@@ -241,65 +198,6 @@ class Survey:
             raise ConfigError(too_slow(self._profiler.bound_s, least_s, name))
         self.not_tried.append(f"{name}: one inference takes {least_s * 1000:.1f} ms")
 
-    def predict(self, arithmetic: Arithmetic) -> None:
-        """Predicts every configuration of an engine whose workers were measured."""
-        self._say(f"predicting {arithmetic.name}")
-        with self._budget.timed(self._budget.pace.predicted):
-            self._predict(arithmetic)
-
-    def _predict(self, arithmetic: Arithmetic) -> None:
-        for one in self._space.configurations(arithmetic):
-            if (found := self._rough.highest(one)) is not None:
-                self.predicted[one] = found
-        self._refine()
-
-    def _refine(self) -> None:
-        """The best are predicted on a long schedule, too."""
-        refined: set[_Alike] = set()
-        for one in self._top(len(self.predicted)):
-            key = self._alike(one)
-            if key not in refined and len(refined) == _REFINED:
-                return
-            refined.add(key)
-            if key not in self._finely:
-                self._finely[key] = self._forecast.highest(one)
-            if (found := self._finely[key]) is not None:
-                self.predicted[one] = found
-
-    def predict_again(self) -> None:
-        """The same for the best of all engines, after something was learned of serving."""
-        self._say("predicting the best again")
-        self._rough.forget()
-        self._finely.clear()
-        fresh: set[Configuration] = set()
-        dropped: dict[Configuration, Prediction] = {}
-        # Those that were predicted without it may now be the first, until they are, too.
-        while stale := [one for one in self._leading() if one not in fresh]:
-            for one in stale:
-                fresh.add(one)
-                found = self._rough.highest(one)
-                if found is None:
-                    dropped[one] = self.predicted.pop(one)
-                else:
-                    self.predicted[one] = found
-        # A server that was overloaded or disturbed says that nothing will do: rounds show.
-        self.predicted = self.predicted or dropped
-        self._refine()
-
-    def _leading(self) -> list[Configuration]:
-        """The best, and the best of each kind of workers: it may be put under load for its kind."""
-        ranked = self._top(len(self.predicted))
-        of_kinds = {(one.arithmetic, one.shape): one for one in reversed(ranked)}
-        return list(dict.fromkeys([*ranked[:_AGAIN], *of_kinds.values()]))
-
-    def _top(self, count: int) -> list[Configuration]:
-        """Those with the highest predicted rates."""
-        return sorted(self.predicted, key=lambda one: -self.predicted[one].rate)[:count]
-
-    def _alike(self, one: Configuration) -> _Alike:
-        """What its prediction hangs on: memories that change nothing have the same."""
-        return one.arithmetic, one.shape, one.batching, self._forecast.factor(one)
-
     def too_large(self) -> list[str]:
         """Batches that take longer than the bound, in words."""
         found = []
@@ -348,7 +246,7 @@ class Survey:
         for memory, factor in zip(others, factors, strict=True):
             counts = abs(factor - 1) >= _SAME
             self._forecast.learn_memory(best.arithmetic, memory, factor if counts else 1.0)
-        self.predict(best.arithmetic)
+        self.predictions.predict(best.arithmetic)
 
 
 def in_order(widths: Collection[int]) -> list[int]:

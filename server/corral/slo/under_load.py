@@ -143,7 +143,10 @@ class UnderLoad:
     def _confirm(self) -> None:
         confirmation, budget = self._confirmation, self._budget
         self._calibrate()
-        best = distinct(self._survey.ranked(confirmation.calibrated), self._survey.predicted)
+        best = distinct(
+            self._survey.predictions.ranked(confirmation.calibrated),
+            self._survey.predictions.known,
+        )
         # Rather than none, those that were calibrated: they are up.
         chosen = self._that_fit(best) or self._that_fit(self._up())
         self._tell_left_out(best, chosen)
@@ -175,7 +178,7 @@ class UnderLoad:
 
     def _up(self) -> list[Configuration]:
         """The best of the servers that run, as far as they are predicted to keep the bound."""
-        ranked = self._survey.ranked()
+        ranked = self._survey.predictions.ranked()
         return [one for one in ranked if self._servers.runs(one)][:1]
 
     def _tell_left_out(
@@ -201,7 +204,7 @@ class UnderLoad:
             self._tell_left_out(list(failed), ())
         for one in wanted[:room]:
             if one not in failed:
-                self._confirmation.add(one, self._survey.predicted[one])
+                self._confirmation.add(one, self._survey.predictions.known[one])
 
     def _start(self, wanted: Sequence[Configuration]) -> dict[Configuration, str]:
         """Starts servers, until the time is over, and notes what that took; why some did not."""
@@ -240,7 +243,7 @@ class UnderLoad:
     def _measure_all(self) -> None:
         """Every configuration, one after the other, in the order of what they should keep."""
         self._calibrate()
-        for one in self._survey.ranked():
+        for one in self._survey.predictions.ranked():
             self._add([one])
             trial = self.trials[-1]
             if trial.one != one:

@@ -35,7 +35,7 @@ def test_an_engine_that_cannot_win_is_not_measured(shapes: dict[Shape, Plan]) ->
     found.run()
     assert not any(name.startswith("torch") for name in found.profiled)
     assert any("torch fp32: a worker makes 3.3/s" in line for line in found.not_tried)
-    best = found.best()
+    best = found.predictions.best()
     assert best is not None
     assert best.arithmetic == FAST
 
@@ -51,7 +51,7 @@ def test_batches_that_take_longer_than_the_bound_are_not_predicted(
 ) -> None:
     slower, _ = survey(shapes, {FAST: 30.0})
     slower.run()
-    assert {one.batching.max_batch for one in slower.predicted} <= {1, 4}
+    assert {one.batching.max_batch for one in slower.predictions.known} <= {1, 4}
     assert any("batches above 4: one of 4 takes 120 ms" in line for line in slower.too_large())
 
 
@@ -78,7 +78,7 @@ def test_an_engine_that_fails_is_told_and_the_next_is_measured(shapes: dict[Shap
     found, _ = survey(shapes, {FAST: 10.0, SLOW: 11.0}, broken=(FAST,))
     found.run()
     assert "openvino int8: its worker died" in found.not_tried
-    best = found.best()
+    best = found.predictions.best()
     assert best is not None
     assert best.arithmetic == SLOW
     broken, _ = survey(shapes, {FAST: 10.0}, broken=(FAST,))
@@ -105,7 +105,7 @@ def test_other_memory_wins_only_where_it_is_faster(
 ) -> None:
     found, _ = survey(shapes, {FAST: 10.0}, factor=factor)
     found.run()
-    best = found.best()
+    best = found.predictions.best()
     assert best is not None
     assert best.memory == expected
 
@@ -114,7 +114,7 @@ def test_of_equals_the_plainest_is_preferred(shapes: dict[Shape, Plan]) -> None:
     """Where batches gain nothing, batches of one win, in the memory that was asked for."""
     found, _ = survey(shapes, {FAST: 10.0})
     found.run()
-    best = found.best()
+    best = found.predictions.best()
     assert best is not None
     assert best.batching.max_batch == 1
     assert best.memory == SYSTEM
@@ -126,12 +126,12 @@ def test_of_equals_what_carries_more_than_the_bound_asks_for_is_preferred(
     """Where the bound leaves no time for batches, they work off what a stall leaves."""
     found, forecast = survey(shapes, {FAST: 1.5}, bound_s=0.012, batch_ms=3.0)
     found.run()
-    best = found.best()
+    best = found.predictions.best()
     assert best is not None
-    at_most = max(one.rate for one in found.predicted.values())
-    assert found.predicted[best].rate >= 0.97 * at_most
-    most = {one: forecast.most_per_s(one) or 0.0 for one in found.predicted}
-    alike = [one for one, told in found.predicted.items() if told.rate >= 0.97 * at_most]
+    at_most = max(one.rate for one in found.predictions.known.values())
+    assert found.predictions.known[best].rate >= 0.97 * at_most
+    most = {one: forecast.most_per_s(one) or 0.0 for one in found.predictions.known}
+    alike = [one for one, told in found.predictions.known.items() if told.rate >= 0.97 * at_most]
     assert min(most[one] for one in alike) < 0.95 * most[best]
     assert most[best] >= 0.95 * max(most[one] for one in alike)
 
@@ -139,12 +139,12 @@ def test_of_equals_what_carries_more_than_the_bound_asks_for_is_preferred(
 def test_of_equals_what_was_seen_under_load_goes_first(shapes: dict[Shape, Plan]) -> None:
     found, _ = survey(shapes, {FAST: 10.0})
     found.run()
-    plainest, *rest = found.ranked()
-    least = 0.97 * found.predicted[plainest].rate
-    equals = [one for one in rest if found.predicted[one].rate > least]
+    plainest, *rest = found.predictions.ranked()
+    least = 0.97 * found.predictions.known[plainest].rate
+    equals = [one for one in rest if found.predictions.known[one].rate > least]
     assert equals
     for seen in equals:
-        assert found.ranked([seen])[:2] == [seen, plainest]
+        assert found.predictions.ranked([seen])[:2] == [seen, plainest]
 
 
 def test_when_the_time_is_over_it_says_what_was_not_tried(shapes: dict[Shape, Plan]) -> None:
@@ -182,7 +182,7 @@ def test_the_report_of_predictions_alone(shapes: dict[Shape, Plan]) -> None:
     assert "<m>" not in page
     assert "is predicted to keep" in page
     assert "predicted, not measured" in page
-    one = found.ranked()[0]
+    one = found.predictions.ranked()[0]
     assert not why_lost(one, report.candidates[0], winner, forecast, 100.0)
     # Nothing was measured that could decide between equals.
     told = others[0].predicted
@@ -197,13 +197,13 @@ def test_the_report_of_predictions_alone(shapes: dict[Shape, Plan]) -> None:
 def test_an_unconfirmed_winner_has_no_figures_of_another_rate(shapes: dict[Shape, Plan]) -> None:
     found, forecast = survey(shapes, {FAST: 10.0})
     found.run()
-    first, *rest = found.ranked()
+    first, *rest = found.predictions.ranked()
     seen = Measured(
         rate=0.0, rate_interval=[5.2, 5.2], offered=68.9, p50_ms=200.0, p99_ms=463.9,
         p99_interval_ms=[463.9, 463.9], raw_p99_ms=463.9, first_p99_ms=463.9,
         guessed_p99_ms=90.0, refused=0.0, requests=300,
     )  # fmt: skip
-    trial = Trial(one=first, predicted=found.predicted[first], rate=5.2, found=seen)
+    trial = Trial(one=first, predicted=found.predictions.known[first], rate=5.2, found=seen)
     order = TuneOrder(
         bound_ms=100.0, rate=None, gaps=[1.0], arrivals="Poisson", budget_s=1.0,
         exhaustive=False, given={},
@@ -214,7 +214,7 @@ def test_an_unconfirmed_winner_has_no_figures_of_another_rate(shapes: dict[Shape
     assert winner is not None
     assert (winner.rate, winner.p99_ms, winner.p99_interval_ms) == (5.2, None, None)
     assert winner.p50_ms is None
-    assert found.predicted[rest[0]].rate > 5.2
+    assert found.predictions.known[rest[0]].rate > 5.2
     assert "what was measured decides" in report.candidates[1].lost
     trial.found = msgspec.structs.replace(seen, offered=5.2)
     winner = Summary(order, forecast, found, [trial]).fill(empty).winner
@@ -226,32 +226,32 @@ def test_after_serving_was_seen_all_that_may_be_first_is_predicted_again(
     shapes: dict[Shape, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Serving takes half of the workers: nothing may win by not having been predicted again."""
-    monkeypatch.setattr("corral.slo.survey._AGAIN", 2)
+    monkeypatch.setattr("corral.slo.predictions._AGAIN", 2)
     found, forecast = survey(shapes, {FAST: 10.0, SLOW: 10.5}, factor=0.9)
     found.run()
-    best = found.best()
+    best = found.predictions.best()
     assert best is not None
-    before = found.predicted[best].rate
+    before = found.predictions.known[best].rate
     for shape in shapes:
-        one = next(one for one in found.predicted if one.shape == shape)
+        one = next(one for one in found.predictions.known if one.shape == shape)
         spent_s = forecast.trial_s(one)
         assert spent_s is not None
         batches = [Batch(size=1, spent_s=2 * spent_s[1][0])] * 30
         forecast.learn_served(one, Served(rate=50.0, batches=batches))
-    found.predict_again()
-    again = found.ranked()[:2]
+    found.predictions.predict_again()
+    again = found.predictions.ranked()[:2]
     assert again
-    assert all(found.predicted[one].rate < 0.6 * before for one in again)
+    assert all(found.predictions.known[one].rate < 0.6 * before for one in again)
 
 
 def test_the_best_of_each_kind_of_workers_is_predicted_again_too(
     shapes: dict[Shape, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be put under load for what was thought of it before serving was seen."""
-    monkeypatch.setattr("corral.slo.survey._AGAIN", 1)
+    monkeypatch.setattr("corral.slo.predictions._AGAIN", 1)
     found, forecast = survey(shapes, {FAST: 10.0})
     found.run()
-    best = found.best()
+    best = found.predictions.best()
     assert best is not None
     spent_s = forecast.trial_s(best)
     assert spent_s is not None
@@ -259,12 +259,15 @@ def test_the_best_of_each_kind_of_workers_is_predicted_again_too(
     forecast.learn_served(best, Served(rate=50.0, batches=batches, beside_s=0.004))
 
     def of_kinds() -> dict[Shape, float]:
-        return {one.shape: found.predicted[one].rate for one in reversed(found.ranked())}
+        return {
+            one.shape: found.predictions.known[one].rate
+            for one in reversed(found.predictions.ranked())
+        }
 
-    found.predict_again()
+    found.predictions.predict_again()
     again = of_kinds()
-    monkeypatch.setattr("corral.slo.survey._AGAIN", 1000)
-    found.predict_again()
+    monkeypatch.setattr("corral.slo.predictions._AGAIN", 1000)
+    found.predictions.predict_again()
     assert again == pytest.approx(of_kinds(), rel=0.02)
 
 
@@ -275,7 +278,7 @@ def test_servers_are_calibrated_until_the_best_is_of_a_shape_that_was(
     found, forecast = survey(shapes, {FAST: 10.0})
     found.run()
     rates: dict[Shape, list[float]] = {}
-    before = found.best()
+    before = found.predictions.best()
     assert before is not None
 
     def calibrate(one: Configuration, rate: float, _: float) -> None:
@@ -288,7 +291,7 @@ def test_servers_are_calibrated_until_the_best_is_of_a_shape_that_was(
 
     made = Calibrator(found, forecast, calibrate, lambda _: None)
     made.run(lambda _: {}, lambda: False)
-    best = found.best()
+    best = found.predictions.best()
     assert best is not None
     assert before.shape.workers < best.shape.workers
     # The first were overloaded at first: their second round is at a lower rate.
@@ -318,7 +321,7 @@ def test_a_calibration_that_was_overloaded_is_repeated_at_half_the_rate(
 
     Calibrator(found, forecast, calibrate, lambda _: None).run(lambda _: {}, lambda: False)
     assert rates[1] == pytest.approx(rates[0] / 2)
-    assert found.best() is not None
+    assert found.predictions.best() is not None
 
 
 @pytest.mark.parametrize("factor", [0.93, 1.08])
@@ -328,7 +331,7 @@ def test_the_fastest_memory_is_simulated_and_a_slower_one_never_wins(
     found, forecast = survey(shapes, {FAST: 10.0}, factor=factor)
     found.run()
     rough = Rough(forecast, {FAST: [SYSTEM, OTHER]})
-    others = [one for one in found.predicted if one.memory == OTHER]
+    others = [one for one in found.predictions.known if one.memory == OTHER]
     assert others
     for one in others:
         told, simulated = rough.highest(one), forecast.highest(one, roughly=True)

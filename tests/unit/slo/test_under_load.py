@@ -168,7 +168,7 @@ def test_without_time_nothing_is_started_and_that_is_told(shapes: dict[Shape, Pl
     tried = under_load(found, forecast, servers, budget)
     tried.run()
     assert not servers.up
-    best = found.best()
+    best = found.predictions.best()
     assert best is not None
     assert f"{best.name}, under load: the time was over" in found.not_tried
     assert any("what serving adds: the time was over" in line for line in found.not_tried)
@@ -201,7 +201,7 @@ def test_a_start_that_takes_all_of_the_time_is_given_up(shapes: dict[Shape, Plan
         tried = under_load(found, forecast, servers, budget)
         tried.run()
         assert budget.spent_s == budget_s
-        best = found.best()
+        best = found.predictions.best()
         assert best is not None
         assert f"{best.name}, under load: the time was over" in found.not_tried
         (note,) = tried.notes
@@ -245,7 +245,7 @@ def test_servers_that_do_not_start_are_no_matter_of_time(shapes: dict[Shape, Pla
     found, forecast = surveyed(shapes, budget)
     tried = under_load(found, forecast, Broken(clock, forecast, 4.0), budget)
     tried.run()
-    assert tried.notes == [f"{found.ranked()[0].name} did not start: no memory"]
+    assert tried.notes == [f"{found.predictions.ranked()[0].name} did not start: no memory"]
     plenty = Budget(60.0, clock)
     found, forecast = surveyed(shapes, plenty)
     with pytest.raises(StartError, match="no memory"):
