@@ -6,15 +6,13 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from corral.artifacts.json_cache import JsonCache
 from corral.artifacts.order import versions
 from corral.backends.registry import ENGINES
 from corral.batching.cost_curve import CostCurve
 from corral.ipc.messages import ModelBoot
 from corral.settings import EngineSettings, Settings
-from corral.system.other_load import is_doubtful
+from corral.system.other_load import Measured, is_doubtful, kept
 
 logger = logging.getLogger(__name__)
 
@@ -23,18 +21,14 @@ FORMAT = 4
 _NAME = "costs"
 
 
-class _Curve(msgspec.Struct, frozen=True):
+class _Curve(Measured, frozen=True, kw_only=True):
     """A curve as cached.
 
     Attributes:
         costs_s: seconds of one batch by "DATATYPE:count".
-        other_load: the share of the worker's CPUs, 0 to 1, that others took meanwhile.
-        tries: how often it was measured, because others always took much.
     """
 
     costs_s: dict[str, float]
-    other_load: float = 0.0
-    tries: int = 1
 
     def __post_init__(self) -> None:
         """Raises ValueError where a name or a cost makes no sense."""
@@ -73,11 +67,8 @@ def save_curve(
         whether it is to be measured again.
     """
     cache = _cache(folder)
-    found = _Curve(curve.names(), other_load)
-    before = cache.read(_NAME, ingredients)
-    if before is not None and is_doubtful(before):
-        quieter = min(found, before, key=lambda one: one.other_load)
-        found = msgspec.structs.replace(quieter, tries=before.tries + 1)
+    measured = _Curve(costs_s=curve.names(), other_load=other_load)
+    found = kept(measured, cache.read(_NAME, ingredients))
     cache.write(_NAME, ingredients, found)
     again = is_doubtful(found)
     if again:

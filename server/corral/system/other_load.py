@@ -7,7 +7,9 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TypeVar
+
+import msgspec
 
 from corral.system import procfs
 
@@ -17,21 +19,32 @@ MUCH = 0.25
 MOST_TRIES = 3
 
 
-class Measured(Protocol):
-    """What was measured once or oftener; of the quietest time."""
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured once or oftener; of the quietest time.
 
-    @property
-    def other_load(self) -> float:
-        """The share of the CPUs' time, 0 to 1, that others took meanwhile."""
+    Attributes:
+        other_load: the share of the CPUs' time, 0 to 1, that others took meanwhile.
+        tries: how often it was measured, because others always took much.
+    """
 
-    @property
-    def tries(self) -> int:
-        """How often it was measured by now."""
+    other_load: float = 0.0
+    tries: int = 1
+
+
+Found = TypeVar("Found", bound=Measured)
 
 
 def is_doubtful(found: Measured) -> bool:
     """Whether it was measured while others were busy, and is to be measured once more."""
     return found.other_load > MUCH and found.tries < MOST_TRIES
+
+
+def kept(found: Found, before: Found | None) -> Found:
+    """The quieter of both, with one try more, where it was measured again out of doubt."""
+    if before is None or not is_doubtful(before):
+        return found
+    quieter = min(found, before, key=lambda one: one.other_load)
+    return msgspec.structs.replace(quieter, tries=before.tries + 1)
 
 
 class OtherLoad:

@@ -9,6 +9,7 @@ import msgspec
 from corral.accuracy import AccuracyReport, Fidelity, Thresholds, faults
 from corral.backends.registry import ENGINES
 from corral.settings import BackendName, Mode, Precision
+from corral.system.other_load import Measured
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -43,7 +44,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     passing: bool = False
 
 
-class Search(msgspec.Struct, frozen=True, kw_only=True):
+class Search(Measured, frozen=True, kw_only=True):
     """A search's outcome, as cached and as shown."""
 
     winner: Candidate
@@ -51,10 +52,6 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
     #: seconds that it took, preparing excluded
     took_s: float = 0.0
-    #: the share of the CPUs that others took meanwhile
-    other_load: float = 0.0
-    #: how often it was measured, the less disturbed time counts
-    tries: int = 1
 
     @property
     def margin(self) -> float | None:

@@ -25,7 +25,7 @@ from corral.errors import ConfigError
 from corral.ipc.messages import ModelBoot
 from corral.planning.plan import PlannedWorker
 from corral.settings import BackendName, Precision, Settings
-from corral.system.other_load import OtherLoad, is_doubtful
+from corral.system.other_load import OtherLoad, is_doubtful, kept
 from corral.tuning.accuracy import (
     NothingToCompareError,
     evaluation_pictures,
@@ -313,12 +313,9 @@ def search_again(
     rows = search(bench, options, reference, load)
     best = rows[0]
     winner = reference if best.excluded else best.candidate
-    found = Search(
-        winner=winner, rows=rows, took_s=time.monotonic() - began_s, other_load=load.share
-    )
-    if before is not None:
-        quieter = min(found, before, key=lambda one: one.other_load)
-        found = msgspec.structs.replace(quieter, tries=before.tries + 1)
+    took_s = time.monotonic() - began_s
+    measured = Search(winner=winner, rows=rows, took_s=took_s, other_load=load.share)
+    found = kept(measured, before)
     if is_doubtful(found):
         logger.warning(
             "others took %.0f %% of the CPUs while engines were compared: the next start compares "

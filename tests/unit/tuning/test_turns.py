@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.system.other_load import OtherLoad, watched
+from corral.system.other_load import Measured, OtherLoad, kept, watched
 from corral.tuning import turns
 from corral.tuning.turns import my_turn
 
@@ -138,3 +138,19 @@ def test_where_the_kernel_tells_nothing_nothing_is_suspected(tmp_path: Path) -> 
     with watched([0], load, root=tmp_path):
         pass
     assert load.share == 0.0
+
+
+@pytest.mark.parametrize(
+    ("before", "load", "tries"),
+    [
+        (None, 0.5, 1),
+        (Measured(other_load=0.1), 0.5, 1),
+        (Measured(other_load=0.9), 0.5, 2),
+        (Measured(other_load=0.4, tries=2), 0.4, 3),
+        (Measured(other_load=0.4, tries=3), 0.5, 1),
+    ],
+)
+def test_the_quieter_is_kept_of_what_was_in_doubt(
+    before: Measured | None, load: float, tries: int
+) -> None:
+    assert kept(Measured(other_load=0.5), before) == Measured(other_load=load, tries=tries)
