@@ -116,7 +116,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
         quality: of generated JPEG pictures.
         files: JPEG or PNG files to send instead.
         shape: of one item, where the metadata leaves dimensions open; None takes the metadata's.
-        input_name: None for the model's first input.
+        input_name: None for the model's only input.
         seed: of the generated contents.
         priority: the request parameter as Triton has it, 1 comes first; None for none.
     """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ PAGES = sorted(
 )
 #: what dated pages name as it was then
 _DATED = {page for page in PAGES if page.parent.name in {"benchmarks", "notes"}}
+#: has what people typed, right or wrong
+_REPORTS = ROOT / "docs" / "field-reports.md"
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(
     r"`([A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)+\.(?:py|md|json|toml|sh|txt|lock|proto|yml))`"
@@ -121,3 +125,27 @@ def test_the_commands_of_the_readme_are_commands() -> None:
     assert named <= commands
     targets = set(re.findall(r"(?m)^([a-z0-9-]+):", (ROOT / "Makefile").read_text()))
     assert set(re.findall(r"`?make ([a-z]+)", text)) <= targets
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, set[str]]]:
+    """Each command, and those below it, with its options."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                yield name, {word for one in command._actions for word in one.option_strings}
+                yield from _commands(command)
+
+
+def test_every_option_of_a_command_is_told_somewhere() -> None:
+    told = set(re.findall(r"--[a-z][a-z0-9-]*", "".join(page.read_text() for page in PAGES)))
+    for name, options in _commands(make_parser()):
+        missing = {option for option in options if option.startswith("--")} - told - {"--help"}
+        assert not missing, f"no page tells of {missing} of corral {name}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p not in _DATED | {_REPORTS}], ids=_name)
+def test_commands_have_the_options_that_a_page_gives_them(page: Path) -> None:
+    commands = dict(_commands(make_parser()))
+    for name, line in re.findall(r"(?<![-\w])corral ([a-z]+)((?: [^ `\n]+)*)", page.read_text()):
+        given = {word for word in re.findall(r" (--[a-z][a-z0-9-]*)", line) if name in commands}
+        assert given <= commands.get(name, set()), f"corral {name}{line}"
