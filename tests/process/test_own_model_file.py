@@ -9,10 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import numpy as np
+from support.matrix_model import write_matrix_model
 from support.running_server import null_server, wait_until
 
 from corral_client import Client
+from corral_protos import health_pb2
 
 _DATA = Path(__file__).parents[1] / "data" / "models"
 
@@ -51,3 +54,15 @@ def test_a_reload_whose_notes_do_not_fit_leaves_all_as_it_was(tmp_path: Path) ->
         assert server.workers() == workers
         with Client(f"127.0.0.1:{server.port}", model="colours") as client:
             assert client.infer(np.zeros((1, 3, 32, 32), np.float32)).shape[0] == 1
+
+
+def test_no_service_goes_by_a_name_that_the_model_does_not_have(tmp_path: Path) -> None:
+    """A model that takes no pictures has one name, in health as elsewhere."""
+    write_matrix_model(tmp_path / "matrix.onnx")
+    with (
+        null_server("--model", str(tmp_path / "matrix.onnx"), "--workers", "1") as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        listed = channel.unary_unary("/grpc.health.v1.Health/List")(b"", timeout=10)
+        services = set(health_pb2.HealthListResponse.FromString(listed).statuses)
+        assert services == {"", "inference.GRPCInferenceService", "matrix"}

@@ -31,11 +31,15 @@ def tensor(value: float, shape: tuple[int, ...] = (1, 3, 224, 224)) -> triton.In
 
 
 @contextlib.contextmanager
-def stream(server: Server) -> Iterator[tuple[Any, queue.Queue[tuple[Any, Any]]]]:
+def stream(
+    server: Server, packed: str | None = None
+) -> Iterator[tuple[Any, queue.Queue[tuple[Any, Any]]]]:
     """A client whose stream is open, and what comes back: a result or an error."""
     answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
     with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
-        client.start_stream(lambda result, error: answers.put((result, error)))
+        client.start_stream(
+            lambda result, error: answers.put((result, error)), compression_algorithm=packed
+        )
         yield client, answers
         client.stop_stream()
 
@@ -53,6 +57,17 @@ def test_every_request_of_a_stream_is_answered_with_its_id(server: StartServer) 
             found[int(result.get_response().id)] = float(result.as_numpy("output")[0, 0])
         assert found == {number: float(number) for number in range(200)}
         assert Scrape(s.metrics_port).total("nv_inference_request_success_total") == 200
+
+
+@pytest.mark.parametrize("packed", ["gzip", "deflate"])
+def test_a_packed_stream_is_answered_packed(server: StartServer, packed: str) -> None:
+    with server("--workers", "1") as s, stream(s, packed) as (client, answers):
+        for number in range(3):
+            client.async_stream_infer("resnet50", [tensor(float(number))], request_id=str(number))
+        for _ in range(3):
+            result, error = answers.get(timeout=20)
+            assert error is None
+            assert float(result.as_numpy("output")[0, 0]) == int(result.get_response().id)
 
 
 def test_every_answer_of_a_stream_says_that_it_is_its_requests_last(server: StartServer) -> None:

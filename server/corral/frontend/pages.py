@@ -158,7 +158,8 @@ class Pages:
 
     # --- the repository, which never changes ---
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """What the model is called: once for each of its signatures."""
         names = metadata.view_names(self._base)
         return [names[view] for view in self._views]
 
@@ -169,7 +170,7 @@ class Pages:
         ready = self._ready()
         if ready or not request.ready:
             state, reason = ("READY", "") if ready else ("UNAVAILABLE", "no worker is ready")
-            for name in self._names():
+            for name in self.names():
                 answer.models.add(name=name, version=metadata.VERSION, state=state, reason=reason)
         return answer
 

@@ -60,7 +60,6 @@ from corral.ipc.messages import (
     WorkerVerified,
 )
 from corral.metrics import counters
-from corral.protocol import metadata
 from corral.protocol.contents import Limits
 from corral.protocol.request import RequestReader
 from corral.protocol.shared_memory import ClientMemory
@@ -135,10 +134,7 @@ class Frontend:
         )
         self._service = self._make_service(reader, policy.max_queue)
         self._streams = max_streams(settings.limits, policy.max_queue)
-        self._health = Health(
-            ["", methods.SERVICE, *metadata.view_names(boot.served.name).values()],
-            self._service.messages,
-        )
+        self._health = Health(["", methods.SERVICE, *self._pages.names()], self._service.messages)
         self._app = Application(
             self._service,
             self._health,

@@ -102,6 +102,8 @@ async def echo(call: Call) -> bytes:
 
 
 async def echo_all(call: Call) -> None:
+    if call.scope["path"] == "/t/EchoLater":
+        await call.begin()
     while (pieces := await call.message(LIMIT, TOO_LARGE)) is not None:
         await call.send(b"".join(pieces))
 
@@ -124,7 +126,7 @@ async def call(
 ) -> Peer:
     app = GrpcApplication(
         {"/t/Echo": echo, "/t/Broken": broken, "/t/Sleeps": sleeps},
-        {"/t/EchoAll": echo_all},
+        {"/t/EchoAll": echo_all, "/t/EchoLater": echo_all},
         gate=lambda _: None,
         translate=lambda _: None,
         max_fields_bytes=1024,
@@ -196,7 +198,7 @@ async def test_nobody_answers_a_client_that_has_left(pieces: tuple[bytes, ...]) 
     assert (await call(gone)).sent == []
 
 
-@pytest.mark.parametrize("path", ["/t/Echo", "/t/EchoAll"])
+@pytest.mark.parametrize("path", ["/t/Echo", "/t/EchoAll", "/t/EchoLater"])
 @pytest.mark.parametrize("name", ["gzip", "deflate"])
 @pytest.mark.parametrize("accepts", [b"", b"identity", b"identity, deflate, gzip"])
 async def test_answers_are_packed_as_requests_are_where_that_is_taken(

@@ -136,16 +136,14 @@ class Call:
         Raises:
             ClientGone: the client is.
         """
-        algorithm = IDENTITY
-        if self._algorithm != IDENTITY:
-            algorithm = answer_algorithm(self._algorithm, self._accepts)
+        algorithm = self._answers_in()
         flag = 0
         if algorithm != IDENTITY:
             message, flag = await pack(algorithm, message), 1
         try:
             if not self._started:
                 self._started = True
-                await self._send(_START if flag == 0 else _STARTS_PACKED[algorithm])
+                await self._send(_STARTS_PACKED.get(algorithm, _START))
             await self._send(
                 {
                     "type": "http.response.body",
@@ -165,9 +163,15 @@ class Call:
         if not self._started:
             self._started = True
             try:
-                await self._send(_START)
+                await self._send(_STARTS_PACKED.get(self._answers_in(), _START))
             except OSError:
                 raise ClientGone from None
+
+    def _answers_in(self) -> bytes:
+        """How the call's answers are packed."""
+        if self._algorithm == IDENTITY:
+            return IDENTITY
+        return answer_algorithm(self._algorithm, self._accepts)
 
     async def answer(self, message: bytes) -> None:
         """Sends the one answer message of a unary call, and its status OK.
