@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from types import TracebackType
 from typing import Self
 
 import grpc
@@ -32,12 +31,7 @@ class HealthWatch:
         wait_until(lambda: self.told, "the first word about health")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stream.cancel()
         self._thread.join()
         self._channel.close()

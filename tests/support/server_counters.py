@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import urllib.error
 import urllib.request
-from types import TracebackType
-from typing import Self
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from support.repeated_look import RepeatedLook
 
 #: types whose samples never go down
 _MONOTONIC = {"counter", "histogram"}
@@ -62,7 +61,7 @@ class Scrape:
         ]
 
 
-class CounterWatch:
+class CounterWatch(RepeatedLook):
     """Reads the counters again and again: ``with CounterWatch(port) as watch: ...``.
 
     Attributes:
@@ -72,34 +71,18 @@ class CounterWatch:
     """
 
     def __init__(self, metrics_port: int, every_s: float = 0.05) -> None:
+        super().__init__(every_s)
         self._port = metrics_port
-        self._every_s = every_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="counters", daemon=True)
         self.went_down: list[str] = []
         self.scrapes = 0
         self.last = Scrape(metrics_port)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            try:
-                scrape = Scrape(self._port)
-            except (urllib.error.URLError, OSError):
-                # A server that ends takes its metrics with it, last of all.
-                continue
-            self.went_down += scrape.lower_than(self.last)
-            self.last = scrape
-            self.scrapes += 1
+    def _look(self) -> None:
+        try:
+            scrape = Scrape(self._port)
+        except (urllib.error.URLError, OSError):
+            # A server that ends takes its metrics with it, last of all.
+            return
+        self.went_down += scrape.lower_than(self.last)
+        self.last = scrape
+        self.scrapes += 1

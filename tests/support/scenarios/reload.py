@@ -6,17 +6,15 @@ import dataclasses
 import itertools
 import os
 import signal
-import threading
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from corral.ipc.status import ServerStatus, State
 from corral.settings import Mode
 from corral.supervisor import admin
 from support.counted_load import Counted, CountedLoad, closed_loop
 from support.process_use import use_of
+from support.repeated_look import RepeatedLook
 from support.running_server import Server, wait_until
 from support.scenarios.fault import check_counts, wait_for_workers
 from support.server_counters import Scrape
@@ -50,36 +48,20 @@ def serving(server: Server) -> int:
     return sum(worker.state is State.VERIFIED for worker in status_of(server).workers)
 
 
-class CapacityWatch:
+class CapacityWatch(RepeatedLook):
     """How few workers served at any time: ``with CapacityWatch(server) as watch: ...``."""
 
     def __init__(self, server: Server, every_s: float = 0.01) -> None:
+        super().__init__(every_s)
         self._server = server
-        self._every_s = every_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="capacity", daemon=True)
         self.least = serving(server)
         self.most = self.least
         self.looks = 0
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            now = serving(self._server)
-            self.least, self.most = min(self.least, now), max(self.most, now)
-            self.looks += 1
+    def _look(self) -> None:
+        now = serving(self._server)
+        self.least, self.most = min(self.least, now), max(self.most, now)
+        self.looks += 1
 
 
 def reload_under_load(
