@@ -106,7 +106,7 @@ fuzz: .venv/fuzz.stamp ## atheris on requests, then on pictures, FUZZ_S seconds 
 	$(BIN)/python tests/fuzz/fuzz_images.py .cache/fuzz/images -max_total_time=$(FUZZ_S) \
 	    -artifact_prefix=.cache/fuzz/
 
-bars: .venv/dev.stamp allocator ## every figure with a bound, in one go (15 min)
+bars: .venv/dev.stamp allocator ## every figure with a bound, in one go (20 min)
 	$(BIN)/corral-loadtest bars --output docs/benchmarks $(ARGS)
 
 # A machine that needs longer than 15 ms for an image cannot keep the rules' bound at any rate.

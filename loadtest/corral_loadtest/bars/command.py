@@ -25,6 +25,7 @@ from corral_loadtest.bars import (
     proxy_row,
     queue_rows,
     scaling,
+    silence_row,
 )
 from corral_loadtest.bars.bar import Bar, Report
 from corral_loadtest.bars.bench import Bench
@@ -48,6 +49,7 @@ ROWS: dict[str, Callable[[Bench], list[Bar]]] = {
     "tracing": observed_rows.tracing,
     "console": observed_rows.console,
     "envoy": proxy_row.envoy,
+    "silence": silence_row.silence,
     "unix-socket": null_rows.unix_socket,
 }
 #: experiments, measured only when they are asked for

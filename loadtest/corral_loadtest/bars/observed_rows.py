@@ -153,9 +153,9 @@ def _cpu_us(visits: Sequence[Visit]) -> float:
 
 
 @contextlib.contextmanager
-def visiting(server: Server) -> Iterator[Visitor]:
+def visiting(server: Server, clients: int = CLIENTS) -> Iterator[Visitor]:
     """Clients of a server that stay connected."""
-    visitor = Visitor(server.address, server.pid, CLIENTS, Payload(kind=InputKind.UINT8))
+    visitor = Visitor(server.address, server.pid, clients, Payload(kind=InputKind.UINT8))
     try:
         yield visitor
     finally:

@@ -69,6 +69,16 @@ class Visitor:
         self._infer = channel.infer_method(self._channel)
         self._lock = threading.Lock()
 
+    def ask(self) -> float:
+        """Sends one request; seconds until its answer.
+
+        Raises:
+            grpc.RpcError: it failed.
+        """
+        began_s = time.perf_counter()
+        self._infer(self._message, timeout=60.0)
+        return time.perf_counter() - began_s
+
     def visit(self, seconds: float) -> Visit:
         """Loads the server for a while, and waits for every answer.
 

@@ -1,0 +1,81 @@
+"""The row of silence: what the first request after it takes, with workers kept warm and without."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from corral_loadtest.bars.bar import Bar, shown
+from corral_loadtest.bars.bench import Bench
+from corral_loadtest.bars.observed_rows import visiting
+
+SILENCE_S = 10.0
+#: silences in a round
+_SILENCES = 3
+#: requests one after another that the usual time is of
+_USUAL = 40
+#: before them, uncounted
+_UNCOUNTED = 10
+_MOST = 1.1
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds of requests one after another, and of the first ones after a silence."""
+
+    usual_s: list[float]
+    first_s: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """The median first request by the median usual one."""
+        return statistics.median(self.first_s) / statistics.median(self.usual_s)
+
+
+def silence(bench: Bench) -> list[Bar]:
+    """The first request after 10 s without one, by requests one after another; ``rti``.
+
+    One server at a time: what keeps one warm keeps the machine awake.
+    """
+    bench.prepare()
+    rounds: dict[str, list[Round]] = {"off": [], "auto": []}
+    for number in range(bench.rounds):
+        for name in sorted(rounds, reverse=number % 2 == 0):
+            options = (*bench.model_options, "--mode", "rti", "--keep-warm", name)
+            with bench.server(*options) as server, visiting(server, clients=1) as visitor:
+                rounds[name].append(measured(visitor.ask, time.sleep))
+    return [_bar(name, found, _MOST if name == "auto" else None) for name, found in rounds.items()]
+
+
+def measured(ask: Callable[[], float], rest: Callable[[float], None]) -> Round:
+    """One round with one server.
+
+    Args:
+        ask: sends one request, and says how many seconds it took.
+        rest: waits for so many seconds.
+    """
+    usual_s = [ask() for _ in range(_UNCOUNTED + _USUAL)][_UNCOUNTED:]
+    first_s = []
+    for _ in range(_SILENCES):
+        rest(SILENCE_S)
+        first_s.append(ask())
+    return Round(usual_s=usual_s, first_s=first_s)
+
+
+def _bar(name: str, rounds: list[Round], bound: float | None) -> Bar:
+    whole = Round(
+        usual_s=[each for one in rounds for each in one.usual_s],
+        first_s=[each for one in rounds for each in one.first_s],
+    )
+    return Bar(
+        row="silence",
+        name=f"first request after {SILENCE_S:g} s of silence ÷ usual, p50, keep-warm {name}",
+        values=[one.ratio for one in rounds],
+        bound=bound,
+        at_least=False,
+        pooled=whole.ratio,
+        detail=f"{shown(each * 1e3 for each in whole.first_s)} ms, "
+        f"usual {shown(each * 1e3 for each in whole.usual_s)} ms",
+    )
