@@ -111,7 +111,7 @@ def make_bench(
     pen: PlannedWorker,
     environ: Mapping[str, str],
     progress: Callable[[str, float], None],
-    apart: Callable[[Settings], object] | None,
+    apart: Callable[[Settings], object] | None = None,
 ) -> Bench:
     """The bench of this machine; see Bench."""
     machine = topology.read_machine()

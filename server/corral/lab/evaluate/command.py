@@ -18,14 +18,13 @@ from corral.lab.evaluate import page, tables
 from corral.lab.evaluate.measure import answers_scores, batch_size, evaluate
 from corral.lab.evaluate.results import Evaluation
 from corral.models.labels import labels_of
-from corral.planning import topology
 from corral.planning.plan import PlannedWorker
 from corral.settings import Precision, Settings
 from corral.settings.files import write_text
 from corral.system.progress_bar import progress_bar
 from corral.system.terminal import standard_output
 from corral.tensors import Signature
-from corral.tuning.bench import Bench
+from corral.tuning.bench import Bench, make_bench
 from corral.tuning.select import options_for
 
 logger = logging.getLogger(__name__)
@@ -51,18 +50,9 @@ def run(
         ModelError: nothing could be run.
         KeyboardInterrupt: a signal came; what was known by then is printed.
     """
-    machine = topology.read_machine()
     with progress_bar(f"evaluating {settings.model.name}") as bar:
         progress = bar or (lambda phase, share: None)
-        bench = Bench(
-            settings=settings,
-            pen=pen,
-            environ=environ,
-            isa=machine.isa,
-            cpu_model=machine.model_name,
-            progress=progress,
-        )
-        found = _evaluation(bench, asked, progress)
+        found = _evaluation(make_bench(settings, pen, environ, progress), asked, progress)
     interrupted = found.pictures < found.asked
     if asked.html is not None and not interrupted:
         write_text(asked.html, "--html", page.render(found))
