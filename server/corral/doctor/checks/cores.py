@@ -19,7 +19,7 @@ _WAKE_US = 50
     wanted=f"for real-time inference none that takes longer than {_WAKE_US} µs to leave",
     why="The first request after a pause waits until its core is awake. For throughput deep "
     "states are welcome: idle cores leave their power to busy ones.",
-    source="corral: docs/data-path.md; kernel: pm/cpuidle.rst",
+    source="corral: docs/latency-under-load.md; kernel: pm/cpuidle.rst",
 )
 def idle_states(seen: Evidence) -> Outcome:
     """The deepest state that is enabled, of each CPU."""
@@ -91,7 +91,7 @@ def smt(seen: Evidence) -> Outcome:
     wanted="workers on performance cores",
     why="A worker on slower cores answers later than its neighbours, and the queue cannot know "
     "which one a request will get.",
-    source="corral: docs/data-path.md; kernel: cpu_capacity",
+    source="kernel: cpu_capacity",
 )
 def core_kinds(seen: Evidence) -> Outcome:
     """Workers on efficiency cores."""

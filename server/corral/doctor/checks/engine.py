@@ -204,7 +204,7 @@ def _mapped_allocator(seen: Evidence, pid: int | None) -> str | None:
     "OpenMP runtimes",
     wanted="one a worker",
     why="Two runtimes in a process each start their threads, on the same cores.",
-    source="Intel's guide for AI; corral: docs/engines.md",
+    source="Intel's guide for AI; corral: docs/backends.md",
 )
 def openmp(seen: Evidence) -> Outcome:
     """Which runtimes the workers have mapped."""
@@ -241,7 +241,7 @@ def _threads(seen: Evidence, worker: int) -> str:
     "Threads on their CPUs",
     wanted="every thread of a worker inside its CPUs",
     why="A thread that may run anywhere meets another worker's, and both wait.",
-    source="corral: docs/data-path.md",
+    source="corral: ARCHITECTURE.md",
 )
 def thread_affinity(seen: Evidence) -> Outcome:
     """Masks of the workers' threads."""

@@ -197,7 +197,7 @@ def isolation(seen: Evidence) -> Outcome:
     "Open files",
     wanted=f"{_LEAST_FILES} or more a process",
     why="Each connection takes one; beyond the limit clients are refused.",
-    source="corral: docs/operations.md",
+    source="corral: docs/behaviour.md",
 )
 def open_files(seen: Evidence) -> Outcome:
     """The soft limit of descriptors, of a frontend or of whoever asks."""
