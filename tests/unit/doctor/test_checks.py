@@ -5,7 +5,7 @@ import os
 
 import msgspec
 import pytest
-from support.doctor_cases import BAD, GOOD, Machine, cpuinfo, on_cpus, one_engine, stat
+from support.doctor_cases import BAD, GOOD, Machine, cpuinfo, idle, on_cpus, one_engine, stat
 from support.machines import ComposedRoot
 
 from corral.doctor import page
@@ -119,6 +119,42 @@ def test_deep_idle_states_are_welcome_for_throughput(composed: ComposedRoot) -> 
         composed, "idle-states"
     )
     assert found.status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("latency_us", "fix"),
+    [
+        (190, "sudo cpupower --cpu 1-3,5-7 idle-set --disable-by-latency 50"),
+        (1, "this machine shows no idle state that takes longer"),
+    ],
+)
+def test_a_slow_wake_up_is_blamed_on_idle_states_that_are_there(
+    latency_us: int, fix: str, composed: ComposedRoot
+) -> None:
+    machine = dataclasses.replace(BAD["probe-wake-up"][0], files=idle(latency_us))
+    found = machine.finding(composed, "probe-wake-up")
+    assert found.fix.startswith(fix)
+    if latency_us > 50:
+        assert found.fix == machine.finding(composed, "idle-states").fix
+
+
+@pytest.mark.parametrize(
+    ("vendor", "driver", "fix"),
+    [
+        ("Intel(R) Xeon(R)", "acpi-cpufreq", "boot the kernel with intel_pstate=active"),
+        ("AMD EPYC", "acpi-cpufreq", "boot the kernel with amd_pstate=active"),
+        ("AMD Opteron(tm)", "powernow-k8", ""),
+    ],
+)
+def test_a_frequency_driver_is_advised_to_cpus_that_have_it(
+    vendor: str, driver: str, fix: str, composed: ComposedRoot
+) -> None:
+    machine = Machine(files=on_cpus("cpufreq/scaling_driver", driver))
+    seen = machine.seen(composed)
+    named = dataclasses.replace(seen.machine, model_name=vendor)
+    report = examine(dataclasses.replace(seen, machine=named))
+    found = next(finding for finding in report.checks if finding.id == "frequency-driver")
+    assert (found.status, found.fix) == (Status.INFO, fix)
 
 
 def test_our_own_work_is_no_other_load(composed: ComposedRoot) -> None:

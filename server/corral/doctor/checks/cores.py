@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from corral.doctor.checks.frequency import PERFSPECT
 from corral.doctor.evidence import CPU_FOLDER, Evidence
 from corral.doctor.finding import Outcome, Status, check, info, ok, unknown
@@ -11,6 +13,32 @@ from corral.system.cpu_list import format_cpus
 
 #: a core that sleeps deeper needs longer to wake than a request's hand-over takes
 _WAKE_US = 50
+
+
+def deep_states(seen: Evidence) -> tuple[dict[int, tuple[int, str]], bool]:
+    """The enabled states that take too long to leave.
+
+    Returns:
+        Of each worker's CPU that has one the deepest, as (µs, name); whether any state was shown.
+    """
+    deep: dict[int, tuple[int, str]] = {}
+    shown = False
+    for cpu in seen.layout.worker_cpus:
+        states = seen.below(f"{CPU_FOLDER}/cpu{cpu}/cpuidle")
+        for path, name in states.items():
+            folder, _, leaf = path.partition("/")
+            if leaf != "name" or states.get(f"{folder}/disable", "0") != "0":
+                continue
+            latency_us = int(states.get(f"{folder}/latency") or 0)
+            shown = True
+            if latency_us > _WAKE_US:
+                deep[cpu] = max(deep.get(cpu, (0, "")), (latency_us, name))
+    return deep, shown
+
+
+def without_deep_states(cpus: Iterable[int]) -> str:
+    """The command that disables them on these CPUs."""
+    return f"sudo cpupower --cpu {format_cpus(cpus)} idle-set --disable-by-latency {_WAKE_US}"
 
 
 @check(
@@ -23,20 +51,8 @@ _WAKE_US = 50
 )
 def idle_states(seen: Evidence) -> Outcome:
     """The deepest state that is enabled, of each CPU."""
-    deep: dict[int, tuple[int, str]] = {}
-    shallow = 0
-    for cpu in seen.layout.worker_cpus:
-        states = seen.below(f"{CPU_FOLDER}/cpu{cpu}/cpuidle")
-        for path, name in states.items():
-            folder, _, leaf = path.partition("/")
-            if leaf != "name" or states.get(f"{folder}/disable", "0") != "0":
-                continue
-            latency_us = int(states.get(f"{folder}/latency") or 0)
-            if latency_us > _WAKE_US:
-                deep[cpu] = max(deep.get(cpu, (0, "")), (latency_us, name))
-            else:
-                shallow += 1
-    if not deep and not shallow:
+    deep, shown = deep_states(seen)
+    if not shown:
         path = f"{CPU_FOLDER}/cpu{next(iter(seen.layout.worker_cpus), 0)}/cpuidle/state0/name"
         driver_name = seen.text(f"{CPU_FOLDER}/cpuidle/current_driver")
         named = f" (driver {driver_name})" if driver_name else ""
@@ -50,7 +66,7 @@ def idle_states(seen: Evidence) -> Outcome:
     return Outcome(
         status=Status.WARNING,
         found=found,
-        fix=f"sudo cpupower --cpu {format_cpus(deep)} idle-set --disable-by-latency {_WAKE_US}",
+        fix=without_deep_states(deep),
         cpus=tuple(deep),
     )
 

@@ -8,6 +8,8 @@ from corral.system.cpu_list import format_cpus
 from corral.system.tree import whole_number
 
 _TUNED_DRIVERS = {"intel_pstate", "amd-pstate-epp", "amd-pstate", "cppc_cpufreq"}
+#: that of AMD's CPUs from before 2011, which amd-pstate does not know
+_OLD_DRIVER = "powernow-k8"
 PERFSPECT = "PerfSpect, cmd/report/report_tables.go"
 _CPUFREQ = "kernel: Documentation/admin-guide/pm/cpufreq.rst"
 
@@ -54,8 +56,10 @@ def driver(seen: Evidence) -> Outcome:
         return unknown(seen.missing(f"{CPU_FOLDER}/cpu{_first(seen)}/cpufreq/scaling_driver"))
     if set(found.values()) <= _TUNED_DRIVERS:
         return ok(spread(found))
-    vendor = "amd_pstate=active" if "amd" in seen.machine.model_name.lower() else "intel_pstate"
-    return info(spread(found), f"boot the kernel with {vendor}", cpus=tuple(found))
+    if _OLD_DRIVER in found.values():
+        return info(spread(found), cpus=tuple(found))
+    maker = "amd" if "amd" in seen.machine.model_name.lower() else "intel"
+    return info(spread(found), f"boot the kernel with {maker}_pstate=active", cpus=tuple(found))
 
 
 @check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from corral.doctor.checks.cores import deep_states, without_deep_states
 from corral.doctor.evidence import CPU_FOLDER, Evidence
 from corral.doctor.finding import Outcome, Status, check, info, ok, unknown
 from corral.settings import Mode
@@ -14,6 +15,11 @@ _WAKE_US = 50.0
 _SLOW_WAKE_US = 200.0
 #: messages of 150 KB that a bare server on one core took a second, 2026-11, AMD EPYC of 2021
 _BARE_PER_S = 2800.0
+#: KVM polls on the host for its ``halt_poll_ns`` before it lets go of a CPU
+_NOT_IDLE_STATES = (
+    "this machine shows no idle state that takes longer; of a guest the host decides "
+    "(KVM: /sys/module/kvm/parameters/halt_poll_ns there)"
+)
 _NOT_PROBED = "corral doctor --probe measures it"
 
 
@@ -98,7 +104,8 @@ def wake_up(seen: Evidence) -> Outcome:
     shown = f"p50 {waits.p50_us:.0f} µs, p99 {waits.p99_us:.0f} µs"
     if waits.p50_us <= _WAKE_US:
         return ok(shown)
-    fix = f"sudo cpupower idle-set --disable-by-latency {_WAKE_US:.0f}"
+    deep, _ = deep_states(seen)
+    fix = without_deep_states(deep) if deep else _NOT_IDLE_STATES
     if waits.p50_us <= _SLOW_WAKE_US or seen.layout.mode != Mode.RTI.value:
         return info(shown, fix, cpus=seen.layout.worker_cpus)
     return Outcome(status=Status.WARNING, found=shown, fix=fix, cpus=seen.layout.worker_cpus)
