@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from corral.settings.files import read_file
 from corral.system import folders
 from corral.system.ingredients import ingredients_key
 from corral.system.whole_file import write_whole
@@ -77,7 +78,7 @@ class JsonCache(Generic[Content]):
         """
         file = self.file(name, ingredients)
         try:
-            data = file.read_bytes()
+            data, _ = read_file(file, once=False)
             if msgspec.json.decode(data, type=_Form).format != self._format:
                 return None
             entry = msgspec.json.decode(data, type=_Entry)
@@ -101,7 +102,7 @@ class JsonCache(Generic[Content]):
         """
         for file in sorted(self._folder.glob(f"{glob.escape(name)}-*.json")):
             with contextlib.suppress(OSError, ValueError, RecursionError, msgspec.DecodeError):
-                entry = msgspec.json.decode(file.read_bytes(), type=_Entry)
+                entry = msgspec.json.decode(read_file(file, once=False)[0], type=_Entry)
                 if entry.format == self._format and agrees(entry.ingredients):
                     return self._content(entry)
         return None

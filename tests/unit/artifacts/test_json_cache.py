@@ -65,6 +65,18 @@ def test_an_entry_like_it_is_found_by_what_it_is_of(
     assert caplog.text == ""
 
 
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_an_entry_holds_nothing_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = _stored(tmp_path)
+    file.unlink()
+    os.mkfifo(file)
+    assert _cache(tmp_path).read("model", _OF) is None
+    assert "not a regular file" in caplog.text
+    assert _cache(tmp_path).read_like("model", lambda _: True) is None
+
+
 def test_an_entry_tells_a_person_what_it_is_of(tmp_path: Path) -> None:
     file = _stored(tmp_path)
     assert file.name == f"model-{ingredients_key(_OF)[:12]}.json"
