@@ -116,6 +116,22 @@ def test_equal_rows_that_go_with_no_item_are_no_batch(tmp_path: Path, backend: B
 
 
 @pytest.mark.parametrize("backend", _ENGINES)
+@pytest.mark.parametrize("way", ["multiplied", "averaged"])
+def test_an_input_without_a_batch_is_not_taken_for_one(
+    tmp_path: Path, backend: BackendName, way: str
+) -> None:
+    file = odd_models.with_a_matrix(tmp_path / "m.onnx", way)
+    with pytest.raises(ModelError, match="its answers do not go with the 4 items"):
+        load(str(file), backend, tmp_path, [1])
+
+
+@pytest.mark.parametrize("backend", _ENGINES)
+def test_a_fixed_batch_that_draws_at_random_is_served(tmp_path: Path, backend: BackendName) -> None:
+    file = odd_models.at_random_of_four(tmp_path / "m.onnx")
+    load(str(file), backend, tmp_path, [1])
+
+
+@pytest.mark.parametrize("backend", _ENGINES)
 @pytest.mark.parametrize(
     ("write", "kind"),
     [

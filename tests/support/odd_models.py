@@ -179,6 +179,40 @@ def one_of_all(path: Path) -> Path:
     return _write(path, nodes, [4, 4], s=np.array([4, 4], np.int64))
 
 
+def with_a_matrix(path: Path, way: str) -> Path:
+    """Items [n,4] beside a matrix [4,4] that is no batch.
+
+    Args:
+        path: of the file.
+        way: "multiplied" by it; or by the mean of its rows, "averaged".
+    """
+    nodes = {
+        "multiplied": [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "averaged": [
+            helper.make_node("ReduceMean", ["w"], ["mean"], axes=[0]),
+            helper.make_node("Mul", ["x", "mean"], ["y"]),
+        ],
+    }[way]
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["n", 4]), ("w", [4, 4]), ("y", ["n", 4]))
+    ]
+    graph = helper.make_graph(nodes, "matrix", ports[:2], ports[2:])
+    opset = helper.make_opsetid("", 17)
+    save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+    return path
+
+
+def at_random_of_four(path: Path) -> Path:
+    """Scores of four items, noise added."""
+    nodes = [
+        *_BODY,
+        helper.make_node("RandomNormalLike", ["scores"], ["noise"]),
+        helper.make_node("Add", ["scores", "noise"], ["y"]),
+    ]
+    return _write(path, nodes, [4, 4], 4)
+
+
 def baked_inside(path: Path) -> Path:
     """A reshape to one item and back: another batch gets the right shape and wrong answers."""
     nodes = [

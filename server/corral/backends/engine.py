@@ -65,7 +65,7 @@ class ArtifactForm:
     int8_files: tuple[str, ...]
     searches: bool = False
     leaves_out_in_bf16: bool = False
-    reading: int = 1
+    reading: int = 2
     only_to_make: tuple[str, ...] = ()
 
 
