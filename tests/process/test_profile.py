@@ -12,11 +12,13 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from support.running_server import Server, StartServer, wait_until
 
+from corral.profiling.report import ProfileReport
 from corral.supervisor import admin
 
 NULL = ("--backend", "null", "--workers", "1", "--allocator", "system", "--null-item-ms", "2")
@@ -63,7 +65,12 @@ def test_a_server_of_its_own_gives_a_budget_a_trace_and_a_page(tmp_path: Path) -
     # Two of its own files: nothing of a trace is left in the other.
     same = corral("--compare", *(str(write(tmp_path, n, result.stdout)) for n in ("a", "b")))
     assert same.returncode == 0
-    assert "nothing changed" in same.stdout
+    assert "nothing of the requests changed" in same.stdout
+    read = corral("--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json")
+    notes = ["the null backend computes nothing: there are no operators"]
+    found = json.loads(read.stdout)
+    assert found["notes"][0][:1] == found["notes"][1][:1] == notes
+    assert (found["compared"], found["changes"], read.stderr) == (["requests"], [], "")
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -200,7 +207,10 @@ def test_ctrl_c_leaves_nothing_behind_and_prints_what_is_known(
         (("--seconds", "0"), "--seconds: a number of seconds, more than 0, at most 60, is needed"),
         (("--live", "--port", "1"), "no server answers"),
         (("--live", "--port", "1", "--batch", "4"), "--batch is of no use with --live"),
+        (("--live", "--port", "1", "--workers", "2"), "--workers is of no use with --live"),
         (("--compare", "a", "b", "--html", "x"), "--html is of no use with --compare"),
+        (("--compare", "a", "b", "--seconds", "5"), "--seconds is of no use with --compare"),
+        (("--compare", "a", "b", "--mode", "rti"), "--mode is of no use with --compare"),
         (("--trace", "/dev/full"), "--trace /dev/full: no regular file"),
         (("--html", "a", "--trace", "./a"), "--html and --trace have the same file: a"),
     ],
@@ -218,4 +228,19 @@ def test_wrong_input_is_one_line_and_exit_2(
     captured = capsys.readouterr()
     assert said in captured.err
     assert len(captured.err.splitlines()) == 1
+    assert not captured.out
+
+
+def test_profiles_without_anything_in_common_are_not_said_to_be_equal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from corral.cli.main import run
+
+    nothing = msgspec.json.encode(
+        ProfileReport(cpu="", model="", mode="rti", served_by="", workers=1, seconds=0.0)
+    )
+    (tmp_path / "a").write_bytes(nothing)
+    assert run(["profile", "--compare", *[str(tmp_path / "a")] * 2], {}) == 2
+    captured = capsys.readouterr()
+    assert "a have neither operators nor requests in common" in captured.err
     assert not captured.out

@@ -8,7 +8,7 @@ from typing import Any
 from corral.settings import Settings, options
 
 #: groups of settings that what is measured depends on
-_MEASURED = {"model", "engine", "accuracy", "placement", "queue", "null", "limits", "lifecycle"}
+MEASURED = {"model", "engine", "accuracy", "placement", "queue", "null", "limits", "lifecycle"}
 
 
 def measured(settings: Settings, named: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,4 +20,4 @@ def measured(settings: Settings, named: Mapping[str, Any]) -> dict[str, Any]:
     """
     groups = {option.name: option.group for option in options().values()}
     homes = {"cache-dir": settings.model.cache_dir, "offline": settings.model.offline}
-    return {**homes, **{n: v for n, v in named.items() if groups[n] in _MEASURED}}
+    return {**homes, **{n: v for n, v in named.items() if groups[n] in MEASURED}}

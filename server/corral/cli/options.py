@@ -182,8 +182,8 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--seconds",
-        **command_numbers.reading("profile_seconds"),
-        help="of requests; the engine alone runs for as long (default: %(default)g)",
+        **command_numbers.reading("profile_seconds") | {"default": None},
+        help="of requests; the engine alone runs for as long (default: 5)",
     )
     group.add_argument(
         "--batch",

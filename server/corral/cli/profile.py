@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,23 +12,27 @@ import msgspec
 from corral import logs
 from corral.artifacts.figures import FigureCache
 from corral.cli import cache_folder
-from corral.cli.command_line import named
+from corral.cli.command_line import given, named
 from corral.cli.command_numbers import CommandNumbers
 from corral.cli.files import check_apart, check_writable
 from corral.cli.interrupting import INTERRUPTED, interrupts
-from corral.cli.measured_server import measured
+from corral.cli.measured_server import MEASURED, measured
 from corral.errors import ConfigError, CorralError, one_line
 from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.profiling import page, view
 from corral.profiling.command import ProfileOrder, Profiling
-from corral.profiling.compare import compare, differences
+from corral.profiling.compare import compare
 from corral.profiling.report import ProfileReport, load
 from corral.settings import Settings
+from corral.settings import options as settings_options
 from corral.settings.files import write_text
 from corral.supervisor import admin
 from corral.supervisor.child_server import options_of, status_of
 from corral.system.terminal import standard_output
+
+#: options of the command that a comparison has no use for
+_OWN = ("html", "trace", "live", "config", "batch", "seconds")
 
 
 def run(
@@ -56,7 +60,7 @@ def run(
     machine = topology.read_machine()
     plan = plan_for(settings, machine, FigureCache(settings, machine.model_name).load())
     order = ProfileOrder(
-        seconds=options.seconds,
+        seconds=options.seconds or CommandNumbers().profile_seconds,
         batch=options.batch or CommandNumbers().profile_batch,
         trace=options.trace,
         socket=_socket(settings, environ) if options.live else None,
@@ -88,14 +92,22 @@ def _say(phase: str) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """Everything that can be wrong is, before anything is measured."""
-    unused = {"--compare": ("html", "trace", "live", "batch"), "--live": ("batch",)}
-    for what, names in unused.items():
-        given_too = [name for name in names if getattr(options, name)]
-        if getattr(options, what[2:]) and given_too:
-            raise ConfigError(f"--{given_too[0]} is of no use with {what}")
+    own = [name for name in _OWN if getattr(options, name)]
+    settings = [settings_options()[name] for name in given(options)]
+    if options.compare is not None:
+        _refuse("--compare", [*own, *(option.name for option in settings)])
+    if options.live:
+        # The server has its own; what says where it listens and how we log is of use.
+        of_server = [option.name for option in settings if option.group in MEASURED]
+        _refuse("--live", [*(name for name in own if name == "batch"), *of_server])
     check_apart({"--html": options.html, "--trace": options.trace})
     check_writable(options.html, "--html")
     check_writable(options.trace, "--trace")
+
+
+def _refuse(what: str, unused: Sequence[str]) -> None:
+    if unused:
+        raise ConfigError(f"--{unused[0]} is of no use with {what}")
 
 
 def _socket(settings: Settings, environ: Mapping[str, str]) -> Path:
@@ -118,17 +130,11 @@ def _show(report: ProfileReport, options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> int:
     before, after = options.compare
-    one, other = load(before), load(after)
-    changes, different = compare(one, other), differences(one, other)
+    found = compare(load(before), load(after))
+    if not found.compared:
+        raise ConfigError(f"{before} and {after} have neither operators nor requests in common")
     if options.json:
-        for difference in different:
-            _say(f"measured otherwise: {difference}")
-        found = [
-            {"kind": c.kind, "name": c.name, "before_us": c.before_us, "after_us": c.after_us}
-            for c in changes
-        ]
         print(msgspec.json.format(msgspec.json.encode(found)).decode(), flush=True)
     else:
-        names = (str(before), str(after))
-        standard_output(140).print(view.render_changes(changes, names, different))
+        standard_output(140).print(view.render_comparison(found, (str(before), str(after))))
     return 0

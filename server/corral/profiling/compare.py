@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
+
+import msgspec
 
 from corral.profiling.report import OperatorRow, ProfileReport
 
@@ -12,10 +13,11 @@ _LEAST_RATIO = 1.05
 _LEAST_SHARE = 0.01
 #: what engines say of themselves, by their own names
 _ENGINE = ("engine", "version", "precision", "threads")
+#: of a profile; where only one has it, it is not compared
+_PARTS = ("operators", "requests")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that takes another time than before, or is new or gone (then a side is None)."""
 
     kind: str
@@ -41,21 +43,39 @@ class Change:
         )
 
 
-def compare(before: ProfileReport, after: ProfileReport) -> list[Change]:
-    """Every change that matters, what became slower first."""
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``corral profile --compare --json`` prints."""
+
+    #: what both have: "operators", "requests"
+    compared: list[str]
+    #: what else differs, in words
+    differences: list[str]
+    #: what the first and the second profile say of themselves
+    notes: list[list[str]]
+    #: what became slower first
+    changes: list[Change]
+
+
+def compare(before: ProfileReport, after: ProfileReport) -> Comparison:
+    """Every change that matters, and what a reader should know of both."""
     changes = [*_operators(before, after), *_phases(before, after)]
-    return sorted(changes, key=lambda change: -change.more_us)
-
-
-def differences(before: ProfileReport, after: ProfileReport) -> list[str]:
-    """What else differs, in words: then not all that became slower is the engine's doing."""
     one, other = _circumstances(before), _circumstances(after)
+    return Comparison(
+        compared=[what for what in _PARTS if what in one and what in other],
+        differences=_differences(one, other),
+        notes=[before.notes, after.notes],
+        changes=sorted(changes, key=lambda change: -change.more_us),
+    )
+
+
+def _differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """What else differs, in words: then not all that became slower is the engine's doing."""
     found = [
         f"{name}: {other[name]} instead of {one[name]}"
         for name in dict.fromkeys((*one, *other))
         if name in one and name in other and one[name] != other[name]
     ]
-    for what in ("operators", "requests"):
+    for what in _PARTS:
         missing = [name for name, has in (("first", one), ("second", other)) if what not in has]
         if len(missing) == 1:
             found.append(f"{what}: the {missing[0]} has none, and they are not compared")

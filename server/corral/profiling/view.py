@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from corral.errors import printable
-from corral.profiling.compare import Change
+from corral.profiling.compare import Comparison
 from corral.profiling.report import Budget, EngineFigures, OperatorRow, ProfileReport
 from corral.profiling.threads import ThreadUse
 from corral.system.cpu_list import format_cpus
@@ -152,20 +152,21 @@ def threads_line(used: ThreadUse) -> str:
     )
 
 
-def render_changes(
-    changes: Sequence[Change], names: tuple[str, str], differences: Sequence[str] = ()
-) -> Group:
-    """What else differs, what became slower, then what became faster."""
-    slower = [change for change in changes if change.more_us > 0]
-    faster = [change for change in reversed(changes) if change.more_us <= 0]
+def render_comparison(found: Comparison, names: tuple[str, str]) -> Group:
+    """What else differs, what became slower, then what became faster; notes of both."""
+    slower = [change.sentence() for change in found.changes if change.more_us > 0]
+    faster = [change.sentence() for change in reversed(found.changes) if change.more_us <= 0]
     parts: list[RenderableType] = [Text(f"{names[1]} beside {names[0]}")]
-    if differences:
-        lines = "\n".join(f"  {printable(line)}" for line in differences)
-        parts += [Text("measured otherwise:", style="bold yellow"), Text(lines)]
-    for title, found, style in (("slower", slower, "red"), ("faster", faster, "green")):
-        if found:
-            lines = "\n".join(f"  {printable(change.sentence())}" for change in found)
-            parts += [Text(f"{title}:", style=f"bold {style}"), Text(lines)]
-    if not changes:
-        parts.append(Text("nothing changed by 5 % or more"))
+    for title, lines, style in (
+        ("measured otherwise", found.differences, "yellow"),
+        ("slower", slower, "red"),
+        ("faster", faster, "green"),
+    ):
+        if lines:
+            shown = "\n".join(f"  {printable(line)}" for line in lines)
+            parts += [Text(f"{title}:", style=f"bold {style}"), Text(shown)]
+    if not found.changes:
+        parts.append(Text(f"nothing of the {' and '.join(found.compared)} changed by 5 % or more"))
+    for which, notes in zip(("first", "second"), found.notes, strict=True):
+        parts += [Text(f"! {which}: {printable(note)}", style="yellow") for note in notes]
     return Group(*parts)

@@ -20,14 +20,14 @@ from corral.ipc import spans
 from corral.ipc.spans import MOMENTS, RequestSpan
 from corral.profiling import page, threads
 from corral.profiling.budget import PHASES, make_budget, phases_us
-from corral.profiling.compare import compare, differences
+from corral.profiling.compare import compare
 from corral.profiling.peaks import KERNELS, kernel_for, measure
 from corral.profiling.report import EngineFigures, Peak, ProfileReport, Span, load, span
 from corral.profiling.roofline import draw
 from corral.profiling.rows import make_rows, profiler_percent
 from corral.profiling.threads import ThreadCounts, ThreadUse
 from corral.profiling.trace import make_trace
-from corral.profiling.view import engine_lines, render, render_changes
+from corral.profiling.view import engine_lines, render, render_comparison
 from corral.system import machine_code
 
 #: of each phase, microseconds
@@ -152,36 +152,51 @@ def test_records_come_back_as_they_were_written() -> None:
 
 
 def test_what_became_slower_is_named_first() -> None:
-    changes = compare(report(), report(us=3000.0, slower=2))
+    changes = compare(report(), report(us=3000.0, slower=2)).changes
     assert changes[0].name == "phase infer, p50"
     slower = next(change for change in changes if change.name == "a Convolution")
     assert slower.sentence() == "a Convolution: 3,000 µs instead of 2,000 µs (+50 %)"
     assert all(change.name != "b Convolution" for change in changes)
-    assert compare(report(), report(us=2050.0)) == []
+    assert compare(report(), report(us=2050.0)).changes == []
 
 
 def test_profiles_that_were_measured_otherwise_are_told() -> None:
     one = report()
-    assert differences(one, report(us=3000.0)) == []
+    assert compare(one, report(us=3000.0)).differences == []
     assert one.engine is not None
     engine = msgspec.structs.replace(one.engine, batch=4, described={"engine": "f"}, cpus=[0])
     other = msgspec.structs.replace(one, engine=engine, workers=2)
-    assert differences(one, other) == [
+    assert compare(one, other).differences == [
         "workers: 2 instead of 1",
         "engine: f instead of e",
         "batch: 4 instead of 1",
         "cores: 1 instead of 2",
     ]
     without = msgspec.structs.replace(one, engine=None)
-    assert differences(one, without) == [
+    assert compare(one, without).differences == [
         "operators: the second has none, and they are not compared"
     ]
-    assert differences(without, without) == []
-    shown = io.StringIO()
-    console = Console(width=100, file=shown)
-    console.print(render_changes([], ("a", "b"), [*differences(one, other), "name: \x1b[2J"]))
-    assert "measured otherwise:\n  workers: 2 instead of 1\n" in shown.getvalue()
-    assert "\x1b" not in shown.getvalue()
+    assert compare(without, without).differences == []
+    shown = show(one, msgspec.structs.replace(other, model="\x1b[2J"))
+    assert "\n  workers: 2 instead of 1\n" in shown
+    assert "\x1b" not in shown
+
+
+def show(one: ProfileReport, other: ProfileReport) -> str:
+    text = io.StringIO()
+    Console(width=100, file=text).print(render_comparison(compare(one, other), ("a", "b")))
+    return text.getvalue()
+
+
+def test_a_comparison_tells_what_profiles_say_of_themselves() -> None:
+    one, other = report(), msgspec.structs.replace(report(), notes=["others used 40 %"])
+    assert compare(one, other).notes == [["a <note>"], ["others used 40 %"]]
+    shown = show(one, other)
+    assert "nothing of the operators and requests changed by 5 % or more\n" in shown
+    assert shown.endswith("! first: a <note>\n! second: others used 40 %\n")
+    requests = msgspec.structs.replace(one, engine=None)
+    assert compare(one, requests).compared == ["requests"]
+    assert compare(requests, msgspec.structs.replace(one, budget=None)).compared == []
 
 
 def test_a_profile_of_another_form_is_told_whatever_it_has(tmp_path: Path) -> None:
@@ -196,7 +211,8 @@ def test_new_and_gone_operators_are_named() -> None:
     assert after.engine is not None
     rows = make_rows([operator("d", 2000.0), *OPERATORS[1:]], PEAKS)
     engine = msgspec.structs.replace(after.engine, operators=rows)
-    names = [c.sentence() for c in compare(before, msgspec.structs.replace(after, engine=engine))]
+    found = compare(before, msgspec.structs.replace(after, engine=engine))
+    names = [change.sentence() for change in found.changes]
     assert "d Convolution: new, 2,000 µs" in names
     assert "a Convolution: gone, it took 2,000 µs" in names
 
