@@ -38,12 +38,35 @@ def test_a_running_server_is_looked_at_by_its_processes(server: StartServer) -> 
         assert set(report["checks"][0]) == ROW
         assert rows["thread-affinity"]["status"] == "ok"
         threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
-        assert rows["thread-affinity"]["found"].startswith(f"{threads} threads of 1 worker")
+        counted = f"{threads} thread{'s' * (threads != 1)} of 1 worker"
+        assert rows["thread-affinity"]["found"] == counted
         assert rows["allocator"] == {**rows["allocator"], "status": "ok", "found": "system"}
         assert rows["swapped-workers"]["status"] in {"ok", "warning"}
         assert sum(report["summary"].values()) == len(report["checks"]) >= 30
         expected = 2 if report["summary"]["error"] else int(report["summary"]["warning"] > 0)
         assert result.returncode == expected
+
+
+def test_the_mask_of_whoever_asks_is_not_the_servers(server: StartServer) -> None:
+    with server("--workers", "2", "--cores-per-worker", "1", "--allocator", "system") as s:
+        asked = corral("doctor", "--port", str(s.port), "--json")
+        words = [sys.executable, "-m", "corral", "doctor", "--port", str(s.port), "--json"]
+        narrow = subprocess.run(
+            ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0))), *words],
+            check=False, text=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+        rows = [by_id(json.loads(one.stdout))["cpuset"] for one in (asked, narrow)]
+        assert rows[0] == rows[1]
+        assert rows[0]["status"] != "error"
+
+
+def test_a_server_that_was_named_and_is_not_there_is_told() -> None:
+    named = corral("doctor", *NO_SERVER)
+    assert named.stderr == (
+        "corral: no server that we may ask is at port 1: the plan is looked at\n"
+    )
+    socket = corral("doctor", "--admin-socket", "/proc/none")
+    assert "is at /proc/none: the plan is looked at" in socket.stderr
 
 
 def test_without_a_server_the_plan_is_looked_at(tmp_path: Path) -> None:

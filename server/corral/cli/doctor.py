@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import sys
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from corral.cli.command_line import given
 from corral.cli.files import check_writable
 from corral.cli.interrupting import INTERRUPTED, interrupts
 from corral.doctor import page, view
@@ -19,7 +19,7 @@ from corral.doctor.evidence import Evidence
 from corral.doctor.finding import Status, exit_code
 from corral.doctor.gather import gather
 from corral.doctor.layout import Layout, planned, running
-from corral.errors import ConfigError, CorralError
+from corral.errors import ConfigError, CorralError, one_line
 from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.settings import Settings
@@ -47,7 +47,7 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
             with machine_root(options.sysfs) as root:
                 seen, done = _of_another(settings, root), True
         else:
-            seen, done = _of_this_machine(settings, environ, probed=options.probe)
+            seen, done = _of_this_machine(settings, options, environ)
         signals.hold()
         report = examine(seen)
         if options.html is not None:
@@ -60,13 +60,21 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
 
 
 def _of_this_machine(
-    settings: Settings, environ: Mapping[str, str], *, probed: bool
+    settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]
 ) -> tuple[Evidence, bool]:
     """What is seen, and whether that is all: probes take seconds, and may be interrupted."""
-    machine = topology.read_machine()
-    layout = _running(settings, environ) or planned(plan_for(settings, machine), settings)
+    layout, reason = _running(settings, environ)
+    try:
+        machine = topology.read_machine(process=layout.supervisor if layout else None)
+    except ProcessLookupError:
+        layout, reason = None, "the server has ended"
+        machine = topology.read_machine()
+    if layout is None:
+        if reason and _names_a_server(options):
+            print(f"corral: {reason}: the plan is looked at", file=sys.stderr)
+        layout = planned(plan_for(settings, machine), settings)
     seen = gather(Path("/"), machine, layout, live=True, interval_s=_INTERVAL_S)
-    if not probed:
+    if not options.probe:
         return seen, True
     try:
         # The probes start threads and need numpy and uvloop: only who asks pays for the imports.
@@ -84,11 +92,20 @@ def _of_another(settings: Settings, root: Path) -> Evidence:
     return gather(root, machine, layout, live=False)
 
 
-def _running(settings: Settings, environ: Mapping[str, str]) -> Layout | None:
-    """The running server's processes; None where none answers, or it has none yet."""
+def _names_a_server(options: argparse.Namespace) -> bool:
+    return bool({"port", "admin_socket"} & given(options).keys())
+
+
+def _running(settings: Settings, environ: Mapping[str, str]) -> tuple[Layout | None, str]:
+    """The running server's processes; or None, and why there is nothing to look at."""
     path = admin.find_socket(environ, settings.listen.port, settings.listen.admin_socket)
-    with contextlib.suppress(CorralError):
+    try:
         status = admin.ask(path, admin.Request(command="status")).status
-        if status is not None and status.workers and status.cells:
-            return running(status)
-    return None
+    except ConfigError:
+        named = settings.listen.admin_socket or f"port {settings.listen.port}"
+        return None, f"no server that we may ask is at {named}"
+    except CorralError as error:
+        return None, one_line(error)
+    if status is not None and status.workers and status.cells:
+        return running(status), ""
+    return None, "the server has no workers yet"

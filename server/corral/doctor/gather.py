@@ -95,7 +95,7 @@ def gather(
     first = _look(root, machine, layout)
     texts, refused = read_texts(root, _paths(root, layout, thorough=thorough))
     _add_processes(root, layout, texts, thorough=thorough)
-    _add_group(root, texts)
+    _add_group(root, layout, texts)
     asked = live and thorough and "amx_tile" in machine.isa
     second = None
     if interval_s:
@@ -138,7 +138,7 @@ def _look(root: Path, machine: Machine, layout: Layout) -> Look:
     for cpu in layout.all_cpus:
         paths += [f"{CPU_FOLDER}/cpu{cpu}/thermal_throttle/{name}" for name in _THROTTLES]
     texts, _ = read_texts(root, paths)
-    throttled = cgroups.read_throttling(root)
+    throttled = cgroups.read_throttling(root, _process(layout))
     if throttled is not None:
         texts["throttling"] = f"{throttled.periods} {throttled.throttled_periods}"
     cpu_s = {}
@@ -163,11 +163,16 @@ def _add_processes(root: Path, layout: Layout, texts: dict[str, str], *, thoroug
         texts["found/irqbalance"] = "yes" if _DAEMON in names.values() else "no"
 
 
-def _add_group(root: Path, texts: dict[str, str]) -> None:
-    """What our control group allows and uses; of a limit the smallest of its ancestors'."""
+def _process(layout: Layout) -> str:
+    """Whose control groups are looked at: the server's, where one runs."""
+    return "self" if layout.supervisor is None else str(layout.supervisor)
+
+
+def _add_group(root: Path, layout: Layout, texts: dict[str, str]) -> None:
+    """What the control group allows and uses; of a limit the smallest of its ancestors'."""
     for key, (controller, names) in _GROUP.items():
         for name in names:
-            number = cgroups.read_number(root, controller, name)
+            number = cgroups.read_number(root, controller, name, _process(layout))
             if number is not None:
                 texts[key] = str(number)
                 break

@@ -53,6 +53,8 @@ class Layout:
         workers: by id.
         frontends: by cell.
         running: whether a server runs.
+        supervisor: its supervisor's process, whose mask and control groups are the server's;
+            None: those of whoever asks count.
         allocator: the one asked for; None where it is not known.
         huge_pages: whether they were asked for; None where it is not known.
         warnings: what the server itself says did not take hold.
@@ -62,6 +64,7 @@ class Layout:
     workers: tuple[SeenWorker, ...]
     frontends: tuple[SeenFrontend, ...] = ()
     running: bool = False
+    supervisor: int | None = None
     allocator: str | None = None
     huge_pages: bool | None = None
     warnings: tuple[str, ...] = ()
@@ -149,6 +152,7 @@ def running(status: ServerStatus, huge_pages: bool | None = None) -> Layout:
             for cell in status.cells
         ),
         running=True,
+        supervisor=status.pid,
         allocator=status.allocator,
         huge_pages=huge_pages,
         warnings=tuple(status.warnings),

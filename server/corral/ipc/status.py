@@ -127,6 +127,8 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
     #: unix time at which the supervisor started
     started_at_s: float
+    #: the supervisor's process; None where an earlier version does not say
+    pid: int | None = None
     #: seconds from there to the first ready; None before
     ready_after_s: float | None
     host: str

@@ -10,6 +10,7 @@ from pathlib import Path
 from corral.batching.sizes import BatchSizes
 from corral.errors import ConfigError
 from corral.ipc.region import region_bytes
+from corral.planning.explain import count
 from corral.system.limits import memory_there
 from corral.tensors import Signature
 
@@ -40,14 +41,15 @@ def check_regions(
     has = f"{whose} {there / _MIB:,.0f}"
     if max_batch is not None and workers * region_bytes(signature, 1) <= there:
         raise ConfigError(
-            f"--max-batch {max_batch}: the batches of {workers} workers take "
+            f"--max-batch {max_batch}: the batches of {count(workers, 'worker')} take "
             f"{needed / _MIB:,.0f} MiB of memory, and {has}"
         )
     item = max(signature.input_bytes.values()) + signature.output_bytes
     fewer = "fewer --workers, or " if workers > 1 and needed // workers <= there else ""
+    regions = workers * region_bytes(signature, 1)
     raise ConfigError(
         f"--model {model}: an item with its answer takes {item / _MIB:,.0f} MiB, the regions of "
-        f"{workers} workers {workers * region_bytes(signature, 1) / _MIB:,.0f} MiB, and {has}: "
+        f"{count(workers, 'worker')} {regions / _MIB:,.0f} MiB, and {has}: "
         f"{fewer}a model of smaller items, or more memory"
     )
 

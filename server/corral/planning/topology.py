@@ -23,20 +23,23 @@ __all__ = ["Machine", "read_allowed", "read_machine"]
 _SAME_KIND_RATIO = 0.85
 
 
-def read_machine(root: Path = Path("/"), live: bool = True) -> Machine:
+def read_machine(root: Path = Path("/"), live: bool = True, process: int | None = None) -> Machine:
     """Reads the machine below ``root``.
 
     Args:
         root: the folder that holds ``sys`` and ``proc``.
         live: the affinity mask is this process's; otherwise it is what ``proc/self/status`` below
             ``root`` says, if it is there.
+        process: whose mask and control groups count; None: those of this process.
 
     Raises:
+        ProcessLookupError: that process has ended.
         ConfigError: there is nothing below ``root`` that tells of CPUs.
     """
-    status = _status(root)
-    affinity = tuple(sorted(os.sched_getaffinity(0))) if live else status("Cpus_allowed")
-    limits = cgroups.read_limits(root)
+    name = "self" if process is None else str(process)
+    status = _status(root, name)
+    affinity = tuple(sorted(os.sched_getaffinity(process or 0))) if live else status("Cpus_allowed")
+    limits = cgroups.read_limits(root, name)
     online, offline = _online(root)
     if live:
         # A process runs on what is in its mask, whatever a container's files say of it.
@@ -80,9 +83,9 @@ def _both(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> tuple[i
     return tuple(sorted(set(one) & set(other)))
 
 
-def _status(root: Path) -> Callable[[str], tuple[int, ...] | None]:
-    """Looks up a mask in proc/self/status, which older kernels write only as words of bits."""
-    lines = (_read(root / "proc/self/status") or "").splitlines()
+def _status(root: Path, process: str = "self") -> Callable[[str], tuple[int, ...] | None]:
+    """Looks up a mask in a process's status, which older kernels write only as words of bits."""
+    lines = (_read(root / "proc" / process / "status") or "").splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
 
     def mask(name: str) -> tuple[int, ...] | None:

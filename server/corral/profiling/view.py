@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from corral.errors import printable
+from corral.planning.explain import count
 from corral.profiling.compare import Comparison
 from corral.profiling.report import Budget, EngineFigures, OperatorRow, ProfileReport
 from corral.profiling.threads import ThreadUse
@@ -137,13 +138,15 @@ def engine_lines(engine: EngineFigures) -> list[str]:
         marked = [row for row in engine.operators if row.remark == remark]
         if marked:
             share = sum(row.share_percent for row in marked)
-            lines.append(f"{remark}s: {len(marked)} operators, {share:.1f} % of the time")
+            lines.append(f"{remark}s: {count(len(marked), 'operator')}, {share:.1f} % of the time")
     return lines
 
 
 def threads_line(used: ThreadUse) -> str:
     """What threads did, in one line."""
-    moved = "migrations not shown" if used.migrations is None else f"{used.migrations} migrations"
+    moved = (
+        "migrations not shown" if used.migrations is None else count(used.migrations, "migration")
+    )
     return (
         f"{used.computing} computing; while the busiest worked, the others were idle "
         f"{used.idle_for_slowest_percent:.1f} % of the time; ready without a CPU "

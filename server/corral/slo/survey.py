@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from corral.errors import ConfigError, ModelError
 from corral.ipc.messages import ModelBoot
+from corral.planning.explain import count
 from corral.planning.plan import Plan
 from corral.slo.budget import Budget
 from corral.slo.crew import Crew
@@ -210,7 +211,7 @@ class Survey:
                 size = max(times.busy_s)
                 found.append(
                     f"batches above {size}: one of {size} takes {times.median_s(size) * 1000:.0f} "
-                    f"ms ({engine.arithmetic.name} on {cores} cores)"
+                    f"ms ({engine.arithmetic.name} on {count(cores, 'core')})"
                 )
         return found
 

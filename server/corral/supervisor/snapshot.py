@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
 from corral.dataplane.upkeep import warm_every_s, warm_share
@@ -51,6 +52,7 @@ def take(
         phase=phase,
         ready=phase is Phase.SERVING and all(cell.ready for cell in cells),
         started_at_s=started_at_s,
+        pid=os.getpid(),
         ready_after_s=ready_after_s,
         host=settings.listen.host,
         port=settings.listen.port,

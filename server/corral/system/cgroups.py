@@ -160,7 +160,7 @@ def _first_list(
 def _groups(root: Path, process: str, controller: str) -> Iterator[tuple[Mount, Path]]:
     """The folders of a process's group and of its ancestors, nearest first, v1 before v2."""
     paths = _paths(root, process)
-    for mount in sorted(_mounts(root, process), key=lambda mount: mount.v2):
+    for mount in sorted(_mounts(root), key=lambda mount: mount.v2):
         if not mount.v2 and controller not in mount.controllers:
             continue
         path = paths.get("" if mount.v2 else controller)
@@ -195,10 +195,10 @@ def _paths(root: Path, process: str) -> dict[str, str]:
     return paths
 
 
-def _mounts(root: Path, process: str) -> list[Mount]:
-    """The cgroup mounts that the process sees."""
+def _mounts(root: Path) -> list[Mount]:
+    """The cgroup mounts that we see: the groups of another process lie there for us, too."""
     mounts = []
-    for line in _read(root / "proc" / process / "mountinfo").splitlines():
+    for line in _read(root / "proc/self/mountinfo").splitlines():
         head, _, tail = line.partition(" - ")
         fields, end = head.split(), tail.split()
         if len(end) > 2 and end[0] in {"cgroup", "cgroup2"}:

@@ -294,3 +294,53 @@ def test_names_and_texts_that_are_no_utf_8_stand_on_page_and_in_json(
     assert len(report.machine.kernel) <= 100
     assert msgspec.json.encode(report)
     page.render(report, seen).encode()
+
+
+def test_a_servers_own_control_group_counts(composed: ComposedRoot) -> None:
+    group = "sys/fs/cgroup/server"
+    files = {
+        "proc/self/mountinfo": "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw",
+        "proc/self/cgroup": "0::/",
+        "proc/4709/cgroup": "0::/server",
+        "proc/4709/status": "Cpus_allowed_list:\t0-5\n",
+        f"{group}/cpu.max": "250000 100000",
+        f"{group}/cpu.stat": "nr_periods 900\nnr_throttled 90\nthrottled_usec 9",
+        f"{group}/memory.max": "1000",
+        f"{group}/memory.current": "999",
+        f"{group}/pids.max": "10",
+        f"{group}/pids.current": "9",
+    }
+    seen = Machine(files=files, running=True, layout={"supervisor": 4709}).seen(composed)
+    machine = read_machine(composed.root, live=False, process=4709)
+    found = {
+        row.id: row.status for row in examine(dataclasses.replace(seen, machine=machine)).checks
+    }
+    assert machine.allowed_cpus == tuple(range(6))
+    assert found["cpu-quota"] == found["cpuset"] == "error"
+    assert found["quota-throttling"] == found["memory-limit"] == found["processes"] == "warning"
+    with pytest.raises(ProcessLookupError):
+        read_machine(process=2**22 + 1)
+
+
+def test_one_is_one(composed: ComposedRoot) -> None:
+    files = {
+        "proc/self/mountinfo": "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw",
+        "proc/self/cgroup": "0::/",
+        "sys/fs/cgroup/cpu.max": "100000 100000",
+    }
+    worker = Machine(running=True).make_layout().workers[:1]
+    one = dataclasses.replace(worker[0], cpus=(1,), cores=1)
+    machine = Machine(files=files, running=True, layout={"workers": (one,)})
+    assert machine.finding(composed, "cpu-quota").found == "time of 1 CPU for 1 thread"
+
+
+def test_without_a_quota_nothing_is_throttled(composed: ComposedRoot) -> None:
+    files = {
+        "proc/self/mountinfo": "33 31 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu",
+        "proc/self/cgroup": "1:cpu:/",
+        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+        "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+        "sys/fs/cgroup/cpu/cpu.stat": "nr_periods 0\nnr_throttled 0\nthrottled_time 0",
+    }
+    found = Machine(files=files).finding(composed, "quota-throttling")
+    assert found.found == "no quota, so nothing is throttled"

@@ -38,7 +38,7 @@ def test_an_item_that_does_not_fit_is_one_line_with_the_way_out() -> None:
 
 
 def test_a_batch_that_does_not_fit_is_the_options_fault() -> None:
-    with pytest.raises(ConfigError, match=r"--max-batch 8: the batches of 1 workers take 8,192"):
+    with pytest.raises(ConfigError, match=r"--max-batch 8: the batches of 1 worker take 8,192"):
         check_regions("m.onnx", _LARGE, 1, 8)
 
 

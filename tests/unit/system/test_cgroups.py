@@ -189,3 +189,20 @@ def test_a_cpuset_that_no_kernel_writes_limits_nothing(odd: str, tmp_path: Path)
         },
     )
     assert read_limits(tmp_path) == Limits(tuple(range(8)), None, None)
+
+
+def test_the_groups_of_another_process_lie_where_we_see_them(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "proc/self/mountinfo": V1_MOUNTS,
+            "proc/self/cgroup": "3:cpuset:/",
+            "proc/77/cgroup": "3:cpuset:/job",
+            # In a mount namespace of its own: not our folders.
+            "proc/77/mountinfo": "40 39 0:31 / /elsewhere rw - cgroup cgroup rw,cpuset",
+            "sys/fs/cgroup/cpuset/cpuset.cpus": "0-7",
+            "sys/fs/cgroup/cpuset/job/cpuset.cpus": "4-5",
+        },
+    )
+    assert read_limits(tmp_path).cpus == tuple(range(8))
+    assert read_limits(tmp_path, "77").cpus == (4, 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corral.doctor.evidence import Evidence, cpu_times
 from corral.doctor.finding import Outcome, Status, check, info, ok, unknown
+from corral.planning.explain import count
 from corral.system.cpu_list import format_cpus
 
 #: share of a CPU's time that others may take of a worker, percent
@@ -27,9 +28,10 @@ def quota(seen: Evidence) -> Outcome:
     if granted is None:
         return ok("no quota")
     threads = seen.layout.threads
-    found = f"{granted:g} CPUs' worth of time for {threads} threads"
+    found = f"time of {granted:g} CPU{'s' * (granted != 1)} for {count(threads, 'thread')}"
     whole = int(granted)
-    remedy = f"give the container {threads} whole CPUs (Kubernetes: limits.cpu: {threads})"
+    cpus = count(threads, "whole CPU")
+    remedy = f"give the container {cpus} (Kubernetes: limits.cpu: {threads})"
     every = seen.layout.worker_cpus
     if granted < threads:
         return Outcome(status=Status.ERROR, found=found, fix=remedy, cpus=every)
@@ -49,12 +51,11 @@ def quota(seen: Evidence) -> Outcome:
 def throttling(seen: Evidence) -> Outcome:
     """How often the quota stopped us: while it was looked, and ever."""
     looks = seen.looks("throttling")
+    # A group whose quota was taken away keeps its counts.
+    if seen.machine.cpu_quota is None and (looks is None or looks[0] == "0 0"):
+        return ok("no quota, so nothing is throttled")
     if looks is None:
-        return (
-            ok("no quota, so nothing is throttled")
-            if seen.machine.cpu_quota is None
-            else unknown("the group's cpu.stat does not say")
-        )
+        return unknown("the group's cpu.stat does not say")
     (periods, stopped), then = map(int, looks[0].split()), looks[1]
     every = seen.layout.worker_cpus
     remedy = "raise or remove the quota (Kubernetes: limits.cpu, static CPU manager)"

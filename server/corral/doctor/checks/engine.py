@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from corral.doctor.evidence import Evidence
 from corral.doctor.finding import Outcome, Status, check, info, ok, unknown
+from corral.planning.explain import count
 from corral.system.cpu_list import format_cpus, parse_cpu_list
 from corral.system.tree import fields
 
@@ -82,7 +83,7 @@ def _granted_to(seen: Evidence, told: Mapping[int, str]) -> Outcome:
     precisions = {w.engine.get("precision") for w in seen.layout.workers if w.id in refused}
     if precisions <= {"fp32", "none", None}:
         return ok("not asked for: the precision needs no AMX")
-    found = f"not permitted to {len(refused)} workers"
+    found = f"not permitted to {count(len(refused), 'worker')}"
     return Outcome(status=Status.ERROR, found=found, fix=_LET_AMX, workers=refused)
 
 
@@ -259,7 +260,7 @@ def thread_affinity(seen: Evidence) -> Outcome:
     if not looked:
         return unknown("the workers' threads cannot be read")
     if not strays:
-        return ok(f"{looked} threads of {len(seen.layout.workers)} workers")
+        return ok(f"{count(looked, 'thread')} of {count(len(seen.layout.workers), 'worker')}")
     shown = ", ".join(f"worker {worker}: CPUs {cpus}" for worker, cpus in strays.items())
     return Outcome(status=Status.WARNING, found=shown, fix="corral reload", workers=tuple(strays))
 

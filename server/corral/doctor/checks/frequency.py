@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corral.doctor.evidence import CPU_FOLDER, Evidence, spread
 from corral.doctor.finding import Outcome, Status, check, info, ok, unknown
+from corral.planning.explain import count
 from corral.system.cpu_list import format_cpus
 from corral.system.tree import whole_number
 
@@ -192,11 +193,12 @@ def thermal(seen: Evidence) -> Outcome:
     if grown:
         return Outcome(
             status=Status.WARNING,
-            found=f"{len(grown)} CPUs were throttled in {seen.span_s:.1f} s",
+            found=f"{count(len(grown), 'CPU')} throttled in {seen.span_s:.1f} s",
             fix=fix,
             cpus=tuple(sorted(grown)),
         )
-    return info(f"{ever} times since the machine started, none now", fix) if ever else ok("never")
+    times = f"{count(ever, 'time')} since the machine started, none now"
+    return info(times, fix) if ever else ok("never")
 
 
 @check(

@@ -6,6 +6,7 @@ import re
 
 from corral.doctor.evidence import NODE_FOLDER, Evidence
 from corral.doctor.finding import Outcome, Status, check, info, ok, unknown
+from corral.planning.explain import count
 from corral.system.tree import fields
 
 _LOCAL_PERCENT = 95.0
@@ -188,7 +189,7 @@ def memory_channels(seen: Evidence) -> Outcome:
         return unknown(f"{seen.missing(path)} (no EDAC driver); --probe measures the bandwidth")
     each = len(filled) / max(1, len(seen.machine.packages))
     most = expected_channels(seen.text("proc/cpuinfo") or "")
-    found = f"{each:g} channels a package"
+    found = f"{each:g} channel{'s' * (each != 1)} a package"
     if most is None:
         return info(f"{found}; how many this CPU has is not known")
     if each >= most:
@@ -259,7 +260,7 @@ def swapped_workers(seen: Evidence) -> Outcome:
         return ok("nothing")
     return Outcome(
         status=Status.WARNING,
-        found=f"{sum(kib.values()) / 1024:.0f} MiB of {len(out)} workers",
+        found=f"{sum(kib.values()) / 1024:.0f} MiB of {count(len(out), 'worker')}",
         fix="sudo swapoff -a && sudo swapon -a, once there is memory enough",
         workers=out,
     )
