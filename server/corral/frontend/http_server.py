@@ -1,8 +1,9 @@
 """h2corn, the HTTP/1.1 and HTTP/2 server: its settings, its certificates, its generations.
 
 Its TLS files and its connections' age are fixed when it starts. So it is replaced instead: a new
-one takes the listeners over, the old one asks its clients to go (GOAWAY), finishes what they have
-asked, and ends. No connection is refused in between, because the listeners stay.
+one takes the listeners over, the old one asks its clients to go (``Connection: close``, GOAWAY),
+finishes what they have asked, and ends. No connection is refused in between, because the listeners
+stay.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ import contextlib
 import logging
 import select
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import h2corn
 from h2corn._lib import prepare_tls
 from h2corn._server import TlsMaterial
 
 from corral.errors import ConfigError
+from corral.frontend.generation import App, Generation
 from corral.frontend.listeners import duplicated
 from corral.security.tls import Material
 from corral.settings import LogFormat, Settings
@@ -28,8 +28,6 @@ from corral.system import procfs
 from corral.system.watched_file import WatchedFile
 
 logger = logging.getLogger(__name__)
-
-App = Callable[[Any, Any, Any], Awaitable[None]]
 
 #: a client that has not finished its TLS handshake by then is cut off
 _HANDSHAKE_S = 20.0
@@ -51,6 +49,11 @@ _MOST_HEAD_BYTES = 2**32 - 1
 _FIELDS = 4096
 #: how often it is looked whether certificates have changed, or connections wait for a place
 _LOOK_S = 0.2
+#: how long HTTP/1.1's clients are told that their connections end, before they do: they have no
+#: GOAWAY, and a request that crosses the end is lost
+_FAREWELL_S = 1.0
+#: until a server that could not be replaced is tried again
+_AGAIN_S = 5.0
 #: says that there is TLS; its files are read by ourselves
 _NAME = Path("tls")
 #: as good as for ever: who ends the process bounds it
@@ -133,8 +136,11 @@ class HttpServer:
         self._config = config
         self._files = files
         self._max_age_s = max_age_s
+        #: what is shown to clients, and what is of no use to h2corn
         self._material: Material | None = None
+        self._refused: Material | None = None
         self._server: h2corn.Server | None = None
+        self._generation: Generation | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -151,15 +157,18 @@ class HttpServer:
 
     async def _replace(self) -> None:
         """Puts a new server in the place of the one that serves."""
-        self._material = material = self._files.current() if self._files else None
+        material = self._newest()
         shown = None
         if material is not None:
             shown = TlsMaterial(material.certificate, material.key, material.client_ca)
         try:
             prepared = prepare_tls(self._config, shown)
-        except ValueError as error:
+        # A key of a kind that it does not know is an OSError to it.
+        except (ValueError, OSError) as error:
+            self._refused = material
             raise ConfigError(f"--tls-cert, --tls-key, --tls-client-ca: {error}") from None
-        server = h2corn.Server(self._app, self._config)
+        generation = Generation(self._app)
+        server = h2corn.Server(generation, self._config)
         # Not ``serve``, which binds by itself and refuses TLS on unix sockets.
         task = asyncio.create_task(
             server._serve_worker_fds(duplicated(self._listeners), prepared_tls=prepared)
@@ -167,9 +176,26 @@ class HttpServer:
         self._serving.add(task)
         task.add_done_callback(self._ended)
         await server.wait_started()
+        self._material = material
         predecessor, self._server = self._server, server
-        if predecessor is not None:
+        leaving, self._generation = self._generation, generation
+        if predecessor is None or leaving is None:
+            return
+        leaving.says_close = True
+        try:
+            await asyncio.sleep(_FAREWELL_S)
+        finally:
             predecessor.shutdown()
+
+    def _newest(self) -> Material | None:
+        """The newest content that h2corn has not refused."""
+        newest = self._files.current() if self._files else None
+        return self._material if newest is self._refused else newest
+
+    def say_farewell(self) -> None:
+        """Tells HTTP/1.1's clients with each answer that their connections end."""
+        assert self._generation
+        self._generation.says_close = True
 
     async def leave(self, within_s: float) -> None:
         """Takes nobody any more, asks all clients to go (GOAWAY), and gives them that long."""
@@ -214,13 +240,18 @@ class HttpServer:
             left_s = began_s + self._max_age_s - loop.time() if self._max_age_s else _LOOK_S
             await asyncio.sleep(max(0.0, min(left_s, _LOOK_S) if self._files else left_s))
             old = bool(self._max_age_s) and loop.time() >= began_s + self._max_age_s
-            changed = self._files is not None and self._files.current() is not self._material
+            changed = self._newest() is not self._material
             if not old and not changed:
                 continue
             try:
                 await self._replace()
             except ConfigError as error:
                 logger.warning("changed, but not used; the old content stays in force: %s", error)
+            # Of descriptors or threads there may be none just now. Nobody would start this again.
+            except Exception as error:
+                logger.warning("connections are not renewed; tried again soon: %s", error)
+                await asyncio.sleep(_AGAIN_S)
+                continue
             began_s = loop.time()
 
 

@@ -242,6 +242,8 @@ class Frontend:
         await asyncio.sleep(delay_s)
         self._service.draining = True
         self._inference.open = False
+        if self._server is not None:
+            self._server.say_farewell()
         self._service.messages.close()
         while self._service.accepted:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_S)

@@ -117,7 +117,8 @@ class TokenFile:
     def _load(self) -> Digests:
         content = read_private(self._path, _OPTION)
         try:
-            tokens = parse_tokens(content.decode())
+            # Some editors put a mark in front.
+            tokens = parse_tokens(content.decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise ConfigError(f"{_OPTION} {self._path}: not a text file") from None
         except ValueError as error:

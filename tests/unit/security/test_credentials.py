@@ -78,6 +78,11 @@ def tokens(tmp_path: Path) -> TokenFile:
     return TokenFile(private(tmp_path / "tokens", f"{ONE}\n{TWO}\n"), look_s=0.0)
 
 
+def test_a_mark_that_an_editor_put_in_front_is_no_part_of_a_token(tmp_path: Path) -> None:
+    marked = TokenFile(private(tmp_path / "tokens", f"\ufeff{ONE}\n"), look_s=0.0)
+    assert marked.judge(ONE) is OK
+
+
 def test_with_tokens_nobody_else_gets_in(tokens: TokenFile) -> None:
     access = Access(tokens=tokens)
     assert access.judge([f"Bearer {ONE}"], None) is OK
