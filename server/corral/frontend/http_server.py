@@ -20,7 +20,7 @@ from h2corn._lib import prepare_tls
 from h2corn._server import TlsMaterial
 
 from corral.errors import ConfigError
-from corral.frontend.generation import App, Generation
+from corral.frontend.farewell import App, Farewell
 from corral.frontend.listeners import duplicated
 from corral.security.tls import Material
 from corral.settings import LogFormat, Settings
@@ -140,7 +140,7 @@ class HttpServer:
         self._material: Material | None = None
         self._refused: Material | None = None
         self._server: h2corn.Server | None = None
-        self._generation: Generation | None = None
+        self._farewell: Farewell | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -167,8 +167,8 @@ class HttpServer:
         except (ValueError, OSError) as error:
             self._refused = material
             raise ConfigError(f"--tls-cert, --tls-key, --tls-client-ca: {error}") from None
-        generation = Generation(self._app)
-        server = h2corn.Server(generation, self._config)
+        farewell = Farewell(self._app)
+        server = h2corn.Server(farewell, self._config)
         # Not ``serve``, which binds by itself and refuses TLS on unix sockets.
         task = asyncio.create_task(
             server._serve_worker_fds(duplicated(self._listeners), prepared_tls=prepared)
@@ -178,7 +178,7 @@ class HttpServer:
         await server.wait_started()
         self._material = material
         predecessor, self._server = self._server, server
-        leaving, self._generation = self._generation, generation
+        leaving, self._farewell = self._farewell, farewell
         if predecessor is None or leaving is None:
             return
         leaving.says_close = True
@@ -194,8 +194,8 @@ class HttpServer:
 
     def say_farewell(self) -> None:
         """Tells HTTP/1.1's clients with each answer that their connections end."""
-        assert self._generation
-        self._generation.says_close = True
+        assert self._farewell
+        self._farewell.says_close = True
 
     async def leave(self, within_s: float) -> None:
         """Takes nobody any more, asks all clients to go (GOAWAY), and gives them that long."""

@@ -1,4 +1,4 @@
-"""The application as one generation of the HTTP server calls it, which may end before the process.
+"""The application as one HTTP server calls it, which may end before the process does.
 
 HTTP/1.1 has no GOAWAY: a client learns from an answer's ``Connection: close`` that it has to come
 anew, or from the end of the connection, which may cross its next request. h2corn, told to stop,
@@ -16,7 +16,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-class Generation:
+class Farewell:
     """An ASGI application that can tell its clients over HTTP/1.1 to go.
 
     Args:
