@@ -87,6 +87,8 @@ class _Drawing:
         label = f"node {number}"
         if node is not None and node.memory_bytes:
             label += f", {node.memory_bytes / 2**30:.0f} GiB"
+            if len({core.package for core in self._machine.cores if core.node == number}) > 1:
+                label += " for several packages"
         if number in self._bandwidth:
             label += f", {self._bandwidth[number]:.0f} GB/s"
         cpus = {cpu for core in cores for cpu in core.cpus}

@@ -114,6 +114,16 @@ class Evidence:
         reason = self.refused.get(path, "it is not there")
         return f"/{path}: {reason}; ask as the user that the server runs as, or as root"
 
+    @property
+    def no_server(self) -> str:
+        """Why nothing is known of a server's processes."""
+        return "no server runs" if self.live else "needs the machine itself, and a server there"
+
+    @property
+    def not_probed(self) -> str:
+        """Why nothing was measured."""
+        return f"corral doctor --probe {'' if self.live else 'on that machine '}measures it"
+
     # --- what moves ---
 
     @property

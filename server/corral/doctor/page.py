@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from corral.doctor import drawing
 from corral.doctor.evidence import Evidence
 from corral.doctor.finding import BY_URGENCY, Finding, Report, Status
-from corral.doctor.view import headline, totals
+from corral.doctor.view import headline, total, totals
 from corral.pages.document import card, chip, code, document, facts, table, text
 
 _URGENT = (Status.ERROR, Status.WARNING, Status.INFO)
@@ -52,7 +52,7 @@ _HEADINGS = {
 def _counts(report: Report) -> Iterable[str]:
     for status in BY_URGENCY:
         if report.summary[status]:
-            yield chip(f"{report.summary[status]} {status.value}", status.value)
+            yield chip(total(status.value, report.summary[status]), status.value)
 
 
 def finding(found: Finding) -> str:

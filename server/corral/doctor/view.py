@@ -57,12 +57,13 @@ def headline(report: Report) -> str:
 
 def totals(report: Report) -> str:
     """How many of each, the most urgent first: "2 warnings, 30 ok"."""
-    words = {"error": "errors", "warning": "warnings"}
-    return ", ".join(
-        f"{number} {words.get(status, status) if number != 1 else status}"
-        for status, number in report.summary.items()
-        if number
-    )
+    return ", ".join(total(status, number) for status, number in report.summary.items() if number)
+
+
+def total(status: str, number: int) -> str:
+    """How many of one status: "2 warnings", "2 unknown"."""
+    nouns = {Status.ERROR.value, Status.WARNING.value}
+    return count(number, status) if status in nouns else f"{number} {status}"
 
 
 def _block(finding: Finding) -> Table:

@@ -26,6 +26,9 @@ SHOWN = {
         "cpuset": (Status.INFO, "2,5,13-14 are offline"),
         "thermal-throttling": (Status.OK, "never"),
         "isa": (Status.WARNING, "none"),
+        "node-clustering": (Status.INFO, "1 node for 4 packages"),
+        "allocator": (Status.UNKNOWN, "needs the machine itself"),
+        "probe-front": (Status.UNKNOWN, "--probe on that machine"),
     },
     "20em64t-hybrid-1p6c2t+2ca4co1t": {
         "governor": (Status.WARNING, "powersave"),
@@ -110,3 +113,11 @@ def test_an_archive_is_drawn_with_every_cpu_and_every_finding(
     assert "<script" not in drawn
     assert "http" not in drawn
     assert render(report).renderables
+
+
+def test_a_page_tells_a_shared_nodes_memory_as_shared(
+    examined: Callable[[str], tuple[Report, Evidence]],
+) -> None:
+    drawn = page.render(*examined("16em64t-4s2c2t-offlines"))
+    assert drawn.count("node 0, 16 GiB for several packages") == 4
+    assert ">2 warnings</span>" in page.render(*examined("20em64t-hybrid-1p6c2t+2ca4co1t"))

@@ -101,7 +101,7 @@ def engine_isa(seen: Evidence) -> Outcome:
     if held is not None:
         return held
     if not seen.layout.running:
-        return unknown("no server runs")
+        return unknown(seen.no_server)
     told = {w.id: w.engine["isa"] for w in seen.layout.workers if w.engine.get("isa")}
     if not told:
         return unknown("the engine does not say which kernels it chose")
@@ -171,7 +171,7 @@ def allocator(seen: Evidence) -> Outcome:
     """What the workers have mapped."""
     asked = seen.layout.allocator
     if not seen.layout.running:
-        return unknown("no server runs")
+        return unknown(seen.no_server)
     told = {w.id: _mapped_allocator(seen, w.pid) or w.took_hold.get("allocator", "")
             for w in seen.layout.workers}  # fmt: skip
     known = {worker: name for worker, name in told.items() if name}
@@ -210,7 +210,7 @@ def _mapped_allocator(seen: Evidence, pid: int | None) -> str | None:
 def openmp(seen: Evidence) -> Outcome:
     """Which runtimes the workers have mapped."""
     if not seen.layout.running:
-        return unknown("no server runs")
+        return unknown(seen.no_server)
     found: dict[int, list[str]] = {}
     for worker in seen.layout.workers:
         maps = seen.of_process(worker.pid, "maps")
@@ -247,7 +247,7 @@ def _threads(seen: Evidence, worker: int) -> str:
 def thread_affinity(seen: Evidence) -> Outcome:
     """Masks of the workers' threads."""
     if not seen.layout.running:
-        return unknown("no server runs")
+        return unknown(seen.no_server)
     strays: dict[int, str] = {}
     looked = 0
     for worker in seen.layout.workers:
@@ -275,7 +275,7 @@ def thread_affinity(seen: Evidence) -> Outcome:
 def server_warnings(seen: Evidence) -> Outcome:
     """The running server's own warnings."""
     if not seen.layout.running:
-        return unknown("no server runs")
+        return unknown(seen.no_server)
     down = tuple(worker.id for worker in seen.layout.workers if worker.pid is None)
     if down:
         found = f"{len(down)} of {len(seen.layout.workers)} workers do not run"

@@ -67,7 +67,7 @@ def defrag(seen: Evidence) -> Outcome:
 def huge_pages_got(seen: Evidence) -> Outcome:
     """What the workers' memory is made of."""
     if not seen.layout.running:
-        return unknown("no server runs")
+        return unknown(seen.no_server)
     got: dict[int, int] = {}
     for worker in seen.layout.workers:
         rollup = seen.of_process(worker.pid, "smaps_rollup")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from corral.doctor.checks.cores import deep_states, without_deep_states
 from corral.doctor.evidence import CPU_FOLDER, Evidence
 from corral.doctor.finding import Outcome, Status, check, info, ok, unknown
+from corral.planning.explain import count
 from corral.settings import Mode
 from corral.system.cpu_list import format_cpus
 
@@ -20,7 +21,6 @@ _NOT_IDLE_STATES = (
     "this machine shows no idle state that takes longer; of a guest the host decides "
     "(KVM: /sys/module/kvm/parameters/halt_poll_ns there)"
 )
-_NOT_PROBED = "corral doctor --probe measures it"
 
 
 @check(
@@ -35,13 +35,13 @@ def bandwidth(seen: Evidence) -> Outcome:
     """Copies on each node."""
     probed = seen.probed
     if probed is None:
-        return unknown(_NOT_PROBED)
+        return unknown(seen.not_probed)
     found = probed.bandwidth
     if not found:
         return unknown(probed.why_not.get("bandwidth", "not measured"))
     each = {node: rate / probed.threads[node] for node, rate in found.items()}
     shown = "; ".join(
-        f"node {node}: {rate:.0f} GB/s by {probed.threads[node]} cores"
+        f"node {node}: {rate:.0f} GB/s by {count(probed.threads[node], 'core')}"
         for node, rate in found.items()
     )
     slow = [node for node, rate in each.items() if rate < _FAIR * max(each.values())]
@@ -64,7 +64,7 @@ def frequency(seen: Evidence) -> Outcome:
     """What the workers' CPUs ran at, all at once."""
     probed = seen.probed
     if probed is None:
-        return unknown(_NOT_PROBED)
+        return unknown(seen.not_probed)
     found = probed.frequency_ghz
     if not found:
         return unknown(probed.why_not.get("frequency", "not measured"))
@@ -97,7 +97,7 @@ def wake_up(seen: Evidence) -> Outcome:
     """Message to a process that sleeps."""
     probed = seen.probed
     if probed is None:
-        return unknown(_NOT_PROBED)
+        return unknown(seen.not_probed)
     waits = probed.wake_up
     if waits is None:
         return unknown(probed.why_not.get("wake-up", "not measured"))
@@ -122,7 +122,7 @@ def front(seen: Evidence) -> Outcome:
     """Messages over loopback."""
     probed = seen.probed
     if probed is None:
-        return unknown(_NOT_PROBED)
+        return unknown(seen.not_probed)
     rate = probed.front_per_s
     if rate is None:
         return unknown(probed.why_not.get("front", "not measured"))

@@ -82,7 +82,7 @@ def memory_node(seen: Evidence) -> Outcome:
     if len(seen.machine.nodes) <= 1:
         return ok("there is one node")
     if not seen.layout.running:
-        return unknown("no server runs")
+        return unknown(seen.no_server)
     shares = {}
     for worker in bound:
         pages = pages_by_node(seen.of_process(worker.pid, "numa_maps") or "")
@@ -163,8 +163,14 @@ def node_clustering(seen: Evidence) -> Outcome:
             fix="put memory into the sockets' own channels",
             cpus=cpus,
         )
-    each = len(machine.nodes) / max(1, len(machine.packages))
-    return ok(f"{each:g} a package, {len(machine.nodes)} in all")
+    nodes, packages = len(machine.nodes), len(machine.packages)
+    if nodes < packages:
+        return info(
+            f"{count(nodes, 'node')} for {packages} packages: firmware or kernel hide whose "
+            "memory is where, or all share one path to it",
+            "turn node interleaving off in the firmware, and boot without numa=off",
+        )
+    return ok(f"{nodes / max(1, packages):g} a package, {nodes} in all")
 
 
 @check(
@@ -186,7 +192,8 @@ def memory_channels(seen: Evidence) -> Outcome:
             filled.add((folder.split("/")[0], place[1] if place else folder))
     if not filled:
         path = "sys/devices/system/edac/mc/mc0/dimm0/size"
-        return unknown(f"{seen.missing(path)} (no EDAC driver); --probe measures the bandwidth")
+        probe = "; --probe measures the bandwidth" if seen.live and seen.probed is None else ""
+        return unknown(f"{seen.missing(path)} (no EDAC driver){probe}")
     each = len(filled) / max(1, len(seen.machine.packages))
     most = expected_channels(seen.text("proc/cpuinfo") or "")
     found = f"{each:g} channel{'s' * (each != 1)} a package"
@@ -247,7 +254,7 @@ def swap(seen: Evidence) -> Outcome:
 def swapped_workers(seen: Evidence) -> Outcome:
     """What of the workers lies in swap."""
     if not seen.layout.running:
-        return unknown("no server runs")
+        return unknown(seen.no_server)
     kib = {}
     for worker in seen.layout.workers:
         status = fields(seen.of_process(worker.pid, "status") or "")
