@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import psutil
 import pytest
 from support.broken_clients import GOAWAY, PONG, frames, idle_connection, ping
 from support.counted_load import INFER, closed_loop, infer_message
+from support.http_by_hand import GOOD, say
 from support.running_server import Server, StartServer, wait_until
 
 
@@ -111,3 +113,21 @@ def test_pings_between_answers_are_never_too_many(server: StartServer) -> None:
         for _ in range(8):
             infer(infer_message("x", 1, 1), timeout=20)
         assert clients(s) == first
+
+
+def is_live(port: int) -> bool:
+    try:
+        return say(port, GOOD).statuses == [200]
+    except OSError:
+        return False
+
+
+def test_a_frontend_that_can_take_no_connection_gives_way_to_another(server: StartServer) -> None:
+    with server("--workers", "1") as s:
+        before = s.frontends()[0]
+        taken = psutil.Process(before).num_fds()
+        resource.prlimit(before, resource.RLIMIT_NOFILE, (taken, taken))
+        with socket.create_connection(("127.0.0.1", s.http_port)):
+            wait_until(lambda: set(s.frontends()) - {before}, "another frontend")
+        wait_until(lambda: is_live(s.http_port), "an answer")
+        s.wait_for_line("a server ended")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
+import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -13,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from support.certificates import Authority, private
-from support.running_server import Server, StartServer, wait_until
+from support.running_server import Server, StartServer, running, wait_until
 
 from corral_loadtest.measure.running import run
 from corral_loadtest.specification import ClosedLoop, Specification, Target
@@ -106,6 +110,41 @@ def test_the_socket_asks_for_tls_and_tokens_as_the_port_does(
                 (None, TOKEN, grpc.StatusCode.UNAVAILABLE),
             ):
                 assert _ready(address, trusted, token) is expected, (address, token)
+
+
+def test_connections_to_the_socket_leave_descriptors_for_the_rest(
+    path: Path, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    identity = authority.issue("server", "localhost", "127.0.0.1")
+    tls = ("--tls-cert", str(identity.cert), "--tls-key", str(identity.key))
+    arguments = ("--backend", "null", "--workers", "1", "--port", "0", "--metrics-port", "0")
+    command = ["prlimit", "--nofile=256", sys.executable, "-m", "corral", "serve", *arguments]
+    with running([*command, "--unix-socket", str(path), *tls]) as s, contextlib.ExitStack() as held:
+
+        def is_refused() -> bool:
+            one = held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            try:
+                one.connect(str(path))
+                one.settimeout(0.05)
+                return one.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        wait_until(is_refused, "a connection to be one too many")
+        before = s.workers()
+        os.kill(before[0], signal.SIGKILL)
+        wait_until(lambda: set(s.workers()) - set(before), "another worker")
+        held.close()
+        for address in (f"unix:{path}", f"127.0.0.1:{s.port}"):
+            wait_until(partial(_is_ready, address, authority), address)
+        assert "a server ended" not in s.stderr
+
+
+def _is_ready(address: str, authority: Authority) -> bool:
+    return _ready(address, authority, None) is grpc.StatusCode.OK
 
 
 def test_a_frontend_that_died_comes_back_on_the_socket(server: StartServer, path: Path) -> None:

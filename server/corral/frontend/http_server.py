@@ -13,6 +13,7 @@ import contextlib
 import logging
 import select
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import h2corn
@@ -120,6 +121,7 @@ class HttpServer:
         config: h2corn's settings.
         files: certificates, looked at all the time; None without TLS.
         max_age_s: connections are asked to go when they are at most so old; 0 for never.
+        on_end: called when it has ended by itself, so that nobody is answered any more.
     """
 
     def __init__(
@@ -130,12 +132,15 @@ class HttpServer:
         *,
         files: WatchedFile[Material] | None,
         max_age_s: float,
+        on_end: Callable[[], None],
     ) -> None:
         self._app = app
         self._listeners = listeners
         self._config = config
         self._files = files
         self._max_age_s = max_age_s
+        self._on_end = on_end
+        self._current: asyncio.Task[None] | None = None
         #: what is shown to clients, and what is of no use to h2corn
         self._material: Material | None = None
         self._refused: Material | None = None
@@ -177,6 +182,7 @@ class HttpServer:
         task.add_done_callback(self._ended)
         await server.wait_started()
         self._material = material
+        self._current = task
         predecessor, self._server = self._server, server
         leaving, self._farewell = self._farewell, farewell
         if predecessor is None or leaving is None:
@@ -202,6 +208,7 @@ class HttpServer:
         assert self._server
         for keeper in self._keepers:
             keeper.cancel()
+        self._current = None
         # Where another cell has the port, too, the kernel brings it those who come now.
         for listener in self._listeners:
             listener.close()
@@ -212,6 +219,8 @@ class HttpServer:
         self._serving.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a server ended: %s", error)
+        if task is self._current:
+            self._on_end()
 
     async def _refuse_surplus(self) -> None:
         """Closes connections that wait for a place: h2corn leaves them with the kernel."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from corral.dataplane.upkeep import Upkeep, warm_share
+from corral.frontend.listeners import connections_allowed
+from corral.protocol.shared_memory import MAX_REGIONS
 from corral.settings import LimitSettings, Settings
 from corral.tensors import Signature
 
@@ -14,6 +16,8 @@ ARRIVING_BYTES = 256 * 2**20
 _SPARE_REQUESTS = 1024
 #: requests of one connection, where nobody says how many
 _LEAST_STREAMS, _MOST_STREAMS = 128, 1024
+#: descriptors of a connection that ``UnixRelay`` passes on
+_RELAYED = 3
 
 
 def message_limit(settings: Settings, signature: Signature) -> int:
@@ -36,6 +40,16 @@ def max_streams(limits: LimitSettings, max_queue: int) -> int:
     because all that begin at one moment are in everybody's way.
     """
     return limits.max_streams or min(max(2 * max_queue, _LEAST_STREAMS), _MOST_STREAMS)
+
+
+def most_connections(settings: Settings) -> int:
+    """How many connections the port takes, and a relay as many."""
+    relays = settings.listen.unix_socket and settings.security.tls_cert
+    return connections_allowed(
+        settings.limits.max_connections,
+        each=_RELAYED if relays else 1,
+        others=MAX_REGIONS if settings.listen.client_shared_memory else 0,
+    )
 
 
 def upkeep(settings: Settings) -> Upkeep:

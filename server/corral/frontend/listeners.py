@@ -13,7 +13,8 @@ from corral.system.addresses import find_addresses
 
 logger = logging.getLogger(__name__)
 
-_BACKLOG = 4096
+#: connections that may wait to be taken
+BACKLOG = 4096
 #: how soon a client that is gone without a word is noticed: idle, and with data under way
 _KEEPALIVE_S = 120
 _KEEPALIVE_EVERY_S = 10
@@ -69,7 +70,7 @@ def _listen_tcp(family: int, address: object, *, shared: bool, dual: bool) -> so
         ):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
         sock.bind(address)  # type: ignore[arg-type]  # as getaddrinfo gave it
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise
@@ -87,17 +88,22 @@ def listen_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.bind(path)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def connections_allowed(wanted: int) -> int:
+def connections_allowed(wanted: int, *, each: int = 1, others: int = 0) -> int:
     """How many connections there may be, so that descriptors are left for workers.
 
     Where clients could take the last one, no worker that died could be replaced.
+
+    Args:
+        wanted: how many are asked for.
+        each: descriptors that a connection takes at most.
+        others: descriptors that clients may have besides.
     """
     try:
         descriptors, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -110,7 +116,7 @@ def connections_allowed(wanted: int) -> int:
     # glibc's way to say that there is no limit, or that it cannot be read.
     if descriptors < 0:
         return wanted
-    allowed = max(1, descriptors - _OWN_DESCRIPTORS)
+    allowed = max(1, (descriptors - _OWN_DESCRIPTORS - others) // each)
     if allowed < wanted:
         logger.warning(
             "a process may have %d descriptors only: %d connections are taken instead of %d "

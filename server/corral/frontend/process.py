@@ -34,9 +34,10 @@ from corral.frontend.limits import (
     max_requests,
     max_streams,
     message_limit,
+    most_connections,
     upkeep,
 )
-from corral.frontend.listeners import connections_allowed, listen, listen_unix
+from corral.frontend.listeners import listen, listen_unix
 from corral.frontend.observer import make_observer
 from corral.frontend.pages import Pages, describe
 from corral.frontend.refusal import told
@@ -261,7 +262,7 @@ class Frontend:
 
     # --- life ---
 
-    def _listen(self) -> list[socket.socket]:
+    def _listen(self, connections: int) -> list[socket.socket]:
         settings = self._boot.settings
         shared = self._boot.cells > 1
         sockets = listen(settings.listen.host, settings.listen.port, shared=shared)
@@ -270,7 +271,7 @@ class Frontend:
         if settings.listen.unix_socket:
             local = listen_unix(settings.listen.unix_socket)
             if settings.security.tls_cert:
-                self._relay = UnixRelay(local, sockets[0])
+                self._relay = UnixRelay(local, sockets[0], connections=connections)
             else:
                 sockets.append(local)
         return sockets
@@ -281,8 +282,9 @@ class Frontend:
         files = tls.watch(
             settings.security.tls_cert, settings.security.tls_key, settings.security.tls_client_ca
         )
+        connections = most_connections(settings)
         try:
-            listeners = self._listen()
+            listeners = self._listen(connections)
         except OSError as error:
             named = f"{settings.listen.port}, {settings.listen.http_port}"
             text = f"cannot listen on {settings.listen.host}:{named}: {error.strerror or error}"
@@ -291,7 +293,7 @@ class Frontend:
         config = make_config(
             settings,
             listeners=len(listeners),
-            connections=connections_allowed(settings.limits.max_connections),
+            connections=connections,
             streams=self._streams,
             client_certificates=settings.security.tls_client_ca is not None,
         )
@@ -301,6 +303,8 @@ class Frontend:
             config,
             files=files,
             max_age_s=settings.limits.max_connection_age_s,
+            # The supervisor starts another frontend.
+            on_end=lambda: os._exit(1),
         )
         await self._server.start()
         if self._relay is not None:
