@@ -8,7 +8,8 @@ Fewer pictures beside the folders of classes than in them are strays, and left o
 programs that read such folders. Links to folders are followed, and folders whose names begin with
 a dot left out.
 
-1,000 folders named by WordNet's numbers are ImageNet's classes in their order.
+Folders named by WordNet's numbers, one a class, are the classes in their order, as ImageNet's 1,000
+are; where the model's labels begin with such numbers, they are the classes of these.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from corral.errors import ConfigError, InvalidRequest, PictureError
 from corral.images import picture_csv
 from corral.images.decode import decode
-from corral.models.files import below
+from corral.models.files import entries
 from corral.models.spec import Recipe
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -39,7 +40,7 @@ _MOST_DIGITS = 100
 _SHOWN = 100
 #: endings that a message names
 _MOST_ENDINGS = 5
-_WORDNET = re.compile(r"n\d{8}")
+_WORDNET = re.compile(r"n\d{8}(?!\d)")
 #: of each end of a large file; a thousand photographs take a second or less to tell apart
 _END_BYTES = 128 * 2**10
 #: a user's own files are trusted with more than a client's
@@ -209,7 +210,7 @@ def read(
 
 
 def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
-    named = [file for file in below(path) if not file.name.startswith(".")]
+    named = [file for file in entries(path) if not file.name.startswith(".")]
     # What programs keep in folders of their own is a copy, unless there is nothing else.
     there = [
         file
@@ -226,6 +227,10 @@ def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
     if not files:
         told = PictureFolder(option, (), None, left_out).told_left_out().removeprefix(option)
         raise ConfigError(f"{option}: no JPEG or PNG in it{told.replace(': ', '; ', 1)}")
+    regular = os.path.isfile  # it never raises
+    if odd := next((file for file in files if not regular(file)), None):
+        fault = "the link leads nowhere" if odd.is_symlink() else "it is no file"
+        raise ConfigError(f"{option}: {odd}: {fault}")
     inside = [file for file in files if file.parent != path]
     heap = PictureFolder(option, tuple(files), None, left_out)
     if not classes or not inside:
@@ -270,8 +275,12 @@ class _Numbers:
         for number, label in enumerate(classes):
             self._by_name.setdefault(_plain(label), []).append(number)
         wordnet = sorted({name for name in names if _WORDNET.fullmatch(name)})
+        told = [found[0] for label in classes if (found := _WORDNET.match(label))]
         self._wordnet = {}
-        if len(wordnet) == len(classes):
+        if len(set(told)) == len(classes):
+            # The labels say which is which: their order need not be the numbers'.
+            self._wordnet = {name: number for number, name in enumerate(told)}
+        elif len(wordnet) == len(classes):
             self._wordnet = {name: number for number, name in enumerate(wordnet)}
 
     def of(self, name: str) -> int:

@@ -141,6 +141,31 @@ def test_wordnets_numbers_in_their_order_are_the_classes(tmp_path: Path) -> None
     assert labels == {"n00000002": 0, "n00000003": 1, "n00000007": 2, "n00000011": 3}
 
 
+@pytest.mark.parametrize(("odd", "said"), [("link", "leads nowhere"), ("pipe", "is no file")])
+def test_a_picture_that_is_no_file_is_told_and_not_passed_over(
+    tmp_path: Path, odd: str, said: str
+) -> None:
+    _picture(tmp_path / "0" / "a.png")
+    if odd == "link":
+        (tmp_path / "0" / "b.jpg").symlink_to("../blobs/gone")
+    else:
+        os.mkfifo(tmp_path / "0" / "b.jpg")
+    with pytest.raises(ConfigError, match=f"b.jpg: .*{said}"):
+        picture_folder.read(tmp_path, "evaluate", _CLASSES)
+
+
+@pytest.mark.parametrize("rest", ["", " tench, Tinca tinca"])
+def test_wordnets_numbers_in_the_labels_say_which_class_a_folder_is(
+    tmp_path: Path, rest: str
+) -> None:
+    for name in ("n00000007", "n00000003", "n00000011"):
+        _picture(tmp_path / name / "1.jpg")
+    classes = [f"{name}{rest}" for name in ("n00000011", "n00000003", "n00000007")]
+    pictures = picture_folder.read(tmp_path, "--evaluation", classes)
+    labels = dict(zip([f.parent.name for f in pictures.files], pictures.labels or (), strict=True))
+    assert labels == {"n00000011": 0, "n00000003": 1, "n00000007": 2}
+
+
 @pytest.mark.parametrize(
     "head",
     ["", "file,label\n", "\ufeffpath,class\n", "image_path, target\r\n", "\n \nname,label\n"],
