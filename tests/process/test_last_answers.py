@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 from support.broken_clients import asked, open_windows, ping, read_answer
+from support.counted_load import ask
 from support.requests_by_hand import encode
 from support.running_server import Server, StartServer, wait_until
 from support.server_counters import Scrape
@@ -21,8 +22,13 @@ ITEMS = 32
 
 
 @contextlib.contextmanager
-def unread_answer(server: Server) -> Iterator[socket.socket]:
-    """An answer of 128 KB, of which HTTP/2 lets out 64 KB until the client has read them."""
+def unread_answer(server: Server, earlier: int = 0) -> Iterator[socket.socket]:
+    """An answer of 128 KB, of which HTTP/2 lets out 64 KB until the client has read them.
+
+    Args:
+        server: null's.
+        earlier: requests that were answered before.
+    """
     picture = encode(Image.new("RGB", (1, 1)))
 
     def succeeded() -> float:
@@ -31,7 +37,7 @@ def unread_answer(server: Server) -> Iterator[socket.socket]:
     with contextlib.closing(
         asked(server.port, *[picture] * ITEMS, receive_bytes=4096)
     ) as connection:
-        wait_until(lambda: succeeded() == 1, "the answer")
+        wait_until(lambda: succeeded() == earlier + 1, "the answer")
         yield connection
 
 
@@ -59,3 +65,10 @@ def test_r6_who_never_reads_its_answer_is_waited_for_no_longer_than_the_grace_ti
     with server("--workers", "1", "--grace-s", "0.5") as s, unread_answer(s):
         assert s.stop() == 0
         assert "the grace time is over" in s.stderr
+
+
+def test_answers_that_are_not_read_take_nobodys_place(server: StartServer) -> None:
+    with server("--workers", "1", "--max-requests", "2") as s, contextlib.ExitStack() as readers:
+        for earlier in range(3):
+            readers.enter_context(unread_answer(s, earlier))
+        assert ask(s.port) == "OK"

@@ -56,7 +56,7 @@ _HEADS = 512
 HOLDS = b""
 
 
-def fields(path: str = INFER) -> bytes:
+def fields(path: str = INFER, content_type: str = "application/grpc") -> bytes:
     """A request's fields, in HPACK's plainest form."""
     named = {
         ":method": "POST",
@@ -64,7 +64,7 @@ def fields(path: str = INFER) -> bytes:
         ":path": path,
         ":authority": "127.0.0.1",
         "te": "trailers",
-        "content-type": "application/grpc",
+        "content-type": content_type,
     }
     return b"".join(
         b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from corral.errors import InvalidRequest, NotFound, RequestError, TooLarge
+from corral.frontend.outgoing import Outgoing
 from corral.frontend.rest.app import RestApp
 from corral.frontend.rest.service import Body, Receive, Scope
 from corral.priority import Priority
@@ -54,6 +55,7 @@ class FakeService:
     def __init__(self) -> None:
         self.ready = True
         self.standing_aside = 0
+        self.outgoing = Outgoing(2**28)
         self.error: RequestError | Exception | None = None
         self.closed: RequestError | None = None
         self.full: RequestError | None = None

@@ -12,6 +12,8 @@ from corral.tensors import Signature
 _ENVELOPE_BYTES = 64 * 2**10
 #: What messages may hold that are there in part; see ``Incoming`` for what may be above it.
 ARRIVING_BYTES = 256 * 2**20
+#: What long answers may hold that their clients have not taken; see ``Outgoing`` for more.
+OUTGOING_BYTES = 256 * 2**20
 #: room for requests about the server itself when the queue is full
 _SPARE_REQUESTS = 1024
 #: requests of one connection, where nobody says how many

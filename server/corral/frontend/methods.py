@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 from google.protobuf.message import DecodeError, Message
 
-from corral.errors import RequestError
+from corral.errors import QueueFull, RequestError
 from corral.frontend.grpc_asgi.application import Stream, Unary
 from corral.frontend.grpc_asgi.call import Call, Pieces
 from corral.frontend.grpc_asgi.status import ClientGone, GrpcError, MessageTooLarge
 from corral.frontend.messages import SHORT_MESSAGE_BYTES, existing, one_message
+from corral.frontend.outgoing import SHORT_BYTES, TOO_MANY, NotTaken
 from corral.frontend.pages import Page
 from corral.frontend.service import Service
 from corral.protocol.envelope import MAX_HEAD_BYTES, is_hopeless, tail, varint
@@ -27,8 +29,6 @@ SERVICE: str = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 
 #: requests of one stream that wait for their answer, or to have it taken
 _STREAMED_AT_ONCE = 256
-#: what HTTP/2 lets out before the client asks for more, with room for other answers
-_SENT_AT_ONCE_BYTES = 2**14
 _RESPONSE_TAG = b"\x12"
 #: appended to an answer of a stream: clients of decoupled models ask it whether more will follow
 _LAST = pb.ModelInferResponse(
@@ -75,12 +75,26 @@ class Methods:
         try:
             timeline = timeline_of(call.scope)
             answer = await service.infer_pieces(pieces, call.deadline_s, call.granted, timeline)
-            await call.answer(answer)
-            # A small answer is with the kernel at once, unless a client has stopped to read.
-            if len(answer) > _SENT_AT_ONCE_BYTES or service.draining:
-                await call.taken()
+            # A short answer is with the kernel at once, unless a client has stopped to read.
+            if len(answer) > SHORT_BYTES:
+                await self._answer_long(call, answer)
+            else:
+                await call.answer(answer)
+                if service.draining:
+                    await call.taken()
         finally:
             service.accepted -= 1
+
+    async def _answer_long(self, call: Call, answer: bytes) -> None:
+        service = self._service
+        # It takes nobody's place among the requests that are worked for.
+        with service.aside():
+            try:
+                with service.outgoing.answer(_source(call), call.holds_bytes(answer)):
+                    await call.answer(answer)
+                    await call.taken()
+            except NotTaken:
+                raise ClientGone from None
 
     async def _receive(self, call: Call) -> Pieces | None:
         service = self._service
@@ -97,15 +111,24 @@ class Methods:
         await call.begin()
         places = asyncio.Semaphore(_STREAMED_AT_ONCE)
         answers: set[asyncio.Task[None]] = set()
+        stream = asyncio.current_task()
+        assert stream
+        given_up = False
 
         def answered(task: asyncio.Task[None]) -> None:
             answers.discard(task)
             places.release()
 
+        def give_up() -> None:
+            nonlocal given_up
+            if not given_up:
+                given_up = True
+                stream.cancel()
+
         try:
             while (pieces := await self._receive(call)) is not None:
                 await places.acquire()
-                task = asyncio.create_task(self._answer_one(call, pieces))
+                task = asyncio.create_task(self._answer_one(call, pieces, give_up))
                 answers.add(task)
                 task.add_done_callback(answered)
             await _all_of(answers)
@@ -113,17 +136,35 @@ class Methods:
             # What came before the message that ends the stream is answered all the same.
             await _all_of(answers)
             raise
+        except asyncio.CancelledError:
+            if not given_up or stream.uncancel():
+                raise
+            raise ClientGone from None
         finally:
             for task in answers:
                 task.cancel()
 
-    async def _answer_one(self, call: Call, pieces: Pieces) -> None:
+    async def _answer_one(self, call: Call, pieces: Pieces, give_up: Callable[[], None]) -> None:
         service = self._service
         service.count += 1
         service.accepted += 1
         timeline = service.observer.begin_streamed(call.scope)
         try:
-            await call.send(await self._streamed(pieces, call, timeline))
+            answer = await self._streamed(pieces, call, timeline)
+            refused = _failed(pieces, TOO_MANY) if len(answer) > SHORT_BYTES else b""
+            # A client that does not take the answer does not make its request stay.
+            del pieces
+            try:
+                with service.outgoing.answer(_source(call), call.holds_bytes(answer)):
+                    await call.send(answer)
+            except QueueFull:
+                if answer := refused:
+                    await call.send(answer)
+                else:
+                    give_up()
+            except NotTaken:
+                # A part of it may have left, which nothing can follow.
+                give_up()
         except ClientGone:
             # Who reads the stream's requests learns it, too.
             return
@@ -146,6 +187,11 @@ class Methods:
             logger.exception("a request failed")
             return _failed(pieces, "internal error")
         return b"".join((_RESPONSE_TAG, varint(len(answer) + len(_LAST)), answer, _LAST))
+
+
+def _source(call: Call) -> object:
+    """The call's connection."""
+    return call.scope.get("client")
 
 
 async def _all_of(tasks: set[asyncio.Task[None]]) -> None:

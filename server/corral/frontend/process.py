@@ -31,6 +31,7 @@ from corral.frontend.health import Health
 from corral.frontend.http_server import HttpServer, make_config
 from corral.frontend.limits import (
     ARRIVING_BYTES,
+    OUTGOING_BYTES,
     max_requests,
     max_streams,
     message_limit,
@@ -39,6 +40,7 @@ from corral.frontend.limits import (
 )
 from corral.frontend.listeners import listen, listen_unix
 from corral.frontend.observer import make_observer
+from corral.frontend.outgoing import Outgoing
 from corral.frontend.pages import Pages, describe
 from corral.frontend.refusal import told
 from corral.frontend.service import Service
@@ -178,6 +180,7 @@ class Frontend:
             self._pages,
             auth=Auth(access) if access else None,
             messages=Admission(most, ARRIVING_BYTES, slow_s=_SLOW_S),
+            outgoing=Outgoing(OUTGOING_BYTES),
             observer=self._observer,
             max_body_bytes=message_limit(settings, signature),
             max_requests=most,

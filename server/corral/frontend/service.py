@@ -16,6 +16,7 @@ from corral.frontend.admission import Admission
 from corral.frontend.auth import Auth
 from corral.frontend.grpc_asgi.body import Receive
 from corral.frontend.observer import Observer
+from corral.frontend.outgoing import Outgoing
 from corral.frontend.pages import Pages, as_dict, filled
 from corral.priority import Priority
 from corral.protocol.head import Head
@@ -41,6 +42,7 @@ class Service:
         pages: answers what is asked about the server itself.
         auth: who may call; None: everybody.
         messages: the calls whose client is to speak.
+        outgoing: the long answers that are sent.
         observer: watches requests.
         max_body_bytes: the largest request.
         max_requests: requests under way, besides those whose client is to speak.
@@ -63,6 +65,7 @@ class Service:
         *,
         auth: Auth | None,
         messages: Admission,
+        outgoing: Outgoing,
         observer: Observer,
         max_body_bytes: int,
         max_requests: int,
@@ -72,6 +75,7 @@ class Service:
         self.pages = pages
         self._auth = auth
         self.messages = messages
+        self.outgoing = outgoing
         self.observer = observer
         self.max_body_bytes = max_body_bytes
         self.labels = inference.labels
@@ -97,7 +101,10 @@ class Service:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """While it lasts, a request that ``under_way`` counts takes no place: an open page."""
+        """While it lasts, a request that ``under_way`` counts takes no place.
+
+        An open page is one, and a long answer that its client is to take.
+        """
         self.under_way -= 1
         try:
             yield

@@ -88,14 +88,18 @@ class GrpcApplication:
             handler = self._unary.get(path)
             if handler is not None:
                 await call.answer(await handler(call))
-                return
-            await self._streams.get(path, _no_method)(call)
-            await call.finish()
+            else:
+                await self._streams.get(path, _no_method)(call)
+                await call.finish()
         except ClientGone:
             return
         # A defect of a handler is the client's status; the connection serves other calls.
         except Exception as error:
-            await call.fail(self._status(error))
+            status = self._status(error)
+        else:
+            return
+        # Out of the block, where the error keeps nothing that its request held.
+        await call.fail(status)
 
     def _check(self, scope: dict[str, Any]) -> None:
         fields = scope["headers"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from corral.frontend.grpc_asgi.status import (
     MessageTooLarge,
     status_fields,
 )
+from corral.frontend.pieces import PIECE_BYTES, cut
 from corral.inflate import is_never_hopeless
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -49,6 +51,10 @@ _END_OF_BODY = {"type": "http.response.body", "body": b"", "more_body": False}
 _OK = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
 
 
+def _body(piece: bytes, *, more: bool) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": piece, "more_body": more}
+
+
 class Call:
     """A call, from its head to its status.
 
@@ -69,6 +75,7 @@ class Call:
         "_algorithm",
         "_body",
         "_ended",
+        "_long",
         "_receive",
         "_send",
         "_started",
@@ -87,6 +94,8 @@ class Call:
         self._receive = receive
         self._body = Body(receive)
         self._started = self._ended = False
+        #: held while the pieces of a long message are sent, which nothing may come between
+        self._long: asyncio.Lock | None = None
         self._algorithm = fields.get(b"grpc-encoding", IDENTITY)
         self._accepts = fields.get(b"grpc-accept-encoding", b"")
 
@@ -131,7 +140,7 @@ class Call:
         return [whole]
 
     async def send(self, message: bytes) -> None:
-        """Sends one answer message.
+        """Sends one answer message. Where that is cancelled, the call can only end.
 
         Raises:
             ClientGone: the client is.
@@ -144,13 +153,15 @@ class Call:
             if not self._started:
                 self._started = True
                 await self._send(_STARTS_PACKED.get(algorithm, _START))
-            await self._send(
-                {
-                    "type": "http.response.body",
-                    "body": PREFIX.pack(flag, len(message)) + message,
-                    "more_body": True,
-                }
-            )
+            prefix = PREFIX.pack(flag, len(message))
+            if self._long is None and len(message) <= PIECE_BYTES:
+                await self._send(_body(prefix + message, more=True))
+                return
+            if self._long is None:
+                self._long = asyncio.Lock()
+            async with self._long:
+                for piece, _ in cut(message, prefix):
+                    await self._send(_body(piece, more=True))
         except OSError:
             raise ClientGone from None
 
@@ -166,6 +177,10 @@ class Call:
                 await self._send(_STARTS_PACKED.get(self._answers_in(), _START))
             except OSError:
                 raise ClientGone from None
+
+    def holds_bytes(self, message: bytes) -> int:
+        """What an answer message holds while it is sent: one that is packed, twice its size."""
+        return len(message) * (1 if self._answers_in() == IDENTITY else 2)
 
     def _answers_in(self) -> bytes:
         """How the call's answers are packed."""
@@ -187,9 +202,12 @@ class Call:
         send = self._send
         try:
             await send(_START)
-            await send(
-                {"type": "http.response.body", "body": PREFIX.pack(0, len(message)) + message}
-            )
+            prefix = PREFIX.pack(0, len(message))
+            if len(message) <= PIECE_BYTES:
+                await send({"type": "http.response.body", "body": prefix + message})
+            else:
+                for piece, more in cut(message, prefix):
+                    await send(_body(piece, more=more))
             await send(_OK)
         except OSError:
             raise ClientGone from None

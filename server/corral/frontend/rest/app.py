@@ -7,7 +7,8 @@ import functools
 import logging
 from collections.abc import Callable
 
-from corral.errors import InvalidRequest, RequestError, TooLarge
+from corral.errors import InvalidRequest, QueueFull, RequestError, TooLarge
+from corral.frontend.outgoing import SHORT_BYTES, NotTaken
 from corral.frontend.rest import console, routes
 from corral.frontend.rest.console import CONSOLE_ACTIONS, ConsolePages
 from corral.frontend.rest.departures import Departures
@@ -56,6 +57,10 @@ _PICTURE_TYPES = frozenset(
 _NO_INFERENCE = ("multipart/", "image/", "audio/", "video/", "text/html", "application/xml")
 
 
+class _ClientLeft(Exception):
+    """Nobody is answered."""
+
+
 class RestApp:
     """The REST form.
 
@@ -76,6 +81,15 @@ class RestApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; see ASGI."""
         try:
+            await self._send(scope, send, await self._answer(scope, receive))
+        except _ClientLeft:
+            return
+        except OSError:
+            # A TimeoutError is one, too.
+            logger.debug("the client left before its answer")
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
+        try:
             asked = Request(scope)
             reply = await self._reply(asked, scope, receive)
             if reply.may_be_packed and (accept := asked.listed(b"accept-encoding")):
@@ -85,21 +99,35 @@ class RestApp:
             reply = refusal(error)
         except asyncio.CancelledError:
             if self._departures.left():
-                return
+                raise _ClientLeft from None
             raise
         # A defect is answered with a status and logged; the frontend goes on.
         except Exception:
             logger.exception("a request failed")
             reply = Reply(statuses.body_of("internal error"), statuses.INTERNAL)
-        try:
-            if reply.follower is None:
+        return reply
+
+    async def _send(self, scope: Scope, send: Send, reply: Reply) -> None:
+        if reply.follower is None and len(reply.body) <= SHORT_BYTES:
+            await answer(send, reply)
+            return
+        # It takes nobody's place among the requests that are worked for.
+        with self._service.aside():
+            if reply.follower is not None:
                 await answer(send, reply)
-            else:
-                with self._service.aside():
+                return
+            try:
+                with self._service.outgoing.answer(scope.get("client"), len(reply.body)):
                     await answer(send, reply)
-        except OSError:
-            # A TimeoutError is one, too.
-            logger.debug("the client left before its answer")
+            except NotTaken:
+                logger.debug("the client did not take its answer")
+                return
+            except QueueFull as error:
+                reply = refusal(error)
+            else:
+                return
+            # Out of the block, where the error keeps nothing of the answer.
+            await answer(send, reply)
 
     async def _reply(self, asked: Request, scope: Scope, receive: Receive) -> Reply:
         self._service.check_room()

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from corral.errors import InvalidRequest, NotFound, RequestError
 from corral.frontend.grpc_asgi.timeouts import timeout_s
+from corral.frontend.pieces import cut
 from corral.frontend.rest.service import Follower, Scope, Send
 from corral.protocol.rest import fields, statuses
 from corral.protocol.rest.compression import pack
@@ -171,7 +172,8 @@ async def answer(send: Send, reply: Reply) -> None:
     length = (b"content-length", b"%d" % len(reply.body))
     head = [(b"content-type", reply.content_type), *reply.more, length]
     await send({"type": "http.response.start", "status": reply.status, "headers": head})
-    await send({"type": "http.response.body", "body": reply.body})
+    for piece, more in cut(reply.body):
+        await send({"type": "http.response.body", "body": piece, "more_body": more})
 
 
 async def _follow(send: Send, reply: Reply, follower: Follower) -> None:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from corral.errors import RequestError
+from corral.frontend.outgoing import Outgoing
 from corral.priority import Priority
 from corral.protocol.head import Head
 from corral.protocol.response import Answer
@@ -56,6 +57,10 @@ class Service(Protocol):
 
     def aside(self) -> AbstractContextManager[None]:
         """While it lasts, the request takes no place of those that ``check_room`` counts."""
+
+    @property
+    def outgoing(self) -> Outgoing:
+        """The long answers that are sent."""
 
     def authorize(self, scope: Scope) -> Priority:
         """Raises Unauthenticated or PermissionDenied; the priority that the client has at most."""
