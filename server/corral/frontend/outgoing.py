@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterator
 from typing import Final
 
 from corral.errors import QueueFull
+from corral.frontend.limits import OUTGOING_BYTES
 from corral.frontend.pieces import PIECE_BYTES
 
 #: What HTTP/2 lets out before the client asks for more, with room for other answers. One that is
@@ -63,7 +64,7 @@ class Outgoing:
         held_bytes: what they hold.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int = OUTGOING_BYTES) -> None:
         self._most_bytes = most_bytes
         self._connections: dict[Hashable, _Connection] = {}
         self.held_bytes = 0

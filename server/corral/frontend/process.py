@@ -31,7 +31,6 @@ from corral.frontend.health import Health
 from corral.frontend.http_server import HttpServer, make_config
 from corral.frontend.limits import (
     ARRIVING_BYTES,
-    OUTGOING_BYTES,
     max_requests,
     max_streams,
     message_limit,
@@ -180,7 +179,7 @@ class Frontend:
             self._pages,
             auth=Auth(access) if access else None,
             messages=Admission(most, ARRIVING_BYTES, slow_s=_SLOW_S),
-            outgoing=Outgoing(OUTGOING_BYTES),
+            outgoing=Outgoing(),
             observer=self._observer,
             max_body_bytes=message_limit(settings, signature),
             max_requests=most,
