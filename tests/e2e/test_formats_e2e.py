@@ -346,7 +346,7 @@ def _program_called_script(folder: Path) -> list[str]:
         (_no_shape, "--shape input=3,224,224"),
         (_open_shape, "--shape pixel_values=3,224,224, or [shapes] in symbolic.toml"),
         (_wrong_shape, "the graph does not take pixel_values=4,16,16"),
-        (_wrong_name, "a shape is given for 'pixels'; it has pixel_values, logits"),
+        (_wrong_name, "in symbolic.toml); it has pixel_values, logits"),
         (_notes_that_do_not_fit, "lite.toml: [preprocessing] is for pictures, [n,3,side,side]"),
     ],
 )

@@ -21,7 +21,7 @@ from corral.models.asking import ask
 from corral.models.files import SAVED_MODEL, kind_of
 from corral.models.notes import Notes, make_recipe, read_notes, with_side
 from corral.models.onnx_header import Port
-from corral.models.ports import Shapes, check_datatypes, check_names, is_open, settle, signature
+from corral.models.ports import Shapes, check_datatypes, check_given, is_open, settle, signature
 from corral.models.quantized_files import is_quantized
 from corral.models.spec import ModelSpec, Recipe, Weights
 from corral.settings.files import read_text
@@ -133,8 +133,8 @@ def _ports(
     known = with_side(inputs, notes, known)
     if any(is_open(port, known) for port in (*inputs, *outputs)):
         names = [port.name for port in (*inputs, *outputs)]
-        asked = ask(path, check_names(path, names, known), notes.datatypes, names)
-        return *asked, known
+        check_given(path, inputs, outputs, known)
+        return *ask(path, known, notes.datatypes, names), known
     return inputs, outputs, known
 
 

@@ -98,9 +98,24 @@ def check_names(path: Path, names: Sequence[str], shapes: Shapes) -> Shapes:
     for name in shapes:
         if name not in names:
             raise ModelError(
-                f"--model {path}: a shape is given for {name!r}; it has {', '.join(names)}"
+                f"--model {path}: a shape is given for {name!r} ({_givers(path)}); it has "
+                f"{', '.join(names)}"
             )
     return shapes
+
+
+def check_given(
+    path: Path, inputs: Sequence[Port], outputs: Sequence[Port], shapes: Shapes
+) -> None:
+    """Raises ModelError where a shape is of nothing that the file has, or contradicts its header.
+
+    An engine that is asked takes what is given for true, and the file is not heard any more.
+    """
+    check_names(path, [port.name for port in (*inputs, *outputs)], shapes)
+    for kind, ports in (("input", inputs), ("output", outputs)):
+        for port in ports:
+            if port.name in shapes:
+                _check_given(path, port, kind, shapes[port.name])
 
 
 def is_open(port: Port, shapes: Shapes) -> bool:
@@ -159,8 +174,13 @@ def _check_given(path: Path, port: Port, kind: str, given: tuple[int, ...]) -> N
     if not fits:
         raise ModelError(
             f"--model {path}: its {kind} {port.name!r} is {shown(port)}, the batch first; an item "
-            f"of it cannot be [{','.join(map(str, given))}]"
+            f"of it cannot be [{','.join(map(str, given))}]: correct {_givers(path)}"
         )
+
+
+def _givers(path: Path) -> str:
+    """Where a shape may have been given."""
+    return f"--shape, or [shapes] or side in {path.with_suffix('.toml').name}"
 
 
 def shown(port: Port) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -88,6 +89,15 @@ def _quoted(names: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Has what is wrong with one input of several begin with its name."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise InvalidRequest(f"the input {name[:_QUOTED_CHARS]!r}: {error}") from None
+
+
 class PortsReader:
     """Reads what requests say of several inputs or outputs.
 
@@ -160,9 +170,10 @@ class PortsReader:
         count: int,
         large: bytes,
     ) -> bytes | None:
-        if large:
-            return read_typed(self._contents.parse(large, spec, count), spec, count)
-        return read_typed(tensor.contents, spec, count) if is_typed(tensor) else None
+        with naming(spec.name):
+            if large:
+                return read_typed(self._contents.parse(large, spec, count), spec, count)
+            return read_typed(tensor.contents, spec, count) if is_typed(tensor) else None
 
     def data(
         self,
@@ -182,10 +193,13 @@ class PortsReader:
         Raises:
             RequestError: they are not all there, or of another length.
         """
-        needed = sum(head.place is not None for head in inputs)
-        if len(raws) != needed:
+        places = {head.place: head.spec.name for head in inputs if head.place is not None}
+        needed = [places[place] for place in sorted(places)]
+        if len(raws) != len(needed):
+            named = f": {_quoted(needed)}" if needed else ""
             raise InvalidRequest(
-                f"{needed} inputs need as many entries of raw_input_contents, there are {len(raws)}"
+                f"{len(needed)} inputs need as many entries of raw_input_contents, there are "
+                f"{len(raws)}{named}"
             )
         parts: list[memoryview | Tensor] = []
         for head in inputs:

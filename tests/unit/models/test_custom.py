@@ -49,6 +49,17 @@ def test_shapes_and_datatypes_come_from_the_file(tmp_path: Path) -> None:
     assert spec.label_names == ("0", "1", "2", "3")
 
 
+@pytest.mark.parametrize(("given", "shown"), [((), ""), ((7,), "7"), ((2, 2), "2,2")])
+def test_a_shape_that_the_header_contradicts_is_told_before_an_engine_is_asked(
+    tmp_path: Path, given: tuple[int, ...], shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _write(tmp_path / "m.onnx", ["n", 4], output_shape=["n", "k"])
+    monkeypatch.setattr(custom, "ask", lambda *_: pytest.fail("an engine was asked"))
+    said = rf"'in0' is \[\?,4\], .* cannot be \[{shown}\]: correct --shape, or \[shapes\] or side"
+    with pytest.raises(ModelError, match=said):
+        custom.read(path, {"in0": given})
+
+
 def test_several_inputs_and_outputs_keep_the_files_names(tmp_path: Path) -> None:
     write_pair(tmp_path / "pair.onnx")
     signature = custom.read(tmp_path / "pair.onnx").signature

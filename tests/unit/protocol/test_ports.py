@@ -183,6 +183,17 @@ def test_what_does_not_fit_is_told_with_the_names(message: pb.ModelInferRequest,
         _reader().read(message.SerializeToString())
 
 
+def test_what_is_wrong_with_one_input_of_several_begins_with_its_name() -> None:
+    message = _request("b", "a")
+    del message.raw_input_contents[:]
+    with pytest.raises(InvalidRequest, match=r"2 inputs .*: 'b', 'a'$"):
+        _read(message)
+    message.inputs[0].contents.bool_contents.extend([True] * 4)
+    message.inputs[1].contents.int64_contents.extend([1, 2, 3])
+    with pytest.raises(InvalidRequest, match=r"^the input 'a': int64_contents has 3 values"):
+        _read(message)
+
+
 def test_shared_memory_that_is_off_is_told() -> None:
     with pytest.raises(Unsupported, match="--client-shared-memory"):
         _reader().read(_shared().SerializeToString())

@@ -10,6 +10,7 @@ length is known to be one that is taken.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from corral.errors import InvalidRequest, TooLarge
+from corral.protocol.ports import naming
 from corral.protocol.rest.json_tensor import read_numbers, read_strings
 from corral.tensors import Datatype
 from corral_protos import open_inference_pb2 as pb
@@ -170,7 +172,10 @@ def read_form(
         model_version=_text(model_version, "the version"),
         id=_text(request.id or "", "the id"),
     )
-    inputs = tuple(_read_input(tensor, message) for tensor in request.inputs)
+    inputs = []
+    for tensor in request.inputs:
+        with naming(tensor.name) if several else contextlib.nullcontext():
+            inputs.append(_read_input(tensor, message))
     binary_outputs: list[bool] = []
     outputs = _given(request.outputs)
     for wanted in _decode(_OUTPUTS, outputs, "the outputs") if outputs else ():
@@ -178,7 +183,7 @@ def read_form(
         binary_outputs.append(_flag(asked, _BINARY, default=binary_output))
         _fill(message.outputs.add(name=_text(wanted.name, "a name")).parameters, asked)
     _fill(message.parameters, parameters)
-    return Form(message, inputs, tuple(binary_outputs) or (binary_output,))
+    return Form(message, tuple(inputs), tuple(binary_outputs) or (binary_output,))
 
 
 def _read_input(tensor: _Input, message: pb.ModelInferRequest) -> InputForm:
@@ -229,21 +234,28 @@ def read_tensors(
             else "binary_data_size needs the header field Inference-Header-Content-Length"
         )
     at = 0
+    several = len(form.inputs) > 1
     tensors: list[Body] = []
     for given, datatype in zip(form.inputs, datatypes, strict=True):
         if given.binary_bytes is not None:
             assert binary is not None or not given.binary_bytes
             tensors.append((binary or memoryview(b""))[at : at + given.binary_bytes])
             at += given.binary_bytes
-        elif given.data is not None and datatype is None:
-            tensors.append(read_strings(given.data, count, base64=given.base64))
-        elif given.data is not None and datatype is not None:
-            tensors.append(read_numbers(given.data, datatype, given.shape))
-        elif not given.shared:
-            raise InvalidRequest(
-                "the input has no values: send data, or binary_data_size and the bytes"
-            )
+        elif given.data is not None or not given.shared:
+            with naming(given.name) if several else contextlib.nullcontext():
+                tensors.append(_read_values(given, datatype, count))
     return tensors
+
+
+def _read_values(given: InputForm, datatype: Datatype | None, count: int) -> Body:
+    """The raw bytes of the values that stand in the JSON."""
+    if given.data is None:
+        raise InvalidRequest(
+            "the input has no values: send data, or binary_data_size and the bytes"
+        )
+    if datatype is None:
+        return read_strings(given.data, count, base64=given.base64)
+    return read_numbers(given.data, datatype, given.shape)
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], text: bytes | memoryview, what: str) -> Any:

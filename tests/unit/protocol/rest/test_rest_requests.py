@@ -45,6 +45,26 @@ def test_data_is_flat_or_nested(data: Any) -> None:
     assert tensor(read(header(input={"data": data}))) == bytes([1, 2, 3, 4])
 
 
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ({"data": [1, 2, 3, 300]}, "the data of a UINT8 input is integers from 0 to 255"),
+        ({"data": [1, 2, 3]}, "the data has 3 values"),
+        ({"data": None}, "the input has no values"),
+        ({"shape": "1,2,2"}, "the shape of the input is not as the protocol has it"),
+        ({"parameters": {"binary_data_size": 4}}, "the input comes twice"),
+    ],
+)
+def test_what_is_wrong_with_one_input_of_several_begins_with_its_name(
+    second: dict[str, Any], said: str
+) -> None:
+    body = header()
+    body["inputs"] += header(input={"name": "mask", **second})["inputs"]
+    with pytest.raises(InvalidRequest, match=rf"^the input 'mask': {said}"):
+        form = request.read_form(json.dumps(body).encode(), "m", "1", several=True)
+        request.read_tensors(form, [UINT8, UINT8], 1, None)
+
+
 def test_what_the_json_says_becomes_the_message_that_grpc_would_bring() -> None:
     form = read(
         header(
