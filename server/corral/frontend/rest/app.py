@@ -13,6 +13,7 @@ from corral.frontend.rest import console, routes
 from corral.frontend.rest.console import CONSOLE_ACTIONS, ConsolePages
 from corral.frontend.rest.departures import Departures
 from corral.frontend.rest.exchange import OCTETS, Reply, Request, answer, packed, refusal
+from corral.frontend.rest.leftovers import Leftovers
 from corral.frontend.rest.pages import Pages
 from corral.frontend.rest.routes import Route
 from corral.frontend.rest.service import Body, Receive, Scope, Send, Service
@@ -75,13 +76,21 @@ class RestApp:
         self._pages = Pages(service)
         self._side = SideWork()
         self._departures = Departures(open_connections)
+        self._leftovers = Leftovers()
         self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
         self._labels_head = functools.lru_cache(maxsize=64)(self._read_labels_head)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; see ASGI."""
         try:
-            await self._send(scope, send, await self._answer(scope, receive))
+            reply = await self._answer(scope, receive)
+            is_refused = reply.status >= statuses.FIRST_REFUSAL
+            sending = self._send(scope, send, reply)
+            # What does not go out is given up there.
+            del reply
+            await sending
+            if is_refused:
+                await self._leftovers.drop(scope, receive)
         except _ClientLeft:
             return
         except OSError:

@@ -66,6 +66,8 @@ STATUSES: dict[type[RequestError], int] = {
     DeadlineMissed: 504,
 }
 INTERNAL = 500
+#: this and what is above it says no to a request
+FIRST_REFUSAL = 400
 
 
 def status_of(error: RequestError) -> int:
