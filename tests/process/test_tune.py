@@ -15,6 +15,7 @@ from support.running_server import StartServer, null_server, wait_until
 
 from corral.cli.command_line import settings_of
 from corral.cli.main import run
+from corral.system import procfs
 
 #: a batch costs little more than its items: four together are a third faster
 NULL = ("--backend", "null", "--allocator", "system", "--null-batch-ms", "5", "--null-item-ms",
@@ -139,6 +140,32 @@ def test_ctrl_c_prints_what_is_known_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [older]
     assert older.read_text() == "an older search's"
     assert "corral serve --config" not in output
+
+
+def test_what_is_known_is_printed_where_a_server_is_gone(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        command(*NULL, *QUICK, "--budget-s", "60", "--p99-ms", "200", "--json", "--cache-dir",
+                str(tmp_path / "cache")),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, process_group=0,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as tune:  # fmt: skip
+        assert tune.stderr
+        for line in tune.stderr:
+            if "calibrating" in line:
+                break
+        servers = procfs.children(tune.pid)
+        (server,) = (
+            pid for pid in servers if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+        os.kill(server, signal.SIGKILL)
+        output, said = tune.communicate(timeout=60)
+    assert tune.returncode == 1, said
+    reason = said.splitlines()[-1].removeprefix("corral: ")
+    report = json.loads(output)
+    assert f"not complete: {reason}" in report["notes"]
+    assert report["candidates"]
+    assert not (tmp_path / "tuned.toml").exists()
+    wait_until(lambda: not _alive_under(tmp_path), "everything has ended", 5)
 
 
 def _alive_under(folder: Path) -> list[str]:

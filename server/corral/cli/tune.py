@@ -19,7 +19,7 @@ from corral.cli.command_line import named
 from corral.cli.files import check_apart, check_writable, is_stream
 from corral.cli.interrupting import INTERRUPTED, interrupts
 from corral.cli.measured_server import measured
-from corral.errors import ConfigError
+from corral.errors import ConfigError, CorralError, one_line
 from corral.ipc.messages import ModelBoot
 from corral.launch.libraries import find_libraries
 from corral.models import registry
@@ -79,6 +79,12 @@ def run(
             signals.hold()
             print("corral: interrupted; this is what is known", file=sys.stderr)
             code = INTERRUPTED
+        except CorralError as error:
+            signals.hold()
+            tuning.note(f"not complete: {one_line(error)}")
+            if (found := tuning.report()).candidates:
+                _show(found, options_, interrupted=True)
+            raise
         found = tuning.report()
         _show(found, options_, interrupted=bool(code))
     return code or (0 if found.winner else 1)

@@ -18,7 +18,7 @@ from corral.ipc.status import ServerStatus
 from corral.profiling import threads
 from corral.profiling.threads import ThreadUse
 from corral.supervisor import admin
-from corral.supervisor.child_server import status_of
+from corral.supervisor.child_server import asking_ours, status_of
 from corral.system.other_load import OtherLoad, watched
 
 
@@ -93,6 +93,11 @@ def under_load(socket: Path, served: ServedModel, clients: int, seconds: float) 
     Raises:
         StartError: they could not ask.
     """
+    with asking_ours():
+        return _under_load(socket, served, clients, seconds)
+
+
+def _under_load(socket: Path, served: ServedModel, clients: int, seconds: float) -> Served:
     port = status_of(socket).http_port
     specs = served.signature.input_specs(served.signature.native)
     inputs = [(spec.name, (1, *spec.shape), spec.datatype.name) for spec in specs]

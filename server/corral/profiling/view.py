@@ -144,12 +144,17 @@ def engine_lines(engine: EngineFigures) -> list[str]:
 
 def threads_line(used: ThreadUse) -> str:
     """What threads did, in one line."""
+    if not used.computing:
+        return "none computed"
     moved = (
         "migrations not shown" if used.migrations is None else count(used.migrations, "migration")
     )
+    others = (
+        "while the busiest worked, the others were idle "
+        f"{used.idle_for_slowest_percent:.1f} % of the time; "
+    )
     return (
-        f"{used.computing} computing; while the busiest worked, the others were idle "
-        f"{used.idle_for_slowest_percent:.1f} % of the time; ready without a CPU "
+        f"{used.computing} computing; {others if used.computing > 1 else ''}ready without a CPU "
         f"{used.waited_percent:.1f} %; {used.voluntary_per_s:,.0f} waits and "
         f"{used.involuntary_per_s:,.0f} preemptions a second, {moved}"
     )

@@ -197,6 +197,10 @@ class Tuning:
 
     # --- what is known ---
 
+    def note(self, text: str) -> None:
+        """Adds what a reader should know."""
+        self._notes.append(text)
+
     def report(self) -> TuneReport:
         """All that is known by now."""
         if self._final is not None:

@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
-from corral.errors import ConfigError, CorralError, StartError
+from corral.errors import CorralError, StartError
 from corral.ipc.messages import ServedModel
 from corral.ipc.spans import RequestSpan, unpack
 from corral.protocol.rest.sample import sample_request
 from corral.slo.service import Batch, Served
 from corral.slo.space import Configuration
 from corral.supervisor import admin
-from corral.supervisor.child_server import ChildServer, options_of, status_of
+from corral.supervisor.child_server import ChildServer, asking_ours, options_of, status_of
 from corral.supervisor.tracing import MOST_SECONDS
 from corral.system import procfs
 from corral.system.rapl import Meter
@@ -133,11 +133,12 @@ class Servers:
         """Sends a schedule to a server that runs.
 
         Raises:
-            ConfigError, StartError: the server is gone.
+            StartError: the server is gone.
         """
         before = self._meter.total()
         began_s = self._beside_s(one)
-        latencies_s, late_s, sender_s, spans = self._ask(one, offsets_s)
+        with asking_ours():
+            latencies_s, late_s, sender_s, spans = self._ask(one, offsets_s)
         after = self._meter.total()
         ended_s = self._beside_s(one)
         beside_s = sender_s
@@ -197,7 +198,7 @@ def _under_load(
     seconds = min(MOST_SECONDS, offsets_s[-1] + _TRACE_ON_S)
     reply = admin.ask(socket, admin.Request(command="trace", seconds=seconds))
     if reply.trace is None:
-        raise ConfigError(reply.text)
+        raise StartError(reply.text)
     spans = [span for cell in reply.trace for span in unpack(cell.cell, cell.records)]
     output, _ = load.communicate()
     if not output:

@@ -39,6 +39,19 @@ def status_of(socket: Path) -> ServerStatus:
     return reply.status
 
 
+@contextlib.contextmanager
+def asking_ours() -> Iterator[None]:
+    """Of a server that we have started it is no option's fault that it does not answer.
+
+    Raises:
+        StartError: no server answers.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise StartError("the server has ended before its time") from None
+
+
 def options_of(settings: Mapping[str, Any]) -> Iterator[str]:
     """Options of a command line."""
     for name, value in settings.items():

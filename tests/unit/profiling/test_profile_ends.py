@@ -11,11 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from corral.artifacts.served_model import served_model
 from corral.cli.main import run
-from corral.errors import StartError
+from corral.errors import ConfigError, StartError
+from corral.models import registry
 from corral.profiling import load as client
 from corral.profiling.command import Profiling
 from corral.profiling.report import EngineFigures, span
+from corral.profiling.served import trace, under_load
 from corral.profiling.threads import ThreadUse
 
 
@@ -56,3 +59,11 @@ def test_operators_are_printed_where_the_server_failed_later(
     assert report["notes"] == ["not complete: the server was killed"]
     assert "the server was killed" in page.read_text()
     assert captured.err == "corral: the server was killed\n"
+
+
+def test_that_a_server_of_our_own_is_gone_is_no_options_fault(tmp_path: Path) -> None:
+    spec = registry.get("resnet50")
+    with pytest.raises(StartError, match="the server has ended before its time"):
+        under_load(tmp_path / "admin", served_model(spec, None), 1, 0.1)
+    with pytest.raises(ConfigError, match="no server answers"):
+        trace(tmp_path / "admin", 0.1)

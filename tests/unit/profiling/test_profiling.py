@@ -27,7 +27,7 @@ from corral.profiling.roofline import draw
 from corral.profiling.rows import make_rows, profiler_percent
 from corral.profiling.threads import ThreadCounts, ThreadUse
 from corral.profiling.trace import make_trace
-from corral.profiling.view import engine_lines, render, render_comparison
+from corral.profiling.view import engine_lines, render, render_comparison, threads_line
 from corral.system import machine_code
 
 #: of each phase, microseconds
@@ -396,3 +396,11 @@ def test_a_profile_is_shown_and_drawn() -> None:
         cpu="a", model="m", mode="rti", served_by="it", workers=1, seconds=1.0
     )  # fmt: skip
     assert page.render(bare)
+
+
+def test_threads_that_are_not_there_have_no_figures() -> None:
+    assert "the others were idle 10.0 % of the time" in threads_line(USE)
+    alone = threads_line(msgspec.structs.replace(USE, computing=1, migrations=1))
+    assert alone.startswith("1 computing; ready without a CPU 0.0 %; ")
+    assert alone.endswith(", 1 migration")
+    assert threads_line(msgspec.structs.replace(USE, computing=0)) == "none computed"
