@@ -328,6 +328,19 @@ def _weights_alone(folder: Path) -> list[str]:
     return ["--model", str(folder / "weights.pth")]
 
 
+def _script_of_other_channels(folder: Path) -> list[str]:
+    import torch
+
+    module = torch.nn.Conv2d(3, 2, 3).eval()
+    torch.jit.trace(module, torch.zeros(1, 3, 8, 8)).save(str(folder / "conv.pt"))
+    return ["--model", str(folder / "conv.pt"), "--shape", "input=4,8,8"]
+
+
+def _cut_script(folder: Path) -> list[str]:
+    (folder / "cut.pt").write_bytes(b"PK\3\4" + bytes(200))
+    return ["--model", str(folder / "cut.pt"), "--shape", "x=3"]
+
+
 def _program_called_script(folder: Path) -> list[str]:
     import torch
 
@@ -342,6 +355,8 @@ def _program_called_script(folder: Path) -> list[str]:
     [
         (_cut, "cut.tflite: "),
         (_weights_alone, "no network; save that by torch.export.save("),
+        (_script_of_other_channels, "input=4,8,8 (RuntimeError: Given groups=1"),
+        (_cut_script, "it is empty, cut or of another kind; copy it again"),
         (_program_called_script, "it holds an exported program: call it program.pt2"),
         (_no_shape, "--shape input=3,224,224"),
         (_open_shape, "--shape pixel_values=3,224,224, or [shapes] in symbolic.toml"),

@@ -58,6 +58,8 @@ def read_notes(path: Path) -> Notes:
     try:
         return msgspec.convert(read_toml(file), Notes)
     except FileNotFoundError:
+        if file.is_symlink():
+            raise ModelError(f"{file}: the link leads nowhere") from None
         return Notes()
     except OSError as error:
         raise ModelError(f"{file}: {error.strerror}") from None
@@ -122,8 +124,10 @@ def make_recipe(path: Path, given: Preprocessing, inputs: tuple[TensorSpec, ...]
     resize = side if given.resize is None else given.resize
     channels = 1 if given.colors == "GREY" else 3
     mean, std = (_each(toml, name, getattr(given, name), channels) for name in ("mean", "std"))
-    if resize < side or min(std) <= 0:
-        raise ModelError(f"{toml}: resize must be {side} or more, and std above 0")
+    if resize < side:
+        raise ModelError(f"{toml}: resize must be {side} or more, not {resize}")
+    if min(std) <= 0:
+        raise ModelError(f"{toml}: std must be above 0, not {min(std):g}")
     _check_reach(toml, given.scale, mean, std)
     if given.resize not in {None, side} and given.resize_mode != "crop":
         raise ModelError(f"{toml}: resize is for resize_mode crop; others scale to {side} at once")

@@ -63,7 +63,12 @@ def test_weights_as_they_were_saved_before_archives(tmp_path: Path) -> None:
         check_torch_file(file)
 
 
-def test_what_is_neither_is_left_to_torch(tmp_path: Path) -> None:
-    file = tmp_path / "net.pt"
-    file.write_bytes(b"no model")
-    check_torch_file(file)
+def test_an_archive_of_neither_is_left_to_torch(tmp_path: Path) -> None:
+    check_torch_file(_archive(tmp_path / "net.pt", ("other",)))
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"PK\3\4 and the rest is cut"])
+def test_what_is_no_archive_has_a_way_out(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "net.pt").write_bytes(content)
+    with pytest.raises(ModelError, match=f"empty, cut or of another kind; .*{_WAY_OUT}"):
+        check_torch_file(tmp_path / "net.pt")

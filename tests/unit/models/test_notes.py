@@ -47,7 +47,7 @@ def test_the_layout_is_told_by_the_shape(tmp_path: Path) -> None:
         ('colors = "GREY"', _NCHW, r"\[n,1,side,side\] or \[n,side,side,1\]"),
         ('colors = "BGR"', (TensorSpec("x", Datatype.UINT8, (8, 8, 3)),), "are for an FP32 input"),
         ("mean = [1, 2]", _NCHW, "mean has 2 values for 3 channels"),
-        ("std = 0", _NCHW, "std above 0"),
+        ("std = 0", _NCHW, "std must be above 0, not 0"),
         *(
             (f"{key} = {value}", _NCHW, f"{key} .*make no number of a pixel")
             for key in ("mean", "std", "scale")
@@ -56,7 +56,7 @@ def test_the_layout_is_told_by_the_shape(tmp_path: Path) -> None:
         ),
         ("std = 1e-45", _NCHW, "make no number of a pixel"),
         ("mean = [0, 0, -inf]", _NCHW, "make no number of a pixel"),
-        ("resize = 7", _NCHW, "resize must be 8 or more"),
+        ("resize = 7", _NCHW, "resize must be 8 or more, not 7"),
         ('resize = 9\nresize_mode = "stretch"', _NCHW, "resize is for resize_mode crop"),
         ("pad = [1, 2, 300]", _NCHW, "pad is R, G, B"),
         ("side = 9", _NCHW, "is for pictures"),
@@ -117,3 +117,9 @@ def test_a_letterbox_keeps_the_shape_and_pads_the_rest(width: int, height: int) 
 def test_a_stretched_picture_fills_the_input() -> None:
     pixels = decode(_png(40, 10), Recipe(resize=16, crop=16, resize_mode="stretch"), 10**6)
     assert (pixels == (200, 100, 50)).all()
+
+
+def test_a_toml_that_is_a_link_to_nothing_is_told(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").symlink_to("..data/m.toml")
+    with pytest.raises(ModelError, match=r"m\.toml: the link leads nowhere"):
+        read_notes(tmp_path / "m.onnx")

@@ -25,7 +25,10 @@ def check_torch_file(path: Path) -> None:
             pickled = stream.read(1) == b"\x80"
         if pickled:
             raise ModelError(_no_network(path))
-        return
+        raise ModelError(
+            "it is no archive of PyTorch's: it is empty, cut or of another kind; copy it again, or "
+            f"save the network by {exporting(path)}"
+        )
     with zipfile.ZipFile(path) as archive:
         names = {name.partition("/")[2] for name in archive.namelist()}
     kinds = [kind for kind in (_SCRIPT, _PROGRAM) if kind[0] in names]

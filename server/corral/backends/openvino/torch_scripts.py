@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 _TENSOR = "Tensor"
 #: what may be a tensor, or nothing
 _MAYBE = "Optional[Tensor]"
+#: numbers in an item that a network is tried on, when nothing reads it
+_MOST_TRIED = 2**24
 
 
 def read_script(question: Question) -> openvino.Model:
@@ -56,6 +59,7 @@ def read_script(question: Question) -> openvino.Model:
             return _converted(_frozen(module), names, shapes, question.datatypes)
         # Neither has it then.
         except Exception as error:
+            _check_shapes(module, names, question)
             raise ModelError(
                 f"OpenVINO does not read it from TorchScript ({telling_line(error)}); save it by "
                 f"{exporting(path)}"
@@ -109,6 +113,36 @@ def _converted(
     for port, name in zip(model.inputs, names, strict=True):
         port.get_tensor().set_names({name})
     return model
+
+
+def _check_shapes(module: Any, names: Sequence[str], question: Question) -> None:
+    """Raises ModelError where PyTorch does not run it on such items, either.
+
+    It is the shapes then rather than the kind of file. Large items are not tried.
+    """
+    import numpy as np
+    import torch
+
+    shapes, datatypes = dict(question.shapes), question.datatypes
+    if sum(math.prod(shapes[name]) for name in names) > _MOST_TRIED:
+        return
+    items = []
+    for name in names:
+        datatype = Datatype[datatypes.get(name, "FP32")]
+        item = torch.from_numpy(np.zeros((1, *shapes[name]), datatype.numpy))
+        items.append(item.view(torch.bfloat16) if datatype is Datatype.BF16 else item)
+    try:
+        with torch.no_grad():
+            module(*items)
+    # It raises whatever the network's author likes.
+    except Exception as error:
+        told = ", ".join(f"{name}={','.join(map(str, shapes[name]))}" for name in names)
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"neither OpenVINO nor PyTorch runs it on an item of {told} ({said[-1].strip()}): "
+            f"correct --shape, or [shapes] and [datatypes] in "
+            f"{Path(question.path).with_suffix('.toml').name}"
+        ) from error
 
 
 def _taking(module: Any, names: Sequence[str]) -> Any:
