@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 #: what is no longer goes whole
-PIECE_BYTES = 2**18
+PIECE_BYTES = 2**19
 
 
 def cut(body: bytes, head: bytes = b"") -> Iterator[tuple[bytes, bool]]:
