@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -204,6 +205,15 @@ def test_a_turn_reads_what_the_processors_consumed(tmp_path: Path) -> None:
     assert (len(one.rates[8]), one.joules) == (2, {8: [0.5]})
 
 
+def test_a_ladder_tells_what_others_took() -> None:
+    busy = msgspec.structs.replace(_LADDER, other_load=0.43)
+    assert "- others took 43.0% of the CPUs meanwhile: figures are too low\n" in tables.markdown(
+        busy, None
+    )
+    assert tables.others(msgspec.structs.replace(_LADDER, other_load=0.01)).endswith("meanwhile")
+    assert "others" not in tables.markdown(_LADDER, None)
+
+
 def test_an_interrupted_climb_tells_what_it_knows(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -233,6 +243,7 @@ def test_an_interrupted_climb_tells_what_it_knows(
     assert " 10.0 " in captured.out
     assert "images/s (interrupted, at most " in captured.out
     assert f"not run here: {second.title}: interrupted" in captured.out
+    assert re.search(r"^others took \d+\.\d% of the CPUs meanwhile", captured.out, re.MULTILINE)
     assert captured.err.endswith("corral: interrupted; nothing was written\n")
     assert not list(tmp_path.glob("ladder-*"))
 

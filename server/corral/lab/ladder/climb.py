@@ -30,6 +30,7 @@ from corral.models import registry
 from corral.models.evaluation import guard_pictures
 from corral.planning.environment import compute_environment
 from corral.settings import EngineSettings, Settings
+from corral.system.other_load import OtherLoad, watched
 from corral.system.rapl import Meter
 from corral.tensors import Datatype
 from corral.tuning import prepare, trial_worker
@@ -58,6 +59,7 @@ class Place:
         repeats: turns of every rung.
         seconds: of each turn and batch size.
         meter: of the processors' energy.
+        load: told how much of the CPUs others took while rungs took turns.
     """
 
     settings: Settings
@@ -67,6 +69,7 @@ class Place:
     repeats: int
     seconds: float
     meter: Meter = dataclasses.field(default_factory=Meter)
+    load: OtherLoad = dataclasses.field(default_factory=OtherLoad)
 
 
 def _by_size() -> dict[int, list[float]]:
@@ -127,7 +130,8 @@ def climb(place: Place, rungs: Sequence[Rung], progress: Climbed) -> list[RungRe
                 logger.info("%s cannot run here: %s", rung.title, reasons[rung.key])
         interrupted = False
         try:
-            _take_turns(place, standing, reasons, progress)
+            with watched(place.cpus, place.load):
+                _take_turns(place, standing, reasons, progress)
         except KeyboardInterrupt:
             # Minutes of measuring are not lost: rungs that had no turn say so.
             interrupted = True

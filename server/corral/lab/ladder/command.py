@@ -103,6 +103,7 @@ def run(
         repeats=options.repeats,
         seconds=options.seconds,
         took_s=time.monotonic() - began_s,
+        other_load=round(place.load.share, 4),
         rungs=found,
     )
     _show(ladder, interrupted=interrupted is not None)
@@ -123,6 +124,8 @@ def _show(ladder: Ladder, *, interrupted: bool) -> None:
     """Prints the table, and why rungs are not in it."""
     console = standard_output(140)
     console.print(tables.table(ladder, console.width, interrupted=interrupted))
+    if line := tables.others(ladder):
+        console.print(f"others {line}", highlight=False)
     for line in tables.remarks(ladder):
         console.print(f"by name alone: {line}", highlight=False)
     for line in tables.reasons(ladder):

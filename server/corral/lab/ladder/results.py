@@ -78,6 +78,9 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int
     seconds: float
     took_s: float
+    #: the share of the CPUs' time, 0 to 1, that others took while rungs took turns; None in files
+    #: of earlier versions
+    other_load: float | None = None
     rungs: list[RungResult]
 
     def ratios(self) -> list[tuple[float | None, float | None]]:

@@ -71,6 +71,8 @@ def rows(ladder: Ladder) -> list[list[str]]:
     return found
 
 
+#: more than this that others took is told to be too much
+_BUSY = 0.05
 #: what a narrow terminal has room for
 _ESSENTIAL = {"rung", "best", "at", "p50 ms", "step", "total", "SNR dB", "article"}
 _WIDE = 120
@@ -109,6 +111,14 @@ def reasons(ladder: Ladder) -> list[str]:
     return [f"{rung.title}: {rung.reason}" for rung in ladder.rungs if not rung.ran]
 
 
+def others(ladder: Ladder) -> str:
+    """What others took of the CPUs; empty where it is not known."""
+    if ladder.other_load is None:
+        return ""
+    slow = ": figures are too low" if ladder.other_load >= _BUSY else ""
+    return f"took {ladder.other_load:.1%} of the CPUs meanwhile{slow}"
+
+
 def remarks(ladder: Ladder) -> list[str]:
     """A line for every rung that ran and is not what its title says."""
     return [f"{rung.title}: {rung.remark}" for rung in ladder.rungs if rung.ran and rung.remark]
@@ -125,6 +135,7 @@ def markdown(ladder: Ladder, chart: str | None) -> str:
     turns = f"{ladder.repeats} interleaved repeats of {ladder.seconds:g} s a batch size"
     lines += [f"{turns}; {ladder.took_s / 60:.0f} minutes. Weights: {ladder.weights}.", ""]
     lines += [f"- {name}: {text}" for name, text in ladder.machine.items()]
+    lines += [f"- others {line}" for line in [others(ladder)] if line]
     lines += [f"- {name} {version}" for name, version in ladder.versions.items()] + [""]
     if chart is not None:
         lines += [f"![images/s by rung]({chart})", ""]
