@@ -19,8 +19,9 @@ from corral.frontend.pieces import PIECE_BYTES
 #: What HTTP/2 lets out before the client asks for more, with room for other answers. One that is
 #: no longer is with the HTTP server at once, whose buffers bound it.
 SHORT_BYTES = 2**14
-#: so many answers may be there whatever they hold
-_LEAST_ANSWERS = 8
+#: So many answers may be there whatever they hold: clients that ask as much at once and read as
+#: fast as they can are no attack.
+_LEAST_ANSWERS = 32
 #: what an answer holds besides its bytes: a task, and its place here
 _PLACE_BYTES = 2**12
 _RETRY_MS = 100
@@ -58,7 +59,7 @@ class Outgoing:
     It belongs to one event loop.
 
     Args:
-        most_bytes: what they may hold together; eight of the latest one's size where that is more.
+        most_bytes: what they may hold together; 32 of the latest one's size where that is more.
 
     Attributes:
         held_bytes: what they hold.
