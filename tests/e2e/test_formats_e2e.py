@@ -295,6 +295,17 @@ def _cut(folder: Path) -> list[str]:
     return ["--model", str(folder / "cut.tflite")]
 
 
+def _cut_paddle(folder: Path) -> list[str]:
+    shutil.copy(FORMATS / "net.pdmodel", folder)
+    (folder / "net.pdiparams").write_bytes((FORMATS / "net.pdiparams").read_bytes()[:-100])
+    return ["--model", str(folder / "net.pdmodel")]
+
+
+def _no_variables(folder: Path) -> list[str]:
+    shutil.copy(FORMATS / "saved" / "saved_model.pb", folder)
+    return ["--model", str(folder)]
+
+
 def _no_shape(folder: Path) -> list[str]:
     path, _, _ = _scripted(folder)
     return ["--model", str(path)]
@@ -353,7 +364,9 @@ def _program_called_script(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (_cut, "cut.tflite: "),
+        (_cut, ": it is cut, damaged or of another kind; copy it again"),
+        (_cut_paddle, "net.pdmodel: Failed to read weight header for linear_0.b_0: it is cut, "),
+        (_no_variables, "its variables are missing; copy a SavedModel's folder whole"),
         (_weights_alone, "no network; save that by torch.export.save("),
         (_script_of_other_channels, "input=4,8,8 (RuntimeError: Given groups=1"),
         (_cut_script, "it is empty, cut or of another kind; copy it again"),

@@ -27,6 +27,23 @@ _NO_OPERATOR = re.compile(
     r"No conversion rule found for operations|is not a registered function/op|No Op registered for"
 )
 _OTHER_OPERATORS = "export the model without that operator, or try another --backend"
+#: what front ends say of a file, or of its weights, that they cannot make out
+_UNREADABLE = re.compile(
+    r"Unable to read the model|can(?:not|'t) be parsed|FlatBuffer verification failed|"
+    r"Failed to read weight|TensorDesc size is invalid|Wrong index file|entry bounds .* exceed|"
+    r"Failed to parse value|^sto[a-z]+$"
+)
+_COPY = "it is cut, damaged or of another kind; copy it again, with the files beside it"
+#: a SavedModel's variables lie in a folder of their own
+_NO_VARIABLES = re.compile(r"Conversion is failed for: .*VarHandleOp")
+_COPY_VARIABLES = "its variables are missing; copy a SavedModel's folder whole, variables/ too, and freeze a graph"
+#: the way out by what a line says, the first that fits
+_WAYS_OUT = (
+    (_NO_OPERATOR, _OTHER_OPERATORS),
+    (_NO_VARIABLES, _COPY_VARIABLES),
+    (_UNREADABLE, _COPY),
+    (_NEWER, _OLDER_FILE),
+)
 #: the way out where a file contradicts itself
 _ANEW = "export it anew, or take the declared shape out of the file"
 #: an answer that does not fit the array it is to be written to
@@ -86,10 +103,9 @@ def explain(
     line = _PLACE.sub("", _HEAD.sub("", telling_line(error), count=1))
     if engine(name).writes_code and refuses_executable_memory():
         return f"{line}: {NO_EXECUTABLE_MEMORY}"
-    if _NO_OPERATOR.search(line):
-        return f"{line}: {_OTHER_OPERATORS}"
-    if _NEWER.search(line):
-        return f"{line.rstrip('.')}: {_OLDER_FILE}"
+    for says, way_out in _WAYS_OUT:
+        if says.search(line):
+            return f"{line.rstrip('.')}: {way_out}"
     if found := _OTHER_SHAPE.search(line):
         output, *shapes = found.groups()
         wanted, given = (f"[{shape.replace(',', ', ')}]" for shape in shapes)
