@@ -36,7 +36,7 @@ _UNREADABLE = re.compile(
 _COPY = "it is cut, damaged or of another kind; copy it again, with the files beside it"
 #: a SavedModel's variables lie in a folder of their own
 _NO_VARIABLES = re.compile(r"Conversion is failed for: .*VarHandleOp")
-_COPY_VARIABLES = "its variables are missing; copy a SavedModel's folder whole, variables/ too, and freeze a graph"
+_COPY_VARIABLES = "its variables are missing; copy a SavedModel's folder whole, or freeze the graph"
 #: the way out by what a line says, the first that fits
 _WAYS_OUT = (
     (_NO_OPERATOR, _OTHER_OPERATORS),
