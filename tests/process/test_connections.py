@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
+import sys
 from collections.abc import Iterator
 
 import grpc
@@ -11,8 +13,8 @@ import psutil
 import pytest
 from support.broken_clients import GOAWAY, PONG, frames, idle_connection, ping
 from support.counted_load import INFER, closed_loop, infer_message
-from support.http_by_hand import GOOD, say
-from support.running_server import Server, StartServer, wait_until
+from support.http_by_hand import GOOD, connect, post, say
+from support.running_server import Server, StartServer, running, wait_until
 
 
 def clients(server: Server) -> set[int]:
@@ -113,6 +115,31 @@ def test_pings_between_answers_are_never_too_many(server: StartServer) -> None:
         for _ in range(8):
             infer(infer_message("x", 1, 1), timeout=20)
         assert clients(s) == first
+
+
+def test_connections_that_were_asked_to_go_leave_descriptors_for_others() -> None:
+    """Each server counts its own connections alone, and a stream keeps the old ones."""
+    arguments = ("--backend", "null", "--workers", "1", "--port", "0", "--metrics-port", "0")
+    command = ["prlimit", "--nofile=256", sys.executable, "-m", "corral", "serve", *arguments]
+    body = post(b"x", b"Content-Length: 1000")
+    with (
+        running([*command, "--max-connection-age-s", "1"]) as s,
+        contextlib.ExitStack() as held,
+    ):
+        before = s.frontends()
+
+        def hold_more() -> bool:
+            for _ in range(10):
+                with contextlib.suppress(OSError):
+                    held.enter_context(connect(s.http_port)).sendall(body)
+            return sum("had been asked to go" in line for line in s.lines) > 1
+
+        wait_until(hold_more, "old connections to give way twice")
+        held.close()
+        wait_until(lambda: is_live(s.http_port), "an answer")
+        assert s.frontends() == before
+        assert "a server ended" not in s.stderr
+        assert "Traceback" not in s.stderr
 
 
 def is_live(port: int) -> bool:

@@ -7,6 +7,7 @@ does the latter. So answers say it beforehand.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -23,23 +24,53 @@ class Farewell:
         app: answers the requests.
 
     Attributes:
-        says_close: whether answers over HTTP/1.1 end their connections, those to requests that
-            have begun included.
+        since_s: on the loop's clock, since when answers over HTTP/1.1 end their connections, those
+            to requests that had begun included; None: they do not.
     """
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self.says_close = False
+        self.since_s: float | None = None
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._is_over = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope.get("http_version", "2").startswith("1"):
             send = self._closing(send)
-        await self._app(scope, receive, send)
+        task = asyncio.current_task()
+        assert task
+        self._under_way.add(task)
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._is_over:
+                raise
+            # h2corn would write the whole stack of each.
+            task.uncancel()
+        finally:
+            self._under_way.discard(task)
+
+    def begin(self) -> None:
+        """From now on clients over HTTP/1.1 are told to go."""
+        if self.since_s is None:
+            self.since_s = asyncio.get_running_loop().time()
+
+    def end(self) -> int:
+        """Ends the requests that are under way, and with them their connections.
+
+        Returns:
+            how many there were.
+        """
+        self._is_over = True
+        ended = len(self._under_way)
+        for task in self._under_way:
+            task.cancel()
+        return ended
 
     def _closing(self, send: Send) -> Send:
         def send_on(message: MutableMapping[str, Any]) -> Awaitable[None]:
-            if self.says_close and message["type"] == "http.response.start":
+            if self.since_s is not None and message["type"] == "http.response.start":
                 headers = [*message.get("headers", ()), (b"connection", b"close")]
                 message = {**message, "headers": headers}
             return send(message)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import select
 import socket
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from h2corn._server import TlsMaterial
 
 from corral.errors import ConfigError
 from corral.frontend.farewell import App, Farewell
-from corral.frontend.listeners import duplicated
+from corral.frontend.listeners import connections_taken, duplicated
 from corral.security.tls import Material
 from corral.settings import LogFormat, Settings
 from corral.system import procfs
@@ -53,6 +54,12 @@ _LOOK_S = 0.2
 #: how long HTTP/1.1's clients are told that their connections end, before they do: they have no
 #: GOAWAY, and a request that crosses the end is lost
 _FAREWELL_S = 1.0
+#: how long requests may keep a connection that was asked to go, where others want its place
+_STAY_S = 30.0
+#: how long their end is waited for
+_END_S = 5.0
+#: for workers that come and go meanwhile
+_SPARE_DESCRIPTORS = 48
 #: until a server that could not be replaced is tried again
 _AGAIN_S = 5.0
 #: says that there is TLS; its files are read by ourselves
@@ -146,7 +153,8 @@ class HttpServer:
         self._refused: Material | None = None
         self._server: h2corn.Server | None = None
         self._farewell: Farewell | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        #: oldest first
+        self._serving: dict[asyncio.Task[None], Farewell] = {}
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -162,6 +170,7 @@ class HttpServer:
 
     async def _replace(self) -> None:
         """Puts a new server in the place of the one that serves."""
+        await self._make_room()
         material = self._newest()
         shown = None
         if material is not None:
@@ -178,7 +187,7 @@ class HttpServer:
         task = asyncio.create_task(
             server._serve_worker_fds(duplicated(self._listeners), prepared_tls=prepared)
         )
-        self._serving.add(task)
+        self._serving[task] = farewell
         task.add_done_callback(self._ended)
         await server.wait_started()
         self._material = material
@@ -187,7 +196,7 @@ class HttpServer:
         leaving, self._farewell = self._farewell, farewell
         if predecessor is None or leaving is None:
             return
-        leaving.says_close = True
+        leaving.begin()
         try:
             await asyncio.sleep(_FAREWELL_S)
         finally:
@@ -201,7 +210,7 @@ class HttpServer:
     def say_farewell(self) -> None:
         """Tells HTTP/1.1's clients with each answer that their connections end."""
         assert self._farewell
-        self._farewell.says_close = True
+        self._farewell.begin()
 
     async def leave(self, within_s: float) -> None:
         """Takes nobody any more, asks all clients to go (GOAWAY), and gives them that long."""
@@ -216,20 +225,25 @@ class HttpServer:
         await asyncio.wait(self._serving, timeout=within_s)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._serving.discard(task)
+        self._serving.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a server ended: %s", error)
         if task is self._current:
             self._on_end()
 
     async def _refuse_surplus(self) -> None:
-        """Closes connections that wait for a place: h2corn leaves them with the kernel."""
+        """Closes connections that wait for a place: h2corn leaves them with the kernel.
+
+        Those that were asked to go, and that a request keeps, give way where places run out: each
+        server counts its own alone.
+        """
         poll = select.poll()
         for listener in self._listeners:
             poll.register(listener, select.POLLIN)
         waited: set[int] = set()
         while True:
             await asyncio.sleep(_LOOK_S)
+            self._end_oldest()
             waiting = {fd for fd, _ in poll.poll(0)}
             # Those of one look may only be on their way.
             if waited & waiting and self._is_full():
@@ -237,6 +251,29 @@ class HttpServer:
                     if listener.fileno() in waiting:
                         _close_waiting(listener)
             waited = waiting
+
+    def _end_oldest(self) -> None:
+        oldest = next(iter(self._serving.values()), None)
+        if oldest is None or oldest is self._farewell or oldest.since_s is None:
+            return
+        if asyncio.get_running_loop().time() < oldest.since_s + _STAY_S or not self._is_full():
+            return
+        # Descriptors are quick to count, and some are no connections.
+        if connections_taken() >= self._config.limit_connections:
+            _end(oldest)
+
+    async def _make_room(self) -> None:
+        """Ends servers before the one that serves, until another's connections have descriptors.
+
+        Without any left, h2corn's server would end by itself, and with it all connections.
+        """
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        needed = self._config.limit_connections + _SPARE_DESCRIPTORS
+        for task, oldest in list(self._serving.items()):
+            if oldest is self._farewell or procfs.open_descriptors() + needed <= most:
+                return
+            _end(oldest)
+            await asyncio.wait([task], timeout=_END_S)
 
     def _is_full(self) -> bool:
         return procfs.open_descriptors() >= self._config.limit_connections
@@ -262,6 +299,15 @@ class HttpServer:
                 await asyncio.sleep(_AGAIN_S)
                 continue
             began_s = loop.time()
+
+
+def _end(oldest: Farewell) -> None:
+    if ended := oldest.end():
+        logger.warning(
+            "%d requests ended whose connections had been asked to go: "
+            "there is no place for more (--max-connections)",
+            ended,
+        )
 
 
 def _close_waiting(listener: socket.socket) -> None:

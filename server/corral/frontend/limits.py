@@ -18,8 +18,8 @@ OUTGOING_BYTES = 256 * 2**20
 _SPARE_REQUESTS = 1024
 #: requests of one connection, where nobody says how many
 _LEAST_STREAMS, _MOST_STREAMS = 128, 1024
-#: descriptors of a connection that ``UnixRelay`` passes on
-_RELAYED = 3
+#: descriptors of a connection that ``UnixRelay`` passes on, besides the one that the port has
+_RELAYED = 2
 
 
 def message_limit(settings: Settings, signature: Signature) -> int:
@@ -45,11 +45,13 @@ def max_streams(limits: LimitSettings, max_queue: int) -> int:
 
 
 def most_connections(settings: Settings) -> int:
-    """How many connections the port takes, and a relay as many."""
-    relays = settings.listen.unix_socket and settings.security.tls_cert
+    """How many connections an HTTP server takes, and a relay as many."""
+    # Those of a server that is replaced may stay as long as their requests.
+    is_replaced = settings.security.tls_cert or settings.limits.max_connection_age_s
+    is_relayed = settings.listen.unix_socket and settings.security.tls_cert
     return connections_allowed(
         settings.limits.max_connections,
-        each=_RELAYED if relays else 1,
+        each=(2 if is_replaced else 1) + (_RELAYED if is_relayed else 0),
         others=MAX_REGIONS if settings.listen.client_shared_memory else 0,
     )
 

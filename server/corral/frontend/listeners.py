@@ -128,6 +128,25 @@ def connections_allowed(wanted: int, *, each: int = 1, others: int = 0) -> int:
     return min(wanted, allowed)
 
 
+def connections_taken() -> int:
+    """How many connections over TCP this process has."""
+    count = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            sock = socket.socket(fileno=int(entry.name))
+        except OSError:
+            # Another kind of file, or closed meanwhile.
+            continue
+        try:
+            if sock.family in {socket.AF_INET, socket.AF_INET6}:
+                count += not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError:
+            continue
+        finally:
+            sock.detach()
+    return count
+
+
 def duplicated(sockets: list[socket.socket]) -> list[int]:
     """Descriptors of the same listeners, for a server that closes what it is given."""
     return [os.dup(sock.fileno()) for sock in sockets]
