@@ -56,7 +56,7 @@ def read_notes(path: Path) -> Notes:
     """What the TOML file beside a model says. Raises ModelError: it is none."""
     file = path.with_suffix(".toml")
     try:
-        return msgspec.convert(read_toml(file), Notes)
+        notes = msgspec.convert(read_toml(file), Notes)
     except FileNotFoundError:
         if file.is_symlink():
             raise ModelError(f"{file}: the link leads nowhere") from None
@@ -67,6 +67,13 @@ def read_notes(path: Path) -> Notes:
         raise ModelError(f"{file}: {error}{_known_instead(str(error))}") from None
     except ValueError as error:
         raise ModelError(f"{file}: {error}") from None
+    for name, datatype in notes.datatypes.items():
+        if datatype not in Datatype.__members__:
+            raise ModelError(
+                f"{file}: [datatypes] says {datatype[:100]!r} of {name!r}; there are "
+                f"{', '.join(Datatype.__members__)}"
+            )
+    return notes
 
 
 def _known_instead(refusal: str) -> str:

@@ -123,3 +123,12 @@ def test_a_toml_that_is_a_link_to_nothing_is_told(tmp_path: Path) -> None:
     (tmp_path / "m.toml").symlink_to("..data/m.toml")
     with pytest.raises(ModelError, match=r"m\.toml: the link leads nowhere"):
         read_notes(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("datatype", ["int64", "INT65", "BYTES"])
+def test_a_datatype_that_is_none_is_told_with_those_that_there_are(
+    tmp_path: Path, datatype: str
+) -> None:
+    (tmp_path / "m.toml").write_text(f'[datatypes]\nids = "{datatype}"\n')
+    with pytest.raises(ModelError, match=rf"m\.toml: .*'{datatype}' of 'ids'; there are FP32, "):
+        read_notes(tmp_path / "m.pt")
