@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
+from corral.doctor.layout import Layout, SeenFrontend, SeenWorker
 from corral.doctor.probing import compute, hand_over
-from corral.doctor.probing.run import node_cpus
+from corral.doctor.probing.run import node_cpus, probe
 from corral.planning.machine import Core, Machine
 from corral.system import machine_code
 
@@ -41,6 +44,40 @@ def test_a_copy_is_counted_in_both_directions() -> None:
 def test_a_sleeping_process_wakes_up() -> None:
     waits = hand_over.wake_up(CPU, CPU, times=5)
     assert 0 < waits.p50_us <= waits.p99_us
+
+
+def test_a_server_on_cpus_that_the_asker_may_not_use_is_not_measured(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    there = Machine(cores=(Core(cpus=(4095,), package=0, node=0, l3=None),), affinity_cpus=(4095,))
+    worker = SeenWorker(id=0, cell=0, cpus=(4095,), cores=1, memory_node=None)
+    layout = Layout(mode="rti", workers=(worker,), frontends=(SeenFrontend(cell=0, cpus=(4095,)),))
+    before = os.sched_getaffinity(0)
+    found = probe(there, layout)
+    assert set(found.why_not) == {"bandwidth", "frequency", "wake-up", "front"}
+    for reason in found.why_not.values():
+        assert reason.startswith("whoever asks may not run on these CPUs")
+    assert capfd.readouterr() == ("", "")
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_terminals_ctrl_c_reaches_the_command_alone() -> None:
+    """Of a process group, as a terminal sends it."""
+    code = (
+        "import os, signal, sys, threading, time\n"
+        "from corral.doctor.probing.hand_over import front_per_s, wake_up\n"
+        "signal.signal(signal.SIGINT, lambda *_: sys.exit(7))\n"
+        "threading.Timer(0.5, os.killpg, (0, signal.SIGINT)).start()\n"
+        "while True: {call}\n"
+    )
+    for call in (f"wake_up({CPU}, {CPU}, 50)", f"front_per_s([{CPU}], 0.5)"):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(call=call)],
+            check=False, capture_output=True, text=True, timeout=30, process_group=0,
+        )  # fmt: skip
+        assert done.returncode == 7, done.stderr
+        assert "sleeper.py" not in done.stderr
+        assert "sender.py" not in done.stderr
 
 
 def test_a_loop_takes_messages() -> None:

@@ -38,7 +38,16 @@ def wake_up(from_cpu: int, to_cpu: int, times: int = _TIMES) -> Waits:
     """
     before = os.sched_getaffinity(0)
     command = [sys.executable, "-S", str(_HERE / "sleeper.py"), str(to_cpu)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    try:
+        # The process could not say why it cannot go there.
+        os.sched_setaffinity(0, {to_cpu})
+    finally:
+        os.sched_setaffinity(0, before)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        # Ctrl-C is for whoever measures.
+        process_group=0,
+    ) as child:  # fmt: skip
         assert child.stdin
         assert child.stdout
         send, receive = child.stdin.fileno(), child.stdout.fileno()
@@ -107,7 +116,8 @@ async def _count(seconds: float) -> float:
     server = await loop.create_server(lambda: _Answers(counts, first), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     command = [sys.executable, "-S", str(_HERE / "sender.py"), str(port), str(FRONT_BYTES)]
-    child = await asyncio.create_subprocess_exec(*command)
+    # As above; uvloop knows no groups.
+    child = await asyncio.create_subprocess_exec(*command, start_new_session=True)
     try:
         async with asyncio.timeout(10):
             await first

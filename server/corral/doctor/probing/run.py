@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,6 +13,10 @@ from corral.errors import os_reason
 from corral.planning.machine import Machine
 
 T = TypeVar("T")
+#: a cpuset, unlike a mask, lets nobody out
+_NOT_THERE = (
+    "whoever asks may not run on these CPUs; ask from inside the server's container or unit"
+)
 
 
 def probe(machine: Machine, layout: Layout) -> Probed:
@@ -22,7 +27,7 @@ def probe(machine: Machine, layout: Layout) -> Probed:
         try:
             return measure()
         except OSError as error:
-            why_not[name] = os_reason(error)
+            why_not[name] = _NOT_THERE if error.errno == errno.EINVAL else os_reason(error)
             return None
 
     bandwidth, threads = {}, {}
