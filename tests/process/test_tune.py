@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,18 +119,25 @@ def test_a_short_budget_gives_a_prediction_and_says_what_was_left_out(tmp_path: 
     assert (tmp_path / "tuned.toml").exists()
 
 
-def test_ctrl_c_prints_what_is_known_and_leaves_nothing(tmp_path: Path) -> None:
-    older = tmp_path / "tuned.toml"
-    older.write_text("an older search's")
+@contextlib.contextmanager
+def calibrating(folder: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """A search in that folder, once its first server is under load."""
     with subprocess.Popen(
-        command(*NULL, *QUICK, "--budget-s", "60", "--p99-ms", "200", "--cache-dir", "cache"),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, process_group=0,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        command(*NULL, *QUICK, "--budget-s", "60", "--p99-ms", "200", *args),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, process_group=0,
+        env={**os.environ, "TMPDIR": str(folder)},
     ) as tune:  # fmt: skip
         assert tune.stderr
         for line in tune.stderr:
             if "calibrating" in line:
                 break
+        yield tune
+
+
+def test_ctrl_c_prints_what_is_known_and_leaves_nothing(tmp_path: Path) -> None:
+    older = tmp_path / "tuned.toml"
+    older.write_text("an older search's")
+    with calibrating(tmp_path, "--cache-dir", "cache") as tune:
         os.kill(tune.pid, signal.SIGINT)
         output, said = tune.communicate(timeout=30)
     assert tune.returncode == 130
@@ -143,16 +152,7 @@ def test_ctrl_c_prints_what_is_known_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_known_is_printed_where_a_server_is_gone(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        command(*NULL, *QUICK, "--budget-s", "60", "--p99-ms", "200", "--json", "--cache-dir",
-                str(tmp_path / "cache")),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, process_group=0,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    ) as tune:  # fmt: skip
-        assert tune.stderr
-        for line in tune.stderr:
-            if "calibrating" in line:
-                break
+    with calibrating(tmp_path, "--json", "--cache-dir", str(tmp_path / "cache")) as tune:
         servers = procfs.children(tune.pid)
         (server,) = (
             pid for pid in servers if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
