@@ -174,3 +174,12 @@ def test_such_a_key_at_the_start_is_one_line(server: StartServer, tmp_path: Path
         assert s.wait() == 2
     assert len(s.lines) == 1, s.stderr
     assert "--tls-key" in s.stderr
+
+
+def test_a_certificate_that_is_not_valid_now_is_said(server: StartServer, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("server", *IDENTITIES, valid_days=(2, 3))
+    with server("--workers", "1", *tls(pair)) as s:
+        assert s.stderr.count("--tls-cert: the certificate is not valid before") == 1
+        authority.issue("server", *IDENTITIES, valid_days=(-3, -1))
+        s.wait_for_line("used nevertheless: --tls-cert: the certificate expired on")

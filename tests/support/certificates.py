@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from pathlib import Path
+from typing import Any
 
 import trustme
 
@@ -25,9 +27,23 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self._authority.cert_pem.bytes())
 
-    def issue(self, name: str, *identities: str, common_name: str | None = None) -> Pair:
-        """Writes ``name.pem`` and ``name.key``; what was there is replaced, as by an operator."""
-        made = self._authority.issue_cert(*identities, common_name=common_name)
+    def issue(
+        self,
+        name: str,
+        *identities: str,
+        common_name: str | None = None,
+        valid_days: tuple[int, int] | None = None,
+    ) -> Pair:
+        """Writes ``name.pem`` and ``name.key``; what was there is replaced, as by an operator.
+
+        ``valid_days`` are counted from now.
+        """
+        validity: dict[str, Any] = {}
+        if valid_days is not None:
+            days = [datetime.timedelta(days=day) for day in valid_days]
+            now = datetime.datetime.now(datetime.UTC)
+            validity = {"not_before": now + days[0], "not_after": now + days[1]}
+        made = self._authority.issue_cert(*identities, common_name=common_name, **validity)
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         chain = b"".join(blob.bytes() for blob in made.cert_chain_pems)
         for path, content in ((pair.key, made.private_key_pem.bytes()), (pair.cert, chain)):

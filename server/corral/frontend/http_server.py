@@ -190,6 +190,10 @@ class HttpServer:
         self._serving[task] = farewell
         task.add_done_callback(self._ended)
         await server.wait_started()
+        # At the start the supervisor says it.
+        is_another = self._current is not None and material is not self._material
+        if is_another and material is not None and material.doubt:
+            logger.warning("it is used nevertheless: %s", material.doubt)
         self._material = material
         self._current = task
         predecessor, self._server = self._server, server

@@ -1,12 +1,13 @@
-"""The names in a client's certificate, which a TLS library has verified before.
+"""The names in a client's certificate, which a TLS library has verified before; when one is valid.
 
 Python's ssl module tells them of its own sockets only. What is read here is as little of X.509 as
-that takes: the subject's common names and the subject alternative names.
+that takes: the subject's common names, the subject alternative names, and the validity.
 """
 
 from __future__ import annotations
 
 import base64
+import datetime
 import functools
 import ipaddress
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ _ALTERNATIVE_NAMES = bytes.fromhex("551d11")
 _TEXTS = {0x81, 0x82, 0x86}
 _ADDRESS = 0x87
 _BMP_STRING = 0x1E
+_VERSION = 0xA0
+#: a time with two digits for the year
+_SHORT_TIME = 0x17
+#: places among the fields
+_VALIDITY, _SUBJECT = 3, 4
 
 
 @functools.lru_cache(maxsize=4096)
@@ -32,11 +38,42 @@ def names_in(certificate: str) -> frozenset[str]:
         text as it stands there, addresses as text; empty for what is no certificate.
     """
     try:
-        body = certificate.split("-----BEGIN CERTIFICATE-----")[1]
-        der = base64.b64decode(body.split("-----END CERTIFICATE-----")[0])
-        return frozenset(_names(der))
+        return frozenset(_names(_fields(certificate)))
     except (IndexError, ValueError):
         return frozenset()
+
+
+def validity(certificate: str) -> tuple[datetime.datetime, datetime.datetime] | None:
+    """From when to when a certificate is valid.
+
+    Args:
+        certificate: PEM; the first counts.
+
+    Returns:
+        both in UTC; None for what is no certificate.
+    """
+    try:
+        fields = _fields(certificate)
+        start, end = _elements(fields[_VALIDITY][1])
+        return _time(*start), _time(*end)
+    except (IndexError, ValueError):
+        return None
+
+
+def _time(tag: int, value: bytes) -> datetime.datetime:
+    form = "%y%m%d%H%M%SZ" if tag == _SHORT_TIME else "%Y%m%d%H%M%SZ"
+    found = datetime.datetime.strptime(value.decode("ascii"), form)
+    return found.replace(tzinfo=datetime.UTC)
+
+
+def _fields(certificate: str) -> list[tuple[int, bytes]]:
+    """What is signed, without the version: serial number, signature, issuer, validity, subject …"""
+    body = certificate.split("-----BEGIN CERTIFICATE-----")[1]
+    der = base64.b64decode(body.split("-----END CERTIFICATE-----")[0])
+    [(_, whole), *_] = _elements(der)
+    [(_, signed), *_] = _elements(whole)
+    fields = list(_elements(signed))
+    return fields[1:] if fields[0][0] == _VERSION else fields
 
 
 def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
@@ -55,12 +92,8 @@ def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
         at += length
 
 
-def _names(der: bytes) -> Iterator[str]:
-    [(_, certificate), *_] = _elements(der)
-    [(_, signed), *_] = _elements(certificate)
-    fields = list(_elements(signed))
-    # Version (optional), serial number, signature, issuer, validity, subject.
-    subject = fields[5 if fields[0][0] == 0xA0 else 4][1]
+def _names(fields: list[tuple[int, bytes]]) -> Iterator[str]:
+    subject = fields[_SUBJECT][1]
     for _, relative in _elements(subject):
         for _, attribute in _elements(relative):
             [(_, kind), (tag, value), *_] = _elements(attribute)

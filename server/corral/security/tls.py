@@ -6,11 +6,13 @@ The files are read again when they change, which new connections notice and old 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import ssl
 from pathlib import Path
 from typing import Any
 
 from corral.errors import ConfigError, os_reason
+from corral.security.certificate_names import validity
 from corral.settings.files import read_file
 from corral.system.watched_file import WatchedFile, read_private
 
@@ -31,6 +33,19 @@ class Material:
     key: bytes
     client_ca: bytes | None
     context: ssl.SSLContext
+
+    @property
+    def doubt(self) -> str | None:
+        """Why clients will not trust the certificate now, as far as it says so itself."""
+        found = validity(self.certificate.decode("latin-1"))
+        if found is None:
+            return None
+        now, (start, end) = datetime.datetime.now(datetime.UTC), found
+        if now > end:
+            return f"--tls-cert: the certificate expired on {end:%Y-%m-%d %H:%M} UTC"
+        if now < start:
+            return f"--tls-cert: the certificate is not valid before {start:%Y-%m-%d %H:%M} UTC"
+        return None
 
 
 def load(certificate: Path, key: Path, client_ca: Path | None) -> Material:

@@ -37,8 +37,11 @@ def make_access(security: SecuritySettings) -> credentials.Access | None:
 
 
 def exposure(settings: Settings) -> list[str]:
-    """What is open to others, and perhaps was not meant to be; sentences."""
-    found = []
+    """What is open to others, or closed to all, and perhaps not meant to be; sentences."""
+    security = settings.security
+    files = tls.watch(security.tls_cert, security.tls_key, security.tls_client_ca)
+    doubt = files.current().doubt if files else None
+    found = [doubt] if doubt else []
     for host, act in (
         (settings.listen.host, "use the server"),
         (settings.listen.metrics_host, "read /metrics"),

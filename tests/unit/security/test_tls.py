@@ -10,6 +10,7 @@ from support.certificates import Authority, Pair, private
 
 from corral.errors import ConfigError
 from corral.security import tls
+from corral.security.certificate_names import validity
 from corral.system.watched_file import WatchedFile
 
 
@@ -133,3 +134,10 @@ def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(
     server.key.write_bytes(locked)
     with pytest.raises(ConfigError, match="unencrypted"):
         watch(server)
+
+
+def test_when_a_certificate_is_valid(authority: Authority) -> None:
+    for days, word in (((-1, 1), None), ((-2, -1), "expired on"), ((1, 2), "not valid before")):
+        doubt = watch(authority.issue("server", "localhost", valid_days=days)).current().doubt
+        assert doubt is None if word is None else doubt is not None and word in doubt
+    assert validity("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----") is None
