@@ -34,10 +34,10 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
         again = settings_from(options, environ)
         name = again.model.name
         same = name == settings.model.name
-        if same and registry.get(name, again.model.shape).front != spec.front:
+        if same and (changed := registry.get(name, again.model.shape).changed_from(spec)):
             raise ConfigError(
-                f"--model {name}: its inputs, preprocessing or labels are not those of the start "
-                "any more, which needs a restart; nothing was changed"
+                f"--model {name}: other than at the start: {', '.join(changed)}; that needs a "
+                "restart, and nothing was changed"
             )
         return again
 

@@ -39,6 +39,18 @@ class Weights:
         return self.source == "synthetic"
 
 
+#: what clients see a signature's fields as
+_SEEN_AS = {
+    "input_shapes": "inputs",
+    "inputs": "inputs",
+    "input_names": "inputs",
+    "output_shape": "outputs",
+    "outputs": "outputs",
+    "output_names": "outputs",
+    "recipe": "preprocessing",
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """A model of the zoo. Importing it imports no framework; ``build`` does.
@@ -88,12 +100,20 @@ class ModelSpec:
         """Under which of the three signatures it can be served."""
         return self.signature.views
 
-    @property
-    def front(self) -> tuple[object, ...]:
-        """What a frontend goes by, to compare: shapes, preprocessing, classes and their names."""
+    def changed_from(self, other: ModelSpec) -> list[str]:
+        """What a frontend goes by and has otherwise in another specification, in words."""
         # Field by field: the struct itself compares by identity.
-        shapes = msgspec.structs.astuple(self.signature)
-        return self.name, *shapes, self.classes, self.label_names
+        pairs = zip(
+            Signature.__struct_fields__,
+            msgspec.structs.astuple(self.signature),
+            msgspec.structs.astuple(other.signature),
+            strict=True,
+        )
+        changed = {_SEEN_AS[field] for field, mine, its in pairs if mine != its}
+        changed |= {"name"} if self.name != other.name else set()
+        changed |= {"outputs"} if self.classes != other.classes else set()
+        changed |= {"labels"} if self.label_names != other.label_names else set()
+        return sorted(changed)
 
     @property
     def signature(self) -> Signature:

@@ -60,6 +60,30 @@ def test_a_shape_that_the_header_contradicts_is_told_before_an_engine_is_asked(
         custom.read(path, {"in0": given})
 
 
+@pytest.mark.parametrize(
+    ("shape", "output", "toml", "changed"),
+    [
+        (["n", 4], ["n", 4], "", []),
+        (["n", 5], ["n", 4], "", ["inputs"]),
+        (["n", 4], ["n", 5], "", ["labels", "outputs"]),
+        (["n", 4], ["n", 4], "name = 'other'", ["name"]),
+        (["n", 4], ["n", 4], "labels = ['a', 'b', 'c', 'd']", ["labels"]),
+    ],
+)
+def test_what_a_frontend_goes_by_is_compared_in_words(
+    tmp_path: Path,
+    shape: list[int | str],
+    output: list[int | str],
+    toml: str,
+    changed: list[str],
+) -> None:
+    path = _write(tmp_path / "m.onnx", ["n", 4], output_shape=["n", 4])
+    first = custom.read(path)
+    _write(path, shape, output_shape=output)
+    path.with_suffix(".toml").write_text(toml)
+    assert custom.read(path).changed_from(first) == changed
+
+
 def test_several_inputs_and_outputs_keep_the_files_names(tmp_path: Path) -> None:
     write_pair(tmp_path / "pair.onnx")
     signature = custom.read(tmp_path / "pair.onnx").signature
