@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
+from corral.planning.explain import count
 from corral.slo.pace import fits
 from corral.system.other_load import MUCH, OtherLoad, watched
 
@@ -46,11 +47,15 @@ class Disturbed:
         """It in words; empty where nothing was disturbed."""
         if not self.disturbed:
             return ""
-        again = f"{self.disturbed - self.kept} of them did not count"
-        kept = f", {self.kept} did for want of a better" if self.kept else ""
+        again = self.disturbed - self.kept
+        if self.disturbed == 1:
+            were, told = "was", "it did not count" if again else "it counted for want of a better"
+        else:
+            kept = f", {self.kept} did for want of a better" if self.kept else ""
+            were, told = "were", f"{again} of them did not count{kept}"
         return (
-            f"{self.disturbed} of {self.measurements} measurements were disturbed, by others who "
-            f"took up to {self.most:.0%} of the CPUs: {again}{kept}"
+            f"{self.disturbed} of {count(self.measurements, 'measurement')} {were} disturbed, by "
+            f"others who took up to {self.most:.0%} of the CPUs: {told}"
         )
 
 

@@ -205,6 +205,12 @@ def test_a_turn_reads_what_the_processors_consumed(tmp_path: Path) -> None:
     assert (len(one.rates[8]), one.joules) == (2, {8: [0.5]})
 
 
+def test_a_short_climb_of_one_turn_is_told_as_one() -> None:
+    assert "3 interleaved repeats of 1 s a batch size; 60 s." in tables.markdown(_LADDER, None)
+    one = msgspec.structs.replace(_LADDER, repeats=1, took_s=600.0)
+    assert "1 interleaved repeat of 1 s a batch size; 10 minutes." in tables.markdown(one, None)
+
+
 def test_a_ladder_tells_what_others_took() -> None:
     busy = msgspec.structs.replace(_LADDER, other_load=0.43)
     assert "- others took 43.0% of the CPUs meanwhile: figures are too low\n" in tables.markdown(

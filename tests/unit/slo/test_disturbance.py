@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from corral.slo.disturbance import Watch
+from corral.slo.disturbance import Disturbed, Watch
 from corral.system.other_load import OtherLoad
 
 
@@ -53,8 +53,8 @@ def test_a_disturbed_one_is_repeated_and_the_quieter_counts() -> None:
     assert measured(seen) == (2, 0.03)
     assert said == ["others took 40% of the CPUs meanwhile: once more"]
     assert seen.found.sentence() == (
-        "1 of 3 measurements were disturbed, by others who took up to 40% of the CPUs: "
-        "1 of them did not count"
+        "1 of 3 measurements was disturbed, by others who took up to 40% of the CPUs: "
+        "it did not count"
     )
 
 
@@ -96,3 +96,11 @@ def test_what_is_always_there_is_not_measured_again(steady: float, told: bool) -
 def test_a_disturbed_first_one_is_found_out() -> None:
     seen = watch([0.5, 0.05], [])
     assert measured(seen) == (2, 0.05)
+
+
+def test_what_had_to_count_alone_is_told_alone() -> None:
+    found = Disturbed(measurements=6, disturbed=1, kept=1, most=0.59)
+    assert found.sentence() == (
+        "1 of 6 measurements was disturbed, by others who took up to 59% of the CPUs: "
+        "it counted for want of a better"
+    )

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from corral.lab.ladder.results import Ladder, RungResult
 from corral.lab.ladder.rungs import ARTICLE_MACHINE, ARTICLE_MODEL
+from corral.planning.explain import count
 
 _HEADINGS = (
     "rung",
@@ -71,6 +72,8 @@ def rows(ladder: Ladder) -> list[list[str]]:
     return found
 
 
+#: shorter climbs are told in seconds
+_MINUTES_S = 120.0
 #: more than this that others took is told to be too much
 _BUSY = 0.05
 #: what a narrow terminal has room for
@@ -132,8 +135,12 @@ def markdown(ladder: Ladder, chart: str | None) -> str:
         chart: file name of the chart beside it, or None.
     """
     lines = [f"# Ladder: {ladder.model}", ""]
-    turns = f"{ladder.repeats} interleaved repeats of {ladder.seconds:g} s a batch size"
-    lines += [f"{turns}; {ladder.took_s / 60:.0f} minutes. Weights: {ladder.weights}.", ""]
+    repeats = count(ladder.repeats, "interleaved repeat")
+    took = count(round(ladder.took_s / 60), "minute")
+    if ladder.took_s < _MINUTES_S:
+        took = f"{ladder.took_s:.0f} s"
+    turns = f"{repeats} of {ladder.seconds:g} s a batch size"
+    lines += [f"{turns}; {took}. Weights: {ladder.weights}.", ""]
     lines += [f"- {name}: {text}" for name, text in ladder.machine.items()]
     lines += [f"- others {line}" for line in [others(ladder)] if line]
     lines += [f"- {name} {version}" for name, version in ladder.versions.items()] + [""]
