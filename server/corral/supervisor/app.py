@@ -29,7 +29,7 @@ from corral.supervisor import admin, admin_folder, cache_permissions, dry_run, p
 from corral.supervisor.cpu_watch import read_allowed_cpus
 from corral.supervisor.deployment import DeploymentSpec
 from corral.supervisor.deployments import Deployments, Source, slots_to_reserve
-from corral.supervisor.exposure import check_security, exposure
+from corral.supervisor.exposure import check_security, doubts, exposure
 from corral.supervisor.front_meter import FrontMeter
 from corral.supervisor.observation import Observation, observing
 from corral.supervisor.service_manager import ServiceManager
@@ -264,7 +264,8 @@ def _run_observed(server: _Server, observation: Observation) -> int:
     deployment = deployments.first(server.prepared, server.plan, server.machine)
     admin_socket, warnings = _admin_socket(settings.listen, server.environ)
     artefact = server.prepared.model.artefact
-    warnings += cache_permissions.warnings(settings, artefact, os.geteuid()) + exposure(settings)
+    warnings += cache_permissions.warnings(settings, artefact, os.geteuid())
+    warnings += exposure(settings) + doubts(settings.security)
     spectator = _spectator(server, settings)
 
     async def supervise() -> int:

@@ -36,12 +36,20 @@ def make_access(security: SecuritySettings) -> credentials.Access | None:
     )
 
 
-def exposure(settings: Settings) -> list[str]:
-    """What is open to others, or closed to all, and perhaps not meant to be; sentences."""
-    security = settings.security
+def doubts(security: SecuritySettings) -> list[str]:
+    """Why clients will not trust the server; sentences.
+
+    Raises:
+        ConfigError: the files that the settings name are of no use.
+    """
     files = tls.watch(security.tls_cert, security.tls_key, security.tls_client_ca)
     doubt = files.current().doubt if files else None
-    found = [doubt] if doubt else []
+    return [doubt] if doubt else []
+
+
+def exposure(settings: Settings) -> list[str]:
+    """What is open to others, and perhaps was not meant to be; sentences."""
+    found = []
     for host, act in (
         (settings.listen.host, "use the server"),
         (settings.listen.metrics_host, "read /metrics"),
