@@ -268,8 +268,10 @@ class RequestReader:
             )
         takes = self._takes if view is View.TENSOR else view.datatypes
         if tensor.datatype not in takes:
+            pictures = tensor.datatype == "BYTES" and not self._signature.takes_pictures
             raise InvalidRequest(
                 f"{request.model_name} takes {' or '.join(takes)}, not {tensor.datatype[:20]!r}"
+                + ": pictures need [preprocessing] beside its file" * pictures
             )
         datatype, count = self._read_shape(tensor)
         contents: bytes | tuple[bytes, ...] | None = None

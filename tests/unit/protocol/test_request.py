@@ -127,6 +127,13 @@ def test_pictures() -> None:
     assert [bytes(picture) for picture in pictures] == [b"one", b"three"]
 
 
+def test_a_picture_for_a_model_that_takes_none_is_told_what_it_needs() -> None:
+    reader = wire.RequestReader(Signature({Datatype.FP32: (4,)}, (3,), None), LIMITS, resolve)
+    message = request("BYTES", (1,), bytes_tensor(b"picture"))
+    with pytest.raises(InvalidRequest, match=r"takes FP32, not 'BYTES': pictures need \[prep"):
+        reader.read(message.SerializeToString())
+
+
 def test_parameters() -> None:
     message = request()
     message.parameters["classification"].int64_param = 4
