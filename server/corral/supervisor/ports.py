@@ -200,12 +200,17 @@ def is_left_over(path: Path, option: str) -> bool:
 
 @contextlib.contextmanager
 def removed_at_end(name: str | None) -> Iterator[None]:
-    """Removes a unix socket, if one is named, at the end: a frontend leaves it behind."""
+    """Removes a unix socket, if one is named, at the end: a frontend leaves it behind.
+
+    What somebody has put in its place meanwhile stays, and so does another server's socket.
+    """
     try:
         yield
     finally:
         if name is not None:
-            Path(name).unlink(missing_ok=True)
+            with contextlib.suppress(ConfigError, OSError):
+                if is_left_over(Path(name), "--unix-socket"):
+                    Path(name).unlink()
 
 
 @contextlib.contextmanager

@@ -101,3 +101,16 @@ def test_two_ports_that_are_the_same_are_refused() -> None:
     for other in ("metrics_port", "http_port"):
         with pytest.raises(ConfigError, match=r"the same as --"):
             ports.claim_all(Settings.flat(port=free, **{other: free}))
+
+
+def test_at_the_end_the_socket_that_was_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    left, living, file = tmp_path / "left.sock", tmp_path / "living.sock", tmp_path / "file.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(living))
+        listener.listen()
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(left))
+        for path in (left, living, file, tmp_path / "none.sock"):
+            with ports.removed_at_end(str(path)):
+                file.write_text("somebody's")
+    assert sorted(tmp_path.iterdir()) == [file, living]
