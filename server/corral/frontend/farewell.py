@@ -20,6 +20,8 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 class Farewell:
     """An ASGI application that can tell its clients over HTTP/1.1 to go.
 
+    It belongs to the event loop that runs while it is made.
+
     Args:
         app: answers the requests.
 
@@ -31,6 +33,7 @@ class Farewell:
     def __init__(self, app: App) -> None:
         self._app = app
         self.since_s: float | None = None
+        self._loop = asyncio.get_running_loop()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._is_over = False
 
@@ -38,7 +41,8 @@ class Farewell:
         """ASGI."""
         if scope.get("http_version", "2").startswith("1"):
             send = self._closing(send)
-        task = asyncio.current_task()
+        # Without its loop, the interpreter asks the kernel each time which process it is.
+        task = asyncio.current_task(self._loop)
         assert task
         self._under_way.add(task)
         try:
@@ -54,7 +58,7 @@ class Farewell:
     def begin(self) -> None:
         """From now on clients over HTTP/1.1 are told to go."""
         if self.since_s is None:
-            self.since_s = asyncio.get_running_loop().time()
+            self.since_s = self._loop.time()
 
     def end(self) -> int:
         """Ends the requests that are under way, and with them their connections.
