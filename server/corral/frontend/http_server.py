@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import select
 import socket
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from h2corn._server import TlsMaterial
 
 from corral.errors import ConfigError
 from corral.frontend.farewell import App, Farewell
-from corral.frontend.listeners import connections_taken, duplicated
+from corral.frontend.listeners import connections_taken, descriptors_left, duplicated
 from corral.security.tls import Material
 from corral.settings import LogFormat, Settings
 from corral.system import procfs
@@ -271,10 +270,10 @@ class HttpServer:
 
         Without any left, h2corn's server would end by itself, and with it all connections.
         """
-        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         needed = self._config.limit_connections + _SPARE_DESCRIPTORS
         for task, oldest in list(self._serving.items()):
-            if oldest is self._farewell or procfs.open_descriptors() + needed <= most:
+            left = descriptors_left()
+            if oldest is self._farewell or left is None or left >= needed:
                 return
             _end(oldest)
             await asyncio.wait([task], timeout=_END_S)

@@ -9,6 +9,7 @@ import resource
 import socket
 from pathlib import Path
 
+from corral.system import procfs
 from corral.system.addresses import find_addresses
 
 logger = logging.getLogger(__name__)
@@ -126,6 +127,16 @@ def connections_allowed(wanted: int, *, each: int = 1, others: int = 0) -> int:
             wanted,
         )
     return min(wanted, allowed)
+
+
+def descriptors_left() -> int | None:
+    """How many more descriptors this process may have; None where there is no limit."""
+    try:
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:
+        # Nobody may ask.
+        most = os.sysconf("SC_OPEN_MAX")
+    return None if most < 0 else most - procfs.open_descriptors()
 
 
 def connections_taken() -> int:
