@@ -27,6 +27,9 @@ _LEAKS = re.compile(
     re.IGNORECASE,
 )
 
+#: what a picture's refusal says of it
+_SIZE = re.compile(r"(\d+) x (\d+) = [\d,]+ pixels")
+
 
 def leak(details: str, pids: Sequence[int], said: bytes = b"") -> str:
     """What a status's message gives away: an exception, a path, a pid; nothing when nothing.
@@ -36,11 +39,19 @@ def leak(details: str, pids: Sequence[int], said: bytes = b"") -> str:
     for quoted in re.findall(r"'[^']*'", details):
         if quoted[1:-1].encode() in said:
             details = details.replace(quoted, "")
+    for size in _SIZE.finditer(details):
+        if all(_is_said(int(side), said) for side in size.groups()):
+            details = details.replace(size[0], "")
     if found := _LEAKS.search(details):
         return found[0]
     # 33,554,448 pixels name no process 448.
     numbers = {found.replace(",", "") for found in re.findall(r"\d+(?:,\d{3})*", details)}
     return next((f"pid {pid}" for pid in pids if str(pid) in numbers), "")
+
+
+def _is_said(side: int, said: bytes) -> bool:
+    """Whether a picture's head has that side: two bytes of a JPEG's, four of a PNG's."""
+    return any(side < 256**count and side.to_bytes(count, "big") in said for count in (2, 4))
 
 
 def tensor(
