@@ -140,8 +140,15 @@ class _Sender:
 def main() -> None:
     """Asks a server."""
     commands = sys.stdin.buffer
-    order = json.loads(commands.readline())
-    sender = _Sender(order["port"], commands.read(order["length"]), order["offsets"])
+    line = commands.readline()
+    if not line:
+        # Whoever started it was ended first.
+        return
+    order = json.loads(line)
+    message = commands.read(order["length"])
+    if len(message) < order["length"]:
+        return
+    sender = _Sender(order["port"], message, order["offsets"])
     print("ready", flush=True)
     if not commands.readline():
         return
