@@ -107,13 +107,13 @@ def connections_allowed(wanted: int, *, each: int = 1, others: int = 0) -> int:
         others: descriptors that clients may have besides.
     """
     try:
-        descriptors, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if descriptors < most:
+        soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < most:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-            descriptors = most
     except (OSError, ValueError):
         # Nobody may ask, or raise it.
-        descriptors = os.sysconf("SC_OPEN_MAX")
+        pass
+    descriptors = _most_descriptors()
     # glibc's way to say that there is no limit, or that it cannot be read.
     if descriptors < 0:
         return wanted
@@ -131,12 +131,16 @@ def connections_allowed(wanted: int, *, each: int = 1, others: int = 0) -> int:
 
 def descriptors_left() -> int | None:
     """How many more descriptors this process may have; None where there is no limit."""
-    try:
-        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    except OSError:
-        # Nobody may ask.
-        most = os.sysconf("SC_OPEN_MAX")
+    most = _most_descriptors()
     return None if most < 0 else most - procfs.open_descriptors()
+
+
+def _most_descriptors() -> int:
+    """How many this process may have; negative where there is no limit, or none can be read."""
+    try:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    except OSError:
+        return os.sysconf("SC_OPEN_MAX")
 
 
 def connections_taken() -> int:

@@ -202,12 +202,8 @@ class Call:
         send = self._send
         try:
             await send(_START)
-            prefix = PREFIX.pack(0, len(message))
-            if len(message) <= PIECE_BYTES:
-                await send({"type": "http.response.body", "body": prefix + message})
-            else:
-                for piece, more in cut(message, prefix):
-                    await send(_body(piece, more=more))
+            for piece, more in cut(message, PREFIX.pack(0, len(message))):
+                await send(_body(piece, more=more))
             await send(_OK)
         except OSError:
             raise ClientGone from None
