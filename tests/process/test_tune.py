@@ -17,6 +17,7 @@ from support.running_server import StartServer, null_server, wait_until
 
 from corral.cli.command_line import settings_of
 from corral.cli.main import run
+from corral.supervisor.child_server import _END_WITH_PARENT
 from corral.system import procfs
 
 #: a batch costs little more than its items: four together are a third faster
@@ -166,6 +167,31 @@ def test_what_is_known_is_printed_where_a_server_is_gone(tmp_path: Path) -> None
     assert report["candidates"]
     assert not (tmp_path / "tuned.toml").exists()
     wait_until(lambda: not _alive_under(tmp_path), "everything has ended", 5)
+
+
+def test_what_a_killed_search_leaves_is_cleared_by_the_next(tmp_path: Path) -> None:
+    with calibrating(tmp_path, "--cache-dir", "cache") as tune:
+        os.kill(tune.pid, signal.SIGKILL)
+        tune.communicate(timeout=30)
+    wait_until(lambda: not _alive_under(tmp_path), "servers and load generators have ended", 20)
+    left = list(tmp_path.glob("corral-own-*"))
+    assert left
+    with calibrating(tmp_path, "--cache-dir", "cache") as tune:
+        assert not set(left) & set(tmp_path.iterdir())
+        os.kill(tune.pid, signal.SIGINT)
+        tune.communicate(timeout=30)
+    wait_until(lambda: not _alive_under(tmp_path), "everything has ended", 5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_whose_search_has_died_before_it_began_does_not_start() -> None:
+    gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    gone.wait()
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", _END_WITH_PARENT, str(gone.pid), "/bin/echo", "started"],
+        check=False, text=True, capture_output=True, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def _alive_under(folder: Path) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ from corral.ipc.status import ServerStatus
 from corral.settings import options
 from corral.supervisor import admin
 from corral.system import haste
+from corral.system.owned_folder import OwnedFolder
 
 _POLL_S = 0.1
 _STOP_S, _STOP_POLL_S = 10.0, 0.02
@@ -23,7 +24,8 @@ _STOP_S, _STOP_POLL_S = 10.0, 0.02
 _END_WITH_PARENT = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 15)
-os.execv(sys.argv[1], sys.argv[1:])
+if os.getppid() == int(sys.argv[1]):  # else it has died before that
+    os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -79,13 +81,13 @@ class ChildServer:
 
     def __init__(self, words: Sequence[str]) -> None:
         self._is_ending = False
-        self._folder = tempfile.TemporaryDirectory(prefix="corral-own-")
-        self.socket = Path(self._folder.name) / "admin"
-        self._log = Path(self._folder.name) / "log"
+        self._folder = OwnedFolder("corral-own-")
+        self.socket = self._folder.path / "admin"
+        self._log = self._folder.path / "log"
         ports = ("--port=0", "--http-port=0", "--metrics-port=0", f"--admin-socket={self.socket}")
         with self._log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-S", "-c", _END_WITH_PARENT,
+                [sys.executable, "-S", "-c", _END_WITH_PARENT, str(os.getpid()),
                  sys.executable, "-m", "corral", "serve", *words, *ports],
                 stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
                 # Ctrl-C is for whoever measures, who then ends the server in order.

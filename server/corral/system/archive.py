@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from corral.errors import ConfigError, os_reason
+from corral.system.owned_folder import OwnedFolder
 
 #: an archive of a machine holds some ten thousand files of a few bytes
 _MOST_FILES = 500_000
@@ -37,9 +37,9 @@ def machine_root(path: Path) -> Iterator[Path]:
     # A device may have no end, and a pipe nobody who writes to it.
     if not is_file:
         raise ConfigError(f"--sysfs {path}: no such folder or archive")
-    with tempfile.TemporaryDirectory(prefix="corral-sysfs-") as folder:
-        _unpack(path, Path(folder))
-        yield _find_root(Path(folder))
+    with OwnedFolder("corral-sysfs-") as folder:
+        _unpack(path, folder.path)
+        yield _find_root(folder.path)
 
 
 def _find_root(folder: Path) -> Path:

@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import importlib
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from corral.backends.registry import engine
 from corral.errors import telling_line
+from corral.system.owned_folder import OwnedFolder
 from corral.tensors import Signature, TensorSpec
 from corral.tuning.trial_worker import TrialOrder
 
@@ -33,8 +33,8 @@ def cut_before_sorts(order: TrialOrder) -> Iterator[TrialOrder | None]:
     None where answers are scores of classes, nothing is sorted or decided, or the engine cannot
     say.
     """
-    with tempfile.TemporaryDirectory(prefix="corral-cut-") as folder:
-        found = _written(order, Path(folder))
+    with OwnedFolder("corral-cut-") as folder:
+        found = _written(order, folder.path)
         if found is None:
             yield None
             return

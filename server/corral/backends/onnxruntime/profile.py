@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import json
 import math
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from corral.backends.onnxruntime.runtime import OnnxRuntimeBackend
 from corral.backends.operators import EngineProfile, Operator, convolution_flop, product_flop
+from corral.system.owned_folder import OwnedFolder
 from corral.tensors import Datatype
 
 _ENDING = "_kernel_time"
@@ -27,12 +27,12 @@ class OnnxRuntimeProfiler(OnnxRuntimeBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        self._folder = tempfile.TemporaryDirectory(prefix="corral-profile-")
+        self._folder = OwnedFolder("corral-profile-")
 
     def _options(self) -> Any:
         options = super()._options()
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(self._folder.name) / "run")
+        options.profile_file_prefix = str(self._folder.path / "run")
         return options
 
     def profile(self, datatype: Datatype, count: int, seconds: float) -> EngineProfile:

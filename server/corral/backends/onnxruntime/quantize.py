@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from corral.backends.layer_search import Judge, Quantized, within_thresholds
 from corral.backends.onnxruntime.layers import layers, name_nodes
 from corral.backends.onnxruntime.sessions import open_as_is
 from corral.backends.onnxruntime.sorts import are_by_picture, cut_before_sorts
+from corral.system.owned_folder import OwnedFolder
 
 if TYPE_CHECKING:
     from corral.backends.job import BuildJob
@@ -32,8 +32,8 @@ _FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
 def quantize(exact: Path, job: BuildJob) -> None:
     """Quantizes an FP32 ONNX file and writes what a job asks for."""
     logging.getLogger().setLevel(max(logging.getLogger().level, logging.INFO))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with OwnedFolder("corral-quantize-") as owned:
+        folder = owned.path
         pictures = job.pictures()
         quantizer = Quantizer(exact, folder, pictures)
         whole = quantizer.whole(reduce_range=job.narrow_sums)
@@ -133,8 +133,8 @@ def _rows(file: Path, inputs: Sequence[NDArray[Any]]) -> dict[str, Sequence[NDAr
 
 def _sorted_answers(file: Path, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The same of what its sorts take, where it has any."""
-    with tempfile.TemporaryDirectory() as folder:
-        cut = cut_before_sorts(file, Path(folder) / "model.onnx")
+    with OwnedFolder("corral-quantize-") as folder:
+        cut = cut_before_sorts(file, folder.path / "model.onnx")
         first = _rows(cut, inputs[:1]) if cut else {}
         if not are_by_picture([answer for (answer,) in first.values()]):
             cut = None

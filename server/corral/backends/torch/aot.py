@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from corral.errors import PassingError
 from corral.system import folders
+from corral.system.owned_folder import OwnedFolder
 from corral.system.process_group import end_with_us
 
 if TYPE_CHECKING:
@@ -172,8 +173,8 @@ def _own_temporary_folder(beside: Path) -> Iterator[None]:
     """
     before, python = os.environ.get("TMPDIR"), tempfile.tempdir
     base = for_programs(folders.program_candidates(os.environ, last=beside))
-    with tempfile.TemporaryDirectory(prefix="corral-inductor-", dir=base) as folder:
-        os.environ["TMPDIR"] = folder
+    with OwnedFolder("corral-inductor-", base) as folder:
+        os.environ["TMPDIR"] = str(folder.path)
         try:
             yield
         finally:
@@ -204,8 +205,8 @@ def for_programs(candidates: Sequence[Path]) -> Path:
 def _compile_for_now(entry: Any, example: torch.Tensor, name: str) -> Any:
     """Compiles and loads what is not kept."""
     base = for_programs(folders.program_candidates(os.environ))
-    with tempfile.TemporaryDirectory(prefix="corral-inductor-", dir=base) as folder:
-        package = Path(folder) / name
+    with OwnedFolder("corral-inductor-", base) as folder:
+        package = folder.path / name
         _compile(entry, example, package)
         return _open(package)
 
@@ -240,9 +241,9 @@ def _compile(entry: Any, example: torch.Tensor, package: Path) -> None:
     drafts = tempfile.TemporaryDirectory(prefix=f".{package.stem}.", dir=package.parent)
     base = for_programs(folders.program_candidates(os.environ, first=package.parent))
     # What it tries out is loaded, which not every file system allows.
-    tried = tempfile.TemporaryDirectory(prefix=f".{package.stem}.", dir=base)
+    tried = OwnedFolder(f".{package.stem}.", base)
     with end_with_us(), drafts as work, tried as programs:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = programs
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(programs.path)
         # Its pool of compilers would outlive the warm-up on the worker's cores.
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
         draft = Path(work) / "draft.pt2"

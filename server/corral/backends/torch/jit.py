@@ -8,12 +8,12 @@ compiles leaves half a library in it, and every later start would stumble over t
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from corral.backends.torch.aot import check_compiler, for_programs
 from corral.system import folders
+from corral.system.owned_folder import OwnedFolder
 from corral.system.process_group import end_with_us
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def compiled(entry: Any, example: torch.Tensor) -> Callable[..., Any]:
     forward: Callable[..., Any] = torch.compile(entry, dynamic=False)
     base = for_programs(folders.program_candidates(os.environ))
     # Once it has run, what was compiled is mapped and needs no names.
-    code = tempfile.TemporaryDirectory(prefix="corral-inductor-", dir=base)
+    code = OwnedFolder("corral-inductor-", base)
     with end_with_us(), code as folder, torch.inference_mode():
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder.path)
         forward(example)
     return forward
