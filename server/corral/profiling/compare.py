@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from corral.profiling.report import OperatorRow, ProfileReport
+from corral.profiling.kinds import kind_of
+from corral.profiling.report import EngineFigures, OperatorRow, ProfileReport
 
 #: smaller changes are noise, and so are changes of what takes next to no time
 _LEAST_RATIO = 1.05
 _LEAST_SHARE = 0.01
+#: operators are the same where those that both have take at least this share of either's time
+_SAME_SHARE = 0.5
 #: what engines say of themselves, by their own names
 _ENGINE = ("engine", "version", "precision", "threads")
 #: of a profile; where only one has it, it is not compared
@@ -62,7 +65,7 @@ def compare(before: ProfileReport, after: ProfileReport) -> Comparison:
     one, other = _circumstances(before), _circumstances(after)
     return Comparison(
         compared=[what for what in _PARTS if what in one and what in other],
-        differences=_differences(one, other),
+        differences=[*_differences(one, other), *_why_by_kind(before, after)],
         notes=[before.notes, after.notes],
         changes=sorted(changes, key=lambda change: -change.more_us),
     )
@@ -103,10 +106,42 @@ def _circumstances(report: ProfileReport) -> dict[str, str]:
 def _operators(before: ProfileReport, after: ProfileReport) -> Iterator[Change]:
     if before.engine is None or after.engine is None:
         return
-    yield from _changes("operator", _times(before.engine.operators), _times(after.engine.operators))
-    one, other = before.engine.inference, after.engine.inference
-    yield from _changes("inference", {"the whole batch": one.p50_us},
-                        {"the whole batch": other.p50_us})  # fmt: skip
+    one, other = before.engine, after.engine
+    if _why_by_kind(before, after):
+        yield from _changes("kind", _kinds(one.operators), _kinds(other.operators))
+        yield from _changes("operators", {"all operators": _whole_us(one)},
+                            {"all operators": _whole_us(other)})  # fmt: skip
+    else:
+        yield from _changes("operator", _times(one.operators), _times(other.operators))
+    yield from _changes("inference", {"the whole batch": one.inference.p50_us},
+                        {"the whole batch": other.inference.p50_us})  # fmt: skip
+
+
+def _why_by_kind(before: ProfileReport, after: ProfileReport) -> list[str]:
+    """Why operators cannot be compared one by one, in words; empty where they can be.
+
+    Of another engine or model they have other names, and so has what one engine fuses otherwise.
+    """
+    one, other = before.engine, after.engine
+    if one is None or other is None:
+        return []
+    if one.described.get("engine") != other.described.get("engine"):
+        why = "two engines have other names for them"
+    elif before.model != after.model:
+        why = "two models have none in common"
+    elif not _are_the_same(_times(one.operators), _times(other.operators)):
+        why = "most have names that only one of both has"
+    else:
+        return []
+    return [f"operators: {why}, so that they are compared by kind"]
+
+
+def _are_the_same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    both = one.keys() & other.keys()
+    return all(
+        sum(times[name] for name in both) >= _SAME_SHARE * sum(times.values())
+        for times in (one, other)
+    )
 
 
 def _phases(before: ProfileReport, after: ProfileReport) -> Iterator[Change]:
@@ -117,6 +152,19 @@ def _phases(before: ProfileReport, after: ProfileReport) -> Iterator[Change]:
         {f"phase {phase.name}, p50": phase.p50_us for phase in before.budget.phases},
         {f"phase {phase.name}, p50": phase.p50_us for phase in after.budget.phases},
     )
+
+
+def _whole_us(engine: EngineFigures) -> float:
+    return sum(row.us for row in engine.operators)
+
+
+def _kinds(rows: list[OperatorRow]) -> dict[str, float]:
+    """Microseconds by kind of work."""
+    found: dict[str, float] = {}
+    for row in rows:
+        kind = kind_of(row)
+        found[kind] = found.get(kind, 0.0) + row.us
+    return found
 
 
 def _times(rows: list[OperatorRow]) -> dict[str, float]:

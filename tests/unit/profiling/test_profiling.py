@@ -171,6 +171,7 @@ def test_profiles_that_were_measured_otherwise_are_told() -> None:
         "engine: f instead of e",
         "batch: 4 instead of 1",
         "cores: 1 instead of 2",
+        "operators: two engines have other names for them, so that they are compared by kind",
     ]
     without = msgspec.structs.replace(one, engine=None)
     assert compare(one, without).differences == [
