@@ -86,7 +86,12 @@ def test_the_guard_goes_by_a_user_s_labels(tmp_path: Path) -> None:
     [
         (("evaluate", "wolves"), "no class is called 'wolves'"),
         (("evaluate", "broken", "--backend", "openvino", "--precision", "fp32"), "0.png: "),
-        (("prepare", "--precision", "int8", "--calibration", "heap"), "2 pictures; 20 or more"),
+        (
+            ("prepare", "--precision", "int8", "--calibration", "heap"),
+            "1 picture beside 29 copies; 20 or more different ones",
+        ),
+        (("prepare", "--precision", "int8", "--evaluation", "heap"), "1 picture beside 29 copies"),
+        (("evaluate", "torn"), "torn/blue/0.png is 'blue' and torn/red/0.png is 'red'"),
     ],
 )
 def test_bad_pictures_end_it_with_one_line(
@@ -94,7 +99,9 @@ def test_bad_pictures_end_it_with_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     good = _pictures(tmp_path / "good", 1) / "red" / "0.png"
-    for name in ("wolves/wolves/0.png", "broken/red/0.png", "heap/0.png", "heap/1.png"):
+    heap = [f"heap/{number}.png" for number in range(30)]
+    torn = ["torn/red/0.png", "torn/blue/0.png"]
+    for name in ("wolves/wolves/0.png", "broken/red/0.png", *heap, *torn):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(good, tmp_path / name)
     (tmp_path / "broken" / "red" / "0.png").write_bytes(good.read_bytes()[:60])

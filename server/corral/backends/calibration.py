@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.errors import ConfigError
 from corral.images import picture_folder
 from corral.images.picture_folder import PictureFolder
 from corral.models import photos, pictures
@@ -59,8 +58,7 @@ def own_pictures(folder: str) -> PictureFolder:
         ConfigError: there are none, or too few.
     """
     found = picture_folder.read(Path(folder), "--calibration", (), labelled=False)
-    if len(found) < _LEAST:
-        raise ConfigError(f"{found.option}: {len(found)} pictures; {_LEAST} or more are needed")
+    found.check_count(_LEAST)
     return found.spread(_MOST)
 
 

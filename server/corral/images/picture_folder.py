@@ -15,11 +15,8 @@ are; where the model's labels begin with such numbers, they are the classes of t
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import os
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,21 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.errors import ConfigError, InvalidRequest, PictureError
-from corral.images import picture_csv
+from corral.images import picture_csv, picture_files
+from corral.images.class_numbers import SHOWN, ClassNumbers
 from corral.images.decode import decode
 from corral.models.files import entries
 from corral.models.spec import Recipe
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
-#: of a class's number; Python refuses to read thousands of them
-_MOST_DIGITS = 100
-#: letters of a label that a message repeats
-_SHOWN = 100
 #: endings that a message names
 _MOST_ENDINGS = 5
-_WORDNET = re.compile(r"n\d{8}(?!\d)")
-#: of each end of a large file; a thousand photographs take a second or less to tell apart
-_END_BYTES = 128 * 2**10
 #: a user's own files are trusted with more than a client's
 _MAX_PIXELS = 500_000_000
 
@@ -58,6 +49,9 @@ class PictureFolder:
         left_out: how many files of a folder are none of these, by their endings in small letters,
             the most frequent first; "" is none.
         strays: how many pictures beside the folders of classes are left out.
+        copies: how many files are left out, being copies of others here.
+        torn: how many files are left out, being one picture under several labels.
+        torn_told: the first of these, each with its label.
         unlabelled: why pictures in folders have no labels; empty where they have, or lie in none.
     """
 
@@ -66,6 +60,9 @@ class PictureFolder:
     labels: tuple[int, ...] | None
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     strays: int = 0
+    copies: int = 0
+    torn: int = 0
+    torn_told: str = ""
     unlabelled: str = ""
 
     def __len__(self) -> int:
@@ -84,12 +81,10 @@ class PictureFolder:
         for index, file in enumerate(self.files):
             label = "" if self.labels is None else self.labels[index]
             try:
-                stat = file.stat()
-                state = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-                sample = _sample(file.absolute(), state)
+                content = picture_files.content(file)
             except OSError as error:
                 raise PictureError(f"{self.option}: {file}: {error.strerror}") from None
-            whole.update(sample + f"\0{stat.st_size}\0{label}\n".encode())
+            whole.update(content + f"\0{label}\n".encode())
         return whole.hexdigest()
 
     def crop(self, index: int, recipe: Recipe) -> NDArray[np.uint8]:
@@ -127,6 +122,18 @@ class PictureFolder:
                 else (f"{self.strays} pictures are", "they lie")
             )
             lines.append(f"{self.option}: {are} left out, for {lie} beside the folders of classes")
+        if self.copies:
+            are = (
+                "1 file is left out, for it is a copy of another"
+                if self.copies == 1
+                else f"{self.copies} files are left out, for they are copies of others"
+            )
+            lines.append(f"{self.option}: {are}: a picture counts once")
+        if self.torn:
+            lines.append(
+                f"{self.option}: {self.torn} files are left out, for one picture has several "
+                f"labels: {self.torn_told}"
+            )
         if self.unlabelled:
             lines.append(f"{self.option}: its pictures have no labels, for {self.unlabelled}")
         return [line for line in lines if line]
@@ -146,14 +153,32 @@ class PictureFolder:
             f"{self.option}: {are} left out, for only JPEG and PNG are read: {', '.join(endings)}"
         )
 
+    def check_count(self, least: int) -> None:
+        """Raises ConfigError where there are fewer pictures; one line."""
+        if len(self) >= least:
+            return
+        pictures = "1 picture" if len(self) == 1 else f"{len(self)} pictures"
+        others, different = "", ""
+        if self.copies or self.torn:
+            copies = "1 copy" if self.copies == 1 else f"{self.copies} copies"
+            parts = [copies] * bool(self.copies)
+            parts += [f"{self.torn} files of several labels"] * bool(self.torn)
+            others, different = f" beside {' and '.join(parts)}", " different ones"
+        raise ConfigError(
+            f"{self.option}: {pictures}{others}; {least} or more{different} are needed"
+        )
+
     def told_seen(self, calibrating: PictureFolder) -> str:
         """One line on the files that are in another folder's, too; empty where none is.
 
         Args:
             calibrating: what INT8 is made on.
         """
-        others = {file.resolve() for file in calibrating.files}
-        count = sum(file.resolve() in others for file in self.files)
+        try:
+            both = picture_files.distinct([*calibrating.files, *self.files], None)
+        except OSError as error:
+            raise PictureError(f"{self.option}: {error.filename}: {error.strerror}") from None
+        count = len(calibrating) + len(self) - len(both.kept)
         if not count:
             return ""
         return (
@@ -165,23 +190,6 @@ class PictureFolder:
         known = [*self.left_out.items()]
         rest = known[_MOST_ENDINGS:]
         return [*known[:_MOST_ENDINGS], *([("others", sum(t for _, t in rest))] if rest else [])]
-
-
-@functools.lru_cache(maxsize=4096)
-def _sample(file: Path, state: tuple[int, ...]) -> bytes:
-    """SHA-256 of a file, of a large one of its ends; ``state`` changes whenever the file does.
-
-    Both formats are compressed, so that other pixels change an end or the size, and PNG's end has
-    a checksum of all.
-    """
-    _, size_bytes, *_ = state
-    with file.open("rb") as stream:
-        if size_bytes <= 2 * _END_BYTES:
-            return hashlib.file_digest(stream, "sha256").digest()
-        ends = hashlib.sha256(stream.read(_END_BYTES))
-        stream.seek(-_END_BYTES, os.SEEK_END)
-        ends.update(stream.read(_END_BYTES))
-        return ends.digest()
 
 
 def read(
@@ -201,12 +209,57 @@ def read(
     option = f"{option} {path}"
     try:
         if path.is_dir():
-            return _folder(path, option, classes if labelled else ())
-        if path.is_file():
-            return _table(path, option, classes if labelled else None)
+            found = _folder(path, option, classes if labelled else ())
+        elif path.is_file():
+            found = _table(path, option, classes if labelled else None)
+        else:
+            raise ConfigError(f"{option}: no such folder or CSV file")
+        return _without_copies(found, classes)
     except OSError as error:
-        raise ConfigError(f"{option}: {error.strerror}") from None
-    raise ConfigError(f"{option}: no such folder or CSV file")
+        where = "" if error.filename in (None, str(path)) else f"{os.fsdecode(error.filename)}: "
+        raise ConfigError(f"{option}: {where}{error.strerror}") from None
+
+
+def _without_copies(found: PictureFolder, classes: Sequence[str]) -> PictureFolder:
+    """The same with each picture once, and without those whose labels contradict each other."""
+    seen = picture_files.distinct(found.files, found.labels)
+    if len(seen.kept) == len(found):
+        return found
+    labels, told = found.labels, ""
+    if seen.torn and labels is not None:
+        first, *others = seen.torn[0]
+        other = next(index for index in others if labels[index] != labels[first])
+        told = " and ".join(
+            f"{found.files[index]} is {classes[labels[index]][:SHOWN]!r}"
+            for index in (first, other)
+        )
+    if not seen.kept:
+        raise ConfigError(f"{found.option}: every picture has several labels: {told}")
+    return dataclasses.replace(
+        found,
+        files=tuple(found.files[index] for index in seen.kept),
+        labels=None if labels is None else tuple(labels[index] for index in seen.kept),
+        copies=seen.copies,
+        torn=sum(map(len, seen.torn)),
+        torn_told=told,
+    )
+
+
+def _check_readable(option: str, paths: Sequence[Path]) -> None:
+    """Raises ConfigError: what cannot be read must not be missing without a word.
+
+    A folder that cannot be listed, or a link to nothing, may be a whole class.
+    """
+    for path in paths:
+        why = picture_files.unreadable(path)
+        if not why or (not _is_picture(path) and picture_files.is_no_folder(path)):
+            continue
+        where = "" if option.endswith(f" {path}") else f"{path}: "
+        raise ConfigError(f"{option}: {where}{why}; make it readable, or take it out of there")
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES
 
 
 def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
@@ -217,7 +270,8 @@ def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
         for file in named
         if not any(part.startswith(".") for part in file.relative_to(path).parts)
     ] or named
-    files = sorted(file for file in there if file.suffix.lower() in _SUFFIXES)
+    _check_readable(option, there)
+    files = sorted(filter(_is_picture, there))
     others = Counter(file.suffix.lower() for file in there)
     left_out = {
         end: times
@@ -227,10 +281,6 @@ def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
     if not files:
         told = PictureFolder(option, (), None, left_out).told_left_out().removeprefix(option)
         raise ConfigError(f"{option}: no JPEG or PNG in it{told.replace(': ', '; ', 1)}")
-    regular = os.path.isfile  # it never raises
-    if odd := next((file for file in files if not regular(file)), None):
-        fault = "the link leads nowhere" if odd.is_symlink() else "it is no file"
-        raise ConfigError(f"{option}: {odd}: {fault}")
     inside = [file for file in files if file.parent != path]
     heap = PictureFolder(option, tuple(files), None, left_out)
     if not classes or not inside:
@@ -239,7 +289,7 @@ def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
     if strays >= len(inside):
         return dataclasses.replace(heap, unlabelled="as many or more of them lie in no folder")
     names = sorted({file.relative_to(path).parts[0] for file in inside})
-    numbers = _Numbers(option, classes, names)
+    numbers = ClassNumbers(option, classes, names)
     try:
         labels = tuple(numbers.of(file.relative_to(path).parts[0]) for file in inside)
     except ConfigError as error:
@@ -254,70 +304,11 @@ def _folder(path: Path, option: str, classes: Sequence[str]) -> PictureFolder:
 def _table(path: Path, option: str, classes: Sequence[str] | None) -> PictureFolder:
     rows = picture_csv.read(path, option)
     files = tuple(file for file, _ in rows)
+    _check_readable(option, files)
     if classes is None:
         return PictureFolder(option, files, None)
     if not classes:
         raise ConfigError(f"{option}: the model's answers are no scores of classes")
-    numbers = _Numbers(option, classes, [label for _, label in rows])
+    numbers = ClassNumbers(option, classes, [label for _, label in rows])
     labels = tuple(numbers.of(label) for _, label in rows)
     return PictureFolder(option, files, labels)
-
-
-class _Numbers:
-    """Numbers of classes by what people call them."""
-
-    def __init__(self, option: str, classes: Sequence[str], names: Sequence[str]) -> None:
-        self._option = option
-        self._classes = classes
-        times = Counter(classes)
-        self._exactly = {label: number for number, label in enumerate(classes) if times[label] == 1}
-        self._by_name: dict[str, list[int]] = {}
-        for number, label in enumerate(classes):
-            self._by_name.setdefault(_plain(label), []).append(number)
-        wordnet = sorted({name for name in names if _WORDNET.fullmatch(name)})
-        told = [found[0] for label in classes if (found := _WORDNET.match(label))]
-        self._wordnet = {}
-        if len(set(told)) == len(classes):
-            # The labels say which is which: their order need not be the numbers'.
-            self._wordnet = {name: number for number, name in enumerate(told)}
-        elif len(wordnet) == len(classes):
-            self._wordnet = {name: number for number, name in enumerate(wordnet)}
-
-    def of(self, name: str) -> int:
-        """A class's number.
-
-        Raises:
-            ConfigError: no class is called that, or several are.
-        """
-        if name in self._wordnet:
-            return self._wordnet[name]
-        # Classes may differ by what does not count otherwise.
-        if name in self._exactly:
-            return self._exactly[name]
-        # A hyphen before a number is its sign, and no way to write the number.
-        found = [] if _SIGNED.fullmatch(name) else self._by_name.get(_plain(name), [])
-        if len(found) == 1:
-            return found[0]
-        if len(found) > 1:
-            numbers = " and ".join(str(number) for number in found)
-            raise ConfigError(
-                f"{self._option}: {name!r} are classes {numbers}; name them by number"
-            )
-        digits = name.strip()
-        if digits.isdecimal() and len(digits) <= _MOST_DIGITS and int(digits) < len(self._classes):
-            return int(digits)
-        raise ConfigError(
-            f"{self._option}: no class is called {name[:_SHOWN]!r}; a label or a number from 0 to "
-            f"{len(self._classes) - 1} is needed"
-        )
-
-
-_SIGNED = re.compile(r"\s*[+-]\s*\d+\s*")
-
-
-def _plain(label: str) -> str:
-    """Labels that people write alike: case, spaces, underscores and hyphens do not count.
-
-    Nor does whether an accent is a character of its own, as in names of files from macOS.
-    """
-    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", label)).strip().casefold()

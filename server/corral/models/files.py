@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +56,10 @@ def below(folder: Path) -> list[Path]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """All but folders below a folder, sorted: ``below``, and links to nothing, and pipes."""
+    """All but folders below a folder, sorted: ``below``, and links to nothing, and pipes.
+
+    Folders that nobody may read are among them.
+    """
     return sorted(_entries(folder, frozenset()))
 
 
@@ -65,11 +67,14 @@ def _entries(folder: Path, above: frozenset[str]) -> Iterator[Path]:
     real = os.path.realpath(folder)
     if real in above:
         return
-    # A folder that nobody may read holds nothing.
-    with contextlib.suppress(PermissionError):
-        for path in folder.iterdir():
-            # A link to where nobody may look must not hide what lies beside it.
-            if os.path.isdir(path):  # noqa: PTH112
-                yield from _entries(path, above | {real})
-            else:
-                yield path
+    try:
+        inside = list(folder.iterdir())
+    except PermissionError:
+        yield folder
+        return
+    for path in inside:
+        # A link to where nobody may look must not hide what lies beside it.
+        if os.path.isdir(path):  # noqa: PTH112
+            yield from _entries(path, above | {real})
+        else:
+            yield path

@@ -22,7 +22,7 @@ from corral.artifacts.order import made_of_the_same, versions
 from corral.artifacts.store import Artefact
 from corral.backends.boxes import compare_tensors
 from corral.backends.registry import ENGINES, packages
-from corral.errors import ConfigError, ModelError
+from corral.errors import ModelError
 from corral.images import picture_folder
 from corral.images.picture_folder import PictureFolder
 from corral.models import evaluation
@@ -212,8 +212,7 @@ def evaluation_pictures(bench: Bench) -> PictureFolder | None:
     if path is None:
         return None
     found = picture_folder.read(Path(path), "--evaluation", labels_of(bench.spec))
-    if len(found) < _LEAST:
-        raise ConfigError(f"{found.option}: {len(found)} pictures; {_LEAST} or more are needed")
+    found.check_count(_LEAST)
     return found.spread(_MOST)
 
 

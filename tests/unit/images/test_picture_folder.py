@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from support.own_pictures import draw_picture
 
 from corral.errors import ConfigError, PictureError
 from corral.images import picture_folder
@@ -18,17 +17,9 @@ _CLASSES = ("tiger cat", "crane", "crane", "Egyptian cat")
 _RECIPE = Recipe(resize=8, crop=8)
 
 
-def _picture(path: Path, colour: int = 9) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stream = io.BytesIO()
-    Image.new("RGB", (10, 10), (colour, colour, colour)).save(stream, "PNG")
-    path.write_bytes(stream.getvalue())
-    return path
-
-
 def test_folders_are_classes_by_label_or_number(tmp_path: Path) -> None:
     for name in ("Tiger_Cat/a.png", "3/b.png", "1/deeper/c.PNG"):
-        _picture(tmp_path / name)
+        draw_picture(tmp_path / name)
     (tmp_path / "3" / "notes.txt").write_text("no picture")
     found = picture_folder.read(tmp_path, "evaluate", _CLASSES)
     by_name = {
@@ -38,10 +29,10 @@ def test_folders_are_classes_by_label_or_number(tmp_path: Path) -> None:
 
 
 def test_links_to_folders_are_classes_and_hidden_folders_are_none(tmp_path: Path) -> None:
-    _picture(tmp_path / "elsewhere" / "a.png")
-    _picture(tmp_path / "set" / "3" / "b.png")
-    _picture(tmp_path / "set" / "3" / ".ipynb_checkpoints" / "b-checkpoint.png")
-    _picture(tmp_path / "set" / ".cache" / "c.png")
+    draw_picture(tmp_path / "elsewhere" / "a.png")
+    draw_picture(tmp_path / "set" / "3" / "b.png")
+    draw_picture(tmp_path / "set" / "3" / ".ipynb_checkpoints" / "b-checkpoint.png")
+    draw_picture(tmp_path / "set" / ".cache" / "c.png")
     (tmp_path / "set" / "crane").symlink_to("../set")
     (tmp_path / "set" / "Tiger cat").symlink_to("../elsewhere")
     found = picture_folder.read(tmp_path / "set", "evaluate", _CLASSES)
@@ -54,8 +45,8 @@ def test_links_to_folders_are_classes_and_hidden_folders_are_none(tmp_path: Path
 
 def test_pictures_that_calibrate_and_judge_are_told(tmp_path: Path) -> None:
     for name in ("0/a.png", "0/b.png", "1/c.png"):
-        _picture(tmp_path / "all" / name)
-    _picture(tmp_path / "some" / "d.png")
+        draw_picture(tmp_path / "all" / name)
+    draw_picture(tmp_path / "some" / "d.png")
     judging = picture_folder.read(tmp_path / "all", "--evaluation", _CLASSES)
     calibrating = picture_folder.read(tmp_path / "some", "--calibration", ())
     assert not judging.told_seen(calibrating)
@@ -67,13 +58,13 @@ def test_pictures_that_calibrate_and_judge_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("written", ["Rot Caf\u00e9", "rot_cafe\u0301"])
 def test_an_accent_may_be_a_character_of_its_own(tmp_path: Path, written: str) -> None:
-    _picture(tmp_path / written / "a.png")
+    draw_picture(tmp_path / written / "a.png")
     for label in ("Rot Caf\u00e9", "Rot Cafe\u0301"):
         assert picture_folder.read(tmp_path, "evaluate", ("x", label)).labels == (1,)
 
 
 def test_files_that_are_left_out_are_told_with_their_endings(tmp_path: Path) -> None:
-    _picture(tmp_path / "0" / "a.png")
+    draw_picture(tmp_path / "0" / "a.png")
     for name in ("b.webp", "c.WEBP", "d.tif", "e", ".hidden", "f.1", "g.2", "h.3", "i.4"):
         (tmp_path / "0" / name).write_bytes(b"x")
     found = picture_folder.read(tmp_path, "--evaluation", _CLASSES)
@@ -90,21 +81,21 @@ def test_a_folder_of_other_pictures_alone_says_what_it_has(tmp_path: Path) -> No
     (tmp_path / "a.webp").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"no JPEG or PNG in it; 1 file is left out.*1 \.webp$"):
         picture_folder.read(tmp_path, "evaluate", _CLASSES)
-    _picture(tmp_path / "b.png")
+    draw_picture(tmp_path / "b.png")
     (tmp_path / "a.webp").unlink()
     assert not picture_folder.read(tmp_path, "evaluate", _CLASSES).told_left_out()
 
 
 def test_a_heap_has_no_labels(tmp_path: Path) -> None:
-    _picture(tmp_path / "a.png")
-    _picture(tmp_path / "x" / "b.png")
+    draw_picture(tmp_path / "a.png")
+    draw_picture(tmp_path / "x" / "b.png")
     assert picture_folder.read(tmp_path, "--evaluation", _CLASSES).labels is None
     assert picture_folder.read(tmp_path / "x", "--calibration", ()).labels is None
 
 
 def test_strays_beside_the_folders_of_classes_are_left_out_with_a_word(tmp_path: Path) -> None:
     for name in ("stray.png", "0/a.png", "1/b.png"):
-        _picture(tmp_path / name)
+        draw_picture(tmp_path / name)
     found = picture_folder.read(tmp_path, "--evaluation", _CLASSES)
     assert (found.labels, found.strays) == ((0, 1), 1)
     (told,) = found.told()
@@ -126,7 +117,7 @@ def test_pictures_in_folders_that_have_no_labels_say_why(
     tmp_path: Path, names: tuple[str, ...], why: str
 ) -> None:
     for name in names:
-        _picture(tmp_path / name)
+        draw_picture(tmp_path / name)
     found = picture_folder.read(tmp_path, "--evaluation", _CLASSES)
     assert (len(found), found.labels) == (len(names), None)
     assert why in "".join(found.told())
@@ -135,7 +126,7 @@ def test_pictures_in_folders_that_have_no_labels_say_why(
 
 def test_wordnets_numbers_in_their_order_are_the_classes(tmp_path: Path) -> None:
     for name in ("n00000007", "n00000003", "n00000011", "n00000002"):
-        _picture(tmp_path / name / "a.png")
+        draw_picture(tmp_path / name / "a.png")
     found = picture_folder.read(tmp_path, "evaluate", _CLASSES)
     labels = {f.parent.name: n for f, n in zip(found.files, found.labels or (), strict=True)}
     assert labels == {"n00000002": 0, "n00000003": 1, "n00000007": 2, "n00000011": 3}
@@ -145,7 +136,7 @@ def test_wordnets_numbers_in_their_order_are_the_classes(tmp_path: Path) -> None
 def test_a_picture_that_is_no_file_is_told_and_not_passed_over(
     tmp_path: Path, odd: str, said: str
 ) -> None:
-    _picture(tmp_path / "0" / "a.png")
+    draw_picture(tmp_path / "0" / "a.png")
     if odd == "link":
         (tmp_path / "0" / "b.jpg").symlink_to("../blobs/gone")
     else:
@@ -159,7 +150,7 @@ def test_wordnets_numbers_in_the_labels_say_which_class_a_folder_is(
     tmp_path: Path, rest: str
 ) -> None:
     for name in ("n00000007", "n00000003", "n00000011"):
-        _picture(tmp_path / name / "1.jpg")
+        draw_picture(tmp_path / name / "1.jpg")
     classes = [f"{name}{rest}" for name in ("n00000011", "n00000003", "n00000007")]
     pictures = picture_folder.read(tmp_path, "--evaluation", classes)
     labels = dict(zip([f.parent.name for f in pictures.files], pictures.labels or (), strict=True))
@@ -171,8 +162,8 @@ def test_wordnets_numbers_in_the_labels_say_which_class_a_folder_is(
     ["", "file,label\n", "\ufeffpath,class\n", "image_path, target\r\n", "\n \nname,label\n"],
 )
 def test_a_csv_names_files_and_labels(tmp_path: Path, head: str) -> None:
-    _picture(tmp_path / "in" / "a, b.png")
-    _picture(tmp_path / "c.png")
+    draw_picture(tmp_path / "in" / "a, b.png")
+    draw_picture(tmp_path / "c.png")
     (tmp_path / "list.csv").write_text(f'{head}"in/a, b.png",Egyptian cat\nc.png,0\n', "utf-8")
     found = picture_folder.read(tmp_path / "list.csv", "evaluate", _CLASSES)
     assert [file.name for file in found.files] == ["a, b.png", "c.png"]
@@ -181,8 +172,8 @@ def test_a_csv_names_files_and_labels(tmp_path: Path, head: str) -> None:
 
 @pytest.mark.parametrize("between", [", ", ";", "\t"])
 def test_a_csv_may_be_a_spreadsheet_s(tmp_path: Path, between: str) -> None:
-    _picture(tmp_path / "a.png")
-    _picture(tmp_path / " b.png")
+    draw_picture(tmp_path / "a.png")
+    draw_picture(tmp_path / " b.png")
     text = f"a.png{between}Tiger Cat\n\n \n b.png{between}3\n"
     (tmp_path / "list.csv").write_text(text, "utf-8")
     found = picture_folder.read(tmp_path / "list.csv", "evaluate", _CLASSES)
@@ -194,24 +185,24 @@ def test_classes_that_differ_by_case_alone_are_told_apart_as_they_are_written(
     tmp_path: Path,
 ) -> None:
     for name in ("Cat", "cat", "a_b", "-1"):
-        _picture(tmp_path / name / "a.png")
+        draw_picture(tmp_path / name / "a.png")
     classes = ("cat", "Cat", "a-b", "a_b", "-1")
     found = picture_folder.read(tmp_path, "evaluate", classes)
     labels = {f.parent.name: n for f, n in zip(found.files, found.labels or (), strict=True)}
     assert labels == {"cat": 0, "Cat": 1, "a_b": 3, "-1": 4}
-    _picture(tmp_path / "CAT" / "a.png")
+    draw_picture(tmp_path / "CAT" / "a.png")
     _refused(tmp_path, "'CAT' are classes 0 and 1; name them by number", classes)
 
 
 def test_crops_are_what_a_client_s_picture_becomes(tmp_path: Path) -> None:
-    _picture(tmp_path / "a.png", 77)
+    draw_picture(tmp_path / "a.png", 77)
     found = picture_folder.read(tmp_path, "evaluate", ())
     np.testing.assert_array_equal(found.crop(0, _RECIPE), np.full((8, 8, 3), 77, np.uint8))
 
 
 def test_spread_keeps_first_to_last_and_labels(tmp_path: Path) -> None:
     for number in range(10):
-        _picture(tmp_path / str(number % 2) / f"{number}.png")
+        draw_picture(tmp_path / str(number % 2) / f"{number}.png")
     found = picture_folder.read(tmp_path, "evaluate", _CLASSES)
     few = found.spread(4)
     assert len(few) == 4
@@ -220,7 +211,7 @@ def test_spread_keeps_first_to_last_and_labels(tmp_path: Path) -> None:
 
 
 def test_the_digest_knows_content_and_labels(tmp_path: Path) -> None:
-    path = _picture(tmp_path / "0" / "a.png")
+    path = draw_picture(tmp_path / "0" / "a.png")
     first = picture_folder.read(tmp_path, "evaluate", _CLASSES).digest()
     assert picture_folder.read(tmp_path, "evaluate", _CLASSES).digest() == first
     path.write_bytes(path.read_bytes() + b"x")
@@ -235,7 +226,7 @@ def test_the_digest_knows_other_pictures_of_the_same_name_size_and_time(
     tmp_path: Path, size_bytes: int
 ) -> None:
     def digest(folder: str, colour: int) -> str:
-        path = _picture(tmp_path / folder / "0" / "a.png", colour)
+        path = draw_picture(tmp_path / folder / "0" / "a.png", colour)
         path.write_bytes(path.read_bytes().ljust(size_bytes, b"\0"))
         os.utime(path, (1e9, 1e9))
         return picture_folder.read(tmp_path / folder, "evaluate", _CLASSES).digest()
@@ -249,7 +240,7 @@ def test_the_digest_knows_other_pictures_of_the_same_name_size_and_time(
 
 
 def test_files_whose_names_are_not_utf8_are_pictures_as_others(tmp_path: Path) -> None:
-    _picture(tmp_path / "0" / os.fsdecode(b"\xff.png"))
+    draw_picture(tmp_path / "0" / os.fsdecode(b"\xff.png"))
     found = picture_folder.read(tmp_path, "evaluate", _CLASSES)
     assert found.digest()
     found.files[0].unlink()
@@ -270,13 +261,13 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_no_label_matches_is_refused(tmp_path: Path) -> None:
-    _picture(tmp_path / "dogs" / "a.png")
+    draw_picture(tmp_path / "dogs" / "a.png")
     _refused(tmp_path, "no class is called 'dogs'; a label or a number from 0 to 3")
 
 
 @pytest.mark.parametrize("name", ["4", "-1", "1.0", "\u0663"])
 def test_a_number_that_is_no_class_is_refused(tmp_path: Path, name: str) -> None:
-    _picture(tmp_path / name / "a.png")
+    draw_picture(tmp_path / name / "a.png")
     if name == "\u0663":
         assert picture_folder.read(tmp_path, "evaluate", _CLASSES).labels == (3,)
     else:
@@ -287,13 +278,13 @@ def test_a_number_that_is_no_class_is_refused(tmp_path: Path, name: str) -> None
 def test_a_sign_is_no_hyphen_of_a_class_that_is_called_by_its_number(
     tmp_path: Path, name: str
 ) -> None:
-    _picture(tmp_path / name / "a.png")
+    draw_picture(tmp_path / name / "a.png")
     with pytest.raises(ConfigError, match="no class is called"):
         picture_folder.read(tmp_path, "evaluate", ("0", "1", "2"))
 
 
 def test_a_label_of_two_classes_is_refused(tmp_path: Path) -> None:
-    _picture(tmp_path / "Crane" / "a.png")
+    draw_picture(tmp_path / "Crane" / "a.png")
     _refused(tmp_path, "'Crane' are classes 1 and 2; name them by number")
 
 
@@ -313,20 +304,20 @@ def test_a_label_of_two_classes_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_csv_that_is_none_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
-    _picture(tmp_path / "a.png")
+    draw_picture(tmp_path / "a.png")
     (tmp_path / "list.csv").write_bytes(content)
     _refused(tmp_path / "list.csv", words)
 
 
 def test_a_model_without_classes_takes_no_csv(tmp_path: Path) -> None:
-    _picture(tmp_path / "a.png")
+    draw_picture(tmp_path / "a.png")
     (tmp_path / "list.csv").write_text("a.png,0\n")
     _refused(tmp_path / "list.csv", "no scores of classes", ())
 
 
 def test_where_labels_do_not_matter_a_csv_names_pictures(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
-        _picture(tmp_path / name)
+        draw_picture(tmp_path / name)
     (tmp_path / "list.csv").write_text("a.png,0\nb.png,no class\n")
     found = picture_folder.read(tmp_path / "list.csv", "--calibration", (), labelled=False)
     assert ([file.name for file in found.files], found.labels) == (["a.png", "b.png"], None)
@@ -334,7 +325,7 @@ def test_where_labels_do_not_matter_a_csv_names_pictures(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("content", [b"", b"no picture", None])
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
-    path = _picture(tmp_path / "a.png")
+    path = draw_picture(tmp_path / "a.png")
     path.write_bytes(path.read_bytes()[:40] if content is None else content)
     found = picture_folder.read(tmp_path, "evaluate", ())
     with pytest.raises(PictureError, match=r"evaluate .*a\.png: "):

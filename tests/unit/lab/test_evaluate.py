@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from PIL import Image
 from rich.console import Console
+from support.own_pictures import draw_picture
 
 from corral.accuracy import Fidelity
 from corral.cli.main import run
@@ -136,9 +136,8 @@ def test_an_interrupted_evaluation_tells_what_it_knows(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for label in ("green", "red"):
-        (tmp_path / "pictures" / label).mkdir(parents=True)
         for number in range(2):
-            Image.new("RGB", (40, 40)).save(tmp_path / "pictures" / label / f"{number}.png")
+            draw_picture(tmp_path / "pictures" / label / f"{number}.png")
     boot = ModelBoot(name="colours", artefact=None, precision="fp32", synthetic=False, weights="")
     monkeypatch.setattr(
         measure, "_start",

@@ -113,6 +113,8 @@ def _evaluation(
         asked=len(folder),
         left_out={printable(end): times for end, times in folder.left_out.items()},
         strays=folder.strays,
+        copies=folder.copies,
+        torn=folder.torn,
         classes_seen=len(set((folder.labels or ())[: made.pictures])),
         classes=len(names),
         cpu=bench.cpu_model,

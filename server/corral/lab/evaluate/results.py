@@ -80,6 +80,10 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     left_out: dict[str, int] = {}
     #: pictures that lie beside the folders of classes, and are left out
     strays: int = 0
+    #: files that are copies of others, and are left out
+    copies: int = 0
+    #: files that are one picture under several labels, and are left out
+    torn: int = 0
     #: classes that the pictures are of, and those that the model knows
     classes_seen: int
     classes: int
