@@ -8,15 +8,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from corral.cli.command_line import named
 from corral.cli.files import check_writable
 from corral.errors import ConfigError, os_reason
 from corral.lab import overflow, raw_engine, wakeup
 from corral.lab.ladder import command as ladder
 from corral.lab.ladder.command import LadderOptions
+from corral.lab.ladder.rungs import DECIDED
 from corral.models import registry
 from corral.planning import topology
 from corral.planning.request import plan_for
 from corral.settings import Settings
+from corral.settings import options as settings_options
 from corral.system.terminal import standard_output
 
 
@@ -51,8 +54,17 @@ def _ladder(settings: Settings, options: argparse.Namespace, environ: Mapping[st
         seconds=options.seconds,
         keys=options.rungs,
         out=options.out,
+        asked=_asked(settings, options, environ),
     )
     return ladder.run(settings, chosen, pen, environ)
+
+
+def _asked(
+    settings: Settings, options: argparse.Namespace, environ: Mapping[str, str]
+) -> dict[str, object]:
+    """Of the settings that rungs decide, those that command line or file name."""
+    given, of = named(options, environ), settings_options()
+    return {flat: settings.value(flat) for flat in DECIDED if of[flat].name in given}
 
 
 def _is_folder(path: Path) -> bool:

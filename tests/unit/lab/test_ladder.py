@@ -117,7 +117,7 @@ def test_a_key_that_is_not_there_names_those_that_are() -> None:
     every = rungs(bf16=False)
     assert [rung.key for rung in pick(every, ["openvino", "eager"])] == ["eager", "openvino"]
     assert pick(every, []) == every
-    with pytest.raises(ValueError, match="no rung 'amx'; there are: eager, batch"):
+    with pytest.raises(ConfigError, match="no rung 'amx'; there are: eager, batch"):
         pick(every, ["amx"])
 
 

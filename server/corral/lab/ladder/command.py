@@ -44,12 +44,14 @@ class LadderOptions:
         seconds: of each turn and batch size.
         keys: rungs to climb; all if empty.
         out: folder for ladder-MODEL.json, .md, .png and .svg.
+        asked: of the settings that rungs decide, those that a user has named.
     """
 
     repeats: int
     seconds: float
     keys: tuple[str, ...]
     out: Path
+    asked: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 def run(
@@ -62,10 +64,7 @@ def run(
     """
     machine = topology.read_machine()
     bf16 = pays(Precision.BF16, machine.isa)
-    try:
-        chosen = pick(rungs(bf16=bf16, model=settings.model.name), options.keys)
-    except ValueError as error:
-        raise ConfigError(f"--rungs: {error}") from None
+    chosen = pick(rungs(bf16=bf16, model=settings.model.name), options.keys, options.asked)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

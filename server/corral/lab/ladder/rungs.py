@@ -9,13 +9,17 @@ that one stay in FP32.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from corral.backends.registry import engine
+from corral.errors import ConfigError
 from corral.settings import Allocator, BackendName, Precision, TorchMode
 
 #: where and of what the article's figures are
 ARTICLE_MACHINE = "4 vCPU of a Xeon with AMX"
 ARTICLE_MODEL = "resnet50"
+#: settings that each rung decides: one that a user names picks the rungs that have it
+DECIDED = ("backend", "precision", "torch_mode", "allocator", "huge_pages")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,17 +198,54 @@ def _engine_rungs(tuned: Rung, *, bf16: bool) -> list[Rung]:
     return [onnx, onnx_int8, vino, nncf, vino_two]
 
 
-def pick(every: Sequence[Rung], keys: Sequence[str]) -> list[Rung]:
-    """The rungs of these keys, in their own order; all of them if there are no keys.
+def pick(
+    every: Sequence[Rung], keys: Sequence[str], asked: Mapping[str, object] | None = None
+) -> list[Rung]:
+    """The rungs of these keys with these settings, in their own order; all of them without any.
+
+    Args:
+        every: there are.
+        keys: of the wanted; all if empty.
+        asked: of ``DECIDED``, what a user has named; ``auto`` leaves the choice.
 
     Raises:
-        ValueError: no such rung, with the keys there are.
+        ConfigError: no such rung, with those there are.
     """
     known = [rung.key for rung in every]
     for key in keys:
         if key not in known:
-            raise ValueError(f"no rung {key!r}; there are: {', '.join(known)}")
-    return [rung for rung in every if not keys or rung.key in keys]
+            raise ConfigError(f"--rungs: no rung {key!r}; there are: {', '.join(known)}")
+    chosen = [rung for rung in every if not keys or rung.key in keys]
+    for name, wanted in (asked or {}).items():
+        if wanted == "auto":
+            continue
+        found = [rung for rung in chosen if _of(rung, name) == wanted]
+        if not found:
+            raise ConfigError(_none_has(name, wanted, chosen, keys))
+        chosen = found
+    return chosen
+
+
+def _of(rung: Rung, name: str) -> object:
+    """A rung's own setting; None where its engine has no use for it."""
+    if name == "torch_mode" and engine(rung.backend).torch_modes is None:
+        return None
+    return getattr(rung, name)
+
+
+def _none_has(name: str, wanted: object, among: Sequence[Rung], keys: Sequence[str]) -> str:
+    option = name.replace("_", "-")
+    if isinstance(wanted, bool):
+        asked = f"--{option}" if wanted else f"--no-{option}"
+        others = ""
+    else:
+        asked = f"--{option} {wanted}"
+        values = dict.fromkeys(
+            str(_of(rung, name)) for rung in among if _of(rung, name) is not None
+        )
+        others = f"; there are: {', '.join(values)}" if values else ""
+    of_these = f" of {','.join(rung.key for rung in among)}" if keys else ""
+    return f"{asked}: no rung{of_these} has that{others}"
 
 
 def _above(below: Rung, key: str, title: str, change: str, **changes: object) -> Rung:
