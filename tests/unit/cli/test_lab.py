@@ -77,8 +77,10 @@ def test_a_setting_that_rungs_decide_picks_those_that_have_it(
         ),
         (
             ["--backend", "openvino", "--rungs", "eager,onnxruntime"],
-            "--backend openvino: no rung of eager,onnxruntime has that; there are: torch, "
-             "onnxruntime",
+            (
+                "--backend openvino: no rung of eager,onnxruntime has that; "
+                "there are: torch, onnxruntime"
+            ),
         ),
         (["--backend", "openvino", "--no-huge-pages"], "--no-huge-pages: no rung has that"),
         (
