@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from corral.accuracy import (
     describe,
     faults,
 )
+from corral.accuracy.bound import most_of_a_count
 
 _RANDOM = np.random.default_rng(1)
 
@@ -31,6 +33,7 @@ def _logits(pictures: int = 32, classes: int = 10) -> np.ndarray:
 
 def _fidelity(**changes: float | None) -> Fidelity:
     values = {"loss": 0.001, "loss_most": 0.002, "cosine": 1.0, "snr_db": 40.0, **changes}
+    values.setdefault("loss_shown", values["loss_most"])
     return Fidelity(top1=1.0, pictures=40, crops=400, **values)  # type: ignore[arg-type]
 
 
@@ -126,6 +129,68 @@ def test_the_bound_holds_19_times_in_20() -> None:
         assert found.loss_most is not None
         held += found.loss_most >= 0.1 * (2 * sure - 1) / sure
     assert held >= 88
+
+
+def test_with_labels_the_bound_of_a_rare_loss_holds_19_times_in_20() -> None:
+    """Where a bootstrap that saw none lost, as often here, says that none ever is."""
+    random = np.random.default_rng(8)
+    held = shown = 0
+    for _ in range(200):
+        reference = _logits(40)
+        lost = random.random(40) < 0.03
+        candidate = reference.copy()
+        candidate[lost] = np.roll(reference[lost], 1, axis=1)
+        found = compare(reference, candidate, labels=reference.argmax(axis=1))
+        assert found.loss_most is not None and found.loss_shown is not None
+        held += found.loss_most >= 0.03
+        shown += found.loss_shown >= 0.03
+    assert held >= 188
+    assert shown < 150
+
+
+@pytest.mark.parametrize(
+    ("lost", "of", "most"),
+    # Clopper's and Pearson's, as statistics packages have them.
+    [(0, 20, 0.13911), (0, 299, 0.00997), (1, 20, 0.21611), (5, 1000, 0.01048), (20, 20, 1.0)],
+)
+def test_the_bound_of_a_count(lost: int, of: int, most: float) -> None:
+    assert most_of_a_count(lost, of) == pytest.approx(most, abs=1e-5)
+
+
+def _labelled(pictures: int, noise: float) -> Fidelity:
+    """None is lost, whatever the noise is."""
+    reference = _logits(pictures)
+    sizes = _RANDOM.normal(size=reference.shape) * np.sqrt(np.square(reference).mean())
+    candidate = (reference + noise * sizes).astype(np.float32)
+    named = reference.argmax(axis=1)
+    found = compare(reference, candidate, labels=np.where(named == candidate.argmax(1), named, 0))
+    assert found.loss is not None and found.loss <= 0
+    return found
+
+
+def test_few_labelled_pictures_that_lose_nothing_do_not_pass_alone() -> None:
+    noisy, quiet = _labelled(20, 0.2), _labelled(20, 0.05)
+    assert faults(quiet, Thresholds(), synthetic=False) == []
+    assert describe(quiet).startswith("loss 0.00% (at most 13.91%, no less can 20 pictures tell)")
+    (fault,) = faults(noisy, Thresholds(), synthetic=False)
+    assert fault.endswith("< 20 dB, and 20 pictures cannot exclude a loss of 1.00%")
+    # Enough of them do, and so do few for a loss that they can tell.
+    assert faults(_labelled(299, 0.2), Thresholds(), synthetic=False) == []
+    assert faults(noisy, Thresholds(loss=0.2), synthetic=False) == []
+
+
+def test_crops_of_few_labelled_pictures_are_no_more_pictures() -> None:
+    reference = np.repeat(_logits(20), 50, axis=0)
+    labels, pictures = reference.argmax(axis=1), np.repeat(np.arange(20), 50)
+    found = compare(reference, reference, pictures, labels)
+    assert found.loss_most == pytest.approx(0.13911, abs=1e-5)
+
+
+def test_few_pictures_without_labels_do_not_pass_by_fp32s_word_alone() -> None:
+    few = msgspec.structs.replace(_fidelity(snr_db=15.0), pictures=39)
+    (fault,) = faults(few, Thresholds(), synthetic=False)
+    assert fault == "SNR 15.0 dB < 20 dB, and 39 pictures cannot exclude a loss of 1.00%"
+    assert faults(_fidelity(snr_db=15.0), Thresholds(), synthetic=False) == []
 
 
 @pytest.mark.parametrize("count", [1, 9])

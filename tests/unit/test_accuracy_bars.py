@@ -103,3 +103,27 @@ def test_the_verdict_agrees_with_true_accuracy() -> None:
     assert passed_wrongly <= 4
     # Neither is rare: a guard that always says the same would not agree.
     assert 50 <= sum(right for _, right in verdicts) <= 150
+
+
+@pytest.mark.parametrize("count", [11, 20, 40, 100])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_few_pictures_let_nothing_pass_that_loses_more(count: int, *, labelled: bool) -> None:
+    """A bootstrap alone lets up to 15 of these 200 pass by 11 or 20 labelled pictures."""
+    random, pictures = np.random.default_rng(6), np.random.default_rng(77)
+    exact = _accuracy(_WORLD.network)
+    passed_wrongly = passed = 0
+    for _ in range(200):
+        candidate = _perturbed(random)
+        inputs, groups, labels = _WORLD.pictures(pictures, count, 1)
+        found = compare(
+            _WORLD.network.answer(inputs),
+            candidate.answer(inputs),
+            groups,
+            labels if labelled else None,
+        )
+        if not faults(found, Thresholds(), synthetic=False):
+            passed += 1
+            passed_wrongly += _accuracy(candidate) < 0.99 * exact
+    assert passed_wrongly <= 1
+    # It is no guard that lets nothing pass.
+    assert passed >= 40

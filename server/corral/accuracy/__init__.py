@@ -8,7 +8,10 @@ the mean p, which is the accuracy that FP32 expects of itself. **With labels** a
 right answer that is lost, 1, 0 or -1, and the loss is relative to FP32's accuracy.
 
 A sample has its luck. So the guard goes by the loss's **one-sided 95 % upper bound**, by bootstrap:
-pictures are drawn again with replacement, and crops of one photograph are drawn together.
+pictures are drawn again with replacement, and crops of one photograph are drawn together. What
+none of few pictures shows, no bootstrap knows. So with labels the bound is never below that of a
+count of so many pictures; and where they show no loss, but are too few to exclude it (without
+labels: fewer than 40), the signal-to-noise ratio must do as well.
 
 Where labels mean nothing (weights without knowledge, answers that are no scores of classes, classes
 that do not exclude one another, fewer than 10 photographs, and pictures that FP32 does not tell
@@ -36,12 +39,10 @@ if TYPE_CHECKING:
 
 #: fewer photographs than this have no say on a loss of 1 %
 MIN_PICTURES = 10
-#: rows whose sum is within this of one, and nowhere negative, are probabilities already
-_SUM_SLACK = 1e-3
+#: photographs without labels that say by themselves that nothing is lost
+ENOUGH_PICTURES = 40
 #: FP32's own softmax tells pictures apart where one answer to all of them loses as much, or more
 _TELLING = 0.25
-#: the largest KL divergence that a picture counts with, nats: JSON has no infinity
-_MOST_NATS = 100.0
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +61,8 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     loss: float | None = None
     #: the one-sided 95 % upper bound; None, too, where there are too few photographs
     loss_most: float | None = None
+    #: the part of it that the pictures show: the bound by bootstrap; None where the other is
+    loss_shown: float | None = None
     #: what the best answer that looks at no picture would lose; None where there is no ``loss``
     blind_loss: float | None = None
     #: the accuracy of FP32: measured where there are labels, else the one it expects of itself
@@ -146,7 +149,7 @@ def compare(
     Raises:
         ValueError: shapes differ, or there is nothing.
     """
-    from corral.accuracy import noise
+    from corral.accuracy import losses, noise
 
     found = noise.measure(reference, candidate)
     broken = found.broken
@@ -155,9 +158,11 @@ def compare(
     if reference.ndim != 2:
         return plain
     # A picture may be of several such classes: which of them comes first says little.
-    if reference.shape[1] >= 2 and not (labels is None and _are_independent(reference[~broken])):
-        pair = [_probable(answers, broken) for answers in (reference, candidate)]
-        plain = _with_losses(plain, pair, broken, groups, labels)
+    judged = labels is not None or not losses.are_independent(reference[~broken], MIN_PICTURES)
+    if reference.shape[1] >= 2 and judged:
+        enough = plain.pictures >= MIN_PICTURES
+        measures = losses.measure(reference, candidate, broken, groups, labels, bounded=enough)
+        plain = msgspec.structs.replace(plain, **measures)
         if plain.blind_loss is None or plain.blind_loss >= _TELLING:
             return plain
     of_changes = noise.measure(reference, candidate, noise.constant(reference))
@@ -232,16 +237,28 @@ def faults(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> li
         thresholds: what passes.
         synthetic: the weights carry no knowledge, so that labels do not count.
     """
-    if fidelity.loss_most is not None and not synthetic and _labels_tell(fidelity, thresholds):
-        if fidelity.loss_most <= thresholds.loss:
+    told = ""
+    if fidelity.loss_shown is not None and not synthetic and _labels_tell(fidelity, thresholds):
+        if fidelity.loss_shown > thresholds.loss:
+            kind = "loss" if fidelity.labelled else "expected loss"
+            found = f"{fidelity.loss:.2%}, up to {fidelity.loss_most:.2%}"
+            return [f"{kind} of accuracy {found} > {thresholds.loss:.2%}"]
+        if not too_few(fidelity, thresholds):
             return []
-        kind = "loss" if fidelity.labelled else "expected loss"
-        found = f"{fidelity.loss:.2%}, up to {fidelity.loss_most:.2%}"
-        return [f"{kind} of accuracy {found} > {thresholds.loss:.2%}"]
+        told = f", and {fidelity.pictures} pictures cannot exclude a loss of {thresholds.loss:.2%}"
     if fidelity.snr_db < thresholds.snr_db:
         where = f" of output {fidelity.output}" if fidelity.output else ""
-        return [f"SNR{where} {fidelity.snr_db:.1f} dB < {thresholds.snr_db:g} dB"]
+        return [f"SNR{where} {fidelity.snr_db:.1f} dB < {thresholds.snr_db:g} dB{told}"]
     return []
+
+
+def too_few(fidelity: Fidelity, thresholds: Thresholds) -> bool:
+    """Whether pictures that show no loss do not exclude one: the signal-to-noise ratio decides."""
+    if fidelity.loss_most is None:
+        return False
+    if fidelity.labelled:
+        return fidelity.loss_most > thresholds.loss
+    return fidelity.pictures < ENOUGH_PICTURES
 
 
 def _labels_tell(fidelity: Fidelity, thresholds: Thresholds) -> bool:
@@ -263,81 +280,8 @@ def describe(fidelity: Fidelity) -> str:
         parts.insert(0, f"top-1 {fidelity.top1:.1%}")
     if fidelity.loss is not None:
         most = "" if fidelity.loss_most is None else f" (at most {fidelity.loss_most:.2%})"
+        if fidelity.labelled and fidelity.loss <= 0 and most:
+            most = f"{most[:-1]}, no less can {fidelity.pictures} pictures tell)"
         kind = "loss" if fidelity.labelled else "expected loss"
         parts.insert(0, f"{kind} {fidelity.loss:.2%}{most}")
     return ", ".join(parts)
-
-
-def probabilities(answers: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Softmax of logits, [n,classes]; what is probabilities already stays as it is."""
-    import numpy as np
-
-    exact = np.asarray(answers, np.float64)
-    if exact.min() >= 0 and np.abs(exact.sum(axis=1) - 1).max() <= _SUM_SLACK:
-        return exact
-    shifted = np.exp(exact - exact.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
-def _are_independent(answers: NDArray[np.float32]) -> bool:
-    """Whether they lie between 0 and 1, as a sigmoid's do, and do not add up to 1."""
-    between = len(answers) >= MIN_PICTURES and answers.min() >= 0 and answers.max() <= 1
-    return bool(between and (abs(answers.sum(axis=1) - 1) > _SUM_SLACK).any())
-
-
-def _probable(answers: NDArray[np.float32], broken: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Probabilities of each row; zeros where an answer is no number."""
-    import numpy as np
-
-    found = np.zeros(answers.shape)
-    if not broken.all():
-        found[~broken] = probabilities(answers[~broken])
-    return found
-
-
-def _with_losses(
-    plain: Fidelity,
-    pair: Sequence[NDArray[np.float64]],
-    broken: NDArray[np.bool_],
-    groups: NDArray[np.intp],
-    labels: NDArray[np.intp] | None,
-) -> Fidelity:
-    """The same with what is known of classes; the pair is FP32's probabilities and the other's."""
-    import numpy as np
-
-    from corral.accuracy.bound import upper_bound
-
-    expected, found = pair
-    number = np.arange(len(expected))
-    named, other = expected.argmax(axis=1), found.argmax(axis=1)
-    if labels is None:
-        worths = np.where(broken, 1.0, expected[number, named])
-        blind = float(expected.sum(axis=0).max())
-        kept = np.where(broken, 0.0, expected[number, other])
-    else:
-        worths = np.where(broken, 1.0, named == labels)
-        blind = float(np.bincount(labels).max())
-        kept = np.where(broken, 0.0, other == labels)
-    accuracy = float(worths.mean())
-    losses: dict[str, float] = {}
-    if accuracy > 0:
-        losses["loss"] = float((worths - kept).sum() / worths.sum())
-        losses["blind_loss"] = float(1 - blind / worths.sum())
-        if plain.pictures >= MIN_PICTURES:
-            losses["loss_most"] = upper_bound(worths - kept, worths, groups)
-    return msgspec.structs.replace(
-        plain,
-        accuracy=accuracy,
-        top1=float(((named == other) & ~broken).mean()),
-        kl=float(np.where(broken, _MOST_NATS, _divergence(expected, found)).mean()),
-        **losses,
-    )
-
-
-def _divergence(expected: NDArray[np.float64], found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """KL of each row, nats, at most ``_MOST_NATS``."""
-    import numpy as np
-
-    least = np.finfo(np.float64).tiny
-    ratios = np.log(np.maximum(expected, least)) - np.log(np.maximum(found, least))
-    return np.asarray(np.clip((expected * ratios).sum(axis=1), 0, _MOST_NATS))

@@ -291,7 +291,9 @@ def forecast(found: Fidelity) -> Fidelity:
     noise, most = (10 ** (-db / 10) for db in (found.snr_db, found.snr_db_least or found.snr_db))
     expected = noise + apart * max(0.0, most - noise)
     changes = {"snr_db": -10 * math.log10(expected)}
-    if found.loss is not None and found.loss_most is not None:
-        reach = apart + math.sqrt(share)
-        changes["loss_most"] = found.loss + reach * (found.loss_most - found.loss)
+    reach = apart + math.sqrt(share)
+    for name in ("loss_shown", "loss_most"):
+        bound = getattr(found, name)
+        if found.loss is not None and bound is not None:
+            changes[name] = found.loss + reach * (bound - found.loss)
     return msgspec.structs.replace(found, **changes)

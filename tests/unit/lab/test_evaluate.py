@@ -176,6 +176,14 @@ def test_a_verdict_that_labels_did_not_decide_says_so(
     assert tables.verdict(refused) == f"SNR 9.0 dB < 20 dB{told}"
 
 
+def test_a_verdict_of_few_pictures_says_that_the_ratio_decided_as_well() -> None:
+    fidelity = Fidelity(loss=0, loss_most=0.14, loss_shown=0, cosine=1, snr_db=30, pictures=20)
+    found = EvaluationRow(candidate="e int8", fidelity=fidelity, by_snr=True)
+    assert tables.verdict(found) == "passes by SNR, too: 20 pictures are few for labels alone"
+    refused = msgspec.structs.replace(found, faults=["SNR 9.0 dB < 20 dB, and so on"])
+    assert tables.verdict(refused) == "SNR 9.0 dB < 20 dB, and so on"
+
+
 def test_what_is_int8_by_name_alone_is_told_beside_its_verdict() -> None:
     named = EvaluationRow(candidate="e int8", remark="no layer is in INT8")
     assert tables.verdict(named) == "not compared; no layer is in INT8"

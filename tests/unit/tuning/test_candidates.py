@@ -102,8 +102,8 @@ def test_table_names_candidates_and_reasons() -> None:
 
 
 _ORT_INT8 = Candidate(backend=BackendName.ONNXRUNTIME, precision=Precision.INT8)
-_GOOD = Fidelity(loss=0.001, loss_most=0.002, cosine=0.99, snr_db=20, pictures=40)
-_BAD = msgspec.structs.replace(_GOOD, loss_most=0.03)
+_GOOD = Fidelity(loss=0.001, loss_most=0.002, loss_shown=0.002, cosine=0.99, snr_db=20, pictures=40)
+_BAD = msgspec.structs.replace(_GOOD, loss_most=0.03, loss_shown=0.03)
 _EXACT = Row(candidate=_FP32, p50_ms=50, images_per_s=20)
 _FINE = Row(candidate=_INT8, p50_ms=60, images_per_s=15, fidelity=_GOOD)
 _REFUSED = Row(candidate=_ORT_INT8, fidelity=_BAD, excluded="the guard refuses it")

@@ -25,7 +25,9 @@ from corral.tuning.select import options_for
 _FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)
 _INT8 = Candidate(backend=BackendName.OPENVINO, precision=Precision.INT8)
 _ORT = Candidate(backend=BackendName.ONNXRUNTIME, precision=Precision.FP32)
-_FINE = Fidelity(loss=0.001, loss_most=0.002, cosine=0.99, snr_db=20, pictures=40, crops=400)
+_FINE = Fidelity(
+    loss=0.001, loss_most=0.002, loss_shown=0.002, cosine=0.99, snr_db=20, pictures=40, crops=400
+)
 _MAKER = {"openvino": "2026.4", "torch": "2.13", "nncf": "3.0"}
 _IMAGE = {"openvino": "2026.4", "torch": ABSENT, "nncf": ABSENT}
 

@@ -29,7 +29,9 @@ from corral.tuning.search import search
 _FP32 = Candidate(backend=BackendName.OPENVINO, precision=Precision.FP32)
 _INT8 = Candidate(backend=BackendName.OPENVINO, precision=Precision.INT8)
 _TORCH_FP32 = Candidate(backend=BackendName.TORCH, precision=Precision.FP32)
-_FINE = Fidelity(loss=0.001, loss_most=0.002, cosine=0.99, snr_db=20, pictures=40, crops=400)
+_FINE = Fidelity(
+    loss=0.001, loss_most=0.002, loss_shown=0.002, cosine=0.99, snr_db=20, pictures=40, crops=400
+)
 
 
 _ROWS = ModelSpec(

@@ -33,12 +33,14 @@ def verdict(row: EvaluationRow) -> str:
     if row.fidelity is None:
         found = "is FP32" if row.candidate.endswith("fp32") else "not compared"
     else:
-        found = (", ".join(row.faults) or "passes") + _without_labels(row.fidelity)
+        found = (", ".join(row.faults) or "passes") + _by_snr(row, row.fidelity)
     return "; ".join(filter(None, (found, row.remark)))
 
 
-def _without_labels(fidelity: Fidelity) -> str:
-    """Why labels did not decide; empty where they may have."""
+def _by_snr(row: EvaluationRow, fidelity: Fidelity) -> str:
+    """Why labels did not decide alone; empty where they may have."""
+    if row.by_snr and not row.faults:
+        return f" by SNR, too: {fidelity.pictures} pictures are few for labels alone"
     if fidelity.loss_most is not None:
         return ""
     few = f"fewer than {MIN_PICTURES} pictures"
