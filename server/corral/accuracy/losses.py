@@ -86,9 +86,7 @@ def _counted(
     crops = np.bincount(groups)
     lost = (np.bincount(groups, costs) / crops).sum()
     right = (np.bincount(groups, worths) / crops).sum()
-    return most_of_a_count(
-        math.ceil(max(0.0, lost - _ROUNDING)), math.floor(right + _ROUNDING)
-    )
+    return most_of_a_count(math.ceil(max(0.0, lost - _ROUNDING)), math.floor(right + _ROUNDING))
 
 
 def _probable(answers: NDArray[np.float32], broken: NDArray[np.bool_]) -> NDArray[np.float64]:
