@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from corral.errors import printable
+from corral.system.pid_namespace import HIDDEN
 
 if TYPE_CHECKING:
     from corral.doctor.evidence import Evidence
@@ -88,6 +89,16 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
+#: checks of the server's own processes and of their control groups: ours say nothing of them
+OF_PROCESSES = frozenset(
+    {
+        *("cpu-quota", "quota-throttling", "cpuset", "whole-cores", "other-load", "memory-limit"),
+        *("huge-pages-got", "memory-node", "swapped-workers"),
+        *("open-files", "locked-memory", "processes", "openmp", "thread-affinity"),
+    }
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
     """One thing that is looked at.
@@ -111,7 +122,8 @@ class Check:
     def find(self, seen: Evidence) -> Finding:
         """The finding that the evidence gives."""
         try:
-            outcome = self.look(seen)
+            hidden = seen.layout.hidden and self.id in OF_PROCESSES
+            outcome = unknown(HIDDEN) if hidden else self.look(seen)
         except (ValueError, LookupError, ArithmeticError):
             # Files of another machine's tree may hold anything; the other checks go on.
             outcome = unknown("a file that tells it is not as the kernel writes it")

@@ -58,6 +58,7 @@ class Layout:
         allocator: the one asked for; None where it is not known.
         huge_pages: whether they were asked for; None where it is not known.
         warnings: what the server itself says did not take hold.
+        hidden: its processes are in a PID namespace that is not seen from here.
     """
 
     mode: str
@@ -68,6 +69,7 @@ class Layout:
     allocator: str | None = None
     huge_pages: bool | None = None
     warnings: tuple[str, ...] = ()
+    hidden: bool = False
 
     @property
     def worker_cpus(self) -> tuple[int, ...]:
@@ -156,4 +158,5 @@ def running(status: ServerStatus, huge_pages: bool | None = None) -> Layout:
         allocator=status.allocator,
         huge_pages=huge_pages,
         warnings=tuple(status.warnings),
+        hidden=status.pids_hidden,
     )

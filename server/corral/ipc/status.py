@@ -129,6 +129,10 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     started_at_s: float
     #: the supervisor's process; None where an earlier version does not say
     pid: int | None = None
+    #: the one in which that and its children's are right; None where it is not known
+    pid_namespace: int | None = None
+    #: True where whoever asks does not see its processes: then their pids are None, too
+    pids_hidden: bool = False
     #: seconds from there to the first ready; None before
     ready_after_s: float | None
     host: str

@@ -30,6 +30,7 @@ from corral.profiling.trace import make_trace
 from corral.settings import Settings
 from corral.settings.files import write_text
 from corral.supervisor.child_server import own_server, status_of
+from corral.system.pid_namespace import HIDDEN
 from corral.tuning import prepare
 from corral.tuning.select import Selected
 
@@ -209,7 +210,10 @@ class Profiling:
         budget = make_budget(found.requests, found.client_us, found.dropped)
         if budget is None:
             self.note(f"no request was answered in {self._order.seconds:g} s")
-        self._learn_of_others(found.other_load * 100)
+        if found.other_load is None:
+            self.note(f"threads, and what others took, are not known: {HIDDEN}")
+        else:
+            self._learn_of_others(found.other_load * 100)
         self._learn_status(found.status)
         self._change(budget=budget, worker_threads=dict(found.worker_threads))
         if self._order.trace is not None:

@@ -40,7 +40,8 @@ class Served:
     client_us: tuple[float, ...]
     status: ServerStatus
     worker_threads: Mapping[str, ThreadUse]
-    other_load: float = 0.0
+    #: None where it is not known
+    other_load: float | None = 0.0
 
 
 def trace(socket: Path, seconds: float, *, ours: bool = False) -> Served:
@@ -74,7 +75,8 @@ def trace(socket: Path, seconds: float, *, ours: bool = False) -> Served:
             worker: threads.use(before[worker], after[worker], span_s)
             for worker in before.keys() & after.keys()
         },
-        other_load=load.share,
+        # What the server itself took would count as others'.
+        other_load=None if status.pids_hidden else load.share,
     )
 
 

@@ -25,6 +25,7 @@ from corral.errors import ConfigError, StartError, os_reason
 from corral.ipc.status import ServerStatus
 from corral.settings import Mode
 from corral.supervisor import admin_folder, ports
+from corral.supervisor.seen_pids import as_seen_here
 from corral.supervisor.tracing import CellTrace
 from corral.system import folders
 
@@ -283,6 +284,9 @@ def ask(path: Path, request: Request, timeout_s: float | None = None) -> Reply:
         timeout_s: how long each step of it may take; None: a look at the server as long as a
             server that lives may need for it, everything else as long as it takes.
 
+    Returns:
+        its answer; process ids in it are those of this PID namespace.
+
     Raises:
         ConfigError: there is no server, or it is not ours to ask.
         StartError: it went away meanwhile, or did not answer in time.
@@ -315,9 +319,12 @@ def ask(path: Path, request: Request, timeout_s: float | None = None) -> Reply:
         except TimeoutError:
             raise StartError(_no_answer(timeout_s)) from None
     try:
-        return _reply_decoder.decode(data)
+        reply = _reply_decoder.decode(data)
     except msgspec.DecodeError:
         raise StartError("the server went away before it had answered") from None
+    if reply.status is None:
+        return reply
+    return msgspec.structs.replace(reply, status=as_seen_here(reply.status))
 
 
 def _no_answer(timeout_s: float | None) -> str:

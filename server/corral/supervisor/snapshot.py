@@ -18,6 +18,7 @@ from corral.ipc.status import (
 )
 from corral.settings import Settings
 from corral.supervisor.slots import FrontendSlot, WorkerSlot
+from corral.system import pid_namespace
 
 
 def take(
@@ -53,6 +54,7 @@ def take(
         ready=phase is Phase.SERVING and all(cell.ready for cell in cells),
         started_at_s=started_at_s,
         pid=os.getpid(),
+        pid_namespace=pid_namespace.own(),
         ready_after_s=ready_after_s,
         host=settings.listen.host,
         port=settings.listen.port,

@@ -15,6 +15,7 @@ from corral.ipc.status import BoundStatus, CellStatus, ServerStatus, StatusBoard
 from corral.settings import BackendName, ListenSettings
 from corral.system.addresses import format_address
 from corral.system.cpu_list import format_cpus
+from corral.system.pid_namespace import HIDDEN
 
 #: images/s beyond which an engine computes nothing
 _COUNTABLE = 100_000
@@ -202,6 +203,8 @@ def _status_facts(status: ServerStatus, now_s: float) -> Text:
     if (warm := status.warm) is not None:
         often = f"a batch every {warm.every_s:.1f} s in each idle worker"
         lines.append(f"warm      {often}, {warm.share:.1%} of its time")
+    if status.pids_hidden:
+        lines.append(f"! {HIDDEN}")
     return Text("\n".join([*lines, *(f"! {warning}" for warning in status.warnings)]))
 
 

@@ -159,7 +159,7 @@ def other_load(seen: Evidence) -> Outcome:
 def others_percent(seen: Evidence) -> dict[int, float] | None:
     """Percent of each worker's CPU time that was not ours, by worker; None where unknown."""
     looks = seen.looks("proc/stat")
-    if looks is None or looks[1] is None or seen.span_s <= 0:
+    if looks is None or looks[1] is None or seen.span_s <= 0 or seen.layout.hidden:
         return None
     before, after = cpu_times(looks[0]), cpu_times(looks[1])
     found = {}

@@ -218,7 +218,7 @@ def openmp(seen: Evidence) -> Outcome:
             names = set(re.findall(r"/(lib(?:gomp|iomp5|omp)[-\w]*\.so[.\w]*)", maps))
             found[worker.id] = sorted(names)
     if not found:
-        return unknown("the workers' maps cannot be read; ask as the server's user, or as root")
+        return unknown(seen.not_shown("maps"))
     several = tuple(
         worker
         for worker, names in found.items()
@@ -258,7 +258,7 @@ def thread_affinity(seen: Evidence) -> Outcome:
             if not cpus <= set(worker.cpus):
                 strays[worker.id] = format_cpus(cpus)
     if not looked:
-        return unknown("the workers' threads cannot be read")
+        return unknown(seen.not_shown("status"))
     if not strays:
         return ok(f"{count(looked, 'thread')} of {count(len(seen.layout.workers), 'worker')}")
     shown = ", ".join(f"worker {worker}: CPUs {cpus}" for worker, cpus in strays.items())
@@ -277,7 +277,7 @@ def server_warnings(seen: Evidence) -> Outcome:
     if not seen.layout.running:
         return unknown(seen.no_server)
     down = tuple(worker.id for worker in seen.layout.workers if worker.pid is None)
-    if down:
+    if down and not seen.layout.hidden:
         found = f"{len(down)} of {len(seen.layout.workers)} workers do not run"
         return Outcome(status=Status.ERROR, found=found, fix="corral status", workers=down)
     if not seen.layout.warnings:
