@@ -50,9 +50,8 @@ class FakeService:
     """See corral.frontend.rest.service.Service."""
 
     max_body_bytes = MAX_BODY_BYTES
-    several_inputs = False
 
-    def __init__(self) -> None:
+    def __init__(self, signature: Signature = SIGNATURE) -> None:
         self.ready = True
         self.standing_aside = 0
         self.outgoing = Outgoing(2**28)
@@ -72,13 +71,21 @@ class FakeService:
         #: makes every page long
         self.padding = ""
         self._reader = RequestReader(
-            SIGNATURE, Limits(max_items=8, max_image_bytes=1_000, classes=CLASSES), resolve
+            signature, Limits(max_items=8, max_image_bytes=1_000, classes=CLASSES), resolve
         )
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
         self.standing_aside += 1
         yield
+
+    @property
+    def several_inputs(self) -> bool:
+        return self._reader.several_inputs
+
+    @property
+    def without_labels(self) -> str:
+        return self._reader.without_labels
 
     def check_room(self) -> None:
         if self.full is not None:

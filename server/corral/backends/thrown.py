@@ -37,10 +37,14 @@ _COPY = "it is cut, damaged or of another kind; copy it again, with the files be
 #: a SavedModel's variables lie in a folder of their own
 _NO_VARIABLES = re.compile(r"Conversion is failed for: .*VarHandleOp")
 _COPY_VARIABLES = "its variables are missing; copy a SavedModel's folder whole, or freeze the graph"
+#: Paddle's weights lie beside the graph; an empty file of them counts as none
+_NO_PADDLE_WEIGHTS = re.compile(r"PaddlePaddle \*\.pdiparams format weight file doesn't exist")
+_COPY_PADDLE_WEIGHTS = "its .pdiparams is missing or empty; copy both files into one folder"
 #: the way out by what a line says, the first that fits
 _WAYS_OUT = (
     (_NO_OPERATOR, _OTHER_OPERATORS),
     (_NO_VARIABLES, _COPY_VARIABLES),
+    (_NO_PADDLE_WEIGHTS, _COPY_PADDLE_WEIGHTS),
     (_UNREADABLE, _COPY),
     (_NEWER, _OLDER_FILE),
 )
@@ -51,6 +55,13 @@ _OTHER_SHAPE = re.compile(
     r"OrtValue provided for output '(.+?)'.* has shape \{(.*?)\} but the computed output shape for "
     r"this run is \{(.*?)\}"
 )
+#: an answer whose array contradicts what the graph itself says of it
+_OTHER_DIMENSION = re.compile(
+    r"Got invalid dimensions for output: (.+?) for the following indices\s+index: (\d+) "
+    r"Got: (\d+) Expected: (\d+)"
+)
+#: the way out where somebody gave a shape that the graph does not have
+CORRECT = "correct --shape, or [shapes] in the TOML file beside the model"
 #: ONNX Runtime's operators name themselves; a session that cannot be made does not
 _ORT_SAYS = re.compile(
     r"Non-zero status code returned while running (\w+) node\..*? Status Message: (.+)"
@@ -105,15 +116,31 @@ def explain(
         return f"{line}: {NO_EXECUTABLE_MEMORY}"
     for says, way_out in _WAYS_OUT:
         if says.search(line):
-            return f"{line.rstrip('.')}: {way_out}"
-    if found := _OTHER_SHAPE.search(line):
-        output, *shapes = found.groups()
-        wanted, given = (f"[{shape.replace(',', ', ')}]" for shape in shapes)
-        said = (declared or {}).get(output)
-        if said and all(isinstance(size, int) for size in said[1:]):
-            return f"the graph answers {output} {given}, not {wanted} as the file says: {_ANEW}"
+            return f"{line.rstrip('.!')}: {way_out}"
+    return _of_shapes(str(error), declared or {}) or line
+
+
+def _of_shapes(text: str, declared: Mapping[str, Sequence[Any]]) -> str:
+    """What ONNX Runtime says of an answer that does not fit its array; empty where it does not."""
+    if found := _OTHER_DIMENSION.search(text):
+        output, index, given, said = found.groups()
+        return (
+            f"dimension {index} of output {output} is {said} in the graph, not {given}: {CORRECT}"
+        )
+    if not (found := _OTHER_SHAPE.search(text)):
+        return ""
+    output, *shapes = found.groups()
+    wanted, given = (f"[{shape.replace(',', ', ')}]" for shape in shapes)
+    known = declared.get(output)
+    if known and all(isinstance(size, int) for size in known[1:]):
+        return f"the graph answers {output} {given}, not {wanted} as the file says: {_ANEW}"
+    one, other = (shape.split(",")[1:] for shape in shapes)
+    if one == other:
         return shape_moves(output, wanted, given)
-    return line
+    return (
+        f"the graph answers {output} {given} here, not {wanted}: {CORRECT}; or, where it has "
+        "another shape for other values, let the model pad it to a fixed one"
+    )
 
 
 def shape_moves(output: str, one: str, other: str) -> str:

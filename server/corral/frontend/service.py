@@ -165,6 +165,11 @@ class Service:
         """Whether the model has more than one input."""
         return self._reader.several_inputs
 
+    @property
+    def without_labels(self) -> str:
+        """Why the model has no labels for a picture; empty where it has."""
+        return self._reader.without_labels
+
     async def infer(
         self,
         head: Head,

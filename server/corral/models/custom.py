@@ -108,6 +108,17 @@ def read(path: Path, shapes: Shapes | None = None) -> ModelSpec:
     )
 
 
+def _check_not_empty(path: Path) -> None:
+    """Raises ModelError for a file without a byte, which some readers take for an empty graph."""
+    try:
+        file = path / "saved_model.pb" if path.is_dir() else path
+        empty = not file.stat().st_size
+    except OSError as error:
+        raise ModelError(f"--model {path}: {error.strerror}") from None
+    if empty:
+        raise ModelError(f"--model {file}: the file is empty; copy it again, or export it anew")
+
+
 def _header(path: Path) -> tuple[list[Port], list[Port]] | None:
     """Inputs and outputs as the file's header has them; None for kinds that only engines read."""
     kind = kind_of(path)
@@ -117,6 +128,7 @@ def _header(path: Path) -> tuple[list[Port], list[Port]] | None:
         return _ir_ports(path)
     if not kind:
         raise ModelError(f"--model {path}: not an ONNX file, nor of another kind: {files.NAMES}")
+    _check_not_empty(path)
     return None
 
 
@@ -134,6 +146,8 @@ def _ports(
     if any(is_open(port, known) for port in (*inputs, *outputs)):
         names = [port.name for port in (*inputs, *outputs)]
         check_given(path, inputs, outputs, known)
+        # What is wrong with its weights is said here better than by an engine.
+        weight_files(path)
         return *ask(path, known, notes.datatypes, names), known
     return inputs, outputs, known
 

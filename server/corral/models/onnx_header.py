@@ -98,7 +98,7 @@ def read_locations(path: Path) -> dict[str, int]:
     Each goes with the bytes that it must have, 0 where the file does not say.
 
     Raises:
-        ModelError: it cannot be read, or is no ONNX file.
+        ModelError: it cannot be read, is no ONNX file, or says where weights lie by no number.
     """
     model = _parse(path)
     nodes = [node for function in model.function for node in function.node]
@@ -108,8 +108,14 @@ def read_locations(path: Path) -> dict[str, int]:
         entries = {entry.key: entry.value for entry in tensor.external}
         if tensor.location == _EXTERNAL and b"location" in entries:
             name = os.fsdecode(entries[b"location"])
-            end = sum(byte_count(os.fsdecode(entries.get(key, b""))) for key in _EXTENT)
-            found[name] = max(found.get(name, 0), end)
+            given = {key: os.fsdecode(entries[key]) for key in _EXTENT if key in entries}
+            if odd := next((key for key in given if not _DIGITS.fullmatch(given[key])), None):
+                told = f"the {odd.decode()} of {tensor.name.decode(errors='replace')!r}"
+                raise ModelError(
+                    f"--model {path}: {told} in its weights {name!r} is {given[odd][:40]!r}, and "
+                    "no number of bytes: export it anew"
+                )
+            found[name] = max(found.get(name, 0), sum(map(byte_count, given.values())))
     return dict(sorted(found.items()))
 
 

@@ -13,6 +13,8 @@ from corral.tensors import INPUT_NAME, OUTPUT_NAME, Datatype, Recipe, Signature,
 #: one item's shape by the name of an input or output
 Shapes = Mapping[str, tuple[int, ...]]
 
+#: of a size on the command line, with zeros in front
+_MOST_DIGITS = 20
 #: a larger first dimension of outputs, whose inputs take any batch, is rather no batch
 MOST_MEANT = 64
 
@@ -42,7 +44,7 @@ def read_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     for text in texts:
         name, _, sizes = text.rpartition("=")
         parts = [part.strip() for part in sizes.split(",")] if sizes.strip() else []
-        whole = all(part.isascii() and part.isdigit() and 0 < int(part) < 2**31 for part in parts)
+        whole = all(_is_size(part) for part in parts)
         if not name or not whole or name in found:
             raise ConfigError(
                 f"--shape {text[:100]}: NAME=3,224,224, one item of an input or output without "
@@ -50,6 +52,12 @@ def read_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
             )
         found[name] = tuple(int(part) for part in parts)
     return found
+
+
+def _is_size(text: str) -> bool:
+    """Whether a dimension may be that; of thousands of digits Python makes no number."""
+    known = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return known and 0 < int(text) < 2**31
 
 
 def check_datatypes(path: Path, inputs: Sequence[Port], datatypes: Mapping[str, str]) -> None:

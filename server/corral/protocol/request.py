@@ -21,6 +21,7 @@ from corral.protocol.envelope import (
     tail,
 )
 from corral.protocol.head import Data, Head, Places
+from corral.protocol.labels import without_labels
 from corral.protocol.parameters import read_classification, read_priority, read_slice, read_timeout
 from corral.protocol.ports import PortsReader, parse_request
 from corral.protocol.response import LENGTH_PREFIX
@@ -67,6 +68,8 @@ class RequestReader:
         self._ports = PortsReader(signature, limits, self._contents, self._read_slice)
         #: whether the model has more than one input
         self.several_inputs = bool(signature.inputs)
+        #: see protocol.labels.without_labels
+        self.without_labels = without_labels(signature)
         self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
 
     def read(self, message: bytes) -> tuple[Head, Data]:

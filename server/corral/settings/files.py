@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import stat
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -94,6 +95,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"not TOML: {error}") from None
+    except ValueError:
+        # Python's own word is about a function that nobody here can call.
+        most = sys.get_int_max_str_digits()
+        raise ValueError(
+            f"a whole number in it has more than {most} digits: shorten it, or put it in quotes"
+        ) from None
 
 
 def write_text(path: Path, option: str, text: str) -> None:

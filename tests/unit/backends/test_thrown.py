@@ -58,6 +58,31 @@ def test_a_shape_that_the_file_says_otherwise_is_told_so() -> None:
     )
 
 
+def test_a_shape_that_somebody_gave_and_the_graph_has_not_is_told_so() -> None:
+    said = (
+        "Error in execution: Got invalid dimensions for output: y for the following indices\n"
+        " index: 1 Got: 9 Expected: 3\n Please fix either the inputs/outputs or the model."
+    )
+    assert explain(RuntimeError(said), BackendName.ONNXRUNTIME) == (
+        "dimension 1 of output y is 3 in the graph, not 9: correct --shape, or [shapes] in the "
+        "TOML file beside the model"
+    )
+    said = (
+        "The output OrtValue provided for output 'y' of node '' (Neg) has shape {1,9} but the "
+        "computed output shape for this run is {1,3}. When calling Run()"
+    )
+    line = explain(RuntimeError(said), BackendName.ONNXRUNTIME, {"y": ["n", None]})
+    assert line.startswith("the graph answers y [1, 3] here, not [1, 9]: correct --shape, or ")
+
+
+def test_paddle_s_missing_weights_have_a_way_out() -> None:
+    said = "PaddlePaddle *.pdiparams format weight file doesn't exist!"
+    assert explain(RuntimeError(said), BackendName.OPENVINO) == (
+        "PaddlePaddle *.pdiparams format weight file doesn't exist: its .pdiparams is missing or "
+        "empty; copy both files into one folder"
+    )
+
+
 def test_a_file_of_a_newer_version_has_a_way_out_and_no_place_in_the_source() -> None:
     said = (
         "[ONNXRuntimeError] : 1 : FAIL : Load model from a.onnx failed:/onnxruntime_src/core/"

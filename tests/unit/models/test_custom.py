@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper, save
+from onnx import ModelProto, TensorProto, helper, load, numpy_helper, save
 from support.ports_model import write_pair
 
 from corral.artifacts import build
@@ -16,7 +16,7 @@ from corral.backends.registry import resolve_mode
 from corral.errors import ConfigError, ModelError
 from corral.models import custom, photos, registry
 from corral.models.onnx_header import Port
-from corral.models.ports import settle
+from corral.models.ports import read_shapes, settle
 from corral.protocol import response
 from corral.settings import BackendName, TorchMode
 from corral.tensors import Datatype
@@ -334,6 +334,44 @@ def test_what_cannot_be_served_is_named_with_its_cause(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("sizes", ["", "0", "-1", "1.5", "\u0663", "2147483648", 5000 * "9"])
+def test_a_shape_on_the_command_line_is_of_whole_numbers(sizes: str) -> None:
+    assert read_shapes(["x=y=3, 0224"]) == {"x=y": (3, 224)}
+    with pytest.raises(ConfigError, match=r"^--shape x=.*: NAME=3,224,224, one item of") as refused:
+        read_shapes([f"x=3,{sizes}"])
+    assert len(str(refused.value)) < 250
+
+
+@pytest.mark.parametrize("key", ["offset", "length"])
+@pytest.mark.parametrize("value", ["abc", "-5", "", "1e3", 30 * "9"])
+def test_weights_at_what_is_no_number_are_told(tmp_path: Path, key: str, value: str) -> None:
+    path = _write_split(tmp_path / "m.onnx", 1.0)
+    model = load(path, load_external_data=False)
+    entries = {entry.key: entry for entry in model.graph.initializer[0].external_data}
+    entries[key].value = value
+    # Where a shape is open, an engine would be asked, which says it in its own way.
+    for size in (4, 0):
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = size
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(ModelError) as refused:
+            custom.read(path).find_weights("auto", tmp_path, True)
+        assert str(refused.value) == (
+            f"--model {path}: the {key} of 'w' in its weights 'w.bin' is {value[:40]!r}, and no "
+            "number of bytes: export it anew"
+        )
+
+
+@pytest.mark.parametrize("name", ["m.pdmodel", "m.pb", "m.tflite", "m.pt", "m.pt2", "saved"])
+def test_an_empty_file_is_told_so(tmp_path: Path, name: str) -> None:
+    path = file = tmp_path / name
+    if name == "saved":
+        path.mkdir()
+        file = path / "saved_model.pb"
+    file.touch()
+    with pytest.raises(ModelError, match=f"--model {file}: the file is empty; copy it again, or "):
+        custom.read(path)
+
+
 @pytest.mark.parametrize("name", ["junk.onnx", "junk.xml", "junk.bin2"])
 @pytest.mark.parametrize("content", [b"", b"\x00\xff" * 99, b"<html/>", b"hello"])
 def test_a_file_that_is_no_model(tmp_path: Path, name: str, content: bytes) -> None:
@@ -349,6 +387,7 @@ def test_a_file_that_is_no_model(tmp_path: Path, name: str, content: bytes) -> N
     [
         ("labels = [", "not TOML"),
         ("colour = 1", "colour"),
+        ("[shapes]\nin0 = [" + 5000 * "9" + "]", "m.toml: a whole number in it has more than 4300"),
         ('labels = ["one"]', "1 labels for 4 classes"),
         ("[preprocessing]\nresize = 4", "resize must be 8"),
         ('name = "../../etc/passwd"', "name: up to 100 letters"),

@@ -40,7 +40,7 @@ from corral.backends.openvino.pixels import accept_pixels
 from corral.backends.openvino.refusing import may_refuse
 from corral.backends.openvino.types import indexes, tensor, type_name
 from corral.backends.telemetry import silence_telemetry
-from corral.backends.thrown import THROWN, explain, refusal, shape_moves
+from corral.backends.thrown import CORRECT, THROWN, explain, refusal, shape_moves
 from corral.errors import ConfigError, ModelError, ValuesRefused
 from corral.ipc.messages import WorkerBoot
 from corral.settings import BackendName
@@ -329,7 +329,9 @@ def _check_answer(
 
     given = compiled.output(index).partial_shape
     if not given.compatible(ov.PartialShape(list(wanted))):
-        raise RuntimeError(f"the graph answers {given}, not {list(wanted)}")
+        told = f"the graph answers {given}, not {list(wanted)}"
+        item = ov.PartialShape([-1, *wanted[1:]])
+        raise RuntimeError(told if given.compatible(item) else f"{told}: {CORRECT}")
 
 
 def _check_shapes_stay(compiled: openvino.CompiledModel) -> None:

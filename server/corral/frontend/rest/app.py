@@ -21,6 +21,7 @@ from corral.frontend.rest.side_work import SideWork
 from corral.images.header import is_no_picture
 from corral.priority import Priority
 from corral.protocol.head import Head
+from corral.protocol.labels import labels_request
 from corral.protocol.response import Answer
 from corral.protocol.rest import compression, fields, request, response, statuses
 from corral.protocol.rest.json_tensor import as_element
@@ -272,8 +273,16 @@ class RestApp:
     def _read_labels_head(
         self, name: str, version: str, top: int, timeout_us: int, priority: int
     ) -> Head:
-        message = request.labels_request(name, version, top, timeout_us, priority)
-        return self._service.read_head(message)
+        message = labels_request(name, version, top, timeout_us, priority)
+        try:
+            return self._service.read_head(message)
+        except InvalidRequest as error:
+            # The client wrote none of the tensors that it would be told of.
+            if not (why := self._service.without_labels):
+                raise
+            told = InvalidRequest(f"{why} to /v2/models/{name}/infer")
+            told.view = error.view
+            raise told from None
 
     def _counted(self, error: RequestError) -> RequestError:
         self._service.refused(error)

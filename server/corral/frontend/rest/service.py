@@ -52,6 +52,10 @@ class Service(Protocol):
     def several_inputs(self) -> bool:
         """Whether the model has more than one input."""
 
+    @property
+    def without_labels(self) -> str:
+        """Why the model has no labels for a picture, and what to send; empty where it has."""
+
     def check_room(self) -> None:
         """Raises QueueFull where more requests are under way than may be."""
 

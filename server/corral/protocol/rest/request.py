@@ -327,24 +327,3 @@ def _text(value: str, what: str) -> str:
     except UnicodeEncodeError:
         raise InvalidRequest(f"{what} is not valid Unicode") from None
     return value
-
-
-def labels_request(
-    model_name: str, model_version: str, top: int, timeout_us: int, priority: int
-) -> pb.ModelInferRequest:
-    """The request for the ``top`` best labels of one encoded picture.
-
-    Args:
-        model_name, model_version: from the path.
-        top: how many.
-        timeout_us: 0 for none.
-        priority: as the request parameter; 0 for the usual one.
-    """
-    message = pb.ModelInferRequest(model_name=model_name, model_version=model_version)
-    message.inputs.add(name="input", datatype="BYTES", shape=[1])
-    message.parameters["classification"].int64_param = top
-    if timeout_us:
-        message.parameters["timeout"].int64_param = timeout_us
-    if priority:
-        message.parameters["priority"].int64_param = priority
-    return message

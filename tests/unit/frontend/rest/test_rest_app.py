@@ -32,10 +32,13 @@ from corral.frontend.rest.app import RestApp
 from corral.priority import Priority
 from corral.protocol.response import Answer
 from corral.protocol.rest import compression
+from corral.tensors import Datatype, Signature, TensorSpec
 
 JPEG = b"ok\x03 as the model has it"
 PIXELS = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
 INFER = "/v2/models/m/infer"
+_PORT = TensorSpec("a", Datatype.FP32, (4,))
+_OTHER = TensorSpec("b", Datatype.INT64, (2,))
 
 
 @pytest.fixture
@@ -220,6 +223,45 @@ async def test_curl_classifies_a_picture(app: RestApp, content_type: str | None)
             {"label": "class 0", "index": 0, "score": 0.0},
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("signature", "told"),
+    [
+        (
+            Signature({Datatype.FP32: (4,)}, (4,), None, (_PORT, _OTHER)),
+            "the model takes no pictures, but 'a' FP32 [n,4], 'b' INT64 [n,2]: send tensors",
+        ),
+        (
+            Signature({Datatype.FP32: (4,)}, (4,)),
+            (
+                "the model takes no pictures, but 'input' FP32 [n,4]: give it [preprocessing] in "
+                "the TOML file beside it, or send tensors"
+            ),
+        ),
+        (
+            Signature(
+                {Datatype.FP32: (3, 4, 4), Datatype.UINT8: (4, 4, 3)},
+                (4,),
+                outputs=(_PORT, _OTHER),
+            ),
+            (
+                "labels are of one output of FP32 scores, and the model answers 'a' FP32 [n,4], "
+                "'b' INT64 [n,2]: send the picture as a BYTES input"
+            ),
+        ),
+    ],
+)
+async def test_a_model_without_labels_says_why_and_what_to_send(
+    signature: Signature, told: str
+) -> None:
+    service = FakeService(signature)
+    reply = await ask(make(service), "POST", "/v2/models/m/classify", JPEG)
+    assert (reply.status, json.loads(reply.body)["error"]) == (400, f"{told} to /v2/models/m/infer")
+    (counted,) = service.counted
+    assert counted.outcome == "invalid"
+    reply = await ask(make(service), "POST", "/v2/models/other/classify", JPEG)
+    assert (reply.status, json.loads(reply.body)["error"]) == (404, "no model 'other'")
 
 
 @pytest.mark.parametrize("media", ["", "multipart/form-data; boundary=B"])
