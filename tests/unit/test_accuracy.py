@@ -193,6 +193,37 @@ def test_few_pictures_without_labels_do_not_pass_by_fp32s_word_alone() -> None:
     assert faults(_fidelity(snr_db=15.0), Thresholds(), synthetic=False) == []
 
 
+def _shared(logits: np.ndarray) -> np.ndarray:
+    """A softmax does not see what all classes have."""
+    return logits + 1000
+
+
+def _by_picture(logits: np.ndarray) -> np.ndarray:
+    """Nor that it is another one for each picture, as a logarithm of a softmax takes away."""
+    return np.asarray(logits + 100 * np.arange(len(logits))[:, None])
+
+
+def _by_class(logits: np.ndarray) -> np.ndarray:
+    """Half of the classes are never named."""
+    return np.concatenate([logits, np.full_like(logits, -1000)], axis=1)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("beside", [_shared, _by_picture, _by_class])
+def test_few_pictures_do_not_pass_by_a_constant_beside_which_noise_looks_small(
+    beside: Callable[[np.ndarray], np.ndarray], *, labelled: bool
+) -> None:
+    reference = _logits()
+    sizes = _RANDOM.normal(size=reference.shape) * np.sqrt(np.square(reference).mean())
+    labels = reference.argmax(axis=1) if labelled else None
+    for noise, passes in ((0.03, True), (0.2, False)):
+        candidate = reference + noise * sizes
+        found = compare(beside(reference), beside(candidate), labels=labels)
+        assert found.loss == 0
+        assert found.snr_db > 40
+        assert (faults(found, Thresholds(), synthetic=False) == []) is passes
+
+
 @pytest.mark.parametrize("count", [1, 9])
 def test_too_few_pictures_have_no_say_on_a_loss_and_noise_counts(count: int) -> None:
     logits = _logits(count)
@@ -448,6 +479,16 @@ def _embeddings() -> np.ndarray:
 def _of_one_class() -> np.ndarray:
     """A detector of faults that sees none in any photograph."""
     return np.asarray([6, -6] + 0.5 * _RANDOM.normal(size=(400, 2)), np.float32)
+
+
+def test_where_fp32_is_never_right_a_constant_hides_no_noise() -> None:
+    reference = _logits(40)
+    labels = (reference.argmax(axis=1) + 1) % 10
+    noisy = reference + _RANDOM.normal(size=reference.shape)
+    found = compare(reference + 1000, noisy + 1000, labels=labels)
+    assert found.loss is None
+    (fault,) = faults(found, Thresholds(), synthetic=False)
+    assert fault.startswith("SNR of what tells classes apart ")
 
 
 @pytest.mark.parametrize("make", [_embeddings, _of_one_class])

@@ -20,7 +20,8 @@ for a model of several outputs: the worst ratio decides. Otherwise it is informa
 divergence and the cosine similarity. An answer that is no number, FP32's own included, costs all of
 its picture.
 
-Of what is no list of scores, only what changes with the picture is signal (accuracy/noise.py).
+Of what is no list of scores, only what changes with the picture is signal (accuracy/noise.py); nor
+is anything else where the ratio decides on trained scores of classes.
 """
 
 from __future__ import annotations
@@ -78,6 +79,9 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     #: its one-sided 95 % lower bound, of several outputs the lowest; None where there are too few
     #: photographs
     snr_db_least: float | None = None
+    #: dB, the same of what tells classes apart: without what a softmax does not see and what FP32
+    #: answers whatever the picture is; None where answers are no scores of classes, or may be none
+    snr_telling_db: float | None = None
     #: photographs
     pictures: int
     #: crops of them, all together
@@ -163,7 +167,11 @@ def compare(
         enough = plain.pictures >= MIN_PICTURES
         measures = losses.measure(reference, candidate, broken, groups, labels, bounded=enough)
         plain = msgspec.structs.replace(plain, **measures)
-        if plain.blind_loss is None or plain.blind_loss >= _TELLING:
+        apart = plain.blind_loss is None or plain.blind_loss >= _TELLING
+        if apart or labels is not None:
+            ratio = noise.telling(reference, candidate).snr_db
+            plain = msgspec.structs.replace(plain, snr_telling_db=ratio)
+        if apart:
             return plain
     of_changes = noise.measure(reference, candidate, noise.constant(reference))
     changes, _ = _fidelity(of_changes, pictures)
@@ -246,9 +254,12 @@ def faults(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> li
         if not too_few(fidelity, thresholds):
             return []
         told = f", and {fidelity.pictures} pictures cannot exclude a loss of {thresholds.loss:.2%}"
-    if fidelity.snr_db < thresholds.snr_db:
-        where = f" of output {fidelity.output}" if fidelity.output else ""
-        return [f"SNR{where} {fidelity.snr_db:.1f} dB < {thresholds.snr_db:g} dB{told}"]
+    ratio, where = fidelity.snr_db, f" of output {fidelity.output}" if fidelity.output else ""
+    # Beside a constant that all logits share, any noise looks small.
+    if fidelity.snr_telling_db is not None and not synthetic:
+        ratio, where = fidelity.snr_telling_db, " of what tells classes apart"
+    if ratio < thresholds.snr_db:
+        return [f"SNR{where} {ratio:.1f} dB < {thresholds.snr_db:g} dB{told}"]
     return []
 
 

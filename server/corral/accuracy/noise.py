@@ -102,6 +102,30 @@ def constant(reference: NDArray[Any]) -> NDArray[np.float64] | None:
     return mean
 
 
+def telling(reference: NDArray[Any], candidate: NDArray[Any]) -> Noise:
+    """How far scores of classes are from FP32's, by what tells the classes apart alone.
+
+    A softmax does not see what is added to all scores of a crop, and what FP32 adds to those of a
+    class whatever the picture is tells nothing of it. Neither is signal.
+
+    Args:
+        reference: FP32's answers, [crops,classes].
+        candidate: the other's.
+
+    Raises:
+        ValueError: as ``measure`` does.
+    """
+    exact, other = _centred(reference), _centred(candidate)
+    return measure(exact, other, constant(exact))
+
+
+def _centred(answers: NDArray[Any]) -> NDArray[np.float64]:
+    """Each row without its mean; all of a row with what is no number is none."""
+    exact = answers.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(exact - exact.mean(axis=1, keepdims=True))
+
+
 def _cosine(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
     """1 where both are zero, 0 where one is."""
     if np.array_equal(expected, found):

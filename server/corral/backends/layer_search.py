@@ -291,6 +291,9 @@ def forecast(found: Fidelity) -> Fidelity:
     noise, most = (10 ** (-db / 10) for db in (found.snr_db, found.snr_db_least or found.snr_db))
     expected = noise + apart * max(0.0, most - noise)
     changes = {"snr_db": -10 * math.log10(expected)}
+    if found.snr_telling_db is not None:
+        # Its luck is that of the ratio of the whole.
+        changes["snr_telling_db"] = found.snr_telling_db + changes["snr_db"] - found.snr_db
     reach = apart + math.sqrt(share)
     for name in ("loss_shown", "loss_most"):
         bound = getattr(found, name)

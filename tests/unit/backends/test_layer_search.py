@@ -213,9 +213,10 @@ def test_where_noise_does_not_add_up_layers_go_back_until_it_passes() -> None:
 def test_the_guard_is_expected_to_find_more_than_the_search() -> None:
     found = Fidelity(
         loss=0.004, loss_most=0.008, loss_shown=0.008, blind_loss=0.8, cosine=1.0,
-        snr_db=23.0, snr_db_least=21.0, pictures=10,
+        snr_db=23.0, snr_db_least=21.0, snr_telling_db=20.0, pictures=10,
     )  # fmt: skip
     expected = forecast(found)
+    assert expected.snr_telling_db == pytest.approx(expected.snr_db - 3.0)
     # One mean of ten and one of forty; and the bound of forty, which is half as far as that of ten.
     assert expected.loss_most == pytest.approx(0.004 + (np.sqrt(1.25) + 0.5) * 0.004)
     assert expected.loss_shown == expected.loss_most
