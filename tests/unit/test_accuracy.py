@@ -485,7 +485,7 @@ def test_where_fp32_is_never_right_a_constant_hides_no_noise() -> None:
     reference = _logits(40)
     labels = (reference.argmax(axis=1) + 1) % 10
     noisy = reference + _RANDOM.normal(size=reference.shape)
-    found = compare(reference + 1000, noisy + 1000, labels=labels)
+    found = compare(reference + 1000, np.asarray(noisy + 1000, np.float32), labels=labels)
     assert found.loss is None
     (fault,) = faults(found, Thresholds(), synthetic=False)
     assert fault.startswith("SNR of what tells classes apart ")
