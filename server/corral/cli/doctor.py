@@ -50,12 +50,12 @@ def run(settings: Settings, options: argparse.Namespace, environ: Mapping[str, s
             seen, done = _of_this_machine(settings, options, environ)
         signals.hold()
         report = examine(seen)
-        if options.html is not None:
-            write_text(options.html, "--html", page.render(report, seen))
         if options.json:
             print(msgspec.json.format(msgspec.json.encode(report)).decode(), flush=True)
         else:
             standard_output().print(view.render(report))
+        if options.html is not None:
+            write_text(options.html, "--html", page.render(report, seen))
     return exit_code(report.checks, Status(options.fail_on)) if done else INTERRUPTED
 
 

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from corral.errors import ConfigError, os_reason
+from corral.errors import ConfigError, CorralError, os_reason
 
 #: no files, and of use all the same: what this process has open already, and what takes everything
 _STREAMS = ("/dev/null", "/dev/stdout", "/dev/stderr")
 _OPEN = ("/dev/fd/", "/proc/self/fd/")
+
+
+def write_each(*writes: Callable[[], object]) -> None:
+    """Writes results, each whether or not those before it could be written.
+
+    Raises:
+        CorralError: one could not; the first that failed.
+    """
+    failed: CorralError | None = None
+    for write in writes:
+        try:
+            write()
+        except CorralError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 def is_stream(path: Path) -> bool:
@@ -61,6 +77,7 @@ def check_writable(path: Path | None, option: str) -> None:
         with path.open("ab"):
             pass
         if not there:
-            path.unlink()
+            # A link into nowhere is the user's.
+            Path(os.path.realpath(path)).unlink()
     except OSError as error:
         raise ConfigError(f"{option} {path}: {os_reason(error)}") from None

@@ -78,7 +78,7 @@ def run(
             code = INTERRUPTED
         except CorralError as error:
             signals.hold()
-            if profiling.report.engine is not None:
+            if profiling.report.engine is not None or profiling.report.budget is not None:
                 profiling.note(f"not complete: {one_line(error)}")
                 _show(profiling.report, options)
             raise
@@ -118,14 +118,15 @@ def _socket(settings: Settings, environ: Mapping[str, str]) -> Path:
 
 
 def _show(report: ProfileReport, options: argparse.Namespace) -> None:
-    if options.html is not None:
-        write_text(options.html, "--html", page.render(report))
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(report)).decode(), flush=True)
     else:
         # A file or a pipe has room for all columns.
         console = standard_output(140)
         console.print(view.render(report, console.width))
+    # What was measured is printed, even where the disk is full by now.
+    if options.html is not None:
+        write_text(options.html, "--html", page.render(report))
 
 
 def _compare(options: argparse.Namespace) -> int:

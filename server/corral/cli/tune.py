@@ -16,7 +16,7 @@ from corral.artifacts.figures import FigureCache
 from corral.artifacts.served_model import served_model
 from corral.backends.registry import engine
 from corral.cli.command_line import named
-from corral.cli.files import check_apart, check_writable, is_stream
+from corral.cli.files import check_apart, check_writable, is_stream, write_each
 from corral.cli.interrupting import INTERRUPTED, interrupts
 from corral.cli.measured_server import measured
 from corral.errors import ConfigError, CorralError, one_line
@@ -301,25 +301,36 @@ def _say(phase: str) -> None:
 
 
 def _show(found: TuneReport, options_: argparse.Namespace, *, interrupted: bool) -> None:
-    """Prints and writes what is known; settings of an interrupted search if they are confirmed."""
-    out = options_.out or Path("tuned.toml")
-    writes = found.winner is not None and (found.winner.confirmed or not interrupted)
-    if found.winner is not None and writes:
-        remarks = [
-            f"corral tune: {view.headline(found)}",
-            view.winner_line(found.winner, found.p99_ms),
-        ]
-        write_text(out, "--out", as_toml(found.winner.settings, remarks))
-    if options_.html is not None:
-        write_text(options_.html, "--html", page.render(found))
-        chart = chart_beside(options_.html)
-        why_not = picture.write(found, chart) if chart is not None else ""
-        if why_not:
-            _say(why_not)
+    """Prints what is known, and writes it; settings of an interrupted search if confirmed.
+
+    Raises:
+        CorralError: a file cannot be written any more; all else was printed and written.
+    """
+    console = standard_output(150)
     if options_.json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode(), flush=True)
-        return
-    console = standard_output(150)
-    console.print(view.render(found))
-    if writes:
-        console.print(f"{out}: corral serve --config {out}", highlight=False)
+    else:
+        console.print(view.render(found))
+
+    def settings() -> None:
+        winner, out = found.winner, options_.out or Path("tuned.toml")
+        if winner is None or not (winner.confirmed or not interrupted):
+            return
+        remarks = [
+            f"corral tune: {view.headline(found)}",
+            view.winner_line(winner, found.p99_ms),
+        ]
+        write_text(out, "--out", as_toml(winner.settings, remarks))
+        if not options_.json:
+            console.print(f"{out}: corral serve --config {out}", highlight=False)
+
+    def html() -> None:
+        if options_.html is not None:
+            write_text(options_.html, "--html", page.render(found))
+
+    def chart() -> None:
+        file = chart_beside(options_.html)
+        if file is not None and (why_not := picture.write(found, file)):
+            _say(why_not)
+
+    write_each(settings, html, chart)

@@ -5,6 +5,7 @@ A pipe that nobody writes to, or a device without end, must not hold a start up.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -104,7 +105,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, option: str, text: str) -> None:
+    """Writes what an option asked for, in UTF-8; see ``write_bytes``."""
+    write_bytes(path, option, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, option: str, content: bytes) -> None:
     """Writes what an option asked for. A signal that would end this process waits until then.
+
+    A file that was there is replaced by a whole one, or stays as it was.
 
     Raises:
         CorralError: the disk is full, or the file cannot be written any more.
@@ -114,8 +122,37 @@ def write_text(path: Path, option: str, text: str) -> None:
         is_file = path.is_file() or not path.exists()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS if is_file else ())
         try:
-            path.write_text(text, encoding="utf-8")
+            if is_file:
+                _put(Path(os.path.realpath(path)), content)
+            else:
+                path.write_bytes(content)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except OSError as error:
         raise CorralError(f"{option} {path}: {os_reason(error)}") from None
+
+
+def _put(place: Path, content: bytes) -> None:
+    """By renaming; where nothing can be made beside it, or put over it, in its place."""
+    draft = place.with_name(f".corral-{os.getpid()}.draft")
+    try:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError:
+        place.write_bytes(content)
+        return
+    try:
+        with os.fdopen(fd, "wb") as stream:
+            stream.write(content)
+        with contextlib.suppress(OSError):
+            draft.chmod(stat.S_IMODE(place.stat().st_mode))
+        try:
+            draft.rename(place)
+        except OSError:
+            # A container's mounted file, or another user's in a folder like /tmp.
+            place.write_bytes(content)
+            draft.unlink()
+    # Whatever ends it, half a file does not stay.
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise

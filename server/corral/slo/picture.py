@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from corral import extras
+from corral.settings.files import write_bytes
 from corral.slo.report import TuneReport
 
 _COLOURS = ("#2a6fb0", "#c2571a", "#3f8f4f", "#8c4fa3", "#a88a10", "#3a8f95")
@@ -13,7 +15,11 @@ _HEADROOM = 1.5
 
 
 def write(report: TuneReport, file: Path) -> str:
-    """Writes the picture; returns why it could not, or nothing."""
+    """Writes the picture; returns why there is nothing to write, or nothing.
+
+    Raises:
+        CorralError: the disk is full, or the file cannot be written any more.
+    """
     if not report.curves:
         return "nothing is predicted, so there is no chart"
     try:
@@ -59,5 +65,7 @@ def write(report: TuneReport, file: Path) -> str:
     figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.savefig(file, dpi=150)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=150)
+    write_bytes(file, "--html", drawn.getvalue())
     return ""

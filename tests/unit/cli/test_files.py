@@ -81,3 +81,61 @@ def test_results_that_would_overwrite_one_another_are_told(tmp_path: Path) -> No
 )
 def test_a_chart_lies_beside_its_page(html: str, chart: str | None) -> None:
     assert chart_beside(Path(html)) == (chart and Path(chart))
+
+
+def test_a_result_replaces_what_was_there_behind_its_link_and_with_its_mode(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_text("older, and longer than what comes")
+    real.chmod(0o640)
+    link.symlink_to("real")
+    write_text(link, "--html", "text")
+    assert link.is_symlink()
+    assert real.read_text() == "text"
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert sorted(tmp_path.iterdir()) == [link, real]
+
+
+def test_a_new_result_has_the_users_mode(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "new", "--html", "text")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_into_nowhere_stays_and_nothing_is_made_there(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    check_writable(tmp_path / "link", "--html")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+    write_text(tmp_path / "link", "--html", "text")
+    assert (tmp_path / "file").read_text() == "text"
+
+
+def test_what_cannot_be_put_over_is_written_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    (tmp_path / "file").write_text("older")
+    monkeypatch.setattr(Path, "rename", busy)
+    write_text(tmp_path / "file", "--html", "text")
+    assert (tmp_path / "file").read_text() == "text"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_where_nothing_can_be_made_beside_it_a_file_is_written_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, opened = tmp_path / "file", os.open
+
+    def refusing(path: Path, flags: int, mode: int = 0o777, **options: int) -> int:
+        if flags & os.O_EXCL:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, mode, **options)
+
+    file.write_text("older")
+    monkeypatch.setattr(os, "open", refusing)
+    write_text(file, "--html", "text")
+    assert file.read_text() == "text"

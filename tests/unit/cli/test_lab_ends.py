@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import signal
 import subprocess
 import time
@@ -17,7 +19,7 @@ from corral.cli.main import run
 from corral.lab.evaluate import command as evaluation
 from corral.lab.ladder import command as ladder
 from corral.profiling.report import ProfileReport
-from corral.slo.report import TuneReport
+from corral.slo.report import CurvePoint, TuneReport, Winner
 from corral.supervisor.child_server import ChildServer
 from corral.system import haste
 
@@ -160,3 +162,59 @@ def test_a_server_is_not_waited_for_in_haste(monkeypatch: pytest.MonkeyPatch) ->
     assert time.monotonic() - began_s < 5
     assert not Path(f"/proc/{server.pid}").exists()
     assert not server.socket.parent.exists()
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Files that take 100 bytes and no more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+_WINNER = Winner(
+    settings={"workers": 2, "p99-ms": 50.0}, name="a", rate=30.0, rate_interval=[30.0, 32.0],
+    p99_ms=48.0, p99_interval_ms=[45.0, 49.5], p50_ms=20.0, idle_p50_ms=11.0, confirmed=True,
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize(
+    ("command", "failed"),
+    [("tune", "--out tuned.toml"), ("profile", "--html page.html"), ("doctor", "--html page.html")],
+)
+def test_where_the_disk_is_full_by_then_what_is_known_is_printed_and_older_files_stay(
+    command: str,
+    failed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    search = TuneReport(
+        p99_ms=50, model="m", cpu="c", arrivals="Poisson", space={}, winner=_WINNER,
+        curves=[[CurvePoint(rate=10, p50_ms=9, p99_ms=20, name="a")]],
+    )  # fmt: skip
+    seen = ProfileReport(cpu="c", model="m", mode="rti", served_by="us", workers=1, seconds=1)
+
+    class Search(_Interrupted):
+        def report(self) -> Any:
+            return self._report
+
+    class Profiled(_Interrupted):
+        report = seen
+
+    monkeypatch.setattr(tune, "_make", lambda *_, **__: Search(search, done=True))
+    monkeypatch.setattr(profile, "Profiling", lambda *_: Profiled(None, done=True))
+    monkeypatch.chdir(tmp_path)
+    older = {tmp_path / name: f"older {name}" for name in ("tuned.toml", "page.html", "page.png")}
+    for file, text in older.items():
+        file.write_text(text)
+    words = [command, "--backend", "null", "--json", "--html", "page.html"]
+    if command == "tune":
+        words += ["--p99-ms", "50"]
+    assert run(words, {"HOME": "."}) == 1
+    captured = capsys.readouterr()
+    json.loads(captured.out)
+    assert captured.err.splitlines()[-1] == f"corral: {failed}: file too large"
+    assert {file: file.read_text() for file in tmp_path.iterdir()} == older
