@@ -72,6 +72,33 @@ def test_probabilities_count_as_they_are() -> None:
     assert found.loss == pytest.approx(0.8 / 0.9 / 40, rel=1e-4)
 
 
+def test_percentages_are_probabilities() -> None:
+    reference = np.tile(np.array([[38, 36, 26]], np.float32), (40, 1))
+    candidate = reference.copy()
+    candidate[:10] = [36, 38, 26]
+    found = compare(reference, candidate)
+    assert found.accuracy == pytest.approx(0.38)
+    assert found.loss == pytest.approx(10 / 40 * 0.02 / 0.38, rel=1e-4)
+
+
+def _bf16(values: np.ndarray) -> np.ndarray:
+    """Rounded as a cast to BF16 does."""
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def test_probabilities_that_are_rounded_to_bf16_are_probabilities() -> None:
+    shares = np.random.default_rng(3).dirichlet(np.ones(30), 400).astype(np.float32)
+    shares[np.arange(400), np.arange(400) % 30] += 1
+    shares = _bf16(shares / 2)
+    assert np.abs(shares.sum(axis=1, dtype=np.float64) - 1).max() > 1e-3
+    found = compare(shares, shares)
+    assert found.accuracy == pytest.approx(float(shares.max(axis=1).mean()))
+    # The candidate's own sums say nothing else of what they are.
+    exact = np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)
+    assert compare(exact, exact * np.float32(1.02)).kl == pytest.approx(0.0, abs=0.03)
+
+
 def test_of_classes_that_do_not_exclude_one_another_the_noise_counts() -> None:
     reference = (1 / (1 + np.exp(-_logits(40)))).astype(np.float32)
     candidate = np.clip(reference + 0.2 * np.sign(reference - 0.5), 0, 1).astype(np.float32)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from corral.accuracy.bound import most_of_a_count, upper_bound
 
-#: rows whose sum is within this of one, and nowhere negative, are probabilities already
-_SUM_SLACK = 1e-3
+#: rows whose sum is within this share of one, or of 100, and nowhere negative, are probabilities
+#: already: as much can BF16 round
+_SUM_SLACK = 2.0**-8
 #: the largest KL divergence that a picture counts with, nats: JSON has no infinity
 _MOST_NATS = 100.0
 #: a sum of crops' shares is within this of the number of pictures that it stands for
@@ -29,14 +30,15 @@ def measure(
     """The fields of a Fidelity that are known where answers are scores of classes.
 
     Args:
-        reference: FP32's answers, logits or probabilities, [crops,classes].
+        reference: FP32's answers, logits, probabilities or percentages, [crops,classes].
         candidate: the other's for the same crops.
         broken: crops on which an answer of either is no number, [crops].
         groups: which photograph each crop is of, [crops], 0 to the last without a gap.
         labels: the right class of each crop, [crops].
         bounded: whether there are photographs enough for a bound.
     """
-    expected, found = (_probable(answers, broken) for answers in (reference, candidate))
+    whole = None if broken.all() else _whole(reference[~broken])
+    expected, found = (_probable(answers, broken, whole) for answers in (reference, candidate))
     number = np.arange(len(expected))
     named, other = expected.argmax(axis=1), found.argmax(axis=1)
     if labels is None:
@@ -64,11 +66,20 @@ def measure(
     return measures
 
 
-def _probabilities(answers: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Softmax of logits, [n,classes]; what is probabilities already stays as it is."""
+def _whole(answers: NDArray[np.float32]) -> int | None:
+    """What all rows add up to, if they are probabilities (1) or percentages (100); else None."""
+    if answers.min() < 0:
+        return None
+    sums = answers.sum(axis=1, dtype=np.float64)
+    wholes = (1, 100)
+    return next((one for one in wholes if (np.abs(sums / one - 1) <= _SUM_SLACK).all()), None)
+
+
+def _probabilities(answers: NDArray[np.float32], whole: int | None) -> NDArray[np.float64]:
+    """Softmax of logits, [n,classes]; what FP32 answers as shares of a whole is those."""
     exact = np.asarray(answers, np.float64)
-    if exact.min() >= 0 and np.abs(exact.sum(axis=1) - 1).max() <= _SUM_SLACK:
-        return exact
+    if whole is not None:
+        return exact / whole
     shifted = np.exp(exact - exact.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
@@ -76,7 +87,8 @@ def _probabilities(answers: NDArray[np.float32]) -> NDArray[np.float64]:
 def are_independent(answers: NDArray[np.float32], enough: int) -> bool:
     """Whether so many rows lie between 0 and 1, as a sigmoid's do, and do not add up to 1."""
     between = len(answers) >= enough and answers.min() >= 0 and answers.max() <= 1
-    return bool(between and (abs(answers.sum(axis=1) - 1) > _SUM_SLACK).any())
+    sums = answers.sum(axis=1, dtype=np.float64) if between else np.ones(1)
+    return bool((abs(sums - 1) > _SUM_SLACK).any())
 
 
 def _counted(
@@ -89,11 +101,13 @@ def _counted(
     return most_of_a_count(math.ceil(max(0.0, lost - _ROUNDING)), math.floor(right + _ROUNDING))
 
 
-def _probable(answers: NDArray[np.float32], broken: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _probable(
+    answers: NDArray[np.float32], broken: NDArray[np.bool_], whole: int | None
+) -> NDArray[np.float64]:
     """Probabilities of each row; zeros where an answer is no number."""
     found = np.zeros(answers.shape)
     if not broken.all():
-        found[~broken] = _probabilities(answers[~broken])
+        found[~broken] = _probabilities(answers[~broken], whole)
     return found
 
 
