@@ -272,6 +272,22 @@ def too_few(fidelity: Fidelity, thresholds: Thresholds) -> bool:
     return fidelity.pictures < ENOUGH_PICTURES
 
 
+def why_noise(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> str:
+    """Why the signal-to-noise ratio decides on labelled pictures; empty where labels do, alone."""
+    if synthetic:
+        return "the weights are synthetic"
+    if fidelity.pictures < MIN_PICTURES:
+        return f"fewer than {MIN_PICTURES} pictures"
+    if fidelity.loss_shown is None:
+        return "FP32 is never right"
+    if not _labels_tell(fidelity, thresholds):
+        return "one answer to all of these pictures would lose no more than is allowed"
+    # What is refused says so itself.
+    if too_few(fidelity, thresholds) and not faults(fidelity, thresholds, synthetic=False):
+        return f"{fidelity.pictures} pictures are few for labels alone"
+    return ""
+
+
 def _labels_tell(fidelity: Fidelity, thresholds: Thresholds) -> bool:
     """Whether what looks at no picture could not pass by its labels.
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from support.own_pictures import draw_picture
 
-from corral.accuracy import Fidelity
+from corral.accuracy import Fidelity, Thresholds, why_noise
 from corral.cli.main import run
 from corral.ipc.messages import ModelBoot
 from corral.lab.evaluate import measure, page, tables
@@ -161,27 +161,32 @@ def test_what_no_fp32_was_there_for_is_not_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "pictures", "told"),
-    [(0.001, 20, ""), (None, 20, " by SNR, for FP32 is never right"),
-     (0.5, 9, " by SNR, for fewer than 10 pictures")],
+    ("changes", "synthetic", "why"),
+    [({}, False, ""),
+     ({"loss": None, "loss_shown": None, "loss_most": None}, False, "FP32 is never right"),
+     ({"pictures": 9, "loss_shown": None, "loss_most": None}, False, "fewer than 10 pictures"),
+     ({"blind_loss": 0.0}, False,
+      "one answer to all of these pictures would lose no more than is allowed"),
+     ({"loss_most": 0.14, "pictures": 20}, False, "20 pictures are few for labels alone"),
+     ({"loss_most": 0.14, "loss_shown": 0.1}, False, ""),
+     ({"loss_most": 0.14, "snr_db": 9.0}, False, ""),
+     ({}, True, "the weights are synthetic")],
 )  # fmt: skip
 def test_a_verdict_that_labels_did_not_decide_says_so(
-    loss: float | None, pictures: int, told: str
+    changes: dict[str, float | None], synthetic: bool, why: str
 ) -> None:
-    most = loss if pictures > 9 else None
-    fidelity = Fidelity(loss=loss, loss_most=most, cosine=1, snr_db=30, pictures=pictures)
-    found = EvaluationRow(candidate="e int8", fidelity=fidelity)
-    assert tables.verdict(found) == f"passes{told}"
-    refused = msgspec.structs.replace(found, faults=["SNR 9.0 dB < 20 dB"])
+    fidelity = Fidelity(
+        loss=0, loss_most=0.005, loss_shown=0, blind_loss=0.8, cosine=1, snr_db=30, pictures=400,
+        labelled=True,
+    )  # fmt: skip
+    fidelity = msgspec.structs.replace(fidelity, **changes)
+    found = why_noise(fidelity, Thresholds(), synthetic=synthetic)
+    assert found == why
+    shown = EvaluationRow(candidate="e int8", fidelity=fidelity, why_snr=found)
+    told = f" by SNR, for {why}" if why else ""
+    assert tables.verdict(shown) == f"passes{told}"
+    refused = msgspec.structs.replace(shown, faults=["SNR 9.0 dB < 20 dB"])
     assert tables.verdict(refused) == f"SNR 9.0 dB < 20 dB{told}"
-
-
-def test_a_verdict_of_few_pictures_says_that_the_ratio_decided_as_well() -> None:
-    fidelity = Fidelity(loss=0, loss_most=0.14, loss_shown=0, cosine=1, snr_db=30, pictures=20)
-    found = EvaluationRow(candidate="e int8", fidelity=fidelity, by_snr=True)
-    assert tables.verdict(found) == "passes by SNR, too: 20 pictures are few for labels alone"
-    refused = msgspec.structs.replace(found, faults=["SNR 9.0 dB < 20 dB, and so on"])
-    assert tables.verdict(refused) == "SNR 9.0 dB < 20 dB, and so on"
 
 
 def test_what_is_int8_by_name_alone_is_told_beside_its_verdict() -> None:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.accuracy import compare, faults, too_few
+from corral.accuracy import compare, faults, why_noise
 from corral.errors import ConfigError, ModelError, PictureError
 from corral.images.picture_folder import PictureFolder
 from corral.ipc.messages import ModelBoot
@@ -197,7 +197,7 @@ def _rows(
                 found,
                 fidelity=fidelity,
                 faults=faults(fidelity, bench.thresholds, synthetic=one.model.synthetic),
-                by_snr=too_few(fidelity, bench.thresholds),
+                why_snr=why_noise(fidelity, bench.thresholds, synthetic=one.model.synthetic),
             )
         rows[one.candidate] = found
     return rows

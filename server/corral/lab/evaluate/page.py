@@ -43,7 +43,8 @@ def render(found: Evaluation) -> str:
         f"<h1>{_text(title)}</h1><p>{_text(summary(found))}</p>{note}"
         f"<div class=wide>{_overview(found.rows)}</div>"
         "<p>Intervals hold 95 times in 100 (Wilson). The bar is top-1, its pale part the interval. "
-        "The loss is relative to FP32's accuracy; its bound is one-sided, 95 %, by bootstrap.</p>"
+        "The loss is relative to FP32's accuracy; its bound is one-sided, 95 %: by bootstrap, "
+        "or that of a count of so many pictures, whichever is larger.</p>"
         f"{sections}</html>\n"
     )
 

@@ -58,8 +58,8 @@ class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
     fidelity: Fidelity | None = None
     #: what does not pass the guard, by labels
     faults: list[str] = []
-    #: the pictures show no loss, but are too few to exclude one: the ratio decided as well
-    by_snr: bool = False
+    #: why the signal-to-noise ratio decided, or decided as well; empty where labels did
+    why_snr: str = ""
     #: why it is not what its name says, as an INT8 with no layer in INT8; empty where it is
     remark: str = ""
     images_per_s: float = 0.0

@@ -7,7 +7,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from corral.accuracy import MIN_PICTURES, Fidelity
 from corral.lab.evaluate.results import Evaluation, EvaluationRow, Share
 
 
@@ -33,18 +32,10 @@ def verdict(row: EvaluationRow) -> str:
     if row.fidelity is None:
         found = "is FP32" if row.candidate.endswith("fp32") else "not compared"
     else:
-        found = (", ".join(row.faults) or "passes") + _by_snr(row, row.fidelity)
+        found = (", ".join(row.faults) or "passes") + (
+            row.why_snr and f" by SNR, for {row.why_snr}"
+        )
     return "; ".join(filter(None, (found, row.remark)))
-
-
-def _by_snr(row: EvaluationRow, fidelity: Fidelity) -> str:
-    """Why labels did not decide alone; empty where they may have."""
-    if row.by_snr and not row.faults:
-        return f" by SNR, too: {fidelity.pictures} pictures are few for labels alone"
-    if fidelity.loss_most is not None:
-        return ""
-    few = f"fewer than {MIN_PICTURES} pictures"
-    return f" by SNR, for {few if fidelity.pictures < MIN_PICTURES else 'FP32 is never right'}"
 
 
 def summary(found: Evaluation) -> str:
