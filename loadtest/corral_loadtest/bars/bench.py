@@ -114,11 +114,19 @@ class Bench:
             yield Server(f"127.0.0.1:{port}", pid, metrics_port)
 
     @contextlib.contextmanager
-    def baseline(self, kind: InputKind, environment: Mapping[str, str]) -> Iterator[Server]:
-        """A baseline server, whose metadata shows one datatype."""
+    def baseline(
+        self, kind: InputKind, environment: Mapping[str, str], program: str = "baseline"
+    ) -> Iterator[Server]:
+        """A baseline server, whose metadata shows one datatype.
+
+        Args:
+            kind: the datatype.
+            environment: that it runs in besides.
+            program: a module of ``corral_loadtest.servers``: "baseline" or "floor".
+        """
         port = free_port()
         settings = [f"{name}={value}" for name, value in environment.items()]
-        command = [sys.executable, "-m", "corral_loadtest.servers.baseline"]
+        command = [sys.executable, "-m", f"corral_loadtest.servers.{program}"]
         command += [str(port), kind.upper()]
         # `env` replaces itself by the program, so the pid is the server's own.
         with serving(["env", *settings, *command], port) as pid:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from corral_loadtest.bars import (
     bar,
+    floor_row,
     model_rows,
     null_rows,
     observed_rows,
@@ -51,9 +52,10 @@ ROWS: dict[str, Callable[[Bench], list[Bar]]] = {
     "envoy": proxy_row.envoy,
     "silence": silence_row.silence,
     "unix-socket": null_rows.unix_socket,
+    "floor": floor_row.floor,
 }
 #: experiments, measured only when they are asked for
-_ASKED_FOR = ("unix-socket", "envoy")
+_ASKED_FOR = ("unix-socket", "envoy", "floor")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -56,16 +57,30 @@ class Baseline:
             model_name=name, outputs=[output], raw_output_contents=[bytes(4 * _CLASSES)]
         ).SerializeToString()
 
+    @classmethod
+    def of(cls, datatype: str) -> Baseline:
+        """That of ResNet50's shapes.
+
+        Args:
+            datatype: "FP32" or "UINT8".
+        """
+        if datatype == "FP32":
+            return cls("resnet50", datatype, (3, 224, 224))
+        return cls("resnet50_uint8", datatype, (224, 224, 3))
+
     async def infer(self, message: bytes, _context: Any) -> bytes:
         """Copies the tensor, which is the message's tail, once."""
         at = _raw_start(message)
         self._region[: len(message) - at] = memoryview(message)[at:]
+        return self._answered()
+
+    def _answered(self) -> bytes:
         self._count += 1
         return self._answer
 
-    def handlers(self) -> dict[str, Any]:
-        """The methods by name."""
-        pages: dict[str, Any] = {
+    def answers(self) -> dict[str, Callable[[], bytes]]:
+        """What each method answers, whatever it is asked, by name."""
+        pages: dict[str, Callable[[], Any]] = {
             "ServerLive": lambda: pb.ServerLiveResponse(live=True),
             "ServerReady": lambda: pb.ServerReadyResponse(ready=True),
             "ModelReady": lambda: pb.ModelReadyResponse(ready=True),
@@ -77,14 +92,23 @@ class Baseline:
             "ModelStatistics": self._statistics,
         }
 
-        def handler(page: Any) -> Any:
+        def encoded(page: Callable[[], Any]) -> Callable[[], bytes]:
+            return lambda: page().SerializeToString()
+
+        return {name: encoded(page) for name, page in pages.items()} | {
+            "ModelInfer": self._answered
+        }
+
+    def handlers(self) -> dict[str, Any]:
+        """The methods by name."""
+
+        def handler(answer: Callable[[], bytes]) -> Any:
             async def handle(_message: bytes, _context: Any) -> bytes:
-                answer: bytes = page().SerializeToString()
-                return answer
+                return answer()
 
             return handle
 
-        found = {name: handler(page) for name, page in pages.items()}
+        found = {name: handler(answer) for name, answer in self.answers().items()}
         found["ModelInfer"] = self.infer
         return {name: grpc.unary_unary_rpc_method_handler(h) for name, h in found.items()}
 
@@ -128,8 +152,6 @@ def _raw_start(message: bytes) -> int:
 
 async def serve(port: int, datatype: str) -> None:
     """Serves until it is killed."""
-    shape = (3, 224, 224) if datatype == "FP32" else (224, 224, 3)
-    name = "resnet50" if datatype == "FP32" else "resnet50_uint8"
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
@@ -139,7 +161,7 @@ async def serve(port: int, datatype: str) -> None:
     server.add_generic_rpc_handlers(
         (
             grpc.method_handlers_generic_handler(
-                "inference.GRPCInferenceService", Baseline(name, datatype, shape).handlers()
+                "inference.GRPCInferenceService", Baseline.of(datatype).handlers()
             ),
         )
     )
