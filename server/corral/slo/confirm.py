@@ -124,12 +124,11 @@ class Confirmation:
         found = self._measure(one, rate, offsets_s)
         self._learn(one, found)
         self._calibrating.setdefault(one, []).append(found)
-        measured_s, simulated_s = (
-            _percentile([found], 0.99),
-            self._simulated_s(one, rate, offsets_s),
-        )
-        if max(measured_s, simulated_s) <= _OVERLOADED * self._bound_s:
-            self._forecast.learn_tail(one.shape, rate, measured_s / simulated_s)
+        long = self._forecast.at(one, rate)
+        assert long is not None, "what is calibrated was predicted"
+        seen_s = max(_percentile([found], 0.99), self._simulated_s(one, rate, offsets_s))
+        if max(seen_s, long.p99_s) <= _OVERLOADED * self._bound_s:
+            self._forecast.learn_tail(one.shape, rate, self._ratio(one, [found]))
 
     def _simulated_s(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> float:
         """The 99th percentile of a schedule, by what is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +12,7 @@ from corral.batching.policy import Policy, queue_policy
 from corral.batching.prediction import Prediction, at_rate, highest_rate, predict
 from corral.batching.simulation import SimulatedCell, simulate
 from corral.settings import Settings
+from corral.slo.interval import Ratio
 from corral.slo.service import (
     Calibration,
     Served,
@@ -26,6 +28,19 @@ from corral.slo.space import Arithmetic, Configuration, Memory, Shape
 _LONGEST_TAIL = 4.0
 #: requests of a rough prediction
 _FEW = 2000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Tail:
+    """What a 99th percentile was of a simulated one, at a rate."""
+
+    rate: float = 0.0
+    sure: float = 1.0
+    seen: float = 1.0
+
+
+def _tail(ratio: float) -> float:
+    return min(_LONGEST_TAIL, max(1.0, ratio))
 
 
 class Forecast:
@@ -56,7 +71,7 @@ class Forecast:
         self._factors: dict[tuple[Arithmetic, Memory], float] = {}
         self._calibrations: dict[Shape, Calibration] = {}
         self._served: dict[Configuration, list[Served]] = {}
-        self._tails: dict[Shape, tuple[float, float]] = {}
+        self._tails: dict[Shape, _Tail] = {}
 
     # --- what is known ---
 
@@ -80,17 +95,25 @@ class Forecast:
         ]
         self._calibrations[shape] = calibrate(rounds, shape.workers, self._spare(shape))
 
-    def learn_tail(self, shape: Shape, rate: float, ratio: float) -> None:
+    def learn_tail(self, shape: Shape, rate: float, seen: Ratio) -> None:
         """What a server's 99th percentile was of a simulated one; the highest rate's counts.
 
         The rest of the machine makes some batches wait for the CPU, which no mean knows of.
         """
-        if rate >= self._tails.get(shape, (0.0, 1.0))[0]:
-            self._tails[shape] = rate, min(_LONGEST_TAIL, max(1.0, ratio))
+        if rate >= self._tails.get(shape, _Tail()).rate:
+            self._tails[shape] = _Tail(rate=rate, sure=_tail(seen.low), seen=_tail(seen.middle))
 
     def tail(self, shape: Shape) -> float:
-        """What a 99th percentile of such workers is of a simulated one; 1 until it is known."""
-        return self._tails.get(shape, (0.0, 1.0))[1]
+        """What a 99th percentile of such workers is of a simulated one; 1 until it is known.
+
+        As far as that is sure: one and the same server's percentiles of some seconds each differ by
+        a third, and a forecast that takes what one of them was for the next is wrong by both.
+        """
+        return self._tails.get(shape, _Tail()).sure
+
+    def careful_tail(self, shape: Shape) -> float:
+        """The same as it was seen, sure or not: for a rate that is to be kept at once."""
+        return self._tails.get(shape, _Tail()).seen
 
     def times(self, arithmetic: Arithmetic, cores: int) -> ServiceTimes | None:
         """What was measured, or None."""
@@ -185,7 +208,8 @@ class Forecast:
             one: the configuration.
             factor: what a measured percentile is of a simulated one; the tail of its shape if None.
             roughly: on a short schedule, to tell the good from the bad.
-            slower: how many times as long as it is known batches might be.
+            slower: how many times as long as it is known batches might be; above 1, the tail is
+                the careful one.
         """
         cell = self.cell(one)
         if cell is None:
@@ -194,7 +218,8 @@ class Forecast:
             cell = cell.slower(slower)
         overhead_s = self.calibration(one.shape).overhead_s
         gaps = self._gaps[:_FEW] if roughly else self._gaps
-        tail = self.tail(one.shape) if factor is None else factor
+        known = self.careful_tail if slower > 1.0 else self.tail
+        tail = known(one.shape) if factor is None else factor
         found = highest_rate(cell, gaps, self._bound_s / tail, overhead_s)
         return self._whole(one, found, tail if factor is None else 1.0)
 

@@ -18,7 +18,7 @@ from corral.settings import Allocator, BackendName, Mode, Precision, Settings
 from corral.slo.confirm import SLOWER, Confirmation
 from corral.slo.contenders import distinct
 from corral.slo.forecast import Forecast
-from corral.slo.interval import Pairs, ratio
+from corral.slo.interval import Pairs, Ratio, ratio
 from corral.slo.running import Round
 from corral.slo.service import (
     Batch,
@@ -503,13 +503,17 @@ def test_a_promise_rests_on_enough_requests() -> None:
     assert trial.found.requests >= 662
 
 
+def sure(middle: float) -> Ratio:
+    return Ratio(middle=middle, low=middle, high=middle)
+
+
 def test_a_tail_makes_the_next_forecasts_careful() -> None:
     made, one = forecast(), configuration()
     before = made.highest(one)
     assert before
-    made.learn_tail(one.shape, rate=50.0, ratio=2.0)
+    made.learn_tail(one.shape, rate=50.0, seen=sure(2.0))
     # What was seen at a lower rate says less of the highest.
-    made.learn_tail(one.shape, rate=20.0, ratio=3.5)
+    made.learn_tail(one.shape, rate=20.0, seen=sure(3.5))
     assert made.tail(one.shape) == 2.0
     after = made.highest(one)
     assert after
@@ -518,9 +522,9 @@ def test_a_tail_makes_the_next_forecasts_careful() -> None:
     # A ratio that was measured since counts in its place, and other workers have none.
     assert made.highest(one, 1.0) == before
     assert made.tail(WIDE) == 1.0
-    made.learn_tail(one.shape, rate=60.0, ratio=100.0)
+    made.learn_tail(one.shape, rate=60.0, seen=sure(100.0))
     assert made.tail(one.shape) == 4.0
-    made.learn_tail(one.shape, rate=70.0, ratio=0.5)
+    made.learn_tail(one.shape, rate=70.0, seen=sure(0.5))
     assert made.tail(one.shape) == 1.0
 
 
@@ -539,6 +543,28 @@ def test_a_calibration_learns_the_tail_unless_it_was_overloaded() -> None:
     assert 1.5 < made.tail(one.shape) <= 4.0
     confirmation.calibrate(one, 2000.0, 2.0)
     assert 1.5 < made.tail(one.shape) <= 4.0
+
+
+def test_a_slow_moment_of_a_round_is_no_tail_of_the_next() -> None:
+    made, one = forecast(), configuration()
+
+    class Stalling(Machine):
+        def measure(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> Round:
+            found = super().measure(one, rate, offsets_s)
+            # Two seconds out of forty: 40 requests in a row, of 800.
+            slow = [s + 0.05 * (400 <= n < 440) for n, s in enumerate(found.latencies_s)]
+            return msgspec.structs.replace(found, latencies_s=slow)
+
+    before = made.highest(one, slower=SLOWER)
+    confirmation = Confirmation(made, Stalling(1.0).measure, BOUND_S)
+    confirmation.calibrate(one, 20.0, 40.0)
+    assert made.careful_tail(one.shape) > 1.5
+    assert made.tail(one.shape) < 1.1
+    # A rate that is to be kept at once is a careful one all the same.
+    after = made.highest(one, slower=SLOWER)
+    assert before
+    assert after
+    assert after.rate < before.rate
 
 
 def test_what_calibrating_has_seen_counts_as_a_round() -> None:
