@@ -12,18 +12,18 @@ for a worker that is left to interactive requests.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Generic
 
-from corral.batching import backlog
 from corral.batching.cost_model import CostModel
+from corral.batching.generations import Generations
 from corral.batching.jobs import Batch, J, Line, Span, is_hopeless, size_in_time
 from corral.batching.lines import Lines
 from corral.batching.policy import Policy
 from corral.batching.precedence import Precedence
 from corral.batching.room import Room
+from corral.batching.share import fair_share
 from corral.batching.workers import Workers
 from corral.errors import DeadlineMissed, QueueFull
 from corral.priority import Priority
@@ -53,6 +53,7 @@ class Batcher(Generic[J]):
         self._lines: Lines[J] = Lines(datatypes)
         self._precedence = Precedence()
         self._workers = Workers(datatypes, policy.batch_cap)
+        self._generations = Generations(self._lines)
         self._batch_number = 0
         self._expired: list[J] = []
         self._room: Room[J] = Room(self._lines)
@@ -64,14 +65,20 @@ class Batcher(Generic[J]):
 
     # --- workers ---
 
-    def add_worker(self, worker: int, costs: CostModel) -> None:
-        """A worker that may ask for batches from now on."""
+    def add_worker(self, worker: int, costs: CostModel, generation: str = "") -> None:
+        """A worker that may ask for batches from now on, and the weights that it answers by."""
         self._workers.add(worker, costs)
+        self._generations.add(worker, generation)
 
     def remove_worker(self, worker: int) -> None:
         """The worker is gone. What it held is another matter: see ``lost``."""
         self._workers.remove(worker)
+        self._generations.remove(worker)
         self._precedence.ended(worker)
+
+    def keeps_rest(self, worker: int) -> bool:
+        """Whether the worker goes on with a request that it began before it takes another."""
+        return self._generations.rest(worker) is not None
 
     # --- the door ---
 
@@ -151,29 +158,32 @@ class Batcher(Generic[J]):
         expired, self._expired = self._expired, []
         return expired
 
+    def begun_again(self) -> list[J]:
+        """The jobs that run again since the last call: two generations had answered parts."""
+        return self._generations.begun_again()
+
     # --- batches ---
 
     def take(self, worker: int, now_s: float) -> Batch[J] | None:
         """The next batch for a free worker; None when nothing is to be run now."""
         costs = self._workers[worker]
+        if self._generations.rests and (spans := self._gather_rest(worker, costs, now_s)):
+            return self._form(worker, spans, now_s)
         while (line := self._ready_line(costs, now_s)) is not None:
-            spans = self._gather(worker, line, now_s)
-            if not spans:
-                continue
-            self._batch_number += 1
-            priority, datatype = line
-            count = sum(map(len, spans))
-            cost_s = costs.expected_s(datatype, count)
-            self._workers.is_busy_until(worker, now_s + cost_s)
-            self._precedence.began(
-                worker,
-                priority,
-                cost_s,
-                share=self._policy.bulk_share,
-                bulk_waits=self._lines.lives[Priority.BULK] > 0,
-            )
-            return Batch(self._batch_number, worker, datatype, count, spans, now_s)
+            if spans := self._gather(worker, line, now_s):
+                return self._form(worker, spans, now_s)
         return None
+
+    def _form(self, worker: int, spans: list[Span[J]], now_s: float) -> Batch[J]:
+        self._batch_number += 1
+        priority, datatype = spans[0].job.line
+        count = sum(map(len, spans))
+        cost_s = self._workers[worker].expected_s(datatype, count)
+        self._workers.is_busy_until(worker, now_s + cost_s)
+        share, bulk_waits = self._policy.bulk_share, self._lines.lives[Priority.BULK] > 0
+        self._precedence.began(worker, priority, cost_s, share=share, bulk_waits=bulk_waits)
+        generation = self._generations[worker]
+        return Batch(self._batch_number, worker, datatype, count, spans, now_s, generation)
 
     def look_again_s(self, now_s: float) -> float | None:
         """When ``take`` may give what it does not give now: after a queue delay, or bulk's hold."""
@@ -194,7 +204,11 @@ class Batcher(Generic[J]):
         for span in batch.spans:
             job = span.job
             job.unanswered -= len(span)
-            if not job.unanswered and not job.done:
+            if len(span) < job.count:
+                self._generations.answered(span, batch.generation)
+            if job.unanswered or job.done:
+                continue
+            if job.answered_by is None or not self._generations.run_again(span):
                 self._settle(job)
                 answered.append(job)
         return answered
@@ -226,8 +240,6 @@ class Batcher(Generic[J]):
             span.alone = span.alone or blame
             self._lines.join_again(span)
         return failed
-
-    # --- inside ---
 
     def _settle(self, job: J) -> None:
         job.done = True
@@ -298,7 +310,11 @@ class Batcher(Generic[J]):
         """Takes one batch's spans off a line, whose front is live."""
         costs = self._workers[worker]
         alone = self._lines.head(line).alone
-        wanted = costs.size_at_most(self._share(worker, line, now_s))
+        share = fair_share(
+            worker, line, now_s, policy=self._policy, workers=self._workers, lines=self._lines,
+            precedence=self._precedence,
+        )  # fmt: skip
+        wanted = costs.size_at_most(share)
         spans: list[Span[J]] = []
         while wanted and (front := self._front(line, costs, now_s)) is not None:
             if front.alone and not alone:  # pragma: no cover - they are always in front
@@ -310,40 +326,23 @@ class Batcher(Generic[J]):
                 break
         self._lines.put_back(spans, size_in_time(spans, line[1], costs, now_s))
         self._lines.given(spans)
+        self._generations.keep_rest(worker, spans)
         return spans
 
-    def _share(self, worker: int, line: Line, now_s: float) -> int:
-        """Items that this free worker may take off a line."""
-        head, live = self._lines.head(line), self._lines.live(line)
-        if head.alone or live == 1:
-            return len(head)
-        policy, workers = self._policy, len(self._workers)
-        if (
-            line[0] is Priority.BULK
-            and workers == 1
-            and self._precedence.is_shared(policy.bulk_hold_s, now_s)
-        ):
-            return 1
-        if policy.max_delay_s:
-            return live
-        if policy.real_time:
-            return self._real_time_share(worker, line, now_s)
-        return math.ceil(live / workers)
-
-    def _real_time_share(self, worker: int, line: Line, now_s: float) -> int:
-        """Items that this free worker takes in real-time inference; see ``backlog``."""
-        costs = self._workers[worker]
-        priority, datatype = line
-        waiting = self._lines.lives[Priority.INTERACTIVE]
-        if priority is Priority.BULK:
-            waiting += self._lines.lives[Priority.BULK]
-        return backlog.batch_size(
-            waiting,
-            self._lines.live(line),
-            self._workers.others_free_s(worker, now_s),
-            costs.sizes,
-            functools.partial(costs.expected_s, datatype),
-        )
+    def _gather_rest(self, worker: int, costs: CostModel, now_s: float) -> list[Span[J]]:
+        """What a worker takes of the request that it has begun; empty where it has none."""
+        rest = self._generations.rest(worker)
+        if rest is None:
+            return []
+        job = rest.job
+        if job.priority is Priority.BULK and self._heads_of(Priority.INTERACTIVE, costs, now_s):
+            return []
+        if is_hopeless(job, costs, now_s):
+            self.drop(job)
+            self._expired.append(job)
+            return []
+        size = size_in_time([rest], job.datatype, costs, now_s)
+        return [self._generations.cut_rest(worker, size)]
 
 
 def _milliseconds(seconds: float) -> int:

@@ -32,6 +32,7 @@ class Job:
     """
 
     __slots__ = (
+        "answered_by",
         "arrived_s",
         "count",
         "datatype",
@@ -68,6 +69,8 @@ class Job:
         self.queued = 0
         #: items without a result
         self.unanswered = count
+        #: the weights that its parts were answered by; None while it has none
+        self.answered_by: set[str] | None = None
         #: settled, one way or another: nothing more is run for it
         self.done = False
 
@@ -101,6 +104,8 @@ class Batch(msgspec.Struct, Generic[J]):
     count: int
     spans: list[Span[J]]
     formed_s: float
+    #: the weights that its worker answers by
+    generation: str = ""
 
 
 def is_hopeless(job: Job, costs: CostModel, now_s: float) -> bool:

@@ -71,6 +71,14 @@ class Lines(Generic[J]):
         self._count(span.job, len(span))
         self._lines[span.job.line].appendleft(span)
 
+    def pop(self, line: Line) -> Span[J]:
+        """Takes the first span out of a line; it counts as waiting until it is ``given``."""
+        return self._lines[line].popleft()
+
+    def put_first(self, span: Span[J]) -> None:
+        """Puts a span back that ``pop`` took."""
+        self._lines[span.job.line].appendleft(span)
+
     def front(self, line: Line) -> Span[J] | None:
         """The oldest span of a line whose job is not settled."""
         queue = self._lines[line]

@@ -126,6 +126,8 @@ class Dispatcher:
         if self._recorder.watched:
             self._recorder.ran(batch, link.ran(batch, engine_s, self._now_s()))
         answered = self._batcher.complete(batch, back_s, engine_s)
+        for request in self._batcher.begun_again():
+            self._recorder.waiting_again(request, request.count)
         copy_s = link.copy_s
         self._has_nothing(link)
         # The worker gets its next batch before anybody is told of this one.
@@ -161,6 +163,8 @@ class Dispatcher:
         """A worker has given back what it held: it may have more, or go."""
         if link.leaving:
             self._let_go(link)
+        elif self._batcher.keeps_rest(link.worker):
+            self._free.appendleft(link)
         else:
             self._free.append(link)
 
@@ -178,7 +182,7 @@ class Dispatcher:
     def _prove(self, link: WorkerLink) -> None:
         if not link.verified and not link.leaving:
             link.verified = True
-            self._batcher.add_worker(link.worker, link.costs)
+            self._batcher.add_worker(link.worker, link.costs, link.generation)
             self._recorder.worker(link.slot, attached=True)
             self._on_verified(link.worker)
         self._has_nothing(link)

@@ -96,6 +96,7 @@ class WorkerLink:
         self.slot = hello.slot
         self.pid = hello.pid
         self.costs = CostModel(hello.sizes, hello.costs_s)
+        self.generation = hello.generation
         self.verified = False
         #: it is to go as soon as it holds nothing
         self.leaving = False

@@ -241,6 +241,8 @@ class AttachWorker(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     #: the largest batch its region holds
     region_batch: int
     findings: ModelFindings = ModelFindings()
+    #: the weights that it answers by: the same of workers whose answers may be mixed
+    generation: str = ""
 
 
 class DetachWorker(msgspec.Struct, frozen=True, kw_only=True, tag=True):

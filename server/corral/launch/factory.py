@@ -65,6 +65,8 @@ class ChildFactory:
         self._figures = figures
         #: the largest batch that its workers' regions hold
         self.region_batch = batch.sizes[-1]
+        #: the weights that its workers answer by; their artefact's name holds a digest of them
+        self.generation = model.artefact or ""
         self._page_slots = page_slots
         self._reports_fd = reports_fd
         self._extras = extras

@@ -60,7 +60,7 @@ def request_families(counts: Counts, base: str) -> Iterator[Metric]:
     yield from (received, admitted, outcomes, inflight, pending)
     yield CounterMetricFamily(
         "corral_items_retried",
-        "Items run again because their worker died",
+        "Items run again because their worker died, or because weights changed under them",
         counts.read("cell/retried_items"),
     )
 

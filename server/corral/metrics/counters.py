@@ -48,7 +48,7 @@ _PER_VIEW = (
 _PER_CELL = (
     "batches",
     "batch_items",
-    "retried_items",  # items run again because their worker died
+    "retried_items",  # items run again: their worker died, or their weights changed
     "lost_workers",
     "traces_dropped",  # requests whose trace found no room on its way to the supervisor
     "log_lines_dropped",  # the same of the access log

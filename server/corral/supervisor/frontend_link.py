@@ -45,6 +45,7 @@ def attach(frontend: FrontendSlot, worker: WorkerSlot, again: Callable[[], None]
         costs_s=worker.report.costs_s,
         region_batch=worker.factory.region_batch,
         findings=worker.report.findings,
+        generation=worker.factory.generation,
     )
     fds = (worker.handover.data.fileno(), worker.handover.region_fd)
     if _send(frontend, message, fds, again):

@@ -1,4 +1,7 @@
-"""Whatever happens in whatever order: every job is settled exactly once, nothing runs twice."""
+"""Whatever happens in whatever order: every job is settled exactly once, by one generation.
+
+Nothing runs twice, but what two generations of weights had answered in parts.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +39,20 @@ class BatcherMachine(RuleBasedStateMachine):
         self.admitted: list[Job] = []
         self.settled: Counter[int] = Counter()
         self.completed: Counter[tuple[int, int]] = Counter()
+        #: the generation of weights by item, of each job
+        self.answered_by: dict[int, dict[int, str]] = {}
         self.next_worker = 0
 
     @rule(seconds=st.floats(0.0, 0.1))
     def time_passes(self, seconds: float) -> None:
         self.now_s += seconds
 
-    @rule()
-    def worker_comes(self) -> None:
+    @rule(generation=st.sampled_from("ab"))
+    def worker_comes(self, generation: str) -> None:
         if len(self.workers) < 4:
             self.workers[self.next_worker] = None
-            self.batcher.add_worker(self.next_worker, CostModel(SIZES, MEASURED_S))
+            costs = CostModel(SIZES, MEASURED_S)
+            self.batcher.add_worker(self.next_worker, costs, generation)
             self.next_worker += 1
 
     @rule(
@@ -116,10 +122,23 @@ class BatcherMachine(RuleBasedStateMachine):
         if not good:
             self._count_settled(self.batcher.lost(batch, blame=True))
             return
+        self._complete(batch)
+
+    def _complete(self, batch: Batch[Job]) -> None:
         for span in batch.spans:
             for item in range(span.start, span.stop):
                 self.completed[id(span.job), item] += 1
-        self._count_settled(self.batcher.complete(batch, self.now_s, 0.01))
+                self.answered_by.setdefault(id(span.job), {})[item] = batch.generation
+        answered = self.batcher.complete(batch, self.now_s, 0.01)
+        self._count_settled(answered)
+        for job in answered:
+            assert len(set(self.answered_by[id(job)].values())) == 1, "by one generation"
+            assert len(self.answered_by[id(job)]) == job.count
+        for job in self.batcher.begun_again():
+            assert not job.done
+            assert len(set(self.answered_by.pop(id(job)).values())) > 1, "not for nothing"
+            for item in range(job.count):
+                del self.completed[id(job), item]
 
     @rule(data=st.data(), blame=st.booleans())
     def worker_dies(self, data: st.DataObject, blame: bool) -> None:
@@ -168,7 +187,7 @@ class BatcherMachine(RuleBasedStateMachine):
                 self.batcher.enqueue(job)
         self.batcher.add_worker(-1, CostModel(SIZES, MEASURED_S))
         while (batch := self.batcher.take(-1, self.now_s)) is not None:
-            self._count_settled(self.batcher.complete(batch, self.now_s, 0.01))
+            self._complete(batch)
         self._count_expired()
         assert all(self.settled[id(job)] == 1 for job in self.admitted)
         assert self.batcher.queued == 0
