@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from support.described import describe
 
 from corral.errors import NotFound
 from corral.frontend.pages import Pages
 from corral.metrics import counters
-from corral.protocol.metadata import ModelDescription
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
@@ -17,17 +17,7 @@ def words() -> Pages:
     """Those of a model that takes no pictures."""
     layout = counters.make_layout(1)
     counted = counters.Pages(counters.create_memory(layout, 1), layout, 1)
-    model = ModelDescription(
-        name="words",
-        signature=Signature(input_shapes={Datatype.FP32: (5,)}, output_shape=(3,)),
-        max_items=32,
-        workers=1,
-        backend="null",
-        precision="fp32",
-        weights="none",
-        synthetic=True,
-        mode="rti",
-    )
+    model = describe(name="words", signature=Signature({Datatype.FP32: (5,)}, (3,)))
     return Pages(model, (View.TENSOR,), ready=lambda: True, counts=counted.snapshot, memory=None)
 
 

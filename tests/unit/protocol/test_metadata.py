@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given
 from hypothesis import strategies as st
+from support.described import describe
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from corral import __version__
@@ -23,10 +24,7 @@ from corral.protocol import metadata as protocol_pages
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
 
-MODEL = protocol_pages.ModelDescription(
-    name="resnet50",
-    signature=Signature({Datatype.FP32: (3, 224, 224), Datatype.UINT8: (224, 224, 3)}, (1000,)),
-    max_items=32,
+MODEL = describe(
     workers=3,
     backend="openvino",
     precision="int8",

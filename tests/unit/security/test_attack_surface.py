@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.described import describe
 
 from corral.errors import ModelError, NotFound, Unsupported
 from corral.frontend.pages import Pages
 from corral.models import loading
-from corral.protocol.metadata import ModelDescription
-from corral.tensors import Datatype, Signature, View
+from corral.tensors import View
 from corral_protos import open_inference_pb2 as pb
 
 ROOT = Path(__file__).parents[3]
@@ -140,7 +140,7 @@ def test_weights_that_would_run_code_are_refused_in_one_line(tmp_path: Path, for
 def test_no_method_loads_writes_or_configures() -> None:
     methods = {m.name for m in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods}
     pages = Pages(
-        SERVED,
+        describe(),
         tuple(View),
         ready=lambda: True,
         counts=lambda: pytest.fail("nothing is counted"),
@@ -169,19 +169,3 @@ def test_no_method_loads_writes_or_configures() -> None:
         with pytest.raises(Unsupported, match="--client-shared-memory"):
             call(name)
     assert not call("SystemSharedMemoryStatus").regions
-
-
-SERVED = ModelDescription(
-    name="resnet50",
-    signature=Signature(
-        input_shapes={Datatype.FP32: (3, 224, 224), Datatype.UINT8: (224, 224, 3)},
-        output_shape=(1000,),
-    ),
-    max_items=32,
-    workers=1,
-    backend="null",
-    precision="fp32",
-    weights="none",
-    synthetic=True,
-    mode="rti",
-)
