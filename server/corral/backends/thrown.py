@@ -60,6 +60,8 @@ _OTHER_DIMENSION = re.compile(
     r"Got invalid dimensions for output: (.+?) for the following indices\s+index: (\d+) "
     r"Got: (\d+) Expected: (\d+)"
 )
+#: the way out where an answer's first dimension is another than the items'
+_NO_BATCH = "the first dimension of an answer is the batch, so let the model answer a row an item"
 #: the way out where somebody gave a shape that the graph does not have
 CORRECT = "correct --shape, or [shapes] in the TOML file beside the model"
 #: ONNX Runtime's operators name themselves; a session that cannot be made does not
@@ -117,24 +119,32 @@ def explain(
     for says, way_out in _WAYS_OUT:
         if says.search(line):
             return f"{line.rstrip('.!')}: {way_out}"
-    return _of_shapes(str(error), declared or {}) or line
+    text = str(error)
+    return _of_dimensions(text) or _of_shapes(text, declared or {}) or line
+
+
+def _of_dimensions(text: str) -> str:
+    """What it says of an array that its own graph contradicts; empty where it does not."""
+    if not (found := _OTHER_DIMENSION.search(text)):
+        return ""
+    output, index, given, said = found.groups()
+    if index == "0":
+        return f"the graph answers {output} with {said} rows for {given} of a batch: {_NO_BATCH}"
+    return f"dimension {index} of output {output} is {said} in the graph, not {given}: {CORRECT}"
 
 
 def _of_shapes(text: str, declared: Mapping[str, Sequence[Any]]) -> str:
     """What ONNX Runtime says of an answer that does not fit its array; empty where it does not."""
-    if found := _OTHER_DIMENSION.search(text):
-        output, index, given, said = found.groups()
-        return (
-            f"dimension {index} of output {output} is {said} in the graph, not {given}: {CORRECT}"
-        )
     if not (found := _OTHER_SHAPE.search(text)):
         return ""
     output, *shapes = found.groups()
     wanted, given = (f"[{shape.replace(',', ', ')}]" for shape in shapes)
     known = declared.get(output)
-    if known and all(isinstance(size, int) for size in known[1:]):
-        return f"the graph answers {output} {given}, not {wanted} as the file says: {_ANEW}"
     one, other = (shape.split(",")[1:] for shape in shapes)
+    if known and all(isinstance(size, int) for size in known[1:]):
+        if one == other:
+            return f"the graph answers {output} {given}, not {wanted}: {_NO_BATCH}"
+        return f"the graph answers {output} {given}, not {wanted} as the file says: {_ANEW}"
     if one == other:
         return shape_moves(output, wanted, given)
     return (

@@ -102,8 +102,21 @@ def with_side(
         return shapes
     channels = 1 if given.colors == "GREY" else 3
     sides = (given.side, given.side)
-    item = (*sides, channels) if given.layout == "NHWC" else (channels, *sides)
-    return {**shapes, inputs[0].name: item}
+    first, last = (channels, *sides), (*sides, channels)
+    is_last = given.layout == "NHWC"
+    if given.layout is None:
+        is_last = _fits(inputs[0], last) and not _fits(inputs[0], first)
+    return {**shapes, inputs[0].name: last if is_last else first}
+
+
+def _fits(port: Port, item: tuple[int, ...]) -> bool:
+    """Whether one item may be that, as far as the file says."""
+    known = port.shape
+    if known is None:
+        return True
+    return len(known) == len(item) + 1 and all(
+        size in {None, wanted} for size, wanted in zip(known[1:], item, strict=True)
+    )
 
 
 def make_recipe(path: Path, given: Preprocessing, inputs: tuple[TensorSpec, ...]) -> Recipe:

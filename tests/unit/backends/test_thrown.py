@@ -75,6 +75,21 @@ def test_a_shape_that_somebody_gave_and_the_graph_has_not_is_told_so() -> None:
     assert line.startswith("the graph answers y [1, 3] here, not [1, 9]: correct --shape, or ")
 
 
+def test_an_answer_whose_rows_are_not_the_items_is_told_so() -> None:
+    said = (
+        "The output OrtValue provided for output 'y' of node '' (Reshape) has shape {1,2} but the "
+        "computed output shape for this run is {2,2}. When calling Run()"
+    )
+    line = explain(RuntimeError(said), BackendName.ONNXRUNTIME, {"y": [None, 2]})
+    assert line.startswith("the graph answers y [2, 2], not [1, 2]: the first dimension of an ")
+    said = (
+        "Error in execution: Got invalid dimensions for output: y for the following indices\n"
+        " index: 0 Got: 1 Expected: 4\n Please fix either the inputs/outputs or the model."
+    )
+    line = explain(RuntimeError(said), BackendName.ONNXRUNTIME)
+    assert line.startswith("the graph answers y with 4 rows for 1 of a batch: the first dimension")
+
+
 def test_paddle_s_missing_weights_have_a_way_out() -> None:
     said = "PaddlePaddle *.pdiparams format weight file doesn't exist!"
     assert explain(RuntimeError(said), BackendName.OPENVINO) == (

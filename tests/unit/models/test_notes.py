@@ -11,7 +11,8 @@ from PIL import Image
 
 from corral.errors import ModelError
 from corral.images.decode import decode
-from corral.models.notes import make_recipe, read_notes
+from corral.models.notes import make_recipe, read_notes, with_side
+from corral.models.onnx_header import Port
 from corral.models.pictures import normalise
 from corral.tensors import Datatype, Recipe, TensorSpec
 
@@ -38,6 +39,24 @@ def test_the_layout_is_told_by_the_shape(tmp_path: Path) -> None:
     assert _recipe(tmp_path, "", _NHWC).layout == "NHWC"
     grey = _recipe(tmp_path, 'colors = "GREY"\nmean = 3', _GREY)
     assert (grey.channels, grey.mean) == (1, (3.0, 3.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "item"),
+    [
+        ((None, None, None, 3), (32, 32, 3)),
+        ((None, 3, None, None), (3, 32, 32)),
+        ((None, None, None, None), (3, 32, 32)),
+        (None, (3, 32, 32)),
+        ((None, 5, None, None), (3, 32, 32)),
+    ],
+)
+def test_a_side_is_laid_out_as_the_file_has_it(
+    tmp_path: Path, shape: tuple[int | None, ...] | None, item: tuple[int, ...]
+) -> None:
+    (tmp_path / "m.toml").write_text("[preprocessing]\nside = 32\n")
+    notes = read_notes(tmp_path / "m.onnx")
+    assert with_side([Port("x", "FP32", shape)], notes, {}) == {"x": item}
 
 
 @pytest.mark.parametrize(
