@@ -40,13 +40,14 @@ def silence(bench: Bench) -> list[Bar]:
     One server at a time: what keeps one warm keeps the machine awake.
     """
     bench.prepare()
-    rounds: dict[str, list[Round]] = {"off": [], "auto": []}
+    rounds: dict[str, list[Round]] = {"off": [], "auto": [], "on": []}
     for number in range(bench.rounds):
         for name in sorted(rounds, reverse=number % 2 == 0):
             options = (*bench.model_options, "--mode", "rti", "--keep-warm", name)
             with bench.server(*options) as server, visiting(server, clients=1) as visitor:
                 rounds[name].append(measured(visitor.ask, time.sleep))
-    return [_bar(name, found, _MOST if name == "auto" else None) for name, found in rounds.items()]
+    bars = [_bar(name, found, None if name == "off" else _MOST) for name, found in rounds.items()]
+    return [*bars, *(_usual(name, rounds[name], rounds["off"]) for name in ("auto", "on"))]
 
 
 def measured(ask: Callable[[], float], rest: Callable[[float], None]) -> Round:
@@ -78,4 +79,24 @@ def _bar(name: str, rounds: list[Round], bound: float | None) -> Bar:
         pooled=whole.ratio,
         detail=f"{shown(each * 1e3 for each in whole.first_s)} ms, "
         f"usual {shown(each * 1e3 for each in whole.usual_s)} ms",
+    )
+
+
+def _usual(name: str, rounds: list[Round], off: list[Round]) -> Bar:
+    """What keeps warm must not make the usual request slower, which would fake the ratio."""
+    usual_ms, off_ms = (
+        statistics.median(each for one in some for each in one.usual_s) * 1e3
+        for some in (rounds, off)
+    )
+    return Bar(
+        row="silence",
+        name=f"usual request, p50, keep-warm {name} ÷ off",
+        values=[
+            statistics.median(one.usual_s) / statistics.median(other.usual_s)
+            for one, other in zip(rounds, off, strict=True)
+        ],
+        bound=_MOST,
+        at_least=False,
+        pooled=usual_ms / off_ms,
+        detail=f"{usual_ms:.4g} ms, off {off_ms:.4g} ms",
     )

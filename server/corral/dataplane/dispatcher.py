@@ -82,6 +82,11 @@ class Dispatcher:
         """True when a batch went through one of the living workers and came back."""
         return any(link.verified for link in self._links.values())
 
+    @property
+    def keeps_warm(self) -> bool:
+        """True while workers that have nothing to do run batches that nobody asked for."""
+        return self._warm_share > 0
+
     # --- workers ---
 
     def attach(self, hello: AttachWorker, fds: list[int]) -> None:
@@ -336,8 +341,7 @@ class Dispatcher:
             if self._now_s() - link.sent_s >= warm_every_s(took_s, self._warm_share):
                 self._free.popleft()
                 self._probe(link)
-        turn_s = WARM_S / max(1, len(self._links))
-        self._warm_timer = self._loop.call_later(turn_s, self._keep_warm)
+        self._warm_timer = self._loop.call_later(WARM_S / max(1, len(self._links)), self._keep_warm)
 
     def close(self) -> None:
         """Ends the workers."""

@@ -27,11 +27,13 @@ class Look:
         at_s: on the monotonic clock.
         texts: counters' files by relative path.
         cpu_s: CPU time used by each process of the server, by pid.
+        spun_s: CPU time of what spins for ``--keep-warm on``, by CPU.
     """
 
     at_s: float
     texts: Mapping[str, str]
     cpu_s: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    spun_s: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

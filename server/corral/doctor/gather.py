@@ -11,6 +11,7 @@ from corral.doctor.evidence import CPU_FOLDER, NODE_FOLDER, Evidence, Look
 from corral.doctor.layout import Layout
 from corral.planning.machine import Machine
 from corral.system import amx, cgroups, procfs
+from corral.system.spun import spun_seconds
 from corral.system.tree import matching, read_texts
 
 #: of each CPU that a process of ours may run on
@@ -145,7 +146,7 @@ def _look(root: Path, machine: Machine, layout: Layout) -> Look:
     for pid in layout.pids:
         with contextlib.suppress(OSError, LookupError, ValueError):
             cpu_s[pid] = procfs.process_cpu_seconds(pid, root)
-    return Look(at_s=at_s, texts=texts, cpu_s=cpu_s)
+    return Look(at_s=at_s, texts=texts, cpu_s=cpu_s, spun_s=spun_seconds(root))
 
 
 def _add_processes(root: Path, layout: Layout, texts: dict[str, str], *, thorough: bool) -> None:

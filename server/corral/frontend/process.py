@@ -316,9 +316,9 @@ class Frontend:
         # What is there now stays for good: no collection need look at it again.
         gc.collect()
         gc.freeze()
-        MallocTrimmer(
-            lambda: self._service.count, lambda: procfs.resident_bytes(os.getpid())
-        ).start(self._loop)
+        MallocTrimmer(lambda: self._service.count, keeps=lambda: self._dispatcher.keeps_warm).start(
+            self._loop
+        )
         await self._supervisor.ended
         self._observer.close()
         self._dispatcher.close()

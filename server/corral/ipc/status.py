@@ -119,6 +119,18 @@ class WarmStatus(msgspec.Struct, frozen=True, kw_only=True):
     share: float
 
 
+class SpinStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What keeping CPUs from halting costs; see launch/spinner.py."""
+
+    cpus: list[int]
+    #: how long after the last request
+    while_s: float
+    #: of the process that starts one a CPU; None while none runs
+    pid: int | None = None
+    #: that they have taken since the server started, in CPU seconds
+    cpu_s: float = 0.0
+
+
 class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The whole server at one moment."""
 
@@ -163,6 +175,8 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     bound: BoundStatus | None = None
     #: None where workers are not kept warm, or no worker has said yet what a batch takes
     warm: WarmStatus | None = None
+    #: None where no CPU is kept from halting
+    spin: SpinStatus | None = None
 
 
 class StatusBoard:
@@ -171,6 +185,7 @@ class StatusBoard:
     def __init__(self, status: ServerStatus) -> None:
         self._status = status
         self._change: str | None = None
+        self._complete: Callable[[ServerStatus], ServerStatus] = lambda status: status
         self._subscribers: list[Callable[[ServerStatus, str | None], None]] = []
 
     def subscribe(self, callback: Callable[[ServerStatus, str | None], None]) -> None:
@@ -192,5 +207,9 @@ class StatusBoard:
             callback(self._status, self._change)
 
     def current(self) -> ServerStatus:
-        """The latest snapshot."""
-        return self._status
+        """The latest snapshot, with what is read when somebody asks."""
+        return self._complete(self._status)
+
+    def complete_with(self, complete: Callable[[ServerStatus], ServerStatus]) -> None:
+        """Has every snapshot that is asked for completed, in the thread of whoever asks."""
+        self._complete = complete

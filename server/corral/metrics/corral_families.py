@@ -19,7 +19,7 @@ from prometheus_client.core import (
 from prometheus_client.samples import Exemplar
 
 from corral.accuracy import AccuracyReport
-from corral.ipc.status import ServerStatus, State, WorkerStatus
+from corral.ipc.status import ServerStatus, SpinStatus, State, WorkerStatus
 from corral.metrics.counters import BATCH_BUCKETS, FAILURES, TIME_BUCKETS_S, Counts
 from corral.planning.plan import Plan
 from corral.tensors import View
@@ -280,6 +280,15 @@ def steal_families(seconds: float, cpus: int) -> Iterator[Metric]:
         seconds,
     )
     yield GaugeMetricFamily("corral_machine_cpus", "CPUs of the machine that are online", cpus)
+
+
+def spin_families(spin: SpinStatus) -> Iterator[Metric]:
+    """What keeping CPUs from halting takes."""
+    yield CounterMetricFamily(
+        "corral_keep_warm_spin_seconds",
+        "CPU time that keeping CPUs from halting in silences took",
+        spin.cpu_s,
+    )
 
 
 def energy_families(joules: Mapping[str, float]) -> Iterator[Metric]:

@@ -139,6 +139,8 @@ class Metrics:
         stolen = self._steal()
         if stolen is not None:
             yield from corral_families.steal_families(*stolen)
+        if status.spin is not None:
+            yield from corral_families.spin_families(status.spin)
         joules = self._joules()
         if joules:
             yield from corral_families.energy_families(joules)

@@ -245,10 +245,21 @@ class LifecycleSettings(Group, frozen=True, kw_only=True):
         option(
             "run the model on nothing now and then in workers that have nothing to do, so that the "
             "first request after a silence waits no longer than the others: on, off, or auto: for "
-            "rti, in at most 1 % of a worker's time",
+            "rti, in at most 1 % of a worker's time; on also keeps their CPUs from halting",
             live=True,
         ),
     ] = KeepWarm.OFF
+    keep_warm_spin_s: Annotated[
+        Duration,
+        option(
+            "with --keep-warm on, keep the CPUs of workers and frontends busy for so long after "
+            "the last request, with what gives way to everything else of the same control group; "
+            "0 for never",
+            live=True,
+            metavar="S",
+            unit="seconds",
+        ),
+    ] = 60.0
 
 
 class TelemetrySettings(Group, frozen=True, kw_only=True):

@@ -149,15 +149,17 @@ class Servers:
         return msgspec.structs.replace(found, joules=joules)
 
     def _beside_s(self, one: Configuration) -> float | None:
-        """CPU seconds that a server has used, its workers left out; None if unknown."""
+        """CPU seconds that a server has used, without workers and spinners; None if unknown."""
         server = self._running[one]
         try:
+            status = status_of(server.socket)
             workers_s = sum(
                 procfs.process_cpu_seconds(worker.pid)
-                for worker in status_of(server.socket).workers
+                for worker in status.workers
                 if worker.pid is not None
             )
-            return procfs.tree_cpu_seconds(server.pid) - workers_s
+            spun_s = 0.0 if status.spin is None else status.spin.cpu_s
+            return procfs.tree_cpu_seconds(server.pid) - workers_s - spun_s
         except (OSError, CorralError):
             return None
 

@@ -33,6 +33,7 @@ from corral.supervisor.exposure import check_security, doubts, exposure
 from corral.supervisor.front_meter import FrontMeter
 from corral.supervisor.observation import Observation, observing
 from corral.supervisor.service_manager import ServiceManager
+from corral.supervisor.spinners import spinning_while
 from corral.supervisor.supervisor import Supervisor
 from corral.supervisor.terminal import ignore_until_served
 from corral.supervisor.views import StartupView
@@ -286,7 +287,8 @@ def _run_observed(server: _Server, observation: Observation) -> int:
         async with admin.listening(admin_socket, supervisor.command):
             with observation.metrics(settings, supervisor, pages), watching:
                 meter = FrontMeter(supervisor.board, pages)
-                code = await supervisor.run()
+                with spinning_while(supervisor, server.environ):
+                    code = await supervisor.run()
         if isinstance(spectator, dry_run.DryRun) and spectator.said:
             print(spectator.said)
         if (found := meter.stop()) is not None:

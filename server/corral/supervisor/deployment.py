@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from corral.ipc.messages import ModelBoot
 from corral.launch.factory import ChildFactory
+from corral.launch.spinning import SpinnerBoot
 from corral.planning.plan import Plan
 from corral.settings import Mode, Settings
 
@@ -43,12 +44,14 @@ class Deployment:
         plan: cells and workers.
         factory: makes processes of this deployment.
         warnings: what of it cannot be had, one sentence each.
+        spinner: what keeps its CPUs from halting; None: nothing does.
     """
 
     prepared: DeploymentSpec
     plan: Plan
     factory: ChildFactory
     warnings: tuple[str, ...] = ()
+    spinner: SpinnerBoot | None = None
 
     @property
     def settings(self) -> Settings:

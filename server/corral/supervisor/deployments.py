@@ -12,10 +12,13 @@ from corral.batching.sizes import batch_sizes
 from corral.errors import ConfigError
 from corral.ipc.messages import ServedModel
 from corral.ipc.region import region_bytes
+from corral.launch import spinning
 from corral.launch.factory import ChildFactory
 from corral.launch.libraries import find_libraries
 from corral.launch.region_memory import check_regions, that_fit
+from corral.launch.spinning import SpinnerBoot
 from corral.launch.worker_runtime import worker_extras
+from corral.metrics import counters
 from corral.planning.machine import Machine
 from corral.planning.plan import Plan, PlannedWorker
 from corral.planning.request import plan_for
@@ -179,6 +182,8 @@ class Deployments:
         found = [model.guard.sentence()] if model.guard and not model.guard.passed else []
         if model.remark:
             found.append(f"{settings.engine.backend} {model.precision}: {model.remark}")
+        if not_spun := spinning.refusal(settings, machine.cpu_quota):
+            found.append(not_spun)
         factory = ChildFactory(
             settings=settings,
             plan=plan,
@@ -201,7 +206,15 @@ class Deployments:
             plan=plan,
             factory=factory,
             warnings=(*plan.warnings, *warnings, *extras.warnings, *found),
+            spinner=self._spinner(settings, plan, machine),
         )
+
+    def _spinner(self, settings: Settings, plan: Plan, machine: Machine) -> SpinnerBoot | None:
+        wanted = spinning.wants_spinning(settings)
+        if not wanted or spinning.refusal(settings, machine.cpu_quota):
+            return None
+        layout = counters.make_layout(self._page_slots)
+        return spinning.spinner_boot(settings, plan, layout, self._counters_fd)
 
     def _fits(self, plan: Plan) -> None:
         if len(plan.cells) != self._cells:

@@ -44,7 +44,7 @@ class Observation:
     def _cores(self) -> Mapping[int, int]:
         if self._supervisor is None:
             return {}
-        cells = self._supervisor.plan.cells
+        cells = self._supervisor.deployment.plan.cells
         return {worker.id: worker.cores for cell in cells for worker in cell.workers}
 
     def counts(self) -> TelemetryCounts:
@@ -79,7 +79,7 @@ class Observation:
         metrics = Metrics(
             board,
             pages,
-            lambda: supervisor.plan,
+            lambda: supervisor.deployment.plan,
             procfs.throttling,
             steal=cpu_time.steal,
             joules=rapl.Meter().joules,

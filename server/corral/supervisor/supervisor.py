@@ -22,7 +22,6 @@ from corral.ipc.messages import Drain, Open
 from corral.ipc.status import Phase, ServerStatus, State, StatusBoard
 from corral.launch.launcher import ENDING_SIGNALS, MEANINGLESS_SIGNALS
 from corral.metrics.counters import Pages
-from corral.planning.plan import Plan
 from corral.settings import Settings
 from corral.supervisor import first_start, frontend_link, snapshot
 from corral.supervisor.admin import Reply
@@ -104,9 +103,9 @@ class Supervisor:
         self.command = self._commands.handle
 
     @property
-    def plan(self) -> Plan:
-        """The plan that holds now; any thread may ask."""
-        return self._deployment.plan
+    def deployment(self) -> Deployment:
+        """What holds now; any thread may ask."""
+        return self._deployment
 
     @property
     def frontends(self) -> Sequence[FrontendSlot]:
@@ -137,11 +136,7 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)
         self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         self.warn(self._deployment.warnings)
-        cpu_watch = CpuWatch(
-            self._read_allowed_cpus,
-            self._on_allowed_cpus,
-            lambda sentence: logger.warning("%s", sentence),
-        )
+        cpu_watch = CpuWatch(self._read_allowed_cpus, self._on_allowed_cpus, logger.warning)
         timer = self._loop.call_later(self.settings.lifecycle.boot_timeout_s, self._on_boot_timeout)
         try:
             for slot in self._fleet.slots:

@@ -11,7 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from corral.batching.cost_curve import CostCurve
-from corral.ipc.status import BoundStatus, CellStatus, ServerStatus, StatusBoard, WorkerStatus
+from corral.ipc.status import (
+    BoundStatus,
+    CellStatus,
+    ServerStatus,
+    SpinStatus,
+    StatusBoard,
+    WorkerStatus,
+)
 from corral.settings import BackendName, ListenSettings
 from corral.system.addresses import format_address
 from corral.system.cpu_list import format_cpus
@@ -137,6 +144,8 @@ def _startup_facts(status: ServerStatus, examined: str) -> Text:
         lines.append(f"OpenMP    {', '.join(sorted(set(runtimes)))}, {mapped}")
     if examined:
         lines.append(f"doctor    {examined}")
+    if status.spin is not None:
+        lines.append(f"spin      {_spin(status.spin)}")
     if status.admin_socket:
         lines.append(f"admin     {status.admin_socket}")
     if status.ready_after_s is not None:
@@ -203,9 +212,17 @@ def _status_facts(status: ServerStatus, now_s: float) -> Text:
     if (warm := status.warm) is not None:
         often = f"a batch every {warm.every_s:.1f} s in each idle worker"
         lines.append(f"warm      {often}, {warm.share:.1%} of its time")
+    if status.spin is not None:
+        lines.append(f"spin      {_spin(status.spin)}; {status.spin.cpu_s:.1f} CPU s so far")
     if status.pids_hidden:
         lines.append(f"! {HIDDEN}")
     return Text("\n".join([*lines, *(f"! {warning}" for warning in status.warnings)]))
+
+
+def _spin(spin: SpinStatus) -> str:
+    """What keeps CPUs from halting, and its cost."""
+    cpus, many = format_cpus(spin.cpus), len(spin.cpus)
+    return f"CPUs {cpus} are kept busy for {spin.while_s:g} s after a request: {many} CPUs' time"
 
 
 def _bound(bound: BoundStatus) -> str:

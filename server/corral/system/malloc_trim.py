@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 from collections.abc import Callable
 
+from corral.system import procfs
+
 _LOOK_S = 1.0
-#: a busy heap may be so much larger than it was at first before it is trimmed under load
+#: a heap may be so much larger than it was at first before it is trimmed although it is of use
 _KEPT_BYTES = 32 * 2**20
 #: and then it is trimmed so often at most, in looks
 _BUSY_LOOKS = 4
@@ -24,17 +27,22 @@ class MallocTrimmer:
         activity: a number that has changed when there was something to do.
         resident_bytes: what the process holds now.
         trim: gives freed memory back.
+        keeps: whether the first request after a silence is to find its buffers mapped; then a
+            silence is no reason to trim a heap that is not much larger than it was at first.
     """
 
     def __init__(
         self,
         activity: Callable[[], int],
-        resident_bytes: Callable[[], int],
+        resident_bytes: Callable[[], int] = lambda: procfs.resident_bytes(os.getpid()),
         trim: Callable[[], None] | None = None,
+        *,
+        keeps: Callable[[], bool] = lambda: False,
     ) -> None:
         self._activity = activity
         self._resident_bytes = resident_bytes
         self._trim = _malloc_trim() if trim is None else trim
+        self._keeps = keeps
         self._seen = activity()
         self._kept = False
         self._busy_looks = 0
@@ -54,7 +62,8 @@ class MallocTrimmer:
         if not self._kept:
             return
         much = self._resident_bytes() > self._least_bytes + _KEPT_BYTES
-        if not busy or (much and self._busy_looks >= _BUSY_LOOKS):
+        quiet = not busy and (much or not self._keeps())
+        if quiet or (much and self._busy_looks >= _BUSY_LOOKS):
             self._trim()
             self._kept = busy
             self._busy_looks = 0

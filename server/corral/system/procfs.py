@@ -126,12 +126,21 @@ def children(pid: int, root: Path = _ROOT) -> set[int]:
     for entry in (root / "proc").iterdir():
         if entry.name.isdigit():
             try:
-                parent = int(_stat_fields(int(entry.name), root)[1])
+                whose = parent(int(entry.name), root)
             except ProcessLookupError:
                 continue
-            if parent == pid:
+            if whose == pid:
                 found.add(int(entry.name))
     return found
+
+
+def parent(pid: int, root: Path = _ROOT) -> int:
+    """The process id of a process's parent; 0 where it has none that we see.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    return int(_stat_fields(pid, root)[1])
 
 
 def process_cpu_seconds(pid: int, root: Path = _ROOT) -> float:

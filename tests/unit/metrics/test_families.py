@@ -22,6 +22,7 @@ from corral.ipc.status import (
     CellStatus,
     Phase,
     ServerStatus,
+    SpinStatus,
     State,
     StatusBoard,
     WorkerStatus,
@@ -79,6 +80,7 @@ STATUS = ServerStatus(
         fell_back=True,
     ),
     workers=[worker(0, 0, 0), worker(1, 0, 1), worker(2, 1, 0)], warnings=[],
+    spin=SpinStatus(cpus=[0, 1], while_s=60.0, pid=7, cpu_s=12.5),
 )  # fmt: skip
 PLAN = Plan(
     mode="rti",
@@ -373,6 +375,12 @@ def test_steal_is_told_with_the_cpus_that_it_is_of(server: Server) -> None:
     samples = server.scrape()
     assert value(samples, "corral_machine_steal_seconds_total") == 12.5
     assert value(samples, "corral_machine_cpus") == 4
+
+
+def test_what_keeps_cpus_from_halting_is_told_where_something_does() -> None:
+    assert value(Server().scrape(), "corral_keep_warm_spin_seconds_total") == 12.5
+    nothing = Server(msgspec.structs.replace(STATUS, spin=None)).scrape()
+    assert not any("keep_warm" in name for name, _ in nothing)
 
 
 def test_joules_are_told_a_package_where_they_can_be_read(server: Server) -> None:

@@ -8,6 +8,7 @@ from support import status_cases
 from corral.ipc.status import (
     BoundStatus,
     ServerStatus,
+    SpinStatus,
     State,
     StatusBoard,
     WarmStatus,
@@ -113,3 +114,14 @@ def test_what_warm_workers_cost_is_told() -> None:
     line = "warm      a batch every 2.5 s in each idle worker, 1.0% of its time"
     assert console.file.getvalue().count("warm ") == 1
     assert line in console.file.getvalue()
+
+
+def test_what_keeps_cpus_from_halting_is_told_with_its_cost() -> None:
+    spin = SpinStatus(cpus=[2, 3, 4], while_s=60.0, pid=7, cpu_s=12.34)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(render_status(status(spin=spin), 0.0))
+    assert isinstance(console.file, io.StringIO)
+    line = "spin      CPUs 2-4 are kept busy for 60 s after a request: 3 CPUs' time"
+    assert f"{line}; 12.3 CPU s so far" in console.file.getvalue()
+    assert line in text(spin=spin)
+    assert "kept busy" not in text()

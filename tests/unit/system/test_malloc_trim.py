@@ -54,6 +54,21 @@ def test_it_is_trimmed_once_when_nobody_comes_any_more(
     assert looks(process, keeper, 0, 2) == [2, 2]
 
 
+def test_who_is_kept_warm_keeps_the_buffers_of_the_next_request(process: Process) -> None:
+    warm = True
+    keeper = MallocTrimmer(
+        lambda: process.requests, lambda: process.resident_bytes, process.trim, keeps=lambda: warm
+    )
+    process.resident_bytes += 30 * MIB
+    assert looks(process, keeper, 100, 3) == [0] * 3
+    assert looks(process, keeper, 0, 5) == [0] * 5
+    process.resident_bytes += 30 * MIB
+    assert looks(process, keeper, 0, 3) == [1] * 3
+    looks(process, keeper, 100)
+    warm = False
+    assert looks(process, keeper, 0, 3) == [2] * 3
+
+
 def test_under_load_it_is_trimmed_only_when_much_is_kept(
     process: Process, keeper: MallocTrimmer
 ) -> None:

@@ -165,9 +165,10 @@ def others_percent(seen: Evidence) -> dict[int, float] | None:
     found = {}
     for worker in seen.layout.workers:
         busy = sum(_busy(before[cpu], after[cpu]) for cpu in worker.cpus if cpu in after)
-        ours = sum(_process_s(seen, pid) for pid in _on(seen, worker.cpus)) * _TICKS_PER_S
+        ours = sum(_process_s(seen, pid) for pid in _on(seen, worker.cpus))
+        ours += sum(_spun_s(seen, cpu) for cpu in worker.cpus)
         span = seen.span_s * _TICKS_PER_S * len(worker.cpus)
-        found[worker.id] = max(0.0, 100 * (busy - ours) / span)
+        found[worker.id] = max(0.0, 100 * (busy - ours * _TICKS_PER_S) / span)
     return found
 
 
@@ -181,6 +182,12 @@ def _on(seen: Evidence, cpus: tuple[int, ...]) -> set[int]:
     pids = {w.pid for w in layout.workers if wanted.intersection(w.cpus)}
     pids |= {front.pid for front in layout.frontends if wanted.intersection(front.cpus)}
     return {pid for pid in pids if pid is not None}
+
+
+def _spun_s(seen: Evidence, cpu: int) -> float:
+    """Of what spins on a CPU for a server of ours, which gives way to everything."""
+    assert seen.second is not None
+    return max(0.0, seen.second.spun_s.get(cpu, 0.0) - seen.first.spun_s.get(cpu, 0.0))
 
 
 def _process_s(seen: Evidence, pid: int) -> float:

@@ -44,3 +44,13 @@ def test_the_bar_is_of_all_rounds_together() -> None:
     assert found.judged == pytest.approx(1.0)
     assert found.cleared
     assert "auto" in found.name
+
+
+def test_a_usual_request_that_warmth_slows_is_told() -> None:
+    off = [silence_row.Round(usual_s=[0.010] * 3, first_s=[0.015])] * 2
+    slow = [silence_row.Round(usual_s=[0.012] * 3, first_s=[0.012])] * 2
+    found = silence_row._usual("on", slow, off)
+    assert found.judged == pytest.approx(1.2)
+    assert found.cleared is False
+    assert found.detail == "12 ms, off 10 ms"
+    assert silence_row._usual("on", off, off).cleared

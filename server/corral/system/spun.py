@@ -1,0 +1,45 @@
+"""CPU time of what spins for ``--keep-warm on``: it gives way, and is nobody's load."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+
+from corral.system import procfs
+from corral.system.tree import read_text
+
+#: of the processes, as /proc/PID/comm has it
+NAME = "corral-spinner"
+
+
+def spun_seconds(root: Path = Path("/"), *, apart: Collection[int] = ()) -> dict[int, float]:
+    """What the spinners that run have taken, of every server that we see.
+
+    Args:
+        root: the folder that holds ``proc``.
+        apart: processes; what spins below them is left out.
+
+    Returns:
+        CPU seconds by the CPU that one is bound to; a CPU without one is not there.
+    """
+    found: Counter[int] = Counter()
+    for comm in (root / "proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError, LookupError, ValueError):
+            pid = int(comm.parent.name)
+            if read_text(comm).strip() != NAME or _is_below(pid, apart, root):
+                continue
+            (cpus,) = procfs.thread_affinities(pid, root).values()
+            # The parent of them all may run anywhere, and sleeps.
+            if len(cpus) == 1:
+                found[min(cpus)] += procfs.process_cpu_seconds(pid, root)
+    return dict(found)
+
+
+def _is_below(pid: int, roots: Collection[int], root: Path) -> bool:
+    while pid > 1 and roots:
+        if pid in roots:
+            return True
+        pid = procfs.parent(pid, root)
+    return False
