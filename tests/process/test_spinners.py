@@ -42,7 +42,8 @@ def _spinners(server: Server) -> dict[int, psutil.Process]:
 def _all_spinners(server: Server) -> dict[int, psutil.Process]:
     """Once there is one on every CPU that the server uses."""
     status = status_of(server)
-    cpus = {cpu for one in [*status.cells, *status.workers] for cpu in one.cpus}
+    cpus = {cpu for one in status.cells for cpu in one.cpus}
+    cpus |= {cpu for one in status.workers for cpu in one.cpus}
     wait_until(lambda: _spinners(server).keys() == cpus, "a spinner on each CPU")
     return _spinners(server)
 
@@ -106,12 +107,20 @@ def test_a_silence_is_spun_for_a_while_and_a_request_begins_another(server: Star
             before_s = _seconds(spinners)
             with contextlib.suppress(psutil.TimeoutExpired):
                 next(iter(spinners.values())).wait(0.5)
-            return _seconds(spinners) - before_s < 0.05
+            return _seconds(spinners) - before_s < 0.02
 
         wait_until(rests, "the while to be over")
         before_s = _seconds(spinners)
-        _ask(s)
-        wait_until(lambda: _seconds(spinners) - before_s >= 0.1, "another silence")
+
+        def spins_again() -> bool:
+            # On a machine that is busy with others nothing is left to spin with; so it is asked
+            # for another silence.
+            _ask(s)
+            with contextlib.suppress(psutil.TimeoutExpired):
+                next(iter(spinners.values())).wait(0.3)
+            return _seconds(spinners) - before_s >= 0.05
+
+        wait_until(spins_again, "another silence", 60.0)
         wait_until(rests, "that to be over, too")
         assert s.stop() == 0
 

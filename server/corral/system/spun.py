@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def spun_seconds(root: Path = Path("/"), *, apart: Collection[int] = ()) -> dict
     Returns:
         CPU seconds by the CPU that one is bound to; a CPU without one is not there.
     """
-    found: Counter[int] = Counter()
+    found: defaultdict[int, float] = defaultdict(float)
     for comm in (root / "proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError, LookupError, ValueError):
             pid = int(comm.parent.name)
@@ -33,7 +33,8 @@ def spun_seconds(root: Path = Path("/"), *, apart: Collection[int] = ()) -> dict
             (cpus,) = procfs.thread_affinities(pid, root).values()
             # The parent of them all may run anywhere, and sleeps.
             if len(cpus) == 1:
-                found[min(cpus)] += procfs.process_cpu_seconds(pid, root)
+                seconds = procfs.process_cpu_seconds(pid, root)
+                found[min(cpus)] += seconds
     return dict(found)
 
 

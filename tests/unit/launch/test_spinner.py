@@ -92,8 +92,8 @@ def test_who_waits_longer_spins_no_more(monkeypatch: pytest.MonkeyPatch) -> None
         if len(slept) == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(spinner.time, "monotonic", lambda: next(now_s))
-    monkeypatch.setattr(spinner.time, "sleep", sleep)
+    monkeypatch.setattr("time.monotonic", lambda: next(now_s))
+    monkeypatch.setattr("time.sleep", sleep)
     monkeypatch.setattr(Counters, "spin", lambda _, until_s: spun_until.append(until_s))
     with pytest.raises(KeyboardInterrupt):
         spinner._keep_awake(Counters([0, 0], [0], [1]), 3.5 * SILENT_S)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,8 +53,12 @@ def test_it_is_not_what_others_take(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("corral.system.other_load._own_seconds", lambda _: 0.0)
     for spins, share in ((True, 0.0), (False, 0.5)):
         load, clock, busy_s = OtherLoad(), iter((10.0, 12.0)), iter((7.0, 8.0))
-        monkeypatch.setattr("corral.system.procfs.busy_seconds", lambda *_, s=busy_s: next(s))
+        monkeypatch.setattr("corral.system.procfs.busy_seconds", partial(_next, busy_s))
         _server(tmp_path)
-        with watched([0], load, now_s=lambda c=clock: next(c), root=tmp_path):
+        with watched([0], load, now_s=partial(_next, clock), root=tmp_path):
             _server(tmp_path, seconds=4.0 if spins else 3.0)
         assert load.share == share
+
+
+def _next(values: Iterator[float], *_: object) -> float:
+    return next(values)
