@@ -82,11 +82,6 @@ class Dispatcher:
         """True when a batch went through one of the living workers and came back."""
         return any(link.verified for link in self._links.values())
 
-    @property
-    def keeps_warm(self) -> bool:
-        """True while workers that have nothing to do run batches that nobody asked for."""
-        return self._warm_share > 0
-
     # --- workers ---
 
     def attach(self, hello: AttachWorker, fds: list[int]) -> None:

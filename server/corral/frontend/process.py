@@ -316,7 +316,7 @@ class Frontend:
         # What is there now stays for good: no collection need look at it again.
         gc.collect()
         gc.freeze()
-        MallocTrimmer(lambda: self._service.count, keeps=lambda: self._dispatcher.keeps_warm).start(
+        MallocTrimmer(lambda: self._service.count, keeps=lambda: self._sleep.keeps_warm).start(
             self._loop
         )
         await self._supervisor.ended

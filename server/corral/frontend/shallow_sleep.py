@@ -11,6 +11,7 @@ import os
 import struct
 from pathlib import Path
 
+from corral.dataplane.upkeep import warm_share
 from corral.settings import KeepWarm, Settings
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,9 @@ class ShallowSleep:
 
     Args:
         settings: whether workers are kept warm.
+
+    Attributes:
+        keeps_warm: whether they are, in any way: the first request after a silence matters.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -34,6 +38,7 @@ class ShallowSleep:
 
     def follow(self, settings: Settings) -> None:
         """Goes by other settings."""
+        self.keeps_warm = warm_share(settings) > 0
         wanted = settings.lifecycle.keep_warm is KeepWarm.ON
         if wanted and self._fd is None:
             self._ask()

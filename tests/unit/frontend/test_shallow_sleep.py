@@ -30,12 +30,15 @@ def test_it_is_held_while_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(shallow_sleep, "DEVICE", device)
     asleep = ShallowSleep(_OFF)
     assert _held(device) == 0
+    assert not asleep.keeps_warm
     for _ in range(2):
         asleep.follow(_ON)
         assert _held(device) == 1
+        assert asleep.keeps_warm
     assert struct.unpack("=i", device.read_bytes()) == (MOST_US,)
     asleep.follow(Settings.flat(keep_warm=KeepWarm.AUTO))
     assert _held(device) == 0
+    assert asleep.keeps_warm
 
 
 @pytest.mark.parametrize("device", ["/nowhere/latency", "/dev/full"])
