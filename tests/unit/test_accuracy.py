@@ -251,6 +251,20 @@ def test_few_pictures_do_not_pass_by_a_constant_beside_which_noise_looks_small(
         assert (faults(found, Thresholds(), synthetic=False) == []) is passes
 
 
+def test_fp32_that_is_hardly_surer_than_a_guess_does_not_pass_by_its_word_alone() -> None:
+    unsure, sure = _fidelity(snr_db=15.0, accuracy=0.3, blind_loss=0.65), _fidelity(snr_db=15.0)
+    unsure, sure = (msgspec.structs.replace(one, pictures=40) for one in (unsure, sure))
+    (fault,) = faults(unsure, Thresholds(), synthetic=False)
+    assert fault == "SNR 15.0 dB < 20 dB, and FP32 is too unsure of itself to tell what is lost"
+    assert faults(msgspec.structs.replace(unsure, snr_db=20.0), Thresholds(), synthetic=False) == []
+    # Labels know.
+    told = msgspec.structs.replace(unsure, labelled=True)
+    assert faults(told, Thresholds(), synthetic=False) == []
+    for accuracy in (0.34, 0.9):
+        told = msgspec.structs.replace(sure, accuracy=accuracy, blind_loss=1 - 0.1 / accuracy)
+        assert faults(told, Thresholds(), synthetic=False) == []
+
+
 @pytest.mark.parametrize("count", [1, 9])
 def test_too_few_pictures_have_no_say_on_a_loss_and_noise_counts(count: int) -> None:
     logits = _logits(count)

@@ -11,7 +11,8 @@ A sample has its luck. So the guard goes by the loss's **one-sided 95 % upper bo
 pictures are drawn again with replacement, and crops of one photograph are drawn together. What
 none of few pictures shows, no bootstrap knows. So with labels the bound is never below that of a
 count of so many pictures; and where they show no loss, but are too few to exclude it (without
-labels: fewer than 40), the signal-to-noise ratio must do as well.
+labels: fewer than 40), or FP32 is too unsure of itself to tell, the signal-to-noise ratio must do
+as well.
 
 Where labels mean nothing (weights without knowledge, answers that are no scores of classes, classes
 that do not exclude one another, fewer than 10 photographs, and pictures that FP32 does not tell
@@ -251,9 +252,10 @@ def faults(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> li
             kind = "loss" if fidelity.labelled else "expected loss"
             found = f"{fidelity.loss:.2%}, up to {fidelity.loss_most:.2%}"
             return [f"{kind} of accuracy {found} > {thresholds.loss:.2%}"]
-        if not too_few(fidelity, thresholds):
+        doubt = _doubt(fidelity, thresholds)
+        if not doubt:
             return []
-        told = f", and {fidelity.pictures} pictures cannot exclude a loss of {thresholds.loss:.2%}"
+        told = f", and {doubt}"
     ratio, where = fidelity.snr_db, f" of output {fidelity.output}" if fidelity.output else ""
     # Beside a constant that all logits share, any noise looks small.
     if fidelity.snr_telling_db is not None and not synthetic:
@@ -263,13 +265,28 @@ def faults(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> li
     return []
 
 
-def too_few(fidelity: Fidelity, thresholds: Thresholds) -> bool:
-    """Whether pictures that show no loss do not exclude one: the signal-to-noise ratio decides."""
+def _doubt(fidelity: Fidelity, thresholds: Thresholds) -> str:
+    """Why pictures that show no loss do not exclude one; empty where they do.
+
+    FP32 that is hardly surer than one answer to all pictures may know better than it says: labels
+    were smoothed, or logits are divided by a temperature. Each flip then costs less than it should.
+    """
     if fidelity.loss_most is None:
-        return False
+        return ""
+    few = f"{fidelity.pictures} pictures cannot exclude a loss of {thresholds.loss:.2%}"
     if fidelity.labelled:
-        return fidelity.loss_most > thresholds.loss
-    return fidelity.pictures < ENOUGH_PICTURES
+        return few if fidelity.loss_most > thresholds.loss else ""
+    if fidelity.pictures < ENOUGH_PICTURES:
+        return few
+    return "FP32 is too unsure of itself to tell what is lost" if _is_unsure(fidelity) else ""
+
+
+def _is_unsure(fidelity: Fidelity) -> bool:
+    """Whether FP32 claims little of the accuracy that one answer to all pictures has not."""
+    if fidelity.accuracy is None or fidelity.blind_loss is None:
+        return False
+    blind = fidelity.accuracy * (1 - fidelity.blind_loss)
+    return fidelity.accuracy - blind < _TELLING * (1 - blind)
 
 
 def why_noise(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> str:
@@ -283,7 +300,7 @@ def why_noise(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) ->
     if not _labels_tell(fidelity, thresholds):
         return "one answer to all of these pictures would lose no more than is allowed"
     # What is refused says so itself.
-    if too_few(fidelity, thresholds) and not faults(fidelity, thresholds, synthetic=False):
+    if _doubt(fidelity, thresholds) and not faults(fidelity, thresholds, synthetic=False):
         return f"{fidelity.pictures} pictures are few for labels alone"
     return ""
 
