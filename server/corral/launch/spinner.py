@@ -3,7 +3,7 @@
 Run as ``python -m corral.launch.spinner NUMBER FD``; FD is a ``SpinnerBoot`` as JSON. A virtual CPU
 that halts is taken away by its host, and comes back cold; one that spins stays. What spins runs as
 SCHED_IDLE, so that whatever else wants the CPU has it at once. It spins only while no request is
-under way: even so mild a process keeps the kernel from moving a waiting thread to its CPU.
+under way: beside requests, even so mild a process made them a fifth slower.
 
 Imports nothing outside the standard library, so that a process is small.
 """
