@@ -284,6 +284,25 @@ def test_what_is_no_number_costs_everything(broken: float) -> None:
     ]
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_class_that_both_rule_out_costs_nothing(*, labelled: bool) -> None:
+    """The logarithm of a probability of nothing, or a mask over classes that are not used."""
+    reference = _logits(320)
+    reference[:, 9] = -np.inf
+    reference[::2, 8] = -np.inf
+    labels = reference.argmax(axis=1) if labelled else None
+    found = compare(reference, reference * np.float32(1.001), labels=labels)
+    assert (found.loss, found.top1) == (0.0, 1.0)
+    assert found.snr_db == pytest.approx(60.0, abs=0.1)
+    assert found.kl is not None and found.kl < 1e-3
+    assert faults(found, Thresholds(), synthetic=False) == []
+    # What one of them alone rules out is no number.
+    candidate = reference.copy()
+    candidate[3, 0] = -np.inf
+    assert compare(reference, candidate, labels=labels).top1 == pytest.approx(319 / 320)
+    assert compare(np.full_like(reference, -np.inf), np.full_like(reference, -np.inf)).top1 == 0
+
+
 def test_mirrored_logits_fail() -> None:
     logits = _logits()
     found = compare(logits, -logits)

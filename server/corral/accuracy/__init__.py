@@ -156,7 +156,8 @@ def compare(
     """
     from corral.accuracy import losses, noise
 
-    found = noise.measure(reference, candidate)
+    exact, other = noise.without_ruled_out(reference, candidate)
+    found = noise.measure(exact, other)
     broken = found.broken
     plain, groups = _fidelity(found, pictures)
     plain = msgspec.structs.replace(plain, labelled=labels is not None)
@@ -170,11 +171,11 @@ def compare(
         plain = msgspec.structs.replace(plain, **measures)
         apart = plain.blind_loss is None or plain.blind_loss >= _TELLING
         if apart or labels is not None:
-            ratio = noise.telling(reference, candidate).snr_db
+            ratio = noise.telling(exact, other).snr_db
             plain = msgspec.structs.replace(plain, snr_telling_db=ratio)
         if apart:
             return plain
-    of_changes = noise.measure(reference, candidate, noise.constant(reference))
+    of_changes = noise.measure(exact, other, noise.constant(exact))
     changes, _ = _fidelity(of_changes, pictures)
     return msgspec.structs.replace(plain, snr_db=changes.snr_db, snr_db_least=changes.snr_db_least)
 

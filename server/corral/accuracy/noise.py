@@ -102,6 +102,24 @@ def constant(reference: NDArray[Any]) -> NDArray[np.float64] | None:
     return mean
 
 
+def without_ruled_out(
+    reference: NDArray[Any], candidate: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both with zeros where both rule a class out: the logarithm of no probability is -inf.
+
+    A crop that rules out all of its classes, and what is no list of scores, [crops,classes], stay
+    as they are.
+    """
+    if reference.ndim != 2 or reference.shape != candidate.shape:
+        return reference, candidate
+    ruled_out = np.isneginf(reference) & np.isneginf(candidate)
+    ruled_out &= ~ruled_out.all(axis=1, keepdims=True)
+    if not ruled_out.any():
+        return reference, candidate
+    zero = reference.dtype.type(0)
+    return np.where(ruled_out, zero, reference), np.where(ruled_out, zero, candidate)
+
+
 def telling(reference: NDArray[Any], candidate: NDArray[Any]) -> Noise:
     """How far scores of classes are from FP32's, by what tells the classes apart alone.
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.accuracy import Fidelity, as_lists, compare, describe, faults
+from corral.accuracy.noise import without_ruled_out
 from corral.backends.boxes import compare_tensors
 from corral.backends.mixed_precision import blocks, fewest, ranked, smallest
 
@@ -138,8 +139,13 @@ class Judge(Generic[Model]):
     def noise(self, model: Model) -> float:
         """Energy of the difference over that of FP32's answers, the worst output's."""
         few = {name: one[:_NOISE_PICTURES] for name, one in self._expected.items()}
-        found = self._answers(model, self._inputs[:_NOISE_PICTURES])
-        return float(10 ** (-compare_tensors(few, self._named(found)).snr_db / 10))
+        found = self._named(self._answers(model, self._inputs[:_NOISE_PICTURES]))
+        if self._by_classes:
+            # A class that both rule out by -inf is no broken answer.
+            ((name, exact),), (other,) = few.items(), found.values()
+            exact, other = without_ruled_out(as_lists(exact), as_lists(other))
+            few, found = {name: exact}, {name: other}
+        return float(10 ** (-compare_tensors(few, found).snr_db / 10))
 
     def _named(self, found: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """By FP32's names: a quantizer may rename what lies inside, in the same order."""

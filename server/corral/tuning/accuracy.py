@@ -37,7 +37,7 @@ from corral.tuning.fallback import float_outputs
 from corral.tuning.trial_worker import Trial, TrialOrder
 
 #: raise it whenever a fidelity is measured in another way, or Fidelity changes
-FIDELITY_FORMAT = 12
+FIDELITY_FORMAT = 13
 #: of a user's own pictures: fewer say little, more would keep a start waiting
 _LEAST, _MOST = 20, 1000
 #: of one candidate's answers, and FP32's are as large: noise differs little from crop to crop

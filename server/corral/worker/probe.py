@@ -267,4 +267,6 @@ def _difference(one: _Answers, other: _Answers) -> float:
     odd_one, odd_other = ~np.isfinite(one), ~np.isfinite(other)
     if not np.array_equal(odd_one, odd_other):
         return math.inf
-    return float(np.abs(np.where(odd_one, 0, one - other)).max(initial=0.0))
+    # Infinity less infinity is a warning that nobody understands.
+    differences = np.where(odd_one, 0, one) - np.where(odd_one, 0, other)
+    return float(np.abs(differences).max(initial=0.0))

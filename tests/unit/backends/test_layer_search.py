@@ -100,6 +100,11 @@ def _search(
     return within_thresholds([way], judge, _job(snr_db, remark))
 
 
+def _judge(answers: Callable[..., dict[str, NDArray[np.float32]]]) -> Judge[_Model]:
+    inputs, groups = [np.zeros(1, np.float32)] * _PICTURES, np.arange(_PICTURES)
+    return Judge(answers, _Model(frozenset()), inputs, groups, groups % 4 == 3, by_classes=True)
+
+
 def _job(snr_db: float, remark: Callable[[str], None]) -> BuildJob:
     weights = Weights(source="file", description="", path=None, digest="1")
     spec = ModelSpec(
@@ -208,6 +213,19 @@ def test_where_noise_does_not_add_up_layers_go_back_until_it_passes() -> None:
 
     left = _LAYERS - len(_search(None, answers=answers).quantized)
     assert 0.7 * _LAYERS <= left < _LAYERS
+
+
+def test_a_class_that_the_graph_rules_out_hides_no_layers_noise() -> None:
+    def with_one_ruled_out(
+        model: _Model, inputs: Sequence[NDArray[Any]]
+    ) -> dict[str, NDArray[np.float32]]:
+        (found,) = _answers(model, inputs).values()
+        return {"logits": np.where(np.arange(_CLASSES) == 7, np.float32(-np.inf), found)}
+
+    whole, ruled_out = (
+        _judge(answers).noise(_Model(frozenset({0}))) for answers in (_answers, with_one_ruled_out)
+    )
+    assert ruled_out == pytest.approx(whole, rel=0.2)
 
 
 def test_the_guard_is_expected_to_find_more_than_the_search() -> None:

@@ -85,6 +85,17 @@ def test_an_answer_that_is_no_number_is_wrong() -> None:
     assert found.confusions[0].taken_for == "no answer"
 
 
+def test_a_class_that_is_ruled_out_is_never_named_and_spoils_nothing() -> None:
+    logits = _logits([0, 1], [1, 0])
+    logits[:, 3] = -np.inf
+    logits[1] = np.where(np.arange(len(_NAMES)) == 1, logits[1], -np.inf)
+    found = row("masked", logits, np.array([0, 1]), _NAMES, 1.0)
+    assert found.top1 is not None
+    assert found.top1.right == 2
+    nothing = row("nothing", np.full_like(logits, -np.inf), np.array([0, 1]), _NAMES, 1.0)
+    assert [one.taken_for for one in nothing.confusions] == ["no answer"] * 2
+
+
 def _evaluation() -> Evaluation:
     labels = np.array([0, 0, 1, 5])
     exact = row("e fp32", _logits([0, 0, 1, 5], [3] * 4), labels, _NAMES, 10.0)

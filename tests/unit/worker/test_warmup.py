@@ -372,6 +372,18 @@ def test_where_they_do_not_batches_are_as_large_as_pays(
     assert not warmed.findings.batch_limit
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_class_that_is_ruled_out_is_no_difference_and_no_warning(clock: Clock) -> None:
+    def masked(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = _scores(x)
+        found[:, 0] = -np.inf
+        return found
+
+    warmed = _warmed(Computer(clock, masked), [1, 2, 4])
+    assert warmed.sizes == [1, 2, 4]
+    assert not warmed.findings.batch_limit
+
+
 def test_another_kernel_may_round_more_where_the_arithmetic_is_coarse(clock: Clock) -> None:
     def rounded(x: NDArray[np.float32]) -> NDArray[np.float32]:
         return _scores(x) * (1.1 if len(x) == 1 else 1)

@@ -117,12 +117,14 @@ def row(
 
     Args:
         candidate: its name.
-        logits: [pictures,classes]; a row that is no number is wrong.
+        logits: [pictures,classes]; a row with what is no number is wrong, but for -inf, which
+            rules a class out.
         labels: the right classes, [pictures].
         names: of the classes.
         images_per_s: as measured.
     """
-    scores = np.where(np.isfinite(logits).all(axis=1, keepdims=True), logits, -np.inf)
+    able = (np.isfinite(logits) | np.isneginf(logits)).all(axis=1, keepdims=True)
+    scores = np.where(able, logits, -np.inf)
     broken = np.isneginf(scores).all(axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")
     first = np.where(broken, -1, order[:, 0])
