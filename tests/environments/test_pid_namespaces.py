@@ -39,7 +39,9 @@ def ask(socket: Path, *words: str, enter: tuple[str, ...] = ()) -> str:
 
 
 def processes(status: dict[str, Any]) -> list[int | None]:
-    return [status["pid"], *(child["pid"] for child in (*status["cells"], *status["workers"]))]
+    spinner = [status["spin"]["pid"]] if status["spin"] else []
+    children = (*status["cells"], *status["workers"])
+    return [status["pid"], *(child["pid"] for child in children), *spinner]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,8 @@ def contained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with (folder / "output").open("wb") as output:
         started = subprocess.Popen(
             [*_INSIDE, *_CORRAL, "serve", "--backend", "null", "--port=0", "--http-port=0",
-             "--metrics-port=0", "--workers=1", "--cells=1", f"--admin-socket={socket}"],
+             "--metrics-port=0", "--workers=1", "--cells=1", "--keep-warm=on",
+             "--keep-warm-spin-s=0.1", f"--admin-socket={socket}"],
             stderr=output, env={**environment(), "CORRAL_CACHE": str(folder / "cache")},
         )  # fmt: skip
     try:
@@ -66,7 +69,7 @@ def contained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_asked_from_outside_its_pids_are_those_of_outside(contained: Path) -> None:
     status = json.loads(ask(contained, "status", "--json"))
     pids = processes(status)
-    assert len(pids) == 3
+    assert len(pids) == 4
     for pid in pids:
         assert pid is not None
         assert pid > 3

@@ -213,7 +213,9 @@ def _status_facts(status: ServerStatus, now_s: float) -> Text:
         often = f"a batch every {warm.every_s:.1f} s in each idle worker"
         lines.append(f"warm      {often}, {warm.share:.1%} of its time")
     if status.spin is not None:
-        lines.append(f"spin      {_spin(status.spin)}; {status.spin.cpu_s:.1f} CPU s so far")
+        over = status.spin.pid is None and not status.pids_hidden
+        now = ", but not now" if over else ""
+        lines.append(f"spin      {_spin(status.spin)}; {status.spin.cpu_s:.1f} CPU s so far{now}")
     if status.pids_hidden:
         lines.append(f"! {HIDDEN}")
     return Text("\n".join([*lines, *(f"! {warning}" for warning in status.warnings)]))

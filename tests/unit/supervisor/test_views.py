@@ -125,3 +125,13 @@ def test_what_keeps_cpus_from_halting_is_told_with_its_cost() -> None:
     assert f"{line}; 12.3 CPU s so far" in console.file.getvalue()
     assert line in text(spin=spin)
     assert "kept busy" not in text()
+
+
+@pytest.mark.parametrize(("hidden", "said"), [(False, True), (True, False)])
+def test_that_nothing_spins_now_is_said_where_it_is_known(hidden: bool, said: bool) -> None:
+    """What spins has ended, or is in a PID namespace that whoever asks does not see."""
+    spin = SpinStatus(cpus=[2, 3], while_s=60.0, pid=None, cpu_s=1.0)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(render_status(status(spin=spin, pids_hidden=hidden), 0.0))
+    assert isinstance(console.file, io.StringIO)
+    assert ("CPU s so far, but not now" in console.file.getvalue()) is said
