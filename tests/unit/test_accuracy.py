@@ -18,6 +18,7 @@ from corral.accuracy import (
     compare_outputs,
     describe,
     faults,
+    why_noise,
 )
 from corral.accuracy.bound import most_of_a_count
 
@@ -577,6 +578,20 @@ def test_labels_of_one_class_alone_have_no_say_either() -> None:
     labels[:40] = 1
     found = compare(reference, np.asarray(reference + 0.5, np.float32), labels=labels)
     assert faults(found, Thresholds(), synthetic=False) == []
+
+
+def test_what_labels_of_one_class_show_lost_is_lost() -> None:
+    """Noise is far below 20 dB: the ratio alone would let it pass."""
+    reference = (3 * _RANDOM.normal(size=(1000, 10))).astype(np.float32)
+    reference[:, 0] = reference[:, 1:].max(axis=1) + np.where(np.arange(1000) < 960, 5, 0.5)
+    candidate = reference.copy()
+    candidate[960:, 0] -= 1
+    found = compare(reference, candidate, labels=np.zeros(1000, np.intp))
+    assert found.loss == pytest.approx(0.04)
+    assert found.snr_telling_db is not None and found.snr_telling_db > 20
+    (fault,) = faults(found, Thresholds(), synthetic=False)
+    assert fault.startswith("loss of accuracy ")
+    assert why_noise(found, Thresholds(), synthetic=False) == ""
 
 
 def test_of_a_single_value_only_what_changes_with_the_picture_is_signal() -> None:

@@ -248,15 +248,17 @@ def faults(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) -> li
         synthetic: the weights carry no knowledge, so that labels do not count.
     """
     told = ""
-    if fidelity.loss_shown is not None and not synthetic and _labels_tell(fidelity, thresholds):
-        if fidelity.loss_shown > thresholds.loss:
+    if fidelity.loss_shown is not None and not synthetic:
+        tell = _labels_tell(fidelity, thresholds)
+        # What a user's labels show lost is lost, though they could not let anything pass.
+        if fidelity.loss_shown > thresholds.loss and (tell or fidelity.labelled):
             kind = "loss" if fidelity.labelled else "expected loss"
             found = f"{fidelity.loss:.2%}, up to {fidelity.loss_most:.2%}"
             return [f"{kind} of accuracy {found} > {thresholds.loss:.2%}"]
-        doubt = _doubt(fidelity, thresholds)
-        if not doubt:
+        doubt = _doubt(fidelity, thresholds) if tell else ""
+        if tell and not doubt:
             return []
-        told = f", and {doubt}"
+        told = f", and {doubt}" if doubt else ""
     ratio, where = fidelity.snr_db, f" of output {fidelity.output}" if fidelity.output else ""
     # Beside a constant that all logits share, any noise looks small.
     if fidelity.snr_telling_db is not None and not synthetic:
@@ -298,12 +300,12 @@ def why_noise(fidelity: Fidelity, thresholds: Thresholds, *, synthetic: bool) ->
         return f"fewer than {MIN_PICTURES} pictures"
     if fidelity.loss_shown is None:
         return "FP32 is never right"
-    if not _labels_tell(fidelity, thresholds):
+    seen = fidelity.loss_shown > thresholds.loss
+    if not seen and not _labels_tell(fidelity, thresholds):
         return "one answer to all of these pictures would lose no more than is allowed"
     # What is refused says so itself.
-    if _doubt(fidelity, thresholds) and not faults(fidelity, thresholds, synthetic=False):
-        return f"{fidelity.pictures} pictures are few for labels alone"
-    return ""
+    few = _doubt(fidelity, thresholds) and not faults(fidelity, thresholds, synthetic=False)
+    return f"{fidelity.pictures} pictures are few for labels alone" if few else ""
 
 
 def _labels_tell(fidelity: Fidelity, thresholds: Thresholds) -> bool:
