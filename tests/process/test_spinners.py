@@ -136,6 +136,18 @@ def test_one_that_dies_is_replaced_with_all_others(server: StartServer) -> None:
         assert s.stop() == 0
 
 
+def test_what_they_took_is_told_though_nobody_asked_before_they_ended(server: StartServer) -> None:
+    with server(*_ON) as s:
+        spinners = _all_spinners(s)
+        wait_until(lambda: _seconds(spinners) > 0.5, "time to be told")
+        next(iter(spinners.values())).kill()
+        s.wait_for_line("--keep-warm on: CPUs halt again: one of what spins ended")
+        spin = status_of(s).spin
+        assert spin is not None
+        # What comes after them starts seconds later.
+        assert spin.cpu_s > 0.5
+
+
 def test_they_stand_still_while_a_worker_starts(server: StartServer) -> None:
     """What a worker measures of its batches is its own."""
     with server(*_ON, "--workers", "1") as s:

@@ -89,11 +89,13 @@ class Spinners:
 
     def _on_end(self, process: Process) -> None:
         """One has ended: it was told to, or a scheduling class is refused, or a CPU is gone."""
+        told = self._told if process is self._process else None
+        if told is not None:
+            self._forget()  # before it is reaped: its time goes with it
         end = describe_end(self._reap(process))
-        if process is self._process and self._told is not None:
-            self._forget()
+        if told is not None:
             logger.warning("--keep-warm on: CPUs halt again: one of what spins ended (%s)", end)
-            self._again(self._told)
+            self._again(told)
 
     def _again(self, boot: SpinnerBoot) -> None:
         self._told = boot
