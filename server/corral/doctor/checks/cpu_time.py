@@ -247,6 +247,8 @@ def pressure(seen: Evidence) -> Outcome:
     found = f"{share:g} % of the last 10 s"
     if share < _PRESSURE_PERCENT:
         return ok(found)
+    if seen.second is not None and any(_spun_s(seen, cpu) for cpu in seen.second.spun_s):
+        return info(f"{found}; what spins for --keep-warm on, and gives way, counts as waiting")
     if seen.layout.running:
         return info(f"{found}; with a server under load its own threads count, too")
     return Outcome(
