@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from corral.doctor.layout import Layout
 from corral.planning.machine import Machine
 from corral.system.cpu_list import format_cpus
+from corral.system.spun import Spun
 from corral.system.tree import whole_number
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ class Look:
         at_s: on the monotonic clock.
         texts: counters' files by relative path.
         cpu_s: CPU time used by each process of the server, by pid.
-        spun_s: CPU time of what spins for ``--keep-warm on``, by CPU.
+        spun_s: CPU time of what spins for ``--keep-warm on``.
     """
 
     at_s: float
     texts: Mapping[str, str]
     cpu_s: Mapping[int, float] = dataclasses.field(default_factory=dict)
-    spun_s: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    spun_s: Spun = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from corral.system import procfs
-from corral.system.spun import spun_seconds
+from corral.system.spun import Spun, between, spun_seconds
 
 #: more than this, and what was measured says little
 MUCH = 0.25
@@ -76,7 +76,7 @@ class LoadWatch:
         self._began_s = now_s()
         self._busy_s = procfs.busy_seconds(cpus, root)
         self._own_s = _own_seconds(beside)
-        self._spun_s = self._spun_seconds()
+        self._spun_s = self._spun()
 
     def share(self) -> float:
         """The share of the CPUs' time so far, 0 to 1, that was not ours."""
@@ -85,13 +85,13 @@ class LoadWatch:
         if self._busy_s is None or busy_s is None or not took_s:
             return 0.0
         others_s = busy_s - self._busy_s - (_own_seconds(self._beside) - self._own_s)
-        others_s -= max(0.0, self._spun_seconds() - self._spun_s)
+        spun_s = between(self._spun_s, self._spun())
+        others_s -= sum(seconds for cpu, seconds in spun_s.items() if cpu in self._cpus)
         return min(1.0, max(0.0, others_s / took_s))
 
-    def _spun_seconds(self) -> float:
-        """Of what spins on these CPUs, and is not below us: it gives way, and takes nothing."""
-        found = spun_seconds(self._root, apart={os.getpid(), *self._beside})
-        return sum(seconds for cpu, seconds in found.items() if cpu in self._cpus)
+    def _spun(self) -> Spun:
+        """Of what spins, and is not below us: it gives way, and takes nothing."""
+        return spun_seconds(self._root, apart={os.getpid(), *self._beside})
 
 
 @contextlib.contextmanager

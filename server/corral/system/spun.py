@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from corral.system import procfs
@@ -13,18 +13,19 @@ from corral.system.tree import read_text
 #: of the processes, as /proc/PID/comm has it
 NAME = "corral-spinner"
 
+#: CPU seconds by the process, and the CPU that it is bound to
+Spun = Mapping[tuple[int, int], float]
 
-def spun_seconds(root: Path = Path("/"), *, apart: Collection[int] = ()) -> dict[int, float]:
+
+def spun_seconds(root: Path = Path("/"), *, apart: Collection[int] = ()) -> Spun:
     """What the spinners that run have taken, of every server that we see.
 
     Args:
         root: the folder that holds ``proc``.
         apart: processes; what spins below them is left out.
 
-    Returns:
-        CPU seconds by the CPU that one is bound to; a CPU without one is not there.
     """
-    found: defaultdict[int, float] = defaultdict(float)
+    found = {}
     for comm in (root / "proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError, LookupError, ValueError):
             pid = int(comm.parent.name)
@@ -33,8 +34,18 @@ def spun_seconds(root: Path = Path("/"), *, apart: Collection[int] = ()) -> dict
             (cpus,) = procfs.thread_affinities(pid, root).values()
             # The parent of them all may run anywhere, and sleeps.
             if len(cpus) == 1:
-                seconds = procfs.process_cpu_seconds(pid, root)
-                found[min(cpus)] += seconds
+                found[pid, min(cpus)] = procfs.process_cpu_seconds(pid, root)
+    return found
+
+
+def between(before: Spun, after: Spun) -> dict[int, float]:
+    """CPU seconds by CPU that were taken from one look to the next.
+
+    Of a process that is gone at the second it is not known; what it took before is nobody's.
+    """
+    found: defaultdict[int, float] = defaultdict(float)
+    for (pid, cpu), seconds in after.items():
+        found[cpu] += max(0.0, seconds - before.get((pid, cpu), 0.0))
     return dict(found)
 
 

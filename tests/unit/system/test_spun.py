@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corral.system.other_load import OtherLoad, watched
-from corral.system.spun import NAME, spun_seconds
+from corral.system.spun import NAME, between, spun_seconds
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -38,14 +38,14 @@ def _server(root: Path, seconds: float = 3.0) -> None:
 def test_it_is_counted_by_the_cpu_that_it_is_bound_to(tmp_path: Path) -> None:
     _server(tmp_path)
     _process(tmp_path, 33, comm=NAME, parent=1, cpus="1", seconds=4)
-    assert spun_seconds(tmp_path) == {0: 3.0, 1: 6.0}
-    assert spun_seconds(tmp_path, apart=[20]) == {1: 4.0}
+    assert between({}, spun_seconds(tmp_path)) == {0: 3.0, 1: 6.0}
+    assert between({}, spun_seconds(tmp_path, apart=[20])) == {1: 4.0}
 
 
 def test_a_process_that_ends_meanwhile_is_left_out(tmp_path: Path) -> None:
     _server(tmp_path)
     (tmp_path / "proc/22/stat").unlink()
-    assert spun_seconds(tmp_path) == {1: 2.0}
+    assert between({}, spun_seconds(tmp_path)) == {1: 2.0}
 
 
 def test_it_is_not_what_others_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +58,21 @@ def test_it_is_not_what_others_take(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with watched([0], load, now_s=partial(_next, clock), root=tmp_path):
             _server(tmp_path, seconds=4.0 if spins else 3.0)
         assert load.share == share
+
+
+def test_it_stays_nobodys_load_where_another_server_ends_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spinners of two servers share CPU 0; one ends, and takes its long past along."""
+    monkeypatch.setattr("corral.system.other_load._own_seconds", lambda _: 0.0)
+    load, clock, busy_s = OtherLoad(), iter((10.0, 12.0)), iter((7.0, 9.0))
+    monkeypatch.setattr("corral.system.procfs.busy_seconds", partial(_next, busy_s))
+    _server(tmp_path)
+    _process(tmp_path, 33, comm=NAME, parent=1, cpus="0", seconds=3000)
+    with watched([0], load, now_s=partial(_next, clock), root=tmp_path):
+        (tmp_path / "proc/33/comm").unlink()
+        _server(tmp_path, seconds=5.0)
+    assert load.share == 0.0
 
 
 def _next(values: Iterator[float], *_: object) -> float:

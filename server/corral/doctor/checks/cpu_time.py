@@ -6,6 +6,7 @@ from corral.doctor.evidence import Evidence, cpu_times
 from corral.doctor.finding import Outcome, Status, check, info, ok, unknown
 from corral.planning.explain import count
 from corral.system.cpu_list import format_cpus
+from corral.system.spun import between
 
 #: share of a CPU's time that others may take of a worker, percent
 _OTHERS_PERCENT = 2.0
@@ -162,11 +163,12 @@ def others_percent(seen: Evidence) -> dict[int, float] | None:
     if looks is None or looks[1] is None or seen.span_s <= 0 or seen.layout.hidden:
         return None
     before, after = cpu_times(looks[0]), cpu_times(looks[1])
+    spun_s = _spun_s(seen)
     found = {}
     for worker in seen.layout.workers:
         busy = sum(_busy(before[cpu], after[cpu]) for cpu in worker.cpus if cpu in after)
         ours = sum(_process_s(seen, pid) for pid in _on(seen, worker.cpus))
-        ours += sum(_spun_s(seen, cpu) for cpu in worker.cpus)
+        ours += sum(spun_s.get(cpu, 0.0) for cpu in worker.cpus)
         span = seen.span_s * _TICKS_PER_S * len(worker.cpus)
         found[worker.id] = max(0.0, 100 * (busy - ours * _TICKS_PER_S) / span)
     return found
@@ -184,10 +186,9 @@ def _on(seen: Evidence, cpus: tuple[int, ...]) -> set[int]:
     return {pid for pid in pids if pid is not None}
 
 
-def _spun_s(seen: Evidence, cpu: int) -> float:
-    """Of what spins on a CPU for a server of ours, which gives way to everything."""
-    assert seen.second is not None
-    return max(0.0, seen.second.spun_s.get(cpu, 0.0) - seen.first.spun_s.get(cpu, 0.0))
+def _spun_s(seen: Evidence) -> dict[int, float]:
+    """By CPU, of what spins there for a server of ours, which gives way to everything."""
+    return {} if seen.second is None else between(seen.first.spun_s, seen.second.spun_s)
 
 
 def _process_s(seen: Evidence, pid: int) -> float:
@@ -247,7 +248,7 @@ def pressure(seen: Evidence) -> Outcome:
     found = f"{share:g} % of the last 10 s"
     if share < _PRESSURE_PERCENT:
         return ok(found)
-    if seen.second is not None and any(_spun_s(seen, cpu) for cpu in seen.second.spun_s):
+    if any(_spun_s(seen).values()):
         return info(f"{found}; what spins for --keep-warm on, and gives way, counts as waiting")
     if seen.layout.running:
         return info(f"{found}; with a server under load its own threads count, too")
