@@ -20,7 +20,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 #: as ``ps -o comm`` and /proc/PID/comm show it
 NAME = "corral-spinner"
@@ -109,7 +110,7 @@ class Counters:
                         return
 
 
-def _keep_awake(counters: Counters, while_s: float) -> None:
+def _keep_awake(counters: Counters, while_s: float) -> NoReturn:
     """Goes on until it is killed."""
     silence = Silence(while_s, counters.received(), time.monotonic())
     while True:
@@ -125,8 +126,7 @@ def _keep_awake(counters: Counters, while_s: float) -> None:
 def main() -> None:
     """Starts a process for each CPU, and ends with the first that ends, and all others with it.
 
-    Raises:
-        OSError: the kernel does not give the scheduling class, a CPU or a process.
+    It ends as that one did; what the kernel refused is told in a line.
     """
     with os.fdopen(int(sys.argv[-1]), "rb") as file:
         boot = json.load(file)
@@ -137,25 +137,49 @@ def main() -> None:
     pages = mmap.mmap(boot["counters_fd"], boot["bytes"], prot=mmap.PROT_READ)
     memory = memoryview(pages).cast("Q")
     parent, spinning = os.getpid(), []
-    for place in boot["places"]:
-        pid = os.fork()
-        spinning.append(pid)
-        if pid == 0:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            libc.prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
-            # One that died before the first line sends no signal any more.
-            if os.getppid() != parent:
-                os._exit(0)
-            os.sched_setaffinity(0, {place["cpu"]})
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-            _keep_awake(Counters(memory, place["received"], place["inflight"]), boot["while_s"])
-    os.wait()
+    try:
+        for place in boot["places"]:
+            pid = os.fork()
+            if pid == 0:
+                _spin_on(place, memory, boot["while_s"], parent, libc)
+            spinning.append(pid)
+        status = os.wait()[1]
+    except OSError as error:  # no process to be had
+        print(f"{NAME}: {error.strerror}", file=sys.stderr)
+        status = 1 << 8
     for pid in spinning:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):
         while True:
             os.wait()
+    _end_like(status)
+
+
+def _spin_on(
+    place: Mapping[str, Any], memory: Sequence[int], while_s: float, parent: int, libc: ctypes.CDLL
+) -> NoReturn:
+    """Goes on until it is killed, or the CPU or the class is refused."""
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
+    # One that died before the first line sends no signal any more.
+    if os.getppid() != parent:
+        os._exit(0)
+    try:
+        os.sched_setaffinity(0, {place["cpu"]})
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except OSError as error:
+        print(f"{NAME}: CPU {place['cpu']}: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(1)
+    _keep_awake(Counters(memory, place["received"], place["inflight"]), while_s)
+
+
+def _end_like(status: int) -> NoReturn:
+    """Ends as another process did, so that whoever started this one learns of it."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

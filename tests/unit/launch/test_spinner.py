@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -156,3 +157,22 @@ def test_it_loads_nothing_but_the_standard_library() -> None:
     assert not loaded & {"numpy", "msgspec", "asyncio", "h2corn", "rich"}
     ours = {name for name in json.loads(done.stdout) if name.startswith("corral")}
     assert ours <= {"corral", "corral.launch", "corral.launch.spinner"}
+
+
+def test_a_cpu_that_is_not_to_be_had_is_told_in_a_line() -> None:
+    number = 2**20 - 1  # no machine has it
+    fd = os.memfd_create("counters")
+    os.ftruncate(fd, 4096)
+    place = {"cpu": number, "received": [0], "inflight": [1]}
+    boot = os.memfd_create("boot")
+    told = {"counters_fd": fd, "bytes": 4096, "while_s": 1.0, "places": [place]}
+    os.write(boot, json.dumps(told).encode())
+    os.lseek(boot, 0, os.SEEK_SET)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "corral.launch.spinner", "0", str(boot)],
+        stderr=subprocess.PIPE, text=True, check=False, pass_fds=(fd, boot), timeout=60,
+    )  # fmt: skip
+    os.close(fd)
+    os.close(boot)
+    assert done.stderr == f"corral-spinner: CPU {number}: Invalid argument\n"
+    assert done.returncode == 1

@@ -127,6 +127,11 @@ def test_what_keeps_cpus_from_halting_is_told_with_its_cost() -> None:
     assert "kept busy" not in text()
 
 
+def test_one_cpu_that_is_kept_from_halting_is_told_as_one() -> None:
+    spin = SpinStatus(cpus=[2], while_s=60.0, pid=7)
+    assert "CPU 2 is kept busy for 60 s after a request: 1 CPU's time" in text(spin=spin)
+
+
 @pytest.mark.parametrize(("hidden", "said"), [(False, True), (True, False)])
 def test_that_nothing_spins_now_is_said_where_it_is_known(hidden: bool, said: bool) -> None:
     """What spins has ended, or is in a PID namespace that whoever asks does not see."""
