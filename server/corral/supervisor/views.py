@@ -224,7 +224,9 @@ def _status_facts(status: ServerStatus, now_s: float) -> Text:
 def _spin(spin: SpinStatus) -> str:
     """What keeps CPUs from halting, and its cost."""
     cpus, many = format_cpus(spin.cpus), len(spin.cpus)
-    who, time = (f"CPU {cpus} is", "1 CPU's") if many == 1 else (f"CPUs {cpus} are", f"{many} CPUs'")
+    who, time = (
+        (f"CPU {cpus} is", "1 CPU's") if many == 1 else (f"CPUs {cpus} are", f"{many} CPUs'")
+    )
     return f"{who} kept busy for {spin.while_s:g} s after a request: {time} time"
 
 
