@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 
+from corral_loadtest.bars.background import loaded
 from corral_loadtest.bars.bar import Bar, shown
-from corral_loadtest.bars.bench import Bench, Server, inferences
+from corral_loadtest.bars.bench import Bench, inferences
 from corral_loadtest.bars.null_rows import NULL
 from corral_loadtest.result import Result
 from corral_loadtest.specification import OpenLoop
@@ -19,12 +16,9 @@ _ITEM_MS = 20
 #: of the workers' time that interactive requests take
 _SHARE = 0.2
 #: clients of the flood: enough to fill bulk's line, and no more
-_BULK_CLIENTS = 16
+_BULK = ("--clients", "16", "--priority", "2")
 #: of the p99 without a flood
 _MOST = 1.5
-#: the flood has begun with so many answers, within that
-_FIRST = 20
-_PATIENCE_S = 60.0
 
 
 def priority(bench: Bench) -> list[Bar]:
@@ -38,7 +32,7 @@ def priority(bench: Bench) -> list[Bar]:
             # The same arrivals twice.
             load = OpenLoop(rate_per_s=rate_per_s, seed=number)
             alone = _p99_ms(bench.load(server, load, seconds=seconds))
-            with _flood(server):
+            with loaded(server, *_BULK):
                 count, began_s = inferences(server), time.monotonic()
                 found = bench.load(server, load, seconds=seconds)
                 answered = inferences(server) - count
@@ -62,22 +56,3 @@ def _p99_ms(found: Result) -> float:
     if found.latency is None or found.error_share:
         raise RuntimeError(f"interactive requests failed: {found.statuses}")
     return found.latency.p99_ms
-
-
-@contextlib.contextmanager
-def _flood(server: Server) -> Iterator[None]:
-    """Bulk requests all the time, from another process."""
-    command = [sys.executable, "-m", "corral_loadtest", "run", "--address", server.address]
-    command += ["--clients", str(_BULK_CLIENTS), "--priority", "2", "--duration", "600"]
-    command += ["--input", "uint8", "--processes", "1", "--max-error-share", "1"]
-    count = inferences(server)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as flood:
-        try:
-            until_s = time.monotonic() + _PATIENCE_S
-            while inferences(server) < count + _FIRST:
-                if flood.poll() is not None or time.monotonic() > until_s:
-                    raise RuntimeError("the flood of bulk did not begin")
-                time.sleep(0.05)
-            yield
-        finally:
-            flood.terminate()

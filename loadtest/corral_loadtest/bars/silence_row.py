@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable
 
 import msgspec
 
+from corral_loadtest.bars.background import loaded
 from corral_loadtest.bars.bar import Bar, shown
 from corral_loadtest.bars.bench import Bench
 from corral_loadtest.bars.observed_rows import visiting
@@ -20,6 +22,11 @@ _USUAL = 40
 #: before them, uncounted
 _UNCOUNTED = 10
 _MOST = 1.1
+#: of another client, to whom the server is never silent
+_BESIDE = ("--rate", "5", "--arrivals", "constant")
+_BUSY = "busy"
+_WHOSE = {_BUSY: "its client's silence, beside another client"}
+_BOUNDS = {"auto": _MOST, "on": _MOST}
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,32 +44,37 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 def silence(bench: Bench) -> list[Bar]:
     """The first request after 10 s without one, by requests one after another; ``rti``.
 
-    One server at a time: what keeps one warm keeps the machine awake.
+    One server at a time: what keeps one warm keeps the machine awake. Last, a client's own silence
+    while the server has another one's 5 requests a second: what no server can keep warm.
     """
     bench.prepare()
-    rounds: dict[str, list[Round]] = {"off": [], "auto": [], "on": []}
+    rounds: dict[str, list[Round]] = {"off": [], "auto": [], "on": [], _BUSY: []}
     for number in range(bench.rounds):
         for name in sorted(rounds, reverse=number % 2 == 0):
-            options = (*bench.model_options, "--mode", "rti", "--keep-warm", name)
+            warmth = "on" if name == _BUSY else name
+            options = (*bench.model_options, "--mode", "rti", "--keep-warm", warmth)
             with bench.server(*options) as server, visiting(server, clients=1) as visitor:
-                rounds[name].append(measured(visitor.ask, time.sleep))
-    bars = [_bar(name, found, None if name == "off" else _MOST) for name, found in rounds.items()]
-    return [*bars, *(_usual(name, rounds[name], rounds["off"]) for name in ("auto", "on"))]
+                usual_s = [visitor.ask() for _ in range(_UNCOUNTED + _USUAL)][_UNCOUNTED:]
+                others = loaded(server, *_BESIDE) if name == _BUSY else contextlib.nullcontext()
+                with others:
+                    first_s = first_ones(visitor.ask, time.sleep)
+                rounds[name].append(Round(usual_s=usual_s, first_s=first_s))
+    bars = [_bar(name, found, _BOUNDS.get(name)) for name, found in rounds.items()]
+    return [*bars, *(_usual(name, rounds[name], rounds["off"]) for name in _BOUNDS)]
 
 
-def measured(ask: Callable[[], float], rest: Callable[[float], None]) -> Round:
-    """One round with one server.
+def first_ones(ask: Callable[[], float], rest: Callable[[float], None]) -> list[float]:
+    """Seconds of the first requests after silences.
 
     Args:
         ask: sends one request, and says how many seconds it took.
         rest: waits for so many seconds.
     """
-    usual_s = [ask() for _ in range(_UNCOUNTED + _USUAL)][_UNCOUNTED:]
-    first_s = []
+    found_s = []
     for _ in range(_SILENCES):
         rest(SILENCE_S)
-        first_s.append(ask())
-    return Round(usual_s=usual_s, first_s=first_s)
+        found_s.append(ask())
+    return found_s
 
 
 def _bar(name: str, rounds: list[Round], bound: float | None) -> Bar:
@@ -72,7 +84,8 @@ def _bar(name: str, rounds: list[Round], bound: float | None) -> Bar:
     )
     return Bar(
         row="silence",
-        name=f"first request after {SILENCE_S:g} s of silence ÷ usual, p50, keep-warm {name}",
+        name=f"first request after {SILENCE_S:g} s of {_WHOSE.get(name, 'silence')} ÷ usual, p50, "
+        f"keep-warm {'on' if name == _BUSY else name}",
         values=[one.ratio for one in rounds],
         bound=bound,
         at_least=False,

@@ -7,31 +7,26 @@ import pytest
 from corral_loadtest.bars import silence_row
 
 
-class World:
-    """A server that is cold after ten seconds, and slow until it has answered ten requests."""
+def test_every_first_request_comes_after_a_whole_silence() -> None:
+    story: list[str] = []
 
-    def __init__(self) -> None:
-        self.rested_s = 0.0
-        self.asked = 0
-        self.rests = 0
+    def ask() -> float:
+        story.append("ask")
+        return 0.012
 
-    def rest(self, seconds: float) -> None:
-        self.rested_s = seconds
-        self.rests += 1
-
-    def ask(self) -> float:
-        self.asked += 1
-        cold, self.rested_s = self.rested_s >= 10, 0.0
-        if self.asked <= 10:
-            return 0.5
-        return 0.012 if cold else 0.010
+    found = silence_row.first_ones(ask, lambda seconds: story.append(f"{seconds:g} s"))
+    assert found == [0.012] * 3
+    assert story == ["10 s", "ask"] * 3
 
 
-def test_the_first_request_is_compared_with_those_before_the_silence() -> None:
-    world = World()
-    found = silence_row.measured(world.ask, world.rest)
-    assert found.ratio == pytest.approx(1.2)
-    assert (len(found.usual_s), len(found.first_s)) == (40, world.rests)
+def test_a_clients_own_silence_has_no_bound() -> None:
+    rounds = [silence_row.Round(usual_s=[0.01] * 3, first_s=[0.020])]
+    found = silence_row._bar("busy", rounds, silence_row._BOUNDS.get("busy"))
+    assert found.cleared is None
+    assert found.name == (
+        "first request after 10 s of its client's silence, beside another client ÷ usual, p50, "
+        "keep-warm on"
+    )
 
 
 def test_the_bar_is_of_all_rounds_together() -> None:
