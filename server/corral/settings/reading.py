@@ -79,16 +79,12 @@ def _check_text(name: str, value: Any) -> None:
 
 
 def _share(value: Any) -> Any:
-    """A percentage as a share: "1%" is 0.01; what is a number already stays.
-
-    A text without its sign stays text, but for zero: "0.5" may be meant as half a percent.
-    """
+    """A percentage as a share: "1%" is 0.01; what is a number already stays."""
     if not isinstance(value, str):
         return value
     text = value.strip()
     try:
-        read = float(text.removesuffix("%")) / 100
-        return read if text.endswith("%") or read == 0 else value
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         # What reads all settings says what is needed.
         return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,10 @@ from corral.system.limits import memory_left
 from corral.tuning.candidates import Candidate
 from corral.tuning.trial_worker import TrialOrder
 
+logger = logging.getLogger(__name__)
+
+#: of FP32's accuracy: whoever allows so much to be lost may have meant a percentage
+_LARGE_LOSS = 0.1
 #: what frameworks of all candidates together may take in one process: 719 MB were seen of
 #: EfficientNet-Lite0, which is small
 _PREPARING_BYTES = 1500 * 10**6
@@ -114,6 +119,13 @@ def make_bench(
     apart: Callable[[Settings], object] | None = None,
 ) -> Bench:
     """The bench of this machine; see Bench."""
+    loss = settings.accuracy.loss
+    if loss > _LARGE_LOSS:
+        logger.warning(
+            "--accuracy-loss: what loses up to %.0f %% of FP32's accuracy passes; "
+            "with a percent sign it is a percentage, as in 0.5%%",
+            100 * loss,
+        )
     machine = topology.read_machine()
     return Bench(
         settings=settings,
