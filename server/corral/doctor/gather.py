@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -146,7 +147,8 @@ def _look(root: Path, machine: Machine, layout: Layout) -> Look:
     for pid in layout.pids:
         with contextlib.suppress(OSError, LookupError, ValueError):
             cpu_s[pid] = procfs.process_cpu_seconds(pid, root)
-    return Look(at_s=at_s, texts=texts, cpu_s=cpu_s, spun_s=spun_seconds(root))
+    spun_s = spun_seconds(root, gives_way_to=layout.pids or [os.getpid()])
+    return Look(at_s=at_s, texts=texts, cpu_s=cpu_s, spun_s=spun_s)
 
 
 def _add_processes(root: Path, layout: Layout, texts: dict[str, str], *, thorough: bool) -> None:

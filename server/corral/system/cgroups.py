@@ -99,6 +99,21 @@ def read_throttling(root: Path = Path("/"), process: str = "self") -> Throttling
     return found
 
 
+def cpu_group(root: Path, process: str = "self") -> Path | None:
+    """The folder of the group within which a process's CPU time is shared out.
+
+    None for the machine's own group, and where it cannot be read.
+    """
+    for mount, folder in _groups(root, process, "cpu"):
+        if mount.v2:
+            # A group that has no such file shares with those of the group above it.
+            if (folder / "cpu.weight").exists():
+                return folder
+        else:
+            return None if folder == mount.folder and mount.group == "/" else folder
+    return None
+
+
 def read_number(root: Path, controller: str, name: str, process: str = "self") -> int | None:
     """The smallest number that a file of this name has in the process's group and its ancestors.
 

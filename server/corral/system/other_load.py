@@ -91,7 +91,8 @@ class LoadWatch:
 
     def _spun(self) -> Spun:
         """Of what spins, and is not below us: it gives way, and takes nothing."""
-        return spun_seconds(self._root, apart={os.getpid(), *self._beside})
+        ours = {os.getpid(), *self._beside}
+        return spun_seconds(self._root, apart=ours, gives_way_to=self._beside or ours)
 
 
 @contextlib.contextmanager

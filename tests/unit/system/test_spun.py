@@ -60,6 +60,50 @@ def test_it_is_not_what_others_take(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert load.share == share
 
 
+@pytest.mark.parametrize(
+    ("mounts", "groups", "weights", "counted"),
+    [
+        ("", ("0::/", "0::/"), (), True),
+        ("cgroup2 /cg cgroup2 rw 0 0", ("0::/a", "0::/a"), ("a",), True),
+        ("cgroup2 /cg cgroup2 rw 0 0", ("0::/a", "0::/b"), ("a", "b"), False),
+        ("cgroup2 /cg cgroup2 rw 0 0", ("0::/a", "0::/"), ("a",), False),
+        # The CPU is not shared out between these, but by the group above them.
+        ("cgroup2 /cg cgroup2 rw 0 0", ("0::/s/a", "0::/s/b"), ("s",), True),
+        ("cgroup /cg cgroup rw,cpu 0 0", ("1:cpu:/a", "1:cpu:/b"), (), False),
+        ("cgroup /cg cgroup rw,cpu 0 0", ("1:cpu:/a", "1:cpu:/a"), (), True),
+    ],
+)
+def test_it_gives_way_within_one_control_group_alone(
+    tmp_path: Path, mounts: str, groups: tuple[str, str], weights: tuple[str, ...], counted: bool
+) -> None:
+    _server(tmp_path)
+    (tmp_path / "proc/mounts").write_text(mounts)
+    _process(tmp_path, 40, comm="python", parent=1, cpus="0", seconds=0)
+    for pid, group in zip((40, 22), groups, strict=True):
+        (tmp_path / f"proc/{pid}/cgroup").write_text(group)
+        folder = tmp_path / "cg" / group.rpartition(":")[2].lstrip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+    for group in weights:
+        (tmp_path / "cg" / group / "cpu.weight").write_text("100")
+    found = between({}, spun_seconds(tmp_path, gives_way_to=[40]))
+    assert (found.get(0) == 3.0) is counted
+
+
+@pytest.mark.parametrize(("enabled", "counted"), [("0", True), ("1", False)])
+def test_it_gives_way_within_one_session_alone_where_those_are_groups(
+    tmp_path: Path, enabled: str, counted: bool
+) -> None:
+    _server(tmp_path)
+    _process(tmp_path, 40, comm="python", parent=1, cpus="0", seconds=0)
+    switch = tmp_path / "proc/sys/kernel/sched_autogroup_enabled"
+    switch.parent.mkdir(parents=True)
+    switch.write_text(f"{enabled}\n")
+    for pid, group in ((40, 7), (22, 8), (23, 7)):
+        (tmp_path / f"proc/{pid}/autogroup").write_text(f"/autogroup-{group} nice 0\n")
+    found = between({}, spun_seconds(tmp_path, gives_way_to=[40]))
+    assert found == ({0: 3.0, 1: 2.0} if counted else {1: 2.0})
+
+
 def test_it_stays_nobodys_load_where_another_server_ends_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
