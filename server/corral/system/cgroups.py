@@ -110,7 +110,8 @@ def cpu_group(root: Path, process: str = "self") -> Path | None:
             if (folder / "cpu.weight").exists():
                 return folder
         else:
-            return None if folder == mount.folder and mount.group == "/" else folder
+            # The machine's own has that file; a container's looks as if it were that from inside.
+            return None if (folder / "release_agent").exists() else folder
     return None
 
 

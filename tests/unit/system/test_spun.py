@@ -89,17 +89,30 @@ def test_it_gives_way_within_one_control_group_alone(
     assert (found.get(0) == 3.0) is counted
 
 
-@pytest.mark.parametrize(("enabled", "counted"), [("0", True), ("1", False)])
+@pytest.mark.parametrize(
+    ("enabled", "files", "counted"),
+    [
+        ("0", ("release_agent",), True),
+        ("1", ("release_agent",), False),
+        # A container's group, that looks as the machine's from inside: sessions are no groups there.
+        ("1", (), True),
+    ],
+)
 def test_it_gives_way_within_one_session_alone_where_those_are_groups(
-    tmp_path: Path, enabled: str, counted: bool
+    tmp_path: Path, enabled: str, files: tuple[str, ...], counted: bool
 ) -> None:
     _server(tmp_path)
     _process(tmp_path, 40, comm="python", parent=1, cpus="0", seconds=0)
     switch = tmp_path / "proc/sys/kernel/sched_autogroup_enabled"
     switch.parent.mkdir(parents=True)
     switch.write_text(f"{enabled}\n")
+    (tmp_path / "proc/mounts").write_text("cgroup /cg cgroup rw,cpu 0 0")
+    (tmp_path / "cg").mkdir()
+    for name in files:
+        (tmp_path / "cg" / name).touch()
     for pid, group in ((40, 7), (22, 8), (23, 7)):
         (tmp_path / f"proc/{pid}/autogroup").write_text(f"/autogroup-{group} nice 0\n")
+        (tmp_path / f"proc/{pid}/cgroup").write_text("1:cpu:/")
     found = between({}, spun_seconds(tmp_path, gives_way_to=[40]))
     assert found == ({0: 3.0, 1: 2.0} if counted else {1: 2.0})
 
