@@ -94,7 +94,7 @@ def test_it_gives_way_within_one_control_group_alone(
     [
         ("0", ("release_agent",), True),
         ("1", ("release_agent",), False),
-        # A container's group, that looks as the machine's from inside: sessions are no groups there.
+        # A container's group looks as the machine's from inside: sessions are no groups there.
         ("1", (), True),
     ],
 )
