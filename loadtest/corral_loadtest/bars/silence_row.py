@@ -54,13 +54,22 @@ def silence(bench: Bench) -> list[Bar]:
             warmth = "on" if name == _BUSY else name
             options = (*bench.model_options, "--mode", "rti", "--keep-warm", warmth)
             with bench.server(*options) as server, visiting(server, clients=1) as visitor:
-                usual_s = [visitor.ask() for _ in range(_UNCOUNTED + _USUAL)][_UNCOUNTED:]
+                usual_s = usual_ones(visitor.ask)
                 others = loaded(server, *_BESIDE) if name == _BUSY else contextlib.nullcontext()
                 with others:
                     first_s = first_ones(visitor.ask, time.sleep)
                 rounds[name].append(Round(usual_s=usual_s, first_s=first_s))
     bars = [_bar(name, found, _BOUNDS.get(name)) for name, found in rounds.items()]
     return [*bars, *(_usual(name, rounds[name], rounds["off"]) for name in _BOUNDS)]
+
+
+def usual_ones(ask: Callable[[], float]) -> list[float]:
+    """Seconds of requests one after another, once the first have warmed up what they use.
+
+    Args:
+        ask: sends one request, and says how many seconds it took.
+    """
+    return [ask() for _ in range(_UNCOUNTED + _USUAL)][_UNCOUNTED:]
 
 
 def first_ones(ask: Callable[[], float], rest: Callable[[float], None]) -> list[float]:

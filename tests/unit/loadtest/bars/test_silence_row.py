@@ -7,16 +7,32 @@ import pytest
 from corral_loadtest.bars import silence_row
 
 
-def test_every_first_request_comes_after_a_whole_silence() -> None:
-    story: list[str] = []
+class World:
+    """A server that is cold after ten seconds, and slow until it has answered ten requests."""
 
-    def ask() -> float:
-        story.append("ask")
-        return 0.012
+    def __init__(self) -> None:
+        self.rested_s = 0.0
+        self.asked = 0
+        self.rests = 0
 
-    found = silence_row.first_ones(ask, lambda seconds: story.append(f"{seconds:g} s"))
-    assert found == [0.012] * 3
-    assert story == ["10 s", "ask"] * 3
+    def rest(self, seconds: float) -> None:
+        self.rested_s = seconds
+        self.rests += 1
+
+    def ask(self) -> float:
+        self.asked += 1
+        cold, self.rested_s = self.rested_s >= 10, 0.0
+        if self.asked <= 10:
+            return 0.5
+        return 0.012 if cold else 0.010
+
+
+def test_the_first_request_is_compared_with_those_before_the_silence() -> None:
+    world = World()
+    usual_s = silence_row.usual_ones(world.ask)
+    first_s = silence_row.first_ones(world.ask, world.rest)
+    assert silence_row.Round(usual_s=usual_s, first_s=first_s).ratio == pytest.approx(1.2)
+    assert (len(usual_s), len(first_s)) == (40, world.rests)
 
 
 def test_a_clients_own_silence_has_no_bound() -> None:
