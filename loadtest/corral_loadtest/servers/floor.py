@@ -9,10 +9,8 @@ starts it.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import mmap
 import os
-import signal
 import socket
 import struct
 import sys
@@ -38,7 +36,6 @@ _INFER = "ModelInfer"
 _PREFIX = struct.Struct(">BI")
 #: what is handed over for a batch, and back
 _PACKET_BYTES = 32
-_PR_SET_PDEATHSIG = 1
 _START = {
     "type": "http.response.start",
     "status": 200,
@@ -101,8 +98,7 @@ class Worker:
 
 
 def _obey(frontend: socket.socket) -> None:
-    """The worker's whole life."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """The worker's whole life, which ends with whoever holds the other end."""
     packet = bytearray(_PACKET_BYTES)
     while frontend.recv_into(packet):
         frontend.send(packet)

@@ -26,7 +26,7 @@ def spun_seconds(
         root: the folder that holds ``proc``.
         apart: processes; what spins below them is left out.
         gives_way_to: processes; what spins in groups of its own takes CPU time from them, as
-            anything else does, and is left out. None: whatever spins counts.
+            anything else does, and is left out. Without any, whatever spins counts.
     """
     groups = {_scheduling_group(pid, root) for pid in gives_way_to}
     found = {}
