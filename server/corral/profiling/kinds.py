@@ -34,6 +34,6 @@ _WORDS = (
 
 def kind_of(row: OperatorRow) -> str:
     """What it computes, whichever engine's word its type is: "convolutions"."""
-    if row.remark == REORDER.removesuffix("s"):
+    if row.remark == "reorder":
         return REORDER
     return next((kind for kind, word in _WORDS if word.search(row.type)), OTHER)

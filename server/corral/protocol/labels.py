@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from corral.protocol.contents import shape_text
-from corral.tensors import Datatype, Signature
+from corral.tensors import Datatype, Signature, TensorSpec
 from corral_protos import open_inference_pb2 as pb
 
 #: inputs and outputs that a refusal names
@@ -38,19 +40,18 @@ def without_labels(signature: Signature) -> str:
     """
     if not signature.takes_pictures:
         specs = signature.input_specs(signature.native)
-        taken = [f"{spec.name!r} {spec.datatype.name} {shape_text(spec, 'n')}" for spec in specs]
         way = "" if len(specs) > 1 else "give it [preprocessing] in the TOML file beside it, or "
-        return f"the model takes no pictures, but {_listed(taken)}: {way}send tensors"
+        return f"the model takes no pictures, but {_listed(specs)}: {way}send tensors"
     outputs = signature.output_specs
     if len(outputs) == 1 and outputs[0].datatype is Datatype.FP32:
         return ""
-    given = [f"{spec.name!r} {spec.datatype.name} {shape_text(spec, 'n')}" for spec in outputs]
     return (
-        f"labels are of one output of FP32 scores, and the model answers {_listed(given)}: send "
+        f"labels are of one output of FP32 scores, and the model answers {_listed(outputs)}: send "
         "the picture as a BYTES input"
     )
 
 
-def _listed(texts: list[str]) -> str:
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    texts = [f"{spec.name!r} {spec.datatype.name} {shape_text(spec, 'n')}" for spec in specs]
     more = len(texts) - _SHOWN
     return ", ".join(texts[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
