@@ -16,8 +16,9 @@ from corral.artifacts.served_model import served_model
 from corral.batching.policy import Policy
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.inference import Inference
+from corral.dataplane.inner_queue import InnerQueue
 from corral.dataplane.recorder import Recorder
-from corral.dataplane.upkeep import Upkeep
+from corral.dataplane.worker_link import Request
 from corral.errors import InferenceFailed, InvalidRequest, QueueFull, Unavailable
 from corral.ipc.messages import AttachWorker
 from corral.ipc.packets import BATCH, MOST_REASON_BYTES, RESULT, ResultStatus
@@ -90,7 +91,6 @@ class Rig:
         max_queue: int = 100,
         max_image_pixels: int = 10**6,
         hang_floor_s: float = 60.0,
-        warm_share: float = 0.0,
     ) -> None:
         layout = make_layout(4)
         self.pages = Pages(create_memory(layout, 1), layout, 1)
@@ -104,7 +104,7 @@ class Rig:
             Policy(max_queue=max_queue, max_bytes=10**9),
             recorder,
             on_verified=self.verified.append,
-            upkeep=Upkeep(hang_floor_s, warm_share),
+            hang_floor_s=hang_floor_s,
             on_gone=lambda worker, _pid: self.gone.append(worker),
             on_hung=lambda worker, _pid: self.hung.append(worker),
         )
@@ -590,7 +590,7 @@ async def test_a_death_while_it_is_let_go_is_invisible_too(rig: Rig) -> None:
 
 async def test_other_limits_hold_from_then_on(rig: Rig) -> None:
     policy = Policy(max_queue=1, max_bytes=10**9)
-    rig.dispatcher.reconfigure(policy, Upkeep(60.0))
+    rig.dispatcher.reconfigure(policy, 60.0)
     waiting = rig.ask([1.0])
     with pytest.raises(QueueFull):
         await rig.ask([2.0, 3.0])
@@ -599,33 +599,92 @@ async def test_other_limits_hold_from_then_on(rig: Rig) -> None:
     assert await waiting == [1.0]
 
 
-async def test_an_idle_worker_is_kept_warm_and_nothing_of_it_is_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for module in ("dispatcher", "upkeep"):
-        monkeypatch.setattr(f"corral.dataplane.{module}.WARM_S", 0.01)
-    rig = Rig(warm_share=1.0)
-    try:
-        worker = await rig.worker()
-        for _ in range(2):
-            number, _, count = await worker.take()
-            assert (number, count) == (0, 1)
-            worker.answer(number)
-        # One that comes while it is at it is served behind it.
-        warming, _, _ = await worker.take()
-        task = rig.ask([7.0])
-        worker.answer(warming)
-        while (taken := await worker.take())[0] == 0:
-            worker.answer(0)
-        worker.region.outputs(1)[:, 0] = 7.0
-        worker.answer(taken[0])
-        assert await task == [7.0]
-        assert rig.verified == [0]
-        assert rig.pages.read("slot/0/batches") == rig.count("executions") == 1
-        # Nothing is lost with it.
-        await worker.take()
-        worker.die()
-        await until(lambda: rig.gone == [0])
-        assert rig.pages.read("cell/retried_items") == 0
-    finally:
-        rig.close()
+def _own(value: float) -> Request:
+    """A request of the server's own, with its tensor."""
+    array = np.full((1, 3, 224, 224), value, np.float32)
+    request = Request(
+        "tensor", Datatype.FP32, 1, size_bytes=array.nbytes, arrived_s=0.0, deadline_s=None
+    )
+    request.payload = memoryview(array.tobytes())
+    return request
+
+
+async def test_a_request_that_nobody_asked_for_is_answered_and_not_counted(rig: Rig) -> None:
+    worker = await rig.worker()
+    answers: list[Exception | None] = []
+    own = _own(3.0)
+    own.answer = answers.append
+    before = rig.pages.snapshot()
+    assert rig.dispatcher.run_unasked(own)
+    # One that comes while the worker is at it is served behind it, and is all that is counted.
+    task = rig.ask([7.0])
+    assert await worker.run() == (Datatype.FP32, 1)
+    await worker.run()
+    assert await task == [7.0]
+    assert answers == [None]
+    assert np.frombuffer(own.output, np.float32)[0] == 3.0
+    assert rig.verified == [0]
+    assert rig.pages.read("slot/0/batches") == rig.count("executions") == 1
+    assert rig.count("received") == rig.count("succeeded") == 1
+    assert before.read("cell/batches") == 0
+
+
+async def test_nothing_runs_unasked_while_a_worker_has_something_to_do(rig: Rig) -> None:
+    assert not rig.dispatcher.run_unasked(), "there is no worker"
+    first, _second = await rig.worker(0), await rig.worker(1)
+    task = rig.ask([1.0])
+    await until(lambda: rig.count("executions") == 0 and rig.count("pending") == 0)
+    number, _, _ = await first.take()
+    assert not rig.dispatcher.run_unasked()
+    assert not rig.dispatcher.run_unasked(_own(1.0))
+    first.answer(number)
+    await task
+    assert rig.dispatcher.run_unasked()
+
+
+async def test_a_request_that_nobody_asked_for_ends_with_its_worker(rig: Rig) -> None:
+    worker = await rig.worker()
+    answers: list[Exception | None] = []
+    own = _own(3.0)
+    own.answer = answers.append
+    assert rig.dispatcher.run_unasked(own)
+    await worker.take()
+    worker.die()
+    await until(lambda: rig.gone == [0])
+    (error,) = answers
+    assert isinstance(error, InferenceFailed)
+    assert rig.pages.read("cell/retried_items") == 0
+
+
+async def test_what_an_idle_worker_has_is_run_where_there_is_no_request(rig: Rig) -> None:
+    worker = await rig.worker()
+    for _ in range(2):
+        assert rig.dispatcher.run_unasked()
+        number, _, count = await worker.take()
+        assert (number, count) == (0, 1)
+        worker.answer(number)
+        await until(lambda: rig.dispatcher.idle_worker is not None)
+    assert rig.pages.read("cell/batches") == 0
+
+
+async def test_own_requests_give_way_to_a_client(rig: Rig) -> None:
+    worker = await rig.worker()
+    asks = [False]
+    queue = InnerQueue(rig.dispatcher, lambda: asks[0])
+    queue.check_room()
+    queue.admit(_own(1.0))
+    asks[0] = True
+    for step in (queue.admit, queue.enqueue):
+        with pytest.raises(Unavailable):
+            step(_own(1.0))
+    with pytest.raises(Unavailable):
+        queue.check_room()
+    asks[0] = False
+    own = _own(1.0)
+    queue.enqueue(own)
+    with pytest.raises(Unavailable):
+        queue.enqueue(_own(2.0))
+    queue.drop(own)
+    await worker.run()
+    await until(lambda: rig.dispatcher.idle_worker is not None)
+    assert own.output == b"", "nobody wants it any more"

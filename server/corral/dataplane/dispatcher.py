@@ -15,12 +15,11 @@ from collections import deque
 from collections.abc import Callable
 
 from corral.batching.batcher import Batcher
-from corral.batching.jobs import Batch
+from corral.batching.jobs import Batch, Span
 from corral.batching.policy import Policy
-from corral.batching.watchdog import HangWatch
+from corral.dataplane.hang_timer import HangTimer
 from corral.dataplane.recorder import Recorder
-from corral.dataplane.upkeep import WARM_S, Upkeep, warm_every_s
-from corral.dataplane.worker_link import Request, WorkerLink
+from corral.dataplane.worker_link import UNASKED, Request, WorkerLink
 from corral.errors import DeadlineMissed, InferenceFailed, InvalidRequest, QueueFull
 from corral.ipc.messages import AttachWorker
 from corral.ipc.packets import ResultStatus
@@ -34,6 +33,7 @@ _LATE = "Deadline Exceeded: it passed before the answer was there"
 _WAITED = "Request timeout expired: it waited in the queue for as long as it may"
 _FAILED = "the request could not be run: two workers failed on it"
 _REFUSED = "the model does not take these values: {}"
+_UNASKED_FAILED = "the server's own request came to nothing"
 
 
 class Dispatcher:
@@ -43,7 +43,7 @@ class Dispatcher:
         signature: the model's shapes.
         policy: the queue's limits.
         recorder: what is counted.
-        upkeep: how workers are looked after.
+        hang_floor_s: no worker hangs before it has had a batch for so long.
         on_verified: called with a worker's id when its first batch came back.
         on_gone: called with a worker's id and pid when it is gone.
         on_hung: called instead with those of one that was given up and must be killed.
@@ -55,7 +55,7 @@ class Dispatcher:
         policy: Policy,
         recorder: Recorder,
         *,
-        upkeep: Upkeep,
+        hang_floor_s: float,
         on_verified: Callable[[int], None],
         on_gone: Callable[[int, int], None],
         on_hung: Callable[[int, int], None],
@@ -72,10 +72,9 @@ class Dispatcher:
         self._links: dict[int, WorkerLink] = {}
         self._free: deque[WorkerLink] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._hangs = HangWatch(upkeep.hang_floor_s)
-        self._hang_timer: asyncio.TimerHandle | None = None
-        self._warm_timer: asyncio.TimerHandle | None = None
-        self._set_warmth(upkeep.warm_share)
+        self._hangs = HangTimer(
+            hang_floor_s, lambda worker: self._lose(self._links[worker], hung=True)
+        )
 
     @property
     def verified(self) -> bool:
@@ -96,7 +95,7 @@ class Dispatcher:
 
     def _probe(self, link: WorkerLink) -> None:
         datatype = link.probe()
-        self._expect(link, link.costs.expected_s(datatype, 1), self._now_s())
+        self._hangs.began(link.worker, link.costs.expected_s(datatype, 1), self._now_s())
 
     def _on_readable(self, link: WorkerLink) -> None:
         try:
@@ -108,9 +107,13 @@ class Dispatcher:
             return
         self._hangs.ended(link.worker)
         batch, result = received
-        if batch is None:
+        if batch is None or batch.number == UNASKED:
+            if batch is not None:
+                link.collect(batch)
             self._prove(link)
             self._dispatch()
+            if batch is not None:
+                self._end_unasked(batch, failed=result.status is not ResultStatus.OK)
             return
         if result.status is not ResultStatus.OK:
             if result.status is ResultStatus.FAILED:
@@ -136,12 +139,11 @@ class Dispatcher:
         for request in answered:
             self._answer(request, None)
 
-    def reconfigure(self, policy: Policy, upkeep: Upkeep) -> None:
+    def reconfigure(self, policy: Policy, hang_floor_s: float) -> None:
         """Other limits hold from now on; see the class."""
         self._policy = dataclasses.replace(policy, batch_cap=self._policy.batch_cap)
         self._batcher.set_policy(self._policy)
-        self._hangs.floor_s = upkeep.hang_floor_s
-        self._set_warmth(upkeep.warm_share)
+        self._hangs.set_floor(hang_floor_s)
 
     def cap_batches(self, most: int | None) -> None:
         """Batches hold at most so many items from now on; None: as many as are compiled."""
@@ -196,7 +198,9 @@ class Dispatcher:
         batch = link.batch
         self._forget(link, lost=True)
         (self._on_hung if hung else self._on_gone)(link.worker, link.pid)
-        if batch is not None:
+        if batch is not None and batch.number == UNASKED:
+            self._end_unasked(batch, failed=True)
+        elif batch is not None:
             logger.warning(
                 "worker %d %s; what it held (%d items) runs again",
                 link.worker,
@@ -278,7 +282,9 @@ class Dispatcher:
             before_s = self._now_s()
             spoiled = link.send(batch)
             link.copy_s = link.sent_s - before_s
-            self._expect(link, link.costs.expected_s(batch.datatype, batch.count), before_s)
+            self._hangs.began(
+                link.worker, link.costs.expected_s(batch.datatype, batch.count), before_s
+            )
             self._recorder.batch_formed(batch)
             for request, error in spoiled:
                 self._batcher.drop(request)
@@ -296,52 +302,47 @@ class Dispatcher:
         if self._free and (again_s := self._batcher.look_again_s(now_s)) is not None:
             self._timer = self._loop.call_at(again_s, self._dispatch)
 
-    # --- workers that hang ---
-
-    def _expect(self, link: WorkerLink, expected_s: float, now_s: float) -> None:
-        """A worker got a batch; it is given up unless it answers in time."""
-        due_s = self._hangs.began(link.worker, expected_s, now_s)
-        if self._hang_timer is None or due_s < self._hang_timer.when():
-            self._look_for_hung_at(due_s)
-
-    def _look_for_hung_at(self, when_s: float | None) -> None:
-        # One timer for all batches: it is rarely moved, and costs a batch a comparison.
-        if self._hang_timer is not None:
-            self._hang_timer.cancel()
-        self._hang_timer = None
-        if when_s is not None:
-            self._hang_timer = self._loop.call_at(when_s, self._look_for_hung)
-
-    def _look_for_hung(self) -> None:
-        self._hang_timer = None
-        for worker in self._hangs.look(self._now_s()):
-            self._lose(self._links[worker], hung=True)
-        self._look_for_hung_at(self._hangs.next_look_s)
-
     # --- workers that have nothing to do ---
 
-    def _set_warmth(self, share: float) -> None:
-        if self._warm_timer is not None:
-            self._warm_timer.cancel()
-            self._warm_timer = None
-        self._warm_share = share
-        if share:
-            self._warm_timer = self._loop.call_later(WARM_S, self._keep_warm)
+    @property
+    def workers(self) -> int:
+        """How many there are."""
+        return len(self._links)
 
-    def _keep_warm(self) -> None:
-        """One worker a turn: a request that comes now finds the others free."""
-        if self._free:
-            link = self._free[0]
-            took_s = link.costs.expected_s(self._signature.datatypes[0], 1)
-            if self._now_s() - link.sent_s >= warm_every_s(took_s, self._warm_share):
-                self._free.popleft()
-                self._probe(link)
-        self._warm_timer = self._loop.call_later(WARM_S / max(1, len(self._links)), self._keep_warm)
+    @property
+    def idle_worker(self) -> WorkerLink | None:
+        """The worker that has been free for longest, where all are; None where one is at work."""
+        return self._free[0] if self._free and len(self._free) == len(self._links) else None
+
+    def run_unasked(self, request: Request | None = None) -> bool:
+        """Has an idle worker run a batch of one that no client asked for; it is counted nowhere.
+
+        Args:
+            request: of one item, with its tensor; it is answered once, and never runs again. None:
+                what lies in the worker's region is run, and nobody is answered.
+
+        Returns:
+            whether it runs; not where a worker has something to do.
+        """
+        link = self.idle_worker
+        if link is None:
+            return False
+        self._free.popleft()
+        if request is None:
+            self._probe(link)
+            return True
+        now_s, spans = self._now_s(), [Span(request, 0, 1, 0)]
+        link.send(Batch(UNASKED, link.worker, request.datatype, 1, spans, now_s))
+        self._hangs.began(link.worker, link.costs.expected_s(request.datatype, 1), now_s)
+        return True
+
+    def _end_unasked(self, batch: Batch[Request], *, failed: bool) -> None:
+        for span in batch.spans:
+            self._answer(span.job, InferenceFailed(_UNASKED_FAILED) if failed else None)
 
     def close(self) -> None:
         """Ends the workers."""
-        self._look_for_hung_at(None)
-        self._set_warmth(0)
+        self._hangs.close()
         for link in list(self._links.values()):
             self._loop.remove_reader(link.fileno())
             link.close()

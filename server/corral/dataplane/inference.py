@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.dataplane.answers import make_answer, takes_long
-from corral.dataplane.dispatcher import Dispatcher
+from corral.dataplane.inner_queue import Queue
 from corral.dataplane.recorder import Recorder
 from corral.dataplane.worker_link import Request
 from corral.errors import RequestError, Unavailable
@@ -47,7 +47,7 @@ class Inference:
         self,
         model: ServedModel,
         reader: RequestReader,
-        dispatcher: Dispatcher,
+        dispatcher: Queue,
         recorder: Recorder,
         *,
         max_image_pixels: int,

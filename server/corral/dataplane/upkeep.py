@@ -1,4 +1,4 @@
-"""How a cell looks after its workers."""
+"""When a frontend asks itself, so that what serves stays warm. Pure."""
 
 from __future__ import annotations
 
@@ -6,25 +6,37 @@ import dataclasses
 
 from corral.settings import KeepWarm, Mode, Settings
 
-#: of a worker's time, where people ask for warm workers, and where they do not
+#: of a worker's time, where people ask for it, and where they do not
 _WARM_SHARE = 0.05
 _CHEAP_WARM_SHARE = 0.01
-#: a worker is not kept warmer than by a run each
-WARM_S = 0.5
+#: what a request takes of a frontend, roughly: no more than the share of its time, either
+_FRONT_S = 0.002
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Upkeep:
-    """How a cell looks after its workers.
+@dataclasses.dataclass(slots=True)
+class Silence:
+    """Whether clients are silent, by what a frontend counts.
 
     Attributes:
-        hang_floor_s: no worker hangs before it has had a batch for so long.
-        warm_share: how much of its time a worker without batches may run what lies in its region,
-            so that its caches and its cores' clock are a busy one's; 0 for nothing.
+        count: requests that had come at the last look.
     """
 
-    hang_floor_s: float
-    warm_share: float = 0.0
+    count: int = -1
+
+    def look(self, count: int, accepted: int) -> bool:
+        """Whether none has come since the last look, and none is under way.
+
+        Args:
+            count: requests so far.
+            accepted: those under way.
+        """
+        broken = self.is_broken(count, accepted)
+        self.count = count
+        return not broken
+
+    def is_broken(self, count: int, accepted: int) -> bool:
+        """The opposite, and this is no look."""
+        return count != self.count or accepted > 0
 
 
 def warm_share(settings: Settings) -> float:
@@ -38,11 +50,13 @@ def warm_share(settings: Settings) -> float:
             return 0.0
 
 
-def warm_every_s(took_s: float, share: float) -> float:
-    """Seconds from one batch that nobody asked for to the next.
+def warm_every_s(took_s: float, share: float, *, least_s: float, workers: int) -> float:
+    """Seconds from one request that nobody asked for to the next, in one worker.
 
     Args:
-        took_s: what one takes.
-        share: of the worker's time, above 0.
+        took_s: what one takes of it.
+        share: of a worker's, and a frontend's, time, above 0.
+        least_s: how much is asked for.
+        workers: that the frontend has, 1 or more.
     """
-    return max(WARM_S, took_s / share)
+    return max(least_s, took_s / share, workers * _FRONT_S / share)

@@ -29,7 +29,7 @@ from corral.tensors import Datatype, Signature
 logger = logging.getLogger(__name__)
 
 #: the number of a batch that nobody asked for; the batcher counts from 1
-_PROBE = 0
+UNASKED = 0
 
 
 class Request(Job):
@@ -114,6 +114,11 @@ class WorkerLink:
         self._channel = BatchChannel(socket.socket(fileno=data_fd))
         os.close(region_fd)
 
+    @property
+    def datatype(self) -> Datatype:
+        """Of its latest batch; at first the network's own."""
+        return self._datatype
+
     def fileno(self) -> int:
         """The data socket, to wait on."""
         return self._channel.fileno()
@@ -127,7 +132,7 @@ class WorkerLink:
             its datatype: that of the latest batch.
         """
         self.sent_s = time.monotonic()
-        self.delivered = self._channel.send(_PROBE, self._datatype, 1)
+        self.delivered = self._channel.send(UNASKED, self._datatype, 1)
         return self._datatype
 
     def send(self, batch: Batch[Request]) -> list[tuple[Request, RequestError]]:

@@ -68,7 +68,13 @@ _GRACE_S = 7 * 24 * 3600.0
 
 
 def make_config(
-    settings: Settings, *, listeners: int, connections: int, streams: int, client_certificates: bool
+    settings: Settings,
+    *,
+    listeners: int,
+    connections: int,
+    streams: int,
+    tls: bool,
+    client_certificates: bool,
 ) -> h2corn.Config:
     """h2corn's settings.
 
@@ -77,6 +83,7 @@ def make_config(
         listeners: how many there are.
         connections: how many there may be.
         streams: requests at once on a connection.
+        tls: whether it is spoken.
         client_certificates: whether clients must show one.
     """
     head_bytes = max(_HEAD_BYTES, settings.limits.max_metadata_bytes * _HEAD_ROOM)
@@ -84,8 +91,8 @@ def make_config(
     return h2corn.Config(
         # They are handed over: only their number counts.
         bind=tuple(f"fd://{number}" for number in range(listeners)),
-        certfile=_NAME if settings.security.tls_cert else None,
-        keyfile=_NAME if settings.security.tls_key else None,
+        certfile=_NAME if tls else None,
+        keyfile=_NAME if tls else None,
         ca_certs=_NAME if client_certificates else None,
         cert_reqs="required" if client_certificates else "none",
         lifespan="off",
@@ -116,6 +123,17 @@ def make_config(
         h2_timeout_response_stall=_STALLED_ANSWER_S,
         h2_timeout_write=0,
     )
+
+
+async def serve_plainly(
+    app: App, listener: socket.socket, config: h2corn.Config
+) -> asyncio.Task[None]:
+    """Serves an application on one listener without TLS; returns what ends with the server."""
+    server = h2corn.Server(app, config)
+    fds = duplicated([listener])
+    task = asyncio.create_task(server._serve_worker_fds(fds, prepared_tls=prepare_tls(config)))
+    await server.wait_started()
+    return task
 
 
 class HttpServer:

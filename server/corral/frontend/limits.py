@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from corral.dataplane.upkeep import Upkeep, warm_share
 from corral.frontend.listeners import connections_allowed
 from corral.protocol.shared_memory import MAX_REGIONS
 from corral.settings import LimitSettings, Settings
@@ -54,8 +53,3 @@ def most_connections(settings: Settings) -> int:
         each=(2 if is_replaced else 1) + (_RELAYED if is_relayed else 0),
         others=MAX_REGIONS if settings.listen.client_shared_memory else 0,
     )
-
-
-def upkeep(settings: Settings) -> Upkeep:
-    """How the workers are looked after."""
-    return Upkeep(settings.lifecycle.hang_floor_s, warm_share(settings))

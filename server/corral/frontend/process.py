@@ -11,7 +11,6 @@ import dataclasses
 import gc
 import logging
 import os
-import socket
 import sys
 
 import msgspec
@@ -22,11 +21,12 @@ from corral.batching.policy import Policy, queue_policy
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.inference import Inference
 from corral.dataplane.recorder import Recorder
-from corral.frontend import methods, rest
+from corral.frontend import keep_warm, methods, rest
 from corral.frontend.admission import Admission
 from corral.frontend.application import Application
 from corral.frontend.auth import Auth
 from corral.frontend.console_feed import ConsoleFeed
+from corral.frontend.doors import open_doors
 from corral.frontend.health import Health
 from corral.frontend.http_server import HttpServer, make_config
 from corral.frontend.limits import (
@@ -35,9 +35,7 @@ from corral.frontend.limits import (
     max_streams,
     message_limit,
     most_connections,
-    upkeep,
 )
-from corral.frontend.listeners import listen, listen_unix
 from corral.frontend.observer import make_observer
 from corral.frontend.outgoing import Outgoing
 from corral.frontend.pages import Pages, describe
@@ -45,7 +43,6 @@ from corral.frontend.refusal import told
 from corral.frontend.service import Service
 from corral.frontend.shallow_sleep import ShallowSleep
 from corral.frontend.supervisor_link import SupervisorLink
-from corral.frontend.unix_relay import UnixRelay
 from corral.ipc.messages import (
     AskView,
     AttachWorker,
@@ -143,8 +140,8 @@ class Frontend:
             rest.make(self._service, self._feed, settings),
             max_fields_bytes=settings.limits.max_metadata_bytes,
         )
+        self._keep_warm = keep_warm.make(boot, self._service, self._dispatcher, reader, self._pages)
         self._server: HttpServer | None = None
-        self._relay: UnixRelay | None = None
 
     def _make_dispatcher(self, policy: Policy) -> Dispatcher:
         return Dispatcher(
@@ -152,7 +149,7 @@ class Frontend:
             policy,
             self._recorder,
             on_verified=self._on_verified,
-            upkeep=upkeep(self._boot.settings),
+            hang_floor_s=self._boot.settings.lifecycle.hang_floor_s,
             on_gone=lambda worker, pid: self._on_gone(worker, pid, hung=False),
             on_hung=lambda worker, pid: self._on_gone(worker, pid, hung=True),
         )
@@ -205,7 +202,8 @@ class Frontend:
         self._pages.model = describe(self._served, new.model, settings, new.workers, self._findings)
         self._inference.max_image_pixels = settings.queue.max_image_pixels
         self._inference.queue_timeout_s = settings.queue.queue_timeout_ms / 1000
-        self._dispatcher.reconfigure(policy, upkeep(settings))
+        self._dispatcher.reconfigure(policy, settings.lifecycle.hang_floor_s)
+        self._keep_warm.follow(settings)
         self._observer.set_rate(settings.telemetry.rate)
         self._sleep.follow(settings)
         self._supervisor.say(Reconfigured(number=new.number))
@@ -239,6 +237,7 @@ class Frontend:
         comes before is told UNAVAILABLE. A client that does not read its answer is waited for,
         until the supervisor's grace time is over.
         """
+        self._keep_warm.stop()
         self._service.leaving = True
         self._recorder.serving(serves=False)
         self._health.shutdown()
@@ -264,20 +263,6 @@ class Frontend:
 
     # --- life ---
 
-    def _listen(self, connections: int) -> list[socket.socket]:
-        settings = self._boot.settings
-        shared = self._boot.cells > 1
-        sockets = listen(settings.listen.host, settings.listen.port, shared=shared)
-        if settings.listen.http_port is not None:
-            sockets += listen(settings.listen.host, settings.listen.http_port, shared=shared)
-        if settings.listen.unix_socket:
-            local = listen_unix(settings.listen.unix_socket)
-            if settings.security.tls_cert:
-                self._relay = UnixRelay(local, sockets[0], connections=connections)
-            else:
-                sockets.append(local)
-        return sockets
-
     async def run(self) -> None:
         """Serves until the supervisor closes the control socket."""
         settings = self._boot.settings
@@ -286,7 +271,8 @@ class Frontend:
         )
         connections = most_connections(settings)
         try:
-            listeners = self._listen(connections)
+            shared = self._boot.cells > 1
+            listeners, relay = open_doors(settings, shared=shared, connections=connections)
         except OSError as error:
             named = f"{settings.listen.port}, {settings.listen.http_port}"
             text = f"cannot listen on {settings.listen.host}:{named}: {error.strerror or error}"
@@ -297,6 +283,7 @@ class Frontend:
             listeners=len(listeners),
             connections=connections,
             streams=self._streams,
+            tls=bool(settings.security.tls_cert),
             client_certificates=settings.security.tls_client_ca is not None,
         )
         self._server = HttpServer(
@@ -309,13 +296,14 @@ class Frontend:
             on_end=lambda: os._exit(1),
         )
         await self._server.start()
-        if self._relay is not None:
-            await self._relay.start()
+        if relay is not None:
+            await relay.start()
         self._supervisor.start(self._dispatcher)
         self._supervisor.say(FrontendUp(cell=self._boot.cell, port=settings.listen.port))
         # What is there now stays for good: no collection need look at it again.
         gc.collect()
         gc.freeze()
+        self._keep_warm.start()
         MallocTrimmer(lambda: self._service.count, keeps=lambda: self._sleep.keeps_warm).start(
             self._loop
         )

@@ -111,9 +111,9 @@ class BoundStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WarmStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What keeping idle workers warm costs; see dataplane/upkeep.py."""
+    """What keeping a server without clients warm costs; see dataplane/upkeep.py."""
 
-    #: seconds from one batch that nobody asked for to the next, in each idle worker
+    #: seconds from one request that nobody asked for to the next, in each idle worker
     every_s: float
     #: of an idle worker's time
     share: float

@@ -128,6 +128,21 @@ class TokenFile:
         return {digest(token): allowed for token, allowed in tokens.items()}
 
 
+class OneToken:
+    """A token that no file holds.
+
+    Args:
+        token: it.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._digests = {digest(token): Verdict.ALLOWED}
+
+    def judge(self, token: str) -> Verdict:
+        """What the token allows."""
+        return matches(token, self._digests)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Access:
     """The rules.
@@ -138,7 +153,7 @@ class Access:
         certificate_required: whether a verified certificate is needed whatever else there is.
     """
 
-    tokens: TokenFile | None = None
+    tokens: TokenFile | OneToken | None = None
     names: frozenset[str] = frozenset()
     certificate_required: bool = False
 

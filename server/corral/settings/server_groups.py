@@ -243,12 +243,22 @@ class LifecycleSettings(Group, frozen=True, kw_only=True):
     keep_warm: Annotated[
         KeepWarm,
         option(
-            "run the model on nothing now and then in workers that have nothing to do, so that the "
+            "send requests of zeros to itself now and then while nobody else asks, so that the "
             "first request after a silence waits no longer than the others: on, off, or auto: for "
             "rti, in at most 1 % of a worker's time; on also keeps their CPUs from halting",
             live=True,
         ),
     ] = KeepWarm.OFF
+    keep_warm_every_s: Annotated[
+        Duration,
+        option(
+            "with --keep-warm, from one request of the server's to itself to the next for each "
+            "worker, at least",
+            live=True,
+            metavar="S",
+            unit="seconds",
+        ),
+    ] = 0.2
     keep_warm_spin_s: Annotated[
         Duration,
         option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from corral.dataplane.upkeep import warm_every_s, warm_share
@@ -92,7 +93,12 @@ def _warm(settings: Settings, workers: Sequence[WorkerSlot]) -> WarmStatus | Non
     if not share or not costs_s:
         return None
     took_s = max(costs_s)
-    every_s = warm_every_s(took_s, share)
+    every_s = warm_every_s(
+        took_s,
+        share,
+        least_s=settings.lifecycle.keep_warm_every_s,
+        workers=max(Counter(slot.cell for slot in workers).values()),
+    )
     return WarmStatus(every_s=round(every_s, 3), share=round(took_s / every_s, 4))
 
 

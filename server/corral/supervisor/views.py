@@ -210,7 +210,7 @@ def _status_facts(status: ServerStatus, now_s: float) -> Text:
     if status.bound is not None:
         lines.append(f"latency   {_bound(status.bound)}")
     if (warm := status.warm) is not None:
-        often = f"a batch every {warm.every_s:.1f} s in each idle worker"
+        often = f"a request to itself every {warm.every_s:.2g} s for each idle worker"
         lines.append(f"warm      {often}, {warm.share:.1%} of its time")
     if status.spin is not None:
         over = status.spin.pid is None and not status.pids_hidden

@@ -54,7 +54,14 @@ def _serve_with(made: Settings) -> None:
     assert batch_sizes(made, None).sizes
     streams = max_streams(made.limits, policy.max_queue)
     prepare_tls(
-        make_config(made, listeners=1, connections=1, streams=streams, client_certificates=False),
+        make_config(
+            made,
+            listeners=1,
+            connections=1,
+            streams=streams,
+            tls=bool(made.security.tls_cert),
+            client_certificates=False,
+        ),
         None,
     )
     lifecycle = made.lifecycle

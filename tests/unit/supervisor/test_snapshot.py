@@ -15,6 +15,7 @@ class _Report:
 
 
 class _Slot:
+    cell = 0
     report = _Report()
 
 

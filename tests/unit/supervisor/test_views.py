@@ -111,7 +111,7 @@ def test_what_warm_workers_cost_is_told() -> None:
     console.print(render_status(status(warm=warm), 0.0))
     console.print(render_status(status(), 0.0))
     assert isinstance(console.file, io.StringIO)
-    line = "warm      a batch every 2.5 s in each idle worker, 1.0% of its time"
+    line = "warm      a request to itself every 2.5 s for each idle worker, 1.0% of its time"
     assert console.file.getvalue().count("warm ") == 1
     assert line in console.file.getvalue()
 
