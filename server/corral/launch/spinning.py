@@ -10,6 +10,7 @@ import msgspec
 from corral.ipc import channel
 from corral.launch.spawn import Child, Process, inherited, spawn
 from corral.metrics.counters import Layout
+from corral.planning.machine import Machine
 from corral.planning.plan import Plan
 from corral.settings import KeepWarm, Settings
 from corral.tensors import View
@@ -53,14 +54,16 @@ def wants_spinning(settings: Settings) -> bool:
     return lifecycle.keep_warm is KeepWarm.ON and lifecycle.keep_warm_spin_s > 0
 
 
-def refusal(settings: Settings, quota: float | None) -> str:
+def refusal(settings: Settings, machine: Machine) -> str:
     """Why CPUs are not spun on although somebody asks for it; empty where they are, or nobody does.
 
     Args:
         settings: what is asked for.
-        quota: CPUs' worth of time that the control group may use; None for any.
+        machine: whose CPUs; a quota as large as they are cannot be used up.
     """
-    if not wants_spinning(settings) or quota is None:
+    quota = machine.cpu_quota
+    theirs = machine.online_cpus if machine.cpuset_cpus is None else machine.cpuset_cpus
+    if not wants_spinning(settings) or quota is None or quota >= len(theirs):
         return ""
     return (
         f"--keep-warm on: no CPU is kept from halting, for spinning would use up the quota of "

@@ -182,7 +182,7 @@ class Deployments:
         found = [model.guard.sentence()] if model.guard and not model.guard.passed else []
         if model.remark:
             found.append(f"{settings.engine.backend} {model.precision}: {model.remark}")
-        if not_spun := spinning.refusal(settings, machine.cpu_quota):
+        if not_spun := spinning.refusal(settings, machine):
             found.append(not_spun)
         factory = ChildFactory(
             settings=settings,
@@ -211,7 +211,7 @@ class Deployments:
 
     def _spinner(self, settings: Settings, plan: Plan, machine: Machine) -> SpinnerBoot | None:
         wanted = spinning.wants_spinning(settings)
-        if not wanted or spinning.refusal(settings, machine.cpu_quota):
+        if not wanted or spinning.refusal(settings, machine):
             return None
         layout = counters.make_layout(self._page_slots)
         return spinning.spinner_boot(settings, plan, layout, self._counters_fd)

@@ -54,6 +54,7 @@ class Spinners:
         #: those that were told to end, until they have
         self._leaving: dict[Process, asyncio.TimerHandle] = {}
         self._ends = 0
+        self._began_s = 0.0
         self._retry: asyncio.TimerHandle | None = None
         #: CPU time of those that have ended, and of those that run when it was last read
         self._past_s, self._seen_s = 0.0, 0.0
@@ -80,6 +81,7 @@ class Spinners:
             self._again(boot)
             return
         self._process, self._is_still = process, False
+        self._began_s = self._loop.time()
         self._loop.add_reader(process.pidfd, self._on_end, process)
         self._loop.add_reader(process.stderr_fd, self._on_stderr, process)
 
@@ -94,6 +96,7 @@ class Spinners:
             self._forget()  # before it is reaped: its time goes with it
         end = describe_end(self._reap(process))
         if told is not None:
+            self._ends = ends_in_a_row(self._ends, self._loop.time() - self._began_s)
             logger.warning("--keep-warm on: CPUs halt again: one of what spins ended (%s)", end)
             self._again(told)
 
@@ -165,6 +168,16 @@ class Spinners:
             select.select([process.pidfd], [], [], max(0.0, deadline_s - time.monotonic()))
             process.signal(signal.SIGKILL)
             self._reap(process)
+
+
+def ends_in_a_row(ends: int, ran_s: float) -> int:
+    """How many came before this one: none, where it ran for longer than the longest pause.
+
+    Args:
+        ends: in a row, before it.
+        ran_s: how long it ran.
+    """
+    return 0 if ran_s > _RETRY.max_s else ends
 
 
 def _is_starting(status: ServerStatus) -> bool:

@@ -16,6 +16,7 @@ import pytest
 from corral.launch import spinner, spinning
 from corral.launch.spinner import SILENT_S, Counters, Silence, Step
 from corral.metrics.counters import make_layout
+from corral.planning.machine import Core, Machine
 from corral.planning.plan import MachineSummary, Plan, PlannedCell, PlannedWorker
 from corral.settings import KeepWarm, Mode, Settings
 from corral.system import spun
@@ -107,6 +108,9 @@ def test_who_waits_longer_spins_no_more(monkeypatch: pytest.MonkeyPatch) -> None
     [
         (KeepWarm.ON, 60.0, None, True, ""),
         (KeepWarm.ON, 60.0, 2.0, True, "quota of 2 CPUs"),
+        (KeepWarm.ON, 60.0, 3.5, True, "quota of 3.5 CPUs"),
+        # It cannot be used up.
+        (KeepWarm.ON, 60.0, 4.0, True, ""),
         (KeepWarm.ON, 0.0, 2.0, False, ""),
         (KeepWarm.AUTO, 60.0, 2.0, False, ""),
         (KeepWarm.OFF, 60.0, None, False, ""),
@@ -117,7 +121,8 @@ def test_who_spins_and_who_is_refused(
 ) -> None:
     settings = Settings.flat(keep_warm=keep_warm, keep_warm_spin_s=while_s, mode=Mode.RTI)
     assert spinning.wants_spinning(settings) is spins
-    refusal = spinning.refusal(settings, quota)
+    cores = tuple(Core(cpus=(cpu,), package=0, node=0, l3=None) for cpu in range(4))
+    refusal = spinning.refusal(settings, Machine(cores=cores, cpu_quota=quota))
     assert says in refusal
     assert bool(refusal) is bool(says)
 
