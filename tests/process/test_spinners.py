@@ -20,7 +20,7 @@ from corral.system import procfs
 from corral.system.spun import NAME, between, spun_seconds
 
 _METRIC = "corral_keep_warm_spin_seconds_total"
-_ON = ("--keep-warm", "on", "--null-batch-ms", "1")
+_ON = ("--keep-warm", "on", "--keep-warm-spin-s", "60", "--null-batch-ms", "1")
 
 
 def _parents(server: Server) -> list[psutil.Process]:
@@ -76,8 +76,9 @@ def test_every_cpu_has_one_that_gives_way_and_is_told_of(server: StartServer) ->
         assert gone(everyone), "they end before the server does"
 
 
-def test_none_is_there_unless_it_is_asked_for(server: StartServer) -> None:
-    with server("--keep-warm", "auto") as s:
+@pytest.mark.parametrize("asked", ["auto", "on"])
+def test_none_is_there_unless_it_is_asked_for(server: StartServer, asked: str) -> None:
+    with server("--keep-warm", asked) as s:
         assert not _parents(s)
         assert status_of(s).spin is None
         assert s.stop() == 0

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 #: as ``ps -o comm`` and /proc/PID/comm show it
 NAME = "corral-spinner"
 #: without a request for so long, it is a silence
-SILENT_S = 0.02
+SILENT_S = 0.1
 #: from one look to the next once a silence has lasted for longer than it is spun for
 _REST_S = 0.1
 #: looks between two readings of the clock, some 0.1 ms

@@ -245,7 +245,7 @@ class LifecycleSettings(Group, frozen=True, kw_only=True):
         option(
             "send requests of zeros to itself now and then while nobody else asks, so that the "
             "first request after a silence waits no longer than the others: on, off, or auto: for "
-            "rti, in at most 1 % of a worker's time; on also keeps their CPUs from halting",
+            "rti, in at most 1 % of a worker's time; on also keeps CPUs from sleeping deeply",
             live=True,
         ),
     ] = KeepWarm.OFF
@@ -263,13 +263,13 @@ class LifecycleSettings(Group, frozen=True, kw_only=True):
         Duration,
         option(
             "with --keep-warm on, keep the CPUs of workers and frontends busy for so long after "
-            "the last request, with what gives way to everything else of the same control group; "
-            "0 for never",
+            "the last request, with what gives way to everything else of the same control group, "
+            "and does harm beside other programs; 0 for never",
             live=True,
             metavar="S",
             unit="seconds",
         ),
-    ] = 60.0
+    ] = 0.0
 
 
 class TelemetrySettings(Group, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from corral.planning.plan import MachineSummary, Plan, PlannedCell, PlannedWorke
 from corral.settings import KeepWarm, Mode, Settings
 from corral.system import spun
 
-_ON = Settings.flat(keep_warm=KeepWarm.ON)
+_ON = Settings.flat(keep_warm=KeepWarm.ON, keep_warm_spin_s=60.0)
 
 
 def _worker(number: int, *cpus: int) -> PlannedWorker:
