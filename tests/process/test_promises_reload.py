@@ -88,7 +88,7 @@ def test_r8_a_reload_brings_new_settings(server: StartServer, tmp_path: Path) ->
         assert [w.sizes for w in status_of(s).workers] == [[1, 2]] * 3
         write_config(config, workers=1)
         assert corral("reload", "--port", str(s.port)).returncode == 0
-        assert [w.sizes for w in status_of(s).workers] == [[1]]
+        assert [w.sizes for w in status_of(s).workers] == [[1, 2, 4, 8]]
         assert len(s.workers()) == 1
         load.wait_for_answers(4)
     assert load.counted.lost == 0, str(load.counted)

@@ -51,20 +51,53 @@ def batch_size(
     # What is true of the first items is true of all: those behind them count as later arrivals.
     # So the look ahead may be short; this far, it finds what pays in a lasting overload.
     ahead = min(waiting, 4 * sizes[-1] + 2 * (len(others_free_s) + 1))
+    room = min(room, ahead)
     one_s = cost_s(1)
     margin_s = _ROUNDING * one_s
-    others = list(others_free_s)
-    most_s, latest_s = _one_by_one([0.0, *others], ahead, one_s)
+    shortens = _shortens_alone if not others_free_s else _shortens
     for size in reversed(sizes):
-        if not 1 < size <= min(ahead, room):
+        if not 1 < size <= room:
             continue
         batch_s = cost_s(size)
-        rest_s, free_s = _one_by_one([batch_s, *others], ahead - size, one_s)
-        if size * batch_s + rest_s <= most_s + ahead * margin_s and all(
-            free <= latest + margin_s for free, latest in zip(free_s, latest_s, strict=True)
+        # By (2), the workers together are no longer busy than with batches of one.
+        if batch_s <= size * one_s + margin_s * (len(others_free_s) + 1) and shortens(
+            ahead, size, batch_s, one_s, others_free_s
         ):
             return size
     return 1
+
+
+def _shortens_alone(
+    ahead: int, size: int, batch_s: float, one_s: float, _others_free_s: Sequence[float]
+) -> bool:
+    """The same as ``_shortens`` where there is no other worker, without going through them."""
+    margin_s = _ROUNDING * one_s
+    rest = ahead - size
+    ends_s = ahead * batch_s + one_s * rest * (rest + 1) / 2
+    return (
+        ends_s <= one_s * ahead * (ahead + 1) / 2 + ahead * margin_s
+        and batch_s + rest * one_s <= ahead * one_s + margin_s
+    )
+
+
+def _shortens(
+    ahead: int, size: int, batch_s: float, one_s: float, others_free_s: Sequence[float]
+) -> bool:
+    """Whether (1) and (2) hold of a batch.
+
+    Args:
+        ahead: items that are looked at.
+        size: of the batch.
+        batch_s: what it takes.
+        one_s: what a batch of one takes.
+        others_free_s: seconds until each other worker is free.
+    """
+    margin_s = _ROUNDING * one_s
+    most_s, latest_s = _one_by_one([0.0, *others_free_s], ahead, one_s)
+    rest_s, free_s = _one_by_one([batch_s, *others_free_s], ahead - size, one_s)
+    return size * batch_s + rest_s <= most_s + ahead * margin_s and all(
+        free <= latest + margin_s for free, latest in zip(free_s, latest_s, strict=True)
+    )
 
 
 def _one_by_one(free_s: list[float], count: int, one_s: float) -> tuple[float, list[float]]:

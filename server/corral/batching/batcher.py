@@ -18,7 +18,7 @@ from typing import Generic
 
 from corral.batching.cost_model import CostModel
 from corral.batching.generations import Generations
-from corral.batching.jobs import Batch, J, Line, Span, is_hopeless, size_in_time
+from corral.batching.jobs import Batch, J, Line, Span, is_hopeless, items_in, size_in_time
 from corral.batching.lines import Lines
 from corral.batching.policy import Policy
 from corral.batching.precedence import Precedence
@@ -166,7 +166,7 @@ class Batcher(Generic[J]):
 
     def take(self, worker: int, now_s: float) -> Batch[J] | None:
         """The next batch for a free worker; None when nothing is to be run now."""
-        costs = self._workers[worker]
+        costs = self._workers.costs[worker]
         if self._generations.rests and (spans := self._gather_rest(worker, costs, now_s)):
             return self._form(worker, spans, now_s)
         while (line := self._ready_line(costs, now_s)) is not None:
@@ -177,8 +177,8 @@ class Batcher(Generic[J]):
     def _form(self, worker: int, spans: list[Span[J]], now_s: float) -> Batch[J]:
         self._batch_number += 1
         priority, datatype = spans[0].job.line
-        count = sum(map(len, spans))
-        cost_s = self._workers[worker].expected_s(datatype, count)
+        count = items_in(spans)
+        cost_s = self._workers.costs[worker].expected_s(datatype, count)
         self._workers.is_busy_until(worker, now_s + cost_s)
         share, bulk_waits = self._policy.bulk_share, self._lines.lives[Priority.BULK] > 0
         self._precedence.began(worker, priority, cost_s, share=share, bulk_waits=bulk_waits)
@@ -196,15 +196,15 @@ class Batcher(Generic[J]):
 
     def complete(self, batch: Batch[J], now_s: float, engine_s: float) -> list[J]:
         """A batch came back; returns the jobs that are fully answered now, settled."""
-        if batch.worker in self._workers:
-            self._workers[batch.worker].observe(batch.datatype, batch.count, engine_s)
+        if (costs := self._workers.costs.get(batch.worker)) is not None:
+            costs.observe(batch.datatype, batch.count, engine_s)
             self._workers.is_busy_until(batch.worker, now_s)
         self._precedence.ended(batch.worker)
         answered: list[J] = []
         for span in batch.spans:
-            job = span.job
-            job.unanswered -= len(span)
-            if len(span) < job.count:
+            job, items = span.job, span.stop - span.start
+            job.unanswered -= items
+            if items < job.count:
                 self._generations.answered(span, batch.generation)
             if job.unanswered or job.done:
                 continue
@@ -269,7 +269,10 @@ class Batcher(Generic[J]):
         if not self._lines.lives[priority]:
             return []
         lines = self._lines.of[priority]
-        heads = [line for line in lines if self._front(line, costs, now_s) is not None]
+        live = self._lines.live
+        heads = [
+            line for line in lines if live(line) and self._front(line, costs, now_s) is not None
+        ]
         if len(heads) > 1:
             heads.sort(key=lambda line: self._lines.head(line).order)
         return heads
@@ -308,7 +311,7 @@ class Batcher(Generic[J]):
 
     def _gather(self, worker: int, line: Line, now_s: float) -> list[Span[J]]:
         """Takes one batch's spans off a line, whose front is live."""
-        costs = self._workers[worker]
+        costs = self._workers.costs[worker]
         alone = self._lines.head(line).alone
         share = fair_share(
             worker, line, now_s, policy=self._policy, workers=self._workers, lines=self._lines,
@@ -321,7 +324,7 @@ class Batcher(Generic[J]):
                 break
             taken = self._lines.cut(line, wanted)
             spans.append(taken)
-            wanted -= len(taken)
+            wanted -= taken.stop - taken.start
             if alone:
                 break
         self._lines.put_back(spans, size_in_time(spans, line[1], costs, now_s))

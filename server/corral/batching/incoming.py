@@ -11,30 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+import msgspec
+
 Key = TypeVar("Key", bound=Hashable)
 
 
-class _Source(Generic[Key]):
+class _Source(msgspec.Struct, Generic[Key], eq=False):
     """A connection: its messages, the oldest first, and what they hold."""
 
-    __slots__ = ("held_bytes", "keys")
-
-    def __init__(self) -> None:
-        self.keys: dict[Key, None] = {}
-        self.held_bytes = 0
+    keys: dict[Key, None]
+    held_bytes: int = 0
 
 
-class _Message(Generic[Key]):
+class _Message(msgspec.Struct, Generic[Key], eq=False):
     """A message on its way."""
 
-    __slots__ = ("grew_s", "held_bytes", "name", "source")
-
-    def __init__(self, name: Hashable, source: _Source[Key]) -> None:
-        self.name = name
-        self.source = source
-        self.held_bytes = 0
-        #: when its latest piece came; None while the server does not take another one
-        self.grew_s: float | None = 0.0
+    name: Hashable
+    source: _Source[Key]
+    held_bytes: int = 0
+    #: when its latest piece came; None while the server does not take another one
+    grew_s: float | None = 0.0
 
 
 class Incoming(Generic[Key]):
@@ -81,7 +77,7 @@ class Incoming(Generic[Key]):
             # It may have been the last one of the same connection.
             found = self._sources.get(source)
         if found is None:
-            found = self._sources[source] = _Source()
+            found = self._sources[source] = _Source({})
         self._incoming[key] = _Message(source, found)
         found.keys[key] = None
         return True

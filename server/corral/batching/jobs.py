@@ -16,63 +16,40 @@ from corral.tensors import Datatype
 Line = tuple[Priority, Datatype]
 
 
-class Job:
+class Job(msgspec.Struct, eq=False):
     """A request as the batcher sees it: ``count`` items that are answered together.
 
-    Args:
+    Attributes:
         datatype: of its items, as the engine will see them.
         count: items, 1 or more.
         size_bytes: what the request holds in memory.
         arrived_s: when it came.
         deadline_s: when its answer becomes useless; None for never.
         priority: whether somebody waits for it.
-
-    Attributes:
-        line: where it waits.
+        line: where it waits; from the others.
     """
 
-    __slots__ = (
-        "answered_by",
-        "arrived_s",
-        "count",
-        "datatype",
-        "deadline_s",
-        "done",
-        "line",
-        "priority",
-        "queued",
-        "reserved",
-        "size_bytes",
-        "unanswered",
-    )
+    datatype: Datatype
+    count: int
+    size_bytes: int
+    arrived_s: float
+    deadline_s: float | None = None
+    priority: Priority = Priority.INTERACTIVE
+    line: Line = (Priority.INTERACTIVE, Datatype.FP32)
+    #: items admitted that are not in the queue yet (a picture is being decoded)
+    reserved: int = 0
+    #: items in the queue
+    queued: int = 0
+    #: items without a result
+    unanswered: int = 0
+    #: the weights that its parts were answered by; None while it has none
+    answered_by: set[str] | None = None
+    #: settled, one way or another: nothing more is run for it
+    done: bool = False
 
-    def __init__(
-        self,
-        datatype: Datatype,
-        count: int,
-        size_bytes: int,
-        arrived_s: float,
-        deadline_s: float | None = None,
-        *,
-        priority: Priority = Priority.INTERACTIVE,
-    ) -> None:
-        self.datatype = datatype
-        self.priority = priority
-        self.line: Line = (priority, datatype)
-        self.count = count
-        self.size_bytes = size_bytes
-        self.arrived_s = arrived_s
-        self.deadline_s = deadline_s
-        #: items admitted that are not in the queue yet (a picture is being decoded)
-        self.reserved = 0
-        #: items in the queue
-        self.queued = 0
-        #: items without a result
-        self.unanswered = count
-        #: the weights that its parts were answered by; None while it has none
-        self.answered_by: set[str] | None = None
-        #: settled, one way or another: nothing more is run for it
-        self.done = False
+    def __post_init__(self) -> None:
+        self.line = (self.priority, self.datatype)
+        self.unanswered = self.count
 
 
 J = TypeVar("J", bound=Job)
@@ -113,11 +90,19 @@ def is_hopeless(job: Job, costs: CostModel, now_s: float) -> bool:
     return job.deadline_s is not None and now_s + costs.fastest_s(job.datatype, 1) > job.deadline_s
 
 
+def items_in(spans: Sequence[Span[J]]) -> int:
+    """How many items that is."""
+    items = 0
+    for span in spans:
+        items += span.stop - span.start
+    return items
+
+
 def size_in_time(
     spans: Sequence[Span[J]], datatype: Datatype, costs: CostModel, now_s: float
 ) -> int:
     """The largest compiled size within ``spans`` that makes none of them late."""
-    size = costs.size_at_most(sum(map(len, spans)))
+    size = costs.size_at_most(items_in(spans))
     while size > 1:
         left, tightest_s = size, math.inf
         for span in spans:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic
 
-from corral.batching.jobs import J, Line, Span
+from corral.batching.jobs import J, Line, Span, items_in
 from corral.priority import Priority
 from corral.tensors import Datatype
 
@@ -105,7 +105,7 @@ class Lines(Generic[J]):
 
     def put_back(self, spans: list[Span[J]], size: int) -> None:
         """Puts all but the first ``size`` items that were cut back to the head of their line."""
-        excess = sum(map(len, spans)) - size
+        excess = items_in(spans) - size
         while excess > 0:
             last = spans[-1]
             cut = min(excess, len(last))
@@ -119,7 +119,7 @@ class Lines(Generic[J]):
     def given(self, spans: list[Span[J]]) -> None:
         """Items that were cut have gone to a worker."""
         for span in spans:
-            self._count(span.job, -len(span))
+            self._count(span.job, span.start - span.stop)
 
     def _count(self, job: J, items: int) -> None:
         job.queued += items

@@ -55,7 +55,7 @@ def _real_time_share(
     worker: int, line: Line, now_s: float, workers: Workers, lines: Lines[J]
 ) -> int:
     """Items that this free worker takes in real-time inference; see ``backlog``."""
-    costs = workers[worker]
+    costs = workers.costs[worker]
     priority, datatype = line
     waiting = lines.lives[Priority.INTERACTIVE]
     if priority is Priority.BULK:

@@ -10,7 +10,7 @@ from corral.batching.cost_curve import (
     candidate_sizes,
     sizes_up_to,
 )
-from corral.settings import BackendName, Mode, Settings
+from corral.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,16 +31,12 @@ class BatchSizes:
 def batch_sizes(settings: Settings, curve: CostCurve | None) -> BatchSizes:
     """What is to be compiled: what was asked for, else what pays by the measured cost curve.
 
-    The null backend computes nothing: in rti its batches are of one unless max-batch says more.
-
     Args:
-        settings: mode, backend and max-batch.
+        settings: mode and max-batch.
         curve: what an earlier start measured, or None.
     """
     if settings.queue.max_batch is not None:
         return BatchSizes(sizes=candidate_sizes(settings.queue.max_batch), find_knee=False)
-    if settings.model.mode is Mode.RTI and settings.engine.backend is BackendName.NULL:
-        return BatchSizes(sizes=[1], find_knee=False)
     candidates = candidate_sizes(SEARCHES[settings.model.mode].largest)
     if curve is None:
         return BatchSizes(sizes=candidates, find_knee=True)

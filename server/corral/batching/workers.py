@@ -24,38 +24,33 @@ class Workers:
     def __init__(self, datatypes: Sequence[Datatype], cap: int | None = None) -> None:
         self._datatypes = datatypes
         self._cap = cap
-        self._costs: dict[int, CostModel] = {}
+        #: what batches cost, by worker
+        self.costs: dict[int, CostModel] = {}
         self._busy_until_s: dict[int, float] = {}
 
     def __len__(self) -> int:
-        return len(self._costs)
-
-    def __contains__(self, worker: int) -> bool:
-        return worker in self._costs
-
-    def __getitem__(self, worker: int) -> CostModel:
-        return self._costs[worker]
+        return len(self.costs)
 
     def add(self, worker: int, costs: CostModel) -> None:
         """A worker that is free."""
         costs.cap(self._cap)
-        self._costs[worker] = costs
+        self.costs[worker] = costs
         self._busy_until_s[worker] = 0.0
 
     def cap(self, cap: int | None) -> None:
         """Batches hold at most so many items from now on; None: as many as are compiled."""
         self._cap = cap
-        for costs in self._costs.values():
+        for costs in self.costs.values():
             costs.cap(cap)
 
     def remove(self, worker: int) -> None:
         """The worker is gone; nothing happens if it is gone already."""
-        self._costs.pop(worker, None)
+        self.costs.pop(worker, None)
         self._busy_until_s.pop(worker, None)
 
     def any_costs(self) -> CostModel | None:
         """The costs of one of them; None where there are none."""
-        return next(iter(self._costs.values()), None)
+        return next(iter(self.costs.values()), None)
 
     def is_busy_until(self, worker: int, until_s: float) -> None:
         """The worker, if it is not gone, is expected to be free at that time."""
@@ -78,27 +73,27 @@ class Workers:
             queued: items that wait already.
             now_s: the time.
         """
-        if not self._costs:
+        if not self.costs:
             return 0.0
         busy_s = [max(0.0, until_s - now_s) for until_s in self._busy_until_s.values()]
         if not queued:
             return min(busy_s)
-        item_s = min(costs.item_s(datatype) for costs in self._costs.values())
-        return (sum(busy_s) + queued * item_s) / len(self._costs)
+        item_s = min(costs.item_s(datatype) for costs in self.costs.values())
+        return (sum(busy_s) + queued * item_s) / len(self.costs)
 
     def least_s(self) -> float:
         """The least time that any request takes; 0 while there are no workers."""
-        if not self._costs:
+        if not self.costs:
             return 0.0
         fastest_s = min(
-            costs.fastest_s(d, 1) for costs in self._costs.values() for d in self._datatypes
+            costs.fastest_s(d, 1) for costs in self.costs.values() for d in self._datatypes
         )
         return max(fastest_s, _LEAST_ROUND_TRIP_S)
 
     def fastest_s(self, job: Job) -> float:
         """The least time that idle workers need for the job; 0 while there are none."""
-        if not self._costs:
+        if not self.costs:
             return 0.0
-        share = math.ceil(job.count / len(self._costs))
-        fastest_s = min(costs.fastest_s(job.datatype, share) for costs in self._costs.values())
+        share = math.ceil(job.count / len(self.costs))
+        fastest_s = min(costs.fastest_s(job.datatype, share) for costs in self.costs.values())
         return max(fastest_s, _LEAST_ROUND_TRIP_S)

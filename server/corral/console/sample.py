@@ -102,7 +102,7 @@ def take(counts: Counts, places: Iterable[Place], *, cells: int, at_s: float) ->
         retried=counts.read("cell/retried_items"),
         inflight=views("inflight"),
         waiting=views("pending_items"),
-        queues=[counts.read("cell/queue_depth", cell) for cell in range(cells)],
+        queues=[counts.queued(cell) for cell in range(cells)],
         request_times=times("request_seconds"),
         queue_times=times("queue_seconds"),
         sizes={size: count for size, count in sizes.items() if count},

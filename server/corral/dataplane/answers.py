@@ -7,7 +7,13 @@ import itertools
 from corral.errors import InvalidRequest
 from corral.ipc.messages import ServedModel
 from corral.protocol.head import Head, Places
-from corral.protocol.response import Answer, Output, classification
+from corral.protocol.response import (
+    Answer,
+    Output,
+    classification,
+    encoded,
+    encoded_tensor,
+)
 from corral.protocol.shared_memory import Tensor
 
 #: the best classes of fewer scores are found at once: each may become 2 µs of text
@@ -19,6 +25,18 @@ def takes_long(head: Head, values: bytes | bytearray) -> bool:
     if len(values) <= _QUICK_BYTES:
         return False
     return bool(head.classification) or any(wanted.classification for wanted in head.wanted)
+
+
+def encoded_answer(
+    model: ServedModel, head: Head, places: Places, values: bytes | bytearray
+) -> bytes:
+    """The answer as a serialised ModelInferResponse; arguments and errors as of ``make_answer``."""
+    if places is None and head.is_plain:
+        shape = (head.count, *model.signature.output_shape)
+        return encoded_tensor(
+            head.model_name, head.request_id, "FP32", shape, values, output_name=head.output_name
+        )
+    return encoded(make_answer(model, head, places, values))
 
 
 def make_answer(

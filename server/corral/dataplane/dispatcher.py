@@ -241,7 +241,9 @@ class Dispatcher:
     def enqueue(self, request: Request) -> None:
         """The request's tensor is there: a worker may have it."""
         self._batcher.enqueue(request)
-        self._dispatch()
+        # While all are busy, there is nothing to decide.
+        if self._free:
+            self._dispatch()
 
     def drop(self, request: Request) -> None:
         """Nobody wants the request any more, or it is answered."""
@@ -260,13 +262,14 @@ class Dispatcher:
         waited_s = self._now_s() - request.arrived_s
         self._answer(request, QueueFull(_WAITED, math.ceil(waited_s * 1000)))
 
-    def show_queue(self) -> None:
-        """Says how long the queue is."""
-        self._recorder.queue(self._batcher.queued)
-
     def _answer(self, request: Request, error: Exception | None) -> None:
-        if request.answer is not None:
-            request.answer(error)
+        answered = request.answered
+        if answered is None or answered.done():
+            return
+        if error is None:
+            answered.set_result(None)
+        else:
+            answered.set_exception(error)
 
     # --- batches ---
 
@@ -291,8 +294,8 @@ class Dispatcher:
                 self._answer(request, error)
         for request in self._batcher.expired():
             self._answer(request, DeadlineMissed(_LATE))
-        self.show_queue()
-        self._look_again(now_s)
+        if self._free or self._timer is not None:
+            self._look_again(now_s)
 
     def _look_again(self, now_s: float) -> None:
         """With a queue delay, the head of the queue may become due while nothing happens."""

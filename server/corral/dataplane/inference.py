@@ -7,15 +7,15 @@ There is no network in it. Everything runs on one event loop; only pictures are 
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.dataplane.answers import make_answer, takes_long
+from corral.dataplane.answers import encoded_answer, make_answer, takes_long
 from corral.dataplane.inner_queue import Queue
 from corral.dataplane.recorder import Recorder
 from corral.dataplane.worker_link import Request
@@ -25,9 +25,13 @@ from corral.ipc.messages import ServedModel
 from corral.priority import Priority
 from corral.protocol.head import Data, Head, Places
 from corral.protocol.request import RequestReader
-from corral.protocol.response import Answer, encoded
+from corral.protocol.response import Answer
 from corral.telemetry.timeline import Timeline
 from corral.tensors import Datatype
+
+_CLOSED = "the server is not serving: it is starting or stopping"
+#: an answer, or its bytes
+Made = TypeVar("Made", Answer, bytes)
 
 
 class Inference:
@@ -55,6 +59,7 @@ class Inference:
         queue_timeout_s: float = 0.0,
     ) -> None:
         self._model = model
+        self._input_bytes = model.signature.input_bytes
         self._reader = reader
         self._dispatcher = dispatcher
         self._recorder = recorder
@@ -88,7 +93,8 @@ class Inference:
             RequestError: no request could be admitted now; see ``infer``.
         """
         try:
-            self._check_open()
+            if not self.open:
+                raise Unavailable(_CLOSED)
             self._dispatcher.check_room(deadline_s)
         except RequestError as error:
             self.refuse(error)
@@ -98,10 +104,6 @@ class Inference:
         """Counts a request that was refused before it was read; see ``turn_away``."""
         self._recorder.received(error.view)
         self._recorder.refused(error.view, error.outcome, 0.0)
-
-    def _check_open(self) -> None:
-        if not self.open:
-            raise Unavailable("the server is not serving: it is starting or stopping")
 
     async def infer(self, message: bytes, deadline_s: float | None) -> bytes:
         """Answers one ModelInferRequest.
@@ -126,8 +128,15 @@ class Inference:
         timeline: Timeline | None = None,
     ) -> bytes:
         """The same for one in pieces, which are kept as they are, or emptied; see infer_parsed."""
-        size, read = sum(map(len, pieces)), lambda: self._reader.read_pieces(pieces)
-        return encoded(await self._answer_to(read, size, deadline_s, at_most, timeline))
+        arrived_s = self._now_s()
+        size_bytes = sum(map(len, pieces))
+        try:
+            head, data = self._reader.read_pieces(pieces)
+        except RequestError as error:
+            self._refuse_unread(error, arrived_s, timeline)
+            raise
+        request = self._admit(head, size_bytes, arrived_s, deadline_s, at_most, timeline=timeline)
+        return await self._see_through(request, head, data, encoded_answer)
 
     async def infer_parsed(
         self,
@@ -142,66 +151,26 @@ class Inference:
         Args:
             head: of a request without a tensor.
             raws: the tensors as ``raw_input_contents`` holds them, without those in shared memory.
-            deadline_s: on the monotonic clock; None for never.
+            deadline_s: on the monotonic clock; None for never. The answer is an error then.
             at_most: the priority that its sender has at most.
             timeline: where its moments are noted, if anybody watches.
         """
-        size, read = sum(map(len, raws)), lambda: (head, self._reader.data(head, raws))
-        return await self._answer_to(
-            read, size, deadline_s, at_most, timeline, timeout_s=deadline_s
-        )
-
-    async def _answer_to(
-        self,
-        read: Callable[[], tuple[Head, Data]],
-        size_bytes: int,
-        deadline_s: float | None,
-        at_most: Priority,
-        timeline: Timeline | None,
-        *,
-        timeout_s: float | None = None,
-    ) -> Answer:
-        """Answers a request, by ``timeout_s`` at the latest; gRPC's calls end at theirs anyway."""
         arrived_s = self._now_s()
         try:
-            head, data = read()
-            output = self._reader.output(head)
+            data = self._reader.data(head, raws)
         except RequestError as error:
-            self._recorder.received(error.view)
-            self._refuse(error.view, error, arrived_s, timeline)
+            self._refuse_unread(error, arrived_s, timeline)
             raise
-        self._recorder.received(head.view)
-        datatype = Datatype.UINT8 if head.datatype is None else head.datatype
-        request = Request(
-            head.view,
-            datatype,
-            head.count,
-            size_bytes=max(size_bytes, head.count * self._model.signature.input_bytes[datatype]),
-            arrived_s=arrived_s,
-            deadline_s=deadline_s,
-            priority=max(head.priority, at_most),
-        )
-        if timeline is not None:
-            request.timeline = timeline
-            timeline.read(head.model_name, head.count, arrived_s)
-        try:
-            self._check_open()
-            self._dispatcher.admit(request)
-        except RequestError as error:
-            self._refuse(head.view, error, arrived_s, timeline)
-            raise
-        self._recorder.admitted(request)
-        if timeline is not None:
-            timeline.admitted_s = self._now_s()
-        if not self.queue_timeout_s:
-            return await self._see_through(request, head, data, output, timeout_s)
-        # As in Triton: a request may shorten its wait, and not lengthen it.
-        wait_s = min(self.queue_timeout_s, head.timeout_s or self.queue_timeout_s)
-        patience = self._loop.call_at(arrived_s + wait_s, self._dispatcher.give_up_waiting, request)
-        try:
-            return await self._see_through(request, head, data, output, timeout_s)
-        finally:
-            patience.cancel()
+        size_bytes = sum(map(len, raws))
+        request = self._admit(head, size_bytes, arrived_s, deadline_s, at_most, timeline=timeline)
+        # gRPC's calls end at theirs anyway.
+        return await self._see_through(request, head, data, make_answer, timeout_s=deadline_s)
+
+    def _refuse_unread(
+        self, error: RequestError, arrived_s: float, timeline: Timeline | None
+    ) -> None:
+        self._recorder.received(error.view)
+        self._refuse(error.view, error, arrived_s, timeline)
 
     def _refuse(
         self, view: str, error: RequestError, arrived_s: float, timeline: Timeline | None
@@ -210,25 +179,68 @@ class Inference:
         if timeline is not None:
             timeline.refused(error.outcome, arrived_s)
 
+    def _admit(
+        self,
+        head: Head,
+        size_bytes: int,
+        arrived_s: float,
+        deadline_s: float | None,
+        at_most: Priority,
+        *,
+        timeline: Timeline | None,
+    ) -> Request:
+        """Gives a request that was read its place in the queue, or counts why it has none."""
+        datatype = Datatype.UINT8 if head.datatype is None else head.datatype
+        least_bytes = head.count * self._input_bytes[datatype]
+        request = Request(
+            datatype,
+            head.count,
+            size_bytes if size_bytes > least_bytes else least_bytes,
+            arrived_s,
+            deadline_s,
+            head.priority if head.priority > at_most else at_most,
+            view=head.view,
+        )
+        if timeline is not None:
+            request.timeline = timeline
+            timeline.read(head.model_name, head.count, arrived_s)
+        try:
+            if not head.is_plain:
+                request.places = self._reader.output(head)
+            if not self.open:
+                raise Unavailable(_CLOSED)
+            self._dispatcher.admit(request)
+        except RequestError as error:
+            self._recorder.received(head.view)
+            self._refuse(head.view, error, arrived_s, timeline)
+            raise
+        self._recorder.admitted(request)
+        if timeline is not None:
+            timeline.admitted_s = self._now_s()
+        return request
+
     async def _see_through(
         self,
         request: Request,
         head: Head,
         data: Data,
-        output: Places,
-        timeout_s: float | None,
-    ) -> Answer:
-        """Sees an admitted request through; every way out settles it and counts it once."""
-        timer = None
-        if timeout_s is not None:
-            timer = self._loop.call_at(timeout_s, self._dispatcher.expire, request)
-        done: asyncio.Future[None] = self._loop.create_future()
+        make: Callable[[ServedModel, Head, Places, bytes | bytearray], Made],
+        *,
+        timeout_s: float | None = None,
+    ) -> Made:
+        """Sees an admitted request through; every way out settles it and counts it once.
 
-        def answer(error: Exception | None) -> None:
-            if not done.done():
-                done.set_exception(error) if error else done.set_result(None)
-
-        request.answer = answer
+        Args:
+            request: the admitted one.
+            head: its head.
+            data: its tensor, or its pictures.
+            make: makes its answer.
+            timeout_s: when it is answered at the latest, on the monotonic clock.
+        """
+        timers: Sequence[asyncio.TimerHandle] = ()
+        if timeout_s is not None or self.queue_timeout_s:
+            timers = self._timers(request, head, timeout_s)
+        request.answered = answered = self._loop.create_future()
         try:
             if isinstance(data, list):
                 request.payload = await self._decode(data)
@@ -238,26 +250,38 @@ class Inference:
                 request.timeline.decoded = isinstance(data, list)
                 request.timeline.queued_s = self._now_s()
             self._dispatcher.enqueue(request)
-            await done
+            await answered
             if takes_long(head, request.output):
-                make = functools.partial(make_answer, self._model, head, output, request.output)
-                found = await self._loop.run_in_executor(self._labellers, make)
+                args = (self._model, head, request.places, request.output)
+                found = await self._loop.run_in_executor(self._labellers, make, *args)
             else:
-                found = make_answer(self._model, head, output, request.output)
+                found = make(self._model, head, request.places, request.output)
         # A cancelled task, too, must leave the queue and be counted.
         except BaseException as error:
             self._dispatcher.drop(request)
-            self._dispatcher.show_queue()
             self._recorder.failed(request, self._outcome(request, error), self._now_s())
             raise
         else:
             self._recorder.succeeded(request, self._now_s())
             return found
         finally:
-            request.payload = None
-            request.answer = None
-            if timer is not None:
+            request.payload = request.answered = None
+            for timer in timers:
                 timer.cancel()
+
+    def _timers(
+        self, request: Request, head: Head, timeout_s: float | None
+    ) -> list[asyncio.TimerHandle]:
+        timers = []
+        if timeout_s is not None:
+            timers.append(self._loop.call_at(timeout_s, self._dispatcher.expire, request))
+        if self.queue_timeout_s:
+            # As in Triton: a request may shorten its wait, and not lengthen it.
+            wait_s = min(self.queue_timeout_s, head.timeout_s or self.queue_timeout_s)
+            until_s = request.arrived_s + wait_s
+            waits = self._loop.call_at(until_s, self._dispatcher.give_up_waiting, request)
+            timers.append(waits)
+        return timers
 
     def _outcome(self, request: Request, error: BaseException) -> str:
         """Which of counters.FAILURES a request is counted under."""

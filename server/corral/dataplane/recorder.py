@@ -64,7 +64,6 @@ class Recorder:
         #: admitted requests whose moments are noted
         self.watched = 0
         self._batch_histogram = (index["hist/batch_size/0"], index["hist/batch_size/sum"])
-        self._queue_depth = index["cell/queue_depth"]
         self._batches = (index["cell/batches"], index["cell/batch_items"])
         self._slots = [
             (index[f"slot/{n}/batches"], index[f"slot/{n}/items"], index[f"slot/{n}/busy_ns"])
@@ -76,25 +75,26 @@ class Recorder:
         ]
 
     def received(self, view: str) -> None:
-        """A request that names this view came in."""
+        """A request that names this view came in, and gets no place; see ``admitted``."""
         self._page[self._views[view].received] += 1
 
     def admitted(self, request: Request) -> None:
-        """A request got its place in the queue."""
-        slots = self._views[request.view]
+        """A request came in and got its place in the queue."""
+        page, slots = self._page, self._views[request.view]
         request.waiting = request.count
         if request.timeline is not None:
             self.watched += 1
-        self._page[slots.admitted] += 1
-        self._page[slots.pending] += 1
-        self._page[slots.pending_items] += request.count
-        self._page[slots.inflight] += 1
+        page[slots.received] += 1
+        page[slots.admitted] += 1
+        page[slots.pending] += 1
+        page[slots.pending_items] += request.count
+        page[slots.inflight] += 1
 
     def batch_formed(self, batch: Batch[Request]) -> None:
         """A worker gets a batch: its items wait no more, nor do the requests that they begin."""
         page = self._page
         for span in batch.spans:
-            request, items = span.job, len(span)
+            request, items = span.job, span.stop - span.start
             slots = self._views[request.view]
             if request.waiting == request.count:
                 page[slots.pending] -= 1
@@ -200,10 +200,6 @@ class Recorder:
         self._page[self._index[f"slot/{slot}/attached"]] = int(attached)
         if not attached and lost:
             self._page[self._index["cell/lost_workers"]] += 1
-
-    def queue(self, items: int) -> None:
-        """So many items wait for a worker."""
-        self._page[self._queue_depth] = items
 
     def serving(self, *, serves: bool) -> None:
         """Whether the cell answers requests."""

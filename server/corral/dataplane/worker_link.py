@@ -7,11 +7,11 @@ region before the worker answered, and a dead worker's region is never used agai
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable
 
 from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Batch, Job
@@ -19,7 +19,7 @@ from corral.errors import RequestError
 from corral.ipc.batch_channel import BatchChannel, Nonsense, Result
 from corral.ipc.messages import AttachWorker
 from corral.ipc.region import Region
-from corral.priority import Priority
+from corral.protocol.head import Places
 from corral.protocol.scattered import Scattered
 from corral.protocol.several import Several, copy_items
 from corral.protocol.shared_memory import Tensor
@@ -32,47 +32,26 @@ logger = logging.getLogger(__name__)
 UNASKED = 0
 
 
-class Request(Job):
+class Request(Job, eq=False):
     """A job with its tensor: ``count`` items, one after another, kept until it is answered."""
 
-    __slots__ = (
-        "answer",
-        "output",
-        "payload",
-        "spent_s",
-        "started_s",
-        "timeline",
-        "view",
-        "waiting",
-    )
-
-    def __init__(
-        self,
-        view: str,
-        datatype: Datatype,
-        count: int,
-        *,
-        size_bytes: int,
-        arrived_s: float,
-        deadline_s: float | None,
-        priority: Priority = Priority.INTERACTIVE,
-    ) -> None:
-        super().__init__(datatype, count, size_bytes, arrived_s, deadline_s, priority=priority)
-        self.view = view
-        #: the items' bytes; None until a picture is decoded, and once the request is settled
-        self.payload: memoryview | Scattered | Tensor | Several | None = None
-        #: the results' bytes, as they come in
-        self.output: bytes | bytearray = b""
-        #: called once with None, or with the error that answers the request
-        self.answer: Callable[[Exception | None], None] | None = None
-        #: when its first batch was formed
-        self.started_s = 0.0
-        #: the copy in, the engine and the way out, until its latest batch came back
-        self.spent_s = (0.0, 0.0, 0.0)
-        #: items that wait for a worker
-        self.waiting = 0
-        #: where its moments are noted; None where nobody watches
-        self.timeline: Timeline | None = None
+    view: str = ""
+    #: the items' bytes; None until a picture is decoded, and once the request is settled
+    payload: memoryview | Scattered | Tensor | Several | None = None
+    #: the results' bytes, as they come in
+    output: bytes | bytearray = b""
+    #: done once it is answered, by what came back or by an error; None once it is settled
+    answered: asyncio.Future[None] | None = None
+    #: where in its client's shared memory the outputs are wanted
+    places: Places = None
+    #: when its first batch was formed
+    started_s: float = 0.0
+    #: the copy in, the engine and the way out, until its latest batch came back
+    spent_s: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    #: items that wait for a worker
+    waiting: int = 0
+    #: where its moments are noted; None where nobody watches
+    timeline: Timeline | None = None
 
 
 class WorkerLink:
@@ -152,8 +131,8 @@ class WorkerLink:
             payload = span.job.payload
             assert payload is not None, "a queued request has its tensor"
             assert not isinstance(payload, Several), "only for a model of several inputs"
-            length = len(span) * size
             start = span.start * size
+            length = span.stop * size - start
             if isinstance(payload, memoryview):
                 memory[at : at + length] = payload[start : start + length]
             elif isinstance(payload, Scattered):
@@ -218,10 +197,11 @@ class WorkerLink:
         size = self._signature.output_bytes
         at = 0
         for span in batch.spans:
-            request, length = span.job, len(span) * size
+            request, items = span.job, span.stop - span.start
+            length = items * size
             if not request.done:
                 result = memory[at : at + length]
-                if len(span) == request.count:
+                if items == request.count:
                     request.output = result.tobytes()
                 else:
                     if not request.output:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Hashable
 from types import TracebackType
 from typing import Any
+
+import msgspec
 
 from corral.batching.incoming import Incoming
 from corral.errors import QueueFull, Unavailable
@@ -68,7 +70,7 @@ class Admission:
             scope: ASGI's.
             inference: whether the message is one.
         """
-        return ClientsTurn(self, scope.get("client"), inference=inference)
+        return ClientsTurn(self, scope.get("client"), inference)
 
     def _grow(self, task: asyncio.Task[Any], count: int) -> Awaitable[None] | None:
         if self._incoming.grow(task, count, time.monotonic()):
@@ -88,41 +90,32 @@ class Admission:
         finally:
             self._waiting -= 1
 
-    def _enter(self, task: asyncio.Task[Any], source: object, *, inference: bool) -> None:
-        if inference:
-            if self.closed:
-                raise Unavailable(_CLOSED)
-            self._inferences.add(task)
-        if not self._incoming.begin(task, source):
-            self._inferences.discard(task)
-            raise QueueFull(_TOO_MANY, _RETRY_MS)
-
-    def _leave(self, task: asyncio.Task[Any]) -> bool:
-        """Whether the call was there still."""
-        self._inferences.discard(task)
-        left = self._incoming.end(task)
-        if self._waiting:
-            room, self._room = self._room, asyncio.Event()
-            room.set()
-        return left
+    def _tell_waiting(self) -> None:
+        room, self._room = self._room, asyncio.Event()
+        room.set()
 
 
-class ClientsTurn:
-    """See ``Admission.turn``."""
+class ClientsTurn(msgspec.Struct, eq=False):
+    """See ``Admission.turn``; made once a request, so that its constructor is not Python's."""
 
-    __slots__ = ("_admission", "_inference", "_source", "_task")
-
-    def __init__(self, admission: Admission, source: object, *, inference: bool) -> None:
-        self._admission = admission
-        self._source = source
-        self._inference = inference
+    _admission: Admission
+    _source: Hashable
+    _inference: bool
+    _task: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> ClientsTurn:
         # Without its loop, the interpreter asks the kernel each time which process it is.
-        task = asyncio.current_task(self._admission._loop)
+        admission = self._admission
+        task = asyncio.current_task(admission._loop)
         assert task
         self._task = task
-        self._admission._enter(task, self._source, inference=self._inference)
+        if self._inference:
+            if admission.closed:
+                raise Unavailable(_CLOSED)
+            admission._inferences.add(task)
+        if not admission._incoming.begin(task, self._source):
+            admission._inferences.discard(task)
+            raise QueueFull(_TOO_MANY, _RETRY_MS)
         return self
 
     def grow(self, count: int) -> Awaitable[None] | None:
@@ -134,6 +127,7 @@ class ClientsTurn:
         Returns:
             what to await before the next piece is taken; None: nothing.
         """
+        assert self._task
         return self._admission._grow(self._task, count)
 
     def __exit__(
@@ -142,10 +136,17 @@ class ClientsTurn:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        if self._admission._leave(self._task) or kind is not asyncio.CancelledError:
+        admission, task = self._admission, self._task
+        assert task
+        if self._inference:
+            admission._inferences.discard(task)
+        was_there = admission._incoming.end(task)
+        if admission._waiting:
+            admission._tell_waiting()
+        if was_there or kind is not asyncio.CancelledError:
             return
         # Its place was taken; that is no cancellation to anybody else.
-        self._task.uncancel()
-        if self._inference and self._admission.closed:
+        task.uncancel()
+        if self._inference and admission.closed:
             raise Unavailable(_CLOSED) from None
         raise QueueFull(_TOO_SLOW, _RETRY_MS) from None

@@ -72,10 +72,11 @@ class Application:
                 service.observer.end(timeline)
 
     def _gate(self, call: Call) -> Priority:
-        self._service.check_room()
-        if call.scope["path"] in OPEN_METHODS:
+        service = self._service
+        service.check_room()
+        if service.is_open or call.scope["path"] in OPEN_METHODS:
             return Priority.INTERACTIVE
-        return self._service.authorize(call.scope)
+        return service.authorize(call.scope)
 
 
 async def _refuse_socket(scope: dict[str, Any], send: Send) -> None:

@@ -17,6 +17,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
+_HTTP_1 = ("1.1", "1.0")
+
+
 class Farewell:
     """An ASGI application that can tell its clients over HTTP/1.1 to go.
 
@@ -39,7 +42,7 @@ class Farewell:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope.get("http_version", "2").startswith("1"):
+        if scope.get("http_version") in _HTTP_1:
             send = self._closing(send)
         # Without its loop, the interpreter asks the kernel each time which process it is.
         task = asyncio.current_task(self._loop)

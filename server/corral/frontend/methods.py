@@ -70,7 +70,9 @@ class Methods:
     async def _infer(self, call: Call) -> None:
         service = self._service
         service.turn_away(call.deadline_s)
-        pieces = existing(await self._receive(call))
+        pieces = await self._receive(call)
+        if pieces is None:
+            pieces = existing(pieces)
         service.accepted += 1
         try:
             timeline = timeline_of(call.scope)

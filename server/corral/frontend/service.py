@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from corral.dataplane.inference import Inference
@@ -49,7 +49,10 @@ class Service:
 
     Attributes:
         max_body_bytes: as given.
+        infer_pieces: answers a ModelInferRequest in pieces with a ModelInferResponse; see
+            Inference.infer_pieces.
         labels: names of the model's classes, by index.
+        is_open: whether everybody may call.
         accepted: inferences whose message has come and whose answer has not left.
         leaving: whether the server says that it is not ready, for it will end.
         draining: whether the server ends: then answers are waited for until they have left.
@@ -71,9 +74,11 @@ class Service:
         max_requests: int,
     ) -> None:
         self._inference = inference
+        self.infer_pieces = inference.infer_pieces
         self._reader = reader
         self.pages = pages
         self._auth = auth
+        self.is_open = auth is None
         self.messages = messages
         self.outgoing = outgoing
         self.observer = observer
@@ -96,7 +101,8 @@ class Service:
         Raises:
             QueueFull: there are more than may be.
         """
-        if self.under_way - len(self.messages) > self._max_requests:
+        most = self._max_requests
+        if self.under_way > most and self.under_way - len(self.messages) > most:
             raise QueueFull(_TOO_MANY, _RETRY_MS)
 
     @contextlib.contextmanager
@@ -141,16 +147,6 @@ class Service:
         self._inference.refuse(error)
 
     # --- inferences ---
-
-    def infer_pieces(
-        self,
-        pieces: list[bytes | memoryview],
-        deadline_s: float | None,
-        at_most: Priority,
-        timeline: Timeline | None = None,
-    ) -> Awaitable[bytes]:
-        """Answers a ModelInferRequest in pieces with a ModelInferResponse; see Inference."""
-        return self._inference.infer_pieces(pieces, deadline_s, at_most, timeline)
 
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         """Reads and checks a request that holds no tensor; the result may be kept.

@@ -158,7 +158,7 @@ def cell_families(counts: Counts, status: ServerStatus) -> Iterator[Metric]:
     )
     for cell in status.cells:
         up.add_metric([str(cell.cell)], cell.state in {State.READY, State.VERIFIED})
-        depth.add_metric([str(cell.cell)], counts.read("cell/queue_depth", cell.cell))
+        depth.add_metric([str(cell.cell)], counts.queued(cell.cell))
         for cause, times in cell.restarts.items():
             restarts.add_metric([str(cell.cell), str(cause)], times)
     yield from (up, depth, restarts)

@@ -52,10 +52,9 @@ _PER_CELL = (
     "lost_workers",
     "traces_dropped",  # requests whose trace found no room on its way to the supervisor
     "log_lines_dropped",  # the same of the access log
-    "queue_depth",  # gauge, items
     "serving",  # gauge, 0 or 1
 )
-_GAUGES = {"last_inference_ms", "pending", "pending_items", "inflight", "queue_depth", "serving"}
+_GAUGES = {"last_inference_ms", "pending", "pending_items", "inflight", "serving"}
 _PER_SLOT = ("batches", "items", "busy_ns", "attached")
 _SLOT_GAUGES = {"attached"}
 _HISTOGRAMS = {
@@ -124,6 +123,10 @@ class Counts:
         """One number, of one cell or summed over all."""
         at = self._index[key]
         return sum(page[at] for page in self._pages) if cell is None else self._pages[cell][at]
+
+    def queued(self, cell: int) -> int:
+        """Items that wait in a cell's queue."""
+        return sum(self.read(f"view/{view}/pending_items", cell) for view in View)
 
     def latest(self, key: str) -> int:
         """The largest of the cells' numbers: for times, which do not add up."""

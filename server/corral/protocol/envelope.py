@@ -154,7 +154,10 @@ def tail(first: bytes | memoryview, size: int) -> tuple[int, int] | None:
             at += 1
             if key >= 0x80 or key & 7 != _LENGTH:
                 return None
-            length, at = _read_varint(first, at)
+            length = first[at]
+            at += 1
+            if length >= 0x80:
+                length, at = _read_varint(first, at - 1)
             if key >> 3 == _RAW_INPUT:
                 return (start, at) if at + length == size else None
             at += length

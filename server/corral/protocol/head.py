@@ -36,6 +36,9 @@ class Head:
         output_name: what the only output was asked for as.
         inputs: where the model has several, each; else ().
         wanted: the outputs to answer with, where the model's outputs have names; else ().
+        raw_bytes: what the tensor beside it holds, where it is one tensor, of bytes as they are,
+            so that nothing else is to be checked; -1 where it is not.
+        is_plain: whether the answer is the one output as it is, in the message.
     """
 
     view: View
@@ -52,3 +55,5 @@ class Head:
     output_name: str = OUTPUT_NAME
     inputs: tuple[InputHead, ...] = ()
     wanted: tuple[Wanted, ...] = ()
+    raw_bytes: int = -1
+    is_plain: bool = False

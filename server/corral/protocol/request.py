@@ -32,6 +32,9 @@ from corral_protos import open_inference_pb2 as pb
 
 #: heads up to this size are remembered: a client sends the same one again and again
 _CACHEABLE_HEAD_BYTES = 512
+#: and so many of these are found by the size of their message alone
+_SIZES = 64
+_NOTHING: tuple[bytes, Head | None] = (b"", None)
 
 
 class RequestReader:
@@ -71,6 +74,8 @@ class RequestReader:
         #: see protocol.labels.without_labels
         self.without_labels = without_labels(signature)
         self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
+        #: by the size of a message, what the latest one was before its tensor, and its head
+        self._latest: dict[int, tuple[bytes, Head | None]] = {}
 
     def read(self, message: bytes) -> tuple[Head, Data]:
         """Reads a ModelInferRequest.
@@ -108,17 +113,26 @@ class RequestReader:
         Returns, raises: as ``read``.
         """
         first = pieces[0] if pieces else b""
-        found = tail(first, sum(map(len, pieces)))
-        if found is None or found[0] > _CACHEABLE_HEAD_BYTES:
-            message = b"".join(pieces)
-            pieces.clear()
-            return self.read(message)
-        end, start = found
-        head = self._remembered(bytes(first[:end]))
+        size = sum(map(len, pieces))
+        beginning, head = self._latest.get(size, _NOTHING)
+        start = len(beginning)
+        if head is None or first[:start] != beginning:
+            found = tail(first, size)
+            if found is None or found[0] > _CACHEABLE_HEAD_BYTES:
+                message = b"".join(pieces)
+                pieces.clear()
+                return self.read(message)
+            end, start = found
+            head = self._remembered(bytes(first[:end]))
+            if len(self._latest) >= _SIZES:
+                self._latest.clear()
+            self._latest[size] = bytes(first[:start]), head
         rest = memoryview(first)[start:]
+        raw = rest if len(pieces) == 1 else Scattered([rest, *pieces[1:]])
+        if head.raw_bytes == len(raw):
+            return head, raw
         if len(pieces) == 1:
-            return head, self.data(head, (rest,))
-        raw = Scattered([rest, *pieces[1:]])
+            return head, self.data(head, (raw,))
         if head.datatype is None:
             # Pictures are decoded out of one piece.
             pieces.clear()
@@ -215,10 +229,16 @@ class RequestReader:
         request = parse_request(head)
         view = self._resolve(request.model_name, request.model_version)
         try:
-            return self._read_request(request, view, large_contents)
+            read = self._read_request(request, view, large_contents)
         except RequestError as error:
             error.view = view
             raise
+        raw_bytes = -1
+        special = read.inputs or read.input_slice or read.contents is not None
+        if read.datatype is not None and not special:
+            raw_bytes = self._item_bytes[read.datatype] * read.count
+        is_plain = not (read.classification or read.wanted or read.output_slice)
+        return dataclasses.replace(read, raw_bytes=raw_bytes, is_plain=is_plain)
 
     def _read_request(
         self, request: pb.ModelInferRequest, view: View, large: tuple[bytes, ...]

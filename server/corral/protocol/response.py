@@ -73,13 +73,30 @@ def encoded(answer: Answer) -> bytes:
     """The answer as a serialised ModelInferResponse."""
     if answer.part is not None or answer.outputs:
         return _response_in_parts(answer)
-    content = answer.content
-    head, raw_head = _response_head(
-        answer.model_name, answer.datatype, answer.shape, len(content), answer.output_name
+    return encoded_tensor(
+        answer.model_name,
+        answer.request_id,
+        answer.datatype,
+        answer.shape,
+        answer.content,
+        output_name=answer.output_name,
     )
-    if not answer.request_id:
+
+
+def encoded_tensor(
+    model_name: str,
+    request_id: str,
+    datatype: str,
+    shape: tuple[int, ...],
+    content: bytes | bytearray | memoryview,
+    *,
+    output_name: str,
+) -> bytes:
+    """The same of an answer with one output, in the message; the arguments are those of Answer."""
+    head, raw_head = _response_head(model_name, datatype, shape, len(content), output_name)
+    if not request_id:
         return b"".join((head, raw_head, content))
-    identity = answer.request_id.encode()
+    identity = request_id.encode()
     return b"".join((head, _ID_TAG, varint(len(identity)), identity, raw_head, content))
 
 

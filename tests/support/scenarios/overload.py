@@ -24,7 +24,7 @@ from support.running_server import Server, stopped_workers, wait_until
 from support.server_counters import Scrape
 
 #: two workers of 40 ms each: 50 requests a second are all they can do
-OVERLOADED = ("--workers", "2", "--oversubscribe", "--null-batch-ms", "40")
+OVERLOADED = ("--workers", "2", "--oversubscribe", "--null-batch-ms", "40", "--max-batch", "1")
 TIMES = 10
 _PEAK_PER_S = 50.0
 #: long enough to be seen in the queue on a busy machine, short beside what makes a worker hang

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from corral.batching import backlog
 from corral.batching.backlog import batch_size
 from corral.batching.batcher import Batcher
 from corral.batching.cost_model import CostModel
@@ -229,3 +230,16 @@ def test_a_lasting_overload_is_carried_where_batching_pays_little() -> None:
     found = queues.percentiles(by_rule(arrivals, vnni, 1), discard=0.05)
     alone = queues.percentiles(one_by_one(arrivals, vnni, 1), discard=0.05)
     assert found.p99 < 0.1 * alone.p99
+
+
+@given(
+    ahead=st.integers(2, 60), size=st.sampled_from((2, 4, 8)), batch=st.floats(0.1, 20),
+    one=st.floats(0.1, 3),
+)  # fmt: skip
+def test_one_worker_alone_decides_as_one_among_several_would(
+    ahead: int, size: int, batch: float, one: float
+) -> None:
+    # At the margin, the last bit of a sum decides.
+    assume(size <= ahead and abs(batch - size * one) > 1e-6)
+    args = (ahead, size, batch, one, ())
+    assert backlog._shortens_alone(*args) == backlog._shortens(*args)

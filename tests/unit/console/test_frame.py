@@ -27,7 +27,7 @@ def test_what_happened_between_two_looks_is_told_a_second() -> None:
     numbers.add("view/image/failure_refused", 6)
     numbers.add("view/tensor/pending_items", 3)
     numbers.add("view/tensor/inflight", 5)
-    numbers.add("cell/queue_depth", 3, cell=1)
+    numbers.add("view/tensor/pending_items", 3, cell=1)
     frame = between(before, numbers.sample(12.0), unix_s=99.0)
     assert (frame.at_s, frame.span_s) == (99.0, 2.0)
     assert frame.received_s == 23.0
@@ -38,7 +38,7 @@ def test_what_happened_between_two_looks_is_told_a_second() -> None:
     assert frame.sizes == {1: 20, 4: 5}
     assert frame.batches_s == 12.5
     assert frame.batch == pytest.approx(40 / 25)
-    assert (frame.waiting, frame.inflight, frame.queues) == (3, 5, [0, 3])
+    assert (frame.waiting, frame.inflight, frame.queues) == (6, 5, [3, 3])
     assert frame.latency_ms is not None
     assert frame.latency_ms.p50 == pytest.approx(2.5 + 2.5 * 20 / 30)
     assert 50 < frame.latency_ms.p90 < frame.latency_ms.p99 < 100

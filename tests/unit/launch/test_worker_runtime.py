@@ -33,9 +33,9 @@ def test_rti_looks_once_for_the_sizes_that_shorten_a_backlog() -> None:
     assert sizes(one, mode="rti") == BatchSizes(sizes=[1], find_knee=False)
 
 
-def test_rti_runs_one_at_a_time_where_that_is_asked_for_and_with_the_null_backend() -> None:
+def test_rti_runs_one_at_a_time_where_that_is_asked_for() -> None:
     assert sizes(CURVE, mode="rti", max_batch=1) == BatchSizes(sizes=[1], find_knee=False)
-    assert sizes(mode="rti", backend="null") == BatchSizes(sizes=[1], find_knee=False)
+    assert sizes(mode="rti", backend="null") == BatchSizes(sizes=[1, 2, 4, 8], find_knee=True)
     asked = sizes(mode="rti", backend="null", max_batch=4)
     assert asked == BatchSizes(sizes=[1, 2, 4], find_knee=False)
 

@@ -43,7 +43,7 @@ def test_more_slots_change_the_layout_only_by_their_own_keys() -> None:
 def test_gauges_are_exactly_what_goes_down_again() -> None:
     names = {key.rsplit("/", 1)[1] for key in counters.make_layout(1).gauges}
     assert names == {
-        "last_inference_ms", "pending", "pending_items", "inflight", "queue_depth", "serving",
+        "last_inference_ms", "pending", "pending_items", "inflight", "serving",
         "attached",
     }  # fmt: skip
 

@@ -31,6 +31,7 @@ from corral.metrics import counters, triton_families
 from corral.metrics import page as metrics
 from corral.metrics.telemetry_families import TelemetryCounts
 from corral.planning.plan import MachineSummary, Plan, PlannedCell, PlannedWorker
+from corral.tensors import View
 
 ROOT = Path(__file__).parents[3]
 #: (name, labels) to value
@@ -335,7 +336,7 @@ def test_many_scrapes_keep_few_samples() -> None:
 
 
 def test_cells(server: Server) -> None:
-    server.count(1, cell__queue_depth=17)
+    server.count(1, view__tensor__pending_items=17)
     samples = server.scrape()
     assert value(samples, "corral_queue_depth", cell="0") == 0
     assert value(samples, "corral_queue_depth", cell="1") == 17
@@ -556,7 +557,7 @@ def test_a_frontend_death_resets_gauges_and_nothing_else(server: Server) -> None
         "corral_queue_depth",
     }
     assert value(after, "corral_queue_depth", cell="0") == 0
-    assert value(after, "corral_queue_depth", cell="1") == 3
+    assert value(after, "corral_queue_depth", cell="1") == 3 * len(View)
     assert value(after, "corral_requests_inflight", model="resnet50") == 3
 
 

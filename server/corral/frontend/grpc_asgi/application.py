@@ -34,6 +34,8 @@ _TRAILERS = "http.response.trailers"
 
 def is_grpc(content_type: bytes) -> bool:
     """Whether a request with this content type is gRPC's."""
+    if content_type == CONTENT_TYPE:
+        return True
     return content_type[:16].lower() == CONTENT_TYPE and content_type[16:17] in (b"", b"+", b";")
 
 

@@ -10,6 +10,8 @@ import struct
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+import msgspec
+
 from corral.frontend.grpc_asgi.status import ClientGone, Code, GrpcError
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -25,34 +27,26 @@ def take_all(_count: int) -> None:
     """A ``Grow`` that never has to wait."""
 
 
-class Body:
-    """The messages of one request.
+class Body(msgspec.Struct, eq=False):
+    """The messages of one request; made once a call, so that its constructor is not Python's.
 
     Args:
         receive: ASGI's.
     """
 
-    __slots__ = ("_ended", "_left", "_receive")
+    _receive: Receive
+    #: what has come and was not asked for yet
+    _left: bytes = b""
+    _ended: bool = False
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        #: what has come and was not asked for yet
-        self._left = b""
-        self._ended = False
-
-    async def _pull(self) -> bytes:
-        """The next piece; empty at the end."""
-        while not self._ended:
-            event = await self._receive()
-            if event["type"] != "http.request":
-                self._ended = True
-                raise ClientGone
-            if not event.get("more_body", False):
-                self._ended = True
-            piece: bytes | None = event.get("body")
-            if piece:
-                return piece
-        return b""
+    def _piece(self, event: MutableMapping[str, Any]) -> bytes:
+        """What an event brings; empty for nothing."""
+        if event["type"] != "http.request":
+            self._ended = True
+            raise ClientGone
+        if not event.get("more_body", False):
+            self._ended = True
+        return event.get("body") or b""
 
     async def prefix(self) -> tuple[int, int] | None:
         """The flag and the length of the next message; None when there is none.
@@ -61,20 +55,32 @@ class Body:
             ClientGone: the client is.
             GrpcError: the body ends within the prefix.
         """
-        piece = self._left or await self._pull()
+        piece = self._left
         while len(piece) < _PREFIX_BYTES:
-            more = await self._pull()
-            if not more:
+            if self._ended:
                 if piece:
                     raise GrpcError(Code.INVALID_ARGUMENT, _CUT_SHORT)
                 return None
-            piece += more
-        flag, length = PREFIX.unpack_from(piece)
+            more = self._piece(await self._receive())
+            piece = piece + more if piece else more
         self._left = piece
+        flag, length = PREFIX.unpack_from(piece)
         return flag, length
 
+    def whole(self, length: int) -> list[bytes | memoryview] | None:
+        """The message whose prefix was read, where all of it is there, and nothing else.
+
+        Args:
+            length: what the prefix says.
+        """
+        held = self._left
+        if len(held) - _PREFIX_BYTES != length:
+            return None
+        self._left = b""
+        return [memoryview(held)[_PREFIX_BYTES:]]
+
     async def pieces(self, length: int, grow: Grow) -> list[bytes | memoryview]:
-        """The message whose prefix was read, in as many pieces as it came.
+        """The message whose prefix was read, in as many pieces as it came; see ``whole``.
 
         Args:
             length: what the prefix says.
@@ -86,10 +92,7 @@ class Body:
         """
         held = self._left
         have = len(held) - _PREFIX_BYTES
-        if have == length:
-            self._left = b""
-            return [memoryview(held)[_PREFIX_BYTES:]]
-        if have > length:
+        if have >= length:
             self._left = held[_PREFIX_BYTES + length :]
             return [memoryview(held)[_PREFIX_BYTES : _PREFIX_BYTES + length]]
         found: list[bytes | memoryview] = [memoryview(held)[_PREFIX_BYTES:]]
@@ -99,9 +102,11 @@ class Body:
         while have < length:
             if (room := grow(came)) is not None:
                 await room
-            piece = await self._pull()
-            if not piece:
-                raise GrpcError(Code.INVALID_ARGUMENT, _CUT_SHORT)
+            piece = b""
+            while not piece:
+                if self._ended:
+                    raise GrpcError(Code.INVALID_ARGUMENT, _CUT_SHORT)
+                piece = self._piece(await self._receive())
             came = len(piece)
             have += came
             found.append(piece)

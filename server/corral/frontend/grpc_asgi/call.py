@@ -126,7 +126,7 @@ class Call:
         if length > most_bytes:
             raise MessageTooLarge(too_large)
         if flag == 0:
-            return await self._body.pieces(length, grow)
+            return self._body.whole(length) or await self._body.pieces(length, grow)
         if flag != 1:
             raise GrpcError(Code.INTERNAL, f"a message has the flag {flag}; there are 0 and 1")
         if not is_known(self._algorithm):
@@ -202,8 +202,13 @@ class Call:
         send = self._send
         try:
             await send(_START)
-            for piece, more in cut(message, PREFIX.pack(0, len(message))):
-                await send(_body(piece, more=more))
+            prefix = PREFIX.pack(0, len(message))
+            if len(message) <= PIECE_BYTES:
+                body = prefix + message
+                await send({"type": "http.response.body", "body": body, "more_body": False})
+            else:
+                for piece, more in cut(message, prefix):
+                    await send(_body(piece, more=more))
             await send(_OK)
         except OSError:
             raise ClientGone from None
