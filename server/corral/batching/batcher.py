@@ -270,9 +270,7 @@ class Batcher(Generic[J]):
             return []
         lines = self._lines.of[priority]
         live = self._lines.live
-        heads = [
-            line for line in lines if live(line) and self._front(line, costs, now_s) is not None
-        ]
+        heads = [one for one in lines if live(one) and self._front(one, costs, now_s) is not None]
         if len(heads) > 1:
             heads.sort(key=lambda line: self._lines.head(line).order)
         return heads

@@ -137,7 +137,7 @@ class Dispatcher:
         self._dispatch()
         self._recorder.batch_done(batch, link.slot, copy_s, engine_s, self._now_s() - back_s)
         for request in answered:
-            self._answer(request, None)
+            request.answer(None)
 
     def reconfigure(self, policy: Policy, hang_floor_s: float) -> None:
         """Other limits hold from now on; see the class."""
@@ -219,7 +219,7 @@ class Dispatcher:
             error = (
                 InvalidRequest(_REFUSED.format(refusal)) if refusal else InferenceFailed(_FAILED)
             )
-            self._answer(request, error)
+            request.answer(error)
         for span in batch.spans:
             if not span.job.done:
                 self._recorder.waiting_again(span.job, len(span))
@@ -252,7 +252,7 @@ class Dispatcher:
     def expire(self, request: Request) -> None:
         """The request's deadline has passed: it is dropped, and answered with that."""
         self._batcher.drop(request)
-        self._answer(request, DeadlineMissed(_LATE))
+        request.answer(DeadlineMissed(_LATE))
 
     def give_up_waiting(self, request: Request) -> None:
         """The request has waited for as long as it may: refused, unless a worker has had it."""
@@ -260,16 +260,7 @@ class Dispatcher:
             return
         self._batcher.drop(request)
         waited_s = self._now_s() - request.arrived_s
-        self._answer(request, QueueFull(_WAITED, math.ceil(waited_s * 1000)))
-
-    def _answer(self, request: Request, error: Exception | None) -> None:
-        answered = request.answered
-        if answered is None or answered.done():
-            return
-        if error is None:
-            answered.set_result(None)
-        else:
-            answered.set_exception(error)
+        request.answer(QueueFull(_WAITED, math.ceil(waited_s * 1000)))
 
     # --- batches ---
 
@@ -291,9 +282,9 @@ class Dispatcher:
             self._recorder.batch_formed(batch)
             for request, error in spoiled:
                 self._batcher.drop(request)
-                self._answer(request, error)
+                request.answer(error)
         for request in self._batcher.expired():
-            self._answer(request, DeadlineMissed(_LATE))
+            request.answer(DeadlineMissed(_LATE))
         if self._free or self._timer is not None:
             self._look_again(now_s)
 

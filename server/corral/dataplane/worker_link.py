@@ -53,6 +53,15 @@ class Request(Job, eq=False):
     #: where its moments are noted; None where nobody watches
     timeline: Timeline | None = None
 
+    def answer(self, error: Exception | None) -> None:
+        """Tells who waits for it, unless it is settled: it is answered, or by this error."""
+        if self.answered is None or self.answered.done():
+            return
+        if error is None:
+            self.answered.set_result(None)
+        else:
+            self.answered.set_exception(error)
+
 
 class WorkerLink:
     """One attached worker.

@@ -8,7 +8,6 @@ is allocated by a claim of the client's: shapes and counts are checked against t
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from corral.errors import InvalidRequest, RequestError, Unsupported
@@ -18,9 +17,9 @@ from corral.protocol.envelope import (
     split,
     split_all_contents,
     split_contents,
-    tail,
 )
 from corral.protocol.head import Data, Head, Places
+from corral.protocol.known_heads import CACHEABLE_BYTES, KnownHeads
 from corral.protocol.labels import without_labels
 from corral.protocol.parameters import read_classification, read_priority, read_slice, read_timeout
 from corral.protocol.ports import PortsReader, parse_request
@@ -29,12 +28,6 @@ from corral.protocol.scattered import Scattered
 from corral.protocol.shared_memory import ClientMemory, Slice
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
-
-#: heads up to this size are remembered: a client sends the same one again and again
-_CACHEABLE_HEAD_BYTES = 512
-#: and so many of these are found by the size of their message alone
-_SIZES = 64
-_NOTHING: tuple[bytes, Head | None] = (b"", None)
 
 
 class RequestReader:
@@ -73,9 +66,7 @@ class RequestReader:
         self.several_inputs = bool(signature.inputs)
         #: see protocol.labels.without_labels
         self.without_labels = without_labels(signature)
-        self._remembered = functools.lru_cache(maxsize=256)(self._read_head)
-        #: by the size of a message, what the latest one was before its tensor, and its head
-        self._latest: dict[int, tuple[bytes, Head | None]] = {}
+        self._known = KnownHeads(self._read_head)
 
     def read(self, message: bytes) -> tuple[Head, Data]:
         """Reads a ModelInferRequest.
@@ -92,8 +83,8 @@ class RequestReader:
                 Their ``view`` is the one asked for, as far as it was read.
         """
         head_bytes, raws = split(message)
-        if len(head_bytes) <= _CACHEABLE_HEAD_BYTES:
-            head = self._remembered(head_bytes)
+        if len(head_bytes) <= CACHEABLE_BYTES:
+            head = self._known.of(head_bytes)
         elif len(head_bytes) <= MAX_HEAD_BYTES:
             head = self._read_head(head_bytes)
         elif self.several_inputs:
@@ -113,20 +104,12 @@ class RequestReader:
         Returns, raises: as ``read``.
         """
         first = pieces[0] if pieces else b""
-        size = sum(map(len, pieces))
-        beginning, head = self._latest.get(size, _NOTHING)
-        start = len(beginning)
-        if head is None or first[:start] != beginning:
-            found = tail(first, size)
-            if found is None or found[0] > _CACHEABLE_HEAD_BYTES:
-                message = b"".join(pieces)
-                pieces.clear()
-                return self.read(message)
-            end, start = found
-            head = self._remembered(bytes(first[:end]))
-            if len(self._latest) >= _SIZES:
-                self._latest.clear()
-            self._latest[size] = bytes(first[:start]), head
+        found = self._known.before(first, sum(map(len, pieces)))
+        if found is None:
+            message = b"".join(pieces)
+            pieces.clear()
+            return self.read(message)
+        head, start = found
         rest = memoryview(first)[start:]
         raw = rest if len(pieces) == 1 else Scattered([rest, *pieces[1:]])
         if head.raw_bytes == len(raw):
