@@ -92,7 +92,8 @@ class GrpcApplication:
                 await call.answer(await handler(call))
             else:
                 await self._streams.get(path, _no_method)(call)
-                await call.finish()
+                if not call.ended:
+                    await call.finish()
         except ClientGone:
             return
         # A defect of a handler is the client's status; the connection serves other calls.

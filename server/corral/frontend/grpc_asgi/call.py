@@ -67,6 +67,7 @@ class Call:
     Attributes:
         scope: as given.
         deadline_s: when the answer becomes useless, on the monotonic clock; None for never.
+        ended: whether its status was sent.
         granted: what the application's gate gave.
     """
 
@@ -74,12 +75,12 @@ class Call:
         "_accepts",
         "_algorithm",
         "_body",
-        "_ended",
         "_long",
         "_receive",
         "_send",
         "_started",
         "deadline_s",
+        "ended",
         "granted",
         "scope",
     )
@@ -93,7 +94,7 @@ class Call:
         self._send = send
         self._receive = receive
         self._body = Body(receive)
-        self._started = self._ended = False
+        self._started = self.ended = False
         #: held while the pieces of a long message are sent, which nothing may come between
         self._long: asyncio.Lock | None = None
         self._algorithm = fields.get(b"grpc-encoding", IDENTITY)
@@ -198,7 +199,7 @@ class Call:
             await self.send(message)
             await self.finish()
             return
-        self._started = self._ended = True
+        self._started = self.ended = True
         send = self._send
         try:
             await send(_START)
@@ -219,10 +220,10 @@ class Call:
         Raises:
             ClientGone: the client is.
         """
-        if self._ended:
+        if self.ended:
             return
         await self.begin()
-        self._ended = True
+        self.ended = True
         try:
             await self._send(_END_OF_BODY)
             await self._send(_OK)
