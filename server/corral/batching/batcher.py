@@ -5,9 +5,8 @@ Pure: data and a clock reading (monotonic seconds) go in, decisions come out.
 No request is bound to a worker before that worker is free. A free worker gets its fair share of
 the queue, ceil(queued / workers), capped by its largest compiled batch (the knee of the measured
 cost curve) and by the slack of the tightest deadline in the batch. Real-time inference takes one
-item, and more only by the rule of ``backlog``. Bulk requests fill what interactive ones leave, by
-the rules of ``precedence``. There is no timer unless a queue delay was asked for, or bulk waits
-for a worker that is left to interactive requests.
+item, and more by the rule of ``backlog``. Bulk requests fill what interactive ones leave, by those
+of ``precedence``. A timer runs where a queue delay was asked for, or bulk waits for its turn.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from corral.tensors import Datatype
 
 _FULL = "the queue is full"
 _BULK_FULL = "the queue has no room for bulk requests"
+_LONG_S = 10.0  #: a deadline that is so far away is looked at once the request is there
 #: how long a bulk request is a sign that there will be others
 _BULK_IS_USED_S = 10.0
 #: Triton's clients look for the first two words.
@@ -103,7 +103,7 @@ class Batcher(Generic[J]):
         # Where bulk comes, it is not turned away for a line that it does not stand in.
         if full and self._precedence.bulk_came_since(now_s - _BULK_IS_USED_S):
             full = not self._room.takes(self._policy, Priority.BULK, 1, 1)
-        if not full and (deadline_s is None or not ahead):
+        if not full and (deadline_s is None or not ahead or deadline_s - now_s > _LONG_S):
             return
         waiting_s = min(self._workers.waiting_s(d, ahead, now_s) for d in self._datatypes)
         if full:
@@ -126,7 +126,7 @@ class Batcher(Generic[J]):
         if not self._room.takes(self._policy, job.priority, job.count, job.size_bytes):
             waiting_s = self._workers.waiting_s(job.datatype, ahead, now_s)
             raise QueueFull(_BULK_FULL if bulk else _FULL, _milliseconds(waiting_s))
-        if job.deadline_s is not None:
+        if job.deadline_s is not None and not self._workers.is_in_time(job, ahead, now_s):
             waiting_s = self._workers.waiting_s(job.datatype, ahead, now_s)
             slack_s = job.deadline_s - now_s
             fastest_s = self._workers.fastest_s(job)

@@ -57,6 +57,10 @@ class CostModel:
         """Seconds an item when there is plenty to do."""
         return self._expected_s[datatype, self.largest] / self.largest
 
+    def fastest_one_s(self, datatype: Datatype) -> float:
+        """The same as ``fastest_s`` of one item."""
+        return self._fastest_s[datatype, 1]
+
     def fastest_s(self, datatype: Datatype, count: int) -> float:
         """The least seconds in which this worker could run ``count`` items, one batch or more."""
         seconds = 0.0

@@ -87,7 +87,7 @@ class Batch(msgspec.Struct, Generic[J]):
 
 def is_hopeless(job: Job, costs: CostModel, now_s: float) -> bool:
     """Whether even the fastest answer would come after the deadline."""
-    return job.deadline_s is not None and now_s + costs.fastest_s(job.datatype, 1) > job.deadline_s
+    return job.deadline_s is not None and now_s + costs.fastest_one_s(job.datatype) > job.deadline_s
 
 
 def items_in(spans: Sequence[Span[J]]) -> int:

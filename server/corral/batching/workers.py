@@ -27,6 +27,8 @@ class Workers:
         #: what batches cost, by worker
         self.costs: dict[int, CostModel] = {}
         self._busy_until_s: dict[int, float] = {}
+        #: no worker has been expected to be busy for longer
+        self._latest_s = 0.0
 
     def __len__(self) -> int:
         return len(self.costs)
@@ -56,6 +58,7 @@ class Workers:
         """The worker, if it is not gone, is expected to be free at that time."""
         if worker in self._busy_until_s:
             self._busy_until_s[worker] = until_s
+            self._latest_s = max(self._latest_s, until_s)
 
     def others_free_s(self, worker: int, now_s: float) -> list[float]:
         """Seconds until each worker but this one is free."""
@@ -64,6 +67,21 @@ class Workers:
             for other, until_s in self._busy_until_s.items()
             if other != worker
         ]
+
+    def is_in_time(self, job: Job, queued: int, now_s: float) -> bool:
+        """Whether a job is surely answered by its deadline, as far as one can tell at once.
+
+        Where it says no, ``waiting_s`` and ``fastest_s``, which look at each worker, may say so.
+
+        Args:
+            job: it has a deadline.
+            queued: items that wait already.
+            now_s: the time.
+        """
+        if (costs := self.any_costs()) is None or job.deadline_s is None:
+            return False
+        most_s = queued * costs.item_s(job.datatype) + costs.fastest_s(job.datatype, job.count)
+        return max(now_s, self._latest_s) + most_s + _LEAST_ROUND_TRIP_S < job.deadline_s
 
     def waiting_s(self, datatype: Datatype, queued: int, now_s: float) -> float:
         """How long a request that came now would wait for a worker, as far as one can tell.

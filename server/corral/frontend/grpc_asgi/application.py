@@ -40,7 +40,7 @@ def is_grpc(content_type: bytes) -> bool:
 
 
 class GrpcApplication:
-    """Serves gRPC's methods.
+    """Serves gRPC's methods, in one event loop.
 
     Args:
         unary: handlers by path, ``/package.Service/Method``.
@@ -65,6 +65,7 @@ class GrpcApplication:
         self._gate = gate
         self._translate = translate
         self._max_fields_bytes = max_fields_bytes
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __call__(
         self, scope: dict[str, Any], fields: dict[bytes, bytes], receive: Receive, send: Send
@@ -134,8 +135,10 @@ class GrpcApplication:
         except ValueError as error:
             await call.fail(GrpcError(Code.INVALID_ARGUMENT, str(error)))
             return
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        if (loop := self._loop) is None:
+            # Once: the interpreter asks the kernel each time which process it is.
+            loop = self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task
         expired = False
 
