@@ -11,7 +11,6 @@ import msgspec
 from corral.dataplane import inference, worker_link
 from corral.frontend import process
 from corral.ipc.messages import CellBoot
-from corral.protocol.response import Answer
 
 _kept: list[object] = []
 
@@ -27,14 +26,14 @@ def leak_descriptors() -> None:
 
 
 def leak_memory() -> None:
-    original = vars(inference)["encoded"]
+    original = vars(inference)["encoded_answer"]
 
-    def leaky(answer: Answer) -> bytes:
+    def leaky(*args: object) -> bytes:
         _kept.append(bytearray(os.urandom(4096)))
-        found: bytes = original(answer)
+        found: bytes = original(*args)
         return found
 
-    vars(inference)["encoded"] = leaky
+    vars(inference)["encoded_answer"] = leaky
 
 
 def main() -> None:
