@@ -602,18 +602,16 @@ async def test_other_limits_hold_from_then_on(rig: Rig) -> None:
 def _own(value: float) -> Request:
     """A request of the server's own, with its tensor."""
     array = np.full((1, 3, 224, 224), value, np.float32)
-    request = Request(
-        "tensor", Datatype.FP32, 1, size_bytes=array.nbytes, arrived_s=0.0, deadline_s=None
-    )
+    request = Request(Datatype.FP32, 1, array.nbytes, 0.0, view="tensor")
     request.payload = memoryview(array.tobytes())
+    request.answered = asyncio.get_running_loop().create_future()
     return request
 
 
 async def test_a_request_that_nobody_asked_for_is_answered_and_not_counted(rig: Rig) -> None:
     worker = await rig.worker()
-    answers: list[Exception | None] = []
     own = _own(3.0)
-    own.answer = answers.append
+    assert own.answered
     before = rig.pages.snapshot()
     assert rig.dispatcher.run_unasked(own)
     # One that comes while the worker is at it is served behind it, and is all that is counted.
@@ -621,7 +619,7 @@ async def test_a_request_that_nobody_asked_for_is_answered_and_not_counted(rig: 
     assert await worker.run() == (Datatype.FP32, 1)
     await worker.run()
     assert await task == [7.0]
-    assert answers == [None]
+    await own.answered
     assert np.frombuffer(own.output, np.float32)[0] == 3.0
     assert rig.verified == [0]
     assert rig.pages.read("slot/0/batches") == rig.count("executions") == 1
@@ -644,15 +642,14 @@ async def test_nothing_runs_unasked_while_a_worker_has_something_to_do(rig: Rig)
 
 async def test_a_request_that_nobody_asked_for_ends_with_its_worker(rig: Rig) -> None:
     worker = await rig.worker()
-    answers: list[Exception | None] = []
     own = _own(3.0)
-    own.answer = answers.append
+    assert own.answered
     assert rig.dispatcher.run_unasked(own)
     await worker.take()
     worker.die()
     await until(lambda: rig.gone == [0])
-    (error,) = answers
-    assert isinstance(error, InferenceFailed)
+    with pytest.raises(InferenceFailed):
+        await own.answered
     assert rig.pages.read("cell/retried_items") == 0
 
 

@@ -332,7 +332,7 @@ class Dispatcher:
 
     def _end_unasked(self, batch: Batch[Request], *, failed: bool) -> None:
         for span in batch.spans:
-            self._answer(span.job, InferenceFailed(_UNASKED_FAILED) if failed else None)
+            span.job.answer(InferenceFailed(_UNASKED_FAILED) if failed else None)
 
     def close(self) -> None:
         """Ends the workers."""

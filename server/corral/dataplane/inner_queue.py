@@ -37,9 +37,6 @@ class Queue(Protocol):
     def give_up_waiting(self, request: Request) -> None:
         """The request has waited for as long as it may."""
 
-    def show_queue(self) -> None:
-        """Says how long the queue is."""
-
 
 class InnerQueue:
     """It has no places: a request goes to an idle worker at once, or is refused.
@@ -83,6 +80,3 @@ class InnerQueue:
     def give_up_waiting(self, request: Request) -> None:
         """The same."""
         self.drop(request)
-
-    def show_queue(self) -> None:
-        """There is none to show."""
