@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import ipaddress
 import os
 import struct
@@ -213,9 +214,15 @@ def kernel_address(host: str, port: int) -> str:
     Raises:
         ValueError: the host is no IP address.
     """
+    return f"{_kernel_host(host)}:{port:04X}"
+
+
+# A host asks again and again.
+@functools.lru_cache(maxsize=256)
+def _kernel_host(host: str) -> str:
     packed = ipaddress.ip_address(host.partition("%")[0]).packed
     words = struct.unpack(f"={len(packed) // 4}I", packed)
-    return f"{''.join(f'{word:08X}' for word in words)}:{port:04X}"
+    return "".join(f"{word:08X}" for word in words)
 
 
 def open_connections(ports: Collection[int], root: Path = _ROOT) -> set[tuple[int, str]] | None:

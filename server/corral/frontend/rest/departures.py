@@ -8,9 +8,10 @@ kernel's table alone. It is looked at only while a request has waited for long.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
+
+import msgspec
 
 from corral.frontend.rest.service import Scope
 from corral.system.procfs import kernel_address
@@ -43,27 +44,27 @@ class Departures:
         self._timer: asyncio.TimerHandle | None = None
         self._left: set[asyncio.Task[object]] = set()
 
-    @contextlib.contextmanager
-    def watching(self, scope: Scope) -> Iterator[None]:
-        """Cancels the current task if its client leaves before the block ends.
+    def watching(self, scope: Scope) -> Presence:
+        """A block whose task is cancelled if its client leaves before it ends.
 
         Args:
             scope: of the request; nothing happens where it is not of HTTP/1.1 over TCP.
         """
-        connection = _connection(scope)
+        return Presence(self, _connection(scope))
+
+    def begin(self, connection: Connection) -> None:
+        """The current task answers who is at the other end of a connection."""
         task = asyncio.current_task()
-        if connection is None or task is None:
-            yield
-            return
+        assert task
         self._waiting[connection] = task
         if self._timer is None:
             self._look_in(_LOOK_S)
-        try:
-            yield
-        finally:
-            del self._waiting[connection]
-            self._seen.discard(connection)
-            self._missing.discard(connection)
+
+    def end(self, connection: Connection) -> None:
+        """It has."""
+        del self._waiting[connection]
+        self._seen.discard(connection)
+        self._missing.discard(connection)
 
     def left(self) -> bool:
         """Whether the current task was cancelled because its client had gone; forgets it."""
@@ -99,6 +100,21 @@ class Departures:
             self._left.add(task)
             task.cancel()
         self._missing = missing
+
+
+class Presence(msgspec.Struct, eq=False):
+    """See ``Departures.watching``."""
+
+    _departures: Departures
+    _connection: Connection | None
+
+    def __enter__(self) -> None:
+        if self._connection is not None:
+            self._departures.begin(self._connection)
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._departures.end(self._connection)
 
 
 def _connection(scope: Scope) -> Connection | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import time
 from urllib.parse import parse_qsl, unquote_to_bytes
+
+import msgspec
 
 from corral.errors import InvalidRequest, NotFound, RequestError
 from corral.frontend.grpc_asgi.timeouts import timeout_s
@@ -25,8 +26,7 @@ _MAX_QUERY_FIELDS = 16
 _STALLED_S = 10.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, eq=False):
     """An answer.
 
     Attributes:
@@ -58,20 +58,28 @@ class Request:
 
     def __init__(self, scope: Scope) -> None:
         self._fields: list[tuple[bytes, bytes]] = scope["headers"]
+        named = dict(self._fields)
+        #: by name; None where one comes twice
+        self._named = named if len(named) == len(self._fields) else None
         self.scope = scope
         self.method: str = scope["method"]
 
     def field(self, name: bytes) -> str | None:
         """A header field that may come once; raises InvalidRequest."""
-        return fields.single(self._fields, name)
+        if self._named is None:
+            return fields.single(self._fields, name)
+        value = self._named.get(name)
+        return None if value is None else fields.text(value)
 
     def listed(self, name: bytes) -> str | None:
         """A header field that is a list, and so may come in several pieces."""
+        if self._named is not None and name not in self._named:
+            return None
         return fields.listed(self._fields, name)
 
     def length(self, name: bytes) -> int | None:
         """A header field that is a number of bytes; raises InvalidRequest."""
-        return fields.length(self._fields, name)
+        return fields.bytes_in(name, self.field(name))
 
     def deadline_s(self) -> float | None:
         """When the answer becomes useless, on the monotonic clock; None for never.
@@ -90,7 +98,7 @@ class Request:
     @property
     def has_no_body(self) -> bool:
         """Whether the request says by its head that it has none. HTTP/2 need not say anything."""
-        names = {name for name, _ in self._fields}
+        names = self._named or {name for name, _ in self._fields}
         framed = b"content-length" in names or b"transfer-encoding" in names
         return self.scope.get("http_version", "1.1").startswith("1") and not framed
 
@@ -153,7 +161,7 @@ def packed(reply: Reply, accept_encoding: str) -> Reply:
     if not reply.may_be_packed or len(reply.body) < _LEAST_PACKED_BYTES or encoding is None:
         return reply
     body = reply.packed if encoding == "gzip" else None
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         reply,
         body=pack(reply.body, encoding) if body is None else body,
         more=(

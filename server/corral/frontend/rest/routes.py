@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Final
 
@@ -81,6 +82,8 @@ def find(method: str, path: tuple[str, ...]) -> Route:
     return route
 
 
+# Clients ask for the same few again and again.
+@functools.lru_cache(maxsize=256)
 def _look_up(path: tuple[str, ...]) -> tuple[str, Route]:
     found = _FIXED.get(path)
     if found is not None:

@@ -26,7 +26,12 @@ def single(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     found = [value for key, value in fields if key == name]
     if len(found) > 1:
         raise InvalidRequest(f"the header field {name.decode()} comes {len(found)} times")
-    return found[0].decode("latin-1").strip() if found else None
+    return text(found[0]) if found else None
+
+
+def text(value: bytes) -> str:
+    """A field's value, which is bytes."""
+    return value.decode("latin-1").strip()
 
 
 def listed(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
@@ -40,19 +45,22 @@ def listed(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     return b",".join(found).decode("latin-1") if found else None
 
 
-def length(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> int | None:
-    """The value of a field that is a number of bytes; None when there is none.
+def bytes_in(name: bytes, value: str | None) -> int | None:
+    """A field's value that is a number of bytes; None when there is none.
+
+    Args:
+        name: the field's.
+        value: its text.
 
     Raises:
-        InvalidRequest: it is no such number, or comes twice.
+        InvalidRequest: it is no such number.
     """
-    text = single(fields, name)
-    if text is None:
+    if value is None:
         return None
     # int() would take signs, underscores, spaces and other alphabets' digits.
-    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+    if not (value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS):
         raise InvalidRequest(f"the header field {name.decode()} is no number of bytes")
-    return int(text)
+    return int(value)
 
 
 def media_type(value: str | None) -> str:

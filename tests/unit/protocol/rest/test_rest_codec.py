@@ -148,7 +148,7 @@ def test_fields_come_once_and_lengths_are_digits() -> None:
     found = [(b"a", b" 12 "), (b"b", b"1"), (b"b", b"1")]
     assert fields.single(found, b"a") == "12"
     assert fields.single(found, b"c") is None
-    assert fields.length(found, b"a") == 12
+    assert fields.bytes_in(b"a", fields.single(found, b"a")) == 12
     for name, value in (
         (b"b", b""),
         (b"c", b"-1"),
@@ -160,7 +160,7 @@ def test_fields_come_once_and_lengths_are_digits() -> None:
         (b"c", "٤".encode()),
     ):
         with pytest.raises(InvalidRequest):
-            fields.length([*found, (name, value)], name)
+            fields.bytes_in(name, fields.single([*found, (name, value)], name))
 
 
 @pytest.mark.parametrize(
