@@ -12,11 +12,19 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from corral.batching import backlog
 from corral.batching.contention import slowdown
 from corral.batching.policy import Policy
+
+#: when a worker is through with a batch: its number, when it begins, and seconds at its usual pace
+Ends = Callable[[int, float, float], float]
+
+
+def steady(_: int, begins_s: float, spent_s: float) -> float:
+    """Ends of workers that never leave their pace."""
+    return begins_s + spent_s
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,22 +95,28 @@ class Simulated:
     batches: Mapping[int, int]
 
 
-def simulate(cell: SimulatedCell, arrivals_s: Sequence[float], seed: int = 0) -> Simulated:
+def simulate(
+    cell: SimulatedCell, arrivals_s: Sequence[float], seed: int = 0, ends: Ends = steady
+) -> Simulated:
     """Serves a schedule.
 
     Args:
         cell: what serves.
         arrivals_s: ascending.
         seed: of the service times.
+        ends: of batches, on a machine whose pace changes.
     """
-    return _Run(cell, arrivals_s, seed).serve()
+    return _Run(cell, arrivals_s, seed, ends).serve()
 
 
 class _Run:
     """One pass over a schedule."""
 
-    def __init__(self, cell: SimulatedCell, arrivals_s: Sequence[float], seed: int) -> None:
+    def __init__(
+        self, cell: SimulatedCell, arrivals_s: Sequence[float], seed: int, ends: Ends
+    ) -> None:
         self._arrivals_s = arrivals_s
+        self._ends = ends
         self._policy = cell.policy
         self._sizes = cell.sizes
         self._workers = cell.workers
@@ -129,7 +143,7 @@ class _Run:
             size = self._size(worker, now_s)
             services_s = self._services_s[size]
             spent_s = services_s[int(draw() * len(services_s))] * self._share(free, now_s)
-            end_s = now_s + spent_s
+            end_s = self._ends(worker, now_s, spent_s)
             self._expected_s[worker] = now_s + self._mean_s[size]
             heapq.heapreplace(free, (end_s, worker))
             batches[size] += 1

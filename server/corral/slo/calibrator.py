@@ -114,8 +114,8 @@ class Calibrator:
             self._survey.not_tried.append(f"calibrating near the highest rate: {TIME_WAS_OVER}")
             return
         sure = forecast.highest(one, slower=SLOWER)
-        # What was overloaded says little: half of it will do.
-        second = rate / 2 if sure is None else sure.rate
+        # What was overloaded, or met a spell of the machine, says little: half of it will do.
+        second = max(rate / 2, sure.rate if sure else 0.0)
         if not math.isclose(second, rate, rel_tol=_ALIKE):
             self._at(one, second, _TAIL_S)
 

@@ -182,7 +182,7 @@ class Tuning:
 
     def _look_back(self) -> None:
         """Engines that have become slower since the last search, said at once."""
-        for sentence in slower(self._history.load(), self._speeds(), _date):
+        for sentence in slower(self._history.load(), self._speeds(), _date, self._watch.found.most):
             self._say(sentence)
             self._notes.append(sentence)
 
@@ -209,6 +209,8 @@ class Tuning:
             return self._report
         under_load = self._under_load
         notes = [*self._notes, *(under_load.notes if under_load else ())]
+        if under_load and (spells := under_load.spells):
+            notes.append(spells)
         if disturbed := self._watch.found.sentence():
             notes.append(disturbed)
         if self._load.share >= _BUSY:

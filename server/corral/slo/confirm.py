@@ -13,10 +13,11 @@ import msgspec
 
 from corral.batching.prediction import Prediction, percentile
 from corral.slo.forecast import Forecast
-from corral.slo.interval import Pairs, Ratio, ratio
+from corral.slo.interval import Pairs, Ratio, counted, ratio
+from corral.slo.replay import Between, Replay
 from corral.slo.report import Measured
 from corral.slo.running import Round
-from corral.slo.space import Configuration
+from corral.slo.space import Arithmetic, Configuration, Shape
 
 #: rounds at rates that differ by no more than this share say something of one another
 _NEAR = 0.08
@@ -24,19 +25,27 @@ _NEAR = 0.08
 _CLOSE = 0.02
 #: requests that a promise rests on: LoadGen's early stopping asks for as many for a 99th percentile
 ENOUGH = 662
-#: of the first requests, which an empty server answers
-_DISCARD = 0.05
 #: a candidate whose best hope is below the winner's rate by this share has lost
 _BEHIND = 0.01
 
 #: a first round's rate is one that is kept with times so many times as long as predicted
 SLOWER = 1.1
-#: the same, of a later round that goes up
-_UPWARDS = 1.05
+#: while nothing holds, what is measured next is so much of what should hold
+_SURER = 0.97
+#: and no less than this share of the latest rate, as long as more may hold: what is wrong is then
+#: how little was seen, and not the rate
+_LEAST_STEP = 0.85
+#: of a rate that is far above what holds, what is measured first
+_UPWARDS = 0.93
+#: rates that were offered, whose promise is looked at
+_LOOKED_AT = 3
 #: a simulated 99th percentile above so many bounds is that of a queue that only grows
 _OVERLOADED = 3.0
 #: what is written where an answer never came: JSON has no infinity
 _NEVER_S = 1e6
+
+#: of what nothing is known
+_NOTHING = Ratio(middle=1.0, low=1.0, high=1.0)
 
 Measure = Callable[[Configuration, float, Sequence[float]], Round]
 
@@ -59,7 +68,11 @@ class Trial:
     rate: float
     rounds: list[Round] = dataclasses.field(default_factory=list)
     calibrating: int = 0
-    #: the 99th percentile of the first round after them, as predicted before, for its schedule
+    #: whether a round was forecast that met no spell
+    guessing_done: bool = False
+    #: the 99th percentile of the first round after them that was no spell, and as it was predicted
+    #: before, for its schedule
+    first_s: float | None = None
     guessed_s: float | None = None
     settled: bool = False
     #: what is known: of the highest rate that held, else of the latest
@@ -70,11 +83,6 @@ class Trial:
     def requests(self) -> int:
         """How many say something of the rate that is measured next."""
         return sum(len(r.offsets_s) for r in _near(self.rounds, self.rate))
-
-    @property
-    def first_s(self) -> float | None:
-        """The 99th percentile of the first round that was not to calibrate; None before it."""
-        return _percentile(first, 0.99) if (first := self.rounds[self.calibrating :][:1]) else None
 
 
 class Confirmation:
@@ -88,9 +96,13 @@ class Confirmation:
 
     def __init__(self, forecast: Forecast, measure: Measure, bound_s: float) -> None:
         self._forecast = forecast
+        self._replay = Replay(forecast)
         self._measure = measure
         self._bound_s = bound_s
         self._seed = 0
+        #: everything that was measured
+        self._all: list[tuple[Configuration, Round]] = []
+        self._known: dict[tuple[Arithmetic, Shape], tuple[int, Ratio]] = {}
         self._calibrating: dict[Configuration, list[Round]] = {}
         self.trials: list[Trial] = []
 
@@ -102,14 +114,17 @@ class Confirmation:
         was seen of it while it was calibrated says as much as a round.
         """
         sure = self._forecast.highest(one, slower=SLOWER)
-        first_rate = sure.rate if sure else predicted.rate
-        trial = Trial(one=one, predicted=predicted, rate=first_rate)
+        trial = Trial(one=one, predicted=predicted, rate=sure.rate if sure else predicted.rate)
         self.trials.append(trial)
+        if self._forecast.seen.alike(one):
+            said = self._replay.at(one, trial.rate).times(self._usual(one))
+            safe, hopeful = (self._rate_of(one, said, end) for end in (said.high_s, said.low_s))
+            careful = _LEAST_STEP * min(trial.rate, hopeful)
+            trial.rate = max(safe * _SURER, careful) or trial.rate
         if seen := self._calibrating.get(one, []):
             trial.rounds += seen
             trial.calibrating = len(seen)
             self._judge(trial)
-            trial.rate = min(trial.rate, first_rate)
         return trial
 
     @property
@@ -126,125 +141,161 @@ class Confirmation:
         self._calibrating.setdefault(one, []).append(found)
         long = self._forecast.at(one, rate)
         assert long is not None, "what is calibrated was predicted"
-        seen_s = max(_percentile([found], 0.99), self._simulated_s(one, rate, offsets_s))
+        seen_s = max(self._percentile([found], 0.99), self._simulated_s(one, rate, offsets_s))
         if max(seen_s, long.p99_s) <= _OVERLOADED * self._bound_s:
-            self._forecast.learn_tail(one.shape, rate, self._ratio(one, [found]))
+            said = self._replay.at(one, rate).times(self._beside([(one, found)]))
+            ends = said.middle_s, said.low_s, said.high_s
+            middle, low, high = (end_s / long.p99_s for end_s in ends)
+            self._forecast.learn_tail(one.shape, rate, Ratio(middle=middle, low=low, high=high))
 
     def _simulated_s(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> float:
         """The 99th percentile of a schedule, by what is known."""
-        return percentile(sorted(_counted(self._forecast.sojourns_s(one, rate, offsets_s))), 0.99)
+        return percentile(sorted(counted(self._forecast.sojourns_s(one, rate, offsets_s))), 0.99)
 
     def turn(self, trial: Trial, seconds: float) -> None:
         """Measures a configuration for so long, and settles at which rate it is measured next."""
         forecast, one, rate = self._forecast, trial.one, trial.rate
         self._seed += 1
         offsets_s = forecast.schedule(rate, seconds, self._seed)
-        if trial.guessed_s is None:
-            trial.guessed_s = self._simulated_s(one, rate, offsets_s) * forecast.tail(one.shape)
+        guessed_s = self._guessed_s(one, rate, offsets_s) if not trial.guessing_done else 0.0
         found = self._measure(one, rate, offsets_s)
         trial.rounds.append(found)
         self._learn(one, found)
+        if not trial.guessing_done:
+            trial.guessed_s, trial.first_s = guessed_s, self._percentile([found], 0.99)
+            trial.guessing_done = self._is_quiet(found)
         self._judge(trial)
 
+    def _guessed_s(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> float:
+        """The 99th percentile that a schedule should have, by all that was seen."""
+        beside = max(1.0, self._usual(one).middle)
+        return self._replay.expected_s(one, rate, offsets_s) * beside
+
     def _learn(self, one: Configuration, found: Round) -> None:
+        self._all.append((one, found))
         if found.served.batches:
             self._forecast.learn_served(one, found.served)
 
     def _judge(self, trial: Trial) -> None:
-        """What the rounds at the latest rate, or else the nearest, say, and where to go then."""
+        """What all rounds say of the rates that were offered, and where to go then."""
         here = trial.rounds[-1].rate
-        near = _near(trial.rounds, here)
-        long = self._forecast.at(trial.one, here)
-        assert long is not None
-        if long.p99_s > _OVERLOADED * self._bound_s:
-            self._step_back(trial, near)
+        said = self._said(trial, here)
+        safe_rate = self._rate_of(trial.one, said, said.high_s)
+        hopeful = self._rate_of(trial.one, said, said.low_s)
+        offered = (self._seen(trial, rate) for rate in self._offered(trial, safe_rate))
+        trial.held = next((seen for seen in offered if seen.rate), None)
+        latest = trial.held or self._seen(trial, here)
+        trial.found = msgspec.structs.replace(
+            latest,
+            rate_interval=[safe_rate, max(safe_rate, hopeful)],
+            first_p99_ms=_in_ms(trial.first_s),
+            guessed_p99_ms=_in_ms(trial.guessed_s),
+        )
+        self._go_on(trial, here, safe_rate, hopeful)
+
+    def _go_on(self, trial: Trial, here: float, safe_rate: float, hopeful: float) -> None:
+        """Where it is measured next, unless there is nothing above what it holds."""
+        held = trial.held
+        if held is None:
+            # One that holds for sure is worth more than one that may.
+            trial.rate = max(safe_rate * _SURER, min(here * _LEAST_STEP, hopeful * _SURER))
+            trial.rate = trial.rate or here * _LEAST_STEP
+            trial.settled = False
             return
-        said = self._ratio(trial.one, _enough(trial.rounds, here))
-        middle_s, low_s, high_s = said.of(long.p99_s)
-        safe = self._forecast.highest(trial.one, max(said.high, 1e-6))
-        hopeful = self._forecast.highest(trial.one, max(said.low, 1e-6))
-        safe_rate = safe.rate if safe else 0.0
-        holds = high_s <= self._bound_s and all(r.refused == 0 for r in near)
-        seen = Measured(
-            rate=here if holds else 0.0,
-            rate_interval=[safe_rate, hopeful.rate if hopeful else safe_rate],
-            offered=here,
-            p50_ms=_percentile(near, 0.5) * 1000,
-            p99_ms=min(middle_s, _NEVER_S) * 1000,
-            p99_interval_ms=[min(low_s, _NEVER_S) * 1000, min(high_s, _NEVER_S) * 1000],
-            raw_p99_ms=_percentile(near, 0.99) * 1000,
+        step = held.rate * (1 + _NEAR)
+        is_far = safe_rate > step
+        trial.rate = max(step, safe_rate * _UPWARDS) if is_far else max(safe_rate, held.rate)
+        there = safe_rate <= held.rate * (1 + _CLOSE)
+        trial.settled = there and held.requests >= ENOUGH
+
+    def _offered(self, trial: Trial, safe_rate: float) -> list[float]:
+        """Rates that may hold, of those that were offered; the highest first."""
+        rates = {r.rate for r in trial.rounds if r.rate <= safe_rate * (1 + _CLOSE)}
+        return sorted(rates, reverse=True)[:_LOOKED_AT]
+
+    def _said(self, trial: Trial, rate: float) -> Between:
+        """The 99th percentile at a rate, by all that was seen."""
+        long = self._replay.at(trial.one, rate)
+        return long.times(self._usual(trial.one))
+
+    def _rate_of(self, one: Configuration, said: Between, p99_s: float) -> float:
+        """The highest rate that keeps the bound where the percentile is thought to be this one."""
+        # Where more comes than is carried, the replay says so, and by how much less comes then.
+        factor = p99_s / said.replayed_s if math.isfinite(said.replayed_s) else 1.0
+        return self._replay.highest(one, self._bound_s / factor) if factor < math.inf else 0.0
+
+    def _seen(self, trial: Trial, rate: float) -> Measured:
+        """What the rounds at a rate, and what all others say of it, come to."""
+        near = _near(trial.rounds, rate)
+        quiet = [found for found in near if self._is_quiet(found)]
+        near = quiet or near
+        said = self._said(trial, rate)
+        answered = all(math.isfinite(s) for r in near for s in self._quiet(r, r.latencies_s))
+        holds = said.high_s <= self._bound_s and answered
+        return Measured(
+            rate=rate if holds and quiet else 0.0,
+            rate_interval=[0.0, 0.0],
+            offered=rate,
+            p50_ms=self._percentile(near, 0.5) * 1000,
+            p99_ms=min(said.middle_s, _NEVER_S) * 1000,
+            p99_interval_ms=[min(end_s, _NEVER_S) * 1000 for end_s in (said.low_s, said.high_s)],
+            raw_p99_ms=self._percentile(near, 0.99) * 1000,
             refused=max(r.refused for r in near),
             requests=sum(len(r.offsets_s) for r in near),
             other_load=max(r.other_load for r in near),
             joules_an_inference=_joules(near),
         )
-        enough = seen.requests >= ENOUGH
-        trial.settled = holds and enough and safe_rate <= here * (1 + _CLOSE)
-        trial.rate = self._next_rate(trial.one, here, safe_rate, said)
-        self._keep(trial, seen)
 
-    def _next_rate(self, one: Configuration, here: float, safe_rate: float, said: Ratio) -> float:
-        """Where it is measured next: at the safe rate, and part of the way if that is far above.
+    def _beside(self, rounds: Sequence[tuple[Configuration, Round]]) -> Ratio:
+        """What percentiles were of replayed ones, each as a share of that of its rate.
 
-        What a round says of much higher rates is a forecast, as wrong near saturation as any other.
+        Of rates far beyond what is carried nothing is learned: how much is too much is chance.
         """
-        step = here * (1 + _NEAR)
-        if safe_rate <= step:
-            return max(safe_rate, here * 0.5)
-        careful = self._forecast.highest(one, max(said.high, 1e-6), slower=_UPWARDS)
-        return max(careful.rate if careful else 0.0, step)
-
-    def _keep(self, trial: Trial, seen: Measured) -> None:
-        """What was seen last, beside the highest rate that has held and was not refuted since.
-
-        A round at it or a little below refutes it. One a little above does if by all of them the
-        rate that is safe is lower: that a higher rate does not hold says nothing by itself.
-        """
-        held = trial.held
-        if held is not None and abs(held.offered / seen.offered - 1) <= _NEAR:
-            safe = min(seen.offered, seen.rate_interval[0])
-            held = held if safe > held.offered else None
-        if seen.rate and (held is None or seen.rate > held.rate):
-            held = seen
-        trial.held = held
-        trial.found = msgspec.structs.replace(
-            held or seen,
-            first_p99_ms=_in_ms(trial.first_s),
-            guessed_p99_ms=_in_ms(trial.guessed_s),
-        )
-
-    def _step_back(self, trial: Trial, rounds: Sequence[Round]) -> None:
-        """More came than the server carries, as its own times say: nothing is told by how much."""
-        found = self._forecast.highest(trial.one)
-        rate, here = found.rate if found else 0.0, trial.rounds[-1].rate
-        raw_ms = _percentile(rounds, 0.99) * 1000
-        seen = Measured(
-            rate=0.0,
-            rate_interval=[rate, rate],
-            offered=here,
-            p50_ms=_percentile(rounds, 0.5) * 1000,
-            p99_ms=raw_ms,
-            p99_interval_ms=[raw_ms, raw_ms],
-            raw_p99_ms=raw_ms,
-            refused=max(r.refused for r in rounds),
-            requests=sum(len(r.offsets_s) for r in rounds),
-            other_load=max(r.other_load for r in rounds),
-            joules_an_inference=_joules(rounds),
-        )
-        trial.rate = rate or here * 0.5
-        self._keep(trial, seen)
-
-    def _ratio(self, one: Configuration, rounds: Sequence[Round]) -> Ratio:
         pairs = []
-        for found in rounds:
-            long = self._forecast.at(one, found.rate)
-            assert long is not None
-            if long.p99_s > _OVERLOADED * self._bound_s:
-                # It is only beside the others: how much too much came says nothing of them.
-                continue
-            simulated_s = self._forecast.sojourns_s(one, found.rate, found.offsets_s)
-            pairs.append(Pairs(_counted(found.latencies_s), _counted(simulated_s), long.p99_s))
-        return ratio(pairs)
+        for one, found in rounds:
+            unit_s = self._replay.middle_s(one, found.rate)
+            seen_s = self._quiet(found, found.latencies_s)
+            if seen_s and unit_s <= _OVERLOADED * self._bound_s:
+                should_s = self._replay.sojourns_s(one, found.rate, found.offsets_s, found.served)
+                pairs.append(Pairs(seen_s, self._quiet(found, should_s), unit_s))
+        return ratio(pairs) if pairs else _NOTHING
+
+    def _usual(self, one: Configuration) -> Ratio:
+        """The same over the rounds of all servers with its engine and workers; kept for a while."""
+        kind = one.arithmetic, one.shape
+        alike = [pair for pair in self._all if (pair[0].arithmetic, pair[0].shape) == kind]
+        count, known = self._known.get(kind, (-1, _NOTHING))
+        if count != len(alike):
+            known = self._beside(alike)
+            self._known[kind] = len(alike), known
+        return known
+
+    def _quiet(self, found: Round, values: Sequence[float]) -> Sequence[float]:
+        """Those of requests that came in no spell, the first of the round left out."""
+        without = self._without(found)
+        pairs = zip(counted(found.offsets_s), counted(values), strict=True)
+        return [value for offset_s, value in pairs if int(offset_s) not in without]
+
+    def _without(self, found: Round) -> Collection[int]:
+        """Seconds of a round in a spell, and those after it in which its queue was still long."""
+        without = set(self._forecast.seen.slow_seconds(found.served))
+        answers = zip(found.offsets_s, found.latencies_s, strict=True)
+        late = {int(offset_s) for offset_s, spent_s in answers if spent_s > self._bound_s}
+        for second in sorted(late):
+            if second - 1 in without:
+                without.add(second)
+        return without
+
+    def _percentile(self, rounds: Sequence[Round], share: float) -> float:
+        """Of what was measured as it is, without spells and the first of each round."""
+        kept = [spent_s for found in rounds for spent_s in self._quiet(found, found.latencies_s)]
+        kept = kept or [spent_s for found in rounds for spent_s in counted(found.latencies_s)]
+        found_s = percentile(sorted(kept), share)
+        return found_s if math.isfinite(found_s) else _NEVER_S
+
+    def _is_quiet(self, found: Round) -> bool:
+        """Whether a round was mostly no spell."""
+        return len(self._quiet(found, found.latencies_s)) * 2 >= len(found.latencies_s)
 
     @property
     def best(self) -> Trial | None:
@@ -273,27 +324,10 @@ def _near(rounds: Sequence[Round], rate: float) -> list[Round]:
     return [r for r in rounds if abs(r.rate / rate - 1) <= _NEAR]
 
 
-def _enough(rounds: Sequence[Round], rate: float) -> list[Round]:
-    """The same, and while they are too few requests, the nearest beside them."""
-    found: list[Round] = []
-    for each in sorted(rounds, key=lambda r: abs(math.log(r.rate / rate))):
-        short = sum(len(r.offsets_s) for r in found) < ENOUGH
-        if short or abs(each.rate / rate - 1) <= _NEAR:
-            found.append(each)
-    return found
-
-
 def best_of(trials: Sequence[Trial]) -> Trial | None:
     """The one with the highest rate that holds; None where none does."""
     held = [t for t in trials if t.found and t.found.rate]
     return max(held, key=lambda t: t.found.rate if t.found else 0.0, default=None)
-
-
-def _percentile(rounds: Sequence[Round], share: float) -> float:
-    """Of what was measured as it is, without the first of each round."""
-    kept = [spent_s for found in rounds for spent_s in _counted(found.latencies_s)]
-    found = percentile(sorted(kept), share)
-    return found if math.isfinite(found) else _NEVER_S
 
 
 def _in_ms(seconds: float | None) -> float | None:
@@ -305,7 +339,3 @@ def _joules(rounds: Sequence[Round]) -> float | None:
     known = [(r.joules, r.answered) for r in rounds if r.joules is not None]
     answered = sum(count for _, count in known)
     return math.fsum(joules for joules, _ in known) / answered if answered else None
-
-
-def _counted(values: Sequence[float]) -> Sequence[float]:
-    return values[int(_DISCARD * len(values)) :]

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from corral.batching.contention import slowdown
+from msgspec import structs
+
+from corral.batching.contention import slowdown, taken_of
 from corral.batching.cost_curve import candidate_sizes
 from corral.batching.policy import Policy, queue_policy
 from corral.batching.prediction import Prediction, at_rate, highest_rate, predict
-from corral.batching.simulation import SimulatedCell, simulate
+from corral.batching.simulation import SimulatedCell, simulate, steady
 from corral.settings import Settings
 from corral.slo.interval import Ratio
+from corral.slo.seen import Seen
 from corral.slo.service import (
+    Batch,
     Calibration,
     Served,
     ServiceTimes,
     calibrate,
     company_share,
     inflated,
+    mean_s,
     with_served,
 )
 from corral.slo.space import Arithmetic, Configuration, Memory, Shape
+from corral.slo.spells import Spent
+from corral.slo.trace import Trace
 
 #: a percentile that was longer than so many simulated ones was one of another kind: of a pause
 _LONGEST_TAIL = 4.0
@@ -36,7 +43,10 @@ class _Tail:
 
     rate: float = 0.0
     sure: float = 1.0
-    seen: float = 1.0
+
+
+def _means(times_s: Mapping[int, Sequence[float]]) -> dict[int, float]:
+    return {size: mean_s(spent_s) for size, spent_s in times_s.items()}
 
 
 def _tail(ratio: float) -> float:
@@ -70,7 +80,8 @@ class Forecast:
         self._times: dict[tuple[Arithmetic, int], ServiceTimes] = {}
         self._factors: dict[tuple[Arithmetic, Memory], float] = {}
         self._calibrations: dict[Shape, Calibration] = {}
-        self._served: dict[Configuration, list[Served]] = {}
+        #: servers under load
+        self.seen = Seen()
         self._tails: dict[Shape, _Tail] = {}
 
     # --- what is known ---
@@ -85,13 +96,12 @@ class Forecast:
 
     def learn_served(self, one: Configuration, served: Served) -> None:
         """What was seen of a server with this configuration, under load."""
-        self._served.setdefault(one, []).append(served)
+        self.seen.add(one, served, self._spent)
         shape = one.shape
         rounds = [
-            (trial_s, self._lone(other), each)
-            for other, all_served in self._served.items()
-            if other.shape == shape and (trial_s := self.trial_s(other)) is not None
-            for each in all_served
+            (trial_s, self._lone(other), structs.replace(each, batches=self.seen.quiet(each)))
+            for other, each in self.seen.of_shape(shape)
+            if (trial_s := self.trial_s(other)) is not None
         ]
         self._calibrations[shape] = calibrate(rounds, shape.workers, self._spare(shape))
 
@@ -101,7 +111,7 @@ class Forecast:
         The rest of the machine makes some batches wait for the CPU, which no mean knows of.
         """
         if rate >= self._tails.get(shape, _Tail()).rate:
-            self._tails[shape] = _Tail(rate=rate, sure=_tail(seen.low), seen=_tail(seen.middle))
+            self._tails[shape] = _Tail(rate=rate, sure=_tail(seen.low))
 
     def tail(self, shape: Shape) -> float:
         """What a 99th percentile of such workers is of a simulated one; 1 until it is known.
@@ -110,10 +120,6 @@ class Forecast:
         a third, and a forecast that takes what one of them was for the next is wrong by both.
         """
         return self._tails.get(shape, _Tail()).sure
-
-    def careful_tail(self, shape: Shape) -> float:
-        """The same as it was seen, sure or not: for a rate that is to be kept at once."""
-        return self._tails.get(shape, _Tail()).seen
 
     def times(self, arithmetic: Arithmetic, cores: int) -> ServiceTimes | None:
         """What was measured, or None."""
@@ -173,13 +179,60 @@ class Forecast:
         times = self.times(one.arithmetic, one.shape.cores)
         return 1.0 if times is None or one.shape.workers == 1 else times.lone
 
+    def _spent(self, one: Configuration, served: Served) -> list[Spent]:
+        """Batches beside what trials and the CPU time of frontends let expect."""
+        shape = one.shape
+        taken_s = taken_of(served.beside_s, served.rate, shape.workers, self._spare(shape))
+        expected = self._expected(one, served, Calibration(taken_s=taken_s))
+        return [
+            (batch.begun_s, batch.spent_s, usual_s)
+            for batch in served.batches
+            if batch.begun_s is not None and (usual_s := expected(batch)) is not None
+        ]
+
+    def expected(self, one: Configuration, served: Served) -> Callable[[Batch], float | None]:
+        """What each batch of a server was expected to take, by trials; None for other sizes."""
+        return self._expected(one, served, self.calibration(one.shape))
+
+    def _expected(
+        self, one: Configuration, served: Served, calibration: Calibration
+    ) -> Callable[[Batch], float | None]:
+        trial_s = self.trial_s(one) or {}
+        means_s = _means(inflated(trial_s, calibration))
+        factor = slowdown(served.rate, calibration.taken_s)
+        lone = self._lone(one) / factor
+
+        def of(batch: Batch) -> float | None:
+            each_s = means_s.get(batch.size)
+            return each_s and each_s * factor * company_share(lone, batch.company)
+
+        return of
+
+    def replayed_s(
+        self,
+        one: Configuration,
+        rate: float,
+        offsets_s: Sequence[float],
+        overhead_s: float,
+        traces: Sequence[Trace],
+        *,
+        slower: float = 1.0,
+    ) -> list[float]:
+        """What each request of a schedule sees, were workers as fast as then, or so much slower."""
+        cell = self.cell(one)
+        assert cell is not None, "what is measured was predicted"
+        trial_s = _means(inflated(self.trial_s(one) or {}, self.calibration(one.shape)))
+        services_s = {size: [each_s * slower] for size, each_s in trial_s.items()}
+        cell = dataclasses.replace(cell, services_s=services_s)
+        return self._sojourns_s(self._at(one, cell, rate), offsets_s, overhead_s, traces)
+
     def _served_s(self, one: Configuration) -> dict[int, list[float]]:
         """What batches took in a server with this configuration, as at the lowest rates."""
         calibration, lone = self.calibration(one.shape), self._lone(one)
         found: dict[int, list[float]] = {}
-        for served in self._served.get(one, ()):
+        for served in self.seen.of(one):
             factor = slowdown(served.rate, calibration.taken_s)
-            for batch in served.batches:
+            for batch in self.seen.quiet(served):
                 share = company_share(lone / factor, batch.company)
                 found.setdefault(batch.size, []).append(batch.spent_s / factor / share)
         return found
@@ -208,8 +261,7 @@ class Forecast:
             one: the configuration.
             factor: what a measured percentile is of a simulated one; the tail of its shape if None.
             roughly: on a short schedule, to tell the good from the bad.
-            slower: how many times as long as it is known batches might be; above 1, the tail is
-                the careful one.
+            slower: how many times as long as it is known batches might be.
         """
         cell = self.cell(one)
         if cell is None:
@@ -218,8 +270,7 @@ class Forecast:
             cell = cell.slower(slower)
         overhead_s = self.calibration(one.shape).overhead_s
         gaps = self._gaps[:_FEW] if roughly else self._gaps
-        known = self.careful_tail if slower > 1.0 else self.tail
-        tail = known(one.shape) if factor is None else factor
+        tail = self.tail(one.shape) if factor is None else factor
         found = highest_rate(cell, gaps, self._bound_s / tail, overhead_s)
         return self._whole(one, found, tail if factor is None else 1.0)
 
@@ -246,14 +297,28 @@ class Forecast:
         self, one: Configuration, rate: float, offsets_s: Sequence[float]
     ) -> list[float]:
         """What each request of a schedule sees; a server of several cells gets every n-th each."""
-        cell, cells = self.cell(one), self._cells[one.shape]
+        cell = self.cell(one)
         assert cell is not None, "what is measured was predicted"
-        cell = cell.at(rate / cells)
         overhead_s = self.calibration(one.shape).overhead_s
+        return self._sojourns_s(self._at(one, cell, rate), offsets_s, overhead_s)
+
+    def _at(self, one: Configuration, cell: SimulatedCell, rate: float) -> list[SimulatedCell]:
+        """All its cells at a rate of the whole server."""
+        cells = self._cells[one.shape]
+        return [cell.at(rate / cells)] * cells
+
+    def _sojourns_s(
+        self,
+        cells: Sequence[SimulatedCell],
+        offsets_s: Sequence[float],
+        overhead_s: float,
+        traces: Sequence[Trace] = (),
+    ) -> list[float]:
         found = [0.0] * len(offsets_s)
-        for first in range(cells):
-            spent_s = simulate(cell, offsets_s[first::cells]).sojourns_s
-            found[first::cells] = [each + overhead_s for each in spent_s]
+        for first, cell in enumerate(cells):
+            ends = traces[first % len(traces)].ends if traces else steady
+            spent_s = simulate(cell, offsets_s[first :: len(cells)], ends=ends).sojourns_s
+            found[first :: len(cells)] = [each + overhead_s for each in spent_s]
         return found
 
     def schedule(self, rate: float, seconds: float, seed: int) -> list[float]:

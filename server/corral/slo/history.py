@@ -20,6 +20,8 @@ from corral.slo.space import Arithmetic
 FORMAT = 1
 #: a difference below this share is the machine's
 _SLOWER = 0.05
+#: where others took more of the CPUs than this, an engine's speed is theirs as well
+_BUSY = 0.1
 _MOST_ENTRIES = 100
 
 
@@ -43,6 +45,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None
     name: str
     speeds: list[Speed]
+    #: the share of the CPUs that others took; what earlier versions wrote does not say
+    other_load: float = 0.0
 
 
 class LoneItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +99,7 @@ class History:
             rate=winner.rate if winner else None,
             name=winner.name if winner else "",
             speeds=list(speeds),
+            other_load=report.other_load,
         )
         past = self.load()
         entries = [*past.entries, entry][-_MOST_ENTRIES:]
@@ -133,29 +138,38 @@ def speed(arithmetic: Arithmetic, cores: int, busy_s: Mapping[int, Sequence[floa
     )
 
 
-def slower(past: Past, speeds: Sequence[Speed], date: Callable[[float], str]) -> list[str]:
+def slower(
+    past: Past, speeds: Sequence[Speed], date: Callable[[float], str], other_load: float = 0.0
+) -> list[str]:
     """Engines whose version is another one than the last time, and slower; a sentence each.
+
+    What engines of the same version take now, beside what they took then, is the machine's doing,
+    and is taken out. Nothing is said of what was measured while others were busy.
 
     Args:
         past: earlier searches.
         speeds: of this one.
         date: of a unix time, in words.
+        other_load: the share of the CPUs that others took while these were measured, 0 to 1.
     """
+    if other_load > _BUSY:
+        return []
+    latest: dict[tuple[str, int], tuple[float, Speed]] = {}
+    for entry in past.entries:
+        if entry.other_load <= _BUSY:
+            latest |= {(then.engine, then.cores): (entry.at_s, then) for then in entry.speeds}
+    pairs = [
+        (now, *latest[now.engine, now.cores]) for now in speeds if (now.engine, now.cores) in latest
+    ]
+    same = [now.item_ms / then.item_ms for now, _, then in pairs if then.version == now.version]
+    machine = statistics.median(same) if same else 1.0
     found = []
-    for now in speeds:
-        earlier = [
-            (entry.at_s, then)
-            for entry in past.entries
-            for then in entry.speeds
-            if (then.engine, then.cores) == (now.engine, now.cores)
-        ]
-        if not earlier:
-            continue
-        at_s, then = earlier[-1]
-        more = now.item_ms / then.item_ms - 1
+    for now, at_s, then in pairs:
+        more = now.item_ms / then.item_ms / machine - 1
         if then.version != now.version and more > _SLOWER:
+            beside = f", beside the machine, which is at {machine:.2f} of it" if same else ""
             found.append(
                 f"{now.engine} {now.version} takes {now.item_ms:.2f} ms an item on {now.cores} "
-                f"cores, {more:.0%} more than {then.version} took on {date(at_s)}"
+                f"cores, {more:.0%} more than {then.version} took on {date(at_s)}{beside}"
             )
     return found

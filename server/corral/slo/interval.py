@@ -21,8 +21,10 @@ from corral.batching.prediction import percentile
 _BLOCKS = 20
 _RESAMPLES = 300
 _SHARE = 0.99
+#: of the first requests, which an empty server answers
+_DISCARD = 0.05
 #: both ends together leave out 10 %
-_ENDS = (0.05, 0.95)
+ENDS = (0.05, 0.95)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ class Ratio:
         return self.middle * simulated_s, self.low * simulated_s, self.high * simulated_s
 
 
+def counted(values: Sequence[float]) -> Sequence[float]:
+    """What counts of a round, in the order of arrival: not the first, which an empty server has."""
+    return values[int(_DISCARD * len(values)) :]
+
+
 def ratio(rounds: Sequence[Pairs], seed: int = 0) -> Ratio:
     """The ratio over some rounds, and how sure it is.
 
@@ -61,8 +68,8 @@ def ratio(rounds: Sequence[Pairs], seed: int = 0) -> Ratio:
         seed: of the resamples.
     """
     blocks = [block for pairs in rounds for block in _blocks(pairs)]
-    measured = _Blocks([block for block, _ in blocks])
-    simulated = _Blocks([block for _, block in blocks])
+    measured = Blocks([block for block, _ in blocks])
+    simulated = Blocks([block for _, block in blocks])
 
     def of(drawn: Mapping[int, int]) -> float:
         below = simulated.percentile(drawn)
@@ -72,7 +79,7 @@ def ratio(rounds: Sequence[Pairs], seed: int = 0) -> Ratio:
     middle = of(dict.fromkeys(numbers, 1))
     draw = random.Random(seed).choices  # noqa: S311 - chance, and no secret
     found = sorted(of(Counter(draw(numbers, k=len(blocks)))) for _ in range(_RESAMPLES))
-    low, high = (percentile(found, share) for share in _ENDS)
+    low, high = (percentile(found, share) for share in ENDS)
     return Ratio(middle=middle, low=min(low, middle), high=max(high, middle))
 
 
@@ -88,7 +95,7 @@ def _blocks(pairs: Pairs) -> Iterator[tuple[list[float], list[float]]]:
         )
 
 
-class _Blocks:
+class Blocks:
     """Blocks of values, of which some are drawn, and some of these several times."""
 
     def __init__(self, blocks: Sequence[Sequence[float]]) -> None:

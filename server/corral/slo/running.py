@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import subprocess
 import sys
 import time
@@ -239,7 +240,7 @@ def round_of(
         late_s=ordered[int(0.99 * (len(ordered) - 1))],
         served=Served(
             rate=_carried(offsets_s, latencies_s),
-            batches=_batches(spans),
+            batches=_batches(spans, _began_s(offsets_s, late_s, spans)),
             overhead_s=max(0.0, overhead_s),
             beside_s=beside_s / len(offsets_s),
         ),
@@ -258,7 +259,21 @@ def _carried(offsets_s: Sequence[float], latencies_s: Sequence[float | None]) ->
     return len(ends_s) / max(*ends_s, offsets_s[-1])
 
 
-def _batches(spans: Sequence[RequestSpan]) -> list[Batch]:
+def _began_s(
+    offsets_s: Sequence[float], late_s: Sequence[float], spans: Sequence[RequestSpan]
+) -> float:
+    """The first moment of a schedule on the clock of spans.
+
+    A request begins a little after it was sent, which is less than a stall takes; the n-th span is
+    not always the n-th request's, and their middle does not mind.
+    """
+    sent_s = sorted(map(sum, zip(offsets_s, late_s, strict=True)))
+    begun_s = sorted(span.at_s["begun"] for span in spans)
+    apart_s = [begun - sent for begun, sent in zip(begun_s, sent_s, strict=False)]
+    return statistics.median(apart_s) if apart_s else 0.0
+
+
+def _batches(spans: Sequence[RequestSpan], began_s: float) -> list[Batch]:
     """The batches of requests, each with the share of the other workers that were busy then."""
     found = {(span.cell, span.batch): span for span in spans}
     by_cell: dict[int, list[RequestSpan]] = {}
@@ -277,6 +292,9 @@ def _batches(spans: Sequence[RequestSpan]) -> list[Batch]:
                     size=span.batch_items,
                     spent_s=collected_s - formed_s,
                     company=busy / others if others else 1.0,
+                    begun_s=formed_s - began_s,
+                    worker=span.worker,
+                    cell=span.cell,
                 )
             )
     return batches

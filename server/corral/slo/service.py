@@ -38,7 +38,7 @@ class ServiceTimes(msgspec.Struct, frozen=True, kw_only=True):
 
         Of means: on a machine of two paces a median is that of one or of the other.
         """
-        return _mean_s(self.busy_s[1]) / _mean_s(self.alone_s)
+        return mean_s(self.busy_s[1]) / mean_s(self.alone_s)
 
     @property
     def lone(self) -> float:
@@ -72,6 +72,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     spent_s: float
     #: the share of the cell's other workers that computed when it was formed
     company: float = 1.0
+    #: seconds from the first moment of its schedule; None where that is not known
+    begun_s: float | None = None
+    #: numbers of its worker and cell
+    worker: int = 0
+    cell: int = 0
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,13 +135,13 @@ def observed(
         taken_s: by each request from every worker; see SimulatedCell.
     """
     lone /= slowdown(served.rate, taken_s)
-    middle_s = {size: _mean_s(spent) for size, spent in trial_s.items()}
+    middle_s = {size: mean_s(spent) for size, spent in trial_s.items()}
     seen: dict[int, list[float]] = {}
     for batch in served.batches:
         if batch.size in middle_s:
             spent_s = batch.spent_s / company_share(lone, batch.company)
             seen.setdefault(batch.size, []).append(spent_s)
-    seen_s = math.fsum(len(spent) * _mean_s(spent) for spent in seen.values())
+    seen_s = math.fsum(len(spent) * mean_s(spent) for spent in seen.values())
     expected_s = math.fsum(len(spent) * middle_s[size] for size, spent in seen.items())
     return seen_s / expected_s if expected_s else None
 
@@ -202,6 +207,7 @@ def with_served(
     return {size: enough.get(size, list(spent_s)) for size, spent_s in times_s.items()}
 
 
-def _mean_s(spent_s: Sequence[float]) -> float:
+def mean_s(spent_s: Sequence[float]) -> float:
+    """The mean of what batches took, pauses of the machine cut off."""
     most_s = _PAUSE * statistics.median(spent_s)
     return statistics.fmean(min(each_s, most_s) for each_s in spent_s)

@@ -79,6 +79,17 @@ class UnderLoad:
         """The configurations that are confirmed."""
         return self._confirmation.trials
 
+    @property
+    def spells(self) -> str:
+        """In words, for how long the machine was clearly slower than else; empty for never."""
+        slow_s, all_s = self._forecast.seen.spells()
+        if not slow_s:
+            return ""
+        return (
+            f"for {slow_s} of {all_s} s under load batches took clearly longer than in the others, "
+            f"as when a host slows a virtual machine down: these seconds do not count"
+        )
+
     def run(self) -> None:
         """Calibrates, and confirms the best; in an exhaustive search all.
 

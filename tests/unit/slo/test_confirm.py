@@ -9,12 +9,22 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from support.simulated_servers import (
+    BOUND_S,
+    MEMORY,
+    NARROW,
+    NULL,
+    WIDE,
+    Machine,
+    configuration,
+    forecast,
+    noisy,
+)
 
 from corral.batching.contention import slowdown
-from corral.batching.policy import Policy
-from corral.batching.prediction import Prediction, highest_rate, poisson_gaps
-from corral.batching.simulation import SimulatedCell, simulate
-from corral.settings import Allocator, BackendName, Mode, Precision, Settings
+from corral.batching.prediction import Prediction, poisson_gaps
+from corral.batching.simulation import simulate
+from corral.settings import Settings
 from corral.slo.confirm import SLOWER, Confirmation
 from corral.slo.contenders import distinct
 from corral.slo.forecast import Forecast
@@ -29,82 +39,7 @@ from corral.slo.service import (
     inflated,
     with_served,
 )
-from corral.slo.space import Arithmetic, Batching, Configuration, Memory, Shape
-
-NULL = Arithmetic(backend=BackendName.NULL, precision=Precision.FP32)
-MEMORY = Memory(allocator=Allocator.SYSTEM, huge_pages=True, openmp_spin_ms=1)
-WIDE, NARROW = Shape(workers=1, cores=2), Shape(workers=2, cores=1)
-#: milliseconds of a batch: half of it is a batch's own
-TIMES = {1: 10.0, 2: 15.0, 4: 25.0}
-#: of its time beside another, what a batch takes alone
-LONE = 0.9
-BOUND_S = 0.1
-
-
-def configuration(shape: Shape = NARROW, largest: int = 1) -> Configuration:
-    batching = Batching(max_batch=largest, mode=Mode.THROUGHPUT)
-    return Configuration(arithmetic=NULL, shape=shape, batching=batching, memory=MEMORY)
-
-
-def noisy(ms: float, seed: int = 0) -> list[float]:
-    draw = random.Random(seed)
-    return [ms / 1000 * draw.uniform(0.9, 1.1) for _ in range(60)]
-
-
-def forecast(settings: Settings | None = None) -> Forecast:
-    made = Forecast(settings or Settings(), BOUND_S, poisson_gaps(1500), {WIDE: 1, NARROW: 1})
-    for cores in (1, 2):
-        busy_s = {size: noisy(ms / cores) for size, ms in TIMES.items()}
-        made.learn_times(
-            NULL, cores, ServiceTimes(busy_s=busy_s, alone_s=noisy(10.0 * LONE / cores))
-        )
-    made.learn_memory(NULL, MEMORY, 1.0)
-    return made
-
-
-class Machine:
-    """Servers whose batches take ``slower`` times as long as the trials' did."""
-
-    def __init__(self, slower: float, overhead_s: float = 0.001) -> None:
-        self.slower, self.overhead_s = slower, overhead_s
-        self.seed = 0
-        self.rates: list[float] = []
-
-    def cell(self, one: Configuration) -> SimulatedCell:
-        factor = self.slower / one.shape.cores
-        sizes = [size for size in TIMES if size <= one.batching.max_batch]
-        return SimulatedCell(
-            policy=Policy(max_queue=128, max_bytes=10**9),
-            workers=one.shape.workers,
-            services_s={size: noisy(TIMES[size] * factor, 7) for size in sizes},
-            lone=LONE,
-        )
-
-    def measure(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> Round:
-        self.seed += 1
-        self.rates.append(rate)
-        cell = self.cell(one)
-        found = simulate(cell, offsets_s, self.seed)
-        return Round(
-            rate=rate,
-            offsets_s=list(offsets_s),
-            latencies_s=[spent + self.overhead_s for spent in found.sojourns_s],
-            served=Served(
-                rate=rate,
-                batches=[
-                    Batch(size=size, spent_s=spent_s)
-                    for size, times in found.batches.items()
-                    if times
-                    for spent_s in [*cell.services_s[size]] * 2
-                ],
-                overhead_s=self.overhead_s,
-            ),
-        )
-
-    def truth(self, one: Configuration) -> float:
-        best = highest_rate(self.cell(one), poisson_gaps(12_000, 99), BOUND_S, self.overhead_s)
-        assert best is not None
-        return best.rate
+from corral.slo.space import Configuration
 
 
 def confirmed(machine: Machine, one: Configuration, rounds: int = 6) -> Confirmation:
@@ -555,16 +490,15 @@ def test_a_slow_moment_of_a_round_is_no_tail_of_the_next() -> None:
             slow = [s + 0.05 * (400 <= n < 440) for n, s in enumerate(found.latencies_s)]
             return msgspec.structs.replace(found, latencies_s=slow)
 
-    before = made.highest(one, slower=SLOWER)
     confirmation = Confirmation(made, Stalling(1.0).measure, BOUND_S)
     confirmation.calibrate(one, 20.0, 40.0)
-    assert made.careful_tail(one.shape) > 1.5
     assert made.tail(one.shape) < 1.1
     # A rate that is to be kept at once is a careful one all the same.
-    after = made.highest(one, slower=SLOWER)
-    assert before
-    assert after
-    assert after.rate < before.rate
+    quiet = Confirmation(forecast(), Machine(1.0).measure, BOUND_S)
+    quiet.calibrate(one, 20.0, 40.0)
+    predicted = made.highest(one)
+    assert predicted is not None
+    assert confirmation.add(one, predicted).rate < quiet.add(one, predicted).rate
 
 
 def test_what_calibrating_has_seen_counts_as_a_round() -> None:

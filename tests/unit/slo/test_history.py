@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from corral.settings import BackendName, Precision, Settings
 from corral.slo.history import Entry, History, Past, Speed, slower, speed
 from corral.slo.report import TuneReport
@@ -45,6 +47,27 @@ def test_what_is_no_news_is_not() -> None:
 
 def test_the_last_of_several_counts() -> None:
     assert not slower(past(seen("2026.2", 10.0), seen("2026.3", 23.0)), [seen("2026.4", 23.0)], day)
+
+
+def test_a_machine_that_is_slower_is_no_slower_engine() -> None:
+    before = past(seen("2026.3", 20.0), seen("2.9", 40.0, "torch fp32"), seen("1", 9.0, "null"))
+    others = [seen("2.9", 46.0, "torch fp32"), seen("1", 10.4, "null")]
+    assert not slower(before, [seen("2026.4", 23.0), *others], day)
+    (sentence,) = slower(before, [seen("2026.4", 30.0), *others], day)
+    assert "30% more than 2026.3" in sentence
+    assert "beside the machine, which is at 1.15 of it" in sentence
+
+
+def test_nothing_is_said_of_what_was_measured_beside_others() -> None:
+    before, now = past(seen("2026.3", 20.0)), [seen("2026.4", 23.0)]
+    assert slower(before, now, day, other_load=0.05)
+    assert not slower(before, now, day, other_load=0.3)
+    busy = msgspec.structs.replace(before.entries[0], other_load=0.3)
+    assert not slower(Past(entries=[busy]), now, day)
+    # The last quiet one is what counts.
+    quick = Entry(at_s=1.0, p99_ms=50, rate=9, name="", speeds=[seen("2026.3", 15.0)])
+    (sentence,) = slower(Past(entries=[quick, busy]), now, day)
+    assert "53% more" in sentence
 
 
 def test_it_is_kept_from_one_search_to_the_next_by_machine_and_model(tmp_path: Path) -> None:
