@@ -72,11 +72,6 @@ class Admission:
         """
         return ClientsTurn(self, scope.get("client"), inference)
 
-    def _grow(self, task: asyncio.Task[Any], count: int) -> Awaitable[None] | None:
-        if self._incoming.grow(task, count, time.monotonic()):
-            return None
-        return self._wait_for_room(task)
-
     async def _wait_for_room(self, task: asyncio.Task[Any]) -> None:
         self._waiting += 1
         try:
@@ -127,8 +122,11 @@ class ClientsTurn(msgspec.Struct, eq=False):
         Returns:
             what to await before the next piece is taken; None: nothing.
         """
-        assert self._task
-        return self._admission._grow(self._task, count)
+        admission, task = self._admission, self._task
+        assert task
+        if admission._incoming.grow(task, count, time.monotonic()):
+            return None
+        return admission._wait_for_room(task)
 
     def __exit__(
         self,

@@ -24,6 +24,12 @@ class Scattered:
     def read_into(self, target: memoryview, start: int) -> None:
         """Fills ``target`` with the tensor's bytes from ``start``."""
         at = 0
+        if len(target) == self._size:
+            for piece in self._pieces:
+                end = at + len(piece)
+                target[at:end] = piece
+                at = end
+            return
         for piece in self._pieces:
             length = len(piece)
             if start >= length:

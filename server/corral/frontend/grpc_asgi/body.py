@@ -100,14 +100,13 @@ class Body(msgspec.Struct, eq=False):
         self._left = held = b""
         came = have
         while have < length:
-            if (room := grow(came)) is not None:
+            if came and (room := grow(came)) is not None:
                 await room
-            piece = b""
-            while not piece:
-                if self._ended:
-                    raise GrpcError(Code.INVALID_ARGUMENT, _CUT_SHORT)
-                piece = self._piece(await self._receive())
-            came = len(piece)
+            if self._ended:
+                raise GrpcError(Code.INVALID_ARGUMENT, _CUT_SHORT)
+            piece = self._piece(await self._receive())
+            if not (came := len(piece)):
+                continue
             have += came
             found.append(piece)
         if have > length:
