@@ -14,9 +14,6 @@ from corral.frontend.grpc_asgi.body import PREFIX
 from corral.frontend.grpc_asgi.status import Code
 from corral.frontend.inner_message import InnerCallFailed
 
-#: an answer that takes longer does not come
-_PATIENCE_S = 60.0
-
 
 class InnerClient(asyncio.Protocol):
     """Calls one method of the server at the other end.
@@ -71,8 +68,12 @@ class InnerClient(asyncio.Protocol):
             self.close()
         self._flush()
 
-    async def call(self, message: bytes) -> None:
+    async def call(self, message: bytes, patience_s: float) -> None:
         """Sends a message and waits until it is answered.
+
+        Args:
+            message: the call's.
+            patience_s: an answer that takes longer does not come.
 
         Raises:
             InnerCallFailed: by an error.
@@ -81,17 +82,22 @@ class InnerClient(asyncio.Protocol):
         if self._transport is None:
             raise ConnectionError("there is no connection")
         self._answered = asyncio.get_running_loop().create_future()
+        self._code = int(Code.UNKNOWN)
         try:
             self._stream = self._http.get_next_available_stream_id()
             self._http.send_headers(self._stream, self._fields)
             self._rest = memoryview(PREFIX.pack(0, len(message)) + message)
             self._send_rest()
             self._flush()
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(patience_s):
                 code = await self._answered
         except (h2.exceptions.ProtocolError, TimeoutError) as error:
             self.close()
             raise ConnectionError(str(error)) from None
+        except asyncio.CancelledError:
+            # The message may have left in part.
+            self.close()
+            raise
         finally:
             self._rest = memoryview(b"")
             self._answered = None
@@ -122,7 +128,9 @@ class InnerClient(asyncio.Protocol):
         match event:
             case h2.events.DataReceived():
                 self._http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            case h2.events.ResponseReceived() | h2.events.TrailersReceived():
+            case h2.events.ResponseReceived() | h2.events.TrailersReceived() if (
+                event.stream_id == self._stream
+            ):
                 for name, value in event.headers:
                     if name == b"grpc-status":
                         self._code = int(value)

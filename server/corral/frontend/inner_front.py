@@ -101,8 +101,8 @@ class InnerFront:
         self._address = ""
         self._client: InnerClient | None = None
 
-    async def call(self, message: bytes) -> None:
-        """Sends a ModelInferRequest through it, and waits for the answer.
+    async def call(self, message: bytes, patience_s: float) -> None:
+        """Sends a ModelInferRequest through it, and waits for the answer, for so long at most.
 
         Raises:
             InnerCallFailed: it is answered with an error.
@@ -111,7 +111,7 @@ class InnerFront:
         client = self._client
         if client is None or not client.is_open:
             client = self._client = await self._connect()
-        await client.call(message)
+        await client.call(message, patience_s)
 
     async def _connect(self) -> InnerClient:
         if self._server is None or self._server.done():

@@ -8,13 +8,13 @@ is counted nowhere, waits for nothing and gives way to any client's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from corral.dataplane.dispatcher import Dispatcher
 from corral.dataplane.upkeep import Silence, warm_every_s, warm_share
+from corral.dataplane.worker_link import WorkerLink
 from corral.frontend.grpc_asgi.status import Code
 from corral.frontend.inner_message import InnerCallFailed, inner_message
 from corral.frontend.pages import Pages
@@ -31,6 +31,10 @@ logger = logging.getLogger(__name__)
 
 #: a call that gave way to a client ends with that
 _GAVE_WAY = {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED}
+#: So often in a row, another error is the model's; once, it may be a worker that died.
+_FAILURES = 3
+#: how long an answer is waited for: so often what it should take, and no less than that
+_TIMES, _LEAST_PATIENCE_S = 10.0, 2.0
 
 
 class KeepWarm:
@@ -64,12 +68,15 @@ class KeepWarm:
         self._front: InnerFront | None = None
         self._silence = Silence()
         self._messages: dict[Datatype, bytes | None] = {}
+        self._failures = 0
+        self._is_over = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begins, or goes on by the settings as they are now."""
         self.stop()
-        if warm_share(self._settings):
+        self._messages.clear()
+        if warm_share(self._settings) and not self._is_over:
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(_ended)
 
@@ -85,6 +92,11 @@ class KeepWarm:
             self._task.cancel()
             self._task = None
 
+    def end(self) -> None:
+        """Sends no more, whatever settings come."""
+        self._is_over = True
+        self.stop()
+
     def clients_ask(self) -> bool:
         """Whether a client's request is under way, or has come since the last look."""
         return self._silence.is_broken(self._service.count, self._service.accepted)
@@ -94,13 +106,11 @@ class KeepWarm:
         while True:
             await asyncio.sleep(self._pause_s(share))
             if self._silence.look(self._service.count, self._service.accepted):
-                with contextlib.suppress(OSError):
-                    await self._ask()
+                await self._ask()
 
     def _pause_s(self, share: float) -> float:
         workers = max(1, self._dispatcher.workers)
-        link = self._dispatcher.idle_worker
-        took_s = 0.0 if link is None else link.costs.expected_s(link.datatype, 1)
+        took_s = _took_s(self._dispatcher.idle_worker)
         least_s = self._settings.lifecycle.keep_warm_every_s
         return warm_every_s(took_s, share, least_s=least_s, workers=workers) / workers
 
@@ -110,25 +120,44 @@ class KeepWarm:
             return
         datatype = link.datatype
         if datatype not in self._messages:
-            self._messages[datatype] = inner_message(self._signature, self._model, datatype)
+            made = inner_message(self._signature, self._model, datatype)
+            too_long = made is not None and len(made) > self._service.max_body_bytes
+            self._messages[datatype] = None if too_long else made
         message = self._messages[datatype]
         if message is None:
             self._dispatcher.run_unasked()
             return
-        if self._front is None:
-            self._front = self._make_front()
         try:
-            await self._front.call(message)
+            if self._front is None:
+                self._front = self._make_front()
+            await self._front.call(message, max(_LEAST_PATIENCE_S, _TIMES * _took_s(link)))
         except InnerCallFailed as error:
             if error.code not in _GAVE_WAY:
-                logger.info(
-                    "--keep-warm: requests of zeros are answered with %s: "
-                    "workers alone are kept warm",
-                    Code(error.code).name,
-                )
-                self._messages[datatype] = None
+                self._failed(datatype, error.code)
         except OSError:
             self._dispatcher.run_unasked()
+        # Nobody would start it again.
+        except Exception:
+            logger.exception("--keep-warm: workers alone are kept warm")
+            self._messages[datatype] = None
+        else:
+            self._failures = 0
+
+    def _failed(self, datatype: Datatype, code: int) -> None:
+        self._dispatcher.run_unasked()
+        self._failures += 1
+        if self._failures >= _FAILURES:
+            logger.info(
+                "--keep-warm: requests of zeros are answered with %s: workers alone are kept warm",
+                Code(code).name,
+            )
+            self._failures = 0
+            self._messages[datatype] = None
+
+
+def _took_s(link: WorkerLink | None) -> float:
+    """What a batch of one takes a worker, of its latest datatype; 0 without a worker."""
+    return 0.0 if link is None else link.costs.expected_s(link.datatype, 1)
 
 
 def _ended(task: asyncio.Task[None]) -> None:

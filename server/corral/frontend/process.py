@@ -237,7 +237,7 @@ class Frontend:
         comes before is told UNAVAILABLE. A client that does not read its answer is waited for,
         until the supervisor's grace time is over.
         """
-        self._keep_warm.stop()
+        self._keep_warm.end()
         self._service.leaving = True
         self._recorder.serving(serves=False)
         self._health.shutdown()

@@ -43,6 +43,7 @@ class _Dispatcher:
 class _Service:
     count: int = 0
     accepted: int = 0
+    max_body_bytes: int = 10**6
 
 
 @dataclasses.dataclass
@@ -50,7 +51,7 @@ class _Front:
     error: Exception | None = None
     calls: int = 0
 
-    async def call(self, _message: bytes) -> None:
+    async def call(self, _message: bytes, _patience_s: float) -> None:
         self.calls += 1
         if self.error is not None:
             raise self.error
@@ -142,9 +143,9 @@ async def test_a_model_that_takes_no_zeros_is_told_of_once(
     caplog.set_level("INFO")
     rig = _Rig(error=InnerCallFailed(Code.INTERNAL))
     rig.keep_warm.start()
-    await _until(lambda: rig.dispatcher.unasked >= 2)
+    await _until(lambda: rig.dispatcher.unasked >= 5)
     rig.keep_warm.stop()
-    assert rig.front.calls == 1
+    assert rig.front.calls == 3
     (line,) = caplog.messages
     assert "answered with INTERNAL: workers alone are kept warm" in line
 
@@ -155,3 +156,39 @@ async def test_a_call_that_gave_way_is_no_failure() -> None:
     await _until(lambda: rig.front.calls >= 2)
     rig.keep_warm.stop()
     assert rig.dispatcher.unasked == 0
+
+
+async def test_one_failure_is_no_verdict() -> None:
+    """A worker may have died with it."""
+    rig = _Rig(error=InnerCallFailed(Code.INTERNAL))
+    rig.keep_warm.start()
+    await _until(lambda: rig.front.calls == 1)
+    rig.front.error = None
+    await _until(lambda: rig.front.calls >= 4)
+    rig.keep_warm.stop()
+    assert rig.dispatcher.unasked == 1
+
+
+async def test_a_front_that_cannot_be_made_does_not_end_it() -> None:
+    rig = _Rig(error=RuntimeError("can't start new thread"))
+    rig.keep_warm.start()
+    await _until(lambda: rig.dispatcher.unasked >= 3)
+    rig.keep_warm.stop()
+    assert rig.front.calls == 1
+
+
+async def test_a_message_that_clients_may_not_send_is_not_sent() -> None:
+    rig = _Rig()
+    rig.service.max_body_bytes = 100
+    rig.keep_warm.start()
+    await _until(lambda: rig.dispatcher.unasked >= 2)
+    rig.keep_warm.stop()
+    assert rig.front.calls == 0
+
+
+async def test_what_has_ended_does_not_begin_by_other_settings() -> None:
+    rig = _Rig()
+    rig.keep_warm.end()
+    rig.keep_warm.follow(rig.settings)
+    await _some_looks()
+    assert rig.front.calls == rig.dispatcher.unasked == 0

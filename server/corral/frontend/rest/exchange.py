@@ -22,6 +22,8 @@ HTML = b"text/html; charset=utf-8"
 #: a smaller answer is not worth packing
 _LEAST_PACKED_BYTES = 256
 _MAX_QUERY_FIELDS = 16
+#: longer paths are nothing to remember
+_REMEMBERED_BYTES = 256
 #: for a client to take a piece of an answer that goes on
 _STALLED_S = 10.0
 
@@ -131,11 +133,12 @@ class Request:
             NotFound: it is no path of text.
         """
         raw = self.scope.get("raw_path") or self.scope["path"].encode()
+        if len(raw) > _REMEMBERED_BYTES:
+            return _read_segments(raw)
         return _segments(raw)
 
 
-@functools.lru_cache(maxsize=256)
-def _segments(raw: bytes) -> tuple[str, ...]:
+def _read_segments(raw: bytes) -> tuple[str, ...]:
     if not raw.startswith(b"/"):
         raise NotFound("there is nothing at this path")
     try:
@@ -144,6 +147,9 @@ def _segments(raw: bytes) -> tuple[str, ...]:
         )
     except UnicodeDecodeError:
         raise NotFound("there is nothing at this path") from None
+
+
+_segments = functools.lru_cache(maxsize=256)(_read_segments)
 
 
 def refusal(error: RequestError) -> Reply:

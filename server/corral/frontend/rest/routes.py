@@ -11,6 +11,8 @@ from corral.errors import NotFound
 from corral.protocol.rest.statuses import MediaNotTaken, MethodNotAllowed
 
 _QUOTED_CHARS = 80
+#: longer paths are nothing to remember
+_REMEMBERED_CHARS = 256
 #: the service whose methods are paths, too
 _GRPC = "inference.GRPCInferenceService"
 
@@ -76,14 +78,13 @@ def find(method: str, path: tuple[str, ...]) -> Route:
         NotFound: there is nothing at this path.
         MethodNotAllowed: there is, for another method.
     """
-    expected, route = _look_up(path)
+    is_short = sum(map(len, path)) <= _REMEMBERED_CHARS
+    expected, route = _known(path) if is_short else _look_up(path)
     if method != expected and not (method == "HEAD" and expected == "GET"):
         raise MethodNotAllowed(method, "GET, HEAD" if expected == "GET" else expected)
     return route
 
 
-# Clients ask for the same few again and again.
-@functools.lru_cache(maxsize=256)
 def _look_up(path: tuple[str, ...]) -> tuple[str, Route]:
     found = _FIXED.get(path)
     if found is not None:
@@ -97,6 +98,10 @@ def _look_up(path: tuple[str, ...]) -> tuple[str, Route]:
     raise NotFound(
         f"there is nothing at /{'/'.join(path)[:_QUOTED_CHARS]}; /docs shows what there is"
     )
+
+
+# Clients ask for the same few again and again.
+_known = functools.lru_cache(maxsize=256)(_look_up)
 
 
 def _of_a_model(name: str, rest: tuple[str, ...]) -> tuple[str, Route]:
