@@ -24,6 +24,7 @@ from corral.protocol.contents import Limits
 from corral.protocol.head import Head
 from corral.protocol.request import RequestReader
 from corral.protocol.response import Answer, classification
+from corral.protocol.scattered import Scattered
 from corral.telemetry.timeline import Timeline
 from corral.tensors import Datatype, Signature, View
 from corral_protos import open_inference_pb2 as pb
@@ -43,7 +44,7 @@ def resolve(name: str, version: str) -> View:
 
 
 class Received(bytearray):
-    """A body whose end can be seen."""
+    """A piece of a body, whose end can be seen."""
 
 
 class FakeService:
@@ -105,19 +106,19 @@ class FakeService:
 
     async def receive_body(
         self, _scope: Scope, receive: Receive, length: int | None, most_bytes: int
-    ) -> bytearray:
+    ) -> list[bytes]:
         if length is not None and length > most_bytes:
             raise TooLarge("the body is above the limit")
-        body = bytearray()
+        pieces: list[Any] = []
         while True:
             message = await receive()
-            body += message.get("body", b"")
-            if len(body) > most_bytes:
+            if piece := message.get("body"):
+                pieces.append(Received(piece))
+                self.bodies.append(weakref.ref(pieces[-1]))
+            if sum(map(len, pieces)) > most_bytes:
                 raise TooLarge("the body is above the limit")
             if not message.get("more_body"):
-                received = Received(body)
-                self.bodies.append(weakref.ref(received))
-                return received
+                return pieces
 
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         return self._reader.read_head(request)
@@ -125,7 +126,7 @@ class FakeService:
     async def infer(
         self,
         head: Head,
-        raws: Sequence[Body],
+        raws: Sequence[Body | Scattered],
         deadline_s: float | None,
         at_most: Priority,
         timeline: Timeline | None = None,
@@ -138,7 +139,7 @@ class FakeService:
                 break
             await asyncio.sleep(0.01)
         self.kept.append(kept)
-        content = bytes(raw)
+        content = bytes(raw.joined() if isinstance(raw, Scattered) else raw)
         data = self._reader.data(head, [memoryview(content)])
         self.heads.append(head)
         self.deadlines_s.append(deadline_s)

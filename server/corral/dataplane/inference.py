@@ -26,6 +26,7 @@ from corral.priority import Priority
 from corral.protocol.head import Data, Head, Places
 from corral.protocol.request import RequestReader
 from corral.protocol.response import Answer
+from corral.protocol.scattered import Scattered
 from corral.telemetry.timeline import Timeline
 from corral.tensors import Datatype
 
@@ -141,7 +142,7 @@ class Inference:
     async def infer_parsed(
         self,
         head: Head,
-        raws: Sequence[memoryview],
+        raws: Sequence[memoryview | Scattered],
         deadline_s: float | None,
         at_most: Priority = Priority.INTERACTIVE,
         timeline: Timeline | None = None,

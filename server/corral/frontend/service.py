@@ -22,6 +22,7 @@ from corral.priority import Priority
 from corral.protocol.head import Head
 from corral.protocol.request import RequestReader
 from corral.protocol.response import Answer
+from corral.protocol.scattered import Scattered
 from corral.telemetry.timeline import Timeline
 from corral_protos import open_inference_pb2 as pb
 
@@ -171,7 +172,7 @@ class Service:
     async def infer(
         self,
         head: Head,
-        raws: Sequence[bytes | bytearray | memoryview],
+        raws: Sequence[bytes | bytearray | memoryview | Scattered],
         deadline_s: float | None,
         at_most: Priority,
         timeline: Timeline | None = None,
@@ -192,15 +193,15 @@ class Service:
         self.accepted += 1
         try:
             return await self._inference.infer_parsed(
-                head, [memoryview(raw) for raw in raws], deadline_s, at_most, timeline
+                head, list(map(_in_place, raws)), deadline_s, at_most, timeline
             )
         finally:
             self.accepted -= 1
 
     async def receive_body(
         self, scope: dict[str, Any], receive: Receive, length: int | None, most_bytes: int
-    ) -> bytes | bytearray:
-        """The body of an HTTP request.
+    ) -> list[bytes]:
+        """The body of an HTTP request, in as many pieces as it came; none where it is empty.
 
         Args:
             scope: ASGI's.
@@ -241,7 +242,7 @@ class Service:
                 if more and (room := turn.grow(came)) is not None:
                     await room
                 came = 0
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return pieces
 
     # --- pages ---
 
@@ -262,3 +263,7 @@ class Service:
         """
         kind, page = self._methods[method]
         return as_dict(page(filled(kind, fields)))
+
+
+def _in_place(raw: bytes | bytearray | memoryview | Scattered) -> memoryview | Scattered:
+    return raw if isinstance(raw, Scattered) else memoryview(raw)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from corral.errors import InvalidRequest, QueueFull, RequestError, TooLarge
 from corral.frontend.outgoing import SHORT_BYTES, NotTaken
 from corral.frontend.rest import console, routes
 from corral.frontend.rest.console import CONSOLE_ACTIONS, ConsolePages
 from corral.frontend.rest.departures import Departures
-from corral.frontend.rest.exchange import OCTETS, Reply, Request, answer, packed, refusal
+from corral.frontend.rest.exchange import Reply, Request, answer, packed, refusal
+from corral.frontend.rest.inference_reply import inference_reply, json_bytes
 from corral.frontend.rest.leftovers import Leftovers
 from corral.frontend.rest.pages import Pages
 from corral.frontend.rest.routes import Route
@@ -22,12 +23,12 @@ from corral.images.header import is_no_picture
 from corral.priority import Priority
 from corral.protocol.head import Head
 from corral.protocol.labels import labels_request
-from corral.protocol.response import Answer
 from corral.protocol.rest import compression, fields, request, response, statuses
 from corral.protocol.rest.json_tensor import as_element
 from corral.protocol.rest.multipart import is_no_form, only_file
 from corral.protocol.rest.request import Form
 from corral.protocol.rest.statuses import LengthMissing, MediaNotTaken
+from corral.protocol.scattered import Scattered
 from corral.system.procfs import open_connections
 from corral.telemetry.timeline import timeline_of
 from corral.tensors import Datatype
@@ -38,8 +39,6 @@ logger = logging.getLogger(__name__)
 _OPEN = frozenset({"live", "ready"})
 #: JSON headers up to this size are remembered: a client sends the same one again and again
 _REMEMBERED_BYTES = 1024
-#: how long the JSON of a number is, by its bytes
-_JSON_OF_A_BYTE = 5
 #: a request for labels that names no number
 _USUAL_LABELS = 5
 _MULTIPART = "multipart/form-data"
@@ -159,12 +158,12 @@ class RestApp:
 
     async def _receive(
         self, asked: Request, receive: Receive, deadline_s: float | None
-    ) -> bytes | bytearray:
+    ) -> Sequence[bytes]:
         self._service.turn_away(deadline_s)
         if asked.has_no_body:
             raise self._counted(LengthMissing("the request has no body, and no Content-Length"))
         try:
-            body = await self._service.receive_body(
+            pieces = await self._service.receive_body(
                 asked.scope,
                 receive,
                 asked.length(b"content-length"),
@@ -172,9 +171,9 @@ class RestApp:
             )
         except TooLarge as error:
             raise self._counted(error) from None
-        if not body:
+        if not pieces:
             raise self._counted(InvalidRequest("the request's body is empty"))
-        return body
+        return pieces
 
     async def _infer(
         self, route: Route, asked: Request, receive: Receive, at_most: Priority
@@ -187,17 +186,23 @@ class RestApp:
         head, raws, binary = await self._read(route, asked, receive, deadline_s)
         timeline = timeline_of(asked.scope)
         got = await self._service.infer(head, raws, deadline_s, at_most, timeline)
-        write = functools.partial(_inference_reply, got, binary)
-        return await self._side.write(write, _json_bytes(got, binary))
+        write = functools.partial(inference_reply, got, binary)
+        return await self._side.write(write, json_bytes(got, binary))
 
     async def _read(
         self, route: Route, asked: Request, receive: Receive, deadline_s: float | None
-    ) -> tuple[Head, list[Body], tuple[bool, ...]]:
+    ) -> tuple[Head, Sequence[Body | Scattered], tuple[bool, ...]]:
         """An inference: its head, its tensors, and whether each output is wanted in binary."""
         header_bytes = asked.length(b"inference-header-content-length")
         encoding = asked.field(b"content-encoding")
-        body: Body = await self._receive(asked, receive, deadline_s)
+        pieces = await self._receive(asked, receive, deadline_s)
         try:
+            if encoding is None and header_bytes is not None:
+                found = self._in_pieces(route, pieces, header_bytes)
+                if found is not None:
+                    return found
+            body: Body = _joined(pieces)
+            del pieces
             if encoding is not None:
                 body = await self._unpack(
                     body,
@@ -217,6 +222,21 @@ class RestApp:
         except RequestError as error:
             raise self._counted(error) from None
         return head, raws, form.binary
+
+    def _in_pieces(
+        self, route: Route, pieces: Sequence[bytes], header_bytes: int
+    ) -> tuple[Head, Sequence[Body | Scattered], tuple[bool, ...]] | None:
+        """What ``_read`` gives, where one tensor follows a short header; None for all others."""
+        first = pieces[0]
+        if header_bytes > min(len(first), _REMEMBERED_BYTES):
+            return None
+        form, head = self._remembered(bytes(first[:header_bytes]), route.name, route.version)
+        raw_bytes = sum(map(len, pieces)) - header_bytes
+        if head.raw_bytes != raw_bytes or form.inputs[0].binary_bytes != raw_bytes:
+            return None
+        rest = memoryview(first)[header_bytes:]
+        raw = rest if len(pieces) == 1 else Scattered([rest, *pieces[1:]])
+        return head, [raw], form.binary
 
     async def _unpack(
         self,
@@ -252,7 +272,7 @@ class RestApp:
             unknown = next(iter(query))[:40]
             raise InvalidRequest(f"the query takes k, timeout and priority, not {unknown!r}")
         encoding, deadline_s = asked.field(b"content-encoding"), asked.deadline_s()
-        body: Body = await self._receive(asked, receive, deadline_s)
+        body: Body = _joined(await self._receive(asked, receive, deadline_s))
         try:
             head = self._labels_head(route.name, route.version, top, timeout_us, priority)
             if encoding is not None:
@@ -289,39 +309,16 @@ class RestApp:
         return error
 
 
+def _joined(pieces: Sequence[bytes]) -> bytes:
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
 def _datatypes(form: Form, head: Head) -> list[Datatype | None]:
     """What the values of each input become, in the request's order."""
     if not head.inputs:
         return [head.datatype]
     kinds = {given.spec.name: given.spec.datatype for given in head.inputs}
     return [kinds[given.name] for given in form.inputs]
-
-
-def _json_bytes(got: Answer, binary: tuple[bool, ...]) -> int:
-    """About how long the answer's JSON is."""
-    if all(binary):
-        return 0
-    values = sum(len(output.content) for output in got.outputs) or len(got.content)
-    return values * _JSON_OF_A_BYTE
-
-
-def _inference_reply(got: Answer, binary: tuple[bool, ...]) -> Reply:
-    """The answer; ``binary`` says it of each output that was named, or of all."""
-    if got.part is None and binary == (True,) and len(got.outputs) <= 1:
-        body, header_bytes = response.binary(
-            got.model_name,
-            got.request_id,
-            got.datatype,
-            got.shape,
-            got.content,
-            name=got.output_name,
-        )
-    else:
-        body, header_bytes = response.in_parts(got, binary)
-        if header_bytes == len(body):
-            return Reply(body, may_be_packed=True)
-    more = ((b"inference-header-content-length", b"%d" % header_bytes),)
-    return Reply(body, content_type=OCTETS, more=more, may_be_packed=True)
 
 
 def _whole(query: dict[str, str], name: str, usual: int) -> int:

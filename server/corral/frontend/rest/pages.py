@@ -86,9 +86,10 @@ class Pages:
         if asked.has_no_body:
             return takes_body(route, b"")
         try:
-            packed = await self._service.receive_body(
+            pieces = await self._service.receive_body(
                 asked.scope, receive, asked.length(b"content-length"), _MAX_BODY_BYTES
             )
+            packed = b"".join(pieces)
             encoding = asked.field(b"content-encoding")
             body = bytes(compression.unpack(packed, encoding, _MAX_BODY_BYTES))
         except TooLarge:

@@ -11,6 +11,7 @@ from corral.frontend.outgoing import Outgoing
 from corral.priority import Priority
 from corral.protocol.head import Head
 from corral.protocol.response import Answer
+from corral.protocol.scattered import Scattered
 from corral.telemetry.timeline import Timeline
 from corral_protos import open_inference_pb2 as pb
 
@@ -77,8 +78,8 @@ class Service(Protocol):
 
     async def receive_body(
         self, scope: Scope, receive: Receive, length: int | None, most_bytes: int
-    ) -> bytes | bytearray:
-        """The body, received when there is room for it; raises TooLarge or QueueFull."""
+    ) -> Sequence[bytes]:
+        """The body's pieces, received when there is room; raises TooLarge or QueueFull."""
 
     def read_head(self, request: pb.ModelInferRequest) -> Head:
         """Compares a request, without its tensor, with the model."""
@@ -86,7 +87,7 @@ class Service(Protocol):
     async def infer(
         self,
         head: Head,
-        raws: Sequence[Body],
+        raws: Sequence[Body | Scattered],
         deadline_s: float | None,
         at_most: Priority,
         timeline: Timeline | None = None,

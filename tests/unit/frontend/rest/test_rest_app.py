@@ -100,8 +100,15 @@ def said(reply: Reply) -> str:
 @pytest.mark.parametrize("binary_in", [True, False])
 @pytest.mark.parametrize("binary_out", [True, False, None])
 @pytest.mark.parametrize("datatype", ["FP32", "UINT8"])
+@pytest.mark.parametrize("pieces", [1, 2, 3, 40])
 async def test_tritonclient_gets_its_answer(
-    app: RestApp, service: FakeService, datatype: str, binary_out: bool | None, binary_in: bool
+    app: RestApp,
+    service: FakeService,
+    datatype: str,
+    *,
+    pieces: int,
+    binary_out: bool | None,
+    binary_in: bool,
 ) -> None:
     array: np.ndarray[Any, Any] = PIXELS
     if datatype == "FP32":
@@ -112,7 +119,7 @@ async def test_tritonclient_gets_its_answer(
     body, fields = triton_request(
         array, datatype, binary=binary_in, outputs=outputs, request_id="seven", timeout=9_000_000
     )
-    reply = await ask(app, "POST", "/v2/models/m/versions/1/infer", body, fields, pieces=3)
+    reply = await ask(app, "POST", "/v2/models/m/versions/1/infer", body, fields, pieces=pieces)
     expected = array.reshape(2, -1)[:, :CLASSES].astype(np.float32)
     assert np.array_equal(triton_result(reply), expected)
     assert service.raws == [array.tobytes()]
