@@ -79,11 +79,6 @@ class Trial:
     found: Measured | None = None
     held: Measured | None = None
 
-    @property
-    def requests(self) -> int:
-        """How many say something of the rate that is measured next."""
-        return sum(len(r.offsets_s) for r in _near(self.rounds, self.rate))
-
 
 class Confirmation:
     """Measures some configurations in turns.
@@ -206,7 +201,7 @@ class Confirmation:
         is_far = safe_rate > step
         trial.rate = max(step, safe_rate * _UPWARDS) if is_far else max(safe_rate, held.rate)
         there = safe_rate <= held.rate * (1 + _CLOSE)
-        trial.settled = there and held.requests >= ENOUGH
+        trial.settled = there and self.counting(trial, held.rate) >= ENOUGH
 
     def _offered(self, trial: Trial, safe_rate: float) -> list[float]:
         """Rates that may hold, of those that were offered; the highest first."""
@@ -285,6 +280,14 @@ class Confirmation:
             if second - 1 in without:
                 without.add(second)
         return without
+
+    def counting(self, trial: Trial, rate: float) -> int:
+        """How many requests near a rate a promise may rest on.
+
+        Not those in a spell, nor the first of a round, nor any of a round that was mostly a spell.
+        """
+        near = (found for found in _near(trial.rounds, rate) if self._is_quiet(found))
+        return sum(len(self._quiet(found, found.latencies_s)) for found in near)
 
     def _percentile(self, rounds: Sequence[Round], share: float) -> float:
         """Of what was measured as it is, without spells and the first of each round."""

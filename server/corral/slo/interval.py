@@ -60,6 +60,11 @@ def counted(values: Sequence[float]) -> Sequence[float]:
     return values[int(_DISCARD * len(values)) :]
 
 
+def sent_for(count: int) -> int:
+    """How many requests a round needs for so many of them to count."""
+    return math.ceil(count / (1 - _DISCARD))
+
+
 def ratio(rounds: Sequence[Pairs], seed: int = 0) -> Ratio:
     """The ratio over some rounds, and how sure it is.
 

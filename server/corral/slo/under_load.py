@@ -14,6 +14,7 @@ from corral.slo.confirm import ENOUGH, Confirmation, Trial
 from corral.slo.contenders import distinct
 from corral.slo.disturbance import Watch
 from corral.slo.forecast import Forecast
+from corral.slo.interval import sent_for
 from corral.slo.order import TuneOrder
 from corral.slo.pace import ROUND_S
 from corral.slo.running import Round, Servers
@@ -228,8 +229,9 @@ class UnderLoad:
 
     def _round_s(self, trial: Trial, part_s: float) -> float:
         """How long a round lasts: the first tells good from bad, the next make a promise of it."""
-        missing = ENOUGH - trial.requests if trial.rounds else 0
-        wanted_s = max(_FIRST_REQUESTS, missing + 1) / trial.rate
+        seen = self._confirmation.counting(trial, trial.rate)
+        missing = ENOUGH - seen if trial.rounds else 0
+        wanted_s = max(_FIRST_REQUESTS, sent_for(missing) + 1) / trial.rate
         return max(ROUND_S, min(wanted_s, part_s, _LONGEST_S))
 
     def _turn(self, trial: Trial, seconds: float, what: str, kept_s: float = 0.0) -> None:

@@ -438,6 +438,27 @@ def test_a_promise_rests_on_enough_requests() -> None:
     assert trial.found.requests >= 662
 
 
+def test_the_first_of_a_round_are_none_that_a_promise_rests_on() -> None:
+    made, machine, one = forecast(), Machine(1.0), configuration()
+    predicted = made.highest(one)
+    assert predicted is not None
+    found = Confirmation(made, machine.measure, BOUND_S)
+    trial = found.add(one, predicted)
+    trial.rate = 0.8 * machine.truth(one)
+    found.turn(trial, 30.0)
+    assert trial.found is not None
+    trial.rate, _ = trial.found.rate_interval
+    # 5 % of them are answered by an empty server.
+    found.turn(trial, 680 / trial.rate)
+    assert trial.held is not None
+    assert trial.held.requests == 680
+    assert found.counting(trial, trial.held.rate) == 646
+    assert not trial.settled
+    trial.rate = trial.held.rate
+    found.turn(trial, 20 / trial.rate)
+    assert trial.settled
+
+
 def sure(middle: float) -> Ratio:
     return Ratio(middle=middle, low=middle, high=middle)
 

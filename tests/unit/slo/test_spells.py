@@ -10,7 +10,7 @@ from support.simulated_servers import BOUND_S, Machine, configuration, forecast
 
 from corral.batching.prediction import at_rate, percentile, poisson_gaps
 from corral.batching.simulation import simulate
-from corral.slo.confirm import Confirmation
+from corral.slo.confirm import Confirmation, Trial
 from corral.slo.interval import Ratio
 from corral.slo.replay import Between
 from corral.slo.service import Batch
@@ -201,3 +201,26 @@ def test_doubts_of_two_kinds_are_less_than_both_together() -> None:
     both = long.times(Ratio(middle=1.0, low=0.8, high=1.2))
     assert 0.12 < both.high_s < 0.144
     assert math.isinf(long.times(Ratio(middle=math.inf, low=1.0, high=math.inf)).high_s)
+
+
+def one_round(machine: Machine, rate: float, seconds: float) -> tuple[Confirmation, Trial]:
+    """A configuration after a single round."""
+    made, one = forecast(arrivals=6000), configuration()
+    predicted = made.highest(one)
+    assert predicted is not None
+    found = Confirmation(made, machine.measure, BOUND_S)
+    trial = found.add(one, predicted)
+    trial.rate = rate
+    found.turn(trial, seconds)
+    return found, trial
+
+
+def test_requests_in_a_spell_are_none_that_a_promise_rests_on() -> None:
+    quiet, trial = one_round(Slowed({}), 100.0, 10.0)
+    # All but the first twentieth, which an empty server answers.
+    assert quiet.counting(trial, 100.0) == 950
+    assert quiet.counting(trial, 150.0) == 0
+    partly, trial = one_round(Slowed({1: (7.0, 10.0)}), 100.0, 10.0)
+    assert 500 <= partly.counting(trial, 100.0) <= 650
+    mostly, trial = one_round(Slowed({1: (3.0, 10.0)}), 100.0, 10.0)
+    assert mostly.counting(trial, 100.0) == 0
