@@ -64,9 +64,11 @@ class Seen:
 
     def spells(self) -> tuple[int, int]:
         """Seconds under load in which the machine was clearly slower, and all of them."""
-        lasted_s = [
-            max((b.begun_s + b.spent_s for b in served.batches if b.begun_s is not None), default=0)
-            for all_served in self._served.values()
-            for served in all_served
-        ]
-        return sum(map(len, self._slow.values())), math.ceil(math.fsum(lasted_s))
+        slow_s = all_s = 0.0
+        for served in (each for of_one in self._served.values() for each in of_one):
+            ends_s = (b.begun_s + b.spent_s for b in served.batches if b.begun_s is not None)
+            lasted_s = max(ends_s, default=0.0)
+            all_s += lasted_s
+            # A round may end within one of these seconds, or before it.
+            slow_s += sum(max(0.0, min(1.0, lasted_s - n)) for n in self.slow_seconds(served))
+        return math.ceil(slow_s), math.ceil(all_s)
