@@ -164,7 +164,7 @@ class Confirmation:
     def _guessed_s(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> float:
         """The 99th percentile that a schedule should have, by all that was seen."""
         beside = max(1.0, self._usual(one).middle)
-        return self._replay.expected_s(one, rate, offsets_s) * beside
+        return min(self._replay.expected_s(one, rate, offsets_s) * beside, _NEVER_S)
 
     def _learn(self, one: Configuration, found: Round) -> None:
         self._all.append((one, found))
@@ -222,10 +222,10 @@ class Confirmation:
     def _seen(self, trial: Trial, rate: float) -> Measured:
         """What the rounds at a rate, and what all others say of it, come to."""
         near = _near(trial.rounds, rate)
+        answered = all(map(self._is_answered, near))
         quiet = [found for found in near if self._is_quiet(found)]
         near = quiet or near
         said = self._said(trial, rate)
-        answered = all(math.isfinite(s) for r in near for s in self._quiet(r, r.latencies_s))
         holds = said.high_s <= self._bound_s and answered
         return Measured(
             rate=rate if holds and quiet else 0.0,
@@ -272,14 +272,25 @@ class Confirmation:
         return [value for offset_s, value in pairs if int(offset_s) not in without]
 
     def _without(self, found: Round) -> Collection[int]:
-        """Seconds of a round in a spell, and those after it in which its queue was still long."""
+        """Seconds of a round in a spell, and those after it in which its queue was still long.
+
+        That is where most of a second's requests are late. Some late ones are how a rate near the
+        bound is: seconds that are left out for these would make what is left too good.
+        """
         without = set(self._forecast.seen.slow_seconds(found.served))
-        answers = zip(found.offsets_s, found.latencies_s, strict=True)
-        late = {int(offset_s) for offset_s, spent_s in answers if spent_s > self._bound_s}
-        for second in sorted(late):
-            if second - 1 in without:
+        by_second: dict[int, list[bool]] = {}
+        for offset_s, spent_s in zip(found.offsets_s, found.latencies_s, strict=True):
+            by_second.setdefault(int(offset_s), []).append(spent_s > self._bound_s)
+        for second, late in sorted(by_second.items()):
+            if second - 1 in without and sum(late) * 2 > len(late):
                 without.add(second)
         return without
+
+    def _is_answered(self, found: Round) -> bool:
+        """Whether all were answered that came in no spell, the first of the round included."""
+        without = self._without(found)
+        pairs = zip(found.offsets_s, found.latencies_s, strict=True)
+        return all(math.isfinite(s) for offset_s, s in pairs if int(offset_s) not in without)
 
     def counting(self, trial: Trial, rate: float) -> int:
         """How many requests near a rate a promise may rest on.

@@ -567,3 +567,19 @@ def test_the_best_of_each_shape_is_tried_before_the_next_of_the_same() -> None:
     assert distinct(list(rates), predicted) == [wide, narrow, next_wide]
     predicted[narrow] = dataclasses.replace(predicted[narrow], rate=50.0)
     assert distinct(list(rates), predicted) == [wide, next_wide, last_wide]
+
+
+def test_what_never_comes_by_the_forecast_is_a_number_in_json() -> None:
+    made, machine, one = forecast(), Machine(1.0), configuration()
+    predicted = made.highest(one)
+    assert predicted is not None
+    found = Confirmation(made, machine.measure, BOUND_S)
+    trial = found.add(one, predicted)
+    # Far more than the queue takes: most are refused.
+    trial.rate = 100 * predicted.rate
+    found.turn(trial, 1.0)
+    assert trial.found is not None
+    assert trial.found.guessed_p99_ms is not None
+    assert math.isfinite(trial.found.guessed_p99_ms)
+    assert trial.found.error is not None
+    assert math.isfinite(trial.found.error)

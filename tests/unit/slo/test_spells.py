@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
 
+import msgspec
 import pytest
 from support.simulated_servers import BOUND_S, Machine, configuration, forecast
 
@@ -13,7 +15,10 @@ from corral.batching.simulation import simulate
 from corral.slo.confirm import Confirmation, Trial
 from corral.slo.interval import Ratio
 from corral.slo.replay import Between
-from corral.slo.service import Batch
+from corral.slo.running import Round
+from corral.slo.seen import Seen
+from corral.slo.service import Batch, Served
+from corral.slo.space import Configuration
 from corral.slo.spells import Spent, slow_seconds
 from corral.slo.trace import Trace, by_cell, spliced
 
@@ -224,3 +229,82 @@ def test_requests_in_a_spell_are_none_that_a_promise_rests_on() -> None:
     assert 500 <= partly.counting(trial, 100.0) <= 650
     mostly, trial = one_round(Slowed({1: (3.0, 10.0)}), 100.0, 10.0)
     assert mostly.counting(trial, 100.0) == 0
+
+
+class Touched(Slowed):
+    """One of whose answers some are changed, by their number in the round.
+
+    Args:
+        spells: see Slowed.
+        touch: a latency, by the number of its request and as it was, both of the first round.
+    """
+
+    def __init__(
+        self,
+        spells: dict[int, tuple[float, float]],
+        touch: Callable[[int, float], float],
+        factor: float = 4.0,
+    ) -> None:
+        super().__init__(spells, factor)
+        self.touch = touch
+
+    def measure(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> Round:
+        found = super().measure(one, rate, offsets_s)
+        if self.seed > 1:
+            return found
+        touched = [self.touch(number, s) for number, s in enumerate(found.latencies_s)]
+        return msgspec.structs.replace(found, latencies_s=touched)
+
+
+def test_some_late_requests_do_not_lengthen_a_spell() -> None:
+    """Near the bound each second has some: what is left without them would be too good."""
+    spells = {1: (2.0, 4.0)}
+    some, trial = one_round(
+        Touched(spells, lambda number, s: 2 * BOUND_S if number % 20 == 0 else s), 100.0, 20.0
+    )
+    assert some.counting(trial, 100.0) >= 1400
+    # A queue that is still long is one in which most are late.
+    most, trial = one_round(
+        Touched(spells, lambda number, s: 2 * BOUND_S if 400 <= number < 800 else s), 100.0, 20.0
+    )
+    assert 1100 <= most.counting(trial, 100.0) <= 1300
+
+
+@pytest.mark.parametrize(
+    ("number", "spells", "holds"),
+    [
+        (999, {}, False),
+        # Of the first twentieth.
+        (5, {}, False),
+        # In a round that was mostly a spell, but not in it.
+        (50, {1: (3.0, 10.0)}, False),
+        # In a spell.
+        (850, {1: (8.0, 10.0)}, True),
+    ],
+)
+def test_what_was_refused_forbids_a_promise_unless_in_a_spell(
+    number: int, spells: dict[int, tuple[float, float]], holds: bool
+) -> None:
+    machine = Touched(spells, lambda each, s: math.inf if each == number else s, factor=1.8)
+    found, trial = one_round(machine, 100.0, 10.0)
+    trial.rate = 100.0
+    found.turn(trial, 10.0)
+    assert trial.found is not None
+    assert (trial.found.rate == 100.0) == holds
+
+
+def test_a_spell_is_not_longer_than_its_round() -> None:
+    seen = Seen()
+    made = [
+        Batch(size=1, spent_s=0.01 * (2 if begun_s >= 4.0 else 1), begun_s=begun_s)
+        for begun_s in (n * 0.02 for n in range(300))
+    ]
+    served = Served(rate=50.0, batches=made)
+
+    def spent(_: Configuration, each: Served) -> list[Spent]:
+        return [(b.begun_s, b.spent_s, 0.01) for b in each.batches if b.begun_s is not None]
+
+    seen.add(configuration(), served, spent)
+    assert {4, 5} <= set(seen.slow_seconds(served))
+    slow_s, all_s = seen.spells()
+    assert (slow_s, all_s) == (len({n for n in seen.slow_seconds(served) if n < 6}), 6)
