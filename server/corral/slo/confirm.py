@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from corral.batching.prediction import Prediction, percentile
+from corral.slo.counting import NEVER_S, Counting
 from corral.slo.forecast import Forecast
 from corral.slo.interval import Pairs, Ratio, counted, ratio
 from corral.slo.replay import Between, Replay
@@ -41,8 +42,6 @@ _UPWARDS = 0.93
 _LOOKED_AT = 3
 #: a simulated 99th percentile above so many bounds is that of a queue that only grows
 _OVERLOADED = 3.0
-#: what is written where an answer never came: JSON has no infinity
-_NEVER_S = 1e6
 
 #: of what nothing is known
 _NOTHING = Ratio(middle=1.0, low=1.0, high=1.0)
@@ -61,6 +60,7 @@ class Trial:
         rounds: measured so far, those of its calibration first.
         calibrating: how many of them were that.
         settled: nothing more is to be measured.
+        judged_by: how many rounds of all workers of its shape it was judged by.
     """
 
     one: Configuration
@@ -75,6 +75,7 @@ class Trial:
     first_s: float | None = None
     guessed_s: float | None = None
     settled: bool = False
+    judged_by: int = 0
     #: what is known: of the highest rate that held, else of the latest
     found: Measured | None = None
     held: Measured | None = None
@@ -92,6 +93,7 @@ class Confirmation:
     def __init__(self, forecast: Forecast, measure: Measure, bound_s: float) -> None:
         self._forecast = forecast
         self._replay = Replay(forecast)
+        self._counting = Counting(forecast.seen, bound_s)
         self._measure = measure
         self._bound_s = bound_s
         self._seed = 0
@@ -136,7 +138,8 @@ class Confirmation:
         self._calibrating.setdefault(one, []).append(found)
         long = self._forecast.at(one, rate)
         assert long is not None, "what is calibrated was predicted"
-        seen_s = max(self._percentile([found], 0.99), self._simulated_s(one, rate, offsets_s))
+        measured_s = self._counting.percentile([found], 0.99)
+        seen_s = max(measured_s, self._simulated_s(one, rate, offsets_s))
         if max(seen_s, long.p99_s) <= _OVERLOADED * self._bound_s:
             said = self._replay.at(one, rate).times(self._beside([(one, found)]))
             ends = said.middle_s, said.low_s, said.high_s
@@ -157,14 +160,14 @@ class Confirmation:
         trial.rounds.append(found)
         self._learn(one, found)
         if not trial.guessing_done:
-            trial.guessed_s, trial.first_s = guessed_s, self._percentile([found], 0.99)
-            trial.guessing_done = self._is_quiet(found)
+            trial.guessed_s, trial.first_s = guessed_s, self._counting.percentile([found], 0.99)
+            trial.guessing_done = self._counting.is_quiet(found)
         self._judge(trial)
 
     def _guessed_s(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> float:
         """The 99th percentile that a schedule should have, by all that was seen."""
         beside = max(1.0, self._usual(one).middle)
-        return min(self._replay.expected_s(one, rate, offsets_s) * beside, _NEVER_S)
+        return min(self._replay.expected_s(one, rate, offsets_s) * beside, NEVER_S)
 
     def _learn(self, one: Configuration, found: Round) -> None:
         self._all.append((one, found))
@@ -173,6 +176,7 @@ class Confirmation:
 
     def _judge(self, trial: Trial) -> None:
         """What all rounds say of the rates that were offered, and where to go then."""
+        trial.judged_by = self._rounds_of(trial.one.shape)
         here = trial.rounds[-1].rate
         said = self._said(trial, here)
         safe_rate = self._rate_of(trial.one, said, said.high_s)
@@ -187,6 +191,23 @@ class Confirmation:
             guessed_p99_ms=_in_ms(trial.guessed_s),
         )
         self._go_on(trial, here, safe_rate, hopeful)
+
+    def judge_again(self, *, settled: bool) -> None:
+        """Those that hold, by what rounds of others have told of their workers since.
+
+        What holds no longer is taken back, and may be measured again.
+
+        Args:
+            settled: only those that get no other turn else.
+        """
+        for trial in self.trials:
+            is_old = trial.judged_by != self._rounds_of(trial.one.shape)
+            if trial.held and is_old and (trial.settled or not settled):
+                self._judge(trial)
+
+    def _rounds_of(self, shape: Shape) -> int:
+        """How many say something of workers of a shape."""
+        return sum(one.shape == shape for one, _ in self._all)
 
     def _go_on(self, trial: Trial, here: float, safe_rate: float, hopeful: float) -> None:
         """Where it is measured next, unless there is nothing above what it holds."""
@@ -222,8 +243,8 @@ class Confirmation:
     def _seen(self, trial: Trial, rate: float) -> Measured:
         """What the rounds at a rate, and what all others say of it, come to."""
         near = _near(trial.rounds, rate)
-        answered = all(map(self._is_answered, near))
-        quiet = [found for found in near if self._is_quiet(found)]
+        answered = all(map(self._counting.is_answered, near))
+        quiet = [found for found in near if self._counting.is_quiet(found)]
         near = quiet or near
         said = self._said(trial, rate)
         holds = said.high_s <= self._bound_s and answered
@@ -231,10 +252,10 @@ class Confirmation:
             rate=rate if holds and quiet else 0.0,
             rate_interval=[0.0, 0.0],
             offered=rate,
-            p50_ms=self._percentile(near, 0.5) * 1000,
-            p99_ms=min(said.middle_s, _NEVER_S) * 1000,
-            p99_interval_ms=[min(end_s, _NEVER_S) * 1000 for end_s in (said.low_s, said.high_s)],
-            raw_p99_ms=self._percentile(near, 0.99) * 1000,
+            p50_ms=self._counting.percentile(near, 0.5) * 1000,
+            p99_ms=min(said.middle_s, NEVER_S) * 1000,
+            p99_interval_ms=[min(end_s, NEVER_S) * 1000 for end_s in (said.low_s, said.high_s)],
+            raw_p99_ms=self._counting.percentile(near, 0.99) * 1000,
             refused=max(r.refused for r in near),
             requests=sum(len(r.offsets_s) for r in near),
             other_load=max(r.other_load for r in near),
@@ -249,10 +270,10 @@ class Confirmation:
         pairs = []
         for one, found in rounds:
             unit_s = self._replay.middle_s(one, found.rate)
-            seen_s = self._quiet(found, found.latencies_s)
+            seen_s = self._counting.of(found, found.latencies_s)
             if seen_s and unit_s <= _OVERLOADED * self._bound_s:
                 should_s = self._replay.sojourns_s(one, found.rate, found.offsets_s, found.served)
-                pairs.append(Pairs(seen_s, self._quiet(found, should_s), unit_s))
+                pairs.append(Pairs(seen_s, self._counting.of(found, should_s), unit_s))
         return ratio(pairs) if pairs else _NOTHING
 
     def _usual(self, one: Configuration) -> Ratio:
@@ -265,51 +286,9 @@ class Confirmation:
             self._known[kind] = len(alike), known
         return known
 
-    def _quiet(self, found: Round, values: Sequence[float]) -> Sequence[float]:
-        """Those of requests that came in no spell, the first of the round left out."""
-        without = self._without(found)
-        pairs = zip(counted(found.offsets_s), counted(values), strict=True)
-        return [value for offset_s, value in pairs if int(offset_s) not in without]
-
-    def _without(self, found: Round) -> Collection[int]:
-        """Seconds of a round in a spell, and those after it in which its queue was still long.
-
-        That is where most of a second's requests are late. Some late ones are how a rate near the
-        bound is: seconds that are left out for these would make what is left too good.
-        """
-        without = set(self._forecast.seen.slow_seconds(found.served))
-        by_second: dict[int, list[bool]] = {}
-        for offset_s, spent_s in zip(found.offsets_s, found.latencies_s, strict=True):
-            by_second.setdefault(int(offset_s), []).append(spent_s > self._bound_s)
-        for second, late in sorted(by_second.items()):
-            if second - 1 in without and sum(late) * 2 > len(late):
-                without.add(second)
-        return without
-
-    def _is_answered(self, found: Round) -> bool:
-        """Whether all were answered that came in no spell, the first of the round included."""
-        without = self._without(found)
-        pairs = zip(found.offsets_s, found.latencies_s, strict=True)
-        return all(math.isfinite(s) for offset_s, s in pairs if int(offset_s) not in without)
-
     def counting(self, trial: Trial, rate: float) -> int:
-        """How many requests near a rate a promise may rest on.
-
-        Not those in a spell, nor the first of a round, nor any of a round that was mostly a spell.
-        """
-        near = (found for found in _near(trial.rounds, rate) if self._is_quiet(found))
-        return sum(len(self._quiet(found, found.latencies_s)) for found in near)
-
-    def _percentile(self, rounds: Sequence[Round], share: float) -> float:
-        """Of what was measured as it is, without spells and the first of each round."""
-        kept = [spent_s for found in rounds for spent_s in self._quiet(found, found.latencies_s)]
-        kept = kept or [spent_s for found in rounds for spent_s in counted(found.latencies_s)]
-        found_s = percentile(sorted(kept), share)
-        return found_s if math.isfinite(found_s) else _NEVER_S
-
-    def _is_quiet(self, found: Round) -> bool:
-        """Whether a round was mostly no spell."""
-        return len(self._quiet(found, found.latencies_s)) * 2 >= len(found.latencies_s)
+        """How many requests near a rate a promise may rest on."""
+        return self._counting.count(_near(trial.rounds, rate))
 
     @property
     def best(self) -> Trial | None:

@@ -165,6 +165,7 @@ class UnderLoad:
         self._add(chosen)
         least_s = self._order.budget_s * _LAST
         for number in range(_MOST_ROUNDS):
+            confirmation.judge_again(settled=True)
             hopeful = confirmation.hopeful()
             for position, trial in enumerate(hopeful):
                 kept_s = 0.0 if confirmation.best else least_s
@@ -173,6 +174,7 @@ class UnderLoad:
                     self._turn(trial, self._round_s(trial, part_s), f"round {number + 1}", kept_s)
             if not hopeful or budget.left_s <= (0.0 if confirmation.best else least_s):
                 break
+        confirmation.judge_again(settled=False)
         for number in range(_LAST_ROUNDS):
             if (last := confirmation.last()) is not None:
                 # A step back each, and with less time than planned they are short.
@@ -266,3 +268,4 @@ class UnderLoad:
                 if trial.settled:
                     break
             self._servers.end(one)
+        self._confirmation.judge_again(settled=False)

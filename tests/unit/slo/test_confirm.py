@@ -583,3 +583,33 @@ def test_what_never_comes_by_the_forecast_is_a_number_in_json() -> None:
     assert math.isfinite(trial.found.guessed_p99_ms)
     assert trial.found.error is not None
     assert math.isfinite(trial.found.error)
+
+
+def test_what_another_one_teaches_reaches_one_that_is_through() -> None:
+    """Two of the same workers: the second shows seconds that the first one's promise did not."""
+    made, machine = forecast(arrivals=6000), Machine(1.0)
+    one, other = configuration(), configuration(largest=2)
+    found = Confirmation(made, machine.measure, BOUND_S)
+    for each in (one, other):
+        predicted = made.highest(each)
+        assert predicted is not None
+        found.add(each, predicted)
+    first, second = found.trials
+    while not first.settled:
+        assert len(first.rounds) < 12
+        found.turn(first, 8.0)
+    assert first.found is not None
+    promised = first.found.rate
+    assert promised
+    found.judge_again(settled=True)
+    assert (first.settled, first.found.rate) == (True, promised)
+    # The machine has become slower, and only the second is measured.
+    machine.slower = 1.2
+    for _ in range(4):
+        second.rate = 0.7 * promised
+        found.turn(second, 10.0)
+    assert (first.settled, first.found.rate) == (True, promised)
+    found.judge_again(settled=True)
+    assert not first.settled
+    assert first.found.rate < promised
+    assert first in found.hopeful()
