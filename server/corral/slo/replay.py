@@ -32,8 +32,10 @@ _MEETINGS = 5
 _SLOWER = 1.02
 #: how near two rates of the search are in the end
 _NEAR = 0.01
-#: what is simulated at the least
+#: what is simulated at the least, as far as that is no more than the most requests: a rate is
+#: looked for by twenty such schedules, and one of so many requests takes a quarter of a second
 _AT_LEAST_S = 20.0
+_MOST_REQUESTS = 50_000
 
 
 #: what traces hang on
@@ -82,6 +84,8 @@ class Replay:
     def __init__(self, forecast: Forecast) -> None:
         self._forecast = forecast
         self._kept: dict[tuple[Arithmetic, Shape], tuple[_Known, list[Trace]]] = {}
+        #: of what is kept, some seconds, and how many
+        self._samples: dict[Configuration, tuple[list[Trace], float, list[Trace]]] = {}
 
     def at(self, one: Configuration, rate: float) -> Between:
         """A configuration's 99th percentile at a rate of the whole server."""
@@ -157,14 +161,17 @@ class Replay:
 
         Each of these moments is met by several requests, where there were few of them.
         """
-        found, overhead_s = self._all(one), self._overhead_s(one, rate)
+        found, overhead_s = self._sampled(one), self._overhead_s(one, rate)
+        most_s = _MOST_REQUESTS / rate
         if not found:
-            offsets_s = self._forecast.schedule(rate, _AT_LEAST_S, 0)
+            seconds = min(_AT_LEAST_S, most_s)
+            offsets_s = self._forecast.schedule(rate, seconds, 0)
             spent_s = self._forecast.sojourns_s(one, rate, offsets_s)
-            return _cut(offsets_s, spent_s, _AT_LEAST_S)
+            return _cut(offsets_s, spent_s, seconds)
         seconds = max(trace.seconds for trace in found)
-        turns = math.ceil(_AT_LEAST_S / seconds)
-        offsets_s = self._forecast.schedule(rate, turns * seconds, 0)
+        turns = max(1, math.ceil(min(_AT_LEAST_S, most_s - seconds) / seconds))
+        # Of far more than it carries the first part says enough.
+        offsets_s = self._forecast.schedule(rate, min(turns * seconds, most_s), 0)
         spent_s = self._forecast.replayed_s(one, rate, offsets_s, overhead_s, found, slower=_SLOWER)
         return _cut(offsets_s, spent_s, seconds)
 
@@ -173,6 +180,25 @@ class Replay:
         found = [served for _, served in self._forecast.seen.alike(one)]
         nearest = min(found, key=lambda served: abs(served.rate - rate), default=None)
         return nearest.overhead_s if nearest else 0.0
+
+    def _sampled(self, one: Configuration) -> list[Trace]:
+        """All seconds that count, or as many as the most requests take, spread over all of them.
+
+        The same ones for each rate of a configuration: rates are compared.
+        """
+        whole = self._all(one)
+        most_per_s = self._forecast.most_per_s(one) or 0.0
+        count = max(1, int(_MOST_REQUESTS / most_per_s)) if most_per_s else math.inf
+        seconds = math.ceil(max((trace.seconds for trace in whole), default=0.0))
+        if seconds <= count:
+            return whole
+        kept = self._samples.get(one)
+        if kept is None or kept[0] is not whole or kept[1] != count:
+            chosen = {number * seconds // int(count) for number in range(int(count))}
+            left_out = set(range(seconds)) - chosen
+            made = [spliced([(trace, left_out)]) or trace for trace in whole]
+            self._samples[one] = kept = whole, count, made
+        return kept[2]
 
     def _all(self, one: Configuration) -> list[Trace]:
         """All seconds that count, of each cell; kept, for many rates are played against them."""

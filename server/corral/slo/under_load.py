@@ -216,9 +216,13 @@ class UnderLoad:
             self.notes += [f"{one.name} did not start: {why}" for one, why in failed.items()]
         else:
             self._tell_left_out(list(failed), ())
-        for one in wanted[:room]:
-            if one not in failed:
-                self._confirmation.add(one, self._survey.predictions.known[one])
+        started = [one for one in wanted[:room] if one not in failed]
+        for number, one in enumerate(started):
+            # Judging what was seen of it takes time, too: then there may be none for its round.
+            if number and not self._budget.fits(self._budget.pace.round_s()):
+                self._tell_left_out(started[number:], ())
+                break
+            self._confirmation.add(one, self._survey.predictions.known[one])
 
     def _start(self, wanted: Sequence[Configuration]) -> dict[Configuration, str]:
         """Starts servers, until the time is over, and notes what that took; why some did not."""

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import pytest
 from support.surveyed import FAST, SLOW, survey
 
-from corral.batching.prediction import poisson_gaps
+from corral.batching.prediction import Prediction, poisson_gaps
 from corral.errors import StartError
 from corral.planning import topology
 from corral.planning.plan import Plan
 from corral.settings import Settings
 from corral.slo.budget import Budget
+from corral.slo.confirm import Confirmation, Trial
 from corral.slo.disturbance import unwatched
 from corral.slo.forecast import Forecast
 from corral.slo.order import TuneOrder
@@ -270,3 +271,44 @@ def test_workers_that_there_is_no_time_for_are_told(shapes: dict[Shape, Plan]) -
     told = [line for line in found.not_tried if line.endswith("the time was over")]
     # The other widths, the other memory, and the other engine.
     assert len(told) == len(widths) - 1 + 2
+
+
+def test_time_that_judging_took_is_none_for_other_rounds(
+    shapes: dict[Shape, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    budget = Budget(60.0, clock)
+    found, forecast = surveyed(shapes, budget)
+    usual = Confirmation.add
+
+    def slow(self: Confirmation, one: Configuration, predicted: Prediction) -> Trial:
+        clock.now_s += max(0.0, 70.0 - clock.now_s)
+        return usual(self, one, predicted)
+
+    monkeypatch.setattr(Confirmation, "add", slow)
+    tried = under_load(found, forecast, TimedServers(clock, forecast, 3.0), budget)
+    tried.run()
+    assert len(tried.trials) == 1
+    assert sum(line.endswith("under load: the time was over") for line in found.not_tried) == 2
+
+
+def test_what_is_through_is_judged_by_all_that_was_seen_in_the_end(
+    shapes: dict[Shape, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[bool, int]] = []
+    clock = Clock()
+    budget = Budget(60.0, clock)
+    found, forecast = surveyed(shapes, budget)
+    servers = TimedServers(clock, forecast, 3.0)
+    usual = Confirmation.judge_again
+
+    def noted(self: Confirmation, *, settled: bool) -> None:
+        asked.append((settled, len(servers.loaded)))
+        usual(self, settled=settled)
+
+    monkeypatch.setattr(Confirmation, "judge_again", noted)
+    tried = under_load(found, forecast, servers, budget)
+    tried.run()
+    assert any(settled for settled, _ in asked)
+    assert any(trial.held for trial in tried.trials)
+    assert asked[-1] == (False, len(servers.loaded))
