@@ -57,6 +57,8 @@ def _ask(server: Server) -> None:
         load.wait_for_answers(1)
 
 
+# What spins gets what nobody else wants: with other tests beside it, that may be nothing.
+@pytest.mark.timing
 def test_every_cpu_has_one_that_gives_way_and_is_told_of(server: StartServer) -> None:
     with server(*_ON) as s:
         spinners = _all_spinners(s)
@@ -137,6 +139,7 @@ def test_one_that_dies_is_replaced_with_all_others(server: StartServer) -> None:
         assert s.stop() == 0
 
 
+@pytest.mark.timing
 def test_what_they_took_is_told_though_nobody_asked_before_they_ended(server: StartServer) -> None:
     with server(*_ON) as s:
         spinners = _all_spinners(s)

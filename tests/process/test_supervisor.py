@@ -9,15 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.running_server import Server, StartSupervisor, wait_until
-
-
-def family(server: Server) -> list[psutil.Process]:
-    return [psutil.Process(server.pid), *server.children()]
-
-
-def gone(processes: list[psutil.Process]) -> bool:
-    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+from support.running_server import StartSupervisor, wait_until
+from support.scenarios.end import family, gone
 
 
 def test_serves_when_every_cell_has_a_proven_worker(supervisor: StartSupervisor) -> None:
