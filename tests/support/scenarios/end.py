@@ -30,7 +30,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 def _runs(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         # It went between the two questions.
         return False
