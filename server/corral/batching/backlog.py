@@ -54,22 +54,24 @@ def batch_size(
     room = min(room, ahead)
     one_s = cost_s(1)
     margin_s = _ROUNDING * one_s
-    shortens = _shortens_alone if not others_free_s else _shortens
+    alone = _one_by_one([0.0, *others_free_s], ahead, one_s) if others_free_s else None
     for size in reversed(sizes):
         if not 1 < size <= room:
             continue
         batch_s = cost_s(size)
         # By (2), the workers together are no longer busy than with batches of one.
-        if batch_s <= size * one_s + margin_s * (len(others_free_s) + 1) and shortens(
-            ahead, size, batch_s, one_s, others_free_s
-        ):
+        if batch_s > size * one_s + margin_s * (len(others_free_s) + 1):
+            continue
+        if alone is None:
+            shortens = _shortens_alone(ahead, size, batch_s, one_s)
+        else:
+            shortens = _shortens(ahead, size, batch_s, one_s, others_free_s, alone=alone)
+        if shortens:
             return size
     return 1
 
 
-def _shortens_alone(
-    ahead: int, size: int, batch_s: float, one_s: float, _others_free_s: Sequence[float]
-) -> bool:
+def _shortens_alone(ahead: int, size: int, batch_s: float, one_s: float) -> bool:
     """The same as ``_shortens`` where there is no other worker, without going through them."""
     margin_s = _ROUNDING * one_s
     rest = ahead - size
@@ -81,7 +83,13 @@ def _shortens_alone(
 
 
 def _shortens(
-    ahead: int, size: int, batch_s: float, one_s: float, others_free_s: Sequence[float]
+    ahead: int,
+    size: int,
+    batch_s: float,
+    one_s: float,
+    others_free_s: Sequence[float],
+    *,
+    alone: tuple[float, list[float]],
 ) -> bool:
     """Whether (1) and (2) hold of a batch.
 
@@ -91,9 +99,10 @@ def _shortens(
         batch_s: what it takes.
         one_s: what a batch of one takes.
         others_free_s: seconds until each other worker is free.
+        alone: what batches of one come to; see ``_one_by_one``.
     """
     margin_s = _ROUNDING * one_s
-    most_s, latest_s = _one_by_one([0.0, *others_free_s], ahead, one_s)
+    most_s, latest_s = alone
     rest_s, free_s = _one_by_one([batch_s, *others_free_s], ahead - size, one_s)
     return size * batch_s + rest_s <= most_s + ahead * margin_s and all(
         free <= latest + margin_s for free, latest in zip(free_s, latest_s, strict=True)

@@ -104,7 +104,7 @@ class Workers:
         if not self.costs:
             return 0.0
         fastest_s = min(
-            costs.fastest_s(d, 1) for costs in self.costs.values() for d in self._datatypes
+            costs.fastest_one_s(d) for costs in self.costs.values() for d in self._datatypes
         )
         return max(fastest_s, _LEAST_ROUND_TRIP_S)
 

@@ -70,9 +70,7 @@ class Methods:
     async def _infer(self, call: Call) -> None:
         service = self._service
         service.turn_away(call.deadline_s)
-        pieces = await self._receive(call)
-        if pieces is None:
-            pieces = existing(pieces)
+        pieces = existing(await self._receive(call))
         service.accepted += 1
         try:
             timeline = timeline_of(call.scope)

@@ -241,5 +241,6 @@ def test_one_worker_alone_decides_as_one_among_several_would(
 ) -> None:
     # At the margin, the last bit of a sum decides.
     assume(size <= ahead and abs(batch - size * one) > 1e-6)
-    args = (ahead, size, batch, one, ())
-    assert backlog._shortens_alone(*args) == backlog._shortens(*args)
+    args = (ahead, size, batch, one)
+    alone = backlog._one_by_one([0.0], ahead, one)
+    assert backlog._shortens_alone(*args) == backlog._shortens(*args, (), alone=alone)
