@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterable
 #: it has not consumed yet; so it is given little at a time on both sides.
 _PIECE_BYTES = 256 * 2**10
 _PACKED_PIECE_BYTES = 64 * 2**10
+#: of gzip; each costs some microseconds, and may be of 20 bytes that unpack to nothing
+_MOST_MEMBERS = 4096
+_GZIP = 31
+_GZIP_START = b"\x1f\x8b"
 
 
 class TooMuch(Exception):
@@ -24,7 +28,7 @@ class CutOff(Damaged):
 
 
 class Followed(Damaged):
-    """Something follows its end."""
+    """Something follows its end that is no further member of it, or there are too many of them."""
 
 
 def is_never_hopeless(_beginning: bytes) -> bool:
@@ -42,7 +46,8 @@ def inflate(
 
     Args:
         pieces: the packed bytes, one after another.
-        window_bits: the format, as zlib wants it: 31 for gzip, 15 for zlib's own, -15 for neither.
+        window_bits: the format, as zlib wants it: 31 for gzip, of one member or several, 15 for
+            zlib's own, -15 for neither.
         most_bytes: the largest result; no more than one byte beyond it is unpacked.
         is_hopeless: whether what begins like this is refused whatever follows; then no more is
             unpacked, and the beginning is the result.
@@ -52,34 +57,46 @@ def inflate(
         Damaged: it is not in that format; its subclasses say what else is wrong.
     """
     unpacker = zlib.decompressobj(window_bits)
+    members = 1
     parts: list[bytes] = []
     # One more than allowed tells what is too large from what just fits.
     left = most_bytes + 1
     try:
         for piece in _short(pieces):
-            if unpacker.eof:
-                raise Followed
             rest: bytes | memoryview = piece
             more = True
             # All of a piece may be consumed while some of what it becomes is not out yet.
-            while more and not unpacker.eof:
+            while more:
+                if unpacker.eof:
+                    _check_next(window_bits, members, rest)
+                    unpacker = zlib.decompressobj(window_bits)
+                    members += 1
                 part = unpacker.decompress(rest, min(_PIECE_BYTES, left))
                 left -= len(part)
                 if left <= 0:
                     raise TooMuch
-                if not parts and is_hopeless(part):
-                    return part
-                parts.append(part)
-                rest = unpacker.unconsumed_tail
-                more = bool(part or rest)
-            if unpacker.unused_data:
-                raise Followed
+                if part:
+                    if not parts and is_hopeless(part):
+                        return part
+                    parts.append(part)
+                rest = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+                more = bool(rest or (part and not unpacker.eof))
     except zlib.error:
         raise Damaged from None
     if not unpacker.eof:
         raise CutOff
     # Of a long list of bytes the join, too, lets the other threads go on.
     return b"".join(parts)
+
+
+def _check_next(window_bits: int, members: int, rest: bytes | memoryview) -> None:
+    """Raises where what follows an end is no further member of a gzip stream.
+
+    Its first byte may be all that there is of it so far.
+    """
+    begins = _GZIP_START.startswith(bytes(rest[: len(_GZIP_START)]))
+    if window_bits != _GZIP or not begins or members == _MOST_MEMBERS:
+        raise Followed
 
 
 def _short(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterable[memoryview]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gzip
+import itertools
 import json
 import tracemalloc
 import zlib
@@ -19,6 +20,7 @@ from support.rest_service import bytes_tensor
 from corral import errors
 from corral.errors import InvalidRequest, QueueFull, RequestError, TooLarge
 from corral.images.header import is_no_picture
+from corral.inflate import inflate
 from corral.protocol.response import Answer
 from corral.protocol.rest import compression, fields, multipart, request, response, statuses
 from corral.protocol.shared_memory import Slice
@@ -76,7 +78,12 @@ def test_zeros_of_any_size_are_unpacked(size: int) -> None:
         (b"\x78", "deflate", InvalidRequest),
         (gzip.compress(TEXT, mtime=0)[:-1], "gzip", InvalidRequest),
         (gzip.compress(TEXT, mtime=0) + b"x", "gzip", InvalidRequest),
-        (gzip.compress(TEXT, mtime=0) * 2, "gzip", InvalidRequest),
+        (gzip.compress(TEXT, mtime=0) * 2, "gzip", TooLarge),
+        (gzip.compress(TEXT, mtime=0) + gzip.compress(b"", mtime=0)[:-1], "gzip", InvalidRequest),
+        (gzip.compress(TEXT, mtime=0) + b"\x1f", "gzip", InvalidRequest),
+        (gzip.compress(TEXT, mtime=0) + b"\x1f\x8bno more", "gzip", InvalidRequest),
+        (gzip.compress(b"", mtime=0) * 5_000, "gzip", InvalidRequest),
+        (zlib.compress(TEXT[:9]) * 2, "deflate", InvalidRequest),
         (gzip.compress(TEXT, mtime=0) + bytes(100_000), "gzip", InvalidRequest),
         (gzip.compress(TEXT + b"x", mtime=0), "gzip", TooLarge),
     ],
@@ -87,6 +94,34 @@ def test_bodies_that_cannot_be_unpacked(
 ) -> None:
     with pytest.raises(error):
         compression.unpack(body, encoding, len(TEXT))
+
+
+@pytest.mark.parametrize("cut_at", [[], [0], [1, 2, 700], [0, 0, 900, len(TEXT)]])
+@pytest.mark.parametrize("piece_bytes", [1, 7, 2**20])
+def test_gzip_of_several_members_is_what_they_hold_together(
+    cut_at: list[int], piece_bytes: int
+) -> None:
+    """As `cat a.gz b.gz` and bgzip make it; RFC 1952 calls all of it one file."""
+    ends = [0, *cut_at, len(TEXT)]
+    packed = b"".join(
+        gzip.compress(TEXT[start:end], mtime=0) for start, end in itertools.pairwise(ends)
+    )
+    pieces = [packed[at : at + piece_bytes] for at in range(0, len(packed), piece_bytes)]
+    assert inflate(pieces, 31, len(TEXT)) == TEXT
+    assert compression.unpack(packed, "gzip", len(TEXT)) == TEXT
+    with pytest.raises(TooLarge):
+        compression.unpack(packed, "gzip", len(TEXT) - 1)
+
+
+def test_a_bomb_of_many_members_costs_no_more_than_the_limit() -> None:
+    bomb = gzip.compress(bytes(2**19), 9, mtime=0) * 400
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            compression.unpack(bomb, "gzip", 2**20)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_bomb_costs_no_more_than_the_limit() -> None:
