@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed448, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,3 +65,27 @@ def private(path: Path, text: str) -> Path:
     fresh.chmod(0o600)
     fresh.replace(path)
     return path
+
+
+def write_self_signed(pair: Pair, key: CertificateIssuerPrivateKeyTypes) -> None:
+    """Puts a key of any kind, and a certificate that it signed itself, in the place of a pair."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+    )
+    hashes_itself = isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+    made = builder.sign(key, None if hashes_itself else hashes.SHA256())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    private(pair.key, secret.decode())
+    private(pair.cert, made.public_bytes(serialization.Encoding.PEM).decode())

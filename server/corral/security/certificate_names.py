@@ -1,7 +1,8 @@
 """The names in a client's certificate, which a TLS library has verified before; when one is valid.
 
 Python's ssl module tells them of its own sockets only. What is read here is as little of X.509 as
-that takes: the subject's common names, the subject alternative names, and the validity.
+that takes: the subject's common names, the subject alternative names, the validity, and the kind of
+key.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ _VERSION = 0xA0
 #: a time with two digits for the year
 _SHORT_TIME = 0x17
 #: places among the fields
-_VALIDITY, _SUBJECT = 3, 4
+_VALIDITY, _SUBJECT, _PUBLIC_KEY = 3, 4, 5
+_RSA = bytes.fromhex("2a864886f70d010101")
+_MOST_RSA_BITS = 8192
+_EC, _ED25519 = bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2b6570")
+#: P-256, P-384, P-521
+_CURVES = {bytes.fromhex(number) for number in ("2a8648ce3d030107", "2b81040022", "2b81040023")}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -58,6 +64,28 @@ def validity(certificate: str) -> tuple[datetime.datetime, datetime.datetime] | 
         return _time(*start), _time(*end)
     except (IndexError, ValueError):
         return None
+
+
+def has_served_key(certificate: str) -> bool:
+    """Whether its key is of a kind that h2corn serves, which takes fewer kinds than OpenSSL.
+
+    Args:
+        certificate: PEM; the first counts.
+
+    Returns:
+        True also for what is no certificate.
+    """
+    try:
+        [(_, algorithm), (_, key), *_] = _elements(_fields(certificate)[_PUBLIC_KEY][1])
+        [(_, kind), *parameters] = _elements(algorithm)
+        if kind == _RSA:
+            # Behind a byte that counts unused bits.
+            [(_, numbers)] = _elements(key[1:])
+            [(_, modulus), *_] = _elements(numbers)
+            return int.from_bytes(modulus, "big").bit_length() <= _MOST_RSA_BITS
+        return kind == _ED25519 or (kind == _EC and parameters[0][1] in _CURVES)
+    except (IndexError, ValueError):
+        return True
 
 
 def _time(tag: int, value: bytes) -> datetime.datetime:

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from corral.errors import ConfigError, os_reason
-from corral.security.certificate_names import validity
+from corral.security.certificate_names import has_served_key, validity
 from corral.settings.files import read_file
 from corral.system.watched_file import WatchedFile, read_private
+
+#: the same kind of key, another kind
+_MISMATCHES = {"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,13 +66,21 @@ def load(certificate: Path, key: Path, client_ca: Path | None) -> Material:
         # Without a password given, OpenSSL would ask the terminal for an encrypted key's.
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if error.reason in _MISMATCHES:
             reason = f"the key in {key} is another certificate's"
+        elif error.reason == "EE_KEY_TOO_SMALL":
+            reason = f"with --tls-key {key}: the key is too short for this machine's OpenSSL"
         else:
             reason = f"with --tls-key {key}: not a PEM certificate with an unencrypted PEM key"
         raise ConfigError(f"--tls-cert {certificate}: {reason}") from None
     except OSError as error:
         raise ConfigError(f"--tls-cert {certificate}: {error.strerror}") from None
+    # OpenSSL, which the metrics port is served by, takes more.
+    if not has_served_key(content.decode("latin-1")):
+        raise ConfigError(
+            f"--tls-cert {certificate}: with --tls-key {key}: a key of a kind that is not served; "
+            "RSA of at most 8192 bits, ECDSA over P-256, P-384 or P-521, or Ed25519 is"
+        )
     if authority is not None:
         try:
             context.load_verify_locations(cadata=authority.decode("ascii"))

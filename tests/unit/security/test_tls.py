@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import h2corn
 import pytest
-from support.certificates import Authority, Pair, private
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from h2corn._lib import prepare_tls
+from h2corn._server import TlsMaterial
+from support.certificates import Authority, Pair, private, write_self_signed
 
 from corral.errors import ConfigError
 from corral.security import tls
@@ -120,6 +125,60 @@ def test_useless_files_are_refused_in_one_line(
         with pytest.raises(ConfigError, match=sentence) as caught:
             watch(pair, ca)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        rsa.generate_private_key(65537, 2048),
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP521R1()),
+        ed25519.Ed25519PrivateKey.generate(),
+    ],
+    ids=["rsa", "p-256", "p-521", "ed25519"],
+)
+def test_keys_that_openssl_and_the_http_server_serve(
+    server: Pair, key: CertificateIssuerPrivateKeyTypes
+) -> None:
+    write_self_signed(server, key)
+    assert watch(server).current().key == server.key.read_bytes()
+    assert is_taken_by_h2corn(server)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [ed448.Ed448PrivateKey.generate(), ec.generate_private_key(ec.SECP256K1())],
+    ids=["ed448", "secp256k1"],
+)
+def test_keys_that_openssl_alone_serves_are_refused(
+    server: Pair, key: CertificateIssuerPrivateKeyTypes
+) -> None:
+    """The metrics port would show another certificate than the others."""
+    write_self_signed(server, key)
+    assert not is_taken_by_h2corn(server)
+    with pytest.raises(ConfigError, match="a key of a kind that is not served"):
+        watch(server)
+
+
+def test_why_a_key_is_refused_is_said(server: Pair, authority: Authority) -> None:
+    write_self_signed(server, rsa.generate_private_key(65537, 1024))
+    with pytest.raises(ConfigError, match="too short"):
+        watch(server)
+    write_self_signed(server, rsa.generate_private_key(65537, 2048))
+    # trustme's are of elliptic curves.
+    other = authority.issue("other", "localhost")
+    with pytest.raises(ConfigError, match="another certificate's"):
+        watch(Pair(server.cert, other.key))
+
+
+def is_taken_by_h2corn(pair: Pair) -> bool:
+    name = Path("tls")
+    config = h2corn.Config(bind=("fd://0",), certfile=name, keyfile=name)
+    try:
+        prepare_tls(config, TlsMaterial(pair.cert.read_bytes(), pair.key.read_bytes(), None))
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(
