@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -93,3 +94,28 @@ def test_a_server_outlives_whoever_read_its_standard_error(unused_tcp_port: int)
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.mark.parametrize("kind", ["closed pipe", "full disk"])
+def test_standard_error_that_takes_nothing_changes_no_exit_code_and_no_result(kind: str) -> None:
+    if kind == "full disk":
+        silent = os.open("/dev/full", os.O_WRONLY)
+    else:
+        readable, silent = os.pipe()
+        os.close(readable)
+
+    def ask(*command: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [*CORRAL, *command], stdout=subprocess.PIPE, stderr=silent, timeout=120, check=False,
+            env=environment(),
+        )  # fmt: skip
+
+    try:
+        assert ask("tune", "--p99-ms", "-3").returncode == 2
+        assert ask("reload", "--port", "1").returncode == 2
+        # It tells its progress before its result.
+        done = ask("profile", "--backend", "null", "--seconds", "0.5", "--port", "0", "--json")
+    finally:
+        os.close(silent)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["budget"]

@@ -1,4 +1,8 @@
-"""Standard output that takes no more: a full disk, or a pipe that its reader has closed."""
+"""Standard output that takes no more: a full disk, or a pipe that its reader has closed.
+
+Standard error that takes no more loses words, and nothing else: neither the result nor the exit
+code hangs on who listens to the progress.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any, TextIO, cast
 
 #: what a write to standard output fails of
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -19,10 +24,15 @@ def printing() -> Iterator[None]:
     Whoever closed a pipe has seen enough: then it ends with 0 and no word.
     """
     failed: OSError | None = None
+    error_stream = sys.stderr
     try:
         try:
+            # None where the descriptor is closed.
+            if error_stream is not None:
+                sys.stderr = cast("TextIO", _Forgiving(error_stream))
             yield
         finally:
+            sys.stderr = error_stream
             _let_standard_error_go()
             # None where the descriptor is closed.
             if sys.stdout is not None:
@@ -38,6 +48,25 @@ def printing() -> Iterator[None]:
     said = f"{where}: {failed.strerror}" if where else str(failed)
     print(f"corral: {said}", file=sys.stderr)
     sys.exit(1)
+
+
+class _Forgiving:
+    """A stream whose words may be lost. It stays open: a disk may have room again."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _let_standard_error_go() -> None:
