@@ -17,8 +17,8 @@ from corral.settings import Mode, Option, Settings, options
 from corral.settings.ranges import shortened
 
 _DESCRIPTION = """\
-Serves a model from the CPUs of this machine: pinned worker processes behind one gRPC port that
-speaks the Open Inference Protocol, and Prometheus metrics beside it."""
+Serves a model from the CPUs of this machine: pinned worker processes behind two ports that
+speak the Open Inference Protocol over gRPC and HTTP, and Prometheus metrics beside them."""
 
 _EPILOG = """\
 examples:
