@@ -227,11 +227,11 @@ class Service:
         with self.messages.turn(scope, inference=True) as turn:
             while more:
                 event = await receive()
-                if event["type"] != "http.request":
-                    raise ClientLeft
                 if piece := event.get("body"):
                     came += len(piece)
                     pieces.append(piece)
+                elif event["type"] != "http.request":
+                    raise ClientLeft
                 more = event.get("more_body", False)
                 # HTTP/1.1 brings pieces of 8 KiB, and counting one costs as much as taking it.
                 if more and came < _UNCOUNTED_BYTES:

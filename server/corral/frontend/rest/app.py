@@ -85,10 +85,13 @@ class RestApp:
         try:
             reply = await self._answer(scope, receive)
             is_refused = reply.status >= statuses.FIRST_REFUSAL
-            sending = self._send(scope, send, reply)
-            # What does not go out is given up there.
-            del reply
-            await sending
+            if reply.follower is None and len(reply.body) <= SHORT_BYTES:
+                await answer(send, reply)
+            else:
+                sending = self._send(scope, send, reply)
+                # What does not go out is given up there.
+                del reply
+                await sending
             if is_refused:
                 await self._leftovers.drop(scope, receive)
         except _ClientLeft:
@@ -117,9 +120,7 @@ class RestApp:
         return reply
 
     async def _send(self, scope: Scope, send: Send, reply: Reply) -> None:
-        if reply.follower is None and len(reply.body) <= SHORT_BYTES:
-            await answer(send, reply)
-            return
+        """Sends an answer that is long, or goes on."""
         # It takes nobody's place among the requests that are worked for.
         with self._service.aside():
             if reply.follower is not None:
@@ -186,8 +187,10 @@ class RestApp:
         head, raws, binary = await self._read(route, asked, receive, deadline_s)
         timeline = timeline_of(asked.scope)
         got = await self._service.infer(head, raws, deadline_s, at_most, timeline)
+        if (size_bytes := json_bytes(got, binary)) == 0:
+            return inference_reply(got, binary)
         write = functools.partial(inference_reply, got, binary)
-        return await self._side.write(write, json_bytes(got, binary))
+        return await self._side.write(write, size_bytes)
 
     async def _read(
         self, route: Route, asked: Request, receive: Receive, deadline_s: float | None

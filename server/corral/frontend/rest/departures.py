@@ -37,12 +37,15 @@ class Departures:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        #: the tasks, and whether they were there at the last look, and missing in it
-        self._waiting: dict[Connection, asyncio.Task[object]] = {}
-        self._seen: set[Connection] = set()
-        self._missing: set[Connection] = set()
+        #: The requests that wait, by their tasks. Whose connection it is, is found out for those
+        #: alone that wait for long.
+        self._waiting: dict[asyncio.Task[object], Scope] = {}
+        #: those that were there at the last look, and those missing in it
+        self._seen: dict[asyncio.Task[object], Connection] = {}
+        self._missing: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._left: set[asyncio.Task[object]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def watching(self, scope: Scope) -> Presence:
         """A block whose task is cancelled if its client leaves before it ends.
@@ -50,21 +53,26 @@ class Departures:
         Args:
             scope: of the request; nothing happens where it is not of HTTP/1.1 over TCP.
         """
-        return Presence(self, _connection(scope))
+        return Presence(self, scope)
 
-    def begin(self, connection: Connection) -> None:
-        """The current task answers who is at the other end of a connection."""
-        task = asyncio.current_task()
+    def begin(self, scope: Scope) -> asyncio.Task[object]:
+        """The current task answers a request; returns what ``end`` takes."""
+        if (loop := self._loop) is None:
+            # Once: the interpreter asks the kernel each time which process it is.
+            loop = self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task
-        self._waiting[connection] = task
+        self._waiting[task] = scope
         if self._timer is None:
             self._look_in(_LOOK_S)
+        return task
 
-    def end(self, connection: Connection) -> None:
+    def end(self, task: asyncio.Task[object]) -> None:
         """It has."""
-        del self._waiting[connection]
-        self._seen.discard(connection)
-        self._missing.discard(connection)
+        del self._waiting[task]
+        if self._seen:
+            self._seen.pop(task, None)
+            self._missing.discard(task)
 
     def left(self) -> bool:
         """Whether the current task was cancelled because its client had gone; forgets it."""
@@ -85,18 +93,22 @@ class Departures:
         pause_s = _LOOK_S
         if self._seen:
             began_s = time.thread_time()
-            there = self._table({port for port, _ in self._seen})
+            there = self._table({port for port, _ in self._seen.values()})
             if there is not None:
                 self._compare(there)
             pause_s = max(_LOOK_S, (time.thread_time() - began_s) / _SHARE)
-        self._seen = set(self._waiting)
+        seen = self._seen
+        self._seen = {
+            task: connection
+            for task, scope in self._waiting.items()
+            if (connection := seen.get(task) or _connection(scope)) is not None
+        }
         self._look_in(pause_s)
 
     def _compare(self, there: set[Connection]) -> None:
-        missing = {connection for connection in self._seen if connection not in there}
+        missing = {task for task, connection in self._seen.items() if connection not in there}
         # Twice, as the kernel's table is not read in one go.
-        for connection in missing & self._missing:
-            task = self._waiting[connection]
+        for task in missing & self._missing:
             self._left.add(task)
             task.cancel()
         self._missing = missing
@@ -106,20 +118,21 @@ class Presence(msgspec.Struct, eq=False):
     """See ``Departures.watching``."""
 
     _departures: Departures
-    _connection: Connection | None
+    _scope: Scope
+    _task: asyncio.Task[object] | None = None
 
     def __enter__(self) -> None:
-        if self._connection is not None:
-            self._departures.begin(self._connection)
+        if self._scope.get("http_version") == "1.1":
+            self._task = self._departures.begin(self._scope)
 
     def __exit__(self, *_: object) -> None:
-        if self._connection is not None:
-            self._departures.end(self._connection)
+        if self._task is not None:
+            self._departures.end(self._task)
 
 
 def _connection(scope: Scope) -> Connection | None:
     client, server = scope.get("client"), scope.get("server")
-    if scope.get("http_version") != "1.1" or not client or not server or not server[1]:
+    if not client or not server or not server[1]:
         return None
     try:
         return server[1], kernel_address(client[0], client[1])

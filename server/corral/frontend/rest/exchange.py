@@ -11,7 +11,7 @@ import msgspec
 
 from corral.errors import InvalidRequest, NotFound, RequestError
 from corral.frontend.grpc_asgi.timeouts import timeout_s
-from corral.frontend.pieces import cut
+from corral.frontend.pieces import PIECE_BYTES, cut
 from corral.frontend.rest.service import Follower, Scope, Send
 from corral.protocol.rest import fields, statuses
 from corral.protocol.rest.compression import pack
@@ -24,6 +24,8 @@ _LEAST_PACKED_BYTES = 256
 _MAX_QUERY_FIELDS = 16
 #: longer paths are nothing to remember
 _REMEMBERED_BYTES = 256
+#: nor are longer numbers
+_REMEMBERED_DIGITS = 18
 #: for a client to take a piece of an answer that goes on
 _STALLED_S = 10.0
 
@@ -81,6 +83,9 @@ class Request:
 
     def length(self, name: bytes) -> int | None:
         """A header field that is a number of bytes; raises InvalidRequest."""
+        value = None if self._named is None else self._named.get(name)
+        if value is not None and len(value) <= _REMEMBERED_DIGITS:
+            return _length(name, value)
         return fields.bytes_in(name, self.field(name))
 
     def deadline_s(self) -> float | None:
@@ -152,6 +157,11 @@ def _read_segments(raw: bytes) -> tuple[str, ...]:
 _segments = functools.lru_cache(maxsize=256)(_read_segments)
 
 
+@functools.lru_cache(maxsize=256)
+def _length(name: bytes, value: bytes) -> int | None:
+    return fields.bytes_in(name, fields.text(value))
+
+
 def refusal(error: RequestError) -> Reply:
     """The answer that an error is."""
     return Reply(
@@ -186,6 +196,9 @@ async def answer(send: Send, reply: Reply) -> None:
     length = (b"content-length", b"%d" % len(reply.body))
     head = [(b"content-type", reply.content_type), *reply.more, length]
     await send({"type": "http.response.start", "status": reply.status, "headers": head})
+    if len(reply.body) <= PIECE_BYTES:
+        await send({"type": "http.response.body", "body": reply.body, "more_body": False})
+        return
     for piece, more in cut(reply.body):
         await send({"type": "http.response.body", "body": piece, "more_body": more})
 
