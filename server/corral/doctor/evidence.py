@@ -120,7 +120,11 @@ class Evidence:
     @property
     def no_server(self) -> str:
         """Why nothing is known of a server's processes."""
-        return "no server runs" if self.live else "needs the machine itself, and a server there"
+        return (
+            "no server is looked at (--port names one)"
+            if self.live
+            else "needs the machine itself, and a server there"
+        )
 
     @property
     def not_probed(self) -> str:
