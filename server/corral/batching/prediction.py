@@ -6,14 +6,18 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from corral.batching.simulation import SimulatedCell, simulate
 
 #: of the schedule's begin, which an empty start spoils
 _DISCARD = 0.05
 #: how near two rates of the search are in the end
-_NEAR = 0.005
+NEAR = 0.005
+#: about how far a guess is from what is found
+_GUESSED_WITHIN = 0.06
+#: of what the workers make at the most, a rate that is kept where any is
+_LEAST = 0.02
 #: more requests than this share refused, and a rate is not kept
 _REFUSED = 0.001
 
@@ -83,24 +87,63 @@ def predict(
 
 
 def highest_rate(
-    cell: SimulatedCell, gaps: Sequence[float], bound_s: float, overhead_s: float = 0.0
+    cell: SimulatedCell,
+    gaps: Sequence[float],
+    bound_s: float,
+    overhead_s: float = 0.0,
+    *,
+    near: float = NEAR,
+    guess: float | None = None,
 ) -> Prediction | None:
     """The highest rate at which the 99th percentile keeps a bound; None where none does.
 
     The rates are tried on one schedule, so that chance meets all of them, and all cells, alike.
+
+    Args:
+        cell: what serves.
+        gaps: between arrivals, of any mean.
+        bound_s: of the 99th percentile.
+        overhead_s: what a request takes beside waiting and a worker.
+        near: how near the next rate that is not kept may be, as a share.
+        guess: a rate that may be near, where the search begins; it spares most of the steps.
     """
     if cell.mean_s(1) * (cell.lone if cell.workers > 1 else 1.0) + overhead_s > bound_s:
         return None
     most = cell.most_per_s
-    low = predict(cell, gaps, most * 0.02, overhead_s)
-    if not low.keeps(bound_s):
+
+    def at(rate: float) -> Prediction | None:
+        found = predict(cell, gaps, rate, overhead_s)
+        return found if found.keeps(bound_s) else None
+
+    low, high = _around(at, guess, most) if guess else (None, most)
+    low = low or at(most * _LEAST)
+    if low is None:
         return None
-    high = most
-    while high / low.rate > 1 + _NEAR:
+    while high / low.rate > 1 + near:
         middle = (low.rate * high) ** 0.5 if high > 2 * low.rate else (low.rate + high) / 2
-        found = predict(cell, gaps, middle, overhead_s)
-        if found.keeps(bound_s):
-            low = found
-        else:
+        found = at(middle)
+        if found is None:
             high = middle
+        else:
+            low = found
     return low
+
+
+def _around(
+    at: Callable[[float], Prediction | None], guess: float, most: float
+) -> tuple[Prediction | None, float]:
+    """What is kept below a guess, or None, and a rate above it that is not; both rather near."""
+    low, high = None, most
+    step = 1 + _GUESSED_WITHIN
+    rate = min(guess, most)
+    while most * _LEAST < rate < most:
+        found = at(rate)
+        if found is None:
+            high = rate
+        else:
+            low = found
+        if low is not None and high < most:
+            break
+        rate = rate / step if low is None else rate * step
+        step *= step
+    return low, high

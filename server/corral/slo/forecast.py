@@ -11,7 +11,7 @@ from msgspec import structs
 from corral.batching.contention import slowdown, taken_of
 from corral.batching.cost_curve import candidate_sizes
 from corral.batching.policy import Policy, queue_policy
-from corral.batching.prediction import Prediction, at_rate, highest_rate, predict
+from corral.batching.prediction import NEAR, Prediction, at_rate, highest_rate, predict
 from corral.batching.simulation import SimulatedCell, simulate, steady
 from corral.settings import Settings
 from corral.slo.interval import Ratio
@@ -33,8 +33,9 @@ from corral.slo.trace import Trace
 
 #: a percentile that was longer than so many simulated ones was one of another kind: of a pause
 _LONGEST_TAIL = 4.0
-#: requests of a rough prediction
+#: requests of a rough prediction, and how near it is to the highest rate
 _FEW = 2000
+_ROUGHLY = 0.02
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -254,6 +255,7 @@ class Forecast:
         *,
         roughly: bool = False,
         slower: float = 1.0,
+        guess: float | None = None,
     ) -> Prediction | None:
         """The highest rate at which it keeps the bound.
 
@@ -262,6 +264,7 @@ class Forecast:
             factor: what a measured percentile is of a simulated one; the tail of its shape if None.
             roughly: on a short schedule, to tell the good from the bad.
             slower: how many times as long as it is known batches might be.
+            guess: a rate that may be near.
         """
         cell = self.cell(one)
         if cell is None:
@@ -269,9 +272,15 @@ class Forecast:
         if slower != 1.0:
             cell = cell.slower(slower)
         overhead_s = self.calibration(one.shape).overhead_s
-        gaps = self._gaps[:_FEW] if roughly else self._gaps
         tail = self.tail(one.shape) if factor is None else factor
-        found = highest_rate(cell, gaps, self._bound_s / tail, overhead_s)
+        found = highest_rate(
+            cell,
+            self._gaps[:_FEW] if roughly else self._gaps,
+            self._bound_s / tail,
+            overhead_s,
+            near=_ROUGHLY if roughly else NEAR,
+            guess=guess and guess / self._cells[one.shape],
+        )
         return self._whole(one, found, tail if factor is None else 1.0)
 
     def at(self, one: Configuration, rate: float) -> Prediction | None:

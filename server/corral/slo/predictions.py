@@ -94,7 +94,7 @@ class Predictions:
                 return
             refined.add(key)
             if key not in self._finely:
-                self._finely[key] = self._forecast.highest(one)
+                self._finely[key] = self._forecast.highest(one, guess=self.known[one].rate)
             if (found := self._finely[key]) is not None:
                 self.known[one] = found
 

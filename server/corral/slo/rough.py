@@ -52,5 +52,8 @@ class Rough:
     def _simulated(self, one: Configuration, factor: float) -> Prediction | None:
         key = one.arithmetic, one.shape, one.batching, factor
         if key not in self._known:
-            self._known[key] = self._forecast.highest(one, roughly=True)
+            # Most are near the one before.
+            latest = next((found for found in reversed(self._known.values()) if found), None)
+            guess = latest.rate if latest else None
+            self._known[key] = self._forecast.highest(one, roughly=True, guess=guess)
         return self._known[key]

@@ -6,16 +6,25 @@ import dataclasses
 import heapq
 import itertools
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corral.batching import prediction
 from corral.batching.batcher import Batcher
 from corral.batching.cost_model import CostModel
 from corral.batching.jobs import Batch, Job
 from corral.batching.policy import Policy
-from corral.batching.prediction import at_rate, highest_rate, percentile, poisson_gaps, predict
+from corral.batching.prediction import (
+    Prediction,
+    at_rate,
+    highest_rate,
+    percentile,
+    poisson_gaps,
+    predict,
+)
 from corral.batching.simulation import SimulatedCell, simulate
 from corral.errors import QueueFull
 from corral.tensors import Datatype
@@ -117,6 +126,40 @@ def test_the_highest_rate_keeps_the_bound_and_a_higher_one_does_not() -> None:
     # Two workers at 70 % of their load have a p99 of 4.2 services (docs/latency-under-load.md).
     assert best.rate == pytest.approx(1.4, rel=0.06)
     assert best.p99_s <= 4.2 < predict(cell(2), gaps, best.rate * 1.03).p99_s
+
+
+@given(
+    guess=st.floats(0.001, 10.0),
+    bound_s=st.floats(1.5, 30.0),
+    near=st.floats(0.005, 0.05),
+)
+def test_a_guess_changes_the_highest_rate_by_no_more_than_how_near_it_is(
+    guess: float, bound_s: float, near: float
+) -> None:
+    gaps = poisson_gaps(500)
+    without = highest_rate(cell(2), gaps, bound_s)
+    found = highest_rate(cell(2), gaps, bound_s, near=near, guess=guess)
+    assert without is not None
+    assert found is not None
+    assert found.p99_s <= bound_s
+    # A schedule's percentile need not grow with its rate everywhere.
+    assert found.rate == pytest.approx(without.rate, rel=near + 0.03)
+
+
+def test_a_good_guess_spares_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[float] = []
+
+    def noting(*args: Any, **options: Any) -> Prediction:
+        tried.append(args[2])
+        return predict(*args, **options)
+
+    monkeypatch.setattr(prediction, "predict", noting)
+    gaps = poisson_gaps(2000)
+    best = highest_rate(cell(2), gaps, 4.2)
+    assert best is not None
+    without = len(tried)
+    highest_rate(cell(2), gaps, 4.2, guess=best.rate * 1.03)
+    assert len(tried) - without <= 0.7 * without
 
 
 def test_overhead_takes_from_the_bound() -> None:

