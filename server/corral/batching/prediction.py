@@ -6,16 +6,15 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from corral.batching.bisection import highest_that_holds
 from corral.batching.simulation import SimulatedCell, simulate
 
 #: of the schedule's begin, which an empty start spoils
 _DISCARD = 0.05
 #: how near two rates of the search are in the end
 NEAR = 0.005
-#: about how far a guess is from what is found
-_GUESSED_WITHIN = 0.06
 #: of what the workers make at the most, a rate that is kept where any is
 _LEAST = 0.02
 #: more requests than this share refused, and a rate is not kept
@@ -115,35 +114,5 @@ def highest_rate(
         found = predict(cell, gaps, rate, overhead_s)
         return found if found.keeps(bound_s) else None
 
-    low, high = _around(at, guess, most) if guess else (None, most)
-    low = low or at(most * _LEAST)
-    if low is None:
-        return None
-    while high / low.rate > 1 + near:
-        middle = (low.rate * high) ** 0.5 if high > 2 * low.rate else (low.rate + high) / 2
-        found = at(middle)
-        if found is None:
-            high = middle
-        else:
-            low = found
-    return low
-
-
-def _around(
-    at: Callable[[float], Prediction | None], guess: float, most: float
-) -> tuple[Prediction | None, float]:
-    """What is kept below a guess, or None, and a rate above it that is not; both rather near."""
-    low, high = None, most
-    step = 1 + _GUESSED_WITHIN
-    rate = min(guess, most)
-    while most * _LEAST < rate < most:
-        found = at(rate)
-        if found is None:
-            high = rate
-        else:
-            low = found
-        if low is not None and high < most:
-            break
-        rate = rate / step if low is None else rate * step
-        step *= step
-    return low, high
+    found = highest_that_holds(at, most * _LEAST, most, near=near, guess=guess)
+    return found[1] if found else None

@@ -38,6 +38,8 @@ _SURER = 0.97
 _LEAST_STEP = 0.85
 #: of a rate that is far above what holds, what is measured first
 _UPWARDS = 0.93
+#: of one that is near to what holds: on the edge itself every second round is lost
+_ON_THE_EDGE = 0.99
 #: rates that were offered, whose promise is looked at
 _LOOKED_AT = 3
 #: a simulated 99th percentile above so many bounds is that of a queue that only grows
@@ -115,7 +117,8 @@ class Confirmation:
         self.trials.append(trial)
         if self._forecast.seen.alike(one):
             said = self._replay.at(one, trial.rate).times(self._usual(one))
-            safe, hopeful = (self._rate_of(one, said, end) for end in (said.high_s, said.low_s))
+            safe = self._rate_of(one, said, said.high_s, trial.rate)
+            hopeful = self._rate_of(one, said, said.low_s, safe)
             careful = _LEAST_STEP * min(trial.rate, hopeful)
             trial.rate = max(safe * _SURER, careful) or trial.rate
         if seen := self._calibrating.get(one, []):
@@ -179,8 +182,8 @@ class Confirmation:
         trial.judged_by = self._rounds_of(trial.one.shape)
         here = trial.rounds[-1].rate
         said = self._said(trial, here)
-        safe_rate = self._rate_of(trial.one, said, said.high_s)
-        hopeful = self._rate_of(trial.one, said, said.low_s)
+        safe_rate = self._rate_of(trial.one, said, said.high_s, here)
+        hopeful = self._rate_of(trial.one, said, said.low_s, safe_rate)
         offered = (self._seen(trial, rate) for rate in self._offered(trial, safe_rate))
         trial.held = next((seen for seen in offered if seen.rate), None)
         latest = trial.held or self._seen(trial, here)
@@ -220,7 +223,8 @@ class Confirmation:
             return
         step = held.rate * (1 + _NEAR)
         is_far = safe_rate > step
-        trial.rate = max(step, safe_rate * _UPWARDS) if is_far else max(safe_rate, held.rate)
+        surely = safe_rate * _ON_THE_EDGE
+        trial.rate = max(step, safe_rate * _UPWARDS) if is_far else max(surely, held.rate)
         there = safe_rate <= held.rate * (1 + _CLOSE)
         trial.settled = there and self.counting(trial, held.rate) >= ENOUGH
 
@@ -234,11 +238,12 @@ class Confirmation:
         long = self._replay.at(trial.one, rate)
         return long.times(self._usual(trial.one))
 
-    def _rate_of(self, one: Configuration, said: Between, p99_s: float) -> float:
+    def _rate_of(self, one: Configuration, said: Between, p99_s: float, guess: float) -> float:
         """The highest rate that keeps the bound where the percentile is thought to be this one."""
         # Where more comes than is carried, the replay says so, and by how much less comes then.
         factor = p99_s / said.replayed_s if math.isfinite(said.replayed_s) else 1.0
-        return self._replay.highest(one, self._bound_s / factor) if factor < math.inf else 0.0
+        allowed_s = self._bound_s / factor
+        return self._replay.highest(one, allowed_s, guess) if factor < math.inf else 0.0
 
     def _seen(self, trial: Trial, rate: float) -> Measured:
         """What the rounds at a rate, and what all others say of it, come to."""

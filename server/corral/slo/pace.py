@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 #: seconds of load that say something: of a first calibration, and of a round
-CALIBRATING_S = 3.0
+CALIBRATING_S = 2.0
 ROUND_S = 4.0
 #: a search may end so late: about half of the shortest round
 _LATE_S = 3.0
@@ -90,8 +90,8 @@ class Pace:
     def that_fit(self, running: list[bool], left_s: float) -> list[bool]:
         """Which servers there is time for: to start them, and for a short round of each.
 
-        Where there is more than one, there is another round: the first rate is a guess, and more
-        configurations that are refuted at it are worth less than one that is confirmed. Of one all
+        Where there is more than one, there are two rounds of each: the first rate is a careful
+        guess, and more configurations at it are worth less than one at what it can keep. Of one all
         hangs on whether anything is confirmed: it is tried in half of the time that it is expected
         to take, for a start is given up when the time is over. Those beyond it have to fit.
 
@@ -102,7 +102,7 @@ class Pace:
         chosen: list[bool] = []
         for runs in running:
             starts = sum(not r for r, is_in in zip(running, chosen, strict=False) if is_in)
-            rounds = 2 + sum(chosen) if any(chosen) else 1
+            rounds = 2 * (1 + sum(chosen)) if any(chosen) else 1
             takes_s = self.start_s(starts + (not runs)) + self.round_s() * rounds
             chosen.append((takes_s if any(chosen) else takes_s / 2) <= left_s)
         return chosen

@@ -15,6 +15,7 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from corral.batching.bisection import highest_that_holds
 from corral.batching.prediction import percentile
 from corral.slo.forecast import Forecast
 from corral.slo.interval import ENDS, Blocks, Ratio, counted
@@ -32,6 +33,8 @@ _MEETINGS = 5
 _SLOWER = 1.02
 #: how near two rates of the search are in the end
 _NEAR = 0.01
+#: of what is carried at the most, below which no rate is looked for
+_LEAST = 0.02
 #: what is simulated at the least, as far as that is no more than the most requests: a rate is
 #: looked for by twenty such schedules, and one of so many requests takes a quarter of a second
 _AT_LEAST_S = 20.0
@@ -105,18 +108,23 @@ class Replay:
             replayed_s=middle_s,
         )
 
-    def highest(self, one: Configuration, p99_s: float) -> float:
-        """The highest rate whose 99th percentile is within so many seconds; 0 where none is."""
+    def highest(self, one: Configuration, p99_s: float, guess: float | None = None) -> float:
+        """The highest rate whose 99th percentile is within so many seconds; 0 where none is.
+
+        Args:
+            one: the configuration.
+            p99_s: that is allowed.
+            guess: a rate that may be near.
+        """
         most = self._forecast.most_per_s(one) or 0.0
-        low, high = 0.0, most
-        least = most * 0.02
-        while high > low * (1 + _NEAR) and high > least:
-            middle = (low + high) / 2
-            if self.middle_s(one, middle) <= p99_s:
-                low = middle
-            else:
-                high = middle
-        return low
+        if not most:
+            return 0.0
+
+        def at(rate: float) -> bool | None:
+            return self.middle_s(one, rate) <= p99_s or None
+
+        found = highest_that_holds(at, most * _LEAST, most, near=_NEAR, guess=guess)
+        return found[0] if found else 0.0
 
     def middle_s(self, one: Configuration, rate: float) -> float:
         """The middle of a configuration's 99th percentile at a rate, alone."""

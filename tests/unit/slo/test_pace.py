@@ -56,10 +56,10 @@ def test_a_round_takes_its_load_and_what_was_seen_beside_it() -> None:
     ("left_s", "running", "chosen"),
     [
         (60.0, [False, False, False], [True, True, True]),
-        # 15 s for the first two starts, 5 s for a round of each, and one more for the better.
-        (30.0, [False, False, False], [True, True, False]),
-        (29.9, [False, False, False], [True, False, False]),
-        (25.0, [True, False, False], [True, True, False]),
+        # 15 s for the first two starts, and 5 s for each of two rounds of both.
+        (35.0, [False, False, False], [True, True, False]),
+        (34.9, [False, False, False], [True, False, False]),
+        (30.0, [True, False, False], [True, True, False]),
         # The first of 15 s is tried in half of them; one that runs needs its round only.
         (7.4, [False, False, False], [False, False, False]),
         (7.6, [False, False, False], [True, False, False]),

@@ -261,7 +261,7 @@ def test_the_widest_and_the_narrowest_are_measured_first() -> None:
 
 def test_workers_that_there_is_no_time_for_are_told(shapes: dict[Shape, Plan]) -> None:
     clock = Clock()
-    budget = Budget(9.0, clock)
+    budget = Budget(8.0, clock)
     found, _ = survey(shapes, {FAST: 10.0, SLOW: 10.5}, budget=budget)
     # One more takes so long that the budget would be exceeded by more than without it.
     budget.pace.workers_measured(30.0)
