@@ -32,7 +32,7 @@ _SPAN_S = 0.08
 _ALONE_S = 0.06
 _LEAST = 2
 _MOST_S = 0.25
-_TURNS = 6
+_TURNS = 5
 #: lone items that tell whether the bound can be kept at all
 _LOOKS = 3
 #: of a turn, where several kinds of memory take turns
