@@ -225,7 +225,7 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
         "--budget-s",
         **command_numbers.reading("budget"),
         help="for measuring, starts of servers included; preparing models and the guard are not "
-        "counted (default: 300; 54 where engine and precision are named)",
+        "counted (default: 300; 56 where engine and precision are named)",
     )
     group.add_argument(
         "--exhaustive",

@@ -169,7 +169,8 @@ class Confirmation:
 
     def _guessed_s(self, one: Configuration, rate: float, offsets_s: Sequence[float]) -> float:
         """The 99th percentile that a schedule should have, by all that was seen."""
-        beside = max(1.0, self._usual(one).middle)
+        known = self._forecast.is_calibrated(one.shape)
+        beside = max(1.0, self._usual(one).middle if known else self._forecast.tail(one.shape))
         return min(self._replay.expected_s(one, rate, offsets_s) * beside, NEVER_S)
 
     def _learn(self, one: Configuration, found: Round) -> None:

@@ -115,12 +115,15 @@ class Forecast:
             self._tails[shape] = _Tail(rate=rate, sure=_tail(seen.low))
 
     def tail(self, shape: Shape) -> float:
-        """What a 99th percentile of such workers is of a simulated one; 1 until it is known.
+        """What a 99th percentile of such workers is of a simulated one; 1 until any is known.
 
         As far as that is sure: one and the same server's percentiles of some seconds each differ by
-        a third, and a forecast that takes what one of them was for the next is wrong by both.
+        a third, and a forecast that takes what one of them was for the next is wrong by both. Until
+        servers of a shape were seen it is that of the shape that was seen first: what makes batches
+        wait for their CPU is the machine.
         """
-        return self._tails.get(shape, _Tail()).sure
+        first = next(iter(self._tails.values()), _Tail())
+        return self._tails.get(shape, first).sure
 
     def times(self, arithmetic: Arithmetic, cores: int) -> ServiceTimes | None:
         """What was measured, or None."""

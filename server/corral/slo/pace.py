@@ -5,8 +5,8 @@ from __future__ import annotations
 #: seconds of load that say something: of a first calibration, and of a round
 CALIBRATING_S = 2.0
 ROUND_S = 4.0
-#: a search may end so late: about half of the shortest round
-_LATE_S = 3.0
+#: a search may end so late: half of the shortest round
+_LATE_S = 2.0
 #: a round's load generator and what is computed of it, until one was seen
 _BESIDE_S = 1.0
 #: until one was seen, a server takes so many times as long as workers that are measured: it has

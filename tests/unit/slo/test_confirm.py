@@ -476,9 +476,12 @@ def test_a_tail_makes_the_next_forecasts_careful() -> None:
     assert after
     assert after.rate < before.rate
     assert after.p99_s <= BOUND_S
-    # A ratio that was measured since counts in its place, and other workers have none.
+    # A ratio that was measured since counts in its place; other workers are taken to be alike
+    # until they were seen.
     assert made.highest(one, 1.0) == before
-    assert made.tail(WIDE) == 1.0
+    assert made.tail(WIDE) == 2.0
+    made.learn_tail(WIDE, rate=20.0, seen=sure(1.2))
+    assert made.tail(WIDE) == 1.2
     made.learn_tail(one.shape, rate=60.0, seen=sure(100.0))
     assert made.tail(one.shape) == 4.0
     made.learn_tail(one.shape, rate=70.0, seen=sure(0.5))
