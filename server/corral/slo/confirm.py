@@ -302,10 +302,15 @@ class Confirmation:
         return best_of(self.trials)
 
     def last(self) -> Trial | None:
-        """Which one the last of the time is for, where nothing holds yet: the likeliest to."""
+        """Which one the last of the time is for, where nothing holds yet: the likeliest to.
+
+        It gets a rate that is safe, however low: no other round would show that anything holds.
+        """
         if self.best is not None or not self.trials:
             return None
-        return max(self.trials, key=lambda t: t.rate)
+        found = max(self.trials, key=lambda t: (_safe_rate(t), t.rate))
+        found.rate = _safe_rate(found) * _SURER or found.rate
+        return found
 
     def hopeful(self) -> list[Trial]:
         """Those that are worth another round: not settled, and not behind for sure."""
@@ -327,6 +332,11 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
     """The one with the highest rate that holds; None where none does."""
     held = [t for t in trials if t.found and t.found.rate]
     return max(held, key=lambda t: t.found.rate if t.found else 0.0, default=None)
+
+
+def _safe_rate(trial: Trial) -> float:
+    """The rate that holds if its percentile is at its interval's upper end; 0 for none yet."""
+    return trial.found.rate_interval[0] if trial.found else 0.0
 
 
 def _in_ms(seconds: float | None) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import statistics
 from collections.abc import Callable, Collection
 
 from corral.batching.prediction import Prediction
@@ -39,6 +41,8 @@ class Predictions:
         self._say = say
         self._budget = budget
         self._rough = Rough(forecast, space.memories)
+        #: predicted on a short schedule, as far as they keep the bound there
+        self._roughly: dict[Configuration, Prediction] = {}
         #: predicted on a long schedule
         self._finely: dict[_Alike, Prediction | None] = {}
         #: the highest rate at which each keeps the bound; without those that do not
@@ -82,21 +86,31 @@ class Predictions:
     def _predict(self, arithmetic: Arithmetic) -> None:
         for one in self._space.configurations(arithmetic):
             if (found := self._rough.highest(one)) is not None:
-                self.known[one] = found
+                self._roughly[one] = found
         self._refine()
 
     def _refine(self) -> None:
-        """The best are predicted on a long schedule, too."""
+        """The best are predicted on a long schedule, too, and what that changes changes all.
+
+        Else the first that are not would go before the best, where the short one was kinder.
+        """
         refined: set[_Alike] = set()
-        for one in self._top(len(self.known)):
+        changed: list[float] = []
+        for one in self._top():
             key = self._alike(one)
             if key not in refined and len(refined) == _REFINED:
-                return
-            refined.add(key)
+                break
+            roughly = self._roughly[one]
             if key not in self._finely:
-                self._finely[key] = self._forecast.highest(one, guess=self.known[one].rate)
-            if (found := self._finely[key]) is not None:
-                self.known[one] = found
+                self._finely[key] = self._forecast.highest(one, guess=roughly.rate)
+            finely = self._finely[key]
+            if key not in refined and finely is not None:
+                changed.append(finely.rate / roughly.rate)
+            refined.add(key)
+        factor = statistics.median(changed) if changed else 1.0
+        for one, roughly in self._roughly.items():
+            scaled = dataclasses.replace(roughly, rate=roughly.rate * factor)
+            self.known[one] = self._finely.get(self._alike(one)) or scaled
 
     def predict_again(self) -> None:
         """The same for the best of all engines, after something was learned of serving."""
@@ -111,22 +125,23 @@ class Predictions:
                 fresh.add(one)
                 found = self._rough.highest(one)
                 if found is None:
-                    dropped[one] = self.known.pop(one)
+                    dropped[one] = self._roughly.pop(one)
                 else:
-                    self.known[one] = found
+                    self._roughly[one] = found
         # A server that was overloaded or disturbed says that nothing will do: rounds show.
-        self.known = self.known or dropped
+        self._roughly = self._roughly or dropped
+        self.known.clear()
         self._refine()
 
     def _leading(self) -> list[Configuration]:
         """The best, and the best of each kind of workers: it may be put under load for its kind."""
-        ranked = self._top(len(self.known))
+        ranked = self._top()
         of_kinds = {(one.arithmetic, one.shape): one for one in reversed(ranked)}
         return list(dict.fromkeys([*ranked[:_AGAIN], *of_kinds.values()]))
 
-    def _top(self, count: int) -> list[Configuration]:
-        """Those with the highest predicted rates."""
-        return sorted(self.known, key=lambda one: -self.known[one].rate)[:count]
+    def _top(self) -> list[Configuration]:
+        """All that keep the bound, the highest rate of the short schedule first."""
+        return sorted(self._roughly, key=lambda one: -self._roughly[one].rate)
 
     def _alike(self, one: Configuration) -> _Alike:
         """What its prediction hangs on: memories that change nothing have the same."""

@@ -131,7 +131,8 @@ class UnderLoad:
                 f"a server at a low rate, for what serving adds: {TIME_WAS_OVER}"
             )
             return
-        late_s = self._order.budget_s * CONFIRMING / 2
+        # Rounds say as much of a second shape as calibrating it would.
+        late_s = self._order.budget_s * CONFIRMING
 
         def is_late() -> bool:
             takes_s = pace.calibrating_s(calibrator.first_s())

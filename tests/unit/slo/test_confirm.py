@@ -122,6 +122,26 @@ def test_what_is_left_is_for_the_likeliest_where_nothing_holds() -> None:
     assert found.last() is None
 
 
+def test_the_last_round_is_at_a_rate_that_is_safe() -> None:
+    """A step back of a few percent from what was too much would leave nothing that holds."""
+    made, machine, one = forecast(), Machine(1.0), configuration()
+    predicted = made.highest(one)
+    assert predicted is not None
+    found = Confirmation(made, machine.measure, BOUND_S)
+    trial = found.add(one, predicted)
+    trial.rate = 1.5 * machine.truth(one)
+    found.turn(trial, 4.0)
+    assert found.best is None
+    assert trial.found is not None
+    safe_rate, _ = trial.found.rate_interval
+    # As after a stall: it may hold, and need not.
+    trial.rate = 1.2 * safe_rate
+    assert found.last() is trial
+    assert 0 < trial.rate < safe_rate
+    found.turn(trial, 4.0)
+    assert found.best is trial
+
+
 class Changing(Machine):
     """One that is twice as slow above 100 requests a second."""
 
