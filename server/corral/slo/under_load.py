@@ -31,6 +31,8 @@ _LONGEST_S = 60.0
 #: rounds, each of which may step back
 _LAST = 0.1
 _LAST_ROUNDS = 3
+#: rounds of the likeliest before others get theirs, if it does not hold until then
+_ALONE_ROUNDS = 4
 #: rounds of a configuration at the most
 _MOST_ROUNDS = 12
 #: rounds of each in an exhaustive search
@@ -161,13 +163,21 @@ class UnderLoad:
             self._survey.predictions.known,
         )
         # Rather than none, those that were calibrated: they are up.
-        chosen = self._that_fit(best) or self._that_fit(self._up())
-        self._tell_left_out(best, chosen)
+        chosen = self._that_fit(best[:1]) or self._that_fit(self._up())
         self._add(chosen)
         least_s = self._order.budget_s * _LAST
+        are_all = False
         for number in range(_MOST_ROUNDS):
             confirmation.judge_again(settled=True)
             hopeful = confirmation.hopeful()
+            # Two that may hold are worth less than one that does: at first all rounds are its.
+            is_alone = confirmation.best is None and hopeful and number < _ALONE_ROUNDS
+            if not are_all and not is_alone:
+                are_all = True
+                more = [one for one in self._that_fit(best) if one not in chosen]
+                self._add(more)
+                chosen += more
+                hopeful = confirmation.hopeful()
             for position, trial in enumerate(hopeful):
                 kept_s = 0.0 if confirmation.best else least_s
                 part_s = (budget.left_s - kept_s) / (len(hopeful) - position)
@@ -181,6 +191,7 @@ class UnderLoad:
                 # A step back each, and with less time than planned they are short.
                 part_s = min(least_s, budget.left_s) / (_LAST_ROUNDS - number)
                 self._turn(last, max(ROUND_S, part_s), "last round")
+        self._tell_left_out(best, chosen)
         over = self.trials or not chosen or budget.left_s <= 0
         if not any(trial.rounds for trial in self.trials) and over:
             self._tell_unmeasured()

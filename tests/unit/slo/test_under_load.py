@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from support.surveyed import FAST, SLOW, survey
@@ -120,7 +120,11 @@ def order(budget_s: float) -> TuneOrder:
 
 
 def under_load(
-    found: Survey, forecast: Forecast, servers: TimedServers, budget: Budget
+    found: Survey,
+    forecast: Forecast,
+    servers: TimedServers,
+    budget: Budget,
+    say: Callable[[str], None] = lambda _: None,
 ) -> UnderLoad:
     return UnderLoad(
         order=order(budget.seconds),
@@ -129,8 +133,23 @@ def under_load(
         servers=servers,
         budget=budget,
         watch=unwatched(),
-        say=lambda _: None,
+        say=say,
     )
+
+
+def test_until_one_holds_all_rounds_are_the_likeliests(shapes: dict[Shape, Plan]) -> None:
+    clock = Clock()
+    budget = Budget(300.0, clock)
+    found, forecast = surveyed(shapes, budget)
+    said: list[str] = []
+    under_load(found, forecast, TimedServers(clock, forecast, 2.0, 2.5), budget, said.append).run()
+    first, second, *_ = [n for n, line in enumerate(said) if line.startswith("starting servers")]
+    likeliest = said[first].removeprefix("starting servers: ")
+    assert ";" not in likeliest
+    alone = said[first + 1 : second]
+    assert len(alone) > 1
+    assert all(f" {likeliest} at " in line for line in alone)
+    assert any(likeliest not in line for line in said[second + 1 :])
 
 
 # A server is guessed to take 4 s before one was seen.
