@@ -33,6 +33,8 @@ _BEHIND = 0.01
 SLOWER = 1.1
 #: while nothing holds, what is measured next is so much of what should hold
 _SURER = 0.97
+#: and so much of it last of all, when a little more is worth less than that it holds
+_SUREST = 0.92
 #: and no less than this share of the latest rate, as long as more may hold: what is wrong is then
 #: how little was seen, and not the rate
 _LEAST_STEP = 0.85
@@ -302,14 +304,11 @@ class Confirmation:
         return best_of(self.trials)
 
     def last(self) -> Trial | None:
-        """Which one the last of the time is for, where nothing holds yet: the likeliest to.
-
-        It gets a rate that is safe, however low: no other round would show that anything holds.
-        """
+        """Which one the last of the time is for where nothing holds, at a rate that is safe."""
         if self.best is not None or not self.trials:
             return None
         found = max(self.trials, key=lambda t: (_safe_rate(t), t.rate))
-        found.rate = _safe_rate(found) * _SURER or found.rate
+        found.rate = _safe_rate(found) * _SUREST or found.rate
         return found
 
     def hopeful(self) -> list[Trial]:
