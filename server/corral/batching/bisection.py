@@ -9,11 +9,12 @@ _Found = TypeVar("_Found")
 
 #: about how far a guess is from what is found
 _GUESSED_WITHIN = 0.06
+#: of the most, below which no rate is looked for
+_LEAST = 0.02
 
 
 def highest_that_holds(
     at: Callable[[float], _Found | None],
-    least: float,
     most: float,
     *,
     near: float,
@@ -23,11 +24,11 @@ def highest_that_holds(
 
     Args:
         at: what is found at a rate; None where it does not hold. What is too much stays so.
-        least: rates below it are not asked for.
-        most: a rate that does not hold.
+        most: a rate that does not hold; below a fiftieth of it none is asked for.
         near: how near the next rate that does not hold may be, as a share.
         guess: a rate that may be near, where the search begins; it spares most of the steps.
     """
+    least = most * _LEAST
     low, high = _around(at, least, most, guess) if guess else (None, most)
     if low is None:
         if (found := at(least)) is None:

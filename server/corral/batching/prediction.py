@@ -15,8 +15,6 @@ from corral.batching.simulation import SimulatedCell, simulate
 _DISCARD = 0.05
 #: how near two rates of the search are in the end
 NEAR = 0.005
-#: of what the workers make at the most, a rate that is kept where any is
-_LEAST = 0.02
 #: more requests than this share refused, and a rate is not kept
 _REFUSED = 0.001
 
@@ -108,11 +106,10 @@ def highest_rate(
     """
     if cell.mean_s(1) * (cell.lone if cell.workers > 1 else 1.0) + overhead_s > bound_s:
         return None
-    most = cell.most_per_s
 
     def at(rate: float) -> Prediction | None:
         found = predict(cell, gaps, rate, overhead_s)
         return found if found.keeps(bound_s) else None
 
-    found = highest_that_holds(at, most * _LEAST, most, near=near, guess=guess)
+    found = highest_that_holds(at, cell.most_per_s, near=near, guess=guess)
     return found[1] if found else None

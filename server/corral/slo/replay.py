@@ -33,8 +33,6 @@ _MEETINGS = 5
 _SLOWER = 1.02
 #: how near two rates of the search are in the end
 _NEAR = 0.01
-#: of what is carried at the most, below which no rate is looked for
-_LEAST = 0.02
 #: what is simulated at the least, as far as that is no more than the most requests: a rate is
 #: looked for by twenty such schedules, and one of so many requests takes a quarter of a second
 _AT_LEAST_S = 20.0
@@ -123,7 +121,7 @@ class Replay:
         def at(rate: float) -> bool | None:
             return self.middle_s(one, rate) <= p99_s or None
 
-        found = highest_that_holds(at, most * _LEAST, most, near=_NEAR, guess=guess)
+        found = highest_that_holds(at, most, near=_NEAR, guess=guess)
         return found[0] if found else 0.0
 
     def middle_s(self, one: Configuration, rate: float) -> float:
