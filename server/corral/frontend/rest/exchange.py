@@ -24,8 +24,6 @@ _LEAST_PACKED_BYTES = 256
 _MAX_QUERY_FIELDS = 16
 #: longer paths are nothing to remember
 _REMEMBERED_BYTES = 256
-#: nor are longer numbers
-_REMEMBERED_DIGITS = 18
 #: for a client to take a piece of an answer that goes on
 _STALLED_S = 10.0
 
@@ -84,7 +82,7 @@ class Request:
     def length(self, name: bytes) -> int | None:
         """A header field that is a number of bytes; raises InvalidRequest."""
         value = None if self._named is None else self._named.get(name)
-        if value is not None and len(value) <= _REMEMBERED_DIGITS:
+        if value is not None and len(value) <= fields.MAX_DIGITS:
             return _length(name, value)
         return fields.bytes_in(name, self.field(name))
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from corral.errors import InvalidRequest
 
 #: longer numbers are not read
-_MAX_DIGITS = 18
+MAX_DIGITS = 18
 _WEIGHT = re.compile(r"\s*q=([0-9.]+)\s*", re.IGNORECASE)
 
 
@@ -58,7 +58,7 @@ def bytes_in(name: bytes, value: str | None) -> int | None:
     if value is None:
         return None
     # int() would take signs, underscores, spaces and other alphabets' digits.
-    if not (value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS):
+    if not (value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS):
         raise InvalidRequest(f"the header field {name.decode()} is no number of bytes")
     return int(value)
 
